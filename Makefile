@@ -1,0 +1,78 @@
+# make demo      the whole way on simulated patients, into ./demo; run again, it goes on
+# make test      everything CI runs: lint, types, import rules, tests on both TensorFlow lines
+# make install   only the environment, in ./.venv
+# make clean     remove the environments and the demo
+# Options: PYTHON=python3.12 (any of 3.10 to 3.13), VENV=.venv, DEMO=demo
+
+PYTHON ?= python3
+VENV   ?= .venv
+DEMO   ?= demo
+BIN    := $(VENV)/bin
+RUN    := $(BIN)/python -m
+ADDONS := $(VENV)-addons
+PIP    := python -m pip install --quiet --disable-pip-version-check
+
+.PHONY: help install demo test checks test-addons clean
+.DELETE_ON_ERROR:
+
+help:
+	@sed -n 's/^# //p' Makefile
+
+install: $(VENV)/installed
+
+$(VENV)/installed: setup.cfg pyproject.toml constraints/tf221.txt
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; (3, 10) <= v <= (3, 13) or sys.exit("Python %d.%d found; 3.10 to 3.13 expected: make PYTHON=python3.12" % v)'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/$(PIP) -c constraints/tf221.txt -e '.[test]'
+	@touch $@
+
+# Every command keeps what it did before, so that an interrupted demo goes on.
+demo: install
+	@echo "== 1/7 simulate 24 patients in MNI space, and one as a scanner gives it"
+	@$(RUN) data_tools.simulate --out=$(DEMO)/cohort --patients=24 --seed=1 --space=mni
+	@$(RUN) data_tools.simulate --out=$(DEMO)/new_patient --patients=1 --seed=2
+	@echo "== 2/7 check the new patient's files"
+	@$(RUN) data_tools.check_cohort --cohort=$(DEMO)/new_patient
+	@echo "== 3/7 slabs -> TFRecords in five subsets"
+	@$(RUN) data_tools.build_records --cohort=$(DEMO)/cohort --out=$(DEMO)/records --stride=8
+	@echo "== 4/7 train fold 0, preset small"
+	@$(RUN) tf_hypoperfusion.train --fold=0 --records=$(DEMO)/records --run=$(DEMO)/run --preset=small
+	@echo "== 5/7 evaluate its test patients"
+	@$(RUN) tf_hypoperfusion.evaluate --run=$(DEMO)/run --records=$(DEMO)/records --fold=0
+	@echo "== 6/7 export for TensorFlow Serving"
+	@$(RUN) tf_hypoperfusion.export --model=$(DEMO)/run/fold-0/best.keras --name=demo --out=$(DEMO)/saved_models
+	@echo "== 7/7 predict the new patient"
+	@set -e; row() { awk -F'\t' -v name=$$1 'NR==1 { for (i = 1; i <= NF; i++) if ($$i == name) k = i } NR==2 { print $$k }' $(DEMO)/new_patient/participants.tsv; }; \
+	$(RUN) tf_hypoperfusion.predict --model=$(DEMO)/saved_models/demo \
+	  --dwi=$(DEMO)/new_patient/sub-0001/dwi/sub-0001_dwi.nii.gz \
+	  --adc=$(DEMO)/new_patient/sub-0001/dwi/sub-0001_ADC.nii.gz \
+	  --nihss=$$(row nihss) --side=$$(row side) --participant=simulated-sub-0001 --out=$(DEMO)/result
+	@echo
+	@echo "picture       $(DEMO)/result/overview.png"
+	@echo "result        $(DEMO)/result/result.json"
+	@echo "test patients $(DEMO)/run/patients.csv"
+	@echo "curves        $(BIN)/tensorboard --logdir=$(DEMO)/run"
+
+# The suite's own summary comes last.
+test: install checks test-addons
+	$(RUN) pytest
+
+checks: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+# tensorflow-addons has no wheel for Python 3.12 and later.
+test-addons:
+	@if $(PYTHON) -c 'import sys; sys.exit(sys.version_info >= (3, 12))'; then \
+	  $(MAKE) --no-print-directory $(ADDONS)/installed && $(ADDONS)/bin/python -m pytest -m core; \
+	else echo "Python 3.12 or later: TensorFlow 2.15 with tensorflow-addons is not tested"; fi
+
+$(ADDONS)/installed: setup.cfg pyproject.toml constraints/tf215-addons.txt
+	$(PYTHON) -m venv $(ADDONS)
+	$(ADDONS)/bin/$(PIP) -c constraints/tf215-addons.txt -e '.[addons]' pytest
+	@touch $@
+
+clean:
+	rm -rf $(DEMO) $(VENV) $(ADDONS)

@@ -1,0 +1,1 @@
+"""Patients on disk -> TFRecord shards of slabs. Knows no model."""

@@ -1,0 +1,302 @@
+"""MNI cohort -> five subsets of patients -> sharded TFRecords of slabs.
+
+    python -m data_tools.build_records --cohort=MNI --out=records [--stride=4 --shards=4 --seed=1]
+
+Reads participants.tsv and the volumes that data_tools.preprocess (or data_tools.simulate
+--space=mni) wrote, makes the labels (Tmax >= 6 s united with ADC <= 620e-6 mm2/s, cleaned; a
+supplied desc-hypoperfusion_mask wins), normalises, cuts slabs of 128 x 128 x 16 and writes them
+with a manifest. The folder appears when all of it is written, not before; the same input gives
+the same bytes. Patients without truth (no Tmax, no mask) are left out and named.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+from absl import flags
+
+from data_tools import command
+
+FLAGS = flags.FlagValues()
+flags.DEFINE_string(
+    "cohort", None, "MNI cohort: participants.tsv and sub-*/.", required=True, flag_values=FLAGS
+)
+flags.DEFINE_string("out", "records", "Folder of the records.", flag_values=FLAGS)
+flags.DEFINE_integer(
+    "stride",
+    4,
+    "Slices from one slab to the next, 1 to 16.",
+    lower_bound=1,
+    upper_bound=16,
+    flag_values=FLAGS,
+)
+flags.DEFINE_integer(
+    "shards",
+    4,
+    "Files per subset; a patient's slabs stay in one.",
+    lower_bound=1,
+    flag_values=FLAGS,
+)
+flags.DEFINE_integer("seed", 1, "Of the split into five subsets.", flag_values=FLAGS)
+flags.DEFINE_integer("workers", 1, "Processes, one shard each.", flag_values=FLAGS)
+flags.DEFINE_bool("overwrite", False, "Replace records of other settings.", flag_values=FLAGS)
+
+
+def patient_slabs(cohort: str, row: dict[str, Any], stride: int) -> tuple[list[bytes], dict]:
+    """All slabs of one patient, serialised, and its volumes for the manifest.
+
+    Args:
+        cohort: MNI cohort. row: a :func:`data_tools.cohort.clinical_record`.
+
+    Raises:
+        InputError: naming the patient and the file.
+    """
+    import numpy as np
+
+    from data_tools import intensity, labels, records, slabs
+    from data_tools.cohort import mni_file
+    from data_tools.errors import InputError
+    from data_tools.grid import VOXEL_ML, to_frame
+    from data_tools.volumes import load_mask, load_volume, require_grid
+
+    participant = row["participant_id"]
+
+    def read(name: str, loader=load_volume):
+        return require_grid(loader(mni_file(cohort, participant, name), name), name)
+
+    try:
+        dwi, adc = read("dwi"), read("adc")
+        brain = read("desc-brain_mask", load_mask) > 0
+        coverage = read("desc-coverage_mask", load_mask) > 0
+        _check_adc_is_um2(adc, brain)
+        edited = mni_file(cohort, participant, "desc-hypoperfusion_mask").is_file()
+        truth = read("desc-hypoperfusion_mask", load_mask) > 0 if edited else None
+        has_tmax = mni_file(cohort, participant, "tmax").is_file()
+        tmax = read("tmax") if has_tmax else None
+        label = labels.make_labels(dwi, adc, tmax, brain, coverage, VOXEL_ML, truth)
+        dwi_ratio, adc_ratio = intensity.normalise(dwi, adc, brain)
+    except InputError as error:
+        raise InputError(f"{participant}: {error}") from error
+    starts = slabs.slab_starts(stride)
+    channels = {
+        "dwi": dwi_ratio,
+        "adc": adc_ratio,
+        "adc_mask": intensity.adc_mask(adc, brain),
+        "truth": label.truth,
+        "coverage": label.coverage,
+    }
+    cut = {name: slabs.cut_slabs(to_frame(volume), starts) for name, volume in channels.items()}
+    nihss = intensity.nihss_feature(row["nihss"])
+    serialised = [
+        records.encode_slab(
+            participant, start, row["side"], nihss, **{name: cut[name][i] for name in cut}
+        )
+        for i, start in enumerate(starts)
+    ]
+    volumes = {
+        f"{name}_ml": round(float(np.count_nonzero(mask) * VOXEL_ML), 3)
+        for name, mask in (
+            ("core", label.core),
+            ("hypoperfusion", label.hypoperfusion),
+            ("truth", label.truth),
+            ("coverage", label.coverage),
+            ("brain", brain),
+        )
+    }
+    return serialised, {**row, **volumes, "truth_from": "edited mask" if edited else "Tmax"}
+
+
+def _check_adc_is_um2(adc, brain) -> None:
+    from data_tools.errors import InputError
+    from data_tools.grid import GRID_AFFINE
+    from data_tools.volumes import Volume, detect_adc_unit
+
+    unit = detect_adc_unit(Volume(adc, GRID_AFFINE, "in MNI space"), brain)
+    if unit != "1e-6 mm2/s":
+        raise InputError(
+            f"the ADC volume is in {unit}; an MNI cohort holds ADC in 1e-6 mm2/s. "
+            "Run python -m data_tools.preprocess on the raw cohort."
+        )
+
+
+def _write_shard(name: str, folder: str, cohort: str, rows: list[dict], stride: int) -> tuple:
+    """Write one shard; returns its figures, its patients' and the faults met."""
+    from data_tools import records
+    from data_tools.errors import InputError
+
+    patients: list[dict] = []
+    faults: list[str] = []
+
+    def slabs():
+        for row in rows:
+            try:
+                serialised, patient = patient_slabs(cohort, row, stride)
+            except InputError as error:
+                faults.append(str(error))
+                continue
+            patients.append({**patient, "slabs": len(serialised)})
+            yield from serialised
+
+    figures = records.write_shard(Path(folder) / name, slabs())
+    return {"file": name, **figures}, patients, faults
+
+
+def build(
+    cohort: str,
+    out: str,
+    stride: int = 4,
+    shards: int = 4,
+    seed: int = 1,
+    workers: int = 1,
+    overwrite: bool = False,
+) -> tuple[dict[str, Any], bool]:
+    """Build the records of a cohort.
+
+    Returns:
+        The manifest, and whether it was there before (same files, same settings).
+
+    Raises:
+        InputError: every faulty patient in one message; ``out`` holds something else.
+    """
+    from data_tools import atomic, executors, records, splits
+    from data_tools import cohort as cohorts
+    from data_tools.errors import InputError
+
+    table = cohorts.read_participants(cohort)
+    rows = {row["participant_id"]: cohorts.clinical_record(row) for _, row in table.iterrows()}
+    settings = {"stride": stride, "shards": shards, "seed": seed}
+    fingerprint = _fingerprint(cohort, list(rows), settings)
+    target = Path(out)
+    if target.exists() and not target.is_dir():
+        raise InputError(f"{target} is a file; give another --out")
+    if target.exists():
+        try:
+            manifest = records.load_manifest(target)
+            if manifest.get("fingerprint") == fingerprint:
+                return manifest, True
+        except InputError:
+            manifest = None
+        is_ours = manifest is not None or (target / records.MANIFEST).is_file()
+        if any(target.iterdir()) and not (overwrite and is_ours):
+            what = "holds records of other patients or settings" if is_ours else "is not empty"
+            advice = "give --overwrite or another --out" if is_ours else "give another --out"
+            raise InputError(f"{target} {what}; {advice}")
+
+    def has_truth(participant: str) -> bool:
+        return any(
+            cohorts.mni_file(cohort, participant, name).is_file()
+            for name in ("tmax", "desc-hypoperfusion_mask")
+        )
+
+    without_truth = [participant for participant in rows if not has_truth(participant)]
+    subsets = splits.split_patients([p for p in rows if p not in without_truth], seed)
+    partial = target.with_name(f".tmp-{target.name}")
+    shutil.rmtree(partial, ignore_errors=True)
+    tasks = []
+    for k, subset in enumerate(subsets):
+        count = min(shards, len(subset))
+        for i in range(count):
+            name = f"subset-{k}/slabs-{i:05d}-of-{count:05d}.tfrecord"
+            part = [rows[participant] for participant in subset[i::count]]
+            tasks.append((name, str(partial), cohort, part, stride))
+    shard_figures, patients, faults = {}, {}, []
+    results = executors.map_patients(_write_shard, tasks, workers, "records", "shard")
+    try:
+        for task, result in results:
+            figures, found, wrong = result
+            shard_figures[task[0]] = figures
+            patients.update({patient["participant_id"]: patient for patient in found})
+            faults += wrong
+        shard_figures = dict(sorted(shard_figures.items()))
+        if faults:
+            raise InputError(
+                f"{len(faults)} patient(s) cannot be used; nothing was written:\n"
+                + "\n".join(sorted(faults))
+            )
+        description = _read_description(cohort)
+        manifest = {
+            "schema_version": records.SCHEMA_VERSION,
+            "cohort": description,
+            "settings": settings,
+            "fingerprint": fingerprint,
+            "slabs": sum(figures["slabs"] for figures in shard_figures.values()),
+            "subsets": [
+                {
+                    "participants": subset,
+                    "slabs": sum(patients[p]["slabs"] for p in subset),
+                    "shards": [
+                        shard_figures[t[0]] for t in tasks if t[0].startswith(f"subset-{k}/")
+                    ],
+                }
+                for k, subset in enumerate(subsets)
+            ],
+            "patients": [
+                {**patients[p], "subset": k} for k, subset in enumerate(subsets) for p in subset
+            ],
+            "without_truth": without_truth,
+        }
+        atomic.write_json(partial / records.SPLITS, {"seed": seed, "subsets": subsets})
+        atomic.write_json(partial / records.MANIFEST, manifest)
+        old = target.with_name(f".old-{target.name}")
+        shutil.rmtree(old, ignore_errors=True)
+        if target.exists():
+            os.replace(target, old)
+        os.replace(partial, target)
+        shutil.rmtree(old, ignore_errors=True)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return manifest, False
+
+
+def _fingerprint(cohort: str, participants: list[str], settings: dict[str, int]) -> str:
+    """Checksum of everything the records are made of."""
+    from data_tools import atomic, records
+    from data_tools.errors import InputError
+
+    digest = hashlib.sha256(json.dumps([records.SCHEMA_VERSION, settings]).encode())
+    digest.update((Path(cohort) / "participants.tsv").read_bytes())
+    for participant in participants:
+        folder = Path(cohort) / participant
+        if not folder.is_dir():
+            raise InputError(
+                f"{participant}: no folder {folder}; expected the patient's MNI volumes. Run "
+                "python -m data_tools.preprocess, and give its --out here."
+            )
+        for path in sorted(folder.glob("*.nii.gz")):
+            digest.update(f"{path.name} {atomic.sha256(path)}".encode())
+    return digest.hexdigest()
+
+
+def _read_description(cohort: str) -> str:
+    try:
+        return json.loads((Path(cohort) / "dataset_description.json").read_text())["Name"]
+    except (OSError, ValueError, KeyError):
+        return Path(cohort).name
+
+
+def main() -> int:
+    """Run the command."""
+    manifest, kept = build(
+        FLAGS.cohort,
+        FLAGS.out,
+        FLAGS.stride,
+        FLAGS.shards,
+        FLAGS.seed,
+        FLAGS.workers,
+        FLAGS.overwrite,
+    )
+    state = "already built" if kept else "built"
+    print(f"{FLAGS.out}: {state}, {len(manifest['patients'])} patients, {manifest['slabs']} slabs")
+    for k, subset in enumerate(manifest["subsets"]):
+        print(f"  subset {k}: {len(subset['participants'])} patients, {subset['slabs']} slabs")
+    if manifest["without_truth"]:
+        print(f"  left out, no Tmax and no mask: {', '.join(manifest['without_truth'])}")
+    return command.EXIT_OK
+
+
+if __name__ == "__main__":
+    sys.exit(command.run(main, FLAGS, __doc__))

@@ -1,0 +1,114 @@
+"""Check a whole raw cohort and list every fault at once.
+
+    python -m data_tools.check_cohort --cohort=DIR
+
+Reads participants.tsv and every patient's files: present, readable, 3D, finite, DWI and ADC on
+one grid, orientation known, voxel sizes and brain volume plausible, the unit of ADC (mm2/s,
+1e-3 or 1e-6 mm2/s) found from the tissue, DWI and ADC not swapped, Tmax in seconds, NIHSS 0-42,
+side left, right or bilateral.
+
+A clean cohort prints a summary and exits 0; otherwise a table of faults, exit 2.
+"""
+
+import sys
+
+from absl import flags
+
+from data_tools import command
+
+FLAGS = flags.FlagValues()
+flags.DEFINE_string(
+    "cohort", None, "Folder with participants.tsv and sub-*/.", required=True, flag_values=FLAGS
+)
+flags.DEFINE_integer("workers", 1, "Processes that read patients.", flag_values=FLAGS)
+
+
+def check_patient(participant: str, cohort: str) -> tuple[list, dict | None]:
+    """Faults of one patient's files, and the figures for the summary if there are none."""
+    from data_tools import cohort as cohorts
+    from data_tools import patient
+
+    files, faults = cohorts.find_raw_files(cohort, participant)
+    if files is None:
+        return faults, None
+    native, messages = patient.examine(files.dwi, files.adc, files.tmax, files.truth)
+    if native is None:
+        return [cohorts.Fault(participant, "images", message) for message in messages], None
+    return [], {
+        "adc_unit": native.adc_unit,
+        "brain_ml": float(native.brain.sum() * native.dwi.voxel_ml),
+        "orientation": native.dwi.orientation,
+        "truth": "edited mask" if native.truth else "Tmax" if native.tmax else "none",
+    }
+
+
+def check(cohort: str, workers: int = 1) -> str:
+    """Check a cohort.
+
+    Returns:
+        The summary, as text.
+
+    Raises:
+        CohortError: with every fault of the table, the folders and the images.
+    """
+    import pandas as pd
+
+    from data_tools import cohort as cohorts
+    from data_tools import executors
+
+    faults: list[cohorts.Fault] = []
+    try:
+        table = cohorts.read_participants(cohort)
+        participants = list(table["participant_id"])
+    except cohorts.CohortError as error:
+        # The table has faults; the images of those it names can be checked all the same.
+        faults += error.faults
+        table, participants = None, sorted(_named_in_table(cohort))
+    faults += cohorts.unlisted_folders(cohort, participants)
+    figures = {}
+    tasks = [(participant, cohort) for participant in participants]
+    for task, result in executors.map_patients(check_patient, tasks, workers, "check"):
+        found, summary = result
+        faults += found
+        figures[task[0]] = summary
+    if faults:
+        order = {name: i for i, name in enumerate(participants)}
+        raise cohorts.CohortError(sorted(faults, key=lambda f: order.get(f.participant, -1)))
+    images = pd.DataFrame([figures[name] for name in participants])
+
+    def counts(values) -> str:
+        return ", ".join(f"{name} {n}" for name, n in values.value_counts().items())
+
+    nihss = table["nihss"]
+    return "\n".join(
+        [
+            f"{cohort}: {len(table)} patients, no faults",
+            f"  side          {counts(table['side'])}",
+            f"  NIHSS         median {nihss.median():g} (IQR {nihss.quantile(0.25):g}-"
+            f"{nihss.quantile(0.75):g}), missing in {int(nihss.isna().sum())}",
+            f"  brain volume  median {images['brain_ml'].median():.0f} mL "
+            f"({images['brain_ml'].min():.0f}-{images['brain_ml'].max():.0f})",
+            f"  ADC unit      {counts(images['adc_unit'])}",
+            f"  orientation   {counts(images['orientation'])}",
+            f"  truth from    {counts(images['truth'])}",
+        ]
+    )
+
+
+def _named_in_table(cohort: str) -> set[str]:
+    from pathlib import Path
+
+    import pandas as pd
+
+    table = pd.read_csv(Path(cohort) / "participants.tsv", sep="\t", dtype=str)
+    return {name for name in table["participant_id"].dropna() if (Path(cohort) / name).is_dir()}
+
+
+def main() -> int:
+    """Run the command."""
+    print(check(FLAGS.cohort, FLAGS.workers))
+    return command.EXIT_OK
+
+
+if __name__ == "__main__":
+    sys.exit(command.run(main, FLAGS, __doc__))

@@ -1,0 +1,303 @@
+"""A cohort on disk: participants.tsv and where each patient's files are.
+
+Raw cohorts are BIDS (``sub-*/[ses-*/]dwi``); MNI cohorts are what ``preprocess`` writes. Every
+fault of the table and of the folders is collected, so that a researcher mends them in one go.
+"""
+
+import dataclasses
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from data_tools.errors import InputError
+from data_tools.grid import NIHSS_MAX, SIDES, SPACE
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+MISSING = "n/a"
+COLUMNS = (
+    "participant_id",
+    "age",
+    "sex",
+    "nihss",
+    "side",
+    "occlusion",
+    "field_strength_t",
+    "cohort",
+)
+REQUIRED_COLUMNS = ("participant_id", "nihss", "side")
+
+
+@dataclasses.dataclass(frozen=True)
+class Fault:
+    """One thing wrong with a cohort: who, where, what."""
+
+    participant: str
+    file: str
+    what: str
+
+
+@dataclasses.dataclass(frozen=True)
+class RawFiles:
+    """A patient's files in a raw cohort; ``tmax`` and ``truth`` may be absent (None)."""
+
+    dwi: Path
+    adc: Path
+    tmax: Path | None = None
+    truth: Path | None = None
+
+    def existing(self) -> list[Path]:
+        """The files that are there, in a fixed order."""
+        return [p for p in (self.dwi, self.adc, self.tmax, self.truth) if p is not None]
+
+
+class CohortError(InputError):
+    """An InputError that carries the list of faults."""
+
+    def __init__(self, faults: list[Fault]):
+        self.faults = faults
+        super().__init__(f"{len(faults)} fault(s) in the cohort:\n{fault_table(faults)}")
+
+    def __reduce__(self):
+        # Exceptions are pickled as their message; on its way out of a process it needs the faults.
+        return type(self), (self.faults,)
+
+
+def fault_table(faults: Iterable[Fault]) -> str:
+    """Faults as aligned plain text."""
+    rows = [("patient", "file", "what is wrong, what to do")]
+    for fault in faults:
+        for line in fault.what.splitlines():
+            rows.append((fault.participant, fault.file, line))
+    widths = [max(len(row[i]) for row in rows) for i in range(2)]
+    return "\n".join(f"{a:<{widths[0]}}  {b:<{widths[1]}}  {c}" for a, b, c in rows)
+
+
+def read_participants(cohort: str | os.PathLike) -> "pd.DataFrame":
+    """Read and validate ``participants.tsv``.
+
+    Returns:
+        A DataFrame with the columns of :data:`COLUMNS` (absent optional ones are filled with
+        missing values): ``age``, ``nihss`` and ``field_strength_t`` as float with NaN for n/a,
+        the others as str or None.
+
+    Raises:
+        CohortError: every bad cell at once.
+        InputError: no such folder or table.
+    """
+    import pandas as pd
+    import pandera.pandas as pa
+
+    path = Path(cohort) / "participants.tsv"
+    if not path.is_file():
+        raise InputError(
+            f"{path}: no such file; expected a tab-separated table with the columns "
+            f"{', '.join(COLUMNS)} ({MISSING} = missing)"
+        )
+    try:
+        # index_col: a tab at the end of every row would otherwise shift all columns by one.
+        table = pd.read_csv(
+            path, sep="\t", dtype=str, keep_default_na=False, na_values=[MISSING], index_col=False
+        )
+    except (ValueError, OSError) as error:  # pandas' parser errors are ValueErrors
+        raise InputError(f"{path}: not a readable tab-separated table ({error})") from error
+    absent = [name for name in REQUIRED_COLUMNS if name not in table]
+    if absent:
+        raise InputError(
+            f"{path}: no column {', '.join(absent)}; found {', '.join(map(str, table.columns))}. "
+            "Are the columns separated by tabs?"
+        )
+    if table.empty:
+        raise InputError(f"{path}: holds no patient")
+    table = table.reindex(columns=COLUMNS).astype(object).where(lambda t: t.notna(), None)
+
+    def column(check, expected: str, nullable: bool = True, **options):
+        return pa.Column(
+            object, pa.Check(check, element_wise=True, error=expected), nullable=nullable, **options
+        )
+
+    schema = pa.DataFrameSchema(
+        {
+            "participant_id": column(
+                _is_label, "expected sub- and letters or digits", nullable=False
+            ),
+            "age": column(_is_number(0, 120), f"expected years, 0 to 120, or {MISSING}"),
+            "sex": column(lambda v: v in ("M", "F"), f"expected M, F or {MISSING}"),
+            "nihss": column(
+                _is_number(0, NIHSS_MAX, whole=True),
+                f"expected a whole number, 0 to {NIHSS_MAX}, or {MISSING}",
+            ),
+            "side": column(
+                lambda v: v in SIDES,
+                f"expected {', '.join(SIDES)}: the side of the brain lesion",
+                nullable=False,
+            ),
+            "field_strength_t": column(
+                _is_number(0.05, 12), f"expected tesla, 0.05 to 12, or {MISSING}"
+            ),
+        }
+    )
+    faults = []
+    try:
+        schema.validate(table, lazy=True)
+    except pa.errors.SchemaErrors as error:
+        for case in error.failure_cases.to_dict("records"):
+            row = case["index"]
+            who = table["participant_id"].iloc[int(row)] if row == row and row is not None else None
+            value = MISSING if case["failure_case"] is None else repr(case["failure_case"])
+            expected = case["check"]
+            if expected == "not_nullable":
+                value, expected = MISSING, "expected a value"
+                if case["column"] == "side":
+                    expected = f"expected {', '.join(SIDES)}: the side of the brain lesion"
+            faults.append(
+                Fault(
+                    str(who or "?"),
+                    f"participants.tsv row {int(row) + 2}",
+                    f"{case['column']} is {value}; {expected}",
+                )
+            )
+    repeated = table["participant_id"][table["participant_id"].duplicated()]
+    faults += [
+        Fault(str(name), "participants.tsv", "stands more than once; expected one row per patient")
+        for name in sorted(set(repeated.dropna()))
+    ]
+    if faults:
+        raise CohortError(faults)
+    for name in ("age", "nihss", "field_strength_t"):
+        table[name] = pd.to_numeric(table[name]).astype(float)
+    return table
+
+
+def _is_label(value: Any) -> bool:
+    return (
+        isinstance(value, str)
+        and value.startswith("sub-")
+        and value[4:].isalnum()
+        and value.isascii()
+    )
+
+
+def _is_number(low: float, high: float, whole: bool = False):
+    def check(value: Any) -> bool:
+        try:
+            number = float(value)
+        except ValueError:
+            return False
+        return low <= number <= high and (not whole or number == int(number))
+
+    return check
+
+
+def optional_number(value: Any) -> float | int | None:
+    """NaN -> None; whole numbers as int, for JSON and TSV."""
+    if value is None or np.isnan(value):
+        return None
+    return int(value) if value == int(value) else float(value)
+
+
+def clinical_record(row: Any) -> dict[str, Any]:
+    """A row of the participants' table as plain JSON types, missing values as None."""
+    record = {name: row[name] for name in COLUMNS}
+    for name in ("age", "nihss", "field_strength_t"):
+        record[name] = optional_number(record[name])
+    return record
+
+
+def write_participants(path: Path, records: list[dict[str, Any]]) -> None:
+    """Write participants.tsv atomically from :func:`clinical_record` rows."""
+    from data_tools import atomic
+
+    lines = ["\t".join(COLUMNS)]
+    for record in records:
+        lines.append(
+            "\t".join(MISSING if record[name] is None else str(record[name]) for name in COLUMNS)
+        )
+    atomic.write_text(path, "\n".join(lines) + "\n")
+
+
+def find_raw_files(
+    cohort: str | os.PathLike, participant: str
+) -> tuple[RawFiles | None, list[Fault]]:
+    """A patient's files in a raw cohort, and what is wrong with finding them.
+
+    Reads BIDS names with or without ``ses-*`` folders, and ISLES'22's ``_adc``.
+    """
+    root, faults = Path(cohort), []
+    folder = root / participant
+
+    def only(what: str, base: Path, endings: tuple[str, ...], required: bool) -> Path | None:
+        found = sorted(
+            path
+            for path in base.rglob("*.nii*")
+            if path.name.startswith(participant + "_")
+            and path.name.removesuffix(".gz").removesuffix(".nii").endswith(endings)
+        )
+        if len(found) == 1:
+            return found[0]
+        if found:
+            names = ", ".join(str(path.relative_to(root)) for path in found)
+            faults.append(
+                Fault(
+                    participant,
+                    what,
+                    f"found {names}; expected one file. Keep the baseline scan, remove the others.",
+                )
+            )
+        elif required:
+            faults.append(
+                Fault(
+                    participant,
+                    what,
+                    f"no {participant}_*{endings[0]}.nii.gz below {base}; expected one",
+                )
+            )
+        return None
+
+    if not folder.is_dir():
+        return None, [
+            Fault(
+                participant,
+                str(folder),
+                "no such folder; expected the patient's files there, or no row in participants.tsv",
+            )
+        ]
+    dwi = only("DWI", folder, ("_dwi", "_trace", "_DWI"), True)
+    adc = only("ADC", folder, ("_ADC", "_adc"), True)
+    tmax = only("Tmax", root / "derivatives/perfusion" / participant, ("_Tmax", "_tmax"), False)
+    truth = only(
+        "hypoperfusion mask",
+        root / "derivatives/labels" / participant,
+        ("_desc-hypoperfusion_mask",),
+        False,
+    )
+    if dwi is None or adc is None or faults:
+        return None, faults
+    return RawFiles(dwi, adc, tmax, truth), []
+
+
+def unlisted_folders(cohort: str | os.PathLike, participants: Iterable[str]) -> list[Fault]:
+    """Patient folders without a row in participants.tsv: they would be left out silently."""
+    listed = set(participants)
+    return [
+        Fault(path.name, "participants.tsv", "no row for this folder; add one or remove the folder")
+        for path in sorted(Path(cohort).glob("sub-*"))
+        if path.is_dir() and path.name not in listed
+    ]
+
+
+def mni_file(cohort: str | os.PathLike, participant: str, name: str) -> Path:
+    """Path of a patient's volume in an MNI cohort.
+
+    Args:
+        name: ``dwi``, ``adc``, ``tmax``, ``desc-brain_mask``, ``desc-coverage_mask``,
+            ``desc-hypoperfusion_mask``.
+
+    >>> mni_file("mni", "sub-0001", "adc").name
+    'sub-0001_space-MNI152NLin2009aSym_adc.nii.gz'
+    """
+    return Path(cohort) / participant / f"{participant}_space-{SPACE}_{name}.nii.gz"

@@ -1,0 +1,65 @@
+"""The frame every ``python -m`` command stands in: flags, --help, exit status, no traceback.
+
+Exit status: 0 all done, 1 done but some patients failed (they are listed), 2 bad input or flags,
+130 interrupted from the keyboard.
+
+Each command has flags of its own (a private ``FlagValues``), so that two commands can be
+imported into one process.
+"""
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+
+from absl import flags
+
+from data_tools.errors import InputError
+
+EXIT_OK, EXIT_SOME_FAILED, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 0, 1, 2, 130
+
+
+def run(
+    main: Callable[[], int | None],
+    flag_values: flags.FlagValues,
+    description: str | None,
+    argv: Sequence[str] | None = None,
+) -> int:
+    """Parse the flags, call ``main()``, turn every expected failure into a message.
+
+    Args:
+        main: the command; reads ``flag_values``; returns an exit status (None is 0).
+        flag_values: where the command's flags were defined.
+        description: the module's docstring; the first part of ``--help``.
+        argv: arguments without the program's name; None takes ``sys.argv``.
+
+    Returns:
+        The exit status; the caller passes it to ``sys.exit``.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's start-up chatter
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if any(argument in ("--help", "-help", "-h", "--helpfull") for argument in arguments):
+        print((description or "").strip(), "\n\nFlags:\n", sep="")
+        print(flag_values.get_help(prefix="").strip("\n"))
+        return EXIT_OK
+    try:
+        for name in flag_values:
+            flag_values[name].unparse()
+        positional = flag_values(["command", *arguments])[1:]
+        if positional:
+            raise InputError(
+                f"'{positional[0]}' is not understood: every argument is a flag (--name=value). "
+                "Run with --help to see them."
+            )
+        return main() or EXIT_OK
+    except flags.Error as error:
+        return _fail(f"{error}\nRun with --help to see the flags.")
+    except InputError as error:
+        return _fail(str(error))
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return EXIT_INTERRUPTED
+
+
+def _fail(message: str) -> int:
+    print(f"error: {message}", file=sys.stderr)
+    return EXIT_BAD_INPUT

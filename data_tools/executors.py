@@ -1,0 +1,61 @@
+"""Many patients: one function over all of them, in processes of this machine.
+
+Built on ``concurrent.futures``, so that a cluster's executor can take the pool's place.
+"""
+
+import concurrent.futures
+import multiprocessing
+import os
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from tqdm import tqdm
+
+from data_tools.errors import InputError
+
+
+def map_patients(
+    function: Callable[..., Any],
+    tasks: Iterable[tuple],
+    workers: int,
+    description: str,
+    unit: str = "patient",
+) -> Iterator[tuple[tuple, Any]]:
+    """Run ``function(*task)`` for every task, with a progress bar.
+
+    Args:
+        function: a module's function (it is pickled by name).
+        tasks: argument tuples; the first argument names the patient.
+        workers: processes; 1 works in this process.
+        description, unit: shown beside the bar.
+
+    Yields:
+        ``(task, result)`` in the order of completion. An :class:`InputError` of one task is
+        yielded as its result, so that one bad patient does not stop the others; any other
+        exception is a defect and is raised.
+    """
+    tasks = list(tasks)
+    if workers < 1:
+        raise InputError(f"workers is {workers}; expected 1 or more")
+    with tqdm(total=len(tasks), desc=description, unit=unit, dynamic_ncols=True) as bar:
+        if workers == 1 or len(tasks) < 2:
+            for task in tasks:
+                bar.set_postfix_str(str(task[0]), refresh=True)
+                yield task, _attempt(function, task)
+                bar.update()
+            return
+        # numpy's libraries would start a thread per core in every process.
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
+        context = multiprocessing.get_context("spawn")  # fork is unsafe beside TensorFlow's threads
+        with concurrent.futures.ProcessPoolExecutor(workers, mp_context=context) as pool:
+            futures = {pool.submit(_attempt, function, task): task for task in tasks}
+            for future in concurrent.futures.as_completed(futures):
+                yield futures[future], future.result()
+                bar.update()
+
+
+def _attempt(function: Callable[..., Any], task: tuple) -> Any:
+    try:
+        return function(*task)
+    except InputError as error:
+        return error

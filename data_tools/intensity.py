@@ -1,0 +1,77 @@
+"""Physical volumes on the MNI grid -> the four image channels and the NIHSS feature.
+
+Paper, Data Preprocessing: DWI and ADC divided by the mean of their parenchymal tissue, a mask
+at ADC < 620e-6 mm2/s that keeps the absolute information, a mask of the stroke's side, and
+NIHSS / 21. What the paper leaves open follows its authors' predecessor code: ADC of 2000e-6
+and more is CSF and set to 0; a missing NIHSS is -1.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data_tools.errors import InputError
+from data_tools.grid import (
+    ADC_CORE_UM2_PER_S,
+    ADC_CSF_UM2_PER_S,
+    NIHSS_DIVISOR,
+    NIHSS_MAX,
+    NIHSS_MISSING,
+)
+
+
+def parenchyma(adc_um2_per_s: NDArray, brain: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Brain tissue: the brain mask without CSF (ADC >= 2000 um2/s) and without ADC <= 0."""
+    return brain & (adc_um2_per_s > 0) & (adc_um2_per_s < ADC_CSF_UM2_PER_S)
+
+
+def normalise(
+    dwi: NDArray[np.float32], adc_um2_per_s: NDArray[np.float32], brain: NDArray[np.bool_]
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Divide DWI and ADC by their parenchymal means; everything outside the brain is 0.
+
+    Args:
+        dwi: any unit, any shape.
+        adc_um2_per_s: ADC in 1e-6 mm2/s, same shape.
+        brain: bool, same shape.
+
+    Returns:
+        ``(dwi, adc)``, float32, parenchymal mean 1. CSF keeps its (low) DWI and has ADC 0.
+        Negative values (from interpolation) become 0.
+
+    Raises:
+        InputError: if the brain mask holds no tissue, or the DWI's mean is not positive.
+    """
+    tissue = parenchyma(adc_um2_per_s, brain)
+    dwi_mean = float(dwi[tissue].mean()) if tissue.any() else 0.0
+    if dwi_mean <= 0:
+        raise InputError(
+            "the brain mask holds no tissue with a positive DWI and an ADC between 0 and "
+            f"{ADC_CSF_UM2_PER_S:g} um2/s; check the brain mask and the images"
+        )
+    adc_mean = float(adc_um2_per_s[tissue].mean())
+    dwi_ratio = np.where(brain, np.maximum(dwi, 0) / dwi_mean, 0).astype(np.float32)
+    adc_ratio = np.where(tissue, adc_um2_per_s / adc_mean, 0).astype(np.float32)
+    return dwi_ratio, adc_ratio
+
+
+def adc_mask(adc_um2_per_s: NDArray, brain: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Input channel 3: ADC below 620e-6 mm2/s inside the brain, no clean-up."""
+    return brain & (adc_um2_per_s > 0) & (adc_um2_per_s < ADC_CORE_UM2_PER_S)
+
+
+def nihss_feature(nihss: float | None) -> float:
+    """NIHSS / 21, in 0..2; -1 where it is missing (None or NaN).
+
+    Raises:
+        InputError: outside 0..42, or not a whole number.
+
+    >>> nihss_feature(14) == 14 / 21, nihss_feature(None)
+    (True, -1.0)
+    """
+    if nihss is None or np.isnan(nihss):
+        return NIHSS_MISSING
+    if not 0 <= nihss <= NIHSS_MAX or nihss != int(nihss):
+        raise InputError(
+            f"NIHSS is {nihss:g}; expected a whole number from 0 to {NIHSS_MAX}, or n/a if unknown"
+        )
+    return float(nihss) / NIHSS_DIVISOR

@@ -1,0 +1,162 @@
+"""Still pictures of slices with contours, for quality control and results.
+
+Shown in radiological convention (the patient's left is on the right of the picture), with L and
+R written on it. Colours are Okabe and Ito's, which colour-blind readers tell apart.
+"""
+
+import dataclasses
+import io
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+ORANGE, SKY_BLUE, GREEN, YELLOW, VERMILION = "#E69F00", "#56B4E9", "#009E73", "#F0E442", "#D55E00"
+
+
+@dataclasses.dataclass(frozen=True)
+class Overlay:
+    """A mask drawn over the slices: a contour, or filled.
+
+    Attributes:
+        mask: bool, shape of the image. label: legend text. colour: hex.
+        filled: fill the region instead of drawing its edge.
+    """
+
+    mask: NDArray[np.bool_]
+    label: str
+    colour: str
+    filled: bool = False
+
+
+def to_ras(data: NDArray, affine: NDArray) -> tuple[NDArray, tuple[float, float, float]]:
+    """Flip and permute axes (no interpolation) so that they run right, anterior, superior.
+
+    Returns:
+        The array and the voxel's edge lengths in mm along the new axes.
+    """
+    import nibabel as nib
+
+    orientation = nib.io_orientation(affine)
+    spacing = np.empty(3)
+    spacing[orientation[:, 0].astype(int)] = np.sqrt((affine[:3, :3] ** 2).sum(axis=0))
+    return nib.apply_orientation(data, orientation), (spacing[0], spacing[1], spacing[2])
+
+
+def axial_mosaic(
+    image: NDArray[np.float32],
+    overlays: Sequence[Overlay],
+    spacing_mm: Sequence[float],
+    title: str,
+    footer: str = "",
+    panels: int = 24,
+    window: tuple[float, float] | None = None,
+    planes: bool = False,
+    brain: NDArray[np.bool_] | None = None,
+) -> bytes:
+    """PNG of evenly spaced axial slices, feet to head, with contours.
+
+    Args:
+        image: RAS+ [x, y, z].
+        overlays: drawn in order; empty masks still stand in the legend.
+        spacing_mm: voxel size. title, footer: lines above and below.
+        panels: number of axial slices, fewer if the image has fewer.
+        window: grey values of black and white; None takes 0 and the 99.5th percentile.
+        planes: add one row of coronal and one of sagittal slices.
+        brain: choose slices that show it; None takes what is not black.
+
+    Returns:
+        PNG bytes.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.patches import Patch
+
+    if window is None:
+        positive = image[image > 0]
+        window = (0.0, float(np.percentile(positive, 99.5)) if positive.size else 1.0)
+    shown = image > window[0] + 0.1 * (window[1] - window[0]) if brain is None else brain
+    box = _extent(np.any(shown, axis=(1, 2))), _extent(np.any(shown, axis=(0, 2)))
+    image, shown = image[box], shown[box]
+    overlays = [dataclasses.replace(o, mask=o.mask[box]) for o in overlays]
+    filled = np.flatnonzero(shown.any(axis=(0, 1)))
+    first, last = (filled[0], filled[-1]) if filled.size else (0, image.shape[2] - 1)
+    levels = np.unique(np.linspace(first, last, min(panels, last - first + 1)).round().astype(int))
+    columns = 8
+    cuts = [(2, level) for level in levels]
+    if planes:
+        cuts += [(2, None)] * (-len(cuts) % columns)
+        cuts += [
+            (axis, int(k))
+            for axis in (1, 0)
+            for k in np.linspace(0.15, 0.85, columns) * image.shape[axis]
+        ]
+    rows = -(-len(cuts) // columns)
+    title_lines, footer_lines = title.count("\n") + 1, footer.count("\n") + 1
+    height = rows * 1.9 + 0.22 * (title_lines + footer_lines) + 0.5
+    figure = Figure(figsize=(columns * 1.6, height), facecolor="black")
+    FigureCanvasAgg(figure)
+    grid = figure.subplots(
+        rows,
+        columns,
+        squeeze=False,
+        gridspec_kw={
+            "left": 0.005,
+            "right": 0.995,
+            "wspace": 0.03,
+            "hspace": 0.03,
+            "top": 1 - (0.22 * title_lines + 0.15) / height,
+            "bottom": (0.22 * footer_lines + 0.35) / height,
+        },
+    )
+    for axes in grid.flat:
+        axes.set_axis_off()
+    for axes, (axis, level) in zip(grid.flat, cuts, strict=False):
+        if level is None:
+            continue
+        rest = [spacing_mm[a] for a in range(3) if a != axis]
+        aspect = rest[1] / rest[0]
+        axes.imshow(
+            np.take(image, level, axis).T,
+            cmap="gray",
+            vmin=window[0],
+            vmax=window[1],
+            origin="lower",
+            aspect=aspect,
+            interpolation="nearest",
+        )
+        for overlay in overlays:
+            section = np.take(overlay.mask, level, axis).T.astype(float)
+            if not section.any():
+                continue
+            if overlay.filled:
+                axes.contourf(section, [0.5, 2], colors=[overlay.colour], alpha=0.55)
+            else:
+                axes.contour(section, [0.5], colors=[overlay.colour], linewidths=1.0)
+        if axis != 0:
+            axes.invert_xaxis()  # radiological: the patient's left on the right
+            for left, letter in ((0.02, "R"), (0.92, "L")):
+                axes.text(left, 0.9, letter, color="white", fontsize=8, transform=axes.transAxes)
+    figure.text(0.01, 1 - 0.08 / height, title, color="white", fontsize=11, va="top")
+    figure.text(0.01, 0.04 / height, footer, color="white", fontsize=9, va="bottom")
+    if overlays:
+        figure.legend(
+            handles=[Patch(color=o.colour, label=o.label) for o in overlays],
+            loc="lower right",
+            ncols=len(overlays),
+            frameon=False,
+            labelcolor="white",
+            fontsize=9,
+        )
+    buffer = io.BytesIO()
+    # The version of matplotlib in the metadata would change the bytes; nothing else does.
+    figure.savefig(buffer, format="png", dpi=90, facecolor="black", metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def _extent(present: NDArray, margin: int = 3) -> slice:
+    """From the first to the last True, with a margin; everything if there is none."""
+    found = np.flatnonzero(present)
+    if not found.size:
+        return slice(None)
+    return slice(max(found[0] - margin, 0), found[-1] + margin + 1)

@@ -1,0 +1,195 @@
+"""Bring a raw cohort to MNI space: brain mask, affine registration, resampling to 2 mm.
+
+    python -m data_tools.preprocess --cohort=RAW --out=MNI [--workers=2]
+
+Per patient: sub-*_space-MNI152NLin2009aSym_{dwi,adc,tmax}.nii.gz and masks (intensities stay
+physical; ADC in 1e-6 mm2/s), the transform for the way back, qc.json and qc.png. Look at the
+pictures. Patients done before with the same files are kept. One bad patient does not stop the
+others: it is listed at the end, exit 1.
+"""
+
+import hashlib
+import json
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+from absl import flags
+
+from data_tools import command
+
+FLAGS = flags.FlagValues()
+flags.DEFINE_string(
+    "cohort", None, "Raw cohort: participants.tsv and sub-*/dwi/.", required=True, flag_values=FLAGS
+)
+flags.DEFINE_string("out", None, "Folder of the MNI cohort.", required=True, flag_values=FLAGS)
+flags.DEFINE_integer("workers", 1, "Processes, one patient each.", flag_values=FLAGS)
+
+# Raised when what is computed from the same files changes, so that old results are not kept.
+PREPROCESS_VERSION = 1
+
+
+def preprocess_patient(participant: str, cohort: str, out: str, side: str) -> dict[str, Any]:
+    """Bring one patient to MNI space and write all its files at once.
+
+    Returns:
+        The figures of qc.json, with ``kept`` True if the patient was done before.
+
+    Raises:
+        InputError: naming the patient, if a file cannot be used.
+    """
+    from data_tools import cohort as cohorts
+    from data_tools import patient as patients
+    from data_tools.errors import InputError
+
+    files, faults = cohorts.find_raw_files(cohort, participant)
+    if files is None:
+        raise InputError("\n".join(fault.what for fault in faults))
+    fingerprint = _fingerprint(files.existing(), side)
+    folder = Path(out) / participant
+    done = _read_json(folder / "qc.json")
+    if done.get("fingerprint") == fingerprint:
+        return {**done, "kept": True}
+    native = patients.load_native(files.dwi, files.adc, files.tmax, files.truth)
+    mni, quality = patients.to_mni(native)
+    core = patients.core_on_grid(mni)
+    contradiction = patients.side_contradiction(core, side)
+    if contradiction:
+        quality["warnings"].append(contradiction)
+    quality = {"participant_id": participant, **quality, "fingerprint": fingerprint}
+
+    # Written to a folder of another name first: a killed run leaves no half patient.
+    partial = folder.with_name(f".tmp-{participant}")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    _write_patient(partial, participant, mni, quality, core)
+    shutil.rmtree(folder, ignore_errors=True)
+    partial.rename(folder)
+    return {**quality, "kept": False}
+
+
+def _write_patient(folder: Path, participant: str, mni, quality: dict, core) -> None:
+    import numpy as np
+
+    from data_tools import atomic, pictures, registration
+    from data_tools.cohort import mni_file
+    from data_tools.grid import GRID_AFFINE, SPACE, VOXEL_MM
+    from data_tools.volumes import save_volume
+
+    volumes = {
+        "dwi": mni.dwi,
+        "adc": mni.adc_um2_per_s,
+        "tmax": mni.tmax_s,
+        "desc-brain_mask": mni.brain,
+        "desc-coverage_mask": mni.coverage,
+        "desc-hypoperfusion_mask": mni.truth,
+    }
+    for name, data in volumes.items():
+        if data is not None:
+            save_volume(folder / mni_file("", participant, name).name, data, GRID_AFFINE)
+    np.savetxt(
+        folder / f"{participant}_from-native_to-{SPACE}_mode-points_xfm.txt",
+        mni.to_mni,
+        header="native millimetres -> MNI millimetres, both RAS+; 4 x 4, row by row",
+    )
+    _, template_brain = registration.template_on_grid()
+    overlays = [
+        pictures.Overlay(template_brain, "template's brain", pictures.YELLOW),
+        pictures.Overlay(mni.brain, "patient's brain", pictures.SKY_BLUE),
+        pictures.Overlay(core, "ADC core", pictures.VERMILION, filled=True),
+    ]
+    picture = pictures.axial_mosaic(
+        mni.dwi,
+        overlays,
+        (VOXEL_MM,) * 3,
+        planes=True,
+        title=f"{participant}: DWI in MNI space, {quality['verdict']}, brain Dice "
+        f"{quality['brain_dice_with_template']:.3f}\n" + " ".join(quality["warnings"]),
+    )
+    atomic.write_bytes(folder / "qc.png", picture)
+    atomic.write_json(folder / "qc.json", quality)
+
+
+def preprocess(cohort: str, out: str, workers: int = 1) -> tuple[list[dict], dict[str, str]]:
+    """Preprocess a cohort; participants.tsv of ``out`` lists the patients that succeeded.
+
+    Returns:
+        Quality figures of the patients that succeeded, and message per patient that failed.
+
+    Raises:
+        InputError: if the table is faulty, or ``out`` is the raw cohort itself.
+    """
+    from data_tools import atomic, executors
+    from data_tools import cohort as cohorts
+    from data_tools.errors import InputError
+
+    if Path(out).exists() and not Path(out).is_dir():
+        raise InputError(f"--out is a file, {out}; expected a folder")
+    if Path(cohort).resolve() == Path(out).resolve():
+        raise InputError(f"--out is the raw cohort itself, {out}; choose another folder")
+    table = cohorts.read_participants(cohort)
+    tasks = [(row["participant_id"], cohort, out, row["side"]) for _, row in table.iterrows()]
+    qualities, failed = {}, {}
+    for task, result in executors.map_patients(preprocess_patient, tasks, workers, "preprocess"):
+        if isinstance(result, InputError):
+            failed[task[0]] = str(result)
+            shutil.rmtree(Path(out) / task[0], ignore_errors=True)  # no stale result stays
+        else:
+            qualities[task[0]] = result
+    rows = [cohorts.clinical_record(row) for _, row in table.iterrows()]
+    if qualities:
+        atomic.write_json(Path(out) / "dataset_description.json", _description(cohort))
+        cohorts.write_participants(
+            Path(out) / "participants.tsv", [r for r in rows if r["participant_id"] in qualities]
+        )
+    else:
+        # A table of an earlier run would name patients whose folders are gone.
+        (Path(out) / "participants.tsv").unlink(missing_ok=True)
+    order = [r["participant_id"] for r in rows]
+    return [qualities[p] for p in order if p in qualities], {
+        p: failed[p] for p in order if p in failed
+    }
+
+
+def _description(cohort: str) -> dict[str, Any]:
+    """The raw cohort's description as a derivative's; keeps the word "simulated" where it stood."""
+    raw = _read_json(Path(cohort) / "dataset_description.json")
+    return {
+        "Name": f"{raw.get('Name', Path(cohort).name)} - in MNI space",
+        "BIDSVersion": "1.10.0",
+        "DatasetType": "derivative",
+        "GeneratedBy": [{"Name": "data_tools.preprocess", "Version": str(PREPROCESS_VERSION)}],
+    }
+
+
+def _fingerprint(files: list[Path], side: str) -> str:
+    digest = hashlib.sha256(f"{PREPROCESS_VERSION} {side}".encode())
+    for path in files:
+        digest.update(path.name.encode())
+        digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+
+
+def main() -> int:
+    """Run the command."""
+    qualities, failed = preprocess(FLAGS.cohort, FLAGS.out, FLAGS.workers)
+    kept = sum(quality["kept"] for quality in qualities)
+    print(f"{len(qualities)} patients in {FLAGS.out} ({kept} were done before)")
+    for quality in qualities:
+        for warning in quality["warnings"]:
+            print(f"warning: {quality['participant_id']}: {warning}", file=sys.stderr)
+    for participant, message in failed.items():
+        print(f"failed: {participant}: {message}", file=sys.stderr)
+    return command.EXIT_SOME_FAILED if failed else command.EXIT_OK
+
+
+if __name__ == "__main__":
+    sys.exit(command.run(main, FLAGS, __doc__))

@@ -1,0 +1,188 @@
+"""TFRecords of slabs: schema, writer, parser, manifest. The one TensorFlow module of data_tools.
+
+One record is one slab of 128 x 128 x 16 voxels. Every field is required and its size is checked
+when it is read; the manifest holds counts, so that nothing is guessed from a first shard.
+
+Layout: ``manifest.json``, ``splits.json``, ``subset-{0..4}/slabs-00000-of-0000N.tfrecord``.
+"""
+
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data_tools.atomic import sha256
+from data_tools.errors import InputError
+from data_tools.grid import SIDES, SLAB_SHAPE
+from data_tools.quiet import native_stderr_silenced
+
+with native_stderr_silenced():
+    import tensorflow as tf
+
+    tf.config.list_physical_devices()
+
+SCHEMA_VERSION = 1
+MANIFEST, SPLITS = "manifest.json", "splits.json"
+
+_SCALAR = {"schema_version": tf.int64, "z_start": tf.int64, "side": tf.int64, "nihss": tf.float32}
+_BYTES = ("participant", "dwi", "adc", "adc_mask", "truth", "coverage")
+# No default anywhere: a record with a missing field is an error and not a slab of zeros.
+FEATURES = {name: tf.io.FixedLenFeature([], dtype) for name, dtype in _SCALAR.items()} | {
+    name: tf.io.FixedLenFeature([], tf.string) for name in _BYTES
+}
+
+
+def encode_slab(
+    participant: str,
+    z_start: int,
+    side: str,
+    nihss: float,
+    dwi: NDArray,
+    adc: NDArray,
+    adc_mask: NDArray[np.bool_],
+    truth: NDArray[np.bool_],
+    coverage: NDArray[np.bool_],
+) -> bytes:
+    """One slab as a serialised ``tf.train.Example``; the same input gives the same bytes.
+
+    Args:
+        participant: patient's label. z_start: first slice in the volume.
+        side: left, right or bilateral. nihss: NIHSS / 21, or -1 if missing.
+        dwi, adc: (128, 128, 16), ratios to the parenchymal mean; kept as float16.
+        adc_mask, truth, coverage: bool (128, 128, 16); kept as packed bits.
+
+    Raises:
+        ValueError: on another shape.
+    """
+
+    def raw(array: NDArray) -> bytes:
+        if array.shape != SLAB_SHAPE:
+            raise ValueError(f"slab has shape {array.shape}; expected {SLAB_SHAPE}")
+        if array.dtype == np.bool_:
+            return np.packbits(array).tobytes()
+        return array.astype("<f2").tobytes()
+
+    values: dict[str, Any] = {
+        "schema_version": SCHEMA_VERSION,
+        "z_start": z_start,
+        "side": SIDES.index(side),
+        "nihss": nihss,
+        "participant": participant.encode(),
+        "dwi": raw(dwi),
+        "adc": raw(adc),
+        "adc_mask": raw(adc_mask),
+        "truth": raw(truth),
+        "coverage": raw(coverage),
+    }
+    features = {}
+    for name, value in values.items():
+        if isinstance(value, bytes):
+            features[name] = tf.train.Feature(bytes_list=tf.train.BytesList(value=[value]))
+        elif isinstance(value, float):
+            features[name] = tf.train.Feature(float_list=tf.train.FloatList(value=[value]))
+        else:
+            features[name] = tf.train.Feature(int64_list=tf.train.Int64List(value=[value]))
+    example = tf.train.Example(features=tf.train.Features(feature=features))
+    return example.SerializeToString(deterministic=True)
+
+
+def parse_slab(record: tf.Tensor) -> dict[str, tf.Tensor]:
+    """A serialised record -> tensors; for use inside ``tf.data``.
+
+    Returns:
+        ``participant`` string, ``z_start`` int64, ``side`` int64 (index into SIDES), ``nihss``
+        float32, ``dwi`` and ``adc`` float32 (128, 128, 16), ``adc_mask``, ``truth`` and
+        ``coverage`` uint8 0/1 (128, 128, 16).
+
+    Raises:
+        tf.errors.InvalidArgumentError: field missing, wrong size, another schema version.
+    """
+    raw = tf.io.parse_single_example(record, FEATURES)
+    check = tf.debugging.assert_equal(
+        raw["schema_version"], tf.constant(SCHEMA_VERSION, tf.int64), "record's schema version"
+    )
+    with tf.control_dependencies([check]):
+        slab = {name: raw[name] for name in ("participant", "z_start", "side", "nihss")}
+    for name in ("dwi", "adc"):
+        values = tf.io.decode_raw(raw[name], tf.float16)
+        slab[name] = tf.cast(tf.reshape(values, SLAB_SHAPE), tf.float32)
+    shifts = tf.constant([7, 6, 5, 4, 3, 2, 1, 0], tf.uint8)
+    for name in ("adc_mask", "truth", "coverage"):
+        packed = tf.io.decode_raw(raw[name], tf.uint8)
+        bits = tf.bitwise.right_shift(packed[:, tf.newaxis], shifts) & tf.constant(1, tf.uint8)
+        slab[name] = tf.reshape(bits, SLAB_SHAPE)
+    return slab
+
+
+def write_shard(path: str | os.PathLike, records: Iterable[bytes]) -> dict[str, Any]:
+    """Write one shard.
+
+    Returns:
+        ``slabs``, ``bytes`` and ``sha256`` of the file.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    count = 0
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for record in records:
+            writer.write(record)
+            count += 1
+    return {"slabs": count, "bytes": path.stat().st_size, "sha256": sha256(path)}
+
+
+def load_manifest(records: str | os.PathLike) -> dict[str, Any]:
+    """Read ``manifest.json`` and check that every shard is there with its right size.
+
+    Raises:
+        InputError: no records, another schema version, a missing or shortened shard.
+    """
+    path = Path(records) / MANIFEST
+    if not path.is_file():
+        raise InputError(
+            f"{path}: no such file, so there are no records to read. Make them from raw images:\n"
+            f"  python -m data_tools.preprocess --cohort=RAW --out=MNI\n"
+            f"  python -m data_tools.build_records --cohort=MNI --out={records}\n"
+            "or from simulated patients:\n"
+            "  python -m data_tools.simulate --out=MNI --patients=30 --seed=1 --space=mni\n"
+            f"  python -m data_tools.build_records --cohort=MNI --out={records}"
+        )
+    try:
+        manifest = json.loads(path.read_text())
+        version = manifest["schema_version"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"{path}: not a readable manifest ({error}); build the records again"
+        ) from error
+    if version != SCHEMA_VERSION:
+        raise InputError(
+            f"{path}: the records have schema version {version}, this software reads version "
+            f"{SCHEMA_VERSION}; build them again with python -m data_tools.build_records"
+        )
+    for shard in all_shards(manifest):
+        file = Path(records) / shard["file"]
+        size = file.stat().st_size if file.is_file() else None
+        if size != shard["bytes"]:
+            found = "is missing" if size is None else f"has {size} bytes"
+            raise InputError(
+                f"shard {file} {found}; the manifest says {shard['bytes']} bytes. Copy it again, "
+                "or build the records again with --overwrite"
+            )
+    return manifest
+
+
+def damaged_shards(records: str | os.PathLike, manifest: dict[str, Any]) -> list[str]:
+    """Shards whose checksum is not the manifest's; reads every byte."""
+    return [
+        shard["file"]
+        for shard in all_shards(manifest)
+        if sha256(Path(records) / shard["file"]) != shard["sha256"]
+    ]
+
+
+def all_shards(manifest: dict[str, Any]) -> list[dict[str, Any]]:
+    """The manifest's shards, subset after subset."""
+    return [shard for subset in manifest["subsets"] for shard in subset["shards"]]

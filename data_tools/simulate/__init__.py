@@ -1,0 +1,22 @@
+"""Simulated stroke patients: what the system as a whole is tested and measured on.
+
+Everything made here is called simulated, on disk and in print. Two doors: a cohort on disk
+(:func:`simulate_cohort`, ``python -m data_tools.simulate``) and one patient in memory
+(:func:`simulate_patient`).
+"""
+
+# The functions import what they need when called, so that --help answers at once.
+
+
+def simulate_cohort(out, patients, seed, space="native", workers=1, lesions=None):
+    """Write a simulated cohort; see :func:`data_tools.simulate.cohort.simulate_cohort`."""
+    from data_tools.simulate import cohort
+
+    return cohort.simulate_cohort(out, patients, seed, space=space, workers=workers, lesions=lesions)
+
+
+def simulate_patient(seed, index, lesions=None):
+    """One patient in memory; see :func:`data_tools.simulate.patient.simulate_patient`."""
+    from data_tools.simulate import patient
+
+    return patient.simulate_patient(seed, index, lesions)

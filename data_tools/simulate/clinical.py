@@ -1,0 +1,121 @@
+"""Who the simulated patient is, and how ill: drawn to match Table 1 of the paper.
+
+Yu et al., Radiology 2023;307(1):e220882, Table 1 (413 patients). Attributes come from a
+low-discrepancy sequence over the patients' numbers, so that a cohort of any size has the table's
+frequencies, and patient 17 is the same whoever else is simulated.
+"""
+
+import dataclasses
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from data_tools.grid import NIHSS_MAX, Side
+
+# Table 1: counts out of 413.
+PATIENTS = 413
+MALE, LEFT, BILATERAL, AGE_MISSING, NO_CORE = 207, 217, 10, 2, 87
+PROXIMAL, M2_M3 = 299, 90  # ICA or M1; M2 or M3; the rest is M4 or no occlusion
+AGE_MEAN, AGE_SD = 67.0, 15.0
+# Not in the paper: share of missing NIHSS, of ICA among ICA and M1, of M2 among M2 and M3.
+NIHSS_MISSING_SHARE = 0.01
+ICA_SHARE, M2_SHARE = 0.3, 0.75
+# Both field strengths occur in the paper; the shares are not in its text.
+SHARE_3T = 0.5
+
+OCCLUSIONS = ("ICA", "M1", "M2", "M3", "M4", "none")
+
+# Square root of the hypoperfused mL, as mean and SD, with and without a visible core. With the
+# share of visible cores they give Table 1's 82 (43-132) mL, and 31 of 87 under 15 mL without core.
+ROOT_ML = {True: (10.1, 3.1), False: (5.1, 3.3)}
+# Logit of core / hypoperfusion where a core is visible: Table 1's ratio of 3.9 (2.2-14.3).
+LOGIT_CORE = (-0.70, 1.13)
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What is decided before anything is drawn; the images follow it.
+
+    Attributes:
+        age: years. age_known: False for the few without age in the table.
+        hypoperfusion_ml: wanted volume of the union of Tmax >= 6 s and core.
+        core_ml: wanted core; 0 where none is to be visible.
+        severity: normal score of the hypoperfused volume.
+    """
+
+    index: int
+    age: int
+    age_known: bool
+    sex: str
+    side: Side
+    occlusion: str
+    field_strength_t: float
+    hypoperfusion_ml: float
+    core_ml: float
+    severity: float
+
+
+def even_numbers(seed: int, index: int, count: int) -> NDArray[np.float64]:
+    """Numbers in (0, 1), evenly spread over the patients of one seed; [count].
+
+    Each is an additive sequence with the square root of another prime as its step.
+    """
+    primes = np.array([2, 3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37][:count])
+    start = np.random.default_rng([seed, 413]).random(12)[:count]
+    return np.clip((start + index * np.sqrt(primes)) % 1.0, 1e-6, 1 - 1e-6)
+
+
+def make_plan(seed: int, index: int) -> Plan:
+    """Draw patient number ``index`` (from 1) of the cohort ``seed``."""
+    u = even_numbers(seed, index, 11)
+    visible = bool(u[0] >= NO_CORE / PATIENTS)
+    severity = float(stats.norm.ppf(u[1]))
+    mean, sd = ROOT_ML[visible]
+    volume_ml = max(mean + sd * severity, 0.0) ** 2
+    logit = LOGIT_CORE[0] + LOGIT_CORE[1] * stats.norm.ppf(u[2])
+    share = 1 / (1 + np.exp(-logit))
+    # Proximal occlusions tend to the larger lesions, with much overlap.
+    rank = stats.norm.cdf(0.55 * severity + np.sqrt(1 - 0.55**2) * stats.norm.ppf(u[3]))
+    low = 1 - (PROXIMAL + M2_M3) / PATIENTS
+    if rank < low:
+        occlusion = "M4" if u[4] < 0.4 else "none"
+    elif rank < 1 - PROXIMAL / PATIENTS:
+        occlusion = "M2" if u[4] < M2_SHARE else "M3"
+    else:
+        occlusion = "ICA" if u[4] < ICA_SHARE else "M1"
+    side: Side = "left" if u[5] < LEFT / PATIENTS else "right"
+    if u[5] >= 1 - BILATERAL / PATIENTS:
+        side = "bilateral"
+    age = stats.truncnorm.ppf(u[6], (18 - AGE_MEAN) / AGE_SD, (101 - AGE_MEAN) / AGE_SD)
+    return Plan(
+        index=index,
+        age=int(AGE_MEAN + AGE_SD * age),
+        age_known=bool(u[7] >= AGE_MISSING / PATIENTS),
+        sex="M" if u[8] < MALE / PATIENTS else "F",
+        side=side,
+        occlusion=occlusion,
+        field_strength_t=3.0 if u[9] < SHARE_3T else 1.5,
+        hypoperfusion_ml=float(volume_ml),
+        core_ml=float(volume_ml * share) if visible else 0.0,
+        severity=severity,
+    )
+
+
+def draw_nihss(
+    rng: np.random.Generator, eloquent_ml: float, core_ml: float, side: str
+) -> int | None:
+    """NIHSS from the deficit's volume, weighted by eloquence, with much scatter; or None.
+
+    Args:
+        eloquent_ml: hypoperfused volume, each voxel weighted by what it does.
+        core_ml: volume of the core.
+        side: the left hemisphere costs more points: language is tested, neglect hardly.
+    """
+    missing = rng.random() < NIHSS_MISSING_SHARE
+    # The first mL cost the most points, and the scatter grows with the score.
+    deficit = 3.2 * (eloquent_ml + 1.25 * core_ml) ** 0.30
+    deficit += {"left": 1.5, "right": -1.2, "bilateral": 2.0}[side] + 0.5
+    score = max(deficit, 0.3) * np.exp(0.50 * rng.normal())
+    score = int(np.clip(round(float(score)), 0, NIHSS_MAX))
+    return None if missing else score

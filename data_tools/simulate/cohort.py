@@ -1,0 +1,256 @@
+"""Simulated patients on disk: a raw BIDS cohort, or the MNI cohort that preprocessing would write.
+
+A patient whose files all stand is kept, so an interrupted run goes on where it was;
+``participants.tsv`` is written last and says that the cohort is whole.
+"""
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+
+from data_tools import atomic
+from data_tools.errors import InputError
+from data_tools.executors import map_patients
+from data_tools.grid import GRID_AFFINE, SPACE
+from data_tools.simulate import real_cores
+from data_tools.simulate.images import B_VALUE
+from data_tools.simulate.patient import SimulatedPatient, simulate_patient
+from data_tools.volumes import save_volume
+
+SPACES = ("native", "mni")
+# Raised whenever the same seed gives other patients than before.
+SIMULATION_VERSION = 1
+MAX_PATIENTS = 9999  # four digits in sub-0001
+BIDS_VERSION = "1.10.0"
+COLUMNS = {
+    "age": {"Description": "Age, simulated", "Units": "year"},
+    "sex": {"Description": "Sex, simulated", "Levels": {"M": "male", "F": "female"}},
+    "nihss": {"Description": "NIH Stroke Scale score at baseline, 0 to 42, simulated"},
+    "side": {
+        "Description": "Side of the brain lesion",
+        "Levels": {side: side for side in ("left", "right", "bilateral")},
+    },
+    "occlusion": {
+        "Description": "Site of the arterial occlusion",
+        "Levels": {
+            "ICA": "internal carotid artery",
+            **{f"M{n}": f"M{n} segment of the middle cerebral artery" for n in (1, 2, 3, 4)},
+            "none": "no occlusion seen",
+        },
+    },
+    "field_strength_t": {"Description": "Field strength of the scanner", "Units": "T"},
+    "cohort": {"Description": "Where the patient comes from; 'simulated' for all"},
+}
+
+
+def simulate_cohort(
+    out: str | os.PathLike,
+    patients: int,
+    seed: int,
+    space: str = "native",
+    workers: int = 1,
+    lesions: str | os.PathLike | None = None,
+) -> Path:
+    """Write a cohort of simulated patients.
+
+    Args:
+        out: folder; new, empty, or holding an earlier part of the same cohort.
+        patients: how many, 1 to 9999.
+        seed: 0 or more. The same seed gives the same bytes, whatever ``workers``.
+        space: ``native`` (raw BIDS cohort) or ``mni`` (what preprocessing writes).
+        workers: processes.
+        lesions: folder of real core masks in MNI (``.nii.gz``, or a ``.tar`` of them); None
+            grows the cores.
+
+    Returns:
+        The folder.
+
+    Raises:
+        InputError: on a bad argument, or a folder that holds something else.
+    """
+    if not 1 <= patients <= MAX_PATIENTS:
+        raise InputError(f"patients is {patients}; expected 1 to {MAX_PATIENTS}")
+    if seed < 0:
+        raise InputError(f"seed is {seed}; expected 0 or a positive whole number")
+    if space not in SPACES:
+        raise InputError(f"space is {space!r}; expected one of {', '.join(SPACES)}")
+    if workers < 1:
+        raise InputError(f"workers is {workers}; expected 1 or more processes")
+    out = Path(out)
+    if lesions is not None:
+        lesions = str(lesions)
+        real_cores.find(lesions)
+    _prepare(out, patients, _description(seed, space, lesions), space)
+    numbers = range(1, patients + 1)
+    todo = [(n, seed, space, str(out), lesions) for n in numbers if not _is_done(out, n, space)]
+    for _, failure in map_patients(_write_patient, todo, workers, "simulating"):
+        if isinstance(failure, InputError):
+            raise failure
+    _write_participants(out, patients, space)
+    return out
+
+
+def truth_path(out: str | os.PathLike, index: int, space: str) -> Path:
+    """The JSON file with what the simulation knows of a patient (transform, lesion, row)."""
+    name = f"sub-{index:04d}"
+    folder = Path(out) / ("derivatives/simulation" if space == "native" else "") / name
+    return folder / f"{name}_simulation.json"
+
+
+def image_paths(out: str | os.PathLike, index: int, space: str) -> dict[str, Path]:
+    """Where a patient's images lie; keys dwi, adc, tmax and, in MNI, brain and coverage."""
+    out, name = Path(out), f"sub-{index:04d}"
+    if space == "native":
+        return {
+            "dwi": out / name / "dwi" / f"{name}_dwi.nii.gz",
+            "adc": out / name / "dwi" / f"{name}_ADC.nii.gz",
+            "tmax": out / "derivatives/perfusion" / name / "perf" / f"{name}_Tmax.nii.gz",
+        }
+    stem = out / name / f"{name}_space-{SPACE}"
+    return {
+        "dwi": Path(f"{stem}_dwi.nii.gz"),
+        "adc": Path(f"{stem}_adc.nii.gz"),
+        "tmax": Path(f"{stem}_tmax.nii.gz"),
+        "brain": Path(f"{stem}_desc-brain_mask.nii.gz"),
+        "coverage": Path(f"{stem}_desc-coverage_mask.nii.gz"),
+    }
+
+
+def _is_done(out: Path, index: int, space: str) -> bool:
+    # The JSON file is written last, but any file may have been deleted since.
+    paths = [truth_path(out, index, space), *image_paths(out, index, space).values()]
+    return all(path.is_file() for path in paths)
+
+
+def _write_patient(
+    index: int, seed: int, space: str, out_folder: str, lesions: str | None
+) -> None:
+    out = Path(out_folder)
+    patient = simulate_patient(seed, index, lesions)
+    if space == "native":
+        _write_native(out, patient)
+    else:
+        _write_mni(out, patient)
+    atomic.write_json(truth_path(out, index, space), _truth(patient))
+
+
+def _write_native(out: Path, patient: SimulatedPatient) -> None:
+    native = patient.native
+    paths = image_paths(out, patient.plan.index, "native")
+    note = f"simulated {patient.participant_id}"
+    save_volume(paths["dwi"], native.dwi, native.affine, note)
+    save_volume(paths["adc"], native.adc_um2_per_s * np.float32(1e-6), native.affine, note)
+    save_volume(paths["tmax"], native.tmax_s, native.tmax_affine, note)
+    stem = str(paths["dwi"]).removesuffix(".nii.gz")
+    sidecar = {
+        "Modality": "MR",
+        "MagneticFieldStrength": patient.plan.field_strength_t,
+        "Manufacturer": "Simulated",
+        "ImageComments": f"b = {B_VALUE:g} s/mm2 trace image, simulated",
+    }
+    atomic.write_json(f"{stem}.json", sidecar)
+    atomic.write_text(f"{stem}.bval", f"{B_VALUE:g}\n")
+    # A trace image has no single direction; BIDS wants a vector nevertheless.
+    atomic.write_text(f"{stem}.bvec", "0\n0\n0\n")
+    atomic.write_json(
+        str(paths["adc"]).removesuffix(".nii.gz") + ".json",
+        {"Units": "mm^2/s", "Description": "Apparent diffusion coefficient, simulated"},
+    )
+    atomic.write_json(
+        str(paths["tmax"]).removesuffix(".nii.gz") + ".json",
+        {"Units": "s", "Description": "Time to maximum of the residue function, simulated"},
+    )
+
+
+def _write_mni(out: Path, patient: SimulatedPatient) -> None:
+    images = patient.mni()
+    paths = image_paths(out, patient.plan.index, "mni")
+    note = f"simulated {patient.participant_id}"
+    for key, data in (
+        ("dwi", images.dwi),
+        ("adc", images.adc_um2_per_s),
+        ("tmax", images.tmax_s),
+        ("brain", images.brain),
+        ("coverage", images.coverage),
+    ):
+        save_volume(paths[key], data, GRID_AFFINE, note)
+
+
+def _truth(patient: SimulatedPatient) -> dict:
+    lesion, plan = patient.lesion, patient.plan
+    return {
+        "participant": patient.row(),
+        "native_to_mni": patient.native.native_to_mni.tolist(),
+        "hypoperfusion_ml": round(plan.hypoperfusion_ml, 3),
+        "core_ml": round(plan.core_ml, 3),
+        "collateral_score": round(lesion.collateral_score, 4),
+        "onset_h": round(lesion.onset_h, 2),
+        "reperfused": lesion.reperfused,
+    }
+
+
+def _description(seed: int, space: str, lesions: str | None) -> dict:
+    flags = f"--seed={seed} --space={space}"
+    if lesions is not None:
+        flags += f" --lesions ({len(real_cores.find(lesions).names)} real core masks)"
+    return {
+        "Name": "Simulated acute stroke cohort",
+        "BIDSVersion": BIDS_VERSION,
+        "DatasetType": "raw" if space == "native" else "derivative",
+        "License": "CC0",
+        "GeneratedBy": [
+            {
+                "Name": "data_tools.simulate",
+                "Version": str(SIMULATION_VERSION),
+                "Description": f"Simulated patients, no real ones: {flags}",
+            }
+        ],
+    }
+
+
+def _prepare(out: Path, patients: int, description: dict, space: str) -> None:
+    """Check that the folder is free or holds the same cohort; write what describes it."""
+    path = out / "dataset_description.json"
+    if out.exists() and not out.is_dir():
+        raise InputError(f"{out} is a file; expected a folder to write to")
+    if path.is_file():
+        try:
+            found = json.loads(path.read_text())
+        except ValueError as error:
+            raise InputError(f"{path}: not readable as JSON ({error})") from error
+        if found != description:
+            was = (found.get("GeneratedBy") or [{}])[0].get("Description", found.get("Name"))
+            raise InputError(
+                f"{out} holds another dataset ({was}); expected none, or one made by the same "
+                "version with the same flags. Choose another --out or delete it."
+            )
+        more = [p.name for p in out.glob("sub-*") if p.name > f"sub-{patients:04d}"]
+        if more:
+            raise InputError(
+                f"{out} already holds {max(more)}, more than the {patients} patients asked for; "
+                "choose another --out or a larger --patients"
+            )
+    elif out.exists() and any(out.iterdir()):
+        raise InputError(f"{out} is not empty and no simulated cohort; choose another --out")
+    (out / "participants.tsv").unlink(missing_ok=True)
+    atomic.write_json(path, description)
+    atomic.write_text(
+        out / "README",
+        "Simulated patients: made by data_tools.simulate, not measured in anyone.\n"
+        "They serve to test and to measure software, and say nothing about medicine.\n",
+    )
+    if space == "native":
+        for name, what in (("perfusion", "Tmax maps"), ("simulation", "true transforms")):
+            content = {**description, "Name": f"Simulated {what}", "DatasetType": "derivative"}
+            atomic.write_json(out / "derivatives" / name / "dataset_description.json", content)
+
+
+def _write_participants(out: Path, patients: int, space: str) -> None:
+    rows = []
+    for index in range(1, patients + 1):
+        rows.append(json.loads(truth_path(out, index, space).read_text())["participant"])
+    lines = ["\t".join(rows[0]), *("\t".join(row.values()) for row in rows)]
+    atomic.write_json(out / "participants.json", COLUMNS)
+    atomic.write_text(out / "participants.tsv", "\n".join(lines) + "\n")

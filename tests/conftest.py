@@ -1,0 +1,63 @@
+"""Seeded cohorts shared by the tests. All patients here are simulated, but for ``real_data``."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PROJECT = Path(__file__).parents[1]
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+
+@pytest.fixture(scope="session")
+def real_data():
+    """Folder of real patients; tests that need it are skipped where it is absent."""
+    folder = Path(os.environ.get("HYPOPERFUSION_REAL_DATA", PROJECT.parent / "shared/data"))
+    if not folder.is_dir():
+        pytest.skip(f"no real patients at {folder} (set HYPOPERFUSION_REAL_DATA)")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def mni_cohort(tmp_path_factory):
+    """Six simulated patients as ``preprocess`` would write them. Read only."""
+    from data_tools.simulate import simulate_cohort
+
+    return simulate_cohort(tmp_path_factory.mktemp("cohort") / "mni", 6, seed=7, space="mni")
+
+
+@pytest.fixture(scope="session")
+def raw_cohort(tmp_path_factory):
+    """Two simulated patients as scanners give them: own pose, voxels, orientation. Read only."""
+    from data_tools.simulate import simulate_cohort
+
+    return simulate_cohort(tmp_path_factory.mktemp("cohort") / "raw", 2, seed=7)
+
+
+@pytest.fixture(scope="session")
+def records_dir(mni_cohort, tmp_path_factory):
+    """Records of ``mni_cohort``: four slabs a patient, two shards a subset. Read only."""
+    from data_tools.build_records import build
+
+    folder = tmp_path_factory.mktemp("records") / "records"
+    build(str(mni_cohort), str(folder), stride=16, shards=2, seed=1)
+    return folder
+
+
+@pytest.fixture
+def run_command():
+    """Run ``python -m MODULE ARGS`` in a fresh process, as a user would."""
+
+    def run(module, *arguments, timeout=300, **options):
+        return subprocess.run(
+            [sys.executable, "-m", module, *map(str, arguments)],
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            cwd=PROJECT,
+            **options,
+        )
+
+    return run

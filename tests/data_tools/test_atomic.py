@@ -1,0 +1,68 @@
+"""Files are whole or absent."""
+
+import hashlib
+import json
+
+import pytest
+
+from data_tools import atomic
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_the_file_appears_when_the_block_ends(tmp_path):
+    path = tmp_path / "new" / "page.html"
+    with atomic.replacing(path) as temporary:
+        temporary.write_text("half")
+        assert not path.exists()
+        assert temporary.parent == path.parent  # a rename inside one file system is atomic
+        assert temporary.suffix == ".html"
+        temporary.write_text("whole")
+    assert path.read_text() == "whole"
+    assert names(path.parent) == ["page.html"]
+
+
+def test_an_error_leaves_the_old_file_and_nothing_else(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+
+    def write_and_fail():
+        with atomic.replacing(path) as temporary:
+            temporary.write_text("new")
+            raise RuntimeError("disk full")
+
+    with pytest.raises(RuntimeError, match="disk full"):
+        write_and_fail()
+    assert path.read_text() == "old"
+    assert names(tmp_path) == ["a.txt"]
+
+
+def test_an_error_in_a_new_folder_leaves_no_file(tmp_path):
+    path = tmp_path / "b.json"
+    with pytest.raises(TypeError):
+        atomic.write_json(path, {"mask": {1, 2}})
+    assert names(tmp_path) == []
+
+
+def test_text_and_json_read_back(tmp_path):
+    atomic.write_text(tmp_path / "t.txt", "µm²/s\n")
+    assert (tmp_path / "t.txt").read_bytes() == "µm²/s\n".encode()
+    content = {"z": 1, "a": [None, 0.5]}
+    atomic.write_json(tmp_path / "j.json", content)
+    assert json.loads((tmp_path / "j.json").read_text()) == content
+    assert list(json.loads((tmp_path / "j.json").read_text())) == ["z", "a"]
+
+
+def test_nan_is_no_json(tmp_path):
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        atomic.write_json(tmp_path / "j.json", {"dice": float("nan")})
+    assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize("size", [0, 3, (1 << 20) + 1], ids=["empty", "small", "over one block"])
+def test_checksum_of_a_file(tmp_path, size):
+    content = bytes(range(256)) * (size // 256 + 1)
+    (tmp_path / "f").write_bytes(content[:size])
+    assert atomic.sha256(tmp_path / "f") == hashlib.sha256(content[:size]).hexdigest()

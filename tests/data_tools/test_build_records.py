@@ -1,0 +1,222 @@
+"""MNI cohort -> records: the same bytes each time, all of it or nothing, every fault named."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from data_tools import atomic, build_records, command, grid, intensity, records
+from data_tools.cohort import mni_file
+from data_tools.errors import InputError
+from data_tools.volumes import load_mask, load_volume, save_volume
+
+pytestmark = pytest.mark.core
+
+OPTIONS = {"stride": 16, "shards": 2, "seed": 1}
+
+
+@pytest.fixture
+def cohort(mni_cohort, tmp_path):
+    """A copy of the six simulated patients that a test may change."""
+    return shutil.copytree(mni_cohort, tmp_path / "cohort")
+
+
+def build(cohort, out, **options):
+    return build_records.build(str(cohort), str(out), **(OPTIONS | options))
+
+
+def contents(folder):
+    files = (path for path in sorted(folder.rglob("*")) if path.is_file())
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
+def slabs_of(folder, participant):
+    """A patient's parsed slabs by z_start, and the shards they came from."""
+    found, shards = {}, set()
+    for path in sorted(folder.glob("subset-*/*.tfrecord")):
+        for slab in tf.data.TFRecordDataset(str(path)).map(records.parse_slab):
+            if slab["participant"].numpy().decode() == participant:
+                found[int(slab["z_start"])] = {name: v.numpy() for name, v in slab.items()}
+                shards.add(path)
+    return found, shards
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_the_same_cohort_gives_the_same_bytes(mni_cohort, records_dir, tmp_path, workers):
+    build(mni_cohort, tmp_path / "again", workers=workers)
+    assert contents(tmp_path / "again") == contents(records_dir)
+
+
+def test_manifest_counts_what_is_there(records_dir):
+    manifest = records.load_manifest(records_dir)
+    splits = json.loads((records_dir / "splits.json").read_text())
+    assert splits["subsets"] == [subset["participants"] for subset in manifest["subsets"]]
+    assert manifest["slabs"] == 6 * 4
+    for k, subset in enumerate(manifest["subsets"]):
+        counted = 0
+        for shard in subset["shards"]:
+            assert shard["file"].startswith(f"subset-{k}/slabs-0000")
+            path = records_dir / shard["file"]
+            found = sum(1 for _ in tf.data.TFRecordDataset(str(path)))
+            assert found == shard["slabs"]
+            counted += found
+        assert counted == subset["slabs"] == 4 * len(subset["participants"])
+    assert sorted(p["participant_id"] for p in manifest["patients"]) == sorted(
+        name for subset in splits["subsets"] for name in subset
+    )
+    assert manifest["without_truth"] == []
+
+
+def test_slabs_hold_the_patients_normalised_images(mni_cohort, records_dir):
+    manifest = records.load_manifest(records_dir)
+    patient = manifest["patients"][2]
+    name = patient["participant_id"]
+    slabs, shards = slabs_of(records_dir, name)
+    assert sorted(slabs) == [0, 16, 32, 44]
+    assert len(shards) == 1
+    dwi, adc = (load_volume(mni_file(mni_cohort, name, which)).data for which in ("dwi", "adc"))
+    brain = load_mask(mni_file(mni_cohort, name, "desc-brain_mask")).data > 0
+    tissue = brain & (adc > 0) & (adc < 2000)
+    truth = np.zeros((91, 109, 60))
+    for start, slab in slabs.items():
+        cut = slice(start, start + 16)
+        expected = (dwi * brain / dwi[tissue].mean())[:, :, cut]
+        np.testing.assert_allclose(grid.from_frame(slab["dwi"]), expected, rtol=1e-3, atol=1e-5)
+        expected = (adc * tissue / adc[tissue].mean())[:, :, cut]
+        np.testing.assert_allclose(grid.from_frame(slab["adc"]), expected, rtol=1e-3, atol=1e-5)
+        expected = brain & (adc > 0) & (adc < 620)
+        np.testing.assert_array_equal(grid.from_frame(slab["adc_mask"]), expected[:, :, cut])
+        assert grid.SIDES[slab["side"]] == patient["side"]
+        assert slab["nihss"] == pytest.approx(intensity.nihss_feature(patient["nihss"]))
+        assert slab["dwi"].sum() == grid.from_frame(slab["dwi"]).sum()  # the margin is 0
+        truth[:, :, cut] = grid.from_frame(slab["truth"])
+    assert patient["truth_ml"] == pytest.approx(truth.sum() * 0.008, abs=0.001)
+
+
+def fail_at(monkeypatch, module, name, call):
+    """Let the given call of ``module.name`` raise, as a kill would."""
+    original, calls = getattr(module, name), []
+
+    def function(*arguments):
+        calls.append(1)
+        if len(calls) == call:
+            raise RuntimeError("killed")
+        return original(*arguments)
+
+    monkeypatch.setattr(module, name, function)
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "call"),
+    [(records, "write_shard", 3), (records, "encode_slab", 7), (atomic, "write_json", 2)],
+)
+def test_a_killed_build_leaves_no_records(mni_cohort, tmp_path, monkeypatch, module, name, call):
+    fail_at(monkeypatch, module, name, call)
+    with pytest.raises(RuntimeError, match="killed"):
+        build(mni_cohort, tmp_path / "records")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_killed_rebuild_keeps_the_old_records(mni_cohort, records_dir, tmp_path, monkeypatch):
+    out = shutil.copytree(records_dir, tmp_path / "records")
+    fail_at(monkeypatch, records, "write_shard", 3)
+    with pytest.raises(RuntimeError, match="killed"):
+        build(mni_cohort, out, stride=8, overwrite=True)
+    assert contents(out) == contents(records_dir)
+    assert [path.name for path in tmp_path.iterdir()] == ["records"]
+
+
+def test_records_of_the_same_settings_are_kept(mni_cohort, records_dir):
+    before = {path: path.stat().st_mtime_ns for path in records_dir.rglob("*")}
+    manifest, kept = build(mni_cohort, records_dir)
+    assert kept
+    assert manifest == records.load_manifest(records_dir)
+    assert {path: path.stat().st_mtime_ns for path in records_dir.rglob("*")} == before
+
+
+def test_other_settings_need_overwrite(mni_cohort, records_dir, tmp_path):
+    out = shutil.copytree(records_dir, tmp_path / "records")
+    with pytest.raises(InputError, match="other patients or settings; give --overwrite"):
+        build(mni_cohort, out, seed=2)
+    assert contents(out) == contents(records_dir)
+    manifest, kept = build(mni_cohort, out, seed=2, overwrite=True)
+    assert not kept
+    assert records.load_manifest(out) == manifest
+    assert manifest["settings"]["seed"] == 2
+
+
+def test_a_strangers_folder_is_never_overwritten(mni_cohort, tmp_path):
+    (tmp_path / "thesis.txt").write_text("x")
+    with pytest.raises(InputError, match="is not empty; give another --out"):
+        build(mni_cohort, tmp_path, overwrite=True)
+    with pytest.raises(InputError, match="is a file; give another --out"):
+        build(mni_cohort, tmp_path / "thesis.txt", overwrite=True)
+    assert (tmp_path / "thesis.txt").read_text() == "x"
+
+
+def test_an_edited_mask_wins_and_a_patient_without_truth_is_left_out(cohort, tmp_path):
+    edited = np.zeros(grid.GRID_SHAPE, bool)
+    edited[40:50, 50:60, 30:40] = True
+    save_volume(mni_file(cohort, "sub-0001", "desc-hypoperfusion_mask"), edited, grid.GRID_AFFINE)
+    mni_file(cohort, "sub-0001", "tmax").unlink()
+    mni_file(cohort, "sub-0002", "tmax").unlink()
+    manifest, _ = build(cohort, tmp_path / "records")
+    patients = {patient["participant_id"]: patient for patient in manifest["patients"]}
+    assert manifest["without_truth"] == ["sub-0002"]
+    assert sorted(patients) == ["sub-0001", "sub-0003", "sub-0004", "sub-0005", "sub-0006"]
+    assert patients["sub-0001"]["truth_from"] == "edited mask"
+    assert patients["sub-0003"]["truth_from"] == "Tmax"
+    covered = load_mask(mni_file(cohort, "sub-0001", "desc-coverage_mask")).data[edited].sum()
+    assert patients["sub-0001"]["truth_ml"] == pytest.approx(covered * 0.008, abs=0.001)
+    for name in ("sub-0003", "sub-0004"):
+        mni_file(cohort, name, "tmax").unlink()
+    with pytest.raises(InputError, match="3 patients cannot be split into 5 subsets"):
+        build(cohort, tmp_path / "too few")
+
+
+def test_all_faulty_patients_are_named_and_nothing_is_written(cohort, tmp_path):
+    adc = load_volume(mni_file(cohort, "sub-0002", "adc"))
+    save_volume(mni_file(cohort, "sub-0002", "adc"), adc.data * 1e-3, adc.affine)
+    dwi = load_volume(mni_file(cohort, "sub-0004", "dwi"))
+    save_volume(mni_file(cohort, "sub-0004", "dwi"), dwi.data[::-1], dwi.affine * [-1, 1, 1, 1])
+    mni_file(cohort, "sub-0005", "desc-brain_mask").unlink()
+    with pytest.raises(InputError) as caught:
+        build(cohort, tmp_path / "records")
+    first, *lines = str(caught.value).splitlines()
+    assert first == "3 patient(s) cannot be used; nothing was written:"
+    assert "sub-0002: the ADC volume is in 1e-3 mm2/s; an MNI cohort holds ADC in 1e-6" in lines[0]
+    assert lines[1].startswith("sub-0004: dwi ")
+    assert "orientation LAS; expected the MNI grid" in lines[1]
+    assert lines[2].startswith("sub-0005: desc-brain_mask ")
+    assert "no such file" in lines[2]
+    assert [path.name for path in tmp_path.iterdir()] == ["cohort"]
+
+
+def test_a_row_without_folder_is_explained(cohort, tmp_path):
+    shutil.rmtree(cohort / "sub-0003")
+    with pytest.raises(InputError, match="sub-0003: no folder .*data_tools.preprocess"):
+        build(cohort, tmp_path / "records")
+
+
+def run(*arguments):
+    return command.run(build_records.main, build_records.FLAGS, build_records.__doc__, arguments)
+
+
+def test_the_command_prints_what_it_built(mni_cohort, records_dir, capsys):
+    flags = [f"--{name}={value}" for name, value in OPTIONS.items()]
+    assert run(f"--cohort={mni_cohort}", f"--out={records_dir}", *flags) == 0
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[0] == f"{records_dir}: already built, 6 patients, 24 slabs"
+    assert len(printed) == 6
+
+
+@pytest.mark.parametrize(
+    ("flag", "message"),
+    [("--stride=17", "--stride=17"), ("--shards=0", "--shards=0"), ("--workers=0", "workers is 0")],
+)
+def test_bad_settings_exit_with_2(mni_cohort, tmp_path, capsys, flag, message):
+    assert run(f"--cohort={mni_cohort}", f"--out={tmp_path / 'r'}", flag) == 2
+    assert message in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []

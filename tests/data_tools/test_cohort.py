@@ -1,0 +1,248 @@
+"""participants.tsv and the files of a raw cohort: every fault is found, and all at once."""
+
+import math
+
+import pytest
+
+from data_tools.cohort import (
+    COLUMNS,
+    CohortError,
+    Fault,
+    clinical_record,
+    fault_table,
+    find_raw_files,
+    mni_file,
+    read_participants,
+    unlisted_folders,
+    write_participants,
+)
+from data_tools.errors import InputError
+
+GOOD = {
+    "participant_id": "sub-0001",
+    "age": "67",
+    "sex": "F",
+    "nihss": "14",
+    "side": "left",
+    "occlusion": "M1",
+    "field_strength_t": "1.5",
+    "cohort": "A",
+}
+
+
+@pytest.fixture
+def table(tmp_path):
+    """Write participants.tsv from rows that differ from a good one: ``table({"nihss": "50"})``."""
+
+    def write(*changes, columns=COLUMNS):
+        rows = [columns]
+        for number, change in enumerate(changes, start=1):
+            row = GOOD | {"participant_id": f"sub-{number:04d}"} | change
+            rows.append([row[name] for name in columns])
+        text = "".join("\t".join(row) + "\n" for row in rows)
+        (tmp_path / "participants.tsv").write_text(text)
+        return tmp_path
+
+    return write
+
+
+@pytest.fixture
+def files(tmp_path):
+    """Make empty files below the cohort."""
+
+    def touch(*names):
+        for name in names:
+            path = tmp_path / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+        return tmp_path
+
+    return touch
+
+
+def faults_of(cohort):
+    with pytest.raises(CohortError) as caught:
+        read_participants(cohort)
+    return caught.value.faults
+
+
+def test_a_good_table_is_read_with_its_types(table):
+    missing = dict.fromkeys(["age", "sex", "nihss", "occlusion", "field_strength_t"], "n/a")
+    read = read_participants(table({}, missing | {"side": "bilateral"}))
+    first, second = (clinical_record(row) for _, row in read.iterrows())
+    assert first == GOOD | {"age": 67, "nihss": 14, "field_strength_t": 1.5}
+    expected = dict.fromkeys(missing) | {"side": "bilateral", "cohort": "A"}
+    assert second == {"participant_id": "sub-0002"} | expected
+    assert math.isnan(read["nihss"][1])
+
+
+def test_optional_columns_may_be_absent(table):
+    read = read_participants(table({}, columns=("participant_id", "nihss", "side")))
+    assert clinical_record(read.iloc[0])["age"] is None
+    assert list(read.columns) == list(COLUMNS)
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "message"),
+    [
+        ("nihss", "50", "nihss is '50'; expected a whole number, 0 to 42, or n/a"),
+        ("nihss", "-1", "nihss is '-1'; expected a whole number"),
+        ("nihss", "3.5", "nihss is '3.5'; expected a whole number"),
+        ("nihss", "abc", "nihss is 'abc'; expected a whole number"),
+        ("nihss", "", "nihss is ''; expected a whole number"),
+        ("nihss", "nan", "nihss is 'nan'; expected a whole number"),
+        ("side", "L", "side is 'L'; expected left, right, bilateral: the side of the brain lesion"),
+        ("side", "", "side is ''; expected left, right, bilateral"),
+        ("side", "n/a", "side is n/a; expected left, right, bilateral"),
+        ("age", "121", "age is '121'; expected years, 0 to 120, or n/a"),
+        ("sex", "f", "sex is 'f'; expected M, F or n/a"),
+        ("field_strength_t", "3T", "field_strength_t is '3T'; expected tesla"),
+        ("participant_id", "0001", "participant_id is '0001'; expected sub- and letters or digits"),
+        ("participant_id", "sub-a_b", "participant_id is 'sub-a_b'; expected sub-"),
+        ("participant_id", "n/a", "participant_id is n/a; expected a value"),
+    ],
+)
+def test_a_bad_cell_is_named_with_its_row(table, column, value, message):
+    (fault,) = faults_of(table({}, {column: value}))
+    assert fault.what.startswith(message)
+    assert fault.file == "participants.tsv row 3"
+    if column != "participant_id":
+        assert fault.participant == "sub-0002"
+
+
+@pytest.mark.parametrize("nihss", ["0", "42", "7.0", "n/a"])
+def test_the_bounds_of_nihss_are_allowed(table, nihss):
+    value = read_participants(table({"nihss": nihss}))["nihss"][0]
+    assert math.isnan(value) if nihss == "n/a" else value == float(nihss)
+
+
+def test_a_patient_named_twice_is_a_fault(table):
+    (fault,) = faults_of(table({}, {"participant_id": "sub-0001"}))
+    assert (fault.participant, fault.what[:20]) == ("sub-0001", "stands more than onc")
+
+
+def test_all_faults_come_in_one_list(table):
+    cohort = table({"nihss": "50", "side": "L"}, {}, {"age": "old"}, {"participant_id": "sub-0002"})
+    faults = faults_of(cohort)
+    assert sorted(f"{fault.participant} {fault.what.split()[0]}" for fault in faults) == [
+        "sub-0001 nihss",
+        "sub-0001 side",
+        "sub-0002 stands",
+        "sub-0003 age",
+    ]
+    with pytest.raises(InputError, match=r"4 fault\(s\) in the cohort:"):
+        read_participants(cohort)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "not a readable tab-separated table"),
+        (b"participant_id\tnihss\tside\nsub-1\t3\tleft\tM1\textra\nsub-2\t3", "found|readable|"),
+        ("participant_id\tnihss\tside\nsub-1\t3\té\n".encode("latin-1"), "not a readable tab"),
+        (b"participant_id,nihss,side\nsub-1,3,left\n", "Are the columns separated by tabs"),
+        (b"participant_id\tside\nsub-1\tleft\n", "no column nihss; found participant_id, side"),
+        (b"participant_id\tnihss\tside\n", "holds no patient"),
+    ],
+)
+def test_what_is_no_table_is_explained(tmp_path, content, message):
+    (tmp_path / "participants.tsv").write_bytes(content)
+    with pytest.raises(InputError, match=message):
+        read_participants(tmp_path)
+
+
+def test_no_table_names_the_columns_wanted(tmp_path):
+    with pytest.raises(InputError, match="no such file; .*participant_id, age, sex, nihss, side"):
+        read_participants(tmp_path)
+
+
+@pytest.mark.filterwarnings("ignore:Length of header")
+def test_a_tab_at_the_end_of_each_row_does_not_shift_the_columns(tmp_path):
+    text = "participant_id\tnihss\tside\nsub-1\t3\tleft\t\nsub-2\t4\tright\t\n"
+    (tmp_path / "participants.tsv").write_text(text)
+    read = read_participants(tmp_path)
+    assert list(read["participant_id"]) == ["sub-1", "sub-2"]
+    assert list(read["nihss"]) == [3, 4]
+
+
+def test_what_is_written_reads_back(table, tmp_path):
+    records = [clinical_record(row) for _, row in read_participants(table({}, {})).iterrows()]
+    records[1] |= {"age": None, "nihss": None, "sex": None}
+    write_participants(tmp_path / "again/participants.tsv", records)
+    again = read_participants(tmp_path / "again")
+    assert [clinical_record(row) for _, row in again.iterrows()] == records
+
+
+def test_the_fault_table_is_aligned():
+    faults = [Fault("sub-1", "DWI", "one\ntwo"), Fault("sub-0002", "participants.tsv", "three")]
+    assert fault_table(faults).splitlines() == [
+        "patient   file              what is wrong, what to do",
+        "sub-1     DWI               one",
+        "sub-1     DWI               two",
+        "sub-0002  participants.tsv  three",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("dwi", "adc"),
+    [
+        ("dwi/sub-1_dwi.nii.gz", "dwi/sub-1_ADC.nii.gz"),
+        ("dwi/sub-1_trace.nii", "dwi/sub-1_adc.nii"),
+        ("ses-0001/dwi/sub-1_ses-0001_dwi.nii.gz", "ses-0001/dwi/sub-1_ses-0001_adc.nii.gz"),
+        ("dwi/sub-1_acq-b1000_dwi.nii.gz", "dwi/sub-1_ADC.nii.gz"),
+    ],
+    ids=["BIDS", "trace, plain", "sessions, ISLES'22", "entities"],
+)
+def test_files_are_found_by_bids_names(files, dwi, adc):
+    cohort = files(f"sub-1/{dwi}", f"sub-1/{adc}", "sub-1/dwi/sub-1_dwi.json", "sub-10/sub-10_dwi")
+    found, faults = find_raw_files(cohort, "sub-1")
+    assert faults == []
+    assert found.existing() == [cohort / "sub-1" / dwi, cohort / "sub-1" / adc]
+
+
+def test_tmax_and_an_edited_label_are_found_in_the_derivatives(files):
+    tmax = "derivatives/perfusion/sub-1/perf/sub-1_Tmax.nii.gz"
+    label = "derivatives/labels/sub-1/sub-1_desc-hypoperfusion_mask.nii.gz"
+    cohort = files("sub-1/dwi/sub-1_dwi.nii", "sub-1/dwi/sub-1_ADC.nii", tmax, label)
+    found, _ = find_raw_files(cohort, "sub-1")
+    assert (found.tmax, found.truth) == (cohort / tmax, cohort / label)
+
+
+def test_two_dwi_files_and_no_adc_are_two_faults(files):
+    one, two = "sub-1/ses-1/dwi/sub-1_ses-1_dwi.nii.gz", "sub-1/ses-2/dwi/sub-1_ses-2_dwi.nii.gz"
+    cohort = files(one, two)
+    found, faults = find_raw_files(cohort, "sub-1")
+    assert found is None
+    assert [fault.file for fault in faults] == ["DWI", "ADC"]
+    assert faults[0].what == (
+        f"found {one}, {two}; expected one file. Keep the baseline scan, remove the others."
+    )
+    assert faults[1].what.startswith("no sub-1_*_ADC.nii.gz below ")
+
+
+def test_two_tmax_files_are_a_fault_too(files):
+    base = "derivatives/perfusion/sub-1"
+    cohort = files(
+        "sub-1/sub-1_dwi.nii",
+        "sub-1/sub-1_ADC.nii",
+        f"{base}/sub-1_Tmax.nii",
+        f"{base}/sub-1_tmax.nii",
+    )
+    found, faults = find_raw_files(cohort, "sub-1")
+    assert found is None
+    assert [fault.file for fault in faults] == ["Tmax"]
+
+
+def test_a_row_without_folder_and_a_folder_without_row(files):
+    cohort = files("sub-2/dwi/sub-2_dwi.nii.gz", "sub-file")
+    found, (fault,) = find_raw_files(cohort, "sub-1")
+    assert found is None
+    assert fault.what.startswith("no such folder; expected the patient's files there")
+    (fault,) = unlisted_folders(cohort, ["sub-1"])
+    assert (fault.participant, fault.what[:22]) == ("sub-2", "no row for this folder")
+    assert unlisted_folders(cohort, ["sub-2"]) == []
+
+
+def test_mni_names():
+    path = mni_file("mni", "sub-7", "desc-brain_mask")
+    assert str(path) == "mni/sub-7/sub-7_space-MNI152NLin2009aSym_desc-brain_mask.nii.gz"

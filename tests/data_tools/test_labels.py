@@ -1,0 +1,175 @@
+"""Label clean-up on a hand-made volume whose clusters are known to the voxel.
+
+Voxels of 0.008 mL: 125 make 1 mL (smallest hypoperfusion), 62.5 make 0.5 mL (smallest core).
+"""
+
+import numpy as np
+import pytest
+
+from data_tools.errors import InputError
+from data_tools.labels import core_mask, hypoperfusion_mask, make_labels, remove_small_clusters
+
+pytestmark = pytest.mark.core
+
+SHAPE = (40, 40, 20)
+VOXEL_ML = 0.008
+DWI_TISSUE, ADC_TISSUE, TMAX_TISSUE = 100.0, 800.0, 2.0
+
+
+def box(*start, size):
+    return tuple(slice(s, s + n) for s, n in zip(start, size, strict=True))
+
+
+def healthy():
+    """DWI, ADC, Tmax and brain of a head without a lesion, with a margin around the brain."""
+    brain = np.zeros(SHAPE, bool)
+    brain[2:-2, 2:-2, 1:-1] = True
+    images = (DWI_TISSUE, ADC_TISSUE, TMAX_TISSUE)
+    return (*(np.where(brain, value, 0).astype(np.float32) for value in images), brain)
+
+
+def paint(region, **values):
+    """The healthy head with ``values`` in ``region``; the DWI's mean moves by under 2%."""
+    dwi, adc, tmax, brain = healthy()
+    images = {"dwi": dwi, "adc": adc, "tmax": tmax}
+    for name, value in values.items():
+        images[name][region] = value
+    return images["dwi"], images["adc"], images["tmax"], brain
+
+
+def test_a_healthy_head_has_neither_core_nor_hypoperfusion():
+    dwi, adc, tmax, brain = healthy()
+    labels = make_labels(dwi, adc, tmax, brain, brain, VOXEL_ML)
+    assert not labels.core.any()
+    assert not labels.hypoperfusion.any()
+    assert not labels.truth.any()
+    np.testing.assert_array_equal(labels.coverage, brain)
+
+
+@pytest.mark.parametrize(("extra", "kept"), [(0, 125), (-1, 0)], ids=["1 mL", "a voxel less"])
+def test_hypoperfusion_of_one_ml_stays_and_one_voxel_less_goes(extra, kept):
+    region = box(10, 10, 5, size=(5, 5, 5))
+    _, adc, tmax, brain = paint(region, tmax=9.0)
+    if extra:
+        tmax[10, 10, 5] = TMAX_TISSUE
+    assert hypoperfusion_mask(tmax, adc, brain, VOXEL_ML).sum() == kept
+
+
+@pytest.mark.parametrize(("length", "kept"), [(7, 63), (6, 0)], ids=["63 voxels", "54 voxels"])
+def test_core_of_half_a_ml_stays_and_less_goes(length, kept):
+    region = box(10, 10, 5, size=(3, 3, length))
+    dwi, adc, _, brain = paint(region, dwi=180.0, adc=450.0)
+    assert core_mask(dwi, adc, brain, VOXEL_ML).sum() == kept
+
+
+def test_the_limit_itself_counts_despite_rounding():
+    mask = np.zeros((10, 10, 10), bool)
+    mask[:5, :5, :5] = True
+    for voxel_ml in (0.008, 1 / 125, 0.1**3 * 8):
+        assert remove_small_clusters(mask, 125 * 0.008, voxel_ml).sum() == 125
+    assert not remove_small_clusters(mask, 1.001, 0.008).any()
+
+
+def test_clusters_that_touch_at_a_corner_are_one():
+    mask = np.zeros((8, 8, 8), bool)
+    mask[:4, :4, :4] = mask[4:, 4:, 4:] = True
+    assert remove_small_clusters(mask, 128, 1.0).sum() == 128
+    mask[4:, 4:, 4] = False  # a gap of one slice parts them
+    assert not remove_small_clusters(mask, 65, 1.0).any()
+
+
+def test_no_cluster_at_all_gives_an_empty_mask():
+    kept = remove_small_clusters(np.zeros((3, 3, 3), bool), 1.0, 1.0)
+    assert kept.shape == (3, 3, 3)
+    assert not kept.any()
+
+
+@pytest.mark.parametrize(("thickness", "kept"), [(2, False), (3, True)])
+def test_a_skin_two_voxels_thick_goes_and_three_stay(thickness, kept):
+    region = box(5, 5, 8, size=(25, 25, thickness))
+    _, adc, tmax, brain = paint(region, tmax=9.0)
+    mask = hypoperfusion_mask(tmax, adc, brain, VOXEL_ML)
+    assert mask.sum() == (25 * 25 * thickness if kept else 0)
+
+
+@pytest.mark.parametrize(("tmax_s", "kept"), [(6.0, 216), (5.99, 0)])
+def test_hypoperfusion_begins_at_six_seconds(tmax_s, kept):
+    _, adc, tmax, brain = paint(box(10, 10, 5, size=(6, 6, 6)), tmax=tmax_s)
+    assert hypoperfusion_mask(tmax, adc, brain, VOXEL_ML).sum() == kept
+
+
+@pytest.mark.parametrize(("adc_um2_per_s", "kept"), [(2000.0, 0), (1999.0, 216)])
+def test_csf_is_never_hypoperfused(adc_um2_per_s, kept):
+    _, adc, tmax, brain = paint(box(10, 10, 5, size=(6, 6, 6)), tmax=9.0, adc=adc_um2_per_s)
+    assert hypoperfusion_mask(tmax, adc, brain, VOXEL_ML).sum() == kept
+
+
+@pytest.mark.parametrize(
+    ("dwi_value", "kept"), [(130.0, 216), (115.0, 0)], ids=["bright", "not bright"]
+)
+def test_low_adc_without_a_bright_dwi_is_no_core(dwi_value, kept):
+    dwi, adc, _, brain = paint(box(10, 10, 5, size=(6, 6, 6)), dwi=dwi_value, adc=450.0)
+    assert core_mask(dwi, adc, brain, VOXEL_ML).sum() == kept
+
+
+@pytest.mark.parametrize(("adc_um2_per_s", "kept"), [(620.0, 216), (620.1, 0), (0.0, 0)])
+def test_core_reaches_to_620_and_needs_an_adc(adc_um2_per_s, kept):
+    region = box(10, 10, 5, size=(6, 6, 6))
+    dwi, adc, _, brain = paint(region, dwi=180.0, adc=adc_um2_per_s)
+    assert core_mask(dwi, adc, brain, VOXEL_ML).sum() == kept
+
+
+def test_core_and_hypoperfusion_stop_at_the_brains_edge():
+    region = (slice(0, 12), slice(10, 20), slice(5, 15))
+    dwi, adc, tmax, brain = paint(region, dwi=180.0, adc=450.0, tmax=9.0)
+    labels = make_labels(dwi, adc, tmax, brain, np.ones(SHAPE, bool), VOXEL_ML)
+    inside = 10 * 10 * 10
+    assert labels.core.sum() == labels.hypoperfusion.sum() == inside
+    np.testing.assert_array_equal(labels.coverage, brain)
+
+
+def test_truth_is_the_union_inside_coverage():
+    core, delayed = box(8, 8, 6, size=(6, 6, 6)), box(12, 12, 6, size=(10, 10, 8))
+    dwi, adc, tmax, brain = paint(core, dwi=180.0, adc=450.0)
+    tmax[delayed] = 9.0
+    coverage = brain.copy()
+    coverage[:, :, :8] = False
+    labels = make_labels(dwi, adc, tmax, brain, coverage, VOXEL_ML)
+    expected = np.zeros(SHAPE, bool)
+    expected[core] = expected[delayed] = True
+    np.testing.assert_array_equal(labels.truth, expected & coverage)
+    # The core is seen by diffusion alone, so perfusion's coverage does not cut it.
+    assert labels.core.sum() == 216
+    assert not labels.hypoperfusion[:, :, :8].any()
+
+
+def test_a_supplied_mask_wins_over_both_thresholds():
+    dwi, adc, tmax, brain = paint(box(10, 10, 5, size=(6, 6, 6)), dwi=180.0, adc=450.0, tmax=9.0)
+    edited = np.zeros(SHAPE, bool)
+    edited[30, 30, 10] = True  # far too small for the clean-up, and elsewhere
+    edited[0, 0, 0] = True  # outside the brain
+    labels = make_labels(dwi, adc, tmax, brain, brain, VOXEL_ML, truth=edited)
+    np.testing.assert_array_equal(np.argwhere(labels.truth), [[30, 30, 10]])
+    assert labels.core.sum() == labels.hypoperfusion.sum() == 216
+
+
+def test_a_supplied_mask_stands_in_for_a_missing_tmax():
+    dwi, adc, _, brain = healthy()
+    edited = np.zeros(SHAPE, bool)
+    edited[10:12, 10, 10] = True
+    labels = make_labels(dwi, adc, None, brain, brain, VOXEL_ML, truth=edited)
+    np.testing.assert_array_equal(labels.hypoperfusion, edited)
+    np.testing.assert_array_equal(labels.truth, edited)
+
+
+def test_without_tmax_and_mask_there_is_no_truth():
+    dwi, adc, _, brain = healthy()
+    with pytest.raises(ValueError, match="needs tmax_s or truth"):
+        make_labels(dwi, adc, None, brain, brain, VOXEL_ML)
+
+
+def test_an_empty_brain_mask_is_explained():
+    dwi, adc, tmax, _ = healthy()
+    nothing = np.zeros(SHAPE, bool)
+    with pytest.raises(InputError, match="holds no tissue"):
+        make_labels(dwi, adc, tmax, nothing, nothing, VOXEL_ML)

@@ -1,0 +1,169 @@
+"""Every number of the model, its training and the clinical rules, once, with its source.
+
+"Paper" is Yu et al., Radiology 2023;307(1):e220882; "predecessor" is the 2D code its authors
+deposited, the best evidence where the paper is silent.
+"""
+
+import dataclasses
+from typing import Any
+
+from data_tools.errors import InputError
+
+RESEARCH_NOTICE = "Research use only. Not a medical device; not for clinical decisions."
+
+# Paper, Performance Evaluation: probability of 0.5 and more is hypoperfused.
+PROBABILITY_THRESHOLD = 0.5
+# Paper, Table 1: the mismatch ratio is set to 20 where the core is 0 or the ratio larger.
+MISMATCH_RATIO_CAP = 20.0
+# Paper, Performance Evaluation: Dice above 0.5 is good agreement.
+GOOD_DICE = 0.5
+# Slices from one window to the next at test time; the paper says "sliding window" only.
+TEST_STRIDE = 4
+
+
+def _require(condition: bool, name: str, value: Any, expected: str) -> None:
+    if not condition:
+        raise InputError(f"{name} is {value!r}; expected {expected}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Defuse3:
+    """Target mismatch (paper, Performance Evaluation; Albers et al., NEJM 2018)."""
+
+    min_ratio: float = 1.8
+    min_difference_ml: float = 15.0
+    max_core_ml: float = 70.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Dawn:
+    """Clinical-core mismatch (paper, Performance Evaluation; Nogueira et al., NEJM 2018)."""
+
+    old_age: int = 80
+    min_nihss: int = 10
+    severe_nihss: int = 20
+    max_core_old_ml: float = 21.0  # core below
+    max_core_ml: float = 31.0  # core below
+    max_core_severe_ml: float = 51.0  # core from max_core_ml up to and including
+
+
+DEFUSE3 = Defuse3()
+DAWN = Dawn()
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfig:
+    """Shape of the attention U-Net.
+
+    Attributes:
+        base_filters: channels of the first level, doubled at each pooling (predecessor:
+            32-64-128, bottleneck 256).
+        poolings: 2 x 2 x 2 max-poolings (predecessor: 3).
+        dropout: SpatialDropout after each pooling and each decoder block (predecessor: 0.25).
+        normalisation: ``batch`` before each convolution (predecessor), ``group`` or ``none``.
+        attention_gates: False passes the skip connections ungated.
+        nihss_fusion: False leaves the NIHSS unused (the input stays).
+        crop_margin: compute only the 96 x 112 window that holds the 91 x 109 grid, a third less
+            work; the margin's probability is 0. The paper computes the whole frame.
+    """
+
+    base_filters: int = 32
+    poolings: int = 3
+    dropout: float = 0.25
+    normalisation: str = "batch"
+    attention_gates: bool = True
+    nihss_fusion: bool = True
+    crop_margin: bool = False
+
+    def __post_init__(self) -> None:
+        _require(self.base_filters >= 1, "base_filters", self.base_filters, "1 or more")
+        _require(1 <= self.poolings <= 4, "poolings", self.poolings, "1 to 4 (16 slices halve)")
+        _require(0 <= self.dropout < 1, "dropout", self.dropout, "0 up to, not including, 1")
+        _require(
+            self.normalisation in ("batch", "group", "none"),
+            "normalisation",
+            self.normalisation,
+            "batch, group or none",
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingConfig:
+    """How a fold is trained.
+
+    Attributes:
+        epochs, batch_size, learning_rate: paper, Model Structure: 80, 32 (global), 0.0005.
+        final_learning_rate_ratio: the exponential decay ends at this share of the start
+            (predecessor: near 0.68).
+        bce_weight, dice_weight, volume_weight: of the three loss terms (predecessor: 1, 0.5, 0.25).
+        mirror: left-right mirror of half the training slabs (predecessor).
+        precision: ``float32`` or ``bfloat16`` (weights and loss stay float32).
+        seed: of weights, order, mirror and dropout.
+    """
+
+    epochs: int = 80
+    batch_size: int = 32
+    learning_rate: float = 5e-4
+    final_learning_rate_ratio: float = 0.68
+    bce_weight: float = 1.0
+    dice_weight: float = 0.5
+    volume_weight: float = 0.25
+    mirror: bool = True
+    precision: str = "float32"
+    seed: int = 1
+
+    def __post_init__(self) -> None:
+        _require(self.epochs >= 1, "epochs", self.epochs, "1 or more")
+        _require(self.batch_size >= 1, "batch_size", self.batch_size, "1 or more")
+        _require(0 < self.learning_rate < 1, "learning_rate", self.learning_rate, "0 to 1")
+        _require(
+            0 < self.final_learning_rate_ratio <= 1,
+            "final_learning_rate_ratio",
+            self.final_learning_rate_ratio,
+            "above 0, at most 1",
+        )
+        for name in ("bce_weight", "dice_weight", "volume_weight"):
+            _require(getattr(self, name) >= 0, name, getattr(self, name), "0 or more")
+        _require(
+            self.precision in ("float32", "bfloat16"),
+            "precision",
+            self.precision,
+            "float32 or bfloat16",
+        )
+        _require(0 <= self.seed < 2**31, "seed", self.seed, "0 to 2**31 - 1")
+
+
+# paper: every value as published. small: learns something on two CPU cores in minutes.
+# tiny: for tests of the machinery only.
+PRESETS: dict[str, tuple[ModelConfig, TrainingConfig]] = {
+    "paper": (ModelConfig(), TrainingConfig()),
+    "small": (
+        ModelConfig(base_filters=8, dropout=0.1, crop_margin=True),
+        TrainingConfig(epochs=10, batch_size=8, learning_rate=3e-3),
+    ),
+    "tiny": (
+        ModelConfig(base_filters=2, poolings=2, dropout=0.1, crop_margin=True),
+        TrainingConfig(epochs=2, batch_size=4, learning_rate=5e-3),
+    ),
+}
+
+
+def preset(name: str, **changes: Any) -> tuple[ModelConfig, TrainingConfig]:
+    """A preset with single values changed.
+
+    Args:
+        name: ``paper``, ``small`` or ``tiny``.
+        **changes: fields of either config; None keeps the preset's value.
+
+    Raises:
+        InputError: unknown preset, or a value out of range.
+        TypeError: a field that neither config has.
+    """
+    if name not in PRESETS:
+        raise InputError(f"preset is {name!r}; expected one of {', '.join(PRESETS)}")
+    given = {key: value for key, value in changes.items() if value is not None}
+    model, training = PRESETS[name]
+    model_fields = {field.name for field in dataclasses.fields(model)}
+    model = dataclasses.replace(model, **{k: v for k, v in given.items() if k in model_fields})
+    rest = {k: v for k, v in given.items() if k not in model_fields}
+    return model, dataclasses.replace(training, **rest)

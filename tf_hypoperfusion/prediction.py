@@ -1,0 +1,239 @@
+"""One patient through a predictor: native images -> probability, masks, mL, decision, warnings.
+
+Knows no TensorFlow: the predictor may be a Keras model, a SavedModel or a server.
+"""
+
+import dataclasses
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data_tools import atomic, intensity, labels, patient, pictures, registration
+from data_tools.errors import InputError
+from data_tools.grid import GRID_AFFINE, SIDES, VOXEL_ML, hemisphere
+from data_tools.patient import NativePatient
+from data_tools.volumes import Volume, save_volume
+from tf_hypoperfusion import clinical
+from tf_hypoperfusion.config import DEFUSE3, PROBABILITY_THRESHOLD, RESEARCH_NOTICE
+from tf_hypoperfusion.sliding_window import Predictor, model_image, predict_volume
+
+
+@dataclasses.dataclass(frozen=True)
+class Clinical:
+    """What is known of the patient besides the images.
+
+    Attributes:
+        side: left, right or bilateral: the side of the brain lesion.
+        nihss: 0..42, or None if unknown. age: years, or None.
+    """
+
+    side: str
+    nihss: int | None
+    age: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.side not in SIDES:
+            raise InputError(
+                f"side is {self.side!r}; expected {', '.join(SIDES)}: the side of the brain "
+                "lesion, not of the weak limbs"
+            )
+        intensity.nihss_feature(self.nihss)
+        if self.age is not None and not 0 <= self.age <= 120:
+            raise InputError(f"age is {self.age:g}; expected 0 to 120 years")
+
+
+@dataclasses.dataclass(frozen=True)
+class Prediction:
+    """A patient's result on the DWI's own grid.
+
+    Attributes:
+        native: the images it was made from.
+        probability: float32, shape of the DWI, 0 outside the brain.
+        hypoperfusion: bool, probability >= 0.5.
+        core: bool, ADC <= 620e-6 mm2/s, cleaned.
+        result: what ``result.json`` holds.
+    """
+
+    native: NativePatient
+    probability: NDArray[np.float32]
+    hypoperfusion: NDArray[np.bool_]
+    core: NDArray[np.bool_]
+    result: dict[str, Any]
+
+
+def predict_patient(
+    native: NativePatient,
+    given: Clinical,
+    predictor: Predictor,
+    stride: int,
+    name: str = "patient",
+) -> Prediction:
+    """Register, predict, take the way back, measure, decide.
+
+    Volumes and the decision are those of the patient's own grid; the volumes on the MNI grid,
+    where brains are brought to one size, stand beside them.
+
+    Args:
+        native: from :func:`data_tools.patient.load_native`.
+        predictor: see :mod:`tf_hypoperfusion.sliding_window`.
+        stride: slices from one window to the next. name: for the picture's title.
+
+    Raises:
+        InputError: if the images hold no brain tissue.
+    """
+    clock = _Clock()
+    mni, quality = patient.to_mni(native)
+    clock.lap("register")
+    image = model_image(mni.dwi, mni.adc_um2_per_s, mni.brain, given.side)
+    nihss = intensity.nihss_feature(given.nihss)
+    probability_mni = predict_volume(predictor, image, nihss, stride, mni.brain)
+    clock.lap("network")
+    dwi = native.dwi
+    probability = registration.resample(
+        Volume(probability_mni, GRID_AFFINE),
+        np.linalg.inv(mni.to_mni).astype(np.float64),
+        dwi.data.shape,
+        dwi.affine,
+    )
+    probability[~native.brain] = 0
+    hypoperfusion = probability >= PROBABILITY_THRESHOLD
+    core = labels.core_mask(dwi.data, native.adc.data, native.brain, dwi.voxel_ml)
+    core_mni = patient.core_on_grid(mni)
+    clock.lap("way_back")
+
+    core_ml = float(core.sum() * dwi.voxel_ml)
+    hypoperfusion_ml = float(hypoperfusion.sum() * dwi.voxel_ml)
+    decision = clinical.defuse3(hypoperfusion_ml, core_ml)
+    hypoperfusion_mni = probability_mni >= PROBABILITY_THRESHOLD
+    result = {
+        "notice": RESEARCH_NOTICE,
+        "patient": name,
+        "given": dataclasses.asdict(given),
+        "hypoperfusion_ml": round(hypoperfusion_ml, 2),
+        "core_ml": round(core_ml, 2),
+        "hypoperfusion_mni_ml": round(float(hypoperfusion_mni.sum() * VOXEL_ML), 2),
+        "core_mni_ml": round(float(core_mni.sum() * VOXEL_ML), 2),
+        "mismatch_ratio": round(decision.ratio, 3),
+        "mismatch_ml": round(decision.difference_ml, 2),
+        "defuse3": {
+            "ratio": _criterion(decision.ratio, f">= {DEFUSE3.min_ratio}", decision.ratio_met),
+            "difference_ml": _criterion(
+                decision.difference_ml, f">= {DEFUSE3.min_difference_ml:g}", decision.difference_met
+            ),
+            "core_ml": _criterion(core_ml, f"<= {DEFUSE3.max_core_ml:g}", decision.core_met),
+            "target_mismatch": decision.target_mismatch,
+        },
+        "dawn": clinical.dawn(given.age, given.nihss, core_ml),
+        "warnings": _warnings(given, quality, core_mni, hypoperfusion_mni, core_ml),
+        "registration": {key: quality[key] for key in quality if key != "warnings"},
+        "probability_threshold": PROBABILITY_THRESHOLD,
+        "stride_slices": stride,
+        "seconds": clock.laps,
+    }
+    return Prediction(native, probability, hypoperfusion, core, result)
+
+
+def _criterion(value: float, required: str, met: bool) -> dict[str, Any]:
+    return {"value": round(value, 3), "required": required, "met": met}
+
+
+def _warnings(
+    given: Clinical,
+    quality: dict[str, Any],
+    core: NDArray[np.bool_],
+    hypoperfusion: NDArray[np.bool_],
+    core_ml: float,
+) -> list[str]:
+    warnings = list(quality["warnings"])
+    contradiction = patient.side_contradiction(core, given.side)
+    if contradiction:
+        warnings.insert(0, contradiction)
+    if given.side != "bilateral" and hypoperfusion.any():
+        share = float((hypoperfusion & hemisphere(given.side)).sum() / hypoperfusion.sum())
+        if share < 0.5:
+            warnings.append(
+                f"only {share:.0%} of the predicted hypoperfusion lies on the given side "
+                f"({given.side})"
+            )
+    if given.nihss is None:
+        warnings.append("NIHSS is unknown; the model was told so, and is less sure without it")
+    if core_ml == 0:
+        warnings.append(
+            "no core is visible; the published model was weak on such patients (median Dice 0.25)"
+        )
+    return warnings
+
+
+def write_prediction(prediction: Prediction, out: str | Path) -> None:
+    """Write NIfTI volumes on the DWI's grid, ``overview.png`` and, last, ``result.json``."""
+    clock = _Clock()
+    out, affine = Path(out), prediction.native.dwi.affine
+    (out / "result.json").unlink(missing_ok=True)  # an old result must not stand beside new masks
+    for name, data in (
+        ("probability", prediction.probability),
+        ("hypoperfusion_mask", prediction.hypoperfusion),
+        ("core_mask", prediction.core),
+    ):
+        save_volume(out / f"{name}.nii.gz", data, affine, "predicted; research use only")
+    atomic.write_bytes(out / "overview.png", overview(prediction))
+    clock.lap("write")
+    result = prediction.result
+    result["seconds"] = {**result["seconds"], **clock.laps}
+    result["seconds"]["total"] = round(sum(result["seconds"].values()), 3)
+    atomic.write_json(out / "result.json", result)
+
+
+def overview(prediction: Prediction) -> bytes:
+    """PNG: axial DWI slices with the predicted hypoperfusion's contour and the core filled."""
+    dwi, result = prediction.native.dwi, prediction.result
+    image, spacing = pictures.to_ras(dwi.data, dwi.affine)
+    overlays = []
+    for mask, label, colour, filled in (
+        (prediction.core, f"core {result['core_ml']:.0f} mL", pictures.VERMILION, True),
+        (
+            prediction.hypoperfusion,
+            f"predicted hypoperfusion {result['hypoperfusion_ml']:.0f} mL",
+            pictures.SKY_BLUE,
+            False,
+        ),
+    ):
+        overlays.append(
+            pictures.Overlay(pictures.to_ras(mask, dwi.affine)[0], label, colour, filled)
+        )
+    yes = "TARGET MISMATCH" if result["defuse3"]["target_mismatch"] else "no target mismatch"
+    nihss = "unknown" if result["given"]["nihss"] is None else result["given"]["nihss"]
+    title = "\n".join(
+        [
+            f"{result['patient']}: {yes} (DEFUSE 3), ratio {result['mismatch_ratio']:.1f}, "
+            f"mismatch {result['mismatch_ml']:.0f} mL; side {result['given']['side']}, "
+            f"NIHSS {nihss}",
+            *(f"! {warning}" for warning in result["warnings"]),
+        ]
+    )
+    brain, _ = pictures.to_ras(prediction.native.brain, dwi.affine)
+    window = (0.0, float(np.percentile(image[brain], 99.5)))
+    return pictures.axial_mosaic(
+        image,
+        overlays,
+        spacing,
+        title,
+        window=window,
+        brain=brain,
+        footer=f"{RESEARCH_NOTICE} Radiological convention: the patient's left is on the right.",
+    )
+
+
+class _Clock:
+    """Seconds per step."""
+
+    def __init__(self) -> None:
+        self.laps: dict[str, float] = {}
+        self.last = time.monotonic()
+
+    def lap(self, name: str) -> None:
+        now = time.monotonic()
+        self.laps[name] = round(now - self.last, 3)
+        self.last = now

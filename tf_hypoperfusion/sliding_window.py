@@ -1,0 +1,82 @@
+"""Slabs -> volume through any predictor: Keras, SavedModel and REST alike.
+
+A predictor is ``f(image, nihss) -> probability``: float32 arrays (n, 128, 128, 16, 4) and (n, 1)
+in, (n, 128, 128, 16, 1) out.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data_tools import grid, intensity, slabs
+
+Predictor = Callable[[NDArray[np.float32], NDArray[np.float32]], NDArray[np.float32]]
+
+# Windows a call: more is no faster on a CPU and takes more memory.
+WINDOWS_PER_CALL = 4
+
+
+def model_image(
+    dwi: NDArray[np.float32],
+    adc_um2_per_s: NDArray[np.float32],
+    brain: NDArray[np.bool_],
+    side: str,
+) -> NDArray[np.float32]:
+    """Physical volumes on the MNI grid -> the network's image of the whole head.
+
+    Args:
+        dwi, adc_um2_per_s, brain: (91, 109, 60). side: left, right or bilateral.
+
+    Returns:
+        float32 (128, 128, 60, 4): DWI, ADC (ratios to their parenchymal mean, rounded to float16
+        as in the training records), ADC mask, side.
+    """
+    dwi_ratio, adc_ratio = intensity.normalise(dwi, adc_um2_per_s, brain)
+    ratios = [ratio.astype(np.float16).astype(np.float32) for ratio in (dwi_ratio, adc_ratio)]
+    mask = intensity.adc_mask(adc_um2_per_s, brain).astype(np.float32)
+    image = np.stack([grid.to_frame(channel) for channel in (*ratios, mask)], axis=-1)
+    side_channel = np.broadcast_to(
+        grid.side_frame(side)[:, :, np.newaxis, np.newaxis], (*image.shape[:3], 1)
+    )
+    return np.concatenate([image, side_channel.astype(np.float32)], axis=-1)
+
+
+def predict_volume(
+    predictor: Predictor,
+    image: NDArray[np.float32],
+    nihss: float,
+    stride: int,
+    brain: NDArray[np.bool_],
+) -> NDArray[np.float32]:
+    """Average the predictions of overlapping slabs (paper, Model Structure).
+
+    Args:
+        predictor: see the module. image: float32 (128, 128, 60, 4).
+        nihss: NIHSS / 21, or -1. stride: slices from one window to the next, 1..16.
+        brain: bool (91, 109, 60); the probability is 0 outside it.
+
+    Returns:
+        float32 (91, 109, 60), 0..1.
+    """
+    starts = slabs.slab_starts(stride, image.shape[2])
+    windows = slabs.cut_slabs(image, starts)
+    outputs = []
+    for first in range(0, len(windows), WINDOWS_PER_CALL):
+        batch = windows[first : first + WINDOWS_PER_CALL]
+        feature = np.full((len(batch), 1), nihss, np.float32)
+        outputs.append(np.asarray(predictor(batch, feature))[..., 0])
+    probability = slabs.merge_slabs(np.concatenate(outputs), starts, image.shape[2])
+    return np.where(brain, grid.from_frame(probability), 0).astype(np.float32)
+
+
+def average(predictors: list[Predictor]) -> Predictor:
+    """One predictor that averages several (paper: the five folds on the generalization cohort)."""
+    if len(predictors) == 1:
+        return predictors[0]
+
+    def predict(image: NDArray[np.float32], nihss: NDArray[np.float32]) -> NDArray[np.float32]:
+        outputs = [p(image, nihss) for p in predictors]
+        return np.asarray(np.mean(outputs, axis=0, dtype=np.float64), dtype=np.float32)
+
+    return predict

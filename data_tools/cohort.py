@@ -6,6 +6,7 @@ fault of the table and of the folders is collected, so that a researcher mends t
 
 import dataclasses
 import os
+import warnings
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -99,11 +100,23 @@ def read_participants(cohort: str | os.PathLike) -> "pd.DataFrame":
             f"{', '.join(COLUMNS)} ({MISSING} = missing)"
         )
     try:
-        # index_col: a tab at the end of every row would otherwise shift all columns by one.
-        table = pd.read_csv(
-            path, sep="\t", dtype=str, keep_default_na=False, na_values=[MISSING], index_col=False
-        )
-    except (ValueError, OSError) as error:  # pandas' parser errors are ValueErrors
+        # Rows longer than the header: by default pandas would shift all columns by one, with
+        # index_col=False it drops cells and warns, which is an error here.
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", pd.errors.ParserWarning)
+            table = pd.read_csv(
+                path,
+                sep="\t",
+                dtype=str,
+                keep_default_na=False,
+                na_values=[MISSING],
+                index_col=False,
+            )
+    except (
+        ValueError,
+        OSError,
+        pd.errors.ParserWarning,
+    ) as error:  # pandas' parser errors are ValueErrors
         raise InputError(f"{path}: not a readable tab-separated table ({error})") from error
     absent = [name for name in REQUIRED_COLUMNS if name not in table]
     if absent:
@@ -202,7 +215,8 @@ def optional_number(value: Any) -> float | int | None:
 
 def clinical_record(row: Any) -> dict[str, Any]:
     """A row of the participants' table as plain JSON types, missing values as None."""
-    record = {name: row[name] for name in COLUMNS}
+    # pandas turns None into NaN in a row whose other cells are text or missing; NaN != NaN.
+    record = {name: row[name] if row[name] == row[name] else None for name in COLUMNS}
     for name in ("age", "nihss", "field_strength_t"):
         record[name] = optional_number(record[name])
     return record

@@ -12,7 +12,9 @@ def simulate_cohort(out, patients, seed, space="native", workers=1, lesions=None
     """Write a simulated cohort; see :func:`data_tools.simulate.cohort.simulate_cohort`."""
     from data_tools.simulate import cohort
 
-    return cohort.simulate_cohort(out, patients, seed, space=space, workers=workers, lesions=lesions)
+    return cohort.simulate_cohort(
+        out, patients, seed, space=space, workers=workers, lesions=lesions
+    )
 
 
 def simulate_patient(seed, index, lesions=None):

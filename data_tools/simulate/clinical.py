@@ -17,7 +17,8 @@ from data_tools.grid import NIHSS_MAX, Side
 PATIENTS = 413
 MALE, LEFT, BILATERAL, AGE_MISSING, NO_CORE = 207, 217, 10, 2, 87
 PROXIMAL, M2_M3 = 299, 90  # ICA or M1; M2 or M3; the rest is M4 or no occlusion
-AGE_MEAN, AGE_SD = 67.0, 15.0
+AGE_RANGE = (18, 101)
+AGE_LATENT = (68.2, 16.5)  # mean and SD before cutting to the range; after it 67 and 15
 # Not in the paper: share of missing NIHSS, of ICA among ICA and M1, of M2 among M2 and M3.
 NIHSS_MISSING_SHARE = 0.01
 ICA_SHARE, M2_SHARE = 0.3, 0.75
@@ -76,7 +77,7 @@ def make_plan(seed: int, index: int) -> Plan:
     logit = LOGIT_CORE[0] + LOGIT_CORE[1] * stats.norm.ppf(u[2])
     share = 1 / (1 + np.exp(-logit))
     # Proximal occlusions tend to the larger lesions, with much overlap.
-    rank = stats.norm.cdf(0.55 * severity + np.sqrt(1 - 0.55**2) * stats.norm.ppf(u[3]))
+    rank = stats.norm.cdf(0.75 * severity + np.sqrt(1 - 0.75**2) * stats.norm.ppf(u[3]))
     low = 1 - (PROXIMAL + M2_M3) / PATIENTS
     if rank < low:
         occlusion = "M4" if u[4] < 0.4 else "none"
@@ -87,10 +88,10 @@ def make_plan(seed: int, index: int) -> Plan:
     side: Side = "left" if u[5] < LEFT / PATIENTS else "right"
     if u[5] >= 1 - BILATERAL / PATIENTS:
         side = "bilateral"
-    age = stats.truncnorm.ppf(u[6], (18 - AGE_MEAN) / AGE_SD, (101 - AGE_MEAN) / AGE_SD)
+    age = stats.truncnorm.ppf(u[6], *((np.array(AGE_RANGE) - AGE_LATENT[0]) / AGE_LATENT[1]))
     return Plan(
         index=index,
-        age=int(AGE_MEAN + AGE_SD * age),
+        age=round(float(AGE_LATENT[0] + AGE_LATENT[1] * age)),
         age_known=bool(u[7] >= AGE_MISSING / PATIENTS),
         sex="M" if u[8] < MALE / PATIENTS else "F",
         side=side,
@@ -114,8 +115,9 @@ def draw_nihss(
     """
     missing = rng.random() < NIHSS_MISSING_SHARE
     # The first mL cost the most points, and the scatter grows with the score.
-    deficit = 3.2 * (eloquent_ml + 1.25 * core_ml) ** 0.30
+    deficit = 3.35 * (eloquent_ml + 1.25 * core_ml) ** 0.30
     deficit += {"left": 1.5, "right": -1.2, "bilateral": 2.0}[side] + 0.5
     score = max(deficit, 0.3) * np.exp(0.50 * rng.normal())
+    score = min(score, 22 + 0.5 * (score - 22))  # the last points of the scale are rarely lost
     score = int(np.clip(round(float(score)), 0, NIHSS_MAX))
     return None if missing else score

@@ -21,7 +21,7 @@ from data_tools.volumes import save_volume
 
 SPACES = ("native", "mni")
 # Raised whenever the same seed gives other patients than before.
-SIMULATION_VERSION = 1
+SIMULATION_VERSION = 2
 MAX_PATIENTS = 9999  # four digits in sub-0001
 BIDS_VERSION = "1.10.0"
 COLUMNS = {
@@ -124,9 +124,7 @@ def _is_done(out: Path, index: int, space: str) -> bool:
     return all(path.is_file() for path in paths)
 
 
-def _write_patient(
-    index: int, seed: int, space: str, out_folder: str, lesions: str | None
-) -> None:
+def _write_patient(index: int, seed: int, space: str, out_folder: str, lesions: str | None) -> None:
     out = Path(out_folder)
     patient = simulate_patient(seed, index, lesions)
     if space == "native":

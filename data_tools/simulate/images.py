@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from data_tools.grid import GRID_AFFINE, GRID_SHAPE, TMAX_HYPOPERFUSION_S
+from data_tools.grid import GRID_AFFINE, GRID_SHAPE
 from data_tools.simulate import distractors
 from data_tools.simulate.anatomy import GRID_IN_MODEL, MODEL_AFFINE, Anatomy, smooth_field
 from data_tools.simulate.clinical import Plan
@@ -24,6 +24,9 @@ S0 = {"grey": 1.0, "white": 0.82, "csf": 2.4, "scalp": 0.12}
 # Ratios to the other side (PMC7973621): ADC and DWI, in core, penumbra and oligaemia.
 ADC_CORE, ADC_PENUMBRA, ADC_OLIGAEMIA = 0.63, 0.90, 0.96
 DWI_CORE, DWI_PENUMBRA, DWI_OLIGAEMIA = 1.84, 1.13, 1.08
+# Delays at which the ratios of oligaemia and of penumbra begin to show, and take 2.5 s to do so.
+OLIGAEMIA_FROM_S, PENUMBRA_FROM_S, FULL_AFTER_S = 3.4, 5.4, 2.5
+ADC_FLOOR = 0.85  # living tissue keeps above this
 SUBSLICES = 3  # samples across a slice's thickness
 ADC_MAX_UM2_PER_S = 4000.0
 
@@ -63,7 +66,7 @@ def tissue_signals(
     """Noise-free signals at b = 0 and b = 1000 on the model grid (grey matter at b = 0 is 1)."""
     adc_ratio, s0_ratio = _ischaemia(rng, anatomy, lesion)
     adc_ratio *= 1 + 0.035 * smooth_field(rng, 8.0) + 0.01 * smooth_field(rng, 40.0)
-    s0_ratio *= 1 + 0.07 * smooth_field(rng, 8.0) + 0.015 * smooth_field(rng, 40.0)
+    s0_ratio *= 1 + 0.09 * smooth_field(rng, 7.0) + 0.015 * smooth_field(rng, 40.0)
     grey, white, csf = distractors.add(rng, anatomy, plan.age, lesion.core, adc_ratio, s0_ratio)
     x, y, z = anatomy.template_mm
     cortex = ADC["cortex"] + (ADC["deep"] - ADC["cortex"]) * anatomy.deep
@@ -90,11 +93,11 @@ def tissue_signals(
 def _ischaemia(rng: np.random.Generator, anatomy: Anatomy, lesion: Lesion):
     """Ratios of ADC and of b = 0 signal to healthy tissue, on the model grid."""
     strength = np.clip(rng.normal(1.0, 0.3), 0.4, 1.8)
-    late = np.clip((lesion.tmax_s - 3.4) / 2.4, 0, 1)
-    worse = np.clip((lesion.tmax_s - 5.4) / 2.6, 0, 1)
+    late = np.clip((lesion.tmax_s - OLIGAEMIA_FROM_S) / FULL_AFTER_S, 0, 1)
+    worse = np.clip((lesion.tmax_s - PENUMBRA_FROM_S) / FULL_AFTER_S, 0, 1)
     local = np.clip(1 + 0.35 * smooth_field(rng, 18.0), 0, 2.5) * strength
     drop = (1 - ADC_OLIGAEMIA) * late + (ADC_OLIGAEMIA - ADC_PENUMBRA) * worse
-    adc_ratio = 1 - drop * local
+    adc_ratio = np.maximum(1 - drop * local, ADC_FLOOR)
     # DWI rises by more than the ADC explains; the rest is T2.
     rise = 0.05 * late * local
     s0_ratio = 1 + rise
@@ -166,12 +169,16 @@ def to_mni(native: NativeImages, anatomy: Anatomy) -> MniImages:
     )
 
 
+# The template's brain (1.9 L) is larger than a patient's (1.1 to 1.5 L): 1.14 along each axis.
+NATIVE_TO_MNI_SCALE = 1.14
+
+
 def _random_pose(rng: np.random.Generator) -> NDArray[np.float64]:
     """Scanner mm -> MNI mm: head size, tilt, and place on the table."""
     x, y, z = np.deg2rad(rng.normal(0, (6, 3, 4)))
     rotation = _rotation(0, x) @ _rotation(1, y) @ _rotation(2, z)
     pose = np.eye(4)
-    pose[:3, :3] = rotation @ np.diag(rng.normal(1.0, 0.035, 3))
+    pose[:3, :3] = rotation @ np.diag(rng.normal(NATIVE_TO_MNI_SCALE, 0.035, 3))
     pose[:3, 3] = rng.normal(0, (4, 12, 15))
     return pose
 

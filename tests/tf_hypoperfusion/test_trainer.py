@@ -159,10 +159,10 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_state(records_d
     file = tmp_path / "fold-0/state.npz"
     with np.load(file) as arrays:
         broken = {name: arrays[name] for name in arrays.files}
-    # The last layer's bias: a ReLU after it would turn NaN into 0.
-    k = len(build_model(settings[0]).weights) - 1
-    while broken[f"variable_{k:04d}"].shape != (1,):
-        k -= 1
+    # The last layer: a ReLU after it would turn NaN into 0.
+    variables = build_model(settings[0], seed=1).variables
+    names = [getattr(variable, "path", variable.name) for variable in variables]
+    k = next(i for i, name in enumerate(names) if "logit" in name)
     broken[f"variable_{k:04d}"] *= np.nan
     np.savez(file, **broken)
     best = (tmp_path / "fold-0/best.keras").read_bytes()

@@ -1,0 +1,259 @@
+"""One patient: checks, units, registration, and left stays left in every orientation."""
+
+import dataclasses
+import json
+import shutil
+
+import nibabel as nib
+import numpy as np
+import pytest
+from nibabel.processing import resample_from_to
+
+from data_tools import grid, patient, registration
+from data_tools.cohort import find_raw_files
+from data_tools.errors import InputError
+from data_tools.simulate.cohort import truth_path
+from data_tools.volumes import load_volume, save_volume
+
+
+@pytest.fixture
+def files(raw_cohort, tmp_path):
+    """Simulated patient 1: copies that a test may damage; keys dwi, adc, tmax."""
+    found, _ = find_raw_files(raw_cohort, "sub-0001")
+    paths = {"dwi": found.dwi, "adc": found.adc, "tmax": found.tmax}
+    return {name: shutil.copy(path, tmp_path / f"{name}.nii.gz") for name, path in paths.items()}
+
+
+@pytest.fixture(scope="module")
+def native(raw_cohort):
+    found, _ = find_raw_files(raw_cohort, "sub-0001")
+    return patient.load_native(found.dwi, found.adc, found.tmax)
+
+
+@pytest.fixture(scope="module")
+def true_matrix(raw_cohort):
+    """What the simulation knows: scanner mm -> MNI mm."""
+    return np.array(json.loads(truth_path(raw_cohort, 1, "native").read_text())["native_to_mni"])
+
+
+@pytest.fixture(scope="module")
+def registered(native):
+    """The one registration most tests share (about 5 s)."""
+    return patient.to_mni(native)
+
+
+def brain_points_mm(native):
+    return nib.affines.apply_affine(native.dwi.affine, np.argwhere(native.brain))
+
+
+def distances_mm(matrix, other, points_mm):
+    apart = nib.affines.apply_affine(matrix, points_mm) - nib.affines.apply_affine(other, points_mm)
+    return np.linalg.norm(apart, axis=1)
+
+
+def change(path, function):
+    volume = load_volume(path)
+    save_volume(path, function(volume.data), volume.affine)
+
+
+def turned(path, codes):
+    """Store the same image with other voxel axes, by nibabel."""
+    image = nib.load(path)
+    to = nib.orientations.axcodes2ornt(codes)
+    turn = nib.orientations.ornt_transform(nib.io_orientation(image.affine), to)
+    image = image.as_reoriented(turn)
+    save_volume(path, image.get_fdata(), image.affine)
+
+
+@pytest.mark.parametrize(
+    ("factor", "unit"), [(1, "mm2/s"), (1e3, "1e-3 mm2/s"), (1e6, "1e-6 mm2/s")]
+)
+def test_adc_is_the_same_whatever_the_files_unit(files, native, factor, unit):
+    change(files["adc"], lambda data: data * factor)
+    loaded = patient.load_native(**files)
+    assert loaded.adc_unit == unit
+    np.testing.assert_allclose(loaded.adc.data, native.adc.data, rtol=1e-5)
+    np.testing.assert_array_equal(loaded.brain, native.brain)
+
+
+def nan_at_the_centre(data):
+    data[64, 64, 10] = np.nan
+    return data
+
+
+@pytest.mark.parametrize(
+    ("name", "function", "message"),
+    [
+        ("adc", lambda data: data * 50, "no plausible ADC in any of mm2/s"),
+        ("adc", lambda data: data[:, :, :-1], "lie on different grids; expected one"),
+        ("dwi", nan_at_the_centre, "DWI .* 1 of .* voxels are NaN"),
+        ("dwi", lambda data: np.stack([data, data], -1), "DWI .* expected one 3D volume"),
+        ("adc", lambda data: data * 0, "ADC .* the image is empty"),
+        ("tmax", lambda data: data * 1000, "Tmax .* Values in ms must be divided by 1000"),
+        ("tmax", lambda data: data / 1000, "Tmax .* expected seconds"),
+    ],
+)
+def test_a_bad_image_is_one_message(files, name, function, message):
+    change(files[name], function)
+    loaded, faults = patient.examine(**files)
+    assert loaded is None
+    assert len(faults) == 1
+    with pytest.raises(InputError, match=message):
+        patient.load_native(**files)
+
+
+def test_swapped_images_are_named(files):
+    with pytest.raises(InputError, match="look swapped: .* Exchange the two files"):
+        patient.load_native(files["adc"], files["dwi"])
+
+
+def test_the_same_file_twice_is_named(files):
+    with pytest.raises(InputError, match="DWI and ADC are the same file"):
+        patient.load_native(files["dwi"], files["dwi"])
+
+
+def test_a_brain_of_half_the_size_is_refused(files):
+    for name in ("dwi", "adc"):
+        volume = load_volume(files[name])
+        save_volume(files[name], volume.data, volume.affine * [0.6, 0.6, 0.6, 1])
+    with pytest.raises(InputError, match=r"has \d+ mL; expected 500 to 2200 mL"):
+        patient.load_native(**files)
+
+
+def test_faults_of_all_files_come_together(files, tmp_path):
+    change(files["tmax"], lambda data: data * 1000)
+    files["dwi"] = tmp_path / "absent.nii.gz"
+    change(files["adc"], nan_at_the_centre)
+    _, faults = patient.examine(**files, truth=tmp_path / "no mask.nii.gz")
+    wanted = ["DWI ", "ADC ", "Tmax ", "hypoperfusion mask "]
+    assert len(faults) == 4
+    assert all(any(fault.startswith(word) for fault in faults) for word in wanted)
+
+
+def test_registration_recovers_the_simulated_transform(native, registered, true_matrix):
+    # Tolerance: 4 mm in the median. The simulated head is bent as well, which no affine undoes.
+    points = brain_points_mm(native)
+    error_mm = distances_mm(registered[0].to_mni, true_matrix, points)
+    assert np.median(error_mm) < 4
+    assert np.percentile(error_mm, 95) < 9
+    shift_mm = nib.affines.apply_affine(registered[0].to_mni, points).mean(axis=0)
+    shift_mm -= nib.affines.apply_affine(true_matrix, points).mean(axis=0)
+    assert np.abs(shift_mm).max() < 2
+    # Without any registration the error is far larger, so the bounds above say something.
+    assert np.median(distances_mm(np.eye(4), true_matrix, points)) > 8
+
+
+def test_registration_gives_the_same_bits_again(native, registered):
+    again = registration.register_affine(native.dwi, native.brain)
+    np.testing.assert_array_equal(again, registered[0].to_mni)
+
+
+def test_registration_does_not_depend_on_the_orientation(files, native, registered):
+    for name in ("dwi", "adc"):
+        turned(files[name], "PSL")
+    other = patient.load_native(files["dwi"], files["adc"])
+    assert other.dwi.orientation == "PSL"
+    matrix = registration.register_affine(other.dwi, other.brain)
+    apart_mm = distances_mm(matrix, registered[0].to_mni, brain_points_mm(native))
+    assert np.median(apart_mm) < 1
+    assert apart_mm.max() < 4
+
+
+@pytest.mark.parametrize("codes", ["LAS", "RAS", "PSL", "IAR"])
+def test_any_orientation_gives_the_same_mni_images(files, native, true_matrix, monkeypatch, codes):
+    # The true matrix in place of a fit: what is left must agree voxel by voxel.
+    monkeypatch.setattr(registration, "register_affine", lambda dwi, brain: true_matrix)
+    # A Tmax without values in its lowest slices, as programs leave it: no coverage there.
+    empty = native.tmax.data.copy()
+    empty[:, :, :5] = 0
+    expected, _ = patient.to_mni(
+        dataclasses.replace(native, tmax=dataclasses.replace(native.tmax, data=empty))
+    )
+    change(files["tmax"], lambda data: np.where(np.arange(data.shape[2]) < 5, 0, data))
+    for name in files:
+        turned(files[name], codes)
+    got, quality = patient.to_mni(patient.load_native(**files))
+    assert quality["orientation"] == codes
+    for name in ("brain", "coverage"):
+        np.testing.assert_array_equal(getattr(got, name), getattr(expected, name))
+    for name in ("dwi", "adc_um2_per_s", "tmax_s"):
+        np.testing.assert_allclose(getattr(got, name), getattr(expected, name), rtol=1e-3, atol=0.1)
+    assert not got.coverage.all(where=got.brain)
+
+
+def test_mni_images_are_what_nibabel_resamples(native, registered):
+    moved = nib.Nifti1Image(native.adc.data, registered[0].to_mni @ native.adc.affine)
+    expected = resample_from_to(moved, (grid.GRID_SHAPE, grid.GRID_AFFINE), order=1).get_fdata()
+    np.testing.assert_allclose(registered[0].adc_um2_per_s, expected, atol=0.5)
+
+
+def test_a_marked_left_stays_left_there_and_back(native, registered, true_matrix):
+    x_mm = nib.affines.apply_affine(
+        registered[0].to_mni @ native.dwi.affine, np.indices(native.brain.shape).reshape(3, -1).T
+    )[:, 0].reshape(native.brain.shape)
+    left = native.brain & (x_mm < -10)
+    marked = dataclasses.replace(native.dwi, data=left.astype(np.float32))
+    on_grid = registration.resample(marked, registered[0].to_mni, grid.GRID_SHAPE, grid.GRID_AFFINE)
+    assert (on_grid > 0.5)[grid.hemisphere("left")].sum() > 1000
+    assert not (on_grid > 0.5)[grid.hemisphere("right")].any()
+    back = registration.resample(
+        dataclasses.replace(native.dwi, data=on_grid, affine=grid.GRID_AFFINE),
+        np.linalg.inv(registered[0].to_mni),
+        native.brain.shape,
+        native.dwi.affine,
+    )
+    overlap = 2 * ((back > 0.5) & left).sum() / ((back > 0.5).sum() + left.sum())
+    assert overlap > 0.9
+
+
+def test_quality_figures_are_measured(native, registered):
+    mni, quality = registered
+    assert quality["verdict"] == "good"
+    assert quality["warnings"] == []
+    assert quality["brain_dice_with_template"] > 0.9
+    assert quality["brain_native_ml"] == pytest.approx(
+        native.brain.sum() * native.dwi.voxel_ml, abs=0.01
+    )
+    # An affine scales every volume by its determinant.
+    assert quality["brain_mni_ml"] == pytest.approx(
+        quality["brain_native_ml"] * quality["affine_determinant"], rel=0.1
+    )
+    assert quality["coverage_mni_ml"] <= quality["brain_mni_ml"]
+    assert not mni.coverage[~mni.brain].any()
+    json.dumps(quality, allow_nan=False)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (np.diag([1.0, 1, 1, 1]) + 60 * np.eye(4, k=3), "poor registration"),
+        (np.diag([-1.0, 1, 1, 1]), "mirrors the brain: left and right are unsure"),
+    ],
+)
+def test_a_wrong_fit_is_called_poor(native, true_matrix, monkeypatch, wrong, message):
+    monkeypatch.setattr(registration, "register_affine", lambda dwi, brain: wrong @ true_matrix)
+    _, quality = patient.to_mni(native)
+    assert quality["verdict"] == "poor"
+    assert any(message in warning for warning in quality["warnings"])
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "side", "contradicts"),
+    [
+        (0, 125, "left", True),  # 1 mL
+        (0, 124, "left", False),
+        (200, 400, "left", True),
+        (201, 400, "left", False),
+        (400, 0, "right", True),
+        (400, 0, "left", False),
+        (400, 0, "bilateral", False),
+    ],
+)
+def test_a_core_on_the_other_side_is_a_warning(left, right, side, contradicts):
+    core = np.zeros(grid.GRID_SHAPE, bool)
+    core[10, :, :].flat[:left] = True
+    core[80, :, :].flat[:right] = True
+    message = patient.side_contradiction(core, side)
+    assert (message is not None) == contradicts
+    if contradicts:
+        assert f"side was given as {side}" in message

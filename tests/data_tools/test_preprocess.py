@@ -1,0 +1,222 @@
+"""Raw cohort -> MNI cohort: one bad patient stops nobody, done ones are kept, nothing is half."""
+
+import contextlib
+import io
+import json
+import shutil
+
+import matplotlib.image
+import nibabel as nib
+import numpy as np
+import pytest
+from nibabel.processing import resample_from_to
+
+from data_tools import command, pictures, preprocess, registration
+from data_tools import patient as patients
+from data_tools.cohort import mni_file, read_participants
+from data_tools.errors import InputError
+from data_tools.grid import GRID_SHAPE
+from data_tools.simulate.cohort import truth_path
+from data_tools.volumes import load_mask, load_volume, require_grid
+
+GOOD, BAD = "sub-0001", "sub-0002"
+
+
+def run(cohort, out):
+    """Exit status, standard output and standard error of the command."""
+    printed, complained = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(complained):
+        status = command.run(
+            preprocess.main,
+            preprocess.FLAGS,
+            preprocess.__doc__,
+            [f"--cohort={cohort}", f"--out={out}"],
+        )
+    return status, printed.getvalue(), complained.getvalue()
+
+
+def damage(cohort, participant):
+    path = cohort / participant / "dwi" / f"{participant}_ADC.nii.gz"
+    path.write_bytes(path.read_bytes()[:1000])
+
+
+@pytest.fixture(scope="module")
+def done(raw_cohort, tmp_path_factory):
+    """A cohort with a good and a damaged patient, preprocessed (one registration, about 5 s)."""
+    folder = tmp_path_factory.mktemp("preprocess")
+    cohort = shutil.copytree(raw_cohort, folder / "raw")
+    damage(cohort, BAD)
+    return cohort, folder / "mni", run(cohort, folder / "mni")
+
+
+@pytest.fixture
+def quick(raw_cohort, tmp_path, monkeypatch):
+    """A copy of the raw cohort and an out folder; the true matrix stands in for a fit."""
+    truth = json.loads(truth_path(raw_cohort, 1, "native").read_text())
+    matrix = np.array(truth["native_to_mni"])
+    monkeypatch.setattr(registration, "register_affine", lambda dwi, brain: matrix)
+    return shutil.copytree(raw_cohort, tmp_path / "raw"), tmp_path / "mni"
+
+
+def test_one_bad_patient_is_named_and_the_other_is_done(done):
+    _, out, (status, printed, complained) = done
+    assert status == command.EXIT_SOME_FAILED
+    assert printed == f"1 patients in {out} (0 were done before)\n"
+    (failure,) = [line for line in complained.splitlines() if line.startswith("failed: ")]
+    assert failure.startswith(f"failed: {BAD}: ADC ")
+    assert "ends too early or is damaged" in failure
+    assert "Traceback" not in complained
+    assert sorted(path.name for path in out.glob("*sub-*")) == [GOOD]
+
+
+def test_the_new_table_lists_the_patients_that_are_there(done):
+    cohort, out, _ = done
+    table = read_participants(out)
+    assert list(table["participant_id"]) == [GOOD]
+    assert table.iloc[0].equals(read_participants(cohort).iloc[0])
+    description = json.loads((out / "dataset_description.json").read_text())
+    assert description["DatasetType"] == "derivative"
+    assert "Simulated" in description["Name"]
+
+
+def test_every_volume_lies_on_the_grid(done):
+    _, out, _ = done
+    for name in ("dwi", "adc", "tmax"):
+        require_grid(load_volume(mni_file(out, GOOD, name)), name)
+    brain, coverage = (
+        require_grid(load_mask(mni_file(out, GOOD, f"desc-{name}_mask")), name) > 0
+        for name in ("brain", "coverage")
+    )
+    assert coverage.any()
+    assert not coverage[~brain].any()
+    adc = load_volume(mni_file(out, GOOD, "adc")).data
+    assert 600 < np.median(adc[brain]) < 1200  # 1e-6 mm2/s, from mm2/s in the file
+    assert not mni_file(out, GOOD, "desc-hypoperfusion_mask").exists()
+
+
+def test_quality_is_written_as_figures_and_as_a_picture(done):
+    _, out, _ = done
+    quality = json.loads((out / GOOD / "qc.json").read_text())
+    assert quality["participant_id"] == GOOD
+    assert quality["verdict"] == "good"
+    assert quality["adc_unit_in_file"] == "mm2/s"
+    assert len(quality["fingerprint"]) == 64
+    picture = matplotlib.image.imread(out / GOOD / "qc.png")
+    assert picture.shape[1] > 1000
+    assert picture.std() > 0.1  # something is drawn
+
+
+def test_the_written_transform_takes_the_raw_brain_to_the_grid(done):
+    cohort, out, _ = done
+    (path,) = (out / GOOD).glob("*_from-native_to-MNI152NLin2009aSym_mode-points_xfm.txt")
+    matrix = np.loadtxt(path)
+    native = nib.load(cohort / GOOD / "dwi" / f"{GOOD}_dwi.nii.gz")
+    moved = nib.Nifti1Image(native.get_fdata(), matrix @ native.affine)
+    written = nib.load(mni_file(out, GOOD, "dwi"))
+    expected = resample_from_to(moved, written, order=1).get_fdata()
+    np.testing.assert_allclose(written.get_fdata(), expected, atol=0.5)
+
+
+def test_a_second_run_keeps_what_is_done(done):
+    cohort, out, _ = done
+    before = {path: path.stat().st_mtime_ns for path in (out / GOOD).iterdir()}
+    status, printed, complained = run(cohort, out)
+    assert status == command.EXIT_SOME_FAILED
+    assert printed == f"1 patients in {out} (1 were done before)\n"
+    assert f"failed: {BAD}: " in complained
+    assert {path: path.stat().st_mtime_ns for path in (out / GOOD).iterdir()} == before
+
+
+def test_all_good_exits_with_0(quick):
+    status, printed, _ = run(*quick)
+    assert status == command.EXIT_OK
+    assert printed.startswith("2 patients in ")
+
+
+def test_another_file_or_side_is_done_again(quick):
+    cohort, out = map(str, quick)
+    first = preprocess.preprocess_patient(GOOD, cohort, out, "left")
+    assert preprocess.preprocess_patient(GOOD, cohort, out, "left")["kept"]
+    again = preprocess.preprocess_patient(GOOD, cohort, out, "right")
+    assert not first["kept"]
+    assert not again["kept"]
+    shutil.rmtree(quick[0] / "derivatives/perfusion" / GOOD)
+    without = preprocess.preprocess_patient(GOOD, cohort, out, "right")
+    assert not without["kept"]
+    assert not mni_file(out, GOOD, "tmax").exists()  # the old one is gone
+    assert without["coverage_mni_ml"] == without["brain_mni_ml"]
+
+
+def test_an_edited_mask_comes_along(quick):
+    cohort, out = quick
+    tmax = load_volume(cohort / f"derivatives/perfusion/{GOOD}/perf/{GOOD}_Tmax.nii.gz")
+    folder = cohort / "derivatives/labels" / GOOD
+    folder.mkdir(parents=True)
+    image = nib.Nifti1Image((tmax.data > 4).astype(np.uint8), tmax.affine)
+    nib.save(image, folder / f"{GOOD}_desc-hypoperfusion_mask.nii.gz")
+    preprocess.preprocess_patient(GOOD, str(cohort), str(out), "left")
+    mask = load_mask(mni_file(out, GOOD, "desc-hypoperfusion_mask")).data > 0
+    delayed = load_volume(mni_file(out, GOOD, "tmax")).data > 4
+    delayed &= load_mask(mni_file(out, GOOD, "desc-coverage_mask")).data > 0
+    assert 2 * (mask & delayed).sum() / (mask.sum() + delayed.sum()) > 0.85
+
+
+def test_a_killed_run_leaves_no_half_patient(quick, monkeypatch):
+    cohort, out = map(str, quick)
+
+    def die(*arguments, **options):
+        raise RuntimeError("killed")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pictures, "axial_mosaic", die)  # after the volumes were written
+        with pytest.raises(RuntimeError, match="killed"):
+            preprocess.preprocess_patient(GOOD, cohort, out, "left")
+    assert not (quick[1] / GOOD).exists()
+    assert not preprocess.preprocess_patient(GOOD, cohort, out, "left")["kept"]
+    assert [path.name for path in quick[1].iterdir()] == [GOOD]
+
+
+def test_a_patient_that_fails_later_leaves_no_stale_result(quick):
+    cohort, out = quick
+    assert run(cohort, out)[0] == 0
+    damage(cohort, BAD)
+    assert run(cohort, out)[0] == command.EXIT_SOME_FAILED
+    assert list(read_participants(out)["participant_id"]) == [GOOD]
+    assert not (out / BAD).exists()
+    damage(cohort, GOOD)
+    assert run(cohort, out)[0] == command.EXIT_SOME_FAILED
+    assert not (out / "participants.tsv").exists()
+
+
+def test_a_side_that_the_core_contradicts_is_a_warning(quick, monkeypatch):
+    left_core = np.zeros(GRID_SHAPE, bool)
+    left_core[20:30, 40:50, 20:30] = True  # 8 mL
+    monkeypatch.setattr(patients, "core_on_grid", lambda patient: left_core)
+    cohort, out = map(str, quick)
+    assert preprocess.preprocess_patient(GOOD, cohort, out, "left")["warnings"] == []
+    (warning,) = preprocess.preprocess_patient(GOOD, cohort, out, "right")["warnings"]
+    assert "8.0 mL of core lie in the left half" in warning
+    assert warning in json.loads((quick[1] / GOOD / "qc.json").read_text())["warnings"]
+
+
+def test_a_patient_without_files_is_named(quick):
+    cohort, out = quick
+    shutil.rmtree(cohort / GOOD)
+    with pytest.raises(InputError, match="no such folder; expected the patient's files there"):
+        preprocess.preprocess_patient(GOOD, str(cohort), str(out), "left")
+
+
+def test_the_raw_cohort_is_never_written_to(quick):
+    cohort, _ = quick
+    status, _, complained = run(cohort, cohort / ".." / "raw")
+    assert status == command.EXIT_BAD_INPUT
+    assert "--out is the raw cohort itself" in complained
+
+
+def test_a_file_as_out_and_no_cohort_exit_with_2(quick):
+    cohort, out = quick
+    out.write_text("x")
+    status, _, complained = run(cohort, out)
+    assert (status, "--out is a file" in complained) == (2, True)
+    status, _, complained = run(out / "absent", out.with_name("other"))
+    assert (status, "participants.tsv: no such file" in complained) == (2, True)

@@ -1,0 +1,223 @@
+"""The commands as a user meets them: help, exit status, one message a mistake, no traceback."""
+
+import csv
+import json
+import shutil
+import subprocess
+import sys
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from data_tools import command
+from tf_hypoperfusion import evaluate, export, predict, predictors, train
+
+pytestmark = pytest.mark.core
+
+COMMANDS = (
+    "data_tools.check_cohort", "data_tools.simulate", "data_tools.preprocess",
+    "data_tools.build_records", "tf_hypoperfusion.train", "tf_hypoperfusion.evaluate",
+    "tf_hypoperfusion.export", "tf_hypoperfusion.predict",
+)  # fmt: skip
+
+
+def call(module, *arguments):
+    """Run a command in this process; returns its exit status."""
+    return command.run(module.main, module.FLAGS, module.__doc__, [str(a) for a in arguments])
+
+
+@pytest.fixture(scope="module")
+def run(records_dir, tmp_path_factory):
+    """A trained fold of one epoch."""
+    folder = tmp_path_factory.mktemp("run") / "run"
+    arguments = ("--preset=tiny", "--epochs=1", f"--records={records_dir}", f"--run={folder}")
+    assert call(train, "--fold=0", *arguments) == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def exported(run, tmp_path_factory):
+    out = tmp_path_factory.mktemp("exported") / "saved_models"
+    assert call(export, f"--model={run}/fold-0/best.keras", "--name=test", f"--out={out}") == 0
+    return out / "test"
+
+
+@pytest.mark.parametrize("module", COMMANDS)
+def test_help_teaches_and_exits_0(module):
+    done = subprocess.run([sys.executable, "-m", module, "--help"], capture_output=True, text=True)
+    assert done.returncode == 0
+    assert f"python -m {module}" in done.stdout
+    assert "--" in done.stdout
+    assert not done.stderr
+
+
+def test_train_without_records_says_how_to_make_them(tmp_path, capsys):
+    assert call(train, "--fold=0", f"--records={tmp_path}/none") == 2
+    message = capsys.readouterr().err
+    for word in ("no such file", "data_tools.preprocess", "data_tools.build_records", "simulate"):
+        assert word in message
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), "--fold must have a value"),
+        (("--fold=5",), "fold is 5; expected 0 to 4"),
+        (("--fold=x",), "invalid literal"),
+        (("--fold=0", "--preset=huge"), "preset is 'huge'"),
+        (("--fold=0", "--batch_size=0"), "batch_size is 0"),
+        (("--fold=0", "--colour=red"), "Unknown command line flag 'colour'"),
+        (("--fold=0", "stray"), "'stray' is not understood"),
+        (("--fold=0", "--precision=int8"), "precision is 'int8'"),
+    ],
+)
+def test_bad_flags_of_train(arguments, message, records_dir, tmp_path, capsys):
+    given = (f"--records={records_dir}", f"--run={tmp_path}/run", *arguments)
+    assert call(train, *given) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_evaluate_writes_a_row_for_each_test_patient(run, records_dir, capsys):
+    assert call(evaluate, f"--run={run}", f"--records={records_dir}", "--fold=0") == 0
+    rows = list(csv.DictReader((run / "patients.csv").open()))
+    manifest = json.loads((records_dir / "manifest.json").read_text())
+    assert [r["participant_id"] for r in rows] == manifest["subsets"][0]["participants"]
+    by_name = {p["participant_id"]: p for p in manifest["patients"]}
+    for row in rows:
+        patient = by_name[row["participant_id"]]
+        assert float(row["truth_ml"]) == pytest.approx(patient["truth_ml"], abs=1e-3)
+        assert float(row["volume_difference_ml"]) == pytest.approx(
+            float(row["predicted_ml"]) - float(row["truth_ml"]), abs=1e-6
+        )
+    assert f"{len(rows)} test patients" in capsys.readouterr().out
+
+
+def test_evaluate_refuses_what_it_cannot_use(run, records_dir, tmp_path, capsys):
+    assert call(evaluate, f"--run={tmp_path}", f"--records={records_dir}") == 2
+    assert "holds no trained fold" in capsys.readouterr().err
+    assert call(evaluate, f"--run={run}", f"--records={records_dir}", "--fold=7") == 2
+    assert "fold is '7'" in capsys.readouterr().err
+    other = tmp_path / "records"
+    shutil.copytree(records_dir, other)
+    manifest = json.loads((other / "manifest.json").read_text())
+    (other / "manifest.json").write_text(json.dumps(manifest | {"fingerprint": "other"}))
+    assert call(evaluate, f"--run={run}", f"--records={other}") == 2
+    assert "was trained on other records" in capsys.readouterr().err
+
+
+def test_saved_model_answers_as_the_keras_model(run, exported):
+    rng = np.random.default_rng(0)
+    image = rng.random((2, 128, 128, 16, 4), dtype=np.float32)
+    nihss = np.float32([[0.5], [-1]])
+    keras_model = predictors.load_predictor(run / "fold-0/best.keras")
+    saved_model = predictors.load_predictor(exported)
+    np.testing.assert_allclose(
+        saved_model(image, nihss), keras_model(image, nihss), rtol=1e-4, atol=1e-6
+    )
+
+
+def test_export_versions_only_grow(run, exported, capsys):
+    model = f"--model={run}/fold-0/best.keras"
+    given = (model, "--name=test", f"--out={exported.parent}")
+    assert call(export, *given) == 0
+    assert "already exported" in capsys.readouterr().out
+    (exported / "7").mkdir()
+    assert call(export, *given, "--version=3") == 2
+    assert "already holds version 7" in capsys.readouterr().err
+    assert call(export, *given) == 0
+    assert (exported / "8/saved_model.pb").is_file()
+    card = json.loads((exported / "8/model_card.json").read_text())
+    assert card["version"] == 8
+    assert "imulated" in card["records"]["cohort"]
+    assert not list(exported.glob(".tmp*"))
+    shutil.rmtree(exported / "8")
+    (exported / "7").rmdir()
+
+
+@pytest.fixture
+def given(raw_cohort, exported, tmp_path):
+    """Arguments of a good ``predict`` call, as a dict to change."""
+    folder = raw_cohort / "sub-0001/dwi"
+    return {
+        "model": exported,
+        "dwi": folder / "sub-0001_dwi.nii.gz",
+        "adc": folder / "sub-0001_ADC.nii.gz",
+        "nihss": "14",
+        "side": "left",
+        "stride": 16,
+        "out": tmp_path / "out",
+    }
+
+
+def predict_with(given):
+    return call(predict, *(f"--{name}={value}" for name, value in given.items()))
+
+
+def test_predict_averages_models_and_says_they_saw_simulated_patients(given, run, capsys):
+    given |= {"model": f"{given['model']},{run}/fold-0/best.keras", "nihss": "n/a", "age": 80}
+    assert predict_with(given) == 0
+    result = json.loads((given["out"] / "result.json").read_text())
+    assert len(result["models"]) == 2
+    assert "SIMULATED" in result["warnings"][0]
+    assert result["given"] == {"side": "left", "nihss": None, "age": 80.0}
+    assert result["dawn"] is None
+    assert set(result["seconds"]) == {
+        "read", "load_model", "register", "network", "way_back", "write", "total",
+    }  # fmt: skip
+    output = capsys.readouterr()
+    assert "Not a medical device" in output.out
+    assert "WARNING: the model was trained on SIMULATED" in output.err
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"side": "L"}, "side is 'L'; expected left, right, bilateral"),
+        ({"nihss": "50"}, "NIHSS is 50; expected a whole number from 0 to 42"),
+        ({"nihss": "many"}, "NIHSS is 'many'"),
+        ({"age": "-3"}, "age is -3"),
+        ({"dwi": "missing.nii.gz"}, "DWI missing.nii.gz: no such file"),
+        ({"model": "missing.keras"}, "model missing.keras: no such file"),
+        ({"model": "setup.cfg"}, "model setup.cfg: expected a .keras file"),
+        ({"stride": "17"}, "stride"),
+    ],
+    ids=str,
+)
+def test_predict_refuses_in_one_message(change, message, given, capsys):
+    assert predict_with(given | change) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("error:") == 1
+    assert not given["out"].exists()
+
+
+def test_predict_refuses_swapped_images(given, capsys):
+    assert predict_with(given | {"dwi": given["adc"], "adc": given["dwi"]}) == 2
+    assert not given["out"].exists()
+    assert "error:" in capsys.readouterr().err
+
+
+def test_predict_refuses_a_file_that_is_no_model(given, tmp_path, capsys):
+    (tmp_path / "bad.keras").write_bytes(b"no model")
+    assert predict_with(given | {"model": tmp_path / "bad.keras"}) == 2
+    assert "bad.keras: cannot be loaded" in capsys.readouterr().err
+
+
+def test_the_way_of_a_real_patient(real_data, exported, tmp_path):
+    """A demo model is not expected to be right on it, only to answer in its own space."""
+    folder = real_data / "real_isles22_0001"
+    dwi = folder / "sub-strokecase0001_dwi.nii.gz"
+    arguments = {
+        "model": exported, "dwi": dwi, "adc": folder / "sub-strokecase0001_adc.nii.gz",
+        "nihss": 14, "side": "left", "out": tmp_path / "out", "stride": 16,
+    }  # fmt: skip
+    assert predict_with(arguments) == 0
+    result = json.loads((tmp_path / "out/result.json").read_text())
+    assert result["input"]["adc_unit"] == "1e-3 mm2/s"
+    assert result["registration"]["verdict"] == "good"
+    assert result["core_ml"] < 10  # 58 mL by ADC alone, 6.7 mL by the expert
+    probability = nib.load(tmp_path / "out/probability.nii.gz")
+    assert probability.shape == nib.load(dwi).shape
+    np.testing.assert_allclose(probability.affine, nib.load(dwi).affine, atol=1e-4)

@@ -58,9 +58,9 @@ def patient_slabs(cohort: str, row: dict[str, Any], stride: int) -> tuple[list[b
     import numpy as np
 
     from data_tools import intensity, labels, records, slabs
-    from data_tools.cohort import mni_file
+    from data_tools.cohort import mni_file, transform_file
     from data_tools.errors import InputError
-    from data_tools.grid import VOXEL_ML, to_frame
+    from data_tools.grid import to_frame
     from data_tools.volumes import load_mask, load_volume, require_grid
 
     participant = row["participant_id"]
@@ -77,7 +77,8 @@ def patient_slabs(cohort: str, row: dict[str, Any], stride: int) -> tuple[list[b
         truth = read("desc-hypoperfusion_mask", load_mask) > 0 if edited else None
         has_tmax = mni_file(cohort, participant, "tmax").is_file()
         tmax = read("tmax") if has_tmax else None
-        label = labels.make_labels(dwi, adc, tmax, brain, coverage, VOXEL_ML, truth)
+        voxel_ml = _voxel_ml(transform_file(cohort, participant))
+        label = labels.make_labels(dwi, adc, tmax, brain, coverage, voxel_ml, truth)
         dwi_ratio, adc_ratio = intensity.normalise(dwi, adc, brain)
     except InputError as error:
         raise InputError(f"{participant}: {error}") from error
@@ -98,7 +99,7 @@ def patient_slabs(cohort: str, row: dict[str, Any], stride: int) -> tuple[list[b
         for i, start in enumerate(starts)
     ]
     volumes = {
-        f"{name}_ml": round(float(np.count_nonzero(mask) * VOXEL_ML), 3)
+        f"{name}_ml": round(float(np.count_nonzero(mask) * voxel_ml), 3)
         for name, mask in (
             ("core", label.core),
             ("hypoperfusion", label.hypoperfusion),
@@ -107,7 +108,34 @@ def patient_slabs(cohort: str, row: dict[str, Any], stride: int) -> tuple[list[b
             ("brain", brain),
         )
     }
-    return serialised, {**row, **volumes, "truth_from": "edited mask" if edited else "Tmax"}
+    return serialised, {
+        **row,
+        **volumes,
+        "voxel_ml": voxel_ml,
+        "truth_from": "edited mask" if edited else "Tmax",
+    }
+
+
+def _voxel_ml(transform: Path) -> float:
+    """mL of the patient's tissue in an MNI voxel; without a transform the brain is MNI's size."""
+    import numpy as np
+
+    from data_tools.errors import InputError
+    from data_tools.grid import VOXEL_ML, patient_voxel_ml
+
+    if not transform.is_file():
+        return VOXEL_ML
+    try:
+        matrix = np.loadtxt(transform)
+        readable = matrix.shape == (4, 4) and np.linalg.det(matrix[:3, :3]) > 0
+    except ValueError:
+        readable = False
+    if not readable:
+        raise InputError(
+            f"transform {transform}: expected a 4 x 4 matrix, native mm -> MNI mm, that does not "
+            "mirror; run python -m data_tools.preprocess again"
+        )
+    return patient_voxel_ml(matrix)
 
 
 def _check_adc_is_um2(adc, brain) -> None:
@@ -266,7 +294,7 @@ def _fingerprint(cohort: str, participants: list[str], settings: dict[str, int])
                 f"{participant}: no folder {folder}; expected the patient's MNI volumes. Run "
                 "python -m data_tools.preprocess, and give its --out here."
             )
-        for path in sorted(folder.glob("*.nii.gz")):
+        for path in sorted([*folder.glob("*.nii.gz"), *folder.glob("*_xfm.txt")]):
             digest.update(f"{path.name} {atomic.sha256(path)}".encode())
     return digest.hexdigest()
 

@@ -105,18 +105,10 @@ def read_participants(cohort: str | os.PathLike) -> "pd.DataFrame":
         with warnings.catch_warnings():
             warnings.simplefilter("error", pd.errors.ParserWarning)
             table = pd.read_csv(
-                path,
-                sep="\t",
-                dtype=str,
-                keep_default_na=False,
-                na_values=[MISSING],
-                index_col=False,
-            )
-    except (
-        ValueError,
-        OSError,
-        pd.errors.ParserWarning,
-    ) as error:  # pandas' parser errors are ValueErrors
+                path, sep="\t", dtype=str, keep_default_na=False, na_values=[MISSING],
+                index_col=False, skip_blank_lines=False,
+            )  # fmt: skip
+    except (ValueError, OSError, pd.errors.ParserWarning) as error:  # its errors are ValueErrors
         raise InputError(f"{path}: not a readable tab-separated table ({error})") from error
     absent = [name for name in REQUIRED_COLUMNS if name not in table]
     if absent:
@@ -200,6 +192,8 @@ def _is_number(low: float, high: float, whole: bool = False):
         try:
             number = float(value)
         except ValueError:
+            return False
+        if "_" in value:  # Python reads 1_0 as 10
             return False
         return low <= number <= high and (not whole or number == int(number))
 
@@ -315,3 +309,9 @@ def mni_file(cohort: str | os.PathLike, participant: str, name: str) -> Path:
     'sub-0001_space-MNI152NLin2009aSym_adc.nii.gz'
     """
     return Path(cohort) / participant / f"{participant}_space-{SPACE}_{name}.nii.gz"
+
+
+def transform_file(cohort: str | os.PathLike, participant: str) -> Path:
+    """Path of a patient's 4 x 4 matrix, native mm -> MNI mm, in an MNI cohort."""
+    name = f"{participant}_from-native_to-{SPACE}_mode-points_xfm.txt"
+    return Path(cohort) / participant / name

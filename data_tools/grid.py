@@ -55,6 +55,24 @@ SIDES: tuple[str, ...] = get_args(Side)
 MIDLINE_INDEX = GRID_SHAPE[0] // 2
 
 
+def patient_voxel_ml(to_mni: NDArray[np.float64]) -> float:
+    """How much of the patient's tissue one voxel of the MNI grid holds.
+
+    The template's brain (1.9 L) is larger than most patients' (1.1 to 1.5 L), so a voxel of
+    0.008 mL holds less of theirs; criteria of 15 and 70 mL are about the patient's.
+
+    Args:
+        to_mni: [4, 4], native mm -> MNI mm.
+
+    Returns:
+        mL: 0.008 divided by the affine's determinant.
+
+    >>> round(patient_voxel_ml(np.diag([2.0, 1.0, 1.0, 1.0])), 6)
+    0.004
+    """
+    return float(VOXEL_ML / abs(np.linalg.det(to_mni[:3, :3])))
+
+
 def hemisphere(side: str) -> NDArray[np.bool_]:
     """Mask of the stroke's side on the grid.
 

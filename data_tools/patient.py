@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from data_tools import registration
 from data_tools.errors import InputError
-from data_tools.grid import GRID_AFFINE, GRID_SHAPE, VOXEL_ML, hemisphere
+from data_tools.grid import GRID_AFFINE, GRID_SHAPE, hemisphere, patient_voxel_ml
 from data_tools.labels import core_mask
 from data_tools.volumes import (
     ADC_UNITS,
@@ -74,6 +74,11 @@ class MniPatient:
     to_mni: NDArray[np.float64]
     tmax_s: NDArray[np.float32] | None = None
     truth: NDArray[np.bool_] | None = None
+
+    @property
+    def voxel_ml(self) -> float:
+        """mL of the patient's tissue in a voxel of the MNI grid."""
+        return patient_voxel_ml(self.to_mni)
 
 
 def load_native(
@@ -221,8 +226,8 @@ def _quality(native: NativePatient, patient: MniPatient) -> dict[str, Any]:
         "adc_correlation_with_template_t1": round(float(correlation), 4),
         "affine_determinant": round(float(np.linalg.det(patient.to_mni[:3, :3])), 4),
         "brain_native_ml": round(float(native.brain.sum() * native.dwi.voxel_ml), 2),
-        "brain_mni_ml": round(float(patient.brain.sum() * VOXEL_ML), 2),
-        "coverage_mni_ml": round(float(patient.coverage.sum() * VOXEL_ML), 2),
+        "brain_mni_ml": round(float(patient.brain.sum() * patient.voxel_ml), 2),
+        "coverage_mni_ml": round(float(patient.coverage.sum() * patient.voxel_ml), 2),
         "adc_unit_in_file": native.adc_unit,
         "adc_parenchyma_median_um2_per_s": round(
             float(np.median(native.adc.data[native.brain])), 1
@@ -232,18 +237,19 @@ def _quality(native: NativePatient, patient: MniPatient) -> dict[str, Any]:
     }
 
 
-def side_contradiction(core: NDArray[np.bool_], side: str) -> str | None:
+def side_contradiction(core: NDArray[np.bool_], side: str, voxel_ml: float) -> str | None:
     """A warning if the core lies mostly in the half that is not the given side, else None.
 
     Args:
         core: bool (91, 109, 60), RAS+ (index 0 is left).
         side: left, right or bilateral; bilateral is never contradicted.
+        voxel_ml: mL of the patient's tissue in a voxel.
     """
     if side == "bilateral":
         return None
     other = {"left": "right", "right": "left"}[side]
-    given_ml = float((core & hemisphere(side)).sum() * VOXEL_ML)
-    other_ml = float((core & hemisphere(other)).sum() * VOXEL_ML)
+    given_ml = float((core & hemisphere(side)).sum() * voxel_ml)
+    other_ml = float((core & hemisphere(other)).sum() * voxel_ml)
     if other_ml < CONTRADICTING_CORE_ML or other_ml < 2 * given_ml:
         return None
     return (
@@ -255,4 +261,4 @@ def side_contradiction(core: NDArray[np.bool_], side: str) -> str | None:
 
 def core_on_grid(patient: MniPatient) -> NDArray[np.bool_]:
     """Core of a patient on the MNI grid; see :func:`data_tools.labels.core_mask`."""
-    return core_mask(patient.dwi, patient.adc_um2_per_s, patient.brain, VOXEL_ML)
+    return core_mask(patient.dwi, patient.adc_um2_per_s, patient.brain, patient.voxel_ml)

@@ -54,7 +54,7 @@ def preprocess_patient(participant: str, cohort: str, out: str, side: str) -> di
     native = patients.load_native(files.dwi, files.adc, files.tmax, files.truth)
     mni, quality = patients.to_mni(native)
     core = patients.core_on_grid(mni)
-    contradiction = patients.side_contradiction(core, side)
+    contradiction = patients.side_contradiction(core, side, mni.voxel_ml)
     if contradiction:
         quality["warnings"].append(contradiction)
     quality = {"participant_id": participant, **quality, "fingerprint": fingerprint}
@@ -73,8 +73,8 @@ def _write_patient(folder: Path, participant: str, mni, quality: dict, core) -> 
     import numpy as np
 
     from data_tools import atomic, pictures, registration
-    from data_tools.cohort import mni_file
-    from data_tools.grid import GRID_AFFINE, SPACE, VOXEL_MM
+    from data_tools.cohort import mni_file, transform_file
+    from data_tools.grid import GRID_AFFINE, VOXEL_MM
     from data_tools.volumes import save_volume
 
     volumes = {
@@ -89,7 +89,7 @@ def _write_patient(folder: Path, participant: str, mni, quality: dict, core) -> 
         if data is not None:
             save_volume(folder / mni_file("", participant, name).name, data, GRID_AFFINE)
     np.savetxt(
-        folder / f"{participant}_from-native_to-{SPACE}_mode-points_xfm.txt",
+        folder / transform_file("", participant).name,
         mni.to_mni,
         header="native millimetres -> MNI millimetres, both RAS+; 4 x 4, row by row",
     )

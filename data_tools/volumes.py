@@ -103,16 +103,16 @@ def load_volume(path: str | os.PathLike, what: str = "image") -> Volume:
             f"{label}: has shape {tuple(image.shape)}; expected one 3D volume. For a DWI series "
             "give the trace image of the highest b-value alone (b about 1000 s/mm2)."
         )
+    if image.get_data_dtype().kind not in "iuf":  # colours, complex numbers
+        raise InputError(
+            f"{label}: holds voxels of type {image.get_data_dtype()}; expected one number each"
+        )
     affine = _checked_affine(image, label)
     try:
         data = np.asarray(image.dataobj, dtype=np.float32).reshape(shape)
     except (OSError, EOFError, ValueError) as error:
         raise InputError(
             f"{label}: the file ends too early or is damaged ({error}); copy it again"
-        ) from error
-    except TypeError as error:  # colour images
-        raise InputError(
-            f"{label}: holds voxels of type {image.get_data_dtype()}; expected one number each"
         ) from error
     bad = int(data.size - np.isfinite(data).sum())
     if bad:
@@ -138,7 +138,7 @@ def _check_gzip(path: Path, label: str) -> None:
 
 
 def load_mask(path: str | os.PathLike, what: str = "mask") -> Volume:
-    """Read a mask; returns a Volume whose data are 0.0 or 1.0 (anything above 0.5 is 1).
+    """Read a mask of 0 and one other value; returns a Volume whose data are 0.0 or 1.0.
 
     An all-zero mask is allowed: a patient may have no lesion.
 
@@ -154,12 +154,12 @@ def load_mask(path: str | os.PathLike, what: str = "mask") -> Volume:
         data = np.asarray(image.dataobj, dtype=np.float32).reshape(image.shape[:3])
         volume = Volume(data, _checked_affine(image, f"{what} {path}"), str(path))
     values = np.unique(volume.data)
-    if len(values) > 2 or values[0] < 0:
+    if len(values) > 2 or (values[0] != 0 and not np.array_equal(values, [1])):
         raise InputError(
             f"{what} {path}: holds {len(values)} different values "
-            f"({values[0]:g} to {values[-1]:g}); expected a mask of 0 and 1"
+            f"({values[0]:g} to {values[-1]:g}); expected a mask of 0 and 1, background 0"
         )
-    return dataclasses.replace(volume, data=(volume.data > 0.5).astype(np.float32))
+    return dataclasses.replace(volume, data=(volume.data > 0).astype(np.float32))
 
 
 def _checked_affine(image: nib.Nifti1Pair, label: str) -> NDArray[np.float64]:

@@ -85,7 +85,9 @@ class _Builder:
 
     def normalise(self, x, name: str):
         if self.config.normalisation == "batch":
-            return layers.BatchNormalization(name=name, dtype=self.dtype)(x)
+            return layers.BatchNormalization(
+                momentum=self.config.batch_norm_momentum, name=name, dtype=self.dtype
+            )(x)
         if self.config.normalisation == "group":
             channels = x.shape[-1]
             groups = next(g for g in (8, 4, 2, 1) if channels % g == 0)

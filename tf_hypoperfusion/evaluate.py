@@ -130,7 +130,9 @@ def _row(predictor, slabs: dict[str, Any], patient: dict[str, Any]) -> dict[str,
     ]
     probability = merge(np.concatenate(outputs)[..., 0])
     truth, coverage = (merge(slabs["y_true"][..., channel]) > 0.5 for channel in (0, 1))
-    figures = metrics_volume.patient_metrics(probability, truth, coverage, patient["side"])
+    figures = metrics_volume.patient_metrics(
+        probability, truth, coverage, patient["side"], patient["voxel_ml"]
+    )
     core_ml = patient["core_ml"]
     row = {key: patient[key] for key in patient if key not in ("subset", "slabs")} | figures
     for what, volume in (("true", figures["truth_ml"]), ("predicted", figures["predicted_ml"])):

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from data_tools.grid import VOXEL_ML, hemisphere
+from data_tools.grid import hemisphere
 from tf_hypoperfusion.config import PROBABILITY_THRESHOLD
 
 
@@ -35,22 +35,19 @@ def auc(probability: NDArray, truth: NDArray[np.bool_], region: NDArray[np.bool_
     return float(roc_auc_score(inside, probability[region]))
 
 
-def volume_ml(mask: NDArray[np.bool_]) -> float:
-    """Volume of a mask on the MNI grid."""
-    return float(mask.sum() * VOXEL_ML)
-
-
 def patient_metrics(
     probability: NDArray[np.float32],
     truth: NDArray[np.bool_],
     coverage: NDArray[np.bool_],
     side: str,
+    voxel_ml: float,
 ) -> dict[str, Any]:
     """Segmentation figures of one patient.
 
     Args:
         probability, truth, coverage: (91, 109, 60).
         side: left, right or bilateral.
+        voxel_ml: mL of the patient's tissue in a voxel of the MNI grid.
 
     Returns:
         ``dice``, ``auc`` (None without a lesion), ``truth_ml``, ``predicted_ml``,
@@ -58,7 +55,7 @@ def patient_metrics(
     """
     truth = truth & coverage
     prediction = (probability >= PROBABILITY_THRESHOLD) & coverage
-    predicted_ml, truth_ml = volume_ml(prediction), volume_ml(truth)
+    predicted_ml, truth_ml = float(prediction.sum() * voxel_ml), float(truth.sum() * voxel_ml)
     return {
         "dice": dice(prediction, truth),
         "auc": auc(probability, truth, coverage & hemisphere(side)),

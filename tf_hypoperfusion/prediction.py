@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from data_tools import atomic, intensity, labels, patient, pictures, registration
 from data_tools.errors import InputError
-from data_tools.grid import GRID_AFFINE, SIDES, VOXEL_ML, hemisphere
+from data_tools.grid import GRID_AFFINE, SIDES, hemisphere
 from data_tools.patient import NativePatient
 from data_tools.volumes import Volume, save_volume
 from tf_hypoperfusion import clinical
@@ -73,8 +73,8 @@ def predict_patient(
 ) -> Prediction:
     """Register, predict, take the way back, measure, decide.
 
-    Volumes and the decision are those of the patient's own grid; the volumes on the MNI grid,
-    where brains are brought to one size, stand beside them.
+    Volumes and the decision are those of the patient's own grid; the same volumes counted on the
+    MNI grid (in mL of the patient's tissue) stand beside them.
 
     Args:
         native: from :func:`data_tools.patient.load_native`.
@@ -114,8 +114,8 @@ def predict_patient(
         "given": dataclasses.asdict(given),
         "hypoperfusion_ml": round(hypoperfusion_ml, 2),
         "core_ml": round(core_ml, 2),
-        "hypoperfusion_mni_ml": round(float(hypoperfusion_mni.sum() * VOXEL_ML), 2),
-        "core_mni_ml": round(float(core_mni.sum() * VOXEL_ML), 2),
+        "hypoperfusion_mni_ml": round(float(hypoperfusion_mni.sum() * mni.voxel_ml), 2),
+        "core_mni_ml": round(float(core_mni.sum() * mni.voxel_ml), 2),
         "mismatch_ratio": round(decision.ratio, 3),
         "mismatch_ml": round(decision.difference_ml, 2),
         "defuse3": {
@@ -127,7 +127,7 @@ def predict_patient(
             "target_mismatch": decision.target_mismatch,
         },
         "dawn": clinical.dawn(given.age, given.nihss, core_ml),
-        "warnings": _warnings(given, quality, core_mni, hypoperfusion_mni, core_ml),
+        "warnings": _warnings(given, quality, core_mni, hypoperfusion_mni, core_ml, mni.voxel_ml),
         "registration": {key: quality[key] for key in quality if key != "warnings"},
         "probability_threshold": PROBABILITY_THRESHOLD,
         "stride_slices": stride,
@@ -146,9 +146,10 @@ def _warnings(
     core: NDArray[np.bool_],
     hypoperfusion: NDArray[np.bool_],
     core_ml: float,
+    voxel_ml: float,
 ) -> list[str]:
     warnings = list(quality["warnings"])
-    contradiction = patient.side_contradiction(core, given.side)
+    contradiction = patient.side_contradiction(core, given.side, voxel_ml)
     if contradiction:
         warnings.insert(0, contradiction)
     if given.side != "bilateral" and hypoperfusion.any():

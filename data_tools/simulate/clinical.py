@@ -29,7 +29,7 @@ OCCLUSIONS = ("ICA", "M1", "M2", "M3", "M4", "none")
 
 # Square root of the hypoperfused mL, as mean and SD, with and without a visible core. With the
 # share of visible cores they give Table 1's 82 (43-132) mL, and 31 of 87 under 15 mL without core.
-ROOT_ML = {True: (10.1, 3.1), False: (5.1, 3.3)}
+ROOT_ML = {True: (10.1, 3.1), False: (5.6, 3.3)}
 # Logit of core / hypoperfusion where a core is visible: Table 1's ratio of 3.9 (2.2-14.3).
 LOGIT_CORE = (-0.70, 1.13)
 
@@ -115,7 +115,7 @@ def draw_nihss(
     """
     missing = rng.random() < NIHSS_MISSING_SHARE
     # The first mL cost the most points, and the scatter grows with the score.
-    deficit = 3.35 * (eloquent_ml + 1.25 * core_ml) ** 0.30
+    deficit = 2.62 * (eloquent_ml + 1.25 * core_ml) ** 0.34
     deficit += {"left": 1.5, "right": -1.2, "bilateral": 2.0}[side] + 0.5
     score = max(deficit, 0.3) * np.exp(0.50 * rng.normal())
     score = min(score, 22 + 0.5 * (score - 22))  # the last points of the scale are rarely lost

@@ -21,12 +21,18 @@ B_VALUE = 1000.0
 # Normal ADC in um2/s (Helenius 2002) and b = 0 signal relative to grey matter.
 ADC = {"cortex": 890.0, "deep": 750.0, "white": 700.0, "csf": 3000.0, "scalp": 900.0}
 S0 = {"grey": 1.0, "white": 0.82, "csf": 2.4, "scalp": 0.12}
-# Ratios to the other side (PMC7973621): ADC and DWI, in core, penumbra and oligaemia.
+# ADC ratios to the other side (PMC7973621) in core, penumbra and oligaemia.
+# The DWI ratios (1.84, 1.13, 1.08) follow from these and from T2, which raises S0.
 ADC_CORE, ADC_PENUMBRA, ADC_OLIGAEMIA = 0.63, 0.90, 0.96
-DWI_CORE, DWI_PENUMBRA, DWI_OLIGAEMIA = 1.84, 1.13, 1.08
+# Pure core: a little under the published mean, which holds partial volume too.
+ADC_PURE_CORE = 0.59
+S0_LATE = 1.05
+S0_CORE, S0_CORE_PER_H = 1.34, 0.012
 # Delays at which the ratios of oligaemia and of penumbra begin to show, and take 2.5 s to do so.
 OLIGAEMIA_FROM_S, PENUMBRA_FROM_S, FULL_AFTER_S = 3.4, 5.4, 2.5
 ADC_FLOOR = 0.85  # living tissue keeps above this
+SCANNED_MM = 155.0  # DWI covers the whole head; perfusion seldom does
+PERFUSION_MM = (76.0, 112.0)
 SUBSLICES = 3  # samples across a slice's thickness
 ADC_MAX_UM2_PER_S = 4000.0
 
@@ -70,16 +76,17 @@ def tissue_signals(
     grey, white, csf = distractors.add(rng, anatomy, plan.age, lesion.core, adc_ratio, s0_ratio)
     x, y, z = anatomy.template_mm
     cortex = ADC["cortex"] + (ADC["deep"] - ADC["cortex"]) * anatomy.deep
-    s0 = S0["csf"] * csf + S0["scalp"] * anatomy.scalp
-    s1 = s0 * np.exp(-B_VALUE * 1e-6 * ADC["csf"] * (csf > 0))
-    s1 = np.where(csf > 0, s1, s0 * np.exp(-B_VALUE * 1e-6 * ADC["scalp"]))
-    for fraction, signal, adc in (
-        (grey, S0["grey"], cortex),
-        (white, S0["white"], ADC["white"]),
+    s0, s1 = np.zeros_like(csf), np.zeros_like(csf)
+    one = np.ones_like(csf)
+    for fraction, signal, signal_ratio, adc in (
+        (grey, S0["grey"], s0_ratio, cortex * adc_ratio),
+        (white, S0["white"], s0_ratio, ADC["white"] * adc_ratio),
+        (csf, S0["csf"], one, ADC["csf"]),
+        (anatomy.scalp, S0["scalp"], one, ADC["scalp"]),
     ):
-        part = fraction * signal * s0_ratio
-        s0 = s0 + part
-        s1 = s1 + part * np.exp(-B_VALUE * 1e-6 * adc * adc_ratio)
+        part = fraction * signal * signal_ratio
+        s0 += part
+        s1 += part * np.exp(-B_VALUE * 1e-6 * adc)
     # Air at the skull base blurs the echo-planar image and changes b = 0 and b = 1000 alike.
     air = np.exp(-((y - 45) ** 2 + x**2) / 900 - np.clip(z + 22, 0, None) ** 2 / 60)
     air *= 1.0 if plan.field_strength_t > 2 else 0.6
@@ -98,15 +105,14 @@ def _ischaemia(rng: np.random.Generator, anatomy: Anatomy, lesion: Lesion):
     local = np.clip(1 + 0.35 * smooth_field(rng, 18.0), 0, 2.5) * strength
     drop = (1 - ADC_OLIGAEMIA) * late + (ADC_OLIGAEMIA - ADC_PENUMBRA) * worse
     adc_ratio = np.maximum(1 - drop * local, ADC_FLOOR)
-    # DWI rises by more than the ADC explains; the rest is T2.
-    rise = 0.05 * late * local
-    s0_ratio = 1 + rise
-    deep_core = np.clip(
-        rng.normal(ADC_CORE - 0.03, 0.04) + 0.05 * smooth_field(rng, 14.0), 0.4, 0.8
-    )
-    t2 = np.clip(rng.normal(1.42, 0.15) + 0.1 * smooth_field(rng, 14.0), 1.0, 1.9)
+    s0_ratio = 1 + (S0_LATE - 1) * late * local
+    core_adc = rng.normal(ADC_PURE_CORE, 0.04) + 0.05 * smooth_field(rng, 14.0)
+    core_adc = np.clip(core_adc, 0.4, 0.8)
+    # T2 rises with the hours.
+    t2 = S0_CORE + S0_CORE_PER_H * lesion.onset_h + rng.normal(0, 0.13)
+    t2 = np.clip(t2 + 0.1 * smooth_field(rng, 14.0), 1.0, 1.9)
     core = ndimage.gaussian_filter(lesion.core.astype(np.float32), 0.5)
-    adc_ratio += core * (deep_core - adc_ratio)
+    adc_ratio += core * (core_adc - adc_ratio)
     s0_ratio += core * (t2 - s0_ratio)
     return adc_ratio.astype(np.float32), s0_ratio.astype(np.float32)
 
@@ -119,7 +125,7 @@ def acquire(rng: np.random.Generator, anatomy: Anatomy, lesion: Lesion, plan: Pl
     slice_mm = float(rng.choice([5.0, 5.0, 5.5, 6.0]))
     tilt = np.deg2rad(rng.normal(0, 6)) if rng.random() < 0.4 else 0.0
     flip = rng.random() < 0.5
-    slices = int(np.ceil(172 / slice_mm))
+    slices = int(np.ceil(SCANNED_MM / slice_mm))
     shape = (128, 128, slices)
     affine = _scan_affine(native_to_mni, shape, in_plane_mm, slice_mm, tilt, flip, (0, -18, 4))
     s0 = _sample(s0, affine, native_to_mni, shape)
@@ -133,7 +139,7 @@ def acquire(rng: np.random.Generator, anatomy: Anatomy, lesion: Lesion, plan: Pl
     dwi = s1 * rng.uniform(150, 500) / tissue_level
 
     perfusion_mm = float(rng.choice([5.0, 5.0, 6.0]))
-    perfusion_slices = round(rng.uniform(85, 125) / perfusion_mm)
+    perfusion_slices = round(rng.uniform(*PERFUSION_MM) / perfusion_mm)
     perfusion_shape = (128, 128, perfusion_slices)
     centre = (0, -18, rng.normal(18, 5))
     tmax_affine = _scan_affine(

@@ -2,8 +2,8 @@
 
 Each territory is a set of points along the course of its artery; a voxel belongs to the nearest
 point (a Voronoi diagram), and half the difference between the two nearest distances is its depth
-behind the watershed. The points were placed by hand on a textbook's picture of the territories;
-a test compares the outcome with a published atlas where that is at hand.
+behind the watershed. The points were placed by hand along the course of the arteries; a test
+compares the outcome with a published atlas where that is at hand.
 """
 
 import numpy as np

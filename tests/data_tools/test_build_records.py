@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from data_tools import atomic, build_records, command, grid, intensity, records
-from data_tools.cohort import mni_file
+from data_tools.cohort import mni_file, transform_file
 from data_tools.errors import InputError
 from data_tools.volumes import load_mask, load_volume, save_volume
 
@@ -193,6 +193,25 @@ def test_all_faulty_patients_are_named_and_nothing_is_written(cohort, tmp_path):
     assert lines[2].startswith("sub-0005: desc-brain_mask ")
     assert "no such file" in lines[2]
     assert [path.name for path in tmp_path.iterdir()] == ["cohort"]
+
+
+def test_ml_are_of_the_patients_tissue(cohort, records_dir, tmp_path):
+    """A brain half the template's size: every volume is half of what the grid counts."""
+    plain = {p["participant_id"]: p for p in records.load_manifest(records_dir)["patients"]}
+    name = "sub-0001"
+    np.savetxt(transform_file(cohort, name), np.diag([2.0, 1.0, 1.0, 1.0]))
+    manifest, _ = build(cohort, tmp_path / "records")
+    patient = next(p for p in manifest["patients"] if p["participant_id"] == name)
+    assert patient["voxel_ml"] == pytest.approx(0.004)
+    assert patient["brain_ml"] == pytest.approx(plain[name]["brain_ml"] / 2, abs=1e-3)
+
+
+@pytest.mark.parametrize("matrix", [np.eye(3), np.diag([-1.0, 1, 1, 1])], ids=["shape", "mirror"])
+def test_a_transform_that_cannot_be_is_refused(cohort, tmp_path, matrix):
+    np.savetxt(transform_file(cohort, "sub-0001"), matrix)
+    with pytest.raises(InputError, match="sub-0001: transform .* expected a 4 x 4 matrix"):
+        build(cohort, tmp_path / "records")
+    assert not (tmp_path / "records").exists()
 
 
 def test_a_row_without_folder_is_explained(cohort, tmp_path):

@@ -214,10 +214,12 @@ def test_quality_figures_are_measured(native, registered):
     assert quality["brain_native_ml"] == pytest.approx(
         native.brain.sum() * native.dwi.voxel_ml, abs=0.01
     )
-    # An affine scales every volume by its determinant.
+    # The affine scales volumes by its determinant; mL are of the patient's tissue all the same.
+    assert quality["affine_determinant"] > 1.2
     assert quality["brain_mni_ml"] == pytest.approx(
-        quality["brain_native_ml"] * quality["affine_determinant"], rel=0.1
+        mni.brain.sum() * grid.VOXEL_ML / quality["affine_determinant"], rel=1e-3
     )
+    assert quality["brain_mni_ml"] == pytest.approx(quality["brain_native_ml"], rel=0.1)
     assert quality["coverage_mni_ml"] <= quality["brain_mni_ml"]
     assert not mni.coverage[~mni.brain].any()
     json.dumps(quality, allow_nan=False)
@@ -253,7 +255,10 @@ def test_a_core_on_the_other_side_is_a_warning(left, right, side, contradicts):
     core = np.zeros(grid.GRID_SHAPE, bool)
     core[10, :, :].flat[:left] = True
     core[80, :, :].flat[:right] = True
-    message = patient.side_contradiction(core, side)
+    message = patient.side_contradiction(core, side, grid.VOXEL_ML)
     assert (message is not None) == contradicts
     if contradicts:
         assert f"side was given as {side}" in message
+    # In a brain half the template's size the same voxels hold half as much.
+    smaller = patient.side_contradiction(core, side, grid.VOXEL_ML / 2)
+    assert (smaller is not None) == (contradicts and max(left, right) >= 250)

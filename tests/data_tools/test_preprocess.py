@@ -13,9 +13,9 @@ from nibabel.processing import resample_from_to
 
 from data_tools import command, pictures, preprocess, registration
 from data_tools import patient as patients
-from data_tools.cohort import mni_file, read_participants
+from data_tools.cohort import mni_file, read_participants, transform_file
 from data_tools.errors import InputError
-from data_tools.grid import GRID_SHAPE
+from data_tools.grid import GRID_SHAPE, patient_voxel_ml
 from data_tools.simulate.cohort import truth_path
 from data_tools.volumes import load_mask, load_volume, require_grid
 
@@ -127,12 +127,6 @@ def test_a_second_run_keeps_what_is_done(done):
     assert {path: path.stat().st_mtime_ns for path in (out / GOOD).iterdir()} == before
 
 
-def test_all_good_exits_with_0(quick):
-    status, printed, _ = run(*quick)
-    assert status == command.EXIT_OK
-    assert printed.startswith("2 patients in ")
-
-
 def test_another_file_or_side_is_done_again(quick):
     cohort, out = map(str, quick)
     first = preprocess.preprocess_patient(GOOD, cohort, out, "left")
@@ -178,7 +172,7 @@ def test_a_killed_run_leaves_no_half_patient(quick, monkeypatch):
 
 def test_a_patient_that_fails_later_leaves_no_stale_result(quick):
     cohort, out = quick
-    assert run(cohort, out)[0] == 0
+    assert run(cohort, out)[:2] == (0, f"2 patients in {out} (0 were done before)\n")
     damage(cohort, BAD)
     assert run(cohort, out)[0] == command.EXIT_SOME_FAILED
     assert list(read_participants(out)["participant_id"]) == [GOOD]
@@ -190,12 +184,13 @@ def test_a_patient_that_fails_later_leaves_no_stale_result(quick):
 
 def test_a_side_that_the_core_contradicts_is_a_warning(quick, monkeypatch):
     left_core = np.zeros(GRID_SHAPE, bool)
-    left_core[20:30, 40:50, 20:30] = True  # 8 mL
+    left_core[20:30, 40:50, 20:30] = True  # 1000 voxels
     monkeypatch.setattr(patients, "core_on_grid", lambda patient: left_core)
     cohort, out = map(str, quick)
     assert preprocess.preprocess_patient(GOOD, cohort, out, "left")["warnings"] == []
     (warning,) = preprocess.preprocess_patient(GOOD, cohort, out, "right")["warnings"]
-    assert "8.0 mL of core lie in the left half" in warning
+    voxel_ml = patient_voxel_ml(np.loadtxt(transform_file(out, GOOD)))
+    assert f"{1000 * voxel_ml:.1f} mL of core lie in the left half" in warning
     assert warning in json.loads((quick[1] / GOOD / "qc.json").read_text())["warnings"]
 
 

@@ -166,15 +166,28 @@ def test_no_file_another_format_and_no_image_are_told_apart(tmp_path):
         load_volume(tmp_path / "a.nii")
 
 
+def test_a_mask_of_small_floats_is_not_lost(write):
+    mask = np.where(DATA > 400, 0.3, 0).astype(np.float32)
+    np.testing.assert_array_equal(load_mask(write(mask)).data, DATA > 400)
+
+
 @pytest.mark.parametrize("value", [1, 255])
 def test_masks_become_0_and_1_and_may_be_empty_or_full(write, value):
     mask = (DATA > 400).astype(np.uint8) * value
     np.testing.assert_array_equal(load_mask(write(mask)).data, DATA > 400)
     assert not load_mask(write(np.zeros((4, 4, 4, 1), np.uint8))).data.any()
-    assert load_mask(write(np.full((4, 4, 4), value, np.uint8))).data.all()
+    assert load_mask(write(np.ones((4, 4, 4), np.uint8))).data.all()
 
 
-@pytest.mark.parametrize("values", [DATA, np.where(DATA > 400, -1, 0).astype(np.float32)])
+@pytest.mark.parametrize(
+    "values",
+    [
+        DATA,
+        np.where(DATA > 400, -1, 0).astype(np.float32),
+        np.where(DATA > 400, 7, 3).astype(np.uint8),
+    ],
+    ids=["many", "negative", "no background"],
+)
 def test_what_is_no_mask_is_refused(write, values):
     with pytest.raises(InputError, match="expected a mask of 0 and 1"):
         load_mask(write(values))

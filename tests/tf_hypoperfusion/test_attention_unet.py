@@ -70,6 +70,12 @@ def test_every_field_changes_the_parameters(change):
     assert build_model(changed).count_params() != build_model(SMALL).count_params()
 
 
+def test_batch_norm_momentum_is_that_of_every_layer():
+    model = build_model(dataclasses.replace(SMALL, batch_norm_momentum=0.7))
+    momenta = {layer.momentum for layer in model.layers if hasattr(layer, "momentum")}
+    assert momenta == {0.7}
+
+
 def test_dropout_changes_training_only():
     image, nihss = slab()
     model = build_model(dataclasses.replace(SMALL, dropout=0.5, normalisation="none"), seed=1)

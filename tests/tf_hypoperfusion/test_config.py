@@ -35,7 +35,8 @@ def test_unknown_preset_and_field():
 @pytest.mark.parametrize(
     "change",
     [
-        {"base_filters": 0}, {"poolings": 5}, {"dropout": 1.0}, {"normalisation": "layer"},
+        {"base_filters": 0}, {"poolings": 5}, {"batch_norm_momentum": 1.0}, {"dropout": 1.0},
+        {"normalisation": "layer"},
         {"epochs": 0}, {"batch_size": 0}, {"learning_rate": 0.0}, {"precision": "float8"},
         {"final_learning_rate_ratio": 1.5}, {"dice_weight": -1.0}, {"seed": -1},
     ],

@@ -21,7 +21,7 @@ def patient():
 
 
 def test_figures_of_a_known_overlap(patient):
-    figures = patient_metrics(*patient, side="left")
+    figures = patient_metrics(*patient, side="left", voxel_ml=0.008)
     assert figures["dice"] == pytest.approx(0.5)
     assert figures["truth_ml"] == pytest.approx(8)
     assert figures["predicted_ml"] == pytest.approx(8)
@@ -31,7 +31,7 @@ def test_figures_of_a_known_overlap(patient):
 def test_only_coverage_counts(patient):
     probability, truth, coverage = patient
     coverage[15:] = False  # cuts off the false half of the prediction and half of the truth
-    figures = patient_metrics(probability, truth, coverage, "left")
+    figures = patient_metrics(probability, truth, coverage, "left", 0.008)
     assert figures["truth_ml"] == pytest.approx(4)
     assert figures["predicted_ml"] == 0
     assert figures["dice"] == 0
@@ -43,14 +43,16 @@ def test_auc_is_the_rank_sum_in_the_stroke_hemisphere(patient):
         region = coverage & hemisphere(side)
         inside, outside = probability[region & truth], probability[region & ~truth]
         expected = mannwhitneyu(inside, outside).statistic / (inside.size * outside.size)
-        figures = patient_metrics(probability, truth, coverage, side)
+        figures = patient_metrics(probability, truth, coverage, side, 0.008)
         assert figures["auc"] == pytest.approx(expected, abs=1e-9)
-    assert patient_metrics(*patient, side="right")["auc"] is None  # no lesion on that side
+    assert (
+        patient_metrics(*patient, side="right", voxel_ml=0.008)["auc"] is None
+    )  # no lesion on that side
 
 
 def test_without_a_lesion_no_dice_and_no_auc_but_volumes(patient):
     probability, truth, coverage = patient
-    figures = patient_metrics(probability, np.zeros_like(truth), coverage, "left")
+    figures = patient_metrics(probability, np.zeros_like(truth), coverage, "left", 0.008)
     assert figures["dice"] is None
     assert figures["auc"] is None
     assert figures["volume_difference_ml"] == pytest.approx(8)
@@ -60,3 +62,8 @@ def test_auc_needs_both_classes():
     ones = np.ones(4, bool)
     assert auc(np.arange(4), ones, ones) is None
     assert dice(ones, ~ones) is None
+
+
+def test_ml_are_of_the_patients_tissue(patient):
+    figures = patient_metrics(*patient, side="left", voxel_ml=0.005)
+    assert figures["truth_ml"] == pytest.approx(5)

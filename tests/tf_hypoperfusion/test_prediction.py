@@ -56,6 +56,13 @@ def test_volumes_are_voxels_times_their_size(done):
     )
 
 
+def test_the_mni_grid_counts_the_same_ml(done):
+    """In mL of the patient's tissue; the template's brain is half as large again."""
+    result = done.result
+    assert result["registration"]["affine_determinant"] > 1.2
+    assert result["hypoperfusion_mni_ml"] == pytest.approx(result["hypoperfusion_ml"], rel=0.05)
+
+
 def test_probability_is_zero_outside_the_brain_and_bounded(done):
     assert not done.probability[~done.native.brain].any()
     assert 0 <= done.probability.min() < done.probability.max() <= 0.9 + 1e-6
@@ -97,13 +104,16 @@ def test_the_other_side_is_told_loudly(raw_files):
 def test_warnings_for_what_is_unknown():
     quality = {"warnings": ["poor registration: ..."]}
     nothing = np.zeros((91, 109, 60), bool)
-    texts = prediction._warnings(Clinical("left", None), quality, nothing, nothing, 0.0)
+    texts = prediction._warnings(Clinical("left", None), quality, nothing, nothing, 0.0, 0.008)
     assert [t.split()[0] for t in texts] == ["poor", "NIHSS", "no"]
     core = nothing.copy()
     core[60:75, 50:60, 20:30] = True  # 12 mL on the right
-    texts = prediction._warnings(Clinical("left", 5), {"warnings": []}, core, nothing, 12.0)
+    texts = prediction._warnings(Clinical("left", 5), {"warnings": []}, core, nothing, 12.0, 0.008)
     assert texts[0].startswith("CHECK THE SIDE: side was given as left, but 12.0 mL")
-    assert prediction._warnings(Clinical("right", 5), {"warnings": []}, core, nothing, 12.0) == []
+    assert (
+        prediction._warnings(Clinical("right", 5), {"warnings": []}, core, nothing, 12.0, 0.008)
+        == []
+    )
 
 
 @pytest.mark.parametrize(

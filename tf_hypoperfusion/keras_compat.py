@@ -35,8 +35,12 @@ def training_state(model: Any) -> list[Any]:
     """Every variable that a training step reads: weights, optimizer, dropout's random state."""
     if IS_KERAS_3:
         return [*model.variables, *model.optimizer.variables]
-    generators = [getattr(layer, "_random_generator", None) for layer in model.layers]
-    random = [g._generator.state for g in generators if getattr(g, "_generator", None)]
+    generators = [
+        layer._random_generator._generator
+        for layer in model.layers
+        if hasattr(layer, "_random_generator")
+    ]
+    random = [generator.state for generator in generators if generator is not None]
     return [*model.variables, *random, *model.optimizer.variables()]
 
 

@@ -103,21 +103,19 @@ def make_plan(seed: int, index: int) -> Plan:
     )
 
 
-def draw_nihss(
-    rng: np.random.Generator, eloquent_ml: float, core_ml: float, side: str
-) -> int | None:
+def draw_nihss(rng: np.random.Generator, eloquent_ml: float, side: str) -> int | None:
     """NIHSS from the deficit's volume, weighted by eloquence, with much scatter; or None.
 
     Args:
-        eloquent_ml: hypoperfused volume, each voxel weighted by what it does.
-        core_ml: volume of the core.
+        rng: the patient's generator.
+        eloquent_ml: hypoperfused or dead volume, each voxel weighted by what it does.
         side: the left hemisphere costs more points: language is tested, neglect hardly.
     """
     missing = rng.random() < NIHSS_MISSING_SHARE
     # The first mL cost the most points, and the scatter grows with the score.
-    deficit = 2.62 * (eloquent_ml + 1.25 * core_ml) ** 0.34
+    deficit = 2.8 * eloquent_ml**0.34
     deficit += {"left": 1.5, "right": -1.2, "bilateral": 2.0}[side] + 0.5
-    score = max(deficit, 0.3) * np.exp(0.50 * rng.normal())
+    score = max(deficit, 0.3) * np.exp(0.48 * rng.normal())
     score = min(score, 22 + 0.5 * (score - 22))  # the last points of the scale are rarely lost
     score = int(np.clip(round(float(score)), 0, NIHSS_MAX))
     return None if missing else score

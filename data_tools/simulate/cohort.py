@@ -21,7 +21,7 @@ from data_tools.volumes import save_volume
 
 SPACES = ("native", "mni")
 # Raised whenever the same seed gives other patients than before.
-SIMULATION_VERSION = 2
+SIMULATION_VERSION = 3
 MAX_PATIENTS = 9999  # four digits in sub-0001
 BIDS_VERSION = "1.10.0"
 COLUMNS = {

@@ -57,7 +57,7 @@ def grow(
     # The edge of the tissue is likelier than its middle.
     points = np.stack([axis[candidates] for axis in mm])
     off_centre = np.sqrt(((points - points.mean(axis=1, keepdims=True)) ** 2).sum(axis=0))
-    weight = (1 + DEEP_WEIGHT * anatomy.deep[risk.where][candidates]) * (off_centre + 1)
+    weight = (1 + DEEP_WEIGHT * anatomy.deep[risk.where][candidates]) * (off_centre + 1) ** 1.5
     chosen = rng.choice(candidates, seeds, p=weight / weight.sum())
     later_mm = np.append(0, rng.exponential(LATER_SEED_MM, seeds - 1))
     away_mm = np.full(allowed.shape, np.inf, np.float32)

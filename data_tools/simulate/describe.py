@@ -239,7 +239,7 @@ def draw(table: "pd.DataFrame", histograms: dict, lines: list[Line], path: Path)
 
     matplotlib.rcParams["svg.hashsalt"] = "simulated"
     figure = Figure(figsize=(15, 9), layout="constrained")
-    left, right = figure.subfigures(1, 2, width_ratios=(3, 2))
+    left, right = figure.subfigures(1, 2, width_ratios=(3, 2))  # type: ignore[misc]
     axes = left.subplots(3, 2).ravel()
     core, hypo = table["core_ml"].to_numpy(float), table["hypoperfusion_ml"].to_numpy(float)
     for axis, (name, values, published) in zip(

@@ -106,11 +106,11 @@ def _ischaemia(rng: np.random.Generator, anatomy: Anatomy, lesion: Lesion):
     drop = (1 - ADC_OLIGAEMIA) * late + (ADC_OLIGAEMIA - ADC_PENUMBRA) * worse
     adc_ratio = np.maximum(1 - drop * local, ADC_FLOOR)
     s0_ratio = 1 + (S0_LATE - 1) * late * local
-    core_adc = rng.normal(ADC_PURE_CORE, 0.04) + 0.05 * smooth_field(rng, 14.0)
-    core_adc = np.clip(core_adc, 0.4, 0.8)
+    pure = rng.normal(ADC_PURE_CORE, 0.04) + 0.05 * smooth_field(rng, 14.0)
+    core_adc = np.clip(pure, 0.4, 0.8)
     # T2 rises with the hours.
-    t2 = S0_CORE + S0_CORE_PER_H * lesion.onset_h + rng.normal(0, 0.13)
-    t2 = np.clip(t2 + 0.1 * smooth_field(rng, 14.0), 1.0, 1.9)
+    t2_of_time = S0_CORE + S0_CORE_PER_H * lesion.onset_h + rng.normal(0, 0.13)
+    t2 = np.clip(t2_of_time + 0.1 * smooth_field(rng, 14.0), 1.0, 1.9)
     core = ndimage.gaussian_filter(lesion.core.astype(np.float32), 0.5)
     adc_ratio += core * (core_adc - adc_ratio)
     s0_ratio += core * (t2 - s0_ratio)

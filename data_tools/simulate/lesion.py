@@ -24,7 +24,7 @@ NORMAL_TMAX_S, NORMAL_TMAX_SD_S, PATIENT_TMAX_SD_S = 2.4, 0.5, 0.3
 # Share of the volume over 6 s that is over 10 s: published median 0.4 (DEFUSE 2) after blur and
 # noise; and its scatter.
 SEVERE_TMAX_S = 10.0
-SEVERE_SHARE, SEVERE_SHARE_SD = 0.44, 0.15
+SEVERE_SHARE, SEVERE_SHARE_SD = 0.43, 0.15
 # Delay falls off faster outside 6 s than it rises inside: the watershed is near.
 STEEPER_OUTSIDE = 1.8
 # Cores that were reperfused in part, so that they lie outside Tmax > 6 s.
@@ -32,9 +32,9 @@ REPERFUSED_SHARE = 0.12
 # Narrowed carotid of old: a hemisphere that is late by 1 to 2 s, and no stroke.
 OLD_DELAY_SHARE, OLD_DELAY_S = 0.1, (0.5, 1.8)
 # Thresholds on images of 5 mm slices see this much less core than there is dead tissue.
-CORE_GROWN = 1.4
+CORE_GROWN = 1.3
 # Part of the late tissue lies outside the perfusion slices, or beside sulci.
-SEEN_LESS = 1.07
+SEEN_LESS = 1.10
 # The late tissue passes the watershed, but not without limit.
 MAX_OF_TERRITORY = 1.2
 # How much more the surroundings of a real core are in danger.
@@ -97,7 +97,7 @@ def make_lesion(
         wanted = SEEN_LESS * plan.hypoperfusion_ml * part / MODEL_VOXEL_ML
         count = round(min(wanted, MAX_OF_TERRITORY * territory))
         scores.append(1 - count / max(territory, 1))
-        danger = risk.danger
+        danger: NDArray = risk.danger
         if lesions is None:
             core_count = min(round(CORE_GROWN * plan.core_ml * part / MODEL_VOXEL_ML), count)
             starved = cores.worst(danger, tissue, count)

@@ -62,5 +62,5 @@ def simulate_patient(
     head = anatomy.make_anatomy(for_anatomy, plan.age)
     stroke = lesion.make_lesion(for_lesion, head, plan, lesions)
     native = images.acquire(for_images, head, stroke, plan)
-    nihss = clinical.draw_nihss(for_nihss, stroke.eloquent_ml, plan.core_ml, plan.side)
+    nihss = clinical.draw_nihss(for_nihss, stroke.eloquent_ml, plan.side)
     return SimulatedPatient(f"sub-{index:04d}", plan, nihss, head, stroke, native)

@@ -53,7 +53,9 @@ def find(folder: str | os.PathLike) -> RealCores:
     folder = Path(folder)
     if not folder.is_dir():
         raise InputError(f"lesions {folder}: no such folder; expected one with core masks in MNI")
-    found = {path.name: (path, 0, None) for path in folder.glob("*" + MASK_ENDING)}
+    found: dict[str, tuple[Path, int, int | None]] = {
+        path.name: (path, 0, None) for path in folder.glob("*" + MASK_ENDING)
+    }
     for archive in [] if found else sorted(folder.glob("*.tar")):
         try:
             with tarfile.open(archive, "r:") as tar:
@@ -115,7 +117,7 @@ def choose(
         InputError: as :func:`find` and :func:`load`.
     """
     best, best_miss = np.zeros(MODEL_SHAPE, np.float32), np.inf
-    cores = find(folder)
+    cores = find(str(folder))
     if core_ml <= 0:
         return best
     for number in rng.permutation(len(cores.names))[:TRIES]:

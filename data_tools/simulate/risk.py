@@ -23,7 +23,7 @@ SHIFT_MM, SHIFT_SCALE_MM = 4.0, 30.0
 # Danger rises over this depth behind the watershed, and falls faster in front of it.
 DEPTH_MM, MAX_BY_DEPTH, FRONT_MM = 14.0, 1.6, 6.0
 # Uneven collaterals: range of the SD over patients, and scale.
-UNEVEN, UNEVEN_SCALE_MM = (0.8, 1.4), 32.0
+UNEVEN, UNEVEN_SCALE_MM = (1.0, 1.6), 32.0
 BRAIN_FRACTION = 0.3
 CEREBRUM_FROM_Z_MM = -45.0
 

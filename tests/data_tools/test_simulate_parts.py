@@ -138,9 +138,7 @@ def test_plan_of_a_patient_depends_on_seed_and_number_alone():
 
 def test_nihss_rises_with_the_deficit_and_stays_in_range():
     rng = np.random.default_rng(0)
-    small, large = (
-        [clinical.draw_nihss(rng, ml, 0, "left") for _ in range(400)] for ml in (5, 200)
-    )
+    small, large = ([clinical.draw_nihss(rng, ml, "left") for _ in range(400)] for ml in (5, 200))
     known = [score for score in small + large if score is not None]
     assert min(known) >= 0 and max(known) <= grid.NIHSS_MAX
     assert len(known) < 800

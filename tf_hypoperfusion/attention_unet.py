@@ -44,8 +44,7 @@ def build_model(
         x = layers.MaxPooling3D(2, name=f"encoder{level}_pool", dtype=builder.dtype)(x)
         x = builder.dropout(x, f"encoder{level}_dropout")
     x = builder.blocks(x, config.poolings, 2, "bottleneck")
-    if config.nihss_fusion:
-        x = builder.fuse(x, nihss)
+    x = builder.fuse(x, nihss) if config.nihss_fusion else builder.ignore(x, nihss)
     x = builder.blocks(x, config.poolings, 1, "bottleneck_fused")
     for level in reversed(range(config.poolings)):
         filters = config.base_filters * 2**level
@@ -125,6 +124,12 @@ class _Builder:
             number
         )
         return layers.Concatenate(name="nihss_concat", dtype=self.dtype)([x, field])
+
+    def ignore(self, x, nihss):
+        """Add 0 times the NIHSS: Keras wants every input connected."""
+        nothing = layers.Rescaling(0.0, name="nihss_ignored", dtype=self.dtype)(nihss)
+        number = layers.Reshape((1, 1, 1, 1), name="nihss_reshape", dtype=self.dtype)(nothing)
+        return layers.Add(name="nihss_add_nothing", dtype=self.dtype)([x, number])
 
     def gate(self, g, x, filters: int, name: str):
         """Attention gate (paper, Figure 1): 1 x 1 convolutions of g and x, sum, ReLU, convolution,

@@ -1,13 +1,17 @@
 """Files that are either whole or absent: written beside their place, then renamed into it."""
 
 import contextlib
+import fcntl
 import hashlib
 import json
 import os
 import secrets
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from data_tools.errors import InputError
 
 
 @contextlib.contextmanager
@@ -25,6 +29,49 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def one_writer(folder: str | os.PathLike) -> Iterator[None]:
+    """Hold a folder for this process; a second run into it is refused.
+
+    The lock is the operating system's and ends with the process, however it ends.
+
+    Raises:
+        InputError: if another process holds it.
+    """
+    folder = Path(folder).absolute()
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    path = folder.with_name(f".{folder.name}.lock")
+    while True:
+        with open(path, "w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise InputError(
+                    f"another run is writing to {folder}; wait for it, or choose another folder"
+                ) from error
+            # The run before may have removed the file between our open and our lock.
+            if not path.exists() or not os.path.samestat(os.stat(path), os.fstat(lock.fileno())):
+                continue
+            try:
+                yield
+            finally:
+                path.unlink(missing_ok=True)
+            return
+
+
+def check_writable(folder: str | os.PathLike) -> None:
+    """Write and remove a nameless file where ``folder`` is or will be: before hours of work.
+
+    Raises:
+        OSError: read-only, full, or a file in the place of a folder.
+    """
+    existing = Path(folder).absolute()
+    while not existing.exists():
+        existing = existing.parent
+    with tempfile.TemporaryFile(dir=existing) as probe:
+        probe.write(b"x")
 
 
 def write_bytes(path: str | os.PathLike, content: bytes) -> None:

@@ -41,7 +41,7 @@ flags.DEFINE_integer(
     lower_bound=1,
     flag_values=FLAGS,
 )
-flags.DEFINE_integer("seed", 1, "Of the split into five subsets.", flag_values=FLAGS)
+flags.DEFINE_integer("seed", 1, "Of the split into five subsets.", lower_bound=0, flag_values=FLAGS)
 flags.DEFINE_integer("workers", 1, "Processes, one shard each.", flag_values=FLAGS)
 flags.DEFINE_bool("overwrite", False, "Replace records of other settings.", flag_values=FLAGS)
 
@@ -60,8 +60,14 @@ def patient_slabs(cohort: str, row: dict[str, Any], stride: int) -> tuple[list[b
     from data_tools import intensity, labels, records, slabs
     from data_tools.cohort import mni_file, transform_file
     from data_tools.errors import InputError
-    from data_tools.grid import to_frame
-    from data_tools.volumes import load_mask, load_volume, require_grid
+    from data_tools.grid import GRID_AFFINE, to_frame
+    from data_tools.volumes import (
+        Volume,
+        check_tmax_seconds,
+        load_mask,
+        load_volume,
+        require_grid,
+    )
 
     participant = row["participant_id"]
 
@@ -77,6 +83,11 @@ def patient_slabs(cohort: str, row: dict[str, Any], stride: int) -> tuple[list[b
         truth = read("desc-hypoperfusion_mask", load_mask) > 0 if edited else None
         has_tmax = mni_file(cohort, participant, "tmax").is_file()
         tmax = read("tmax") if has_tmax else None
+        if tmax is not None:
+            check_tmax_seconds(
+                Volume(tmax, GRID_AFFINE, str(mni_file(cohort, participant, "tmax")))
+            )
+        _check_coverage(coverage, brain)
         voxel_ml = _voxel_ml(transform_file(cohort, participant))
         label = labels.make_labels(dwi, adc, tmax, brain, coverage, voxel_ml, truth)
         dwi_ratio, adc_ratio = intensity.normalise(dwi, adc, brain)
@@ -114,6 +125,18 @@ def patient_slabs(cohort: str, row: dict[str, Any], stride: int) -> tuple[list[b
         "voxel_ml": voxel_ml,
         "truth_from": "edited mask" if edited else "Tmax",
     }
+
+
+def _check_coverage(coverage, brain) -> None:
+    from data_tools.errors import InputError
+    from data_tools.patient import MIN_COVERED_SHARE
+
+    share = (coverage & brain).sum() / max(brain.sum(), 1)
+    if share < MIN_COVERED_SHARE:
+        raise InputError(
+            f"desc-coverage_mask covers {share:.0%} of the brain; expected at least "
+            f"{MIN_COVERED_SHARE:.0%}. Does the perfusion image lie where the brain is?"
+        )
 
 
 def _voxel_ml(transform: Path) -> float:
@@ -198,21 +221,26 @@ def build(
     rows = {row["participant_id"]: cohorts.clinical_record(row) for _, row in table.iterrows()}
     settings = {"stride": stride, "shards": shards, "seed": seed}
     fingerprint = _fingerprint(cohort, list(rows), settings)
-    target = Path(out)
+    target = Path(out).absolute()
     if target.exists() and not target.is_dir():
         raise InputError(f"{target} is a file; give another --out")
     if target.exists():
-        try:
-            manifest = records.load_manifest(target)
-            if manifest.get("fingerprint") == fingerprint:
-                return manifest, True
-        except InputError:
-            manifest = None
-        is_ours = manifest is not None or (target / records.MANIFEST).is_file()
-        if any(target.iterdir()) and not (overwrite and is_ours):
-            what = "holds records of other patients or settings" if is_ours else "is not empty"
-            advice = "give --overwrite or another --out" if is_ours else "give another --out"
-            raise InputError(f"{target} {what}; {advice}")
+        is_ours = (target / records.MANIFEST).is_file()
+        if is_ours:
+            what = "holds records of other patients or settings"
+            try:
+                manifest = records.load_manifest(target)
+                if manifest["fingerprint"] == fingerprint:
+                    damaged = records.damaged_shards(target, manifest)
+                    if not damaged:
+                        return manifest, True
+                    what = f"holds damaged records ({', '.join(damaged)})"
+            except InputError as error:
+                what = f"holds records that cannot be read ({error})"
+            if not overwrite:
+                raise InputError(f"{target} {what}; give --overwrite or another --out")
+        elif any(target.iterdir()):
+            raise InputError(f"{target} is not empty; give another --out")
 
     def has_truth(participant: str) -> bool:
         return any(
@@ -220,6 +248,11 @@ def build(
             for name in ("tmax", "desc-hypoperfusion_mask")
         )
 
+    if not any(cohorts.mni_file(cohort, participant, "dwi").is_file() for participant in rows):
+        raise InputError(
+            f"{cohort} holds no volumes in MNI space; if it is a raw cohort, run\n"
+            f"  python -m data_tools.preprocess --cohort={cohort} --out=MNI\nand give --cohort=MNI"
+        )
     without_truth = [participant for participant in rows if not has_truth(participant)]
     subsets = splits.split_patients([p for p in rows if p not in without_truth], seed)
     partial = target.with_name(f".tmp-{target.name}")
@@ -308,15 +341,18 @@ def _read_description(cohort: str) -> str:
 
 def main() -> int:
     """Run the command."""
-    manifest, kept = build(
-        FLAGS.cohort,
-        FLAGS.out,
-        FLAGS.stride,
-        FLAGS.shards,
-        FLAGS.seed,
-        FLAGS.workers,
-        FLAGS.overwrite,
-    )
+    from data_tools import atomic
+
+    with atomic.one_writer(FLAGS.out):
+        manifest, kept = build(
+            FLAGS.cohort,
+            FLAGS.out,
+            FLAGS.stride,
+            FLAGS.shards,
+            FLAGS.seed,
+            FLAGS.workers,
+            FLAGS.overwrite,
+        )
     state = "already built" if kept else "built"
     print(f"{FLAGS.out}: {state}, {len(manifest['patients'])} patients, {manifest['slabs']} slabs")
     for k, subset in enumerate(manifest["subsets"]):

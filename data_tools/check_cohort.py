@@ -26,7 +26,8 @@ flags.DEFINE_integer("workers", 1, "Processes that read patients.", flag_values=
 def check_patient(participant: str, cohort: str) -> tuple[list, dict | None]:
     """Faults of one patient's files, and the figures for the summary if there are none."""
     from data_tools import cohort as cohorts
-    from data_tools import patient
+    from data_tools import labels, patient
+    from data_tools.grid import TMAX_HYPOPERFUSION_S
 
     files, faults = cohorts.find_raw_files(cohort, participant)
     if files is None:
@@ -34,7 +35,14 @@ def check_patient(participant: str, cohort: str) -> tuple[list, dict | None]:
     native, messages = patient.examine(files.dwi, files.adc, files.tmax, files.truth)
     if native is None:
         return [cohorts.Fault(participant, "images", message) for message in messages], None
+    dwi, adc = native.dwi, native.adc
+    core = labels.core_mask(dwi.data, adc.data, native.brain, dwi.voxel_ml)
+    delayed_ml = None
+    if native.tmax is not None:
+        delayed_ml = float((native.tmax.data >= TMAX_HYPOPERFUSION_S).sum() * native.tmax.voxel_ml)
     return [], {
+        "core_ml": float(core.sum() * dwi.voxel_ml),
+        "tmax_over_6_ml": delayed_ml,
         "adc_unit": native.adc_unit,
         "brain_ml": float(native.brain.sum() * native.dwi.voxel_ml),
         "orientation": native.dwi.orientation,
@@ -79,6 +87,13 @@ def check(cohort: str, workers: int = 1) -> str:
     def counts(values) -> str:
         return ", ".join(f"{name} {n}" for name, n in values.value_counts().items())
 
+    def spread(values) -> str:
+        values = pd.to_numeric(values).dropna()
+        if values.empty:
+            return "n/a (n=0)"
+        low, middle, high = values.quantile([0.25, 0.5, 0.75])
+        return f"median {middle:.0f} mL (IQR {low:.0f}-{high:.0f}, n={len(values)})"
+
     nihss = table["nihss"]
     return "\n".join(
         [
@@ -88,6 +103,8 @@ def check(cohort: str, workers: int = 1) -> str:
             f"{nihss.quantile(0.75):g}), missing in {int(nihss.isna().sum())}",
             f"  brain volume  median {images['brain_ml'].median():.0f} mL "
             f"({images['brain_ml'].min():.0f}-{images['brain_ml'].max():.0f})",
+            f"  core          {spread(images['core_ml'])}",
+            f"  Tmax >= 6 s   {spread(images['tmax_over_6_ml'])}, as in the file, not cleaned",
             f"  ADC unit      {counts(images['adc_unit'])}",
             f"  orientation   {counts(images['orientation'])}",
             f"  truth from    {counts(images['truth'])}",

@@ -109,13 +109,16 @@ def read_participants(cohort: str | os.PathLike) -> "pd.DataFrame":
                 index_col=False, skip_blank_lines=False,
             )  # fmt: skip
     except (ValueError, OSError, pd.errors.ParserWarning) as error:  # its errors are ValueErrors
-        raise InputError(f"{path}: not a readable tab-separated table ({error})") from error
+        hint = "; save it as UTF-8" if isinstance(error, UnicodeError) else ""
+        raise InputError(f"{path}: not a readable tab-separated table ({error}){hint}") from error
     absent = [name for name in REQUIRED_COLUMNS if name not in table]
     if absent:
         raise InputError(
             f"{path}: no column {', '.join(absent)}; found {', '.join(map(str, table.columns))}. "
             "Are the columns separated by tabs?"
         )
+    # Blank lines are left out; the index keeps counting them, for the rows named in messages.
+    table = table[(table.notna() & (table != "")).any(axis=1)]
     if table.empty:
         raise InputError(f"{path}: holds no patient")
     table = table.reindex(columns=COLUMNS).astype(object).where(lambda t: t.notna(), None)
@@ -152,7 +155,7 @@ def read_participants(cohort: str | os.PathLike) -> "pd.DataFrame":
     except pa.errors.SchemaErrors as error:
         for case in error.failure_cases.to_dict("records"):
             row = case["index"]
-            who = table["participant_id"].iloc[int(row)] if row == row and row is not None else None
+            who = table["participant_id"].loc[int(row)] if row == row and row is not None else None
             value = MISSING if case["failure_case"] is None else repr(case["failure_case"])
             expected = case["check"]
             if expected == "not_nullable":
@@ -173,6 +176,7 @@ def read_participants(cohort: str | os.PathLike) -> "pd.DataFrame":
     ]
     if faults:
         raise CohortError(faults)
+    table = table.reset_index(drop=True)
     for name in ("age", "nihss", "field_strength_t"):
         table[name] = pd.to_numeric(table[name]).astype(float)
     return table

@@ -40,7 +40,7 @@ def run(
     arguments = list(sys.argv[1:] if argv is None else argv)
     if any(argument in ("--help", "-help", "-h", "--helpfull") for argument in arguments):
         print((description or "").strip(), "\n\nFlags:\n", sep="")
-        print(flag_values.get_help(prefix="").strip("\n"))
+        print(_describe(flag_values))
         return EXIT_OK
     try:
         for name in flag_values:
@@ -56,9 +56,29 @@ def run(
         return _fail(f"{error}\nRun with --help to see the flags.")
     except InputError as error:
         return _fail(str(error))
+    except OSError as error:  # disk full, read-only, a file where a folder should be
+        where = f": {error.filename}" if error.filename else ""
+        return _fail(f"{error.strerror or error}{where}")
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED
+
+
+def _describe(flag_values: flags.FlagValues) -> str:
+    lines = []
+    for name in sorted(flag_values):
+        flag = flag_values[name]
+        if name != flag.name or name in ("flagfile", "undefok"):  # absl's own
+            continue
+        note = "required" if name in _required(flag_values) else f"default: {flag.default}"
+        lines.append(f"  --{name}: {flag.help} ({note})")
+    return "\n".join(lines)
+
+
+def _required(flag_values: flags.FlagValues) -> set[str]:
+    # absl keeps "required" as validators of single flags.
+    every = (v for group in flag_values._flags().values() for v in group.validators)
+    return {name for v in every if "must have a value" in v.message for name in v.get_flags_names()}
 
 
 def _fail(message: str) -> int:

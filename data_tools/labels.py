@@ -35,7 +35,7 @@ class Labels:
 
     Attributes:
         hypoperfusion: Tmax >= 6 s, cleaned.
-        core: ADC <= 620e-6 mm2/s, cleaned.
+        core: ADC <= 620e-6 mm2/s, cleaned; inside coverage, as all that is compared.
         truth: what the network learns: the union, or the supplied mask; inside coverage.
         coverage: voxels with both diffusion and perfusion; only they count.
     """
@@ -125,7 +125,7 @@ def make_labels(
     else:
         raise ValueError("make_labels needs tmax_s or truth")
     union = (hypoperfusion | core) if truth is None else truth
-    return Labels(hypoperfusion, core, union & coverage, coverage)
+    return Labels(hypoperfusion, core & coverage, union & coverage, coverage)
 
 
 def remove_small_clusters(

@@ -19,6 +19,7 @@ from data_tools.volumes import (
     ADC_UNITS,
     Volume,
     check_not_swapped,
+    check_tmax_seconds,
     detect_adc_unit,
     load_mask,
     load_volume,
@@ -27,8 +28,8 @@ from data_tools.volumes import (
 # Adult brains are 1000 to 1700 mL; partial coverage and atrophy make less, a mask that took in
 # the skull or the background makes more.
 BRAIN_RANGE_ML = (500.0, 2200.0)
-# No deconvolution gives a Tmax of 100 s; thousands mean milliseconds.
-TMAX_MAX_S = 100.0
+# Perfusion slabs cover at least this share of the brain; less is a shifted or foreign image.
+MIN_COVERED_SHARE = 0.3
 # Overlap of the patient's brain with the template's below which the fit is called poor; good
 # fits of whole brains reach 0.94 and more.
 GOOD_BRAIN_DICE = 0.90
@@ -126,13 +127,15 @@ def examine(
     tmax_volume = attempt(load_volume, tmax, "Tmax") if tmax else None
     truth_volume = attempt(load_mask, truth, "hypoperfusion mask") if truth else None
     if tmax_volume is not None:
-        attempt(_check_tmax, tmax_volume)
+        attempt(check_tmax_seconds, tmax_volume)
     brain, unit = None, ""
     if dwi_volume is not None and adc_volume is not None and not same_file:
         brain = attempt(_checked_brain, dwi_volume, adc_volume)
     if brain is not None:
         attempt(check_not_swapped, dwi_volume, adc_volume, brain)
         unit = attempt(detect_adc_unit, adc_volume, brain)
+        attempt(_check_overlap, tmax_volume, "Tmax", dwi_volume, brain)
+        attempt(_check_overlap, truth_volume, "hypoperfusion mask", dwi_volume, brain)
     if faults or brain is None or dwi_volume is None or adc_volume is None:
         return None, faults
     adc_um2 = dataclasses.replace(adc_volume, data=adc_volume.data * np.float32(ADC_UNITS[unit]))
@@ -157,13 +160,18 @@ def _checked_brain(dwi: Volume, adc: Volume) -> NDArray[np.bool_]:
     return brain
 
 
-def _check_tmax(tmax: Volume) -> None:
-    positive = tmax.data[tmax.data > 0]
-    top = float(np.percentile(positive, 99.9)) if positive.size else 0.0
-    if not 1.0 <= top <= TMAX_MAX_S:
+def _check_overlap(image: Volume | None, what: str, dwi: Volume, brain: NDArray[np.bool_]) -> None:
+    """Whether an image of the same session lies where the DWI's brain is."""
+    if image is None:
+        return
+    field = dataclasses.replace(image, data=np.ones_like(image.data))
+    inside = registration.resample(field, np.eye(4), dwi.data.shape, dwi.affine) > 0.5
+    share = float(inside[brain].mean())
+    if share < MIN_COVERED_SHARE:
         raise InputError(
-            f"Tmax {tmax.path}: the largest values are about {top:g}; expected seconds, at most "
-            f"{TMAX_MAX_S:g}. Values in ms must be divided by 1000."
+            f"{what} {image.path}: its field of view covers {share:.0%} of the DWI's brain; "
+            f"expected at least {MIN_COVERED_SHARE:.0%}. Is it of the same patient and session, "
+            "with its own orientation header?"
         )
 
 

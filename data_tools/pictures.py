@@ -6,12 +6,15 @@ R written on it. Colours are Okabe and Ito's, which colour-blind readers tell ap
 
 import dataclasses
 import io
+import textwrap
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 ORANGE, SKY_BLUE, GREEN, YELLOW, VERMILION = "#E69F00", "#56B4E9", "#009E73", "#F0E442", "#D55E00"
+
+TITLE_CHARACTERS = 140  # of 11 points on a picture 12.8 inches wide
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,7 +62,8 @@ def axial_mosaic(
     Args:
         image: RAS+ [x, y, z].
         overlays: drawn in order; empty masks still stand in the legend.
-        spacing_mm: voxel size. title, footer: lines above and below.
+        spacing_mm: voxel size. title, footer: lines above and below; long ones are wrapped, and
+            from the first that starts with ! on they are in the colour of a warning.
         panels: number of axial slices, fewer if the image has fewer.
         window: grey values of black and white; None takes 0 and the 99.5th percentile.
         planes: add one row of coronal and one of sagittal slices.
@@ -92,7 +96,8 @@ def axial_mosaic(
             for k in np.linspace(0.15, 0.85, columns) * image.shape[axis]
         ]
     rows = -(-len(cuts) // columns)
-    title_lines, footer_lines = title.count("\n") + 1, footer.count("\n") + 1
+    lines = [part for line in title.split("\n") for part in textwrap.wrap(line, TITLE_CHARACTERS)]
+    title_lines, footer_lines = len(lines), footer.count("\n") + 1
     height = rows * 1.9 + 0.22 * (title_lines + footer_lines) + 0.5
     figure = Figure(figsize=(columns * 1.6, height), facecolor="black")
     FigureCanvasAgg(figure)
@@ -137,7 +142,12 @@ def axial_mosaic(
             axes.invert_xaxis()  # radiological: the patient's left on the right
             for left, letter in ((0.02, "R"), (0.92, "L")):
                 axes.text(left, 0.9, letter, color="white", fontsize=8, transform=axes.transAxes)
-    figure.text(0.01, 1 - 0.08 / height, title, color="white", fontsize=11, va="top")
+    alarm = False
+    for i, line in enumerate(lines):
+        # A warning keeps its colour over the lines it is wrapped to.
+        alarm = alarm or line.startswith("!")
+        colour = YELLOW if alarm else "white"
+        figure.text(0.01, 1 - (0.08 + 0.22 * i) / height, line, color=colour, fontsize=11, va="top")
     figure.text(0.01, 0.04 / height, footer, color="white", fontsize=9, va="bottom")
     if overlays:
         figure.legend(

@@ -28,6 +28,7 @@ flags.DEFINE_integer("workers", 1, "Processes, one patient each.", flag_values=F
 
 # Raised when what is computed from the same files changes, so that old results are not kept.
 PREPROCESS_VERSION = 1
+GENERATED_BY = "data_tools.preprocess"
 
 
 def preprocess_patient(participant: str, cohort: str, out: str, side: str) -> dict[str, Any]:
@@ -49,7 +50,8 @@ def preprocess_patient(participant: str, cohort: str, out: str, side: str) -> di
     fingerprint = _fingerprint(files.existing(), side)
     folder = Path(out) / participant
     done = _read_json(folder / "qc.json")
-    if done.get("fingerprint") == fingerprint:
+    whole = all((folder / name).is_file() for name in done.get("files", ["absent"]))
+    if whole and done.get("fingerprint") == fingerprint:
         return {**done, "kept": True}
     native = patients.load_native(files.dwi, files.adc, files.tmax, files.truth)
     mni, quality = patients.to_mni(native)
@@ -105,9 +107,11 @@ def _write_patient(folder: Path, participant: str, mni, quality: dict, core) -> 
         (VOXEL_MM,) * 3,
         planes=True,
         title=f"{participant}: DWI in MNI space, {quality['verdict']}, brain Dice "
-        f"{quality['brain_dice_with_template']:.3f}\n" + " ".join(quality["warnings"]),
+        f"{quality['brain_dice_with_template']:.3f}"
+        + "".join(f"\n! {warning}" for warning in quality["warnings"]),
     )
     atomic.write_bytes(folder / "qc.png", picture)
+    quality["files"] = sorted(path.name for path in folder.iterdir())
     atomic.write_json(folder / "qc.json", quality)
 
 
@@ -128,7 +132,9 @@ def preprocess(cohort: str, out: str, workers: int = 1) -> tuple[list[dict], dic
         raise InputError(f"--out is a file, {out}; expected a folder")
     if Path(cohort).resolve() == Path(out).resolve():
         raise InputError(f"--out is the raw cohort itself, {out}; choose another folder")
+    _check_ours(Path(out))
     table = cohorts.read_participants(cohort)
+    atomic.write_json(Path(out) / "dataset_description.json", _description(cohort))
     tasks = [(row["participant_id"], cohort, out, row["side"]) for _, row in table.iterrows()]
     qualities, failed = {}, {}
     for task, result in executors.map_patients(preprocess_patient, tasks, workers, "preprocess"):
@@ -139,7 +145,6 @@ def preprocess(cohort: str, out: str, workers: int = 1) -> tuple[list[dict], dic
             qualities[task[0]] = result
     rows = [cohorts.clinical_record(row) for _, row in table.iterrows()]
     if qualities:
-        atomic.write_json(Path(out) / "dataset_description.json", _description(cohort))
         cohorts.write_participants(
             Path(out) / "participants.tsv", [r for r in rows if r["participant_id"] in qualities]
         )
@@ -152,6 +157,20 @@ def preprocess(cohort: str, out: str, workers: int = 1) -> tuple[list[dict], dic
     }
 
 
+def _check_ours(out: Path) -> None:
+    """Refuse a folder with anything in it that this command did not write: it would be replaced."""
+    from data_tools.errors import InputError
+
+    if not out.is_dir() or not any(out.iterdir()):
+        return
+    tools = _read_json(out / "dataset_description.json").get("GeneratedBy", [{}])
+    if tools[0].get("Name") != GENERATED_BY:
+        raise InputError(
+            f"--out {out} is not empty and was not written by this command; choose another folder, "
+            "so that nothing in it is replaced"
+        )
+
+
 def _description(cohort: str) -> dict[str, Any]:
     """The raw cohort's description as a derivative's; keeps the word "simulated" where it stood."""
     raw = _read_json(Path(cohort) / "dataset_description.json")
@@ -159,7 +178,7 @@ def _description(cohort: str) -> dict[str, Any]:
         "Name": f"{raw.get('Name', Path(cohort).name)} - in MNI space",
         "BIDSVersion": "1.10.0",
         "DatasetType": "derivative",
-        "GeneratedBy": [{"Name": "data_tools.preprocess", "Version": str(PREPROCESS_VERSION)}],
+        "GeneratedBy": [{"Name": GENERATED_BY, "Version": str(PREPROCESS_VERSION)}],
     }
 
 
@@ -180,7 +199,10 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 def main() -> int:
     """Run the command."""
-    qualities, failed = preprocess(FLAGS.cohort, FLAGS.out, FLAGS.workers)
+    from data_tools import atomic
+
+    with atomic.one_writer(FLAGS.out):
+        qualities, failed = preprocess(FLAGS.cohort, FLAGS.out, FLAGS.workers)
     kept = sum(quality["kept"] for quality in qualities)
     print(f"{len(qualities)} patients in {FLAGS.out} ({kept} were done before)")
     for quality in qualities:

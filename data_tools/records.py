@@ -153,6 +153,8 @@ def load_manifest(records: str | os.PathLike) -> dict[str, Any]:
     try:
         manifest = json.loads(path.read_text())
         version = manifest["schema_version"]
+        whole = [manifest[key] for key in ("fingerprint", "cohort", "patients", "slabs")]
+        whole += [all_shards(manifest)]
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(
             f"{path}: not a readable manifest ({error}); build the records again"
@@ -172,6 +174,29 @@ def load_manifest(records: str | os.PathLike) -> dict[str, Any]:
                 "or build the records again with --overwrite"
             )
     return manifest
+
+
+def explain_read_error(error: Exception, records: str | os.PathLike, manifest: dict) -> Exception:
+    """Turn TensorFlow's error about a record into one that names the shard and says what to do.
+
+    Errors that are not about the data (no memory, no disk) are given back as they are.
+    """
+    if not isinstance(error, tf.errors.DataLossError | tf.errors.InvalidArgumentError):
+        return error
+    damaged = damaged_shards(records, manifest)
+    if damaged:
+        return InputError(
+            f"damaged record(s) in {records}: {', '.join(damaged)} (checksum differs from the "
+            "manifest). Copy them again or build the records again with --overwrite; training "
+            "goes on from its last whole epoch."
+        )
+    if "schema version" in str(error) or "Feature: " in str(error) or "reshape" in str(error):
+        return InputError(
+            f"the records in {records} do not fit this software (schema version "
+            f"{SCHEMA_VERSION}), though their checksums do: {str(error).splitlines()[0]}. Build "
+            "them again with python -m data_tools.build_records --overwrite."
+        )
+    return error
 
 
 def damaged_shards(records: str | os.PathLike, manifest: dict[str, Any]) -> list[str]:

@@ -29,6 +29,9 @@ VOXEL_RANGE_MM = (0.3, 12.0)
 ADC_TISSUE_RANGE_UM2_PER_S = (300.0, 2500.0)
 ADC_UNITS: dict[str, float] = {"mm2/s": 1e6, "1e-3 mm2/s": 1e3, "1e-6 mm2/s": 1.0}
 
+# No deconvolution gives a Tmax of 100 s; thousands mean milliseconds.
+TMAX_MAX_S = 100.0
+
 
 @dataclasses.dataclass(frozen=True)
 class Volume:
@@ -230,6 +233,21 @@ def detect_adc_unit(adc: Volume, tissue: NDArray[np.bool_]) -> str:
         f"any of {', '.join(ADC_UNITS)} (expected about 0.0008, 0.8 or 800). "
         "Is this an ADC map, and is its scale factor right?"
     )
+
+
+def check_tmax_seconds(tmax: Volume) -> None:
+    """Refuse a Tmax map whose values cannot be seconds.
+
+    Raises:
+        InputError: if its largest values are below 1 or above 100.
+    """
+    positive = tmax.data[tmax.data > 0]
+    top = float(np.percentile(positive, 99.9)) if positive.size else 0.0
+    if not 1.0 <= top <= TMAX_MAX_S:
+        raise InputError(
+            f"Tmax {tmax.path}: the largest values are about {top:g}; expected seconds, at most "
+            f"{TMAX_MAX_S:g}. Values in ms must be divided by 1000."
+        )
 
 
 def check_not_swapped(dwi: Volume, adc: Volume, tissue: NDArray[np.bool_]) -> None:

@@ -7,10 +7,9 @@ import keras
 from keras import layers
 
 from data_tools.grid import SLAB_SHAPE
-from tf_hypoperfusion.config import ModelConfig
+from tf_hypoperfusion.config import CHANNELS, ModelConfig
 from tf_hypoperfusion.keras_compat import dtype_policy
 
-CHANNELS = ("dwi", "adc", "adc_mask", "side")
 # 128 x 128 -> 96 x 112, which holds the grid's 91 x 109 and halves four times.
 MARGIN = ((16, 16), (8, 8), (0, 0))
 

@@ -13,6 +13,8 @@ RESEARCH_NOTICE = "Research use only. Not a medical device; not for clinical dec
 
 # Paper, Performance Evaluation: probability of 0.5 and more is hypoperfused.
 PROBABILITY_THRESHOLD = 0.5
+# Paper, Figure 1: the channels of the network's image, in this order.
+CHANNELS = ("dwi", "adc", "adc_mask", "side")
 # Paper, Table 1: the mismatch ratio is set to 20 where the core is 0 or the ratio larger.
 MISMATCH_RATIO_CAP = 20.0
 # Paper, Performance Evaluation: Dice above 0.5 is good agreement.

@@ -35,7 +35,6 @@ def evaluate(run: str, records_dir: str, fold: str = "all") -> list[dict[str, An
     """
     import csv
     import io
-    import json
 
     from tqdm import tqdm
 
@@ -54,13 +53,14 @@ def evaluate(run: str, records_dir: str, fold: str = "all") -> list[dict[str, An
     if not folds:
         raise InputError(
             f"{run} holds no trained fold ({fold}); expected {run}/fold-*/best.keras. Train one: "
-            f"python -m tf_hypoperfusion.train --fold=0 --records={records_dir} --run={run}"
+            f"python -m tf_hypoperfusion.train --fold={fold.replace('all', '0')} "
+            f"--records={records_dir} --run={run}"
         )
     manifest = records.load_manifest(records_dir)
     rows = []
     for k in folds:
-        settings = json.loads((Path(run) / f"fold-{k}/config.json").read_text())
-        if settings["records"]["fingerprint"] != manifest["fingerprint"]:
+        settings = predictors.read_json(Path(run) / f"fold-{k}/config.json")
+        if settings.get("records", {}).get("fingerprint") != manifest["fingerprint"]:
             raise InputError(
                 f"{run}/fold-{k} was trained on other records than {records_dir}, so a test "
                 "patient may have been seen in training; give the records it was trained on"
@@ -86,7 +86,7 @@ def _read_patients(records_dir: str, manifest: dict[str, Any], subset: int):
     import numpy as np
     import tensorflow as tf
 
-    from data_tools.records import parse_slab
+    from data_tools.records import explain_read_error, parse_slab
     from tf_hypoperfusion.input_pipeline import model_inputs, shard_files
 
     def prepare(record):
@@ -95,7 +95,14 @@ def _read_patients(records_dir: str, manifest: dict[str, Any], subset: int):
         return slab["participant"], slab["z_start"], inputs["image"], inputs["nihss"], y_true
 
     dataset = tf.data.TFRecordDataset(shard_files(records_dir, manifest, [subset])).map(prepare)
-    stream = dataset.as_numpy_iterator()
+
+    def read():
+        try:
+            yield from dataset.as_numpy_iterator()
+        except tf.errors.OpError as error:
+            raise explain_read_error(error, records_dir, manifest) from error
+
+    stream = read()
     for name, group in itertools.groupby(stream, key=lambda slab: slab[0]):
         slabs = list(group)
         yield (
@@ -129,6 +136,8 @@ def _row(predictor, slabs: dict[str, Any], patient: dict[str, Any]) -> dict[str,
         for i in range(0, len(slabs["image"]), WINDOWS_PER_CALL)
     ]
     probability = merge(np.concatenate(outputs)[..., 0])
+    # CSF (ADC channel 0) is in no label, so it counts in no prediction either.
+    probability[merge(slabs["image"][..., 1]) <= 0] = 0
     truth, coverage = (merge(slabs["y_true"][..., channel]) > 0.5 for channel in (0, 1))
     figures = metrics_volume.patient_metrics(
         probability, truth, coverage, patient["side"], patient["voxel_ml"]

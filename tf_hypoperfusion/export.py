@@ -9,7 +9,6 @@ model_card.json. The folder appears when it is whole, not before. Versions only 
 
 import sys
 from pathlib import Path
-from typing import Any
 
 from absl import flags
 
@@ -35,7 +34,6 @@ def export(model: str, name: str, out: str, version: int | None = None) -> tuple
     Raises:
         InputError: no such model, or a version that does not grow.
     """
-    import json
     import shutil
 
     from data_tools import atomic
@@ -52,11 +50,8 @@ def export(model: str, name: str, out: str, version: int | None = None) -> tuple
     versions = sorted(int(p.name) for p in folder.glob("[0-9]*") if p.name.isdigit())
     newest = versions[-1] if versions else 0
     if newest and version in (None, newest):
-        newest_card = folder / str(newest) / "model_card.json"
-        if (
-            newest_card.is_file()
-            and json.loads(newest_card.read_text())["sha256"] == known["sha256"]
-        ):
+        newest_card = predictors.read_json(folder / str(newest) / "model_card.json")
+        if newest_card.get("sha256") == known["sha256"]:
             return folder / str(newest), True
     version = newest + 1 if version is None else version
     if version <= newest:
@@ -69,9 +64,8 @@ def export(model: str, name: str, out: str, version: int | None = None) -> tuple
     shutil.rmtree(partial, ignore_errors=True)
     try:
         _save(model, partial)
-        config = Path(model).with_name("config.json")
-        settings = json.loads(config.read_text()) if config.is_file() else {}
-        card: dict[str, Any] = {
+        settings = predictors.read_json(Path(model).with_name("config.json"))
+        card = {
             "name": name,
             "version": version,
             "notice": RESEARCH_NOTICE,
@@ -89,16 +83,16 @@ def export(model: str, name: str, out: str, version: int | None = None) -> tuple
 
 
 def _save(model: str, folder: Path) -> None:
-    from data_tools import records  # noqa: F401, I001  first, so that TensorFlow starts quietly
+    from data_tools.grid import SLAB_SHAPE
+    from tf_hypoperfusion.config import CHANNELS
+    from tf_hypoperfusion.predictors import load_keras
+
+    network = load_keras(Path(model))
 
     import keras
     import tensorflow as tf
 
-    from data_tools.grid import SLAB_SHAPE
-    from tf_hypoperfusion.attention_unet import CHANNELS
     from tf_hypoperfusion.keras_compat import write_archive
-
-    network = keras.saving.load_model(model, compile=False)
 
     def serve(inputs):
         # A wrong rank that reached the first convolution would abort the server's process.
@@ -123,7 +117,11 @@ def _save(model: str, folder: Path) -> None:
 
 def main() -> int:
     """Run the command."""
-    folder, kept = export(FLAGS.model, FLAGS.name, FLAGS.out, FLAGS.version)
+    from data_tools import atomic
+
+    atomic.check_writable(FLAGS.out)
+    with atomic.one_writer(f"{FLAGS.out}/{FLAGS.name}"):
+        folder, kept = export(FLAGS.model, FLAGS.name, FLAGS.out, FLAGS.version)
     print(f"{folder}: {'already exported' if kept else 'exported'}")
     return command.EXIT_OK
 

@@ -69,16 +69,20 @@ def parse_nihss(text: str) -> int | None:
 
 def main() -> int:
     """Run the command."""
+    from data_tools import atomic
     from data_tools.errors import InputError
     from data_tools.patient import load_native
     from tf_hypoperfusion import __version__, config, prediction, predictors, sliding_window
 
     began = time.monotonic()
     given = prediction.Clinical(FLAGS.side, parse_nihss(FLAGS.nihss), FLAGS.age)
+    if not FLAGS.model or not all(FLAGS.model):
+        raise InputError("--model holds an empty name; expected --model=A or --model=A,B,C")
     models = [predictors.describe(path) for path in FLAGS.model]
     if Path(FLAGS.out).is_file():
         raise InputError(f"--out {FLAGS.out} is a file; expected a folder to write to")
     native = load_native(FLAGS.dwi, FLAGS.adc)
+    atomic.check_writable(FLAGS.out)
     read = time.monotonic()
     _say(f"read {FLAGS.dwi} and {FLAGS.adc} (ADC in {native.adc_unit})")
     predictor = sliding_window.average([predictors.load_predictor(m["path"]) for m in models])
@@ -92,6 +96,12 @@ def main() -> int:
         FLAGS.participant or Path(FLAGS.dwi).name.split(".")[0],
     )
     result = done.result
+    if any(m["cohort"] is None for m in models):
+        result["warnings"].insert(
+            0,
+            "nothing is known of what the model was trained on (no config.json or "
+            "model_card.json beside it); it may have been simulated patients",
+        )
     simulated = [m for m in models if "simulated" in (m["cohort"] or "").lower()]
     if simulated:
         result["warnings"].insert(

@@ -51,7 +51,7 @@ class Prediction:
 
     Attributes:
         native: the images it was made from.
-        probability: float32, shape of the DWI, 0 outside the brain.
+        probability: float32, shape of the DWI, 0 outside the brain and in CSF.
         hypoperfusion: bool, probability >= 0.5.
         core: bool, ADC <= 620e-6 mm2/s, cleaned.
         result: what ``result.json`` holds.
@@ -89,7 +89,9 @@ def predict_patient(
     clock.lap("register")
     image = model_image(mni.dwi, mni.adc_um2_per_s, mni.brain, given.side)
     nihss = intensity.nihss_feature(given.nihss)
-    probability_mni = predict_volume(predictor, image, nihss, stride, mni.brain)
+    # CSF is in no label that the network learnt from, so it is in no prediction either.
+    tissue_mni = intensity.parenchyma(mni.adc_um2_per_s, mni.brain)
+    probability_mni = predict_volume(predictor, image, nihss, stride, tissue_mni)
     clock.lap("network")
     dwi = native.dwi
     probability = registration.resample(
@@ -98,7 +100,7 @@ def predict_patient(
         dwi.data.shape,
         dwi.affine,
     )
-    probability[~native.brain] = 0
+    probability[~intensity.parenchyma(native.adc.data, native.brain)] = 0
     hypoperfusion = probability >= PROBABILITY_THRESHOLD
     core = labels.core_mask(dwi.data, native.adc.data, native.brain, dwi.voxel_ml)
     core_mni = patient.core_on_grid(mni)
@@ -127,7 +129,9 @@ def predict_patient(
             "target_mismatch": decision.target_mismatch,
         },
         "dawn": clinical.dawn(given.age, given.nihss, core_ml),
-        "warnings": _warnings(given, quality, core_mni, hypoperfusion_mni, core_ml, mni.voxel_ml),
+        "warnings": _warnings(
+            given, quality, core_mni, hypoperfusion_mni, core_ml, hypoperfusion_ml, mni.voxel_ml
+        ),
         "registration": {key: quality[key] for key in quality if key != "warnings"},
         "probability_threshold": PROBABILITY_THRESHOLD,
         "stride_slices": stride,
@@ -146,12 +150,20 @@ def _warnings(
     core: NDArray[np.bool_],
     hypoperfusion: NDArray[np.bool_],
     core_ml: float,
+    hypoperfusion_ml: float,
     voxel_ml: float,
 ) -> list[str]:
     warnings = list(quality["warnings"])
     contradiction = patient.side_contradiction(core, given.side, voxel_ml)
     if contradiction:
         warnings.insert(0, contradiction)
+    elif given.side != "bilateral":
+        elsewhere = core & ~hemisphere(given.side)
+        if elsewhere.sum() * voxel_ml >= patient.CONTRADICTING_CORE_ML:
+            warnings.append(
+                f"{elsewhere.sum() * voxel_ml:.1f} mL of the core lie outside the given side "
+                f"({given.side}); look whether they are core or noise"
+            )
     if given.side != "bilateral" and hypoperfusion.any():
         share = float((hypoperfusion & hemisphere(given.side)).sum() / hypoperfusion.sum())
         if share < 0.5:
@@ -161,6 +173,11 @@ def _warnings(
             )
     if given.nihss is None:
         warnings.append("NIHSS is unknown; the model was told so, and is less sure without it")
+    if core_ml > hypoperfusion_ml:
+        warnings.append(
+            "the core is larger than the predicted hypoperfusion, which should hold it: the "
+            "prediction failed or the core is noise"
+        )
     if core_ml == 0:
         warnings.append(
             "no core is visible; the published model was weak on such patients (median Dice 0.25)"

@@ -1,5 +1,6 @@
 """Trained models on disk -> predictors for :mod:`tf_hypoperfusion.sliding_window`."""
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -8,42 +9,46 @@ import numpy as np
 
 from data_tools.atomic import sha256
 from data_tools.errors import InputError
+from data_tools.grid import SLAB_SHAPE
+from tf_hypoperfusion.config import CHANNELS
 from tf_hypoperfusion.sliding_window import Predictor
 
 
 def load_predictor(path: str | Path) -> Predictor:
-    """Load a ``.keras`` file or a SavedModel folder.
+    """Load a ``.keras`` file or a SavedModel folder, and try it on an empty slab.
 
     Raises:
-        InputError: no such file, not a model, or a model with other inputs.
+        InputError: no such file, not a model, or a model that does not answer a slab and an NIHSS
+            with a probability for each voxel.
     """
     path = check_path(path)
     from data_tools import records  # noqa: F401, I001  first, so that TensorFlow starts quietly
 
-    import keras
     import tensorflow as tf
 
+    slab = (*SLAB_SHAPE, len(CHANNELS))
+    signature = [tf.TensorSpec((None, *slab), tf.float32), tf.TensorSpec((None, 1), tf.float32)]
     try:
         if path.is_dir():
             model = tf.saved_model.load(str(path))
-            signature = model.signatures["serving_default"]
+            serve = model.signatures["serving_default"]
 
             def call(image, nihss):
-                return signature(image=image, nihss=nihss)["probability"]
+                return serve(image=image, nihss=nihss)["probability"]
         else:
-            model = keras.saving.load_model(path, compile=False)
-            names = {tensor.name.split(":")[0] for tensor in model.inputs}
-            if names != {"image", "nihss"}:
-                raise ValueError(f"its inputs are {sorted(names)}")
+            model = load_keras(path)
 
             def call(image, nihss):
                 return model({"image": image, "nihss": nihss}, training=False)["probability"]
-    except (ValueError, OSError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(
-            f"model {path}: cannot be loaded ({str(error).splitlines()[0]}); expected a best.keras "
-            "of tf_hypoperfusion.train or a SavedModel of tf_hypoperfusion.export"
-        ) from error
-    graph = tf.function(call)
+
+        graph = tf.function(call, input_signature=signature)
+        answer = graph(tf.zeros((1, *slab)), tf.zeros((1, 1))).numpy()
+        if answer.shape != (1, *SLAB_SHAPE, 1):
+            raise ValueError(f"it answers with shape {answer.shape}")
+        if not (answer >= 0).all() or not (answer <= 1).all():
+            raise ValueError("its answer is no probability")
+    except Exception as error:  # a file from anywhere can fail in any way
+        raise _no_model(path, error) from error
     graph.keep_alive = model  # a signature does not hold its model's variables
 
     def predict(image, nihss):
@@ -51,6 +56,34 @@ def load_predictor(path: str | Path) -> Predictor:
         return graph(image, tf.constant(np.asarray(nihss, np.float32))).numpy()
 
     return predict
+
+
+def load_keras(path: Path) -> Any:
+    """Load a ``.keras`` file written by training.
+
+    Raises:
+        InputError: not a Keras file, or a network with other inputs or outputs.
+    """
+    from data_tools import records  # noqa: F401, I001  first, so that TensorFlow starts quietly
+
+    import keras
+
+    try:
+        model = keras.saving.load_model(path, compile=False)
+        names = sorted(tensor.name.split(":")[0] for tensor in model.inputs)
+        if names != ["image", "nihss"] or list(model.output) != ["probability"]:
+            raise ValueError(f"its inputs are {names}, its output {model.output}")
+    except Exception as error:  # a file from anywhere can fail in any way
+        raise _no_model(path, error) from error
+    return model
+
+
+def _no_model(path: Path, error: Exception) -> InputError:
+    reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+    return InputError(
+        f"model {path}: cannot be used ({reason}); expected a best.keras of "
+        "tf_hypoperfusion.train or a SavedModel of tf_hypoperfusion.export"
+    )
 
 
 def check_path(path: str | Path) -> Path:
@@ -80,21 +113,31 @@ def check_path(path: str | Path) -> Path:
 
 
 def describe(path: str | Path) -> dict[str, Any]:
-    """What is known of a model: path, checksum, and the cohort it was trained on.
+    """What is known of a model: path, checksum of all its weights, and its training cohort.
 
     Read from ``config.json`` beside ``best.keras``, or ``model_card.json`` in a SavedModel;
     ``cohort`` is None where neither is there.
     """
     path = check_path(path)
-    file = path / "saved_model.pb" if path.is_dir() else path
+    files = [path]
+    if path.is_dir():
+        files = sorted([path / "saved_model.pb", *path.glob("variables/*")])
+    sums = [sha256(file) for file in files]
+    checksum = sums[0] if len(sums) == 1 else hashlib.sha256("".join(sums).encode()).hexdigest()
     card = path / "model_card.json" if path.is_dir() else path.with_name("config.json")
-    try:
-        known = json.loads(card.read_text())
-    except (OSError, ValueError):
-        known = {}
+    known = read_json(card)
     return {
         "path": str(path),
-        "sha256": sha256(file),
+        "sha256": checksum,
         "cohort": (known.get("records") or {}).get("cohort"),
         "fold": known.get("fold"),
     }
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object, empty where the file is absent or damaged."""
+    try:
+        content = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}

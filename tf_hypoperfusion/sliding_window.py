@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_tools import grid, intensity, slabs
+from data_tools.errors import InputError
 
 Predictor = Callable[[NDArray[np.float32], NDArray[np.float32]], NDArray[np.float32]]
 
@@ -47,17 +48,20 @@ def predict_volume(
     image: NDArray[np.float32],
     nihss: float,
     stride: int,
-    brain: NDArray[np.bool_],
+    tissue: NDArray[np.bool_],
 ) -> NDArray[np.float32]:
     """Average the predictions of overlapping slabs (paper, Model Structure).
 
     Args:
         predictor: see the module. image: float32 (128, 128, 60, 4).
         nihss: NIHSS / 21, or -1. stride: slices from one window to the next, 1..16.
-        brain: bool (91, 109, 60); the probability is 0 outside it.
+        tissue: bool (91, 109, 60), brain without CSF; the probability is 0 outside it.
 
     Returns:
         float32 (91, 109, 60), 0..1.
+
+    Raises:
+        InputError: if the predictor answers with something else than probabilities.
     """
     starts = slabs.slab_starts(stride, image.shape[2])
     windows = slabs.cut_slabs(image, starts)
@@ -65,9 +69,15 @@ def predict_volume(
     for first in range(0, len(windows), WINDOWS_PER_CALL):
         batch = windows[first : first + WINDOWS_PER_CALL]
         feature = np.full((len(batch), 1), nihss, np.float32)
-        outputs.append(np.asarray(predictor(batch, feature))[..., 0])
+        output = np.asarray(predictor(batch, feature))[..., 0]
+        if not ((output >= 0) & (output <= 1)).all():
+            raise InputError(
+                "the model's answer is not a probability from 0 to 1 in every voxel; its weights "
+                "are damaged or it is no model of this kind"
+            )
+        outputs.append(output)
     probability = slabs.merge_slabs(np.concatenate(outputs), starts, image.shape[2])
-    return np.where(brain, grid.from_frame(probability), 0).astype(np.float32)
+    return np.where(tissue, grid.from_frame(probability), 0).astype(np.float32)
 
 
 def average(predictors: list[Predictor]) -> Predictor:

@@ -38,7 +38,10 @@ flags.DEFINE_bool("overwrite", False, "Train anew, even a finished fold.", flag_
 
 def main() -> int:
     """Run the command."""
+    from data_tools.splits import fold_roles
     from tf_hypoperfusion import config
+
+    fold_roles(FLAGS.fold)  # refuses an unknown fold
 
     model, training = config.preset(
         FLAGS.preset,
@@ -51,14 +54,16 @@ def main() -> int:
         seed=FLAGS.seed,
     )
     # These start TensorFlow (3 s): only after the flags are known good.
-    from data_tools import records
+    from data_tools import atomic, records
 
     records.load_manifest(FLAGS.records)
     from tf_hypoperfusion import trainer
 
-    result = trainer.train_fold(
-        FLAGS.records, FLAGS.run, FLAGS.fold, model, training, FLAGS.overwrite
-    )
+    atomic.check_writable(FLAGS.run)
+    with atomic.one_writer(f"{FLAGS.run}/fold-{FLAGS.fold}"):
+        result = trainer.train_fold(
+            FLAGS.records, FLAGS.run, FLAGS.fold, model, training, FLAGS.overwrite
+        )
     what = f"trained {result['trained']} epochs" if result["trained"] else "was finished before"
     print(
         f"fold {FLAGS.fold} {what}; best validation loss {result['best_loss']:.4f} in epoch "

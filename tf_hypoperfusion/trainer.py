@@ -78,6 +78,11 @@ def train_fold(
     history = _read_history(folder)
     state_file = folder / "state.npz"
     first_epoch = _saved_epochs(state_file)
+    if len(history) < first_epoch or (first_epoch and not (folder / "best.keras").is_file()):
+        raise InputError(
+            f"{folder} has the state of {first_epoch} epochs but not its history.csv or "
+            "best.keras; bring them back, or train anew with --overwrite"
+        )
     history = history[:first_epoch]
     last_epoch = min(training_config.epochs, stop_after_epoch or training_config.epochs)
     if first_epoch < last_epoch:
@@ -141,7 +146,7 @@ def train_fold(
                 verbose=1 if sys.stdout.isatty() else 2,
             )
         except tf.errors.OpError as error:
-            raise _data_error(error, records_dir, manifest) from error
+            raise records.explain_read_error(error, records_dir, manifest) from error
     best = min(history, key=lambda row: float(row[MONITOR]))
     return {
         "folder": str(folder),
@@ -271,15 +276,3 @@ def _write_history(folder: Path, history: list[dict[str, Any]]) -> None:
     writer.writeheader()
     writer.writerows(history)
     atomic.write_text(folder / "history.csv", text.getvalue())
-
-
-def _data_error(error: tf.errors.OpError, records_dir, manifest) -> Exception:
-    """Name the damaged shard, if that is why TensorFlow stopped."""
-    damaged = records.damaged_shards(records_dir, manifest)
-    if not damaged:
-        return error
-    return InputError(
-        f"damaged record(s) in {records_dir}: {', '.join(damaged)} (checksum differs from the "
-        "manifest). Copy them again or build the records again with --overwrite; training goes "
-        "on from its last whole epoch."
-    )

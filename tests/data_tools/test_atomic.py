@@ -2,10 +2,13 @@
 
 import hashlib
 import json
+import subprocess
+import sys
 
 import pytest
 
 from data_tools import atomic
+from data_tools.errors import InputError
 
 
 def names(folder):
@@ -66,3 +69,38 @@ def test_checksum_of_a_file(tmp_path, size):
     content = bytes(range(256)) * (size // 256 + 1)
     (tmp_path / "f").write_bytes(content[:size])
     assert atomic.sha256(tmp_path / "f") == hashlib.sha256(content[:size]).hexdigest()
+
+
+HOLD = """
+import sys, time
+from data_tools import atomic
+
+with atomic.one_writer(sys.argv[1]):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_second_writer_is_refused_until_the_first_ends_however_it_ends(tmp_path):
+    folder = tmp_path / "out"
+    script = [sys.executable, "-c", HOLD, str(folder)]
+    first = subprocess.Popen(script, stdout=subprocess.PIPE, text=True)
+    assert first.stdout.readline() == "held\n"
+    with (
+        pytest.raises(InputError, match="another run is writing to .*out"),
+        atomic.one_writer(folder),
+    ):
+        pass
+    first.kill()
+    first.wait()
+    with atomic.one_writer(folder):
+        assert (tmp_path / ".out.lock").exists()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_written_is_found_before_the_work(tmp_path):
+    atomic.check_writable(tmp_path / "not/yet/there")
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match="Not a directory"):
+        atomic.check_writable(tmp_path / "file")

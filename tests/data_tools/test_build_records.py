@@ -240,3 +240,33 @@ def test_bad_settings_exit_with_2(mni_cohort, tmp_path, capsys, flag, message):
     assert run(f"--cohort={mni_cohort}", f"--out={tmp_path / 'r'}", flag) == 2
     assert message in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_raw_cohort_is_sent_to_preprocess(raw_cohort, tmp_path):
+    with pytest.raises(InputError, match="holds no volumes in MNI space"):
+        build(raw_cohort, tmp_path / "records")
+
+
+def test_tmax_in_ms_and_coverage_off_the_brain_are_refused(cohort, tmp_path):
+    tmax_file = mni_file(cohort, "sub-0001", "tmax")
+    save_volume(tmax_file, load_volume(tmax_file).data * 1000, grid.GRID_AFFINE)
+    coverage_file = mni_file(cohort, "sub-0002", "desc-coverage_mask")
+    save_volume(coverage_file, np.zeros(grid.GRID_SHAPE, bool), grid.GRID_AFFINE)
+    with pytest.raises(InputError) as caught:
+        build(cohort, tmp_path / "records")
+    assert "sub-0001: Tmax" in str(caught.value)
+    assert "expected seconds" in str(caught.value)
+    assert "sub-0002: desc-coverage_mask covers 0% of the brain" in str(caught.value)
+
+
+def test_damaged_records_are_called_damaged(mni_cohort, records_dir, tmp_path):
+    out = shutil.copytree(records_dir, tmp_path / "records")
+    shard = out / records.load_manifest(out)["subsets"][0]["shards"][0]["file"]
+    content = bytearray(shard.read_bytes())
+    content[5000] ^= 0xFF
+    shard.write_bytes(content)
+    with pytest.raises(InputError, match="holds damaged records .*subset-0"):
+        build(mni_cohort, out)
+    manifest, kept = build(mni_cohort, out, overwrite=True)
+    assert not kept
+    assert not records.damaged_shards(out, manifest)

@@ -262,3 +262,14 @@ def test_a_core_on_the_other_side_is_a_warning(left, right, side, contradicts):
     # In a brain half the template's size the same voxels hold half as much.
     smaller = patient.side_contradiction(core, side, grid.VOXEL_ML / 2)
     assert (smaller is not None) == (contradicts and max(left, right) >= 250)
+
+
+def test_a_tmax_that_lies_off_the_brain_is_refused(raw_cohort, tmp_path):
+    files, _ = find_raw_files(raw_cohort, "sub-0001")
+    tmax = load_volume(files.tmax)
+    affine = tmax.affine.copy()
+    affine[0, 3] += 500
+    save_volume(tmp_path / "far.nii.gz", tmax.data, affine)
+    found, faults = patient.examine(files.dwi, files.adc, tmp_path / "far.nii.gz")
+    assert found is None
+    assert "its field of view covers 0% of the DWI's brain" in faults[0]

@@ -215,3 +215,20 @@ def test_a_file_as_out_and_no_cohort_exit_with_2(quick):
     assert (status, "--out is a file" in complained) == (2, True)
     status, _, complained = run(out / "absent", out.with_name("other"))
     assert (status, "participants.tsv: no such file" in complained) == (2, True)
+
+
+def test_a_folder_of_somebody_else_is_left_alone(quick, raw_cohort, tmp_path):
+    victim = shutil.copytree(raw_cohort, tmp_path / "victim")
+    before = sorted(path.stat().st_size for path in victim.rglob("*.nii.gz"))
+    with pytest.raises(InputError, match="is not empty and was not written by this command"):
+        preprocess.preprocess(str(quick[0]), str(victim))
+    assert sorted(path.stat().st_size for path in victim.rglob("*.nii.gz")) == before
+
+
+def test_a_patient_whose_volume_is_gone_is_done_again(quick):
+    cohort, out = map(str, quick)
+    preprocess.preprocess_patient(GOOD, cohort, out, "left")
+    assert preprocess.preprocess_patient(GOOD, cohort, out, "left")["kept"]
+    mni_file(out, GOOD, "adc").unlink()
+    assert not preprocess.preprocess_patient(GOOD, cohort, out, "left")["kept"]
+    assert mni_file(out, GOOD, "adc").is_file()

@@ -202,7 +202,7 @@ def test_predict_refuses_swapped_images(given, capsys):
 def test_predict_refuses_a_file_that_is_no_model(given, tmp_path, capsys):
     (tmp_path / "bad.keras").write_bytes(b"no model")
     assert predict_with(given | {"model": tmp_path / "bad.keras"}) == 2
-    assert "bad.keras: cannot be loaded" in capsys.readouterr().err
+    assert "bad.keras: cannot be used" in capsys.readouterr().err
 
 
 def test_the_way_of_a_real_patient(real_data, exported, tmp_path):
@@ -221,3 +221,77 @@ def test_the_way_of_a_real_patient(real_data, exported, tmp_path):
     probability = nib.load(tmp_path / "out/probability.nii.gz")
     assert probability.shape == nib.load(dwi).shape
     np.testing.assert_allclose(probability.affine, nib.load(dwi).affine, atol=1e-4)
+
+
+def foreign_model(kind, folder):
+    """A Keras model that is not ours, in one of several ways."""
+    import keras
+
+    channels = 3 if kind == "channels" else 4
+    image = keras.Input((128, 128, 16, channels), name="image")
+    nihss = keras.Input((1,), name="nihss")
+    flat = keras.layers.Conv3D(1, 1, name="logit")(image)
+    flat = keras.layers.Add()([flat, keras.layers.Reshape((1, 1, 1, 1))(nihss)])
+    if kind == "range":
+        flat = keras.layers.Rescaling(0.0, offset=7.0)(flat)
+    if kind == "nan":
+        flat = keras.layers.Rescaling(float("nan"))(flat)
+    outputs = {"other" if kind == "output" else "probability": flat}
+    path = folder / f"{kind}.keras"
+    keras.Model({"image": image, "nihss": nihss}, outputs).save(path)
+    return path
+
+
+@pytest.mark.parametrize("kind", ["channels", "output", "range", "nan"])
+def test_models_that_are_not_ours_are_refused_before_any_work(kind, given, tmp_path, capsys):
+    path = foreign_model(kind, tmp_path)
+    assert predict_with(given | {"model": path}) == 2
+    assert f"{kind}.keras: cannot be used" in capsys.readouterr().err
+    assert not given["out"].exists()
+
+
+def test_a_model_of_unknown_origin_is_said_to_be(given, run, tmp_path, capsys):
+    shutil.copy(run / "fold-0/best.keras", tmp_path / "moved.keras")
+    assert predict_with(given | {"model": tmp_path / "moved.keras"}) == 0
+    assert "nothing is known of what the model was trained on" in capsys.readouterr().err
+
+
+def test_the_checksum_of_a_saved_model_is_of_its_weights_too(exported, tmp_path):
+    shutil.copytree(exported, tmp_path / "copy")
+    same = predictors.describe(tmp_path / "copy")["sha256"]
+    assert same == predictors.describe(exported)["sha256"]
+    (variables,) = (tmp_path / "copy").glob("*/variables/variables.data*")
+    content = bytearray(variables.read_bytes())
+    content[100] ^= 1
+    variables.write_bytes(content)
+    assert predictors.describe(tmp_path / "copy")["sha256"] != same
+
+
+def test_no_model_at_all(given, capsys):
+    assert predict_with(given | {"model": ""}) == 2
+    assert "--model holds an empty name" in capsys.readouterr().err
+
+
+def test_a_file_in_the_place_of_a_folder_is_one_message(records_dir, tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    given = ("--fold=0", "--preset=tiny", f"--records={records_dir}", f"--run={tmp_path}/file")
+    assert call(train, *given) == 2
+    assert "Not a directory" in capsys.readouterr().err
+
+
+def test_records_of_another_schema_inside_are_explained(run, records_dir, tmp_path, capsys):
+    """The manifest agrees with the shard; only the records know better."""
+    from data_tools import records
+
+    out = shutil.copytree(records_dir, tmp_path / "records")
+    manifest = json.loads((out / "manifest.json").read_text())
+    shard = manifest["subsets"][0]["shards"][0]
+    slab = np.zeros((128, 128, 16))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(records, "SCHEMA_VERSION", 99)
+        mask = slab > 0
+        record = records.encode_slab("sub-0001", 0, "left", 0.5, slab, slab, mask, mask, mask)
+    shard |= records.write_shard(out / shard["file"], [record])
+    (out / "manifest.json").write_text(json.dumps(manifest))
+    assert call(evaluate, f"--run={run}", f"--records={out}", "--fold=0") == 2
+    assert "do not fit this software (schema version 1)" in capsys.readouterr().err

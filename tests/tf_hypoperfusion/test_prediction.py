@@ -104,14 +104,18 @@ def test_the_other_side_is_told_loudly(raw_files):
 def test_warnings_for_what_is_unknown():
     quality = {"warnings": ["poor registration: ..."]}
     nothing = np.zeros((91, 109, 60), bool)
-    texts = prediction._warnings(Clinical("left", None), quality, nothing, nothing, 0.0, 0.008)
+    texts = prediction._warnings(Clinical("left", None), quality, nothing, nothing, 0.0, 0.0, 0.008)
     assert [t.split()[0] for t in texts] == ["poor", "NIHSS", "no"]
     core = nothing.copy()
     core[60:75, 50:60, 20:30] = True  # 12 mL on the right
-    texts = prediction._warnings(Clinical("left", 5), {"warnings": []}, core, nothing, 12.0, 0.008)
+    texts = prediction._warnings(
+        Clinical("left", 5), {"warnings": []}, core, nothing, 12.0, 90.0, 0.008
+    )
     assert texts[0].startswith("CHECK THE SIDE: side was given as left, but 12.0 mL")
     assert (
-        prediction._warnings(Clinical("right", 5), {"warnings": []}, core, nothing, 12.0, 0.008)
+        prediction._warnings(
+            Clinical("right", 5), {"warnings": []}, core, nothing, 12.0, 90.0, 0.008
+        )
         == []
     )
 

@@ -45,7 +45,8 @@ demo: install
 	@$(RUN) tf_hypoperfusion.export --model=$(DEMO)/run/fold-0/best.keras --name=demo --out=$(DEMO)/saved_models
 	@echo "== 7/7 predict the new patient"
 	@set -e; row() { awk -F'\t' -v name=$$1 'NR==1 { for (i = 1; i <= NF; i++) if ($$i == name) k = i } NR==2 { print $$k }' $(DEMO)/new_patient/participants.tsv; }; \
-	$(RUN) tf_hypoperfusion.predict --model=$(DEMO)/saved_models/demo \
+	age=$$(row age); \
+	$(RUN) tf_hypoperfusion.predict --model=$(DEMO)/saved_models/demo $$([ "$$age" = n/a ] || echo --age=$$age) \
 	  --dwi=$(DEMO)/new_patient/sub-0001/dwi/sub-0001_dwi.nii.gz \
 	  --adc=$(DEMO)/new_patient/sub-0001/dwi/sub-0001_ADC.nii.gz \
 	  --nihss=$$(row nihss) --side=$$(row side) --participant=simulated-sub-0001 --out=$(DEMO)/result

@@ -4,7 +4,9 @@ import gzip
 import json
 import shutil
 import subprocess
+import sys
 import tarfile
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -121,9 +123,10 @@ def test_describing_an_unfinished_cohort_is_refused(tmp_path):
 
 
 def test_raw_cohort_is_valid_bids(tmp_path):
-    validator = shutil.which("bids-validator-deno")
+    beside_python = str(Path(sys.executable).parent)
+    validator = shutil.which("bids-validator-deno", path=beside_python)
     if validator is None:
-        pytest.skip("bids-validator-deno is not installed")
+        pytest.skip("bids-validator-deno is not installed (extra test)")
     folder = simulate_cohort(tmp_path / "raw", 2, 8)
     run = subprocess.run([validator, "--json", str(folder)], capture_output=True, text=True)
     issues = json.loads(run.stdout)["issues"]["issues"]

@@ -58,38 +58,17 @@ def patient_slabs(cohort: str, row: dict[str, Any], stride: int) -> tuple[list[b
     import numpy as np
 
     from data_tools import intensity, labels, records, slabs
-    from data_tools.cohort import mni_file, transform_file
     from data_tools.errors import InputError
-    from data_tools.grid import GRID_AFFINE, to_frame
-    from data_tools.volumes import (
-        Volume,
-        check_tmax_seconds,
-        load_mask,
-        load_volume,
-        require_grid,
-    )
+    from data_tools.grid import to_frame
+    from data_tools.mni_patient import load_mni
 
     participant = row["participant_id"]
-
-    def read(name: str, loader=load_volume):
-        return require_grid(loader(mni_file(cohort, participant, name), name), name)
-
     try:
-        dwi, adc = read("dwi"), read("adc")
-        brain = read("desc-brain_mask", load_mask) > 0
-        coverage = read("desc-coverage_mask", load_mask) > 0
-        _check_adc_is_um2(adc, brain)
-        edited = mni_file(cohort, participant, "desc-hypoperfusion_mask").is_file()
-        truth = read("desc-hypoperfusion_mask", load_mask) > 0 if edited else None
-        has_tmax = mni_file(cohort, participant, "tmax").is_file()
-        tmax = read("tmax") if has_tmax else None
-        if tmax is not None:
-            check_tmax_seconds(
-                Volume(tmax, GRID_AFFINE, str(mni_file(cohort, participant, "tmax")))
-            )
-        _check_coverage(coverage, brain)
-        voxel_ml = _voxel_ml(transform_file(cohort, participant))
-        label = labels.make_labels(dwi, adc, tmax, brain, coverage, voxel_ml, truth)
+        patient = load_mni(cohort, participant)
+        dwi, adc, brain = patient.dwi, patient.adc_um2_per_s, patient.brain
+        label = labels.make_labels(
+            dwi, adc, patient.tmax_s, brain, patient.coverage, patient.voxel_ml, patient.truth
+        )
         dwi_ratio, adc_ratio = intensity.normalise(dwi, adc, brain)
     except InputError as error:
         raise InputError(f"{participant}: {error}") from error
@@ -110,7 +89,7 @@ def patient_slabs(cohort: str, row: dict[str, Any], stride: int) -> tuple[list[b
         for i, start in enumerate(starts)
     ]
     volumes = {
-        f"{name}_ml": round(float(np.count_nonzero(mask) * voxel_ml), 3)
+        f"{name}_ml": round(float(np.count_nonzero(mask) * patient.voxel_ml), 3)
         for name, mask in (
             ("core", label.core),
             ("hypoperfusion", label.hypoperfusion),
@@ -122,56 +101,9 @@ def patient_slabs(cohort: str, row: dict[str, Any], stride: int) -> tuple[list[b
     return serialised, {
         **row,
         **volumes,
-        "voxel_ml": voxel_ml,
-        "truth_from": "edited mask" if edited else "Tmax",
+        "voxel_ml": patient.voxel_ml,
+        "truth_from": "Tmax" if patient.truth is None else "edited mask",
     }
-
-
-def _check_coverage(coverage, brain) -> None:
-    from data_tools.errors import InputError
-    from data_tools.patient import MIN_COVERED_SHARE
-
-    share = (coverage & brain).sum() / max(brain.sum(), 1)
-    if share < MIN_COVERED_SHARE:
-        raise InputError(
-            f"desc-coverage_mask covers {share:.0%} of the brain; expected at least "
-            f"{MIN_COVERED_SHARE:.0%}. Does the perfusion image lie where the brain is?"
-        )
-
-
-def _voxel_ml(transform: Path) -> float:
-    """mL of the patient's tissue in an MNI voxel; without a transform the brain is MNI's size."""
-    import numpy as np
-
-    from data_tools.errors import InputError
-    from data_tools.grid import VOXEL_ML, patient_voxel_ml
-
-    if not transform.is_file():
-        return VOXEL_ML
-    try:
-        matrix = np.loadtxt(transform)
-        readable = matrix.shape == (4, 4) and np.linalg.det(matrix[:3, :3]) > 0
-    except ValueError:
-        readable = False
-    if not readable:
-        raise InputError(
-            f"transform {transform}: expected a 4 x 4 matrix, native mm -> MNI mm, that does not "
-            "mirror; run python -m data_tools.preprocess again"
-        )
-    return patient_voxel_ml(matrix)
-
-
-def _check_adc_is_um2(adc, brain) -> None:
-    from data_tools.errors import InputError
-    from data_tools.grid import GRID_AFFINE
-    from data_tools.volumes import Volume, detect_adc_unit
-
-    unit = detect_adc_unit(Volume(adc, GRID_AFFINE, "in MNI space"), brain)
-    if unit != "1e-6 mm2/s":
-        raise InputError(
-            f"the ADC volume is in {unit}; an MNI cohort holds ADC in 1e-6 mm2/s. "
-            "Run python -m data_tools.preprocess on the raw cohort."
-        )
 
 
 def _write_shard(name: str, folder: str, cohort: str, rows: list[dict], stride: int) -> tuple:

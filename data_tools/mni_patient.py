@@ -1,0 +1,78 @@
+"""A patient of an MNI cohort, read back and checked: the counterpart of ``preprocess``."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data_tools.cohort import mni_file, transform_file
+from data_tools.errors import InputError
+from data_tools.grid import GRID_AFFINE
+from data_tools.patient import MIN_COVERED_SHARE, MniPatient
+from data_tools.volumes import (
+    Volume,
+    check_tmax_seconds,
+    detect_adc_unit,
+    load_mask,
+    load_volume,
+    require_grid,
+)
+
+
+def load_mni(cohort: str | os.PathLike, participant: str) -> MniPatient:
+    """Read a patient's volumes on the MNI grid.
+
+    ``tmax_s`` and ``truth`` are None where the files are absent. Without a transform the
+    patient's brain is taken to have the template's size (simulated in MNI space).
+
+    Raises:
+        InputError: a file is missing or unreadable, lies on another grid, ADC is not in 1e-6
+            mm2/s, Tmax not in s, or coverage holds too little of the brain.
+    """
+
+    def read(name: str, loader=load_volume) -> NDArray[np.float32]:
+        return require_grid(loader(mni_file(cohort, participant, name), name), name)
+
+    def there(name: str) -> bool:
+        return mni_file(cohort, participant, name).is_file()
+
+    dwi, adc = read("dwi"), read("adc")
+    brain = read("desc-brain_mask", load_mask) > 0
+    coverage = read("desc-coverage_mask", load_mask) > 0
+    unit = detect_adc_unit(Volume(adc, GRID_AFFINE, "in MNI space"), brain)
+    if unit != "1e-6 mm2/s":
+        raise InputError(
+            f"the ADC volume is in {unit}; an MNI cohort holds ADC in 1e-6 mm2/s. "
+            "Run python -m data_tools.preprocess on the raw cohort."
+        )
+    share = (coverage & brain).sum() / max(brain.sum(), 1)
+    if share < MIN_COVERED_SHARE:
+        raise InputError(
+            f"desc-coverage_mask covers {share:.0%} of the brain; expected at least "
+            f"{MIN_COVERED_SHARE:.0%}. Does the perfusion image lie where the brain is?"
+        )
+    tmax = None
+    if there("tmax"):
+        tmax = read("tmax")
+        check_tmax_seconds(Volume(tmax, GRID_AFFINE, str(mni_file(cohort, participant, "tmax"))))
+    edited = "desc-hypoperfusion_mask"
+    truth = read(edited, load_mask) > 0 if there(edited) else None
+    to_mni = _read_transform(transform_file(cohort, participant))
+    return MniPatient(dwi, adc, brain, coverage, to_mni, tmax, truth)
+
+
+def _read_transform(path: Path) -> NDArray[np.float64]:
+    if not path.is_file():
+        return np.eye(4)
+    try:
+        matrix = np.loadtxt(path)
+        readable = matrix.shape == (4, 4) and np.linalg.det(matrix[:3, :3]) > 0
+    except ValueError:
+        readable = False
+    if not readable:
+        raise InputError(
+            f"transform {path}: expected a 4 x 4 matrix, native mm -> MNI mm, that does not "
+            "mirror; run python -m data_tools.preprocess again"
+        )
+    return matrix

@@ -132,8 +132,10 @@ def examine(
     if dwi_volume is not None and adc_volume is not None and not same_file:
         brain = attempt(_checked_brain, dwi_volume, adc_volume)
     if brain is not None:
+        known = len(faults)
         attempt(check_not_swapped, dwi_volume, adc_volume, brain)
-        unit = attempt(detect_adc_unit, adc_volume, brain)
+        if len(faults) == known:  # a swapped pair has no ADC to find the unit of
+            unit = attempt(detect_adc_unit, adc_volume, brain)
         attempt(_check_overlap, tmax_volume, "Tmax", dwi_volume, brain)
         attempt(_check_overlap, truth_volume, "hypoperfusion mask", dwi_volume, brain)
     if faults or brain is None or dwi_volume is None or adc_volume is None:

@@ -196,7 +196,9 @@ def test_predict_refuses_in_one_message(change, message, given, capsys):
 def test_predict_refuses_swapped_images(given, capsys):
     assert predict_with(given | {"dwi": given["adc"], "adc": given["dwi"]}) == 2
     assert not given["out"].exists()
-    assert "error:" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert error.startswith("error: DWI")
+    assert len(error.splitlines()) == 1
 
 
 def test_predict_refuses_a_file_that_is_no_model(given, tmp_path, capsys):

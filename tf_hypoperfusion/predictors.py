@@ -47,6 +47,8 @@ def load_predictor(path: str | Path) -> Predictor:
             raise ValueError(f"it answers with shape {answer.shape}")
         if not (answer >= 0).all() or not (answer <= 1).all():
             raise ValueError("its answer is no probability")
+    except InputError:  # of load_keras, which has said all
+        raise
     except Exception as error:  # a file from anywhere can fail in any way
         raise _no_model(path, error) from error
     graph.keep_alive = model  # a signature does not hold its model's variables

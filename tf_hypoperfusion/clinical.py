@@ -1,12 +1,11 @@
-"""Volumes -> DEFUSE 3 target mismatch and DAWN clinical-core mismatch. Plain Python.
+"""Volumes of one patient -> DEFUSE 3 target mismatch and DAWN clinical-core mismatch.
 
-Criteria as the paper states them (Performance Evaluation); numbers in
-:mod:`tf_hypoperfusion.config`.
+The criteria and their numbers stand in :mod:`data_tools.criteria`.
 """
 
 import dataclasses
 
-from tf_hypoperfusion.config import DAWN, DEFUSE3, MISMATCH_RATIO_CAP
+from data_tools import criteria
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,17 +34,11 @@ def mismatch_ratio(hypoperfusion_ml: float, core_ml: float) -> float:
     >>> mismatch_ratio(90, 45), mismatch_ratio(90, 0), mismatch_ratio(0, 0)
     (2.0, 20.0, 0.0)
     """
-    if hypoperfusion_ml <= 0:
-        return 0.0
-    if core_ml <= 0:
-        return MISMATCH_RATIO_CAP
-    return min(hypoperfusion_ml / core_ml, MISMATCH_RATIO_CAP)
+    return float(criteria.mismatch_ratio(hypoperfusion_ml, core_ml))
 
 
 def defuse3(hypoperfusion_ml: float, core_ml: float) -> TargetMismatch:
     """Target mismatch: ratio >= 1.8, difference >= 15 mL and core <= 70 mL.
-
-    The ratio is compared as hypoperfusion >= 1.8 core, so that no division decides.
 
     Raises:
         ValueError: on a negative or undefined volume.
@@ -55,15 +48,10 @@ def defuse3(hypoperfusion_ml: float, core_ml: float) -> TargetMismatch:
     """
     if not (hypoperfusion_ml >= 0 and core_ml >= 0):
         raise ValueError(f"volumes are {hypoperfusion_ml} and {core_ml} mL; expected 0 or more")
-    # Volumes are whole numbers of voxels; a hair of tolerance undoes the rounding of their mL.
-    hair = 1e-9
-    difference = hypoperfusion_ml - core_ml
-    ratio_met = hypoperfusion_ml > 0 and hypoperfusion_ml >= DEFUSE3.min_ratio * core_ml - hair
-    difference_met = difference >= DEFUSE3.min_difference_ml - hair
-    core_met = core_ml <= DEFUSE3.max_core_ml + hair
+    ratio_met, difference_met, core_met = map(bool, criteria.defuse3(hypoperfusion_ml, core_ml))
     return TargetMismatch(
         mismatch_ratio(hypoperfusion_ml, core_ml),
-        difference,
+        hypoperfusion_ml - core_ml,
         ratio_met,
         difference_met,
         core_met,
@@ -72,10 +60,7 @@ def defuse3(hypoperfusion_ml: float, core_ml: float) -> TargetMismatch:
 
 
 def dawn(age: float | None, nihss: float | None, core_ml: float) -> bool | None:
-    """Clinical-core mismatch of the DAWN trial.
-
-    Age >= 80, NIHSS >= 10, core < 21 mL; or age < 80, NIHSS >= 10, core < 31 mL; or age < 80,
-    NIHSS >= 20, core 31 to 51 mL.
+    """Clinical-core mismatch of the DAWN trial, as in :func:`data_tools.criteria.dawn`.
 
     Returns:
         None if age or NIHSS is unknown: the patient cannot be classed and leaves the comparison.
@@ -85,10 +70,4 @@ def dawn(age: float | None, nihss: float | None, core_ml: float) -> bool | None:
     """
     if age is None or nihss is None:
         return None
-    if nihss < DAWN.min_nihss:
-        return False
-    if age >= DAWN.old_age:
-        return core_ml < DAWN.max_core_old_ml
-    if core_ml < DAWN.max_core_ml:
-        return True
-    return nihss >= DAWN.severe_nihss and core_ml <= DAWN.max_core_severe_ml
+    return bool(criteria.dawn(age, nihss, core_ml))

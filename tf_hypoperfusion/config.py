@@ -1,4 +1,4 @@
-"""Every number of the model, its training and the clinical rules, once, with its source.
+"""Every number of the model and its training, once, with its source.
 
 "Paper" is Yu et al., Radiology 2023;307(1):e220882; "predecessor" is the 2D code its authors
 deposited, the best evidence where the paper is silent.
@@ -15,8 +15,6 @@ RESEARCH_NOTICE = "Research use only. Not a medical device; not for clinical dec
 PROBABILITY_THRESHOLD = 0.5
 # Paper, Figure 1: the channels of the network's image, in this order.
 CHANNELS = ("dwi", "adc", "adc_mask", "side")
-# Paper, Table 1: the mismatch ratio is set to 20 where the core is 0 or the ratio larger.
-MISMATCH_RATIO_CAP = 20.0
 # Paper, Performance Evaluation: Dice above 0.5 is good agreement.
 GOOD_DICE = 0.5
 # Slices from one window to the next at test time; the paper says "sliding window" only.
@@ -26,31 +24,6 @@ TEST_STRIDE = 4
 def _require(condition: bool, name: str, value: Any, expected: str) -> None:
     if not condition:
         raise InputError(f"{name} is {value!r}; expected {expected}")
-
-
-@dataclasses.dataclass(frozen=True)
-class Defuse3:
-    """Target mismatch (paper, Performance Evaluation; Albers et al., NEJM 2018)."""
-
-    min_ratio: float = 1.8
-    min_difference_ml: float = 15.0
-    max_core_ml: float = 70.0
-
-
-@dataclasses.dataclass(frozen=True)
-class Dawn:
-    """Clinical-core mismatch (paper, Performance Evaluation; Nogueira et al., NEJM 2018)."""
-
-    old_age: int = 80
-    min_nihss: int = 10
-    severe_nihss: int = 20
-    max_core_old_ml: float = 21.0  # core below
-    max_core_ml: float = 31.0  # core below
-    max_core_severe_ml: float = 51.0  # core from max_core_ml up to and including
-
-
-DEFUSE3 = Defuse3()
-DAWN = Dawn()
 
 
 @dataclasses.dataclass(frozen=True)

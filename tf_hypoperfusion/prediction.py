@@ -12,12 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_tools import atomic, intensity, labels, patient, pictures, registration
+from data_tools.criteria import DEFUSE3
 from data_tools.errors import InputError
 from data_tools.grid import GRID_AFFINE, SIDES, hemisphere
 from data_tools.patient import NativePatient
 from data_tools.volumes import Volume, save_volume
 from tf_hypoperfusion import clinical
-from tf_hypoperfusion.config import DEFUSE3, PROBABILITY_THRESHOLD, RESEARCH_NOTICE
+from tf_hypoperfusion.config import PROBABILITY_THRESHOLD, RESEARCH_NOTICE
 from tf_hypoperfusion.sliding_window import Predictor, model_image, predict_volume
 
 

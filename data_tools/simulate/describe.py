@@ -104,7 +104,7 @@ def _measure_one(index: int, cohort: str, side: str) -> dict:
 
 def compare(table: "pd.DataFrame") -> list[Line]:
     """The cohort's figures beside the published ones."""
-    from data_tools.simulate import criteria
+    from data_tools import criteria
 
     age, nihss, core, hypo = (
         table[name].to_numpy(float) for name in ("age", "nihss", "core_ml", "hypoperfusion_ml")
@@ -233,8 +233,8 @@ def draw(table: "pd.DataFrame", histograms: dict, lines: list[Line], path: Path)
     import matplotlib
     from matplotlib.figure import Figure
 
-    from data_tools import atomic
-    from data_tools.simulate import criteria
+    from data_tools import atomic, criteria
+    from data_tools.grid import ADC_CORE_UM2_PER_S
     from data_tools.simulate.measure import ADC_BINS_UM2_PER_S
 
     matplotlib.rcParams["svg.hashsalt"] = "simulated"
@@ -262,8 +262,11 @@ def draw(table: "pd.DataFrame", histograms: dict, lines: list[Line], path: Path)
     middles = (ADC_BINS_UM2_PER_S[:-1] + ADC_BINS_UM2_PER_S[1:]) / 2
     for tissue, counts in histograms.items():
         axes[4].plot(middles, counts / max(counts.sum(), 1), label=tissue)
-    axes[4].axvline(620, color="0.5", lw=0.8)
-    axes[4].set(xlabel="ADC, 1e-6 mm²/s (line: 620)", ylabel="share of voxels", xlim=(200, 1800))
+    limit = ADC_CORE_UM2_PER_S
+    axes[4].axvline(limit, color="0.5", lw=0.8)
+    axes[4].set(
+        xlabel=f"ADC, 1e-6 mm²/s (line: {limit:g})", ylabel="share of voxels", xlim=(200, 1800)
+    )
     axes[4].legend(fontsize=8)
     axes[5].scatter(hypo, table["nihss"], s=6, color="k", alpha=0.5)
     axes[5].set(xlabel="hypoperfusion (with core), mL", ylabel="NIHSS")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from data_tools import grid, volumes
-from data_tools.simulate import anatomy, clinical, core, criteria, simulate_patient, territories
+from data_tools.simulate import anatomy, clinical, core, simulate_patient, territories
 from data_tools.simulate.lesion import SEEN_LESS, make_lesion
 from data_tools.simulate.risk import make_risk
 
@@ -153,21 +153,3 @@ def test_patient_in_memory_is_the_one_on_disk_and_differs_by_number():
     assert one.native.dwi.shape != other.native.dwi.shape or not np.array_equal(
         one.native.dwi, other.native.dwi
     )
-
-
-def test_criteria_agree_with_the_projects_own():
-    clinic = pytest.importorskip("tf_hypoperfusion.clinical")
-    rng = np.random.default_rng(0)
-    hypo = np.round(rng.uniform(0, 150, 500), 3) * (rng.random(500) > 0.1)
-    dead = np.round(rng.uniform(0, 90, 500), 3) * (rng.random(500) > 0.3)
-    age, nihss = rng.integers(40, 95, 500), rng.integers(0, 30, 500)
-    ours = criteria.target_mismatch(hypo, dead)
-    ratio = criteria.mismatch_ratio(hypo, dead)
-    dawn = criteria.dawn(age, nihss, dead)
-    for k in range(500):
-        theirs = clinic.defuse3(float(hypo[k]), float(dead[k]))
-        assert ours[k] == theirs.target_mismatch
-        assert ratio[k] == pytest.approx(theirs.ratio)
-        assert dawn[k] == clinic.dawn(float(age[k]), float(nihss[k]), float(dead[k]))
-    edge = criteria.target_mismatch(np.array([90.0, 89.9]), np.array([50.0, 50.0]))
-    assert edge.tolist() == [True, False]

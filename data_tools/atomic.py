@@ -90,6 +90,15 @@ def write_json(path: str | os.PathLike, content: Any) -> None:
     write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
 
 
+def read_json(path: str | os.PathLike) -> dict[str, Any]:
+    """A JSON object, empty where the file is absent or damaged."""
+    try:
+        content = json.loads(Path(path).read_text())
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
 def sha256(path: str | os.PathLike) -> str:
     """Hex digest of a file."""
     digest = hashlib.sha256()

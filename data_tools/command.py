@@ -59,8 +59,8 @@ def run(
     except OSError as error:  # disk full, read-only, a file where a folder should be
         where = f": {error.filename}" if error.filename else ""
         return _fail(f"{error.strerror or error}{where}")
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+    except KeyboardInterrupt as stop:
+        print(str(stop) or "interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED
 
 

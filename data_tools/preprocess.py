@@ -9,7 +9,6 @@ others: it is listed at the end, exit 1.
 """
 
 import hashlib
-import json
 import shutil
 import sys
 from pathlib import Path
@@ -17,7 +16,7 @@ from typing import Any
 
 from absl import flags
 
-from data_tools import command
+from data_tools import atomic, command
 
 FLAGS = flags.FlagValues()
 flags.DEFINE_string(
@@ -49,7 +48,7 @@ def preprocess_patient(participant: str, cohort: str, out: str, side: str) -> di
         raise InputError("\n".join(fault.what for fault in faults))
     fingerprint = _fingerprint(files.existing(), side)
     folder = Path(out) / participant
-    done = _read_json(folder / "qc.json")
+    done = atomic.read_json(folder / "qc.json")
     whole = all((folder / name).is_file() for name in done.get("files", ["absent"]))
     if whole and done.get("fingerprint") == fingerprint:
         return {**done, "kept": True}
@@ -74,7 +73,7 @@ def preprocess_patient(participant: str, cohort: str, out: str, side: str) -> di
 def _write_patient(folder: Path, participant: str, mni, quality: dict, core) -> None:
     import numpy as np
 
-    from data_tools import atomic, pictures, registration
+    from data_tools import pictures, registration
     from data_tools.cohort import mni_file, transform_file
     from data_tools.grid import GRID_AFFINE, VOXEL_MM
     from data_tools.volumes import save_volume
@@ -163,7 +162,7 @@ def _check_ours(out: Path) -> None:
 
     if not out.is_dir() or not any(out.iterdir()):
         return
-    tools = _read_json(out / "dataset_description.json").get("GeneratedBy", [{}])
+    tools = atomic.read_json(out / "dataset_description.json").get("GeneratedBy", [{}])
     if tools[0].get("Name") != GENERATED_BY:
         raise InputError(
             f"--out {out} is not empty and was not written by this command; choose another folder, "
@@ -173,7 +172,7 @@ def _check_ours(out: Path) -> None:
 
 def _description(cohort: str) -> dict[str, Any]:
     """The raw cohort's description as a derivative's; keeps the word "simulated" where it stood."""
-    raw = _read_json(Path(cohort) / "dataset_description.json")
+    raw = atomic.read_json(Path(cohort) / "dataset_description.json")
     return {
         "Name": f"{raw.get('Name', Path(cohort).name)} - in MNI space",
         "BIDSVersion": "1.10.0",
@@ -190,16 +189,8 @@ def _fingerprint(files: list[Path], side: str) -> str:
     return digest.hexdigest()
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError):
-        return {}
-
-
 def main() -> int:
     """Run the command."""
-    from data_tools import atomic
 
     with atomic.one_writer(FLAGS.out):
         qualities, failed = preprocess(FLAGS.cohort, FLAGS.out, FLAGS.workers)

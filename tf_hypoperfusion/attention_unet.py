@@ -1,6 +1,6 @@
 """The attention-gated 3D U-Net with the NIHSS fused in at the bottleneck (paper, Figure 1).
 
-Stock Keras layers only, so the same network runs on any Keras backend.
+Stock Keras layers only (in what is saved), so the same network runs on any Keras backend.
 """
 
 import keras
@@ -8,6 +8,7 @@ from keras import layers
 
 from data_tools.grid import SLAB_SHAPE
 from tf_hypoperfusion.config import CHANNELS, ModelConfig
+from tf_hypoperfusion.exact_bias import ExactBiasConv3D, ExactBiasConv3DTranspose
 from tf_hypoperfusion.keras_compat import dtype_policy
 
 # 128 x 128 -> 96 x 112, which holds the grid's 91 x 109 and halves four times.
@@ -15,7 +16,10 @@ MARGIN = ((16, 16), (8, 8), (0, 0))
 
 
 def build_model(
-    config: ModelConfig, precision: str = "float32", seed: int | None = None
+    config: ModelConfig,
+    precision: str = "float32",
+    seed: int | None = None,
+    exact_bias: bool = False,
 ) -> keras.Model:
     """Build the functional model.
 
@@ -28,13 +32,17 @@ def build_model(
     more block. Decoder: transposed convolution, gated skip concatenated, two blocks, dropout.
 
     Args:
-        config: sizes and switches. precision: ``float32`` or ``bfloat16``.
+        config: sizes and switches. precision: ``float32``, ``bfloat16`` or ``float16``.
         seed: of dropout; None draws one. Weights follow ``keras.utils.set_random_seed``.
+        exact_bias: for training in 16 bits, see :mod:`tf_hypoperfusion.exact_bias`; the same
+            weights in the same order.
     """
-    builder = _Builder(config, dtype_policy(precision), seed)
+    builder = _Builder(config, dtype_policy(precision), seed, exact_bias)
     image = keras.Input((*SLAB_SHAPE, len(CHANNELS)), name="image")
     nihss = keras.Input((1,), name="nihss")
     x, skips = image, []
+    if not config.side_channel:  # it is the last channel
+        x = x[..., : CHANNELS.index("side")]
     if config.crop_margin:
         x = layers.Cropping3D(MARGIN, name="crop_margin", dtype=builder.dtype)(x)
     for level in range(config.poolings):
@@ -47,7 +55,7 @@ def build_model(
     x = builder.blocks(x, config.poolings, 1, "bottleneck_fused")
     for level in reversed(range(config.poolings)):
         filters = config.base_filters * 2**level
-        g = layers.Conv3DTranspose(
+        g = builder.transposed_convolution(
             filters,
             2,
             strides=2,
@@ -63,7 +71,7 @@ def build_model(
         x = layers.Concatenate(name=f"decoder{level}_concat", dtype=builder.dtype)([skip, g])
         x = builder.blocks(x, level, 2, f"decoder{level}")
         x = builder.dropout(x, f"decoder{level}_dropout")
-    logit = layers.Conv3D(1, 1, name="logit", dtype=builder.dtype)(x)
+    logit = builder.convolution(1, 1, name="logit", dtype=builder.dtype)(x)
     # Sigmoid in float32: near 0 and 1 bfloat16 has too few digits for the cross entropy.
     name = "probability_inside" if config.crop_margin else "probability"
     probability = layers.Activation("sigmoid", name=name, dtype="float32")(logit)
@@ -77,9 +85,14 @@ def build_model(
 class _Builder:
     """Layers with this configuration's normalisation, dropout and dtype."""
 
-    def __init__(self, config: ModelConfig, dtype: str, seed: int | None):
+    def __init__(self, config: ModelConfig, dtype: str, seed: int | None, exact_bias: bool):
         self.config, self.dtype, self.seed = config, dtype, seed
         self.dropouts = 0
+        self.convolution, self.transposed_convolution = (
+            (ExactBiasConv3D, ExactBiasConv3DTranspose)
+            if exact_bias
+            else (layers.Conv3D, layers.Conv3DTranspose)
+        )
 
     def normalise(self, x, name: str):
         if self.config.normalisation == "batch":
@@ -96,7 +109,7 @@ class _Builder:
         filters = self.config.base_filters * 2**level
         for i in range(count):
             x = self.normalise(x, f"{name}_norm{i}")
-            x = layers.Conv3D(
+            x = self.convolution(
                 filters,
                 3,
                 padding="same",
@@ -136,7 +149,7 @@ class _Builder:
         """
 
         def project(value, width: int, part: str):
-            value = layers.Conv3D(
+            value = self.convolution(
                 width, 1, kernel_initializer="he_normal", name=f"{name}_{part}", dtype=self.dtype
             )(value)
             return self.normalise(value, f"{name}_{part}_norm")

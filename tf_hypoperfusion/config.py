@@ -21,6 +21,9 @@ GOOD_DICE = 0.5
 TEST_STRIDE = 4
 
 
+PRECISIONS = ("auto", "float32", "bfloat16", "float16")
+
+
 def _require(condition: bool, name: str, value: Any, expected: str) -> None:
     if not condition:
         raise InputError(f"{name} is {value!r}; expected {expected}")
@@ -40,6 +43,7 @@ class ModelConfig:
             hundreds of steps to settle, so short runs take less.
         attention_gates: False passes the skip connections ungated.
         nihss_fusion: False leaves the NIHSS unused (the input stays).
+        side_channel: False leaves the image's channel of the side unused (the input stays).
         crop_margin: compute only the 96 x 112 window that holds the 91 x 109 grid, a third less
             work; the margin's probability is 0. The paper computes the whole frame.
     """
@@ -51,6 +55,7 @@ class ModelConfig:
     batch_norm_momentum: float = 0.99
     attention_gates: bool = True
     nihss_fusion: bool = True
+    side_channel: bool = True
     crop_margin: bool = False
 
     def __post_init__(self) -> None:
@@ -69,7 +74,7 @@ class ModelConfig:
 
 @dataclasses.dataclass(frozen=True)
 class TrainingConfig:
-    """How a fold is trained.
+    """How a fold is trained. What the paper does not have is off by default.
 
     Attributes:
         epochs, batch_size, learning_rate: paper, Model Structure: 80, 32 (global), 0.0005.
@@ -77,8 +82,18 @@ class TrainingConfig:
             (predecessor: near 0.68).
         bce_weight, dice_weight, volume_weight: of the three loss terms (predecessor: 1, 0.5, 0.25).
         mirror: left-right mirror of half the training slabs (predecessor).
-        precision: ``float32`` or ``bfloat16`` (weights and loss stay float32).
-        seed: of weights, order, mirror and dropout.
+        seed: of weights, order, mirror, augmentation and dropout.
+        precision: of the network's arithmetic, ``float32``, ``bfloat16``, ``float16``, or ``auto``:
+            bfloat16 where the machine has it. Weights and loss are float32 in all of them.
+        micro_batch: slabs that one device holds at once; the gradients of a batch's micro-batches
+            are added up. 0: as many as the memory allows.
+        optimizer: paper: ``adam``. A Keras or tensorflow-addons name, perhaps with options:
+            ``sgd(momentum=0.9, nesterov=True)``.
+        warmup_epochs: the learning rate rises linearly over so many epochs first.
+        ema_momentum: validate and keep the exponential moving average of the weights; 0: the
+            weights themselves.
+        patience: stop after so many epochs without a lower validation loss; 0: never.
+        augment: small random affine, intensity scale and noise (see input_pipeline).
     """
 
     epochs: int = 80
@@ -89,27 +104,43 @@ class TrainingConfig:
     dice_weight: float = 0.5
     volume_weight: float = 0.25
     mirror: bool = True
-    precision: str = "float32"
     seed: int = 1
+    precision: str = "auto"
+    micro_batch: int = 0
+    optimizer: str = "adam"
+    warmup_epochs: int = 0
+    ema_momentum: float = 0.0
+    patience: int = 0
+    augment: bool = False
 
     def __post_init__(self) -> None:
-        _require(self.epochs >= 1, "epochs", self.epochs, "1 or more")
-        _require(self.batch_size >= 1, "batch_size", self.batch_size, "1 or more")
+        for name in ("epochs", "batch_size"):
+            _require(getattr(self, name) >= 1, name, getattr(self, name), "1 or more")
         _require(0 < self.learning_rate < 1, "learning_rate", self.learning_rate, "0 to 1")
-        _require(
-            0 < self.final_learning_rate_ratio <= 1,
-            "final_learning_rate_ratio",
-            self.final_learning_rate_ratio,
-            "above 0, at most 1",
-        )
-        for name in ("bce_weight", "dice_weight", "volume_weight"):
+        ratio = self.final_learning_rate_ratio
+        _require(0 < ratio <= 1, "final_learning_rate_ratio", ratio, "above 0, at most 1")
+        weights = ("bce_weight", "dice_weight", "volume_weight")
+        for name in (*weights, "micro_batch", "patience"):
             _require(getattr(self, name) >= 0, name, getattr(self, name), "0 or more")
         _require(
-            self.precision in ("float32", "bfloat16"),
-            "precision",
-            self.precision,
-            "float32 or bfloat16",
+            any(getattr(self, name) for name in weights), "loss", "0", "one weight above 0 at least"
         )
+        _require(self.precision in PRECISIONS, "precision", self.precision, ", ".join(PRECISIONS))
+        momentum = self.ema_momentum
+        _require(0 <= momentum < 1, "ema_momentum", momentum, "0 up to, not including, 1")
+        _require(
+            0 <= self.warmup_epochs < self.epochs,
+            "warmup_epochs",
+            self.warmup_epochs,
+            f"0 or more, and fewer than the {self.epochs} epochs",
+        )
+        if self.micro_batch:
+            _require(
+                self.batch_size % self.micro_batch == 0,
+                "micro_batch",
+                self.micro_batch,
+                f"a divisor of the batch of {self.batch_size}",
+            )
         _require(0 <= self.seed < 2**31, "seed", self.seed, "0 to 2**31 - 1")
 
 
@@ -125,7 +156,7 @@ PRESETS: dict[str, tuple[ModelConfig, TrainingConfig]] = {
         ModelConfig(
             base_filters=2, poolings=2, dropout=0.1, batch_norm_momentum=0.9, crop_margin=True
         ),
-        TrainingConfig(epochs=2, batch_size=4, learning_rate=5e-3),
+        TrainingConfig(epochs=2, batch_size=4, learning_rate=5e-3, precision="float32"),
     ),
 }
 
@@ -149,3 +180,34 @@ def preset(name: str, **changes: Any) -> tuple[ModelConfig, TrainingConfig]:
     model = dataclasses.replace(model, **{k: v for k, v in given.items() if k in model_fields})
     rest = {k: v for k, v in given.items() if k not in model_fields}
     return model, dataclasses.replace(training, **rest)
+
+
+def from_json(settings: dict[str, Any], where: str) -> tuple[ModelConfig, TrainingConfig]:
+    """The configs of a run's ``config.json``.
+
+    Args:
+        settings: its content. where: the file, for messages.
+
+    Raises:
+        InputError: a part or a value is missing, unknown or out of range.
+    """
+
+    def read(part: str, kind: Any) -> Any:
+        values = settings.get(part)
+        if not isinstance(values, dict):
+            raise InputError(f"{where}: has no '{part}'; expected a config.json of a training run")
+        known = {field.name: field.type for field in dataclasses.fields(kind)}
+        wrong = sorted(set(values) ^ set(known))
+        if wrong:
+            raise InputError(
+                f"{where}: {part} has unknown or missing values ({', '.join(wrong)}); expected "
+                f"{', '.join(known)}"
+            )
+        for name, value in values.items():
+            default = getattr(kind, name)
+            number = isinstance(default, float) and type(value) is int
+            if type(value) is not type(default) and not number:
+                raise InputError(f"{where}: {part}.{name} is {value!r}; expected {known[name]}")
+        return kind(**values)
+
+    return read("model", ModelConfig), read("training", TrainingConfig)

@@ -42,6 +42,7 @@ def evaluate(run: str, records_dir: str, fold: str = "all") -> list[dict[str, An
     from data_tools.errors import InputError
     from data_tools.splits import SUBSETS, fold_roles
     from tf_hypoperfusion import predictors
+    from tf_hypoperfusion.input_pipeline import read_patients
 
     if fold != "all" and fold not in map(str, range(SUBSETS)):
         raise InputError(f"fold is {fold!r}; expected 0 to {SUBSETS - 1}, or all")
@@ -59,7 +60,7 @@ def evaluate(run: str, records_dir: str, fold: str = "all") -> list[dict[str, An
     manifest = records.load_manifest(records_dir)
     rows = []
     for k in folds:
-        settings = predictors.read_json(Path(run) / f"fold-{k}/config.json")
+        settings = atomic.read_json(Path(run) / f"fold-{k}/config.json")
         if settings.get("records", {}).get("fingerprint") != manifest["fingerprint"]:
             raise InputError(
                 f"{run}/fold-{k} was trained on other records than {records_dir}, so a test "
@@ -68,7 +69,7 @@ def evaluate(run: str, records_dir: str, fold: str = "all") -> list[dict[str, An
         predictor = predictors.load_predictor(Path(run) / f"fold-{k}/best.keras")
         (subset,) = fold_roles(k)["test"]
         patients = {p["participant_id"]: p for p in manifest["patients"] if p["subset"] == subset}
-        volumes = _read_patients(records_dir, manifest, subset)
+        volumes = read_patients(records_dir, manifest, subset)
         for name, patient in tqdm(volumes, desc=f"fold {k}", total=len(patients), unit="patient"):
             rows.append({"fold": k, **_row(predictor, patient, patients[name])})
     text = io.StringIO()
@@ -77,43 +78,6 @@ def evaluate(run: str, records_dir: str, fold: str = "all") -> list[dict[str, An
     writer.writerows(rows)
     atomic.write_text(Path(run) / "patients.csv", text.getvalue())
     return rows
-
-
-def _read_patients(records_dir: str, manifest: dict[str, Any], subset: int):
-    """Yield (participant, arrays of its slabs) from a subset's shards."""
-    import itertools
-
-    import numpy as np
-    import tensorflow as tf
-
-    from data_tools.records import explain_read_error, parse_slab
-    from tf_hypoperfusion.input_pipeline import model_inputs, shard_files
-
-    def prepare(record):
-        slab = parse_slab(record)
-        inputs, y_true, _ = model_inputs(slab)
-        return slab["participant"], slab["z_start"], inputs["image"], inputs["nihss"], y_true
-
-    dataset = tf.data.TFRecordDataset(shard_files(records_dir, manifest, [subset])).map(prepare)
-
-    def read():
-        try:
-            yield from dataset.as_numpy_iterator()
-        except tf.errors.OpError as error:
-            raise explain_read_error(error, records_dir, manifest) from error
-
-    stream = read()
-    for name, group in itertools.groupby(stream, key=lambda slab: slab[0]):
-        slabs = list(group)
-        yield (
-            name.decode(),
-            {
-                "starts": [int(slab[1]) for slab in slabs],
-                "image": np.stack([slab[2] for slab in slabs]),
-                "nihss": np.stack([slab[3] for slab in slabs]),
-                "y_true": np.stack([slab[4] for slab in slabs]),
-            },
-        )
 
 
 def _row(predictor, slabs: dict[str, Any], patient: dict[str, Any]) -> dict[str, Any]:

@@ -50,7 +50,7 @@ def export(model: str, name: str, out: str, version: int | None = None) -> tuple
     versions = sorted(int(p.name) for p in folder.glob("[0-9]*") if p.name.isdigit())
     newest = versions[-1] if versions else 0
     if newest and version in (None, newest):
-        newest_card = predictors.read_json(folder / str(newest) / "model_card.json")
+        newest_card = atomic.read_json(folder / str(newest) / "model_card.json")
         if newest_card.get("sha256") == known["sha256"]:
             return folder / str(newest), True
     version = newest + 1 if version is None else version
@@ -64,7 +64,7 @@ def export(model: str, name: str, out: str, version: int | None = None) -> tuple
     shutil.rmtree(partial, ignore_errors=True)
     try:
         _save(model, partial)
-        settings = predictors.read_json(Path(model).with_name("config.json"))
+        settings = atomic.read_json(Path(model).with_name("config.json"))
         card = {
             "name": name,
             "version": version,

@@ -4,12 +4,15 @@
 ``y_true`` float32 (batch, 128, 128, 16, 2): truth and coverage; ``weight`` (batch,): 1, or 0 for
 the samples that pad the last batch of an evaluation.
 
-The order and the mirrors of an epoch are a function of (seed, epoch) alone (and of TensorFlow's
-global seed, which the trainer sets), so that a run that starts again at epoch 7 sees what an
+The order, the mirrors and the augmentation of an epoch are a function of (seed, epoch) alone (and
+of TensorFlow's global seed, which the trainer sets), whether records are cached or not and however
+many processes share them, so that a run that starts again in epoch 7, step 12, sees what an
 uninterrupted run would have seen.
 """
 
-from collections.abc import Sequence
+import dataclasses
+import itertools
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +20,9 @@ import numpy as np
 import tensorflow as tf
 
 from data_tools.errors import InputError
-from data_tools.grid import SIDES, SLAB_SHAPE, SLAB_SLICES, mirrored_side, side_frame
-from data_tools.records import parse_slab
+from data_tools.grid import SIDES, SLAB_SHAPE, SLAB_SLICES, side_frame
+from data_tools.records import explain_read_error, parse_slab
+from tf_hypoperfusion.augmentation import augment_slab, mirror_slab
 
 # 1.15 MB a record: up to 1.2 GB of memory, and a thorough mix of 413 patients' slabs.
 SHUFFLE_RECORDS = 1024
@@ -26,99 +30,170 @@ PARALLEL_SHARDS = 4
 # Epochs are laid end to end; no run is longer.
 MAX_EPOCHS = 100_000
 
+PATIENT_ARRAYS = ("image", "nihss", "y_true")
 _SIDE_FRAMES = np.stack([side_frame(side) for side in SIDES]).astype(np.float32)
-_MIRRORED_SIDE = np.array([SIDES.index(mirrored_side(side)) for side in SIDES])
 
 
-def shard_files(records: str | Path, manifest: dict[str, Any], subsets: Sequence[int]) -> list[str]:
-    """Paths of the subsets' shards, in the manifest's order."""
-    return [
-        str(Path(records) / shard["file"])
-        for k in subsets
-        for shard in manifest["subsets"][k]["shards"]
-    ]
+@dataclasses.dataclass(frozen=True)
+class Share:
+    """Which part of every batch one process feeds to its devices.
+
+    Attributes:
+        micro_batch: slabs that one device gets at once.
+        replicas: devices of all processes. worker, workers: this process, and how many there are.
+    """
+
+    micro_batch: int
+    replicas: int = 1
+    worker: int = 0
+    workers: int = 1
+
+    def mine(self, position: tf.Tensor) -> tf.Tensor:
+        """Whether the sample at this position of the epoch is this process's."""
+        replica = (position // self.micro_batch) % self.replicas
+        return replica // (self.replicas // self.workers) == self.worker
 
 
-def count_slabs(manifest: dict[str, Any], subsets: Sequence[int]) -> int:
-    """Slabs in the subsets."""
-    return sum(manifest["subsets"][k]["slabs"] for k in subsets)
+class Slabs:
+    """The slabs of some subsets, on disk or held in memory.
+
+    Args:
+        records: folder. manifest: its manifest. subsets: numbers of subsets.
+        cached: read every record once, now, and keep it in memory (1.15 MB each).
+
+    Raises:
+        InputError: if the subsets hold no slab.
+    """
+
+    def __init__(
+        self,
+        records: str | Path,
+        manifest: dict[str, Any],
+        subsets: Sequence[int],
+        cached: bool = False,
+    ):
+        shards = [shard for k in subsets for shard in manifest["subsets"][k]["shards"]]
+        self.files = [str(Path(records) / shard["file"]) for shard in shards]
+        self.counts = np.array([shard["slabs"] for shard in shards], np.int64)
+        self.total = int(self.counts.sum())
+        if not self.total:
+            raise InputError(
+                f"{records}: subsets {list(subsets)} hold no slab; expected at least one patient "
+                "in every subset"
+            )
+        self.held = self._read_all() if cached else None
+
+    def _read_all(self) -> tf.Tensor:
+        return tf.data.TFRecordDataset(self.files).batch(self.total).get_single_element()
+
+    def in_order(self, shards: tf.Tensor, together: int) -> tf.data.Dataset:
+        """Records, or their positions in ``held``, of shards in this order, some at a time."""
+        first = tf.constant(np.cumsum(self.counts) - self.counts)
+        counts, files = tf.constant(self.counts), tf.constant(self.files)
+
+        def one_shard(k):
+            if self.held is not None:
+                return tf.data.Dataset.range(first[k], first[k] + counts[k])
+            return tf.data.TFRecordDataset(files[k])
+
+        parallel = {} if self.held is not None else {"num_parallel_calls": tf.data.AUTOTUNE}
+        # In a fixed order either way: tf.data is deterministic unless told otherwise.
+        return tf.data.Dataset.from_tensor_slices(shards).interleave(
+            one_shard, cycle_length=together, **parallel
+        )
+
+    def parse(self, record: tf.Tensor) -> dict[str, tf.Tensor]:
+        """An element of :meth:`in_order` -> a slab."""
+        return parse_slab(record if self.held is None else tf.gather(self.held, record))
 
 
 def training_dataset(
-    records: str | Path,
-    manifest: dict[str, Any],
-    subsets: Sequence[int],
+    slabs: Slabs,
     batch_size: int,
     seed: int,
     mirror: bool = True,
+    augment: bool = False,
     first_epoch: int = 0,
+    first_step: int = 0,
+    share: Share | None = None,
 ) -> tuple[tf.data.Dataset, int]:
-    """Endless shuffled batches, and how many make an epoch. The remainder is dropped.
+    """Endless shuffled micro-batches, and how many *steps* (global batches) make an epoch.
+
+    Args:
+        slabs: what to train on. batch_size: global. seed: of order, mirror and augmentation.
+        mirror, augment: see :mod:`tf_hypoperfusion.augmentation`.
+        first_epoch, first_step: where to begin; counted from 0.
+        share: this process's part and the micro-batch; None is all of it, a batch at a time.
+
+    Returns:
+        The dataset; an epoch's slabs that do not fill a batch are left out of this epoch (others
+        in the next), and the number of steps.
 
     Raises:
         InputError: if there are fewer slabs than one batch holds.
     """
-    files = shard_files(records, manifest, subsets)
-    slabs = count_slabs(manifest, subsets)
-    if slabs < batch_size:
+    if slabs.total < batch_size:
         raise InputError(
-            f"{slabs} training slabs do not fill one batch of {batch_size}; expected more "
-            f"patients, a smaller --stride when building records, or --batch_size={max(slabs, 1)}"
+            f"{slabs.total} training slabs do not fill one batch of {batch_size}; expected more "
+            "patients, a smaller --stride when building records, or "
+            f"--batch_size={max(slabs.total, 1)}"
         )
+    share = share or Share(batch_size)
+    steps = slabs.total // batch_size
 
     def one_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
         order = tf.random.experimental.stateless_shuffle(
-            tf.constant(files), seed=tf.stack([tf.cast(seed, tf.int64), epoch])
+            tf.range(len(slabs.files)), seed=tf.stack([tf.cast(seed, tf.int64), epoch])
         )
-        dataset = tf.data.Dataset.from_tensor_slices(order).interleave(
-            tf.data.TFRecordDataset,
-            cycle_length=PARALLEL_SHARDS,
-            num_parallel_calls=tf.data.AUTOTUNE,
-            deterministic=True,
-        )
-        dataset = dataset.shuffle(
-            min(slabs, SHUFFLE_RECORDS),
+        dataset = slabs.in_order(order, PARALLEL_SHARDS).shuffle(
+            min(slabs.total, SHUFFLE_RECORDS),
             seed=seed * MAX_EPOCHS + epoch,
             reshuffle_each_iteration=False,
         )
+        begin = tf.where(epoch == first_epoch, first_step * batch_size, 0)
+        dataset = dataset.take(steps * batch_size).enumerate().skip(tf.cast(begin, tf.int64))
+        if share.workers > 1:
+            dataset = dataset.filter(lambda position, _: share.mine(position))
 
-        def prepare(index: tf.Tensor, record: tf.Tensor):
-            slab = parse_slab(record)
+        def prepare(position: tf.Tensor, record: tf.Tensor):
+            slab = slabs.parse(record)
+            draw = tf.stack([epoch * slabs.total + position, tf.cast(seed, tf.int64)])
             if mirror:
-                draw = tf.random.stateless_uniform((), seed=tf.stack([epoch * slabs + index, seed]))
-                slab = tf.cond(draw < 0.5, lambda: mirror_slab(slab), lambda: slab)
+                half = tf.random.stateless_uniform((), seed=draw)
+                slab = tf.cond(half < 0.5, lambda: mirror_slab(slab), lambda: slab)
+            if augment:
+                slab = augment_slab(slab, draw + 1)
             return model_inputs(slab)
 
-        dataset = dataset.enumerate().map(
-            prepare, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
-        )
-        return dataset.batch(batch_size, drop_remainder=True)
+        dataset = dataset.map(prepare, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+        return dataset.batch(share.micro_batch, drop_remainder=True)
 
-    epochs = tf.data.Dataset.range(first_epoch, MAX_EPOCHS)
-    return epochs.flat_map(one_epoch).prefetch(tf.data.AUTOTUNE), slabs // batch_size
+    epochs = tf.data.Dataset.range(first_epoch, MAX_EPOCHS).flat_map(one_epoch)
+    # Known to be endless, several processes need not ask each other at every step whether it is.
+    endless = tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY)
+    return epochs.apply(endless).prefetch(tf.data.AUTOTUNE), steps
 
 
-def evaluation_dataset(
-    records: str | Path, manifest: dict[str, Any], subsets: Sequence[int], batch_size: int
-) -> tuple[tf.data.Dataset, int]:
-    """Every slab once, in a fixed order; the last batch is filled up with zeros of weight 0.
+def evaluation_dataset(slabs: Slabs, share: Share) -> tuple[tf.data.Dataset, int]:
+    """Every slab once, in a fixed order; the last batches are filled up with zeros of weight 0.
 
     Returns:
-        The dataset, which repeats for ever, and the number of batches of one round. (Keras 3
-        keeps one iterator for all validations of a distributed fit; a finite one would run dry.)
+        The dataset, which begins anew at its end, and how many times every device gets a batch of
+        ``share.micro_batch`` until then.
     """
-    files, slabs = shard_files(records, manifest, subsets), count_slabs(manifest, subsets)
-    if not slabs:
-        raise InputError("there are no validation slabs; expected at least one patient per subset")
-    dataset = tf.data.TFRecordDataset(files).map(
-        lambda record: model_inputs(parse_slab(record)), num_parallel_calls=tf.data.AUTOTUNE
+    dataset = slabs.in_order(tf.range(len(slabs.files)), 1).map(
+        lambda record: model_inputs(slabs.parse(record)), num_parallel_calls=tf.data.AUTOTUNE
     )
-    padding = -slabs % batch_size
+    together = share.micro_batch * share.replicas
+    padding = -slabs.total % together
     if padding:
         empty = tf.nest.map_structure(lambda s: tf.zeros(s.shape, s.dtype), dataset.element_spec)
         dataset = dataset.concatenate(tf.data.Dataset.from_tensors(empty).repeat(padding))
-    dataset = dataset.batch(batch_size, drop_remainder=True).repeat().prefetch(tf.data.AUTOTUNE)
-    return dataset, (slabs + padding) // batch_size
+    if share.workers > 1:
+        dataset = dataset.enumerate().filter(lambda position, _: share.mine(position))
+        dataset = dataset.map(lambda _, sample: sample)
+    dataset = dataset.batch(share.micro_batch, drop_remainder=True).repeat()
+    return dataset.prefetch(tf.data.AUTOTUNE), (slabs.total + padding) // together
 
 
 def model_inputs(slab: dict[str, tf.Tensor]):
@@ -133,14 +208,33 @@ def model_inputs(slab: dict[str, tf.Tensor]):
     return inputs, y_true, tf.ones((), tf.float32)
 
 
-def mirror_slab(slab: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-    """Exchange left and right of image, masks, truth, coverage *and* side together.
+def read_patients(
+    records: str | Path, manifest: dict[str, Any], subset: int
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Each patient of a subset with all slabs: (participant, arrays).
 
-    The brain's midline is column 63 of 128, so the frame is reversed and moved back by one
-    column; the column that wraps round is margin.
+    Yields:
+        ``starts`` (first slices), ``image`` (slabs, 128, 128, 16, 4), ``nihss`` (slabs, 1),
+        ``y_true`` (slabs, 128, 128, 16, 2).
+
+    Raises:
+        InputError: a damaged shard, by name.
     """
-    mirrored = dict(slab)
-    for name in ("dwi", "adc", "adc_mask", "truth", "coverage"):
-        mirrored[name] = tf.roll(tf.reverse(slab[name], [0]), -1, axis=0)
-    mirrored["side"] = tf.gather(tf.constant(_MIRRORED_SIDE, tf.int64), slab["side"])
-    return mirrored
+
+    def prepare(record):
+        slab = parse_slab(record)
+        inputs, y_true, _ = model_inputs(slab)
+        return slab["participant"], slab["z_start"], inputs["image"], inputs["nihss"], y_true
+
+    def read():
+        files = Slabs(records, manifest, [subset]).files
+        try:
+            yield from tf.data.TFRecordDataset(files).map(prepare).as_numpy_iterator()
+        except tf.errors.OpError as error:
+            raise explain_read_error(error, records, manifest) from error
+
+    for name, group in itertools.groupby(read(), key=lambda slab: slab[0]):
+        slabs = list(group)
+        arrays = (np.stack([slab[k] for slab in slabs]) for k in (2, 3, 4))
+        starts = [int(slab[1]) for slab in slabs]
+        yield name.decode(), {"starts": starts, **dict(zip(PATIENT_ARRAYS, arrays, strict=True))}

@@ -23,6 +23,7 @@ else:
         clip=tf.clip_by_value,
         log=tf.math.log,
         maximum=tf.maximum,
+        stack=tf.stack,
         sum=tf.reduce_sum,
     )
     # Otherwise dropout draws from counters inside TensorFlow that cannot be kept for a resumption.
@@ -31,17 +32,56 @@ else:
 register = keras.saving.register_keras_serializable(package="tf_hypoperfusion")
 
 
-def training_state(model: Any) -> list[Any]:
-    """Every variable that a training step reads: weights, optimizer, dropout's random state."""
+def build_optimizer_variables(optimizer: Any, variables: Any) -> None:
+    """Make the optimizer's moments now, so that a saved state can be put into them."""
+    if hasattr(optimizer, "build"):
+        optimizer.build(variables)
+    else:  # tensorflow-addons', on Keras's legacy base, make them at their first step
+        optimizer._create_all_weights(variables)
+
+
+def optimizer_state(optimizer: Any) -> list[Any]:
+    """Every variable of an optimizer, also of one that wraps another."""
+    variables = optimizer.variables
+    found = list(variables() if callable(variables) else variables)
+    inner = getattr(optimizer, "_optimizer", None)  # tensorflow-addons' Lookahead
+    if inner is not None and not IS_KERAS_3:
+        known = {id(variable) for variable in found}
+        found += [variable for variable in inner.variables() if id(variable) not in known]
+    return found
+
+
+def dropout_state(model: Any) -> list[Any]:
+    """Random states of Keras 2's dropout layers, which are no variables of the model."""
     if IS_KERAS_3:
-        return [*model.variables, *model.optimizer.variables]
+        return []
     generators = [
         layer._random_generator._generator
         for layer in model.layers
         if hasattr(layer, "_random_generator")
     ]
-    random = [generator.state for generator in generators if generator is not None]
-    return [*model.variables, *random, *model.optimizer.variables()]
+    return [generator.state for generator in generators if generator is not None]
+
+
+def scale_loss(optimizer: Any, loss: Any) -> Any:
+    """The loss times the scale of a float16 optimizer; the loss itself for any other."""
+    if IS_KERAS_3:
+        return optimizer.scale_loss(loss)
+    scale = getattr(optimizer, "get_scaled_loss", None)
+    return scale(loss) if scale else loss
+
+
+def apply_gradients(optimizer: Any, gradients: Any, variables: Any) -> None:
+    """One optimizer step; in a replica the gradients are summed over all replicas first."""
+    unscale = None if IS_KERAS_3 else getattr(optimizer, "get_unscaled_gradients", None)
+    if unscale:
+        gradients = unscale(gradients)
+    optimizer.apply_gradients(list(zip(gradients, variables, strict=True)))
+
+
+def raw_variable(variable: Any) -> Any:
+    """The ``tf.Variable`` of a Keras variable, which is what ``tf.distribute`` knows."""
+    return variable.value if IS_KERAS_3 else variable
 
 
 def to_numpy(variable: Any) -> np.ndarray:
@@ -52,14 +92,6 @@ def to_numpy(variable: Any) -> np.ndarray:
 def dtype_policy(precision: str) -> str:
     """Keras's name of a precision: ``bfloat16`` computes in bfloat16 with float32 weights."""
     return "float32" if precision == "float32" else f"mixed_{precision}"
-
-
-def learning_rate(optimizer: Any) -> float:
-    """The rate of the step to come, from a constant or a schedule."""
-    schedule = getattr(optimizer, "_learning_rate", None)
-    if callable(schedule):
-        return float(schedule(optimizer.iterations))
-    return float(optimizer.learning_rate)
 
 
 def write_archive(archive: Any, folder: str) -> None:

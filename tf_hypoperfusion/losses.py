@@ -64,6 +64,11 @@ def volume_error(y_true, y_pred):
     return ops.abs(predicted - true) / (predicted + true + SMOOTH_VOXELS)
 
 
+def terms(y_true, y_pred):
+    """The three terms of each sample: cross entropy, Dice loss, volume error; float32 (batch,)."""
+    return cross_entropy(y_true, y_pred), dice_loss(y_true, y_pred), volume_error(y_true, y_pred)
+
+
 @register
 class CompositeLoss(keras.losses.Loss):
     """Weighted sum of :func:`cross_entropy`, :func:`dice_loss` and :func:`volume_error`.
@@ -90,10 +95,14 @@ class CompositeLoss(keras.losses.Loss):
 
     def call(self, y_true, y_pred):
         """Loss of each sample, float32 (batch,)."""
+        return self.combine(*terms(y_true, y_pred))
+
+    def combine(self, cross_entropies, dice_losses, volume_errors):
+        """The weighted sum of the three terms, each (batch,)."""
         return (
-            self.bce_weight * cross_entropy(y_true, y_pred)
-            + self.dice_weight * dice_loss(y_true, y_pred)
-            + self.volume_weight * volume_error(y_true, y_pred)
+            self.bce_weight * cross_entropies
+            + self.dice_weight * dice_losses
+            + self.volume_weight * volume_errors
         )
 
     def get_config(self):

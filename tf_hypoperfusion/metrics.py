@@ -1,64 +1,48 @@
-"""Training-time metrics, exact over an epoch whatever the batches and replicas.
+"""Training-time figures, exact over an epoch whatever the batches, micro-batches and replicas.
 
-All of them honour sample weights: evaluation pads its last batch with weight 0.
+A batch is reduced to weighted sums; sums are added over batches and devices; an epoch's figures
+are quotients of the totals. Samples of weight 0 (an evaluation pads its last batch) count nowhere.
 """
 
-import keras
+import numpy as np
+from numpy.typing import NDArray
 
 from data_tools.grid import VOXEL_ML
 from tf_hypoperfusion import losses
 from tf_hypoperfusion.config import PROBABILITY_THRESHOLD
-from tf_hypoperfusion.keras_compat import ops, register
+from tf_hypoperfusion.keras_compat import ops
+
+MEANS = ("composite", "cross_entropy", "dice_loss", "volume_error", "volume_error_ml")
+_AXES = (1, 2, 3, 4)
 
 
-@register
-class Dice(keras.metrics.Metric):
-    """Dice at probability 0.5 over all covered voxels of an epoch; 0 if there is no lesion."""
+def batch_sums(loss: losses.CompositeLoss, terms, y_true, y_pred, weight):
+    """One batch -> float32 (8,): sum of weights, weighted sums of :data:`MEANS`, overlap, total.
 
-    def __init__(self, name: str = "dice", **options):
-        super().__init__(name=name, **options)
-        self.overlap = self.add_weight(name="overlap", shape=(), initializer="zeros")
-        self.total = self.add_weight(name="total", shape=(), initializer="zeros")
-
-    def update_state(self, y_true, y_pred, sample_weight=None):
-        """Add a batch; shapes as in :mod:`tf_hypoperfusion.losses`."""
-        coverage = ops.cast(y_true[..., 1:], "float32")
-        truth = ops.cast(y_true[..., :1], "float32") * coverage
-        mask = ops.cast(y_pred >= PROBABILITY_THRESHOLD, "float32") * coverage
-        overlap = ops.sum(truth * mask, axis=(1, 2, 3, 4)) * VOXEL_ML
-        total = (ops.sum(truth, axis=(1, 2, 3, 4)) + ops.sum(mask, axis=(1, 2, 3, 4))) * VOXEL_ML
-        if sample_weight is not None:
-            weight = ops.cast(sample_weight, "float32")
-            overlap, total = overlap * weight, total * weight
-        self.overlap.assign(self.overlap + ops.sum(overlap))
-        self.total.assign(self.total + ops.sum(total))
-
-    def result(self):
-        """Dice so far, a scalar."""
-        return 2.0 * self.overlap / ops.maximum(self.total, VOXEL_ML)
-
-
-@register
-def volume_error_ml(y_true, y_pred):
-    """|predicted - true| volume of each slab in mL, at probability 0.5; float32 (batch,)."""
+    Args:
+        loss: weighs the terms. terms: of :func:`tf_hypoperfusion.losses.terms`, each (batch,).
+        y_true, y_pred: as in :mod:`tf_hypoperfusion.losses`. weight: float32 (batch,).
+    """
     coverage = ops.cast(y_true[..., 1:], "float32")
     truth = ops.cast(y_true[..., :1], "float32") * coverage
     mask = ops.cast(y_pred >= PROBABILITY_THRESHOLD, "float32") * coverage
-    return ops.abs(ops.sum(mask - truth, axis=(1, 2, 3, 4))) * VOXEL_ML
+    overlap = ops.sum(truth * mask, axis=_AXES) * VOXEL_ML
+    true, predicted = ops.sum(truth, axis=_AXES) * VOXEL_ML, ops.sum(mask, axis=_AXES) * VOXEL_ML
+    weight = ops.cast(weight, "float32")
+    each = [loss.combine(*terms), *terms, ops.abs(predicted - true), overlap, true + predicted]
+    return ops.stack([ops.sum(weight), *(ops.sum(weight * values) for values in each)])
 
 
-def training_metrics(loss: losses.CompositeLoss) -> list[keras.metrics.Metric]:
-    """The loss and its terms as exact weighted means, Dice, and the volume error in mL.
+def summarise(sums: NDArray) -> dict[str, float]:
+    """Total sums of an epoch -> the means, and Dice at probability 0.5 over all covered voxels.
 
-    ``composite`` repeats the loss because Keras's own ``val_loss`` counts the padding of the
-    last batch; the best model is chosen by ``val_composite``.
+    Dice is 0 where neither truth nor prediction holds a voxel.
+
+    Raises:
+        ValueError: if the samples' weights sum to 0.
     """
-    mean = keras.metrics.MeanMetricWrapper
-    return [
-        mean(loss.call, name="composite"),
-        mean(losses.cross_entropy, name="cross_entropy"),
-        mean(losses.dice_loss, name="dice_loss"),
-        mean(losses.volume_error, name="volume_error"),
-        mean(volume_error_ml, name="volume_error_ml"),
-        Dice(),
-    ]
+    weight, *means, overlap, total = (float(value) for value in np.asarray(sums, np.float64))
+    if not weight:
+        raise ValueError("no sample of weight above 0")
+    figures = {name: value / weight for name, value in zip(MEANS, means, strict=True)}
+    return figures | {"dice": 2 * overlap / max(total, VOXEL_ML)}

@@ -1,12 +1,12 @@
 """Trained models on disk -> predictors for :mod:`tf_hypoperfusion.sliding_window`."""
 
 import hashlib
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from data_tools import atomic
 from data_tools.atomic import sha256
 from data_tools.errors import InputError
 from data_tools.grid import SLAB_SHAPE
@@ -127,19 +127,10 @@ def describe(path: str | Path) -> dict[str, Any]:
     sums = [sha256(file) for file in files]
     checksum = sums[0] if len(sums) == 1 else hashlib.sha256("".join(sums).encode()).hexdigest()
     card = path / "model_card.json" if path.is_dir() else path.with_name("config.json")
-    known = read_json(card)
+    known = atomic.read_json(card)
     return {
         "path": str(path),
         "sha256": checksum,
         "cohort": (known.get("records") or {}).get("cohort"),
         "fold": known.get("fold"),
     }
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object, empty where the file is absent or damaged."""
-    try:
-        content = json.loads(path.read_text())
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}

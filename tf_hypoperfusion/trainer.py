@@ -1,19 +1,20 @@
 """Fit one fold, and be able to go on where a killed run stopped.
 
-A fold's folder: ``config.json`` (settings), ``best.keras`` (lowest validation loss, for
-inference), ``history.csv``, ``tensorboard/``, and ``state.npz`` (everything needed to go on:
-weights, optimizer, dropout seeds, epoch; one file, so that it is never half new).
+A fold's folder: ``config.json`` (settings and where they came from), ``best.keras`` (lowest
+validation loss, for inference), ``history.csv``, ``tensorboard/``, and ``state.npz`` (everything
+needed to go on, exactly, in the middle of an epoch too; see :mod:`tf_hypoperfusion.fold_state`).
 """
 
-import csv
+import contextlib
 import dataclasses
-import io
 import json
 import math
 import shutil
+import signal
 import sys
+import threading
 import time
-import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,15 +24,46 @@ import tensorflow as tf
 
 from data_tools import atomic, records, splits
 from data_tools.errors import InputError
-from tf_hypoperfusion import __version__, distribution, input_pipeline
+from tf_hypoperfusion import distribution, fold_state, memory, metrics, provenance
 from tf_hypoperfusion.attention_unet import build_model
 from tf_hypoperfusion.config import ModelConfig, TrainingConfig
-from tf_hypoperfusion.keras_compat import learning_rate, to_numpy, training_state
+from tf_hypoperfusion.fold_state import MONITOR, Progress
+from tf_hypoperfusion.input_pipeline import Share, Slabs, evaluation_dataset, training_dataset
+from tf_hypoperfusion.keras_compat import (
+    build_optimizer_variables,
+    dropout_state,
+    optimizer_state,
+    to_numpy,
+)
 from tf_hypoperfusion.losses import CompositeLoss
-from tf_hypoperfusion.metrics import training_metrics
-from tf_hypoperfusion.optimizers import build_optimizer
+from tf_hypoperfusion.monitoring import Monitor, Overlays
+from tf_hypoperfusion.optimizers import build_optimizer, learning_rates
+from tf_hypoperfusion.precision import choose_precision
+from tf_hypoperfusion.training_step import TrainingStep
 
-MONITOR = "val_composite"
+# Settings that "auto" fills in on the machine of the first start; a resumed run keeps them.
+RESOLVED = ("precision", "micro_batch")
+
+
+@dataclasses.dataclass(frozen=True)
+class Surroundings:
+    """How a fold is run and watched; changes nothing in what is learned.
+
+    Attributes:
+        strategy: None makes a MirroredStrategy for this machine.
+        cache: ``auto`` holds the records in memory if they fit; ``on``, ``off``.
+        save_minutes: how often the state is saved within an epoch; it always is at its end.
+        overlay_epochs: pictures of validation patients every so many epochs; 0: never.
+        profile: record steps 10 to 20 for TensorBoard's profile plugin.
+        stop_after_epoch: stop early after this many epochs in all, as an interruption would.
+    """
+
+    strategy: tf.distribute.Strategy | None = None
+    cache: str = "auto"
+    save_minutes: float = 10.0
+    overlay_epochs: int = 5
+    profile: bool = False
+    stop_after_epoch: int | None = None
 
 
 def train_fold(
@@ -41,8 +73,7 @@ def train_fold(
     model_config: ModelConfig,
     training_config: TrainingConfig,
     overwrite: bool = False,
-    strategy: tf.distribute.Strategy | None = None,
-    stop_after_epoch: int | None = None,
+    surroundings: Surroundings | None = None,
 ) -> dict[str, Any]:
     """Train a fold to its last epoch, resuming if it was begun.
 
@@ -52,204 +83,428 @@ def train_fold(
         fold: 0 to 4: subset ``fold`` is kept for testing, the next one validates.
         model_config, training_config: settings; a begun fold must have the same.
         overwrite: throw a begun or finished fold away.
-        strategy: None chooses one for this machine.
-        stop_after_epoch: stop early after this many epochs in all, as an interruption would.
+        surroundings: where it runs and how it is watched.
 
     Returns:
         ``folder``, ``epochs``, ``best_epoch``, ``best_loss``, and ``trained`` (epochs of this
         call; 0 if the fold was finished before).
 
     Raises:
-        InputError: no records, other settings than before, batch that does not divide, NaN loss.
+        InputError: no records, other settings than before, a batch that does not divide, a loss
+            that is not finite, a disk that refuses, a damaged shard.
+        KeyboardInterrupt: stopped by SIGINT or SIGTERM; the state was saved.
     """
+    surroundings = surroundings or Surroundings()
     roles = splits.fold_roles(fold)
     manifest = records.load_manifest(records_dir)
     folder = Path(run) / f"fold-{fold}"
     settings = {
+        "run": Path(run).name,
         "fold": fold,
         "model": dataclasses.asdict(model_config),
         "training": dataclasses.asdict(training_config),
         "records": {"fingerprint": manifest["fingerprint"], "cohort": manifest["cohort"]},
         "subsets": roles,
     }
-    if overwrite:
+    strategy = surroundings.strategy or distribution.choose_strategy()
+    if overwrite and distribution.is_chief(strategy):
         shutil.rmtree(folder, ignore_errors=True)
-    _check_settings(folder, settings)
-    history = _read_history(folder)
+    saved = _check_settings(folder, settings)
     state_file = folder / "state.npz"
-    first_epoch = _saved_epochs(state_file)
-    if len(history) < first_epoch or (first_epoch and not (folder / "best.keras").is_file()):
+    progress = fold_state.load_progress(state_file)
+    history = fold_state.read_history(folder)
+    if len(history) < progress.epochs or (progress.epochs and not _best_file(folder).is_file()):
         raise InputError(
-            f"{folder} has the state of {first_epoch} epochs but not its history.csv or "
+            f"{folder} has the state of {progress.epochs} epochs but not its history.csv or "
             "best.keras; bring them back, or train anew with --overwrite"
         )
-    history = history[:first_epoch]
-    last_epoch = min(training_config.epochs, stop_after_epoch or training_config.epochs)
-    if first_epoch < last_epoch:
-        strategy = strategy or distribution.choose_strategy()
-        distribution.check_batch(training_config.batch_size, strategy)
-        # Before the dataset: tf.data mixes TensorFlow's global seed into its own.
-        keras.utils.set_random_seed(training_config.seed)
-        train, steps = input_pipeline.training_dataset(
-            records_dir,
-            manifest,
-            roles["train"],
-            training_config.batch_size,
-            training_config.seed,
-            training_config.mirror,
-            first_epoch,
-        )
-        validation, validation_steps = input_pipeline.evaluation_dataset(
-            records_dir, manifest, roles["validation"], training_config.batch_size
-        )
-        with strategy.scope():
-            model = build_model(model_config, training_config.precision, training_config.seed)
-            # The same layers without optimizer: what is saved for inference.
-            inference_model = keras.Model(model.input, model.output, name=model.name)
-            loss = CompositeLoss(
-                training_config.bce_weight,
-                training_config.dice_weight,
-                training_config.volume_weight,
-            )
-            optimizer = build_optimizer(training_config, steps)
-            model.compile(optimizer, loss=loss, weighted_metrics=training_metrics(loss))
-            optimizer.build(model.trainable_variables)
-            if first_epoch:
-                _restore(state_file, model)
-        atomic.write_json(
-            folder / "config.json",
-            settings
-            | {
-                "software": {
-                    "tf_hypoperfusion": __version__,
-                    "tensorflow": tf.__version__,
-                    "keras": keras.__version__,
-                },
-                "parameters": int(model.count_params()),
-                "devices": [str(d) for d in strategy.extended.worker_devices],
-            },
-        )
-        keeper = _FoldKeeper(folder, inference_model, history, training_config)
+    history = history[: progress.epochs]
+    begun = progress.epochs
+    last = training_config.epochs
+    if surroundings.stop_after_epoch:
+        last = min(last, surroundings.stop_after_epoch)
+    if not _finished(history, last, training_config.patience):
+        fold_run = _FoldRun(folder, records_dir, manifest, settings, saved, strategy, surroundings)
         try:
-            model.fit(
-                train,
-                initial_epoch=first_epoch,
-                epochs=last_epoch,
-                steps_per_epoch=steps,
-                validation_data=validation,
-                validation_steps=validation_steps,
-                callbacks=[
-                    keeper,
-                    keras.callbacks.TensorBoard(folder / "tensorboard", write_graph=False),
-                ],
-                shuffle=False,  # the pipeline shuffles
-                verbose=1 if sys.stdout.isatty() else 2,
-            )
+            fold_run.fit(progress, history, last)
+        except tf.errors.ResourceExhaustedError as error:
+            raise InputError(
+                f"the device's memory does not hold {fold_run.micro_batch} slabs at once: "
+                f"{str(error).splitlines()[0][:200]}. Give --micro_batch=N with a smaller divisor "
+                "of the batch, and --overwrite."
+            ) from error
+        except tf.errors.UnavailableError as error:
+            raise InputError(
+                f"another worker was lost ({str(error).splitlines()[0][:200]}); start all workers "
+                "again with the same command: training goes on from the last saved state"
+            ) from error
         except tf.errors.OpError as error:
             raise records.explain_read_error(error, records_dir, manifest) from error
-    best = min(history, key=lambda row: float(row[MONITOR]))
+    best = fold_state.best_row(history)
+    assert best is not None
     return {
         "folder": str(folder),
         "epochs": len(history),
         "best_epoch": int(best["epoch"]),
         "best_loss": float(best[MONITOR]),
-        "trained": max(last_epoch - first_epoch, 0),
+        "trained": len(history) - begun,
     }
 
 
-class _FoldKeeper(keras.callbacks.Callback):
-    """After each epoch: best model, history, state; in that order, each atomically.
-
-    Killed in between, the state is one epoch behind and the epoch is trained again, with the
-    same data in the same order.
-    """
+class _FoldRun:
+    """One start of a fold: the models, the data, and the loop over epochs."""
 
     def __init__(
         self,
         folder: Path,
-        inference_model: keras.Model,
-        history: list[dict],
-        config: TrainingConfig,
+        records_dir: str | Path,
+        manifest: dict[str, Any],
+        settings: dict[str, Any],
+        saved: dict[str, Any],
+        strategy: tf.distribute.Strategy,
+        surroundings: Surroundings,
     ):
-        super().__init__()
-        self.folder, self.inference_model, self.history = folder, inference_model, history
-        self.batch_size = config.batch_size
-        self.best = min((float(row[MONITOR]) for row in history), default=math.inf)
+        self.folder, self.records_dir, self.manifest = folder, records_dir, manifest
+        self.settings, self.strategy, self.surroundings = settings, strategy, surroundings
+        self.chief = distribution.is_chief(strategy)
+        self.model_config = ModelConfig(**settings["model"])
+        self.config = self._resolve(TrainingConfig(**settings["training"]), saved)
+        self.micro_batch = self.config.micro_batch
+        self.saved_sessions = saved.get("sessions", [])
 
-    def on_epoch_begin(self, epoch, logs=None):
-        self.began = time.monotonic()
-        self.rate = learning_rate(self.model.optimizer)
-
-    def on_train_batch_end(self, batch, logs=None):
-        if logs and not math.isfinite(float(logs["loss"])):
-            raise InputError(
-                f"the training loss is {logs['loss']} in epoch {len(self.history) + 1}, step "
-                f"{batch + 1}; the last good state is kept in {self.folder}. Try a smaller "
-                "--learning_rate, or float32 precision, with --overwrite."
+    def _resolve(self, wanted: TrainingConfig, saved: dict[str, Any]) -> TrainingConfig:
+        """Fill in what was left to the machine, as the first start did."""
+        before = {name: saved["resolved"][name] for name in RESOLVED} if saved else {}
+        precision, reason = choose_precision(before.get("precision", wanted.precision))
+        model_bytes = memory.bytes_per_slab(self.model_config, precision)
+        micro_batch = distribution.choose_micro_batch(
+            before.get("micro_batch", wanted.micro_batch),
+            wanted.batch_size,
+            self.strategy,
+            memory.fitting_slabs(model_bytes),
+        )
+        if self.chief:
+            parts = wanted.batch_size // self.strategy.num_replicas_in_sync // micro_batch
+            print(
+                f"{precision} ({'as begun' if before else reason}); batch of {wanted.batch_size} "
+                f"on {self.strategy.num_replicas_in_sync} device(s)"
+                + (f", {parts} micro-batches of {micro_batch} each" if parts > 1 else "")
             )
+        return dataclasses.replace(wanted, precision=precision, micro_batch=micro_batch)
 
-    def on_epoch_end(self, epoch, logs=None):
-        row = {
-            "epoch": epoch + 1,
-            "learning_rate": self.rate,
-            "seconds": round(time.monotonic() - self.began, 2),
-            **{name: float(value) for name, value in sorted((logs or {}).items())},
+    def fit(self, progress: Progress, history: list[dict[str, Any]], last: int) -> None:
+        """Train until ``last`` epochs are done, or patience ends; ``history`` grows."""
+        config, roles = self.config, self.settings["subsets"]
+        # Before the dataset: tf.data mixes TensorFlow's global seed into its own.
+        keras.utils.set_random_seed(config.seed)
+        cached = memory.choose_cache(
+            self.surroundings.cache, self.manifest, [*roles["train"], *roles["validation"]]
+        )
+        slabs, validation_slabs = (
+            Slabs(self.records_dir, self.manifest, roles[role], cached)
+            for role in ("train", "validation")
+        )
+
+        def train_dataset(context: tf.distribute.InputContext) -> tf.data.Dataset:
+            return training_dataset(
+                slabs,
+                config.batch_size,
+                config.seed,
+                config.mirror,
+                config.augment,
+                progress.epochs,
+                progress.step,
+                self._share(context),
+            )[0]
+
+        def validation_dataset(context: tf.distribute.InputContext) -> tf.data.Dataset:
+            return evaluation_dataset(validation_slabs, self._share(context))[0]
+
+        self.steps = training_dataset(slabs, config.batch_size, config.seed)[1]
+        self.validation_steps = evaluation_dataset(
+            validation_slabs, Share(self.micro_batch, self.strategy.num_replicas_in_sync)
+        )[1]
+        self._build()
+        state_file = self.folder / "state.npz"
+        if state_file.is_file():
+            fold_state.restore(state_file, self.state)
+        batches = iter(self.strategy.distribute_datasets_from_function(train_dataset))
+        validation = self.strategy.distribute_datasets_from_function(validation_dataset)
+        with contextlib.ExitStack() as stack:
+            stop = stack.enter_context(_stop_signal())
+            monitor = self._begin(stack, progress)
+            done = 0
+            while not _finished(history, last, config.patience):
+                done = self._train_epoch(batches, progress, monitor, done, stop)
+                self._end_epoch(iter(validation), progress, history, monitor)
+
+    def _share(self, context: tf.distribute.InputContext) -> Share:
+        return Share(
+            self.micro_batch,
+            context.num_replicas_in_sync,
+            context.input_pipeline_id,
+            context.num_input_pipelines,
+        )
+
+    def _build(self) -> None:
+        config = self.config
+        with self.strategy.scope():
+            exact = config.precision != "float32"
+            model = build_model(self.model_config, config.precision, config.seed, exact)
+            kept = model
+            if config.ema_momentum:
+                kept = build_model(self.model_config, config.precision, config.seed, exact)
+                kept.set_weights(model.get_weights())
+            loss = CompositeLoss(config.bce_weight, config.dice_weight, config.volume_weight)
+            self.schedule = learning_rates(config, self.steps)
+            optimizer = build_optimizer(config, self.schedule)
+            build_optimizer_variables(optimizer, model.trainable_variables)
+        self.model, self.kept = model, kept
+        self.state = [*model.variables, *dropout_state(model), *optimizer_state(optimizer)]
+        if kept is not model:
+            self.state += kept.variables
+        parts = config.batch_size // self.strategy.num_replicas_in_sync // self.micro_batch
+        self.step = TrainingStep(
+            self.strategy, model, kept, loss, optimizer, config.batch_size, parts,
+            config.ema_momentum,
+        )  # fmt: skip
+
+    def _begin(self, stack: contextlib.ExitStack, progress: Progress) -> Monitor | None:
+        """Write ``config.json`` and open TensorBoard's files; the chief alone."""
+        if not self.chief:
+            return None
+        devices = [str(device) for device in self.strategy.extended.worker_devices]
+        session = provenance.session(devices, progress.epochs, progress.step)
+        written = self.settings | {
+            "resolved": {name: getattr(self.config, name) for name in RESOLVED},
+            "parameters": int(self.model.count_params()),
+            "steps_per_epoch": self.steps,
+            "devices": session["devices"],
+            "software": session["software"],
+            "sessions": [*self.saved_sessions, session],
         }
-        self.history.append(row)
-        if row[MONITOR] < self.best:
-            self.best = row[MONITOR]
-            with atomic.replacing(self.folder / "best.keras") as temporary:
-                self.inference_model.save(temporary)
-        _write_history(self.folder, self.history)
-        _save(self.folder / "state.npz", self.model, epoch + 1)
+        with fold_state.saving(self.folder / "config.json"):
+            atomic.write_json(self.folder / "config.json", written)
+        monitor = stack.enter_context(
+            Monitor(self.folder / "tensorboard", written, self.surroundings.profile).closing()
+        )
+        self.predict = tf.function(
+            lambda image, nihss: self.kept({"image": image, "nihss": nihss}, training=False)
+        )
+        if not progress.epochs:
+            specs = [tf.TensorSpec((None, *t.shape[1:]), tf.float32) for t in self._inputs()]
+            monitor.graph(self.predict.get_concrete_function(*specs))
+        self.overlays = (
+            Overlays(self.records_dir, self.manifest, self.settings["subsets"]["validation"][0])
+            if self.surroundings.overlay_epochs
+            else None
+        )
+        return monitor
+
+    def _inputs(self) -> list[Any]:
+        named = {tensor.name.split(":")[0]: tensor for tensor in self.kept.inputs}
+        return [named["image"], named["nihss"]]
+
+    def _train_epoch(
+        self,
+        batches: Iterator,
+        progress: Progress,
+        monitor: Monitor | None,
+        done: int,
+        stop: threading.Event,
+    ) -> int:
+        """The steps of an epoch that are left; returns the steps done since the start."""
+        saved = began = time.monotonic()
+        elapsed_before = progress.seconds
+        pending: tf.Tensor | None = None
+
+        def take_in(sums: tf.Tensor | None) -> None:
+            # One step late, so that a GPU never waits for this.
+            if sums is None:
+                return
+            values = sums.numpy().astype(np.float64)
+            if not np.isfinite(values).all():
+                raise fold_state.not_finite(
+                    "the training loss is not finite", self.folder, progress
+                )
+            progress.sums = progress.sums + values
+            progress.step += 1
+
+        for step in self._progress_bar(progress):
+            if monitor:
+                monitor.step(done)
+            sums, waited = self.step.train(batches, progress.epochs * self.steps + step)
+            progress.waited_s += waited
+            done += 1
+            take_in(pending)
+            pending = sums
+            now = time.monotonic()
+            due = now - saved >= 60 * self.surroundings.save_minutes and step + 1 < self.steps
+            # Several processes save at the end of an epoch only, where they meet.
+            alone = not isinstance(self.strategy, tf.distribute.MultiWorkerMirroredStrategy)
+            if alone and (due or stop.is_set()):
+                take_in(pending)
+                pending, saved = None, now
+                progress.seconds = elapsed_before + now - began
+                self.step.synchronise()
+                self._save(progress)
+                if stop.is_set():
+                    raise KeyboardInterrupt(
+                        f"stopped in epoch {progress.epochs + 1} after step {progress.step} of "
+                        f"{self.steps}; the state is saved, the same command goes on from there"
+                    )
+        take_in(pending)
+        progress.seconds = elapsed_before + time.monotonic() - began
+        return done
+
+    def _progress_bar(self, progress: Progress) -> Iterator[int]:
+        from tqdm import tqdm
+
+        return tqdm(
+            range(progress.step, self.steps),
+            desc=f"epoch {progress.epochs + 1}/{self.config.epochs}",
+            initial=progress.step,
+            total=self.steps,
+            unit="step",
+            leave=False,
+            disable=not (self.chief and sys.stderr.isatty()),
+        )
+
+    def _end_epoch(
+        self,
+        validation: Iterator,
+        progress: Progress,
+        history: list[dict[str, Any]],
+        monitor: Monitor | None,
+    ) -> None:
+        """Validate; keep the best model, the history and the state, in that order.
+
+        Killed in between, the state is behind and the rest of the epoch is trained again, with
+        the same data in the same order.
+        """
+        self.step.synchronise()
+        validated = metrics.summarise(self.step.evaluate(validation, self.validation_steps))
+        row = {
+            "epoch": progress.epochs + 1,
+            "learning_rate": float(self.schedule(progress.epochs * self.steps)),
+            "seconds": round(progress.seconds, 2),
+            "examples_per_s": round(self.steps * self.config.batch_size / progress.seconds, 3),
+            "input_wait_share": round(progress.waited_s / progress.seconds, 4),
+            **metrics.summarise(progress.sums),
+            **{f"val_{name}": value for name, value in validated.items()},
+        }
+        if not math.isfinite(row[MONITOR]):
+            raise fold_state.not_finite("the validation loss is not finite", self.folder, progress)
+        best = fold_state.best_row(history)
+        better = best is None or row[MONITOR] < best[MONITOR]
+        history.append(row)
+        for name, value in dataclasses.asdict(Progress(epochs=progress.epochs + 1)).items():
+            setattr(progress, name, value)
+        if not self.chief:
+            return
+        if better:
+            with fold_state.saving(_best_file(self.folder)):
+                self._save_for_inference(_best_file(self.folder))
+        fold_state.write_history(self.folder, history)
+        if monitor:
+            self._watch(monitor, row)
+        self._save(progress)
+        print(
+            f"epoch {row['epoch']}/{self.config.epochs}  loss {row['composite']:.4f}, validation "
+            f"{row[MONITOR]:.4f}{' (best)' if better else ''}  Dice {row['dice']:.3f}, validation "
+            f"{row['val_dice']:.3f}  {row['seconds']:.0f} s, {row['examples_per_s']:.2f} slabs/s, "
+            f"{row['input_wait_share']:.1%} waiting for input",
+            flush=True,
+        )
+
+    def _save_for_inference(self, path: Path) -> None:
+        """Stock layers in float32, whatever it was trained in: any machine can use the file."""
+        model = build_model(self.model_config)
+        for variable, trained in zip(model.variables, self.kept.variables, strict=True):
+            if variable.dtype == "float32":  # the others are seeds of dropout
+                variable.assign(to_numpy(trained))
+        with atomic.replacing(path) as temporary:
+            model.save(temporary)
+
+    def _watch(self, monitor: Monitor, row: dict[str, Any]) -> None:
+        monitor.epoch(row)
+        every = self.surroundings.overlay_epochs
+        if self.overlays and (row["epoch"] % every == 0 or row["epoch"] in (1, self.config.epochs)):
+
+            def predict(images, nihss):
+                parts = [
+                    self.predict(images[k : k + 4], nihss[k : k + 4])["probability"].numpy()
+                    for k in range(0, len(images), 4)
+                ]
+                return np.concatenate(parts)
+
+            title = f"epoch {row['epoch']}, validation Dice of all patients {row['val_dice']:.2f}"
+            monitor.pictures(row["epoch"], self.overlays.draw(predict, title))
+
+    def _save(self, progress: Progress) -> None:
+        fold_state.save_state(self.folder / "state.npz", self.state, progress)
 
 
-def _save(path: Path, model: keras.Model, epochs: int) -> None:
-    arrays: dict[str, Any] = {
-        f"variable_{i:04d}": to_numpy(v) for i, v in enumerate(training_state(model))
-    }
-    with atomic.replacing(path) as temporary:
-        np.savez(temporary, epochs=epochs, **arrays)
+def _finished(history: list[dict[str, Any]], last: int, patience: int) -> bool:
+    if len(history) >= last:
+        return True
+    return bool(patience) and fold_state.epochs_without_gain(history) >= patience
 
 
-def _saved_epochs(path: Path) -> int:
-    if not path.is_file():
-        return 0
+def _best_file(folder: Path) -> Path:
+    return folder / "best.keras"
+
+
+@contextlib.contextmanager
+def _stop_signal() -> Iterator[threading.Event]:
+    """Set at SIGTERM (a scheduler's) and the first Ctrl-C: the step is finished, then saved.
+
+    A second Ctrl-C stops at once.
+    """
+    event = threading.Event()
+
+    def ask(number, frame):
+        if event.is_set() and number == signal.SIGINT:
+            raise KeyboardInterrupt("stopped at once; the last saved state is kept")
+        event.set()
+
+    if threading.current_thread() is not threading.main_thread():
+        yield event
+        return
+    before = {number: signal.signal(number, ask) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
-        with np.load(path) as state:
-            return int(state["epochs"])
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise InputError(
-            f"{path}: the training state cannot be read ({error}); train again with --overwrite"
-        ) from error
+        yield event
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
-def _restore(path: Path, model: keras.Model) -> None:
-    with np.load(path) as state:
-        for i, variable in enumerate(training_state(model)):
-            variable.assign(state[f"variable_{i:04d}"])
+def _check_settings(folder: Path, settings: dict[str, Any]) -> dict[str, Any]:
+    """The ``config.json`` of a begun fold, {} if there is none.
 
-
-def _check_settings(folder: Path, settings: dict[str, Any]) -> None:
-    """Refuse to go on with a fold that was begun with other settings."""
+    Raises:
+        InputError: it was begun with other settings.
+    """
     path = folder / "config.json"
     if not path.is_file():
-        return
+        return {}
     try:
         saved = json.loads(path.read_text())
-    except ValueError as error:
+        saved["resolved"]
+    except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path}: not readable ({error}); train again with --overwrite") from error
     flat_saved, flat = _flatten(saved), _flatten(settings)
     different = [
         f"{name} was {flat_saved.get(name)}, now {value}"
         for name, value in flat.items()
-        if flat_saved.get(name) != value
+        if name != "run" and flat_saved.get(name) != value
     ]
     if different:
         raise InputError(
             f"{folder} was begun with other settings: {'; '.join(different)}. "
             "Give another --run, the same settings, or --overwrite to train it anew."
         )
+    return saved
 
 
 def _flatten(value: Any, name: str = "") -> dict[str, Any]:
@@ -260,19 +515,3 @@ def _flatten(value: Any, name: str = "") -> dict[str, Any]:
         for k, v in value.items()
         for key, leaf in _flatten(v, f"{name}.{k}" if name else k).items()
     }
-
-
-def _read_history(folder: Path) -> list[dict[str, Any]]:
-    path = folder / "history.csv"
-    if not path.is_file():
-        return []
-    with path.open(newline="") as stream:
-        return list(csv.DictReader(stream))
-
-
-def _write_history(folder: Path, history: list[dict[str, Any]]) -> None:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(history[-1]))
-    writer.writeheader()
-    writer.writerows(history)
-    atomic.write_text(folder / "history.csv", text.getvalue())

@@ -10,7 +10,13 @@ from data_tools.cohort import mni_file
 from data_tools.errors import InputError
 from data_tools.labels import make_labels
 from data_tools.volumes import load_volume
-from tf_hypoperfusion import input_pipeline
+from tf_hypoperfusion.input_pipeline import (
+    Share,
+    Slabs,
+    evaluation_dataset,
+    read_patients,
+    training_dataset,
+)
 
 pytestmark = pytest.mark.core
 
@@ -30,7 +36,8 @@ def fingerprint(batch):
 
 
 def test_evaluation_gives_every_slab_as_it_is_on_disk(mni_cohort, records_dir, manifest):
-    dataset, count = input_pipeline.evaluation_dataset(records_dir, manifest, [0], batch_size=3)
+    held = Slabs(records_dir, manifest, [0])
+    dataset, count = evaluation_dataset(held, Share(3))
     images = np.concatenate([b[0]["image"] for b in batches(dataset, count)])
     truths = np.concatenate([b[1] for b in batches(dataset, count)])
     weights = np.concatenate([b[2] for b in batches(dataset, count)])
@@ -66,64 +73,84 @@ def test_evaluation_gives_every_slab_as_it_is_on_disk(mni_cohort, records_dir, m
             np.testing.assert_array_equal(y_true[18:109, 9:118, :, 1], label.coverage[..., z])
 
 
-def test_mirror_moves_everything_against_numpy_on_the_grid():
-    rng = np.random.default_rng(0)
-    volumes = {
-        name: rng.random((91, 109, 16)).astype(np.float32)
-        for name in ("dwi", "adc", "adc_mask", "truth", "coverage")
-    }
-    for side, other in ((0, 1), (1, 0), (2, 2)):
-        slab = {name: grid.to_frame(volume) for name, volume in volumes.items()}
-        slab |= {"side": np.int64(side), "nihss": np.float32(0.5)}
-        mirrored = input_pipeline.mirror_slab(slab)
-        for name, volume in volumes.items():
-            np.testing.assert_array_equal(mirrored[name], grid.to_frame(volume[::-1]), name)
-        assert int(mirrored["side"]) == other
-        inputs, _, _ = input_pipeline.model_inputs(mirrored | {"adc_mask": slab["adc_mask"]})
-        half = grid.hemisphere(grid.SIDES[side])[::-1]
-        channel = inputs["image"][18:109, 9:118, :, 3]
-        np.testing.assert_array_equal(channel, half[..., :16])
+@pytest.fixture(scope="module")
+def slabs_of(records_dir, manifest):
+    def make(subsets=(2, 3, 4), cached=False):
+        return Slabs(records_dir, manifest, subsets, cached)
+
+    return make
 
 
-def test_mirror_twice_is_nothing():
-    rng = np.random.default_rng(0)
-    slab = {
-        name: grid.to_frame(rng.random((91, 109, 16)).astype(np.float32))
-        for name in ("dwi", "adc", "adc_mask", "truth", "coverage")
-    } | {"side": np.int64(1)}
-    twice = input_pipeline.mirror_slab(input_pipeline.mirror_slab(slab))
-    for name in slab:
-        np.testing.assert_array_equal(twice[name], slab[name])
+def epoch_of(slabs, epoch, count=None, **options):
+    """Fingerprints of the batches of one epoch (4 slabs each)."""
+    dataset, steps = training_dataset(slabs, 4, first_epoch=epoch, **{"seed": 1, **options})
+    return [fingerprint(b) for b in batches(dataset, count or steps)]
 
 
-def test_training_epoch_holds_every_slab_once_and_drops_the_remainder(records_dir, manifest):
-    dataset, steps = input_pipeline.training_dataset(
-        records_dir, manifest, [2, 3, 4], batch_size=5, seed=1, mirror=False
-    )
-    slabs_there = input_pipeline.count_slabs(manifest, [2, 3, 4])
-    assert steps == slabs_there // 5
+def test_training_epoch_holds_every_slab_once_and_drops_the_remainder(slabs_of):
+    dataset, steps = training_dataset(slabs_of(), 5, seed=1, mirror=False)
+    assert steps == slabs_of().total // 5
     seen = [s for b in batches(dataset, steps) for s in fingerprint(b)[0]]
     assert len(set(seen)) == len(seen) == steps * 5
 
 
-def test_order_depends_on_seed_and_epoch_alone(records_dir, manifest):
-    def epoch(first_epoch, seed=1, skip=0):
-        dataset, steps = input_pipeline.training_dataset(
-            records_dir, manifest, [2, 3, 4], 4, seed, first_epoch=first_epoch
-        )
-        return [fingerprint(b) for b in batches(dataset.skip(skip * steps), steps)]
-
-    assert epoch(0) == epoch(0)
-    assert epoch(1) == epoch(0, skip=1)  # resumed = uninterrupted
-    assert epoch(1) != epoch(0)
-    assert epoch(0, seed=2) != epoch(0)
+def test_order_depends_on_seed_and_epoch_alone(slabs_of):
+    slabs = slabs_of()
+    first = epoch_of(slabs, 0)
+    assert first == epoch_of(slabs, 0)
+    assert epoch_of(slabs, 1) == epoch_of(slabs, 0, 2 * len(first))[len(first) :]  # as resumed
+    assert epoch_of(slabs, 1) != first
+    assert epoch_of(slabs, 0, seed=2) != first
 
 
-def test_half_of_the_slabs_are_mirrored(records_dir, manifest):
+def test_a_start_within_an_epoch_goes_on_where_it_was(slabs_of):
+    slabs = slabs_of()
+    whole = epoch_of(slabs, 1, 5)
+    assert epoch_of(slabs, 1, 3, first_step=2) == whole[2:]
+
+
+def test_cached_records_come_in_the_same_order(slabs_of):
+    held = slabs_of(cached=True)
+    assert len(held.held) == held.total
+    assert epoch_of(held, 3, augment=True) == epoch_of(slabs_of(), 3, augment=True)
+    share = Share(3)
+    ours, theirs = (
+        [fingerprint(b) for b in batches(*evaluation_dataset(slabs, share))]
+        for slabs in (held, slabs_of())
+    )
+    assert ours == theirs
+
+
+def test_workers_share_every_batch_without_gap_or_overlap(slabs_of):
+    """Four devices on two processes, one slab at a time: what each gets, put together again."""
+    whole, steps = training_dataset(slabs_of(), 8, seed=1)
+    parts = [
+        batches(training_dataset(slabs_of(), 8, 1, share=Share(1, 4, worker, 2))[0], 4 * steps)
+        for worker in (0, 1)
+    ]
+    for k, batch in enumerate(batches(whole, steps)):
+        expected = fingerprint(batch)[0]
+        # Position j of a batch goes to device j % 4, and so to process (j % 4) // 2.
+        for j in range(8):
+            mine = parts[(j % 4) // 2][4 * k + 2 * (j // 4) + j % 2]
+            assert fingerprint(mine)[0] == [expected[j]]
+
+
+def test_workers_share_an_evaluation(slabs_of):
+    slabs = slabs_of([0])
+    sums = []
+    for worker in (0, 1):
+        dataset, count = evaluation_dataset(slabs, Share(3, 2, worker, 2))
+        for inputs, _, weight in batches(dataset, count):
+            sums += [float(i.sum()) for i in inputs["image"][weight > 0]]
+    alone = batches(*evaluation_dataset(slabs, Share(1)))
+    assert sorted(sums) == sorted(float(b[0]["image"].sum()) for b in alone)
+    assert len(sums) == slabs.total
+
+
+def test_half_of_the_slabs_are_mirrored(slabs_of):
     def sides(mirror):
-        dataset, steps = input_pipeline.training_dataset(
-            records_dir, manifest, [0, 1, 2, 3, 4], 4, seed=3, mirror=mirror
-        )
+        dataset, steps = training_dataset(slabs_of(range(5)), 4, seed=3, mirror=mirror)
         images = np.concatenate([b[0]["image"] for b in batches(dataset, 4 * steps)])
         return images[:, 0, 0, 0, 3].mean()  # share of slabs with the left half marked
 
@@ -131,16 +158,30 @@ def test_half_of_the_slabs_are_mirrored(records_dir, manifest):
     assert 0.25 < sides(mirror=True) < 0.75
 
 
-def test_too_few_slabs_for_a_batch(records_dir, manifest):
+def test_too_few_slabs_for_a_batch(slabs_of):
     with pytest.raises(InputError, match="do not fill one batch of 64"):
-        input_pipeline.training_dataset(records_dir, manifest, [2], batch_size=64, seed=1)
+        training_dataset(slabs_of([2]), batch_size=64, seed=1)
 
 
-def test_manifest_counts_are_those_of_the_files(records_dir, manifest):
+def test_an_empty_subset_is_refused(records_dir, manifest):
+    with pytest.raises(InputError, match="hold no slab; expected at least one patient"):
+        Slabs(records_dir, manifest, [])
+
+
+def test_patients_come_back_whole(records_dir, manifest):
+    found = dict(read_patients(records_dir, manifest, 0))
+    assert set(found) == set(manifest["subsets"][0]["participants"])
+    for arrays in found.values():
+        assert arrays["starts"] == [0, 16, 32, 44]
+        assert arrays["image"].shape == (4, 128, 128, 16, 4)
+        assert arrays["nihss"].shape == (4, 1)
+        assert arrays["y_true"].shape == (4, 128, 128, 16, 2)
+
+
+def test_manifest_counts_are_those_of_the_files(records_dir, manifest, slabs_of):
     tf = pytest.importorskip("tensorflow")
     for k, subset in enumerate(manifest["subsets"]):
-        files = input_pipeline.shard_files(records_dir, manifest, [k])
-        assert sum(1 for _ in tf.data.TFRecordDataset(files)) == subset["slabs"]
+        assert sum(1 for _ in tf.data.TFRecordDataset(slabs_of([k]).files)) == subset["slabs"]
     assert json.loads((records_dir / "splits.json").read_text())["subsets"] == [
         subset["participants"] for subset in manifest["subsets"]
     ]

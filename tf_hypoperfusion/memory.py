@@ -1,0 +1,69 @@
+"""What fits into this machine's memory: slabs at once in training, and records held."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+
+from data_tools.errors import InputError
+from tf_hypoperfusion.attention_unet import build_model
+from tf_hypoperfusion.config import ModelConfig
+
+# Peak memory of a training step over the sum of all layers' outputs; measured (BUILD_NOTES).
+STEP_OVER_OUTPUTS = 1.0
+# Shares of the free memory that training and held records may take; the rest is the system's.
+FOR_TRAINING, FOR_RECORDS = 0.6, 0.3
+BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+
+
+def bytes_per_slab(config: ModelConfig, precision: str) -> int:
+    """Memory that one slab takes in a training step, from the sizes of the layers' outputs."""
+    values = 0
+    for layer in build_model(config).layers:
+        output = layer.output if isinstance(layer.output, dict) else {"": layer.output}
+        for tensor in output.values():
+            size = 1
+            for length in tensor.shape[1:]:
+                size *= length
+            values += size
+    return int(values * BYTES[precision] * STEP_OVER_OUTPUTS)
+
+
+def fitting_slabs(bytes_each: int) -> int | None:
+    """How many slabs a step may hold at once; None on a GPU, which tells when it is full."""
+    free = available_bytes()
+    if tf.config.list_physical_devices("GPU") or free is None:
+        return None
+    return int(FOR_TRAINING * free // bytes_each)
+
+
+def choose_cache(wanted: str, manifest: dict[str, Any], subsets: Sequence[int]) -> bool:
+    """Whether to hold these subsets' records in memory.
+
+    Args:
+        wanted: ``auto``, ``on`` or ``off``.
+
+    Raises:
+        InputError: another word.
+    """
+    if wanted not in ("auto", "on", "off"):
+        raise InputError(f"cache is {wanted!r}; expected auto, on or off")
+    if wanted != "auto":
+        return wanted == "on"
+    size = sum(s["bytes"] for k in subsets for s in manifest["subsets"][k]["shards"])
+    free = available_bytes()
+    return free is not None and size <= FOR_RECORDS * free
+
+
+def available_bytes(meminfo: Path = Path("/proc/meminfo")) -> int | None:
+    """Memory that programs can still get, page cache counted in; None where nobody says."""
+    if meminfo.is_file():
+        for line in meminfo.read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    try:
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (ValueError, OSError):
+        return None

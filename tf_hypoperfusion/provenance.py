@@ -1,0 +1,69 @@
+"""Where a run came from: code, package versions, machine. Written into its ``config.json``."""
+
+import datetime
+import importlib.metadata
+import platform
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from tf_hypoperfusion import __version__
+
+PACKAGES = (
+    "tensorflow", "keras", "tensorflow-addons", "numpy", "scipy", "nibabel", "nilearn", "antspyx",
+    "scikit-learn", "tensorboard",
+)  # fmt: skip
+
+
+def software() -> dict[str, Any]:
+    """Versions of this project, Python and every package that matters; None if not installed."""
+    return {
+        "tf_hypoperfusion": __version__,
+        "git_commit": git_commit(),
+        "python": platform.python_version(),
+        **{name: _version(name) for name in PACKAGES},
+    }
+
+
+def git_commit(folder: Path | None = None) -> str | None:
+    """Commit of the source tree, with ``+changes`` if files differ from it; None outside git."""
+    folder = folder or Path(__file__).resolve().parents[1]
+    if not (folder / ".git").exists():  # installed, perhaps inside someone else's repository
+        return None
+    try:
+        commit = _git(folder, "rev-parse", "HEAD")
+        changed = _git(folder, "status", "--porcelain", "--untracked-files=no")
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return commit + ("+changes" if changed else "")
+
+
+def session(devices: list[str], first_epoch: int, first_step: int) -> dict[str, Any]:
+    """One start of a run: when, on which machine, from where it went on."""
+    return {
+        "started": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "host": platform.node(),
+        "system": platform.platform(),
+        "devices": devices,
+        "from_epoch": first_epoch + 1,
+        "from_step": first_step + 1,
+        "software": software(),
+    }
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    done = subprocess.run(
+        ["git", "-C", str(folder), *arguments],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=9,
+    )
+    return done.stdout.strip()
+
+
+def _version(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None

@@ -1,0 +1,57 @@
+"""The folds of a run in one file: ``summary.json``, whichever machine trained them."""
+
+import statistics
+from pathlib import Path
+from typing import Any
+
+from data_tools import atomic
+from data_tools.splits import SUBSETS
+from tf_hypoperfusion import fold_state
+
+FIGURES = ("val_composite", "val_dice", "val_volume_error_ml")
+
+
+def summarise(run: str | Path) -> dict[str, Any]:
+    """What stands in the folds' histories and settings.
+
+    Returns:
+        ``folds``: one row per fold that has an epoch, with its best epoch's figures, seconds and
+        settings that matter for comparison; ``median`` of the best epochs' figures over folds;
+        ``finished``: numbers of the folds whose last epoch (or patience) is done.
+    """
+    rows = []
+    for fold in range(SUBSETS):
+        folder = Path(run) / f"fold-{fold}"
+        config = atomic.read_json(folder / "config.json")
+        history = fold_state.read_history(folder)
+        best = fold_state.best_row(history)
+        if best is None or not config:
+            continue
+        epochs, patience = (config["training"][name] for name in ("epochs", "patience"))
+        waited = fold_state.epochs_without_gain(history)
+        rows.append(
+            {
+                "fold": fold,
+                "epochs": len(history),
+                "finished": len(history) >= epochs or bool(patience and waited >= patience),
+                "best_epoch": best["epoch"],
+                **{name: best[name] for name in FIGURES},
+                "seconds": round(sum(row["seconds"] for row in history), 1),
+                "parameters": config["parameters"],
+                "cohort": config["records"]["cohort"],
+                "devices": config["devices"],
+            }
+        )
+    return {
+        "run": Path(run).name,
+        "finished": [row["fold"] for row in rows if row["finished"]],
+        "median": {
+            name: statistics.median(row[name] for row in rows) if rows else None for name in FIGURES
+        },
+        "folds": rows,
+    }
+
+
+def write(run: str | Path) -> None:
+    """Write ``summary.json`` of a run."""
+    atomic.write_json(Path(run) / "summary.json", summarise(run))

@@ -5,6 +5,7 @@ import types
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from data_tools.simulate.images import MniImages
@@ -32,6 +33,21 @@ def test_best_threshold_finds_the_step(benchmark):
     patient = types.SimpleNamespace(truth=truth, core=np.zeros_like(truth))
     level = benchmark.best_threshold(lambda p: np.arange(10_000) % 100 / 100, [patient])
     assert 0.74 < level <= 0.8
+
+
+def test_network_beside_the_rivals_on_the_same_patients(benchmark, capsys):
+    rng = np.random.default_rng(0)
+    dice = rng.uniform(0.2, 0.6, 20)
+    table = pd.DataFrame({"patient": range(1, 21), "rival": "a rival", "dice": dice, "auc": 0.8})
+    patients = pd.DataFrame({"participant_id": [f"sub-{k:04d}" for k in range(5, 31)], "dice": 0.9})
+    patients.loc[3, "dice"] = np.nan  # sub-0008 has no lesion
+    benchmark.print_network(table, patients)
+    words = capsys.readouterr().out.splitlines()[-1].split()
+    assert words[:3] == ["a", "rival", "15"]
+    kept = np.delete(dice[4:], 3)
+    assert float(words[3]) == pytest.approx(np.median(kept), abs=0.006)
+    assert float(words[4]) == pytest.approx(np.median(0.9 - kept), abs=0.006)
+    assert words[5] == "15"
 
 
 def test_mirrored_patient_with_the_other_side_gives_the_same_features(benchmark, mni_cohort):

@@ -62,6 +62,7 @@ def test_names_shapes_and_range():
         {"normalisation": "none"},
         {"attention_gates": False},
         {"nihss_fusion": False},
+        {"side_channel": False},
     ],
     ids=str,
 )
@@ -102,6 +103,36 @@ def test_without_fusion_the_nihss_does_nothing():
     low = np.asarray(model({"image": image, "nihss": nihss}, training=False)["probability"])
     high = np.asarray(model({"image": image, "nihss": nihss + 1}, training=False)["probability"])
     np.testing.assert_array_equal(low, high)
+
+
+def test_without_its_channel_the_side_does_nothing():
+    left = slab()[0]
+    right = left.copy()
+    right[..., 3] = 1 - left[..., 3]
+    nihss = slab()[1]
+    for kept in (True, False):
+        model = build_model(dataclasses.replace(SMALL, side_channel=kept, normalisation="none"))
+        one, other = (
+            np.asarray(model({"image": image, "nihss": nihss}, training=False)["probability"])
+            for image in (left, right)
+        )
+        assert (one != other).any() == kept
+
+
+def test_exact_bias_is_the_same_network():
+    """Same weights in the same order, same answer; in bfloat16 within its rounding."""
+    image, nihss = slab()
+    stock = build_model(SMALL)
+    for precision, tolerance in (("float32", 1e-6), ("bfloat16", 0.03)):
+        exact = build_model(SMALL, precision, exact_bias=True)
+        names = [[v.name.split("/")[-1] for v in m.variables] for m in (stock, exact)]
+        assert names[0] == names[1]
+        exact.set_weights(stock.get_weights())
+        ours, theirs = (
+            np.asarray(m({"image": image, "nihss": nihss}, training=False)["probability"])
+            for m in (exact, stock)
+        )
+        np.testing.assert_allclose(ours, theirs, atol=tolerance)
 
 
 def test_a_closed_gate_shuts_the_skip_connection():

@@ -64,12 +64,28 @@ def test_train_without_records_says_how_to_make_them(tmp_path, capsys):
     [
         ((), "--fold must have a value"),
         (("--fold=5",), "fold is 5; expected 0 to 4"),
-        (("--fold=x",), "invalid literal"),
+        (("--fold=x",), "fold is 'x'; expected 0 to 4, or all"),
         (("--fold=0", "--preset=huge"), "preset is 'huge'"),
         (("--fold=0", "--batch_size=0"), "batch_size is 0"),
         (("--fold=0", "--colour=red"), "Unknown command line flag 'colour'"),
         (("--fold=0", "stray"), "'stray' is not understood"),
         (("--fold=0", "--precision=int8"), "precision is 'int8'"),
+        (
+            ("--fold=0", "--batch_size=32", "--micro_batch=5"),
+            "expected a divisor of the batch of 32",
+        ),
+        (("--fold=0", "--warmup_epochs=80"), "fewer than the 80 epochs"),
+        (("--fold=0", "--ema_momentum=1"), "ema_momentum is 1.0"),
+        (
+            ("--fold=0", "--dice_weight=0", "--bce_weight=0", "--volume_weight=0"),
+            "above 0 at least",
+        ),
+        (("--fold=0", "--config=none.json"), "--config=none.json: cannot be read"),
+        (("--fold=0", "--save_minutes=-1"), "--save_minutes and --overlay_epochs are 0 or more"),
+        (("--fold=0", "--strategy=cloud"), "strategy is 'cloud'"),
+        (("--fold=0", "--cache=maybe", "--preset=tiny"), "cache is 'maybe'"),
+        (("--fold=0", "--optimizer=adamm", "--preset=tiny"), "optimizer is 'adamm'"),
+        (("--fold=0", "--micro_batch=3", "--preset=tiny"), "micro_batch is 3"),
     ],
 )
 def test_bad_flags_of_train(arguments, message, records_dir, tmp_path, capsys):

@@ -1,0 +1,133 @@
+"""The train command: repeating a run, contradictions, all folds, the summary, the ablations."""
+
+import csv
+import json
+
+import pytest
+
+from data_tools import command
+from tf_hypoperfusion import summary, train
+
+pytestmark = pytest.mark.core
+
+
+def call(*arguments):
+    return command.run(train.main, train.FLAGS, train.__doc__, [str(a) for a in arguments])
+
+
+@pytest.fixture(scope="module")
+def all_folds(records_dir, tmp_path_factory):
+    """Five folds of one epoch, with values of their own."""
+    run = tmp_path_factory.mktemp("run") / "five"
+    arguments = ("--preset=tiny", "--epochs=1", "--seed=5", "--no_gates", "--overlay_epochs=0")
+    assert call("--fold=all", *arguments, f"--records={records_dir}", f"--run={run}") == 0
+    return run
+
+
+def history(folder):
+    return list(csv.DictReader((folder / "history.csv").open()))
+
+
+def test_five_folds_test_every_subset_once(all_folds):
+    configs = [json.loads((all_folds / f"fold-{k}/config.json").read_text()) for k in range(5)]
+    assert sorted(c["subsets"]["test"][0] for c in configs) == [0, 1, 2, 3, 4]
+    for config in configs:
+        roles = config["subsets"]
+        assert sorted([*roles["train"], *roles["validation"], *roles["test"]]) == [0, 1, 2, 3, 4]
+        assert config["model"]["attention_gates"] is False
+
+
+def test_summary_collects_the_folds(all_folds):
+    found = json.loads((all_folds / "summary.json").read_text())
+    assert found == summary.summarise(all_folds)
+    assert found["finished"] == [0, 1, 2, 3, 4]
+    losses = []
+    for row in found["folds"]:
+        (epoch,) = history(all_folds / f"fold-{row['fold']}")
+        assert row["val_composite"] == float(epoch["val_composite"])
+        assert row["best_epoch"] == 1
+        losses.append(row["val_composite"])
+    assert found["median"]["val_composite"] == sorted(losses)[2]
+
+
+def test_summary_of_nothing_and_of_a_begun_fold(all_folds, tmp_path):
+    assert summary.summarise(tmp_path)["folds"] == []
+    assert summary.summarise(tmp_path)["median"]["val_dice"] is None
+    begun = tmp_path / "fold-3"
+    begun.mkdir()
+    for name in ("config.json", "history.csv"):
+        (begun / name).write_bytes((all_folds / f"fold-3/{name}").read_bytes())
+    config = json.loads((begun / "config.json").read_text())
+    config["training"]["epochs"] = 2
+    (begun / "config.json").write_text(json.dumps(config))
+    found = summary.summarise(tmp_path)
+    assert [row["fold"] for row in found["folds"]] == [3]
+    assert found["finished"] == []
+
+
+def test_finished_folds_are_left_as_they_are(all_folds, records_dir, capsys):
+    before = (all_folds / "fold-2/best.keras").read_bytes()
+    arguments = ("--preset=tiny", "--epochs=1", "--seed=5", "--no_gates", "--overlay_epochs=0")
+    assert call("--fold=2", *arguments, f"--records={records_dir}", f"--run={all_folds}") == 0
+    assert "fold 2 was finished before" in capsys.readouterr().out
+    assert (all_folds / "fold-2/best.keras").read_bytes() == before
+
+
+def test_a_run_is_repeated_from_its_config(all_folds, records_dir, tmp_path, capsys):
+    config = all_folds / "fold-1/config.json"
+    given = (f"--config={config}", f"--records={records_dir}", f"--run={tmp_path}/again")
+    assert call("--fold=1", *given) == 0
+    assert "WARNING" not in capsys.readouterr().err
+    ours, theirs = (history(folder / "fold-1")[0] for folder in (tmp_path / "again", all_folds))
+    for name, value in theirs.items():
+        if name not in ("seconds", "examples_per_s", "input_wait_share"):
+            assert float(ours[name]) == pytest.approx(float(value), rel=1e-5), name
+
+
+@pytest.mark.parametrize(
+    ("change", "arguments", "message"),
+    [
+        ({}, ("--preset=tiny",), "--preset contradicts --config"),
+        ({}, ("--epochs=9",), "--epochs=9 (1 in the file) contradict(s) --config"),
+        ({}, ("--no_nihss",), "--nihss_fusion=False (True in the file)"),
+        ({"training": {}}, (), "training has unknown or missing values (augment, batch_size"),
+        ({"training": None}, (), "has no 'training'; expected a config.json"),
+        ({"model": {"colour": 1}}, (), "model has unknown or missing values (colour"),
+        ({"training.epochs": "many"}, (), "training.epochs is 'many'; expected"),
+        ({"training.batch_size": 0}, (), "batch_size is 0; expected 1 or more"),
+    ],
+)
+def test_a_config_that_does_not_fit_is_refused(
+    all_folds, records_dir, tmp_path, capsys, change, arguments, message
+):
+    config = json.loads((all_folds / "fold-1/config.json").read_text())
+    for name, value in change.items():
+        part, _, field = name.partition(".")
+        if field:
+            config[part][field] = value
+        elif value:
+            config[part] |= value
+        else:
+            config[part] = value
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps(config))
+    given = (f"--config={file}", f"--records={records_dir}", f"--run={tmp_path}/run")
+    assert call("--fold=1", *given, *arguments) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_same_value_as_in_the_file_is_no_contradiction(all_folds, records_dir, monkeypatch):
+    config = all_folds / "fold-1/config.json"
+    train.FLAGS(["train", "--fold=1", f"--config={config}", "--epochs=1", "--no_gates"])
+    model, training = train.settings()
+    assert (model.attention_gates, training.epochs, training.micro_batch) == (False, 1, 4)
+
+
+def test_a_config_on_other_records_warns(all_folds, records_dir, tmp_path, capsys):
+    config = json.loads((all_folds / "fold-1/config.json").read_text())
+    config["records"]["fingerprint"] = "another"
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    given = (f"--config={tmp_path}/config.json", f"--records={records_dir}")
+    assert call("--fold=1", *given, f"--run={tmp_path}/run") == 0
+    assert "are not those of" in capsys.readouterr().err

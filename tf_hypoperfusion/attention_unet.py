@@ -88,11 +88,9 @@ class _Builder:
     def __init__(self, config: ModelConfig, dtype: str, seed: int | None, exact_bias: bool):
         self.config, self.dtype, self.seed = config, dtype, seed
         self.dropouts = 0
-        self.convolution, self.transposed_convolution = (
-            (ExactBiasConv3D, ExactBiasConv3DTranspose)
-            if exact_bias
-            else (layers.Conv3D, layers.Conv3DTranspose)
-        )
+        stock, transposed = layers.Conv3D, layers.Conv3DTranspose
+        self.convolution: type = ExactBiasConv3D if exact_bias else stock
+        self.transposed_convolution: type = ExactBiasConv3DTranspose if exact_bias else transposed
 
     def normalise(self, x, name: str):
         if self.config.normalisation == "batch":

@@ -2,11 +2,7 @@
 
 import subprocess
 
-import pytest
-
 from tf_hypoperfusion import __version__, provenance
-
-pytestmark = pytest.mark.core
 
 
 def git(folder, *arguments):

@@ -8,8 +8,6 @@ import pytest
 from data_tools import command
 from tf_hypoperfusion import summary, train
 
-pytestmark = pytest.mark.core
-
 
 def call(*arguments):
     return command.run(train.main, train.FLAGS, train.__doc__, [str(a) for a in arguments])

@@ -201,10 +201,11 @@ def best_threshold(score, patients: list[Patient]) -> float:
 def compare(patients: list[Patient]) -> list[dict]:
     """One line per patient, rival: dice, auc. The core is part of every prediction."""
     from sklearn.metrics import roc_auc_score
+    from tqdm import tqdm
 
     lines = []
     number = np.arange(len(patients))
-    for turn in range(QUARTERS):
+    for turn in tqdm(range(QUARTERS), desc="fitting and testing", unit="quarter"):
         quarter = (number + turn) % QUARTERS
         train, choose, test = (
             [patients[k] for k in number[np.isin(quarter, which)]] for which in ((0, 1), (2,), (3,))
@@ -227,13 +228,20 @@ def load(cohort: str, limit: int = 0) -> list[Patient]:
     from tqdm import tqdm
 
     from data_tools.cohort import read_participants
+    from data_tools.errors import InputError
+    from data_tools.simulate.cohort import patient_number
     from data_tools.simulate.measure import read_mni
 
-    table = read_participants(cohort).fillna({"nihss": 14.0})
-    rows = list(zip(table["side"], table["nihss"], strict=True))[: limit or None]
+    table = read_participants(cohort).fillna({"nihss": 14.0}).sort_values("participant_id")
+    if not (limit == 0 or QUARTERS <= limit <= len(table)) or len(table) < QUARTERS:
+        raise InputError(
+            f"{limit or len(table)} patients of the {len(table)} in {cohort}; expected "
+            f"{QUARTERS} or more, and no more than there are"
+        )
+    rows = list(table[["participant_id", "side", "nihss"]].itertuples(index=False))
     return [
-        Patient(read_mni(cohort, k), side, nihss)
-        for k, (side, nihss) in enumerate(tqdm(rows, desc="reading", unit="patient"), 1)
+        Patient(read_mni(cohort, patient_number(name)), side, nihss)
+        for name, side, nihss in tqdm(rows[: limit or None], desc="reading", unit="patient")
     ]
 
 
@@ -241,6 +249,8 @@ def main() -> None:
     """Print the table; every aim beside it."""
     import pandas as pd
 
+    if FLAGS.out:
+        atomic.check_writable(Path(FLAGS.out).parent)
     if FLAGS.network and FLAGS.out and Path(FLAGS.out).is_file():
         table = pd.read_csv(FLAGS.out)
     else:

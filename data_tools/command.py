@@ -8,6 +8,7 @@ imported into one process.
 """
 
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 
@@ -53,7 +54,9 @@ def run(
             )
         return main() or EXIT_OK
     except flags.Error as error:
-        return _fail(f"{error}\nRun with --help to see the flags.")
+        message = re.sub(r"invalid literal for int\(\) with base 10", "no whole number", str(error))
+        message = message.replace("could not convert string to float", "no number")
+        return _fail(f"{message}\nRun with --help to see the flags.")
     except InputError as error:
         return _fail(str(error))
     except OSError as error:  # disk full, read-only, a file where a folder should be

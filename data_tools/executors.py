@@ -6,6 +6,7 @@ Built on ``concurrent.futures``, so that a cluster's executor can take the pool'
 import concurrent.futures
 import multiprocessing
 import os
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -47,11 +48,29 @@ def map_patients(
         # numpy's libraries would start a thread per core in every process.
         os.environ.setdefault("OMP_NUM_THREADS", "1")
         context = multiprocessing.get_context("spawn")  # fork is unsafe beside TensorFlow's threads
-        with concurrent.futures.ProcessPoolExecutor(workers, mp_context=context) as pool:
+        with concurrent.futures.ProcessPoolExecutor(
+            workers, mp_context=context, initializer=_end_with_parent
+        ) as pool:
             futures = {pool.submit(_attempt, function, task): task for task in tasks}
-            for future in concurrent.futures.as_completed(futures):
-                yield futures[future], future.result()
-                bar.update()
+            try:
+                for future in concurrent.futures.as_completed(futures):
+                    yield futures[future], future.result()
+                    bar.update()
+            except BaseException:  # also when the caller no longer asks
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+
+
+def _end_with_parent() -> None:
+    """In a worker: end when the process that wants the results was killed."""
+    parent = multiprocessing.parent_process()
+
+    def watch() -> None:
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _attempt(function: Callable[..., Any], task: tuple) -> Any:

@@ -2,8 +2,14 @@
 
     python -m data_tools.simulate --out=runs/cohort --patients=20 --seed=1
 
-writes a raw BIDS cohort (DWI, ADC, Tmax in native space); --space=mni writes the same patients
-on the MNI grid, as data_tools.preprocess would. An interrupted run goes on where it was.
+writes a raw BIDS cohort (DWI, ADC, Tmax in native space, each patient's true transform and lesion
+in derivatives/simulation); --space=mni writes the same patients on the MNI grid, as
+data_tools.preprocess would, ready for data_tools.build_records. About 1.3 s a patient and core,
+1.4 MB each. The same seed gives the same patients whatever --workers and --patients. An
+interrupted run goes on where it was; damaged files are written again.
+
+What the cohort looks like beside the published one:
+    python -m data_tools.simulate.describe --cohort=runs/cohort      (of --space=mni)
 """
 
 import sys
@@ -13,14 +19,29 @@ from absl import flags
 from data_tools import command
 
 FLAGS = flags.FlagValues()
-flags.DEFINE_string("out", None, "Folder to write to.", flag_values=FLAGS, required=True)
-flags.DEFINE_integer("patients", None, "How many.", flag_values=FLAGS, required=True)
-flags.DEFINE_integer("seed", 2023, "Same seed, same patients.", flag_values=FLAGS)
-flags.DEFINE_enum("space", "native", ["native", "mni"], "Space.", flag_values=FLAGS)
 flags.DEFINE_string(
-    "lesions", None, "Folder of real core masks in MNI, instead of grown cores.", flag_values=FLAGS
+    "out",
+    None,
+    "Folder to write to; new, or an earlier part of the same cohort.",
+    flag_values=FLAGS,
+    required=True,
 )
-flags.DEFINE_integer("workers", 1, "Processes.", flag_values=FLAGS)
+flags.DEFINE_integer("patients", None, "How many, 1 to 9999.", flag_values=FLAGS, required=True)
+flags.DEFINE_integer("seed", 2023, "Same seed, same patients.", flag_values=FLAGS)
+flags.DEFINE_enum(
+    "space",
+    "native",
+    ["native", "mni"],
+    "As scanners give them, or as preprocessed.",
+    flag_values=FLAGS,
+)
+flags.DEFINE_string(
+    "lesions",
+    None,
+    "Folder of real core masks in MNI (.nii.gz, or a .tar of them) instead of grown cores.",
+    flag_values=FLAGS,
+)
+flags.DEFINE_integer("workers", 1, "Processes that share the work.", flag_values=FLAGS)
 
 
 def main() -> None:

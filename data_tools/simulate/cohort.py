@@ -4,7 +4,6 @@ A patient whose files all stand is kept, so an interrupted run goes on where it 
 ``participants.tsv`` is written last and says that the cohort is whole.
 """
 
-import json
 import os
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from data_tools.errors import InputError
 from data_tools.executors import map_patients
 from data_tools.grid import GRID_AFFINE, SPACE
 from data_tools.simulate import real_cores
+from data_tools.simulate.anatomy import MODEL_VOXEL_ML
 from data_tools.simulate.images import B_VALUE
 from data_tools.simulate.patient import SimulatedPatient, simulate_patient
 from data_tools.volumes import save_volume
@@ -78,18 +78,36 @@ def simulate_cohort(
         raise InputError(f"space is {space!r}; expected one of {', '.join(SPACES)}")
     if workers < 1:
         raise InputError(f"workers is {workers}; expected 1 or more processes")
+    if not str(out).strip():
+        raise InputError("out is empty; expected a folder to write to")
     out = Path(out)
     if lesions is not None:
         lesions = str(lesions)
-        real_cores.find(lesions)
-    _prepare(out, patients, _description(seed, space, lesions), space)
-    numbers = range(1, patients + 1)
-    todo = [(n, seed, space, str(out), lesions) for n in numbers if not _is_done(out, n, space)]
-    for _, failure in map_patients(_write_patient, todo, workers, "simulating"):
-        if isinstance(failure, InputError):
-            raise failure
-    _write_participants(out, patients, space)
+        real_cores.check(lesions)
+    if out.exists() and not out.is_dir():
+        raise InputError(f"{out} is a file; expected a folder to write to")
+    atomic.check_writable(out)
+    with atomic.one_writer(out):
+        _prepare(out, patients, _description(seed, space, lesions), space)
+        numbers = range(1, patients + 1)
+        todo = [(n, seed, space, str(out), lesions) for n in numbers if not _is_done(out, n, space)]
+        for _, failure in map_patients(_write_patient, todo, workers, "simulating"):
+            if isinstance(failure, InputError):
+                raise failure
+        _write_participants(out, patients, space)
     return out
+
+
+def patient_number(participant_id: str) -> int:
+    """``sub-0017`` -> 17.
+
+    Raises:
+        InputError: no simulated patient is called so.
+    """
+    number = participant_id.removeprefix("sub-")
+    if len(number) != 4 or not number.isdigit():
+        raise InputError(f"{participant_id}: not a simulated patient; expected sub-0001 and so on")
+    return int(number)
 
 
 def truth_path(out: str | os.PathLike, index: int, space: str) -> Path:
@@ -119,22 +137,23 @@ def image_paths(out: str | os.PathLike, index: int, space: str) -> dict[str, Pat
 
 
 def _is_done(out: Path, index: int, space: str) -> bool:
-    # The JSON file is written last, but any file may have been deleted since.
-    paths = [truth_path(out, index, space), *image_paths(out, index, space).values()]
-    return all(path.is_file() for path in paths)
+    """Whether every file of a patient is as it was written; the JSON file came last."""
+    truth = atomic.read_json(truth_path(out, index, space))
+    files = truth.get("sha256")
+    if not isinstance(files, dict) or not isinstance(truth.get("participant"), dict):
+        return False
+    return all((out / f).is_file() and atomic.sha256(out / f) == s for f, s in files.items())
 
 
 def _write_patient(index: int, seed: int, space: str, out_folder: str, lesions: str | None) -> None:
     out = Path(out_folder)
     patient = simulate_patient(seed, index, lesions)
-    if space == "native":
-        _write_native(out, patient)
-    else:
-        _write_mni(out, patient)
-    atomic.write_json(truth_path(out, index, space), _truth(patient))
+    written = _write_native(out, patient) if space == "native" else _write_mni(out, patient)
+    sums = {str(path.relative_to(out)): atomic.sha256(path) for path in written}
+    atomic.write_json(truth_path(out, index, space), _truth(patient) | {"sha256": sums})
 
 
-def _write_native(out: Path, patient: SimulatedPatient) -> None:
+def _write_native(out: Path, patient: SimulatedPatient) -> list[Path]:
     native = patient.native
     paths = image_paths(out, patient.plan.index, "native")
     note = f"simulated {patient.participant_id}"
@@ -160,9 +179,15 @@ def _write_native(out: Path, patient: SimulatedPatient) -> None:
         str(paths["tmax"]).removesuffix(".nii.gz") + ".json",
         {"Units": "s", "Description": "Time to maximum of the residue function, simulated"},
     )
+    sidecars = [
+        Path(str(path).removesuffix(".nii.gz") + ending)
+        for key, path in paths.items()
+        for ending in ((".json", ".bval", ".bvec") if key == "dwi" else (".json",))
+    ]
+    return [*paths.values(), *sidecars]
 
 
-def _write_mni(out: Path, patient: SimulatedPatient) -> None:
+def _write_mni(out: Path, patient: SimulatedPatient) -> list[Path]:
     images = patient.mni()
     paths = image_paths(out, patient.plan.index, "mni")
     note = f"simulated {patient.participant_id}"
@@ -174,15 +199,19 @@ def _write_mni(out: Path, patient: SimulatedPatient) -> None:
         ("coverage", images.coverage),
     ):
         save_volume(paths[key], data, GRID_AFFINE, note)
+    return list(paths.values())
 
 
 def _truth(patient: SimulatedPatient) -> dict:
-    lesion, plan = patient.lesion, patient.plan
+    # Volumes in MNI mL, before noise and blur; what the images show is measured by describe.
+    lesion, plan, voxel_ml = patient.lesion, patient.plan, MODEL_VOXEL_ML
     return {
         "participant": patient.row(),
         "native_to_mni": patient.native.native_to_mni.tolist(),
-        "hypoperfusion_ml": round(plan.hypoperfusion_ml, 3),
-        "core_ml": round(plan.core_ml, 3),
+        "planned_hypoperfusion_ml": round(plan.hypoperfusion_ml, 3),
+        "planned_core_ml": round(plan.core_ml, 3),
+        "hypoperfusion_ml": round(float((lesion.hypoperfused | lesion.core).sum()) * voxel_ml, 3),
+        "core_ml": round(float(lesion.core.sum()) * voxel_ml, 3),
         "collateral_score": round(lesion.collateral_score, 4),
         "onset_h": round(lesion.onset_h, 2),
         "reperfused": lesion.reperfused,
@@ -192,7 +221,7 @@ def _truth(patient: SimulatedPatient) -> dict:
 def _description(seed: int, space: str, lesions: str | None) -> dict:
     flags = f"--seed={seed} --space={space}"
     if lesions is not None:
-        flags += f" --lesions ({len(real_cores.find(lesions).names)} real core masks)"
+        flags += f" --lesions ({real_cores.describe(lesions)})"
     return {
         "Name": "Simulated acute stroke cohort",
         "BIDSVersion": BIDS_VERSION,
@@ -211,15 +240,10 @@ def _description(seed: int, space: str, lesions: str | None) -> dict:
 def _prepare(out: Path, patients: int, description: dict, space: str) -> None:
     """Check that the folder is free or holds the same cohort; write what describes it."""
     path = out / "dataset_description.json"
-    if out.exists() and not out.is_dir():
-        raise InputError(f"{out} is a file; expected a folder to write to")
     if path.is_file():
-        try:
-            found = json.loads(path.read_text())
-        except ValueError as error:
-            raise InputError(f"{path}: not readable as JSON ({error})") from error
+        found = atomic.read_json(path)
         if found != description:
-            was = (found.get("GeneratedBy") or [{}])[0].get("Description", found.get("Name"))
+            was = _made_by(found) or found.get("Name") or "not readable"
             raise InputError(
                 f"{out} holds another dataset ({was}); expected none, or one made by the same "
                 "version with the same flags. Choose another --out or delete it."
@@ -233,6 +257,8 @@ def _prepare(out: Path, patients: int, description: dict, space: str) -> None:
     elif out.exists() and any(out.iterdir()):
         raise InputError(f"{out} is not empty and no simulated cohort; choose another --out")
     (out / "participants.tsv").unlink(missing_ok=True)
+    for left in out.rglob(".tmp-*"):  # of a killed run; the lock says that no other is writing
+        left.unlink()
     atomic.write_json(path, description)
     atomic.write_text(
         out / "README",
@@ -245,10 +271,17 @@ def _prepare(out: Path, patients: int, description: dict, space: str) -> None:
             atomic.write_json(out / "derivatives" / name / "dataset_description.json", content)
 
 
+def _made_by(description: dict) -> str | None:
+    """The tool's own line in a dataset_description.json; None if there is none."""
+    made_by = description.get("GeneratedBy")
+    first = made_by[0] if isinstance(made_by, list) and made_by else None
+    return first.get("Description") if isinstance(first, dict) else None
+
+
 def _write_participants(out: Path, patients: int, space: str) -> None:
     rows = []
     for index in range(1, patients + 1):
-        rows.append(json.loads(truth_path(out, index, space).read_text())["participant"])
+        rows.append(atomic.read_json(truth_path(out, index, space))["participant"])
     lines = ["\t".join(rows[0]), *("\t".join(row.values()) for row in rows)]
     atomic.write_json(out / "participants.json", COLUMNS)
     atomic.write_text(out / "participants.tsv", "\n".join(lines) + "\n")

@@ -29,6 +29,7 @@ flags.DEFINE_integer("workers", 1, "Processes.", flag_values=FLAGS)
 MEDIAN_WITHIN = 0.20
 POINTS_WITHIN = 10.0
 RHO_WITHIN = 0.10
+FEW = 50
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,8 +63,8 @@ def describe(cohort: str, out: str | None = None, workers: int = 1) -> list[Line
         InputError: if the cohort is unfinished or damaged.
     """
     folder = Path(out) if out else Path(cohort) / "description"
-    folder.mkdir(parents=True, exist_ok=True)
     table, histograms = measure_cohort(cohort, workers)
+    folder.mkdir(parents=True, exist_ok=True)
     lines = compare(table)
     write_tables(lines, table, folder)
     draw(table, histograms, lines, folder / "figure.png")
@@ -75,11 +76,20 @@ def measure_cohort(cohort: str, workers: int = 1) -> tuple["pd.DataFrame", dict]
     import pandas as pd
 
     from data_tools.cohort import read_participants
+    from data_tools.errors import InputError
     from data_tools.executors import map_patients
+    from data_tools.simulate.cohort import image_paths, patient_number
     from data_tools.simulate.measure import TISSUES
 
     table = read_participants(cohort)
-    tasks = [(k, str(cohort), side) for k, side in enumerate(table["side"], 1)]
+    numbers = [patient_number(name) for name in table["participant_id"]]
+    first = (image_paths(cohort, numbers[0], space)["dwi"] for space in ("mni", "native"))
+    if [path.is_file() for path in first] == [False, True]:
+        raise InputError(
+            f"{cohort} is a simulated cohort in native space; expected one in MNI space: "
+            "python -m data_tools.simulate --space=mni"
+        )
+    tasks = [(k, str(cohort), side) for k, side in zip(numbers, table["side"], strict=True)]
     found = {}
     for task, result in map_patients(_measure_one, tasks, workers, "measuring"):
         if isinstance(result, Exception):
@@ -119,7 +129,7 @@ def compare(table: "pd.DataFrame") -> list[Line]:
     one = (table["core_pieces"] == 1) & (table["tmax_pieces"] == 1) & (table["core_inside"] >= 0.5)
     lines = [
         Line("patients", "413", str(len(table))),
-        Line("age, mean ± SD, years", "67 ± 15", f"{np.nanmean(age):.0f} ± {np.nanstd(age):.0f}"),
+        Line("age, mean ± SD, years", "67 ± 15", _mean_sd(age, 0)),
         Line("without age", "2 of 413", f"{np.isnan(age).sum()} of {len(age)}"),
         _share("male", 50, table["sex"] == "M"),
         _share("ICA or M1 occluded", 72, lvo),
@@ -152,16 +162,18 @@ def compare(table: "pd.DataFrame") -> list[Line]:
     }
     for key, name in (("adc_ratio", "ADC"), ("dwi_ratio", "DWI")):
         for tissue, (mean, sd) in published[key].items():
-            x = table[f"{key}_{tissue}"].to_numpy(float)
-            lines.append(
-                Line(
-                    f"{name}, {tissue} to other side (PMC7973621)",
-                    f"{mean:.2f} ± {sd:.2f}",
-                    f"{np.nanmean(x):.2f} ± {np.nanstd(x):.2f}",
-                    bool(abs(np.nanmean(x) - mean) <= sd),
-                )
-            )
+            x = table[f"{key}_{tissue}"].dropna().to_numpy(float)
+            what = f"{name}, {tissue} to other side (PMC7973621)"
+            met = bool(abs(x.mean() - mean) <= sd) if x.size else None
+            lines.append(Line(what, f"{mean:.2f} ± {sd:.2f}", _mean_sd(x, 2), met))
     return lines
+
+
+def _mean_sd(values, digits: int) -> str:
+    values = values[~np.isnan(values)]
+    if not values.size:
+        return "n/a"
+    return f"{values.mean():.{digits}f} ± {values.std():.{digits}f}"
 
 
 def _median(what: str, published: tuple[float, float, float], values) -> Line:
@@ -199,6 +211,9 @@ def _rho(what: str, one, two, aim: bool = True) -> Line:
 
 
 def _near(what: str, published: float, values) -> Line:
+    values = np.asarray(values, float)
+    if np.isnan(values).all():
+        return Line(what, f"{published:.2f}", "n/a")
     middle = float(np.nanmedian(values))
     met = bool(abs(middle - published) <= MEDIAN_WITHIN * published)
     return Line(what, f"{published:.2f}", f"{middle:.2f}", met)
@@ -295,6 +310,8 @@ def main() -> None:
     print(f"{'':<{width}}  {'published':<18} {'simulated':<18} aim met")
     for line in lines:
         print(f"{line.what:<{width}}  {line.published:<18} {line.simulated:<18} {line.verdict}")
+    if int(lines[0].simulated) < FEW:
+        print(f"{lines[0].simulated} patients: shares and medians of so few say little")
     print(f"written to {FLAGS.out or Path(FLAGS.cohort) / 'description'}")
 
 

@@ -7,12 +7,16 @@ one that holds them in a ``.tar``. Only the shape of the core is real; the patie
 import dataclasses
 import functools
 import gzip
+import hashlib
+import itertools
 import os
 import tarfile
+import zlib
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+from nibabel.affines import apply_affine
 from numpy.typing import NDArray
 from scipy import ndimage
 
@@ -22,6 +26,9 @@ from data_tools.simulate import territories
 from data_tools.simulate.anatomy import MODEL_AFFINE, MODEL_SHAPE, MODEL_VOXEL_ML, model_mm
 
 MASK_ENDING = ".nii.gz"
+CHECKED_FIRST = 3
+# What every mask's grid must hold, MNI mm: the cerebrum without its outermost centimetre.
+BRAIN_BOX_MM = ((-62.0, -96.0, -40.0), (62.0, 64.0, 68.0))
 TRIES = 30  # masks looked at for one patient; the closest in volume is taken
 MIN_CORE_ML = 0.5
 # Enough of the mask must lie in one middle cerebral artery's territory.
@@ -52,7 +59,8 @@ def find(folder: str | os.PathLike) -> RealCores:
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise InputError(f"lesions {folder}: no such folder; expected one with core masks in MNI")
+        what = "a file" if folder.exists() else "no such folder"
+        raise InputError(f"lesions {folder}: {what}; expected a folder with core masks in MNI")
     found: dict[str, tuple[Path, int, int | None]] = {
         path.name: (path, 0, None) for path in folder.glob("*" + MASK_ENDING)
     }
@@ -69,6 +77,25 @@ def find(folder: str | os.PathLike) -> RealCores:
     raise InputError(f"lesions {folder}: holds neither {MASK_ENDING} files nor a .tar of them")
 
 
+def check(folder: str | os.PathLike) -> None:
+    """Look at the first masks before anything is written.
+
+    Raises:
+        InputError: as :func:`find` and :func:`load`.
+    """
+    cores = find(str(folder))
+    for number in range(min(CHECKED_FIRST, len(cores.names))):
+        load(cores, number)
+
+
+def describe(folder: str | os.PathLike) -> str:
+    """Number of masks, and a checksum of their names and sizes, to know the folder again."""
+    cores = find(str(folder))
+    sizes = [size or path.stat().st_size for path, _, size in cores.places]
+    lines = "\n".join(f"{n} {s}" for n, s in zip(cores.names, sizes, strict=True))
+    return f"{len(cores.names)} real core masks, {hashlib.sha256(lines.encode()).hexdigest()[:12]}"
+
+
 @functools.cache
 def _mca() -> NDArray[np.bool_]:
     """Middle cerebral artery's territory, both sides, on the model grid."""
@@ -81,7 +108,7 @@ def load(cores: RealCores, number: int) -> tuple[NDArray[np.bool_], NDArray[np.f
     """One mask on its own grid, and its affine.
 
     Raises:
-        InputError: if it is no readable 3D NIfTI file.
+        InputError: if it is no readable 3D NIfTI mask of 0 and 1 whose grid holds the MNI brain.
     """
     path, offset, size = cores.places[number]
     label = f"lesions {cores.folder}: {cores.names[number]}"
@@ -90,12 +117,25 @@ def load(cores: RealCores, number: int) -> tuple[NDArray[np.bool_], NDArray[np.f
             file.seek(offset)
             content = file.read() if size is None else file.read(size)
         image = nib.Nifti1Image.from_bytes(gzip.decompress(content))
-        data = np.asarray(image.dataobj) > 0.5
-    except (OSError, EOFError, ValueError, nib.filebasedimages.ImageFileError) as error:
+        data = np.asarray(image.dataobj)
+    except (OSError, EOFError, ValueError, zlib.error, nib.filebasedimages.ImageFileError) as error:
         raise InputError(f"{label} is not a readable NIfTI file ({error})") from error
     if data.ndim != 3:
         raise InputError(f"{label} has shape {data.shape}; expected one 3D mask")
-    return data, image.affine
+    values = np.unique(data)
+    if len(values) > 2 or not np.isfinite(values).all() or values[0] != 0:
+        raise InputError(f"{label} is no mask: expected 0 and one other value in its voxels")
+    affine = image.affine
+    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-3:
+        raise InputError(f"{label} has no usable affine; expected a mask in MNI space")
+    corners = np.array(list(itertools.product(*zip(*BRAIN_BOX_MM, strict=True))))
+    index = apply_affine(np.linalg.inv(affine), corners)
+    if (index < -0.5).any() or (index > np.array(data.shape) - 0.5).any():
+        raise InputError(
+            f"{label} lies on a grid that does not hold the MNI brain, so it is not in MNI space; "
+            "expected masks that were brought there"
+        )
+    return data > 0, affine
 
 
 def _on_model_grid(data: NDArray[np.bool_], affine: NDArray[np.float64]) -> NDArray[np.float32]:
@@ -110,17 +150,19 @@ def choose(
 ) -> NDArray[np.float32]:
     """A real core about as large as wanted, on the wanted side, on the model grid: 0..1.
 
-    A mask of the other side is mirrored. Returns zeros if ``core_ml`` is 0, or if none of
-    the masks looked at lies in the middle cerebral artery's territory.
+    A mask of the other side is mirrored. Returns zeros if ``core_ml`` is 0.
 
     Raises:
-        InputError: as :func:`find` and :func:`load`.
+        InputError: as :func:`find` and :func:`load`, and if no mask of the folder lies in the
+            middle cerebral artery's territory.
     """
     best, best_miss = np.zeros(MODEL_SHAPE, np.float32), np.inf
     cores = find(str(folder))
     if core_ml <= 0:
         return best
-    for number in rng.permutation(len(cores.names))[:TRIES]:
+    for tried, number in enumerate(rng.permutation(len(cores.names))):
+        if tried >= TRIES and np.isfinite(best_miss):
+            break
         data, affine = load(cores, number)
         volume_ml = float(data.sum() * abs(np.linalg.det(affine[:3, :3])) / 1000)
         miss = abs(np.log(max(volume_ml, 1e-3) / core_ml))
@@ -139,4 +181,10 @@ def choose(
         best = mask if (on_left > 0.5) == (side == "left") else mask[::-1]
         if best_miss < 0.15:
             break
+    if not np.isfinite(best_miss):
+        raise InputError(
+            f"lesions {folder}: none of its {len(cores.names)} masks has {MIN_CORE_ML} mL or more "
+            "with most of it in the territory of one middle cerebral artery; expected stroke "
+            "cores in MNI space"
+        )
     return best

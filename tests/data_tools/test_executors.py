@@ -51,3 +51,54 @@ def test_no_patients_give_no_results():
 def test_at_least_one_worker_is_needed(workers):
     with pytest.raises(InputError, match=f"workers is {workers}; expected 1 or more"):
         list(map_patients(atomic.sha256, [], workers, "test"))
+
+
+def sleeper(number, folder):
+    """Says who it is, then sleeps."""
+    import os
+    import pathlib
+    import time
+
+    pathlib.Path(folder, f"{number}.pid").write_text(str(os.getpid()))
+    time.sleep(60)
+
+
+def test_workers_end_when_their_parent_is_killed(tmp_path):
+    import os
+    import signal
+    import subprocess
+    import sys
+    import time
+    from pathlib import Path
+
+    script = (
+        f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
+        "import test_executors\n"
+        "from data_tools.executors import map_patients\n"
+        "if __name__ == '__main__':\n"
+        f"    list(map_patients(test_executors.sleeper, [(1, {str(tmp_path)!r}), "
+        f"(2, {str(tmp_path)!r})], 2, 'sleeping'))\n"
+    )
+    (tmp_path / "script.py").write_text(script)
+    parent = subprocess.Popen(
+        [sys.executable, tmp_path / "script.py"], stderr=subprocess.DEVNULL,
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
+    )  # fmt: skip
+    deadline = time.monotonic() + 60
+    while len(list(tmp_path.glob("*.pid"))) < 2 and time.monotonic() < deadline:
+        time.sleep(0.1)
+    workers = [int(path.read_text()) for path in tmp_path.glob("*.pid")]
+    assert len(workers) == 2
+    os.kill(parent.pid, signal.SIGKILL)
+    parent.wait()
+
+    def alive(pid):
+        try:
+            return Path(f"/proc/{pid}/stat").read_text().split()[2] != "Z"
+        except FileNotFoundError:
+            return False
+
+    deadline = time.monotonic() + 20
+    while any(map(alive, workers)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not any(map(alive, workers))

@@ -110,6 +110,46 @@ def test_interrupted_cohort_goes_on_and_keeps_what_stands(tmp_path):
         simulate_cohort(folder, 1, SEED, space="mni")
 
 
+def test_damaged_files_are_written_again(cohorts, tmp_path):
+    """Cut, emptied, deleted, unreadable: the same bytes are there afterwards."""
+    import shutil
+
+    for space in ("native", "mni"):
+        folder = tmp_path / space
+        shutil.copytree(cohorts[space], folder)
+        before = hashes(folder)
+        paths = image_paths(folder, 1, space)
+        paths["dwi"].write_bytes(paths["dwi"].read_bytes()[:2000])
+        paths["adc"].write_bytes(b"")
+        truth_path(folder, 2, space).write_text('{"part')
+        if space == "native":
+            paths["dwi"].with_name("sub-0001_dwi.bval").unlink()
+        (folder / ".tmp-00000000-left.nii.gz").write_bytes(b"of a killed run")
+        simulate_cohort(folder, 2, SEED, space=space)
+        assert hashes(folder) == before
+
+
+def test_what_the_simulation_knows_is_told_apart_from_what_it_planned(cohorts):
+    truth = json.loads(truth_path(cohorts["mni"], 1, "mni").read_text())
+    for name in ("core_ml", "hypoperfusion_ml"):
+        assert truth[f"planned_{name}"] > 0 or truth[name] == 0
+    assert set(truth["sha256"]) == {str(p) for p in image_paths("", 1, "mni").values()}
+
+
+def test_two_runs_at_once_are_refused(tmp_path):
+    from data_tools import atomic
+
+    with atomic.one_writer(tmp_path / "c"), pytest.raises(InputError, match="another run"):
+        simulate_cohort(tmp_path / "c", 1, SEED)
+
+
+@pytest.mark.parametrize("content", ["[]", '{"Name": "x", "GeneratedBy": {"Name": "y"}}', "{"])
+def test_any_other_description_is_another_dataset(tmp_path, content):
+    (tmp_path / "dataset_description.json").write_text(content)
+    with pytest.raises(InputError, match="holds another dataset"):
+        simulate_cohort(tmp_path, 1, SEED)
+
+
 def test_other_settings_in_the_same_folder_are_refused(cohorts):
     with pytest.raises(InputError, match="holds another dataset .*--seed=5"):
         simulate_cohort(cohorts["mni"], 2, SEED + 1, space="mni")

@@ -131,3 +131,70 @@ def test_raw_cohort_is_valid_bids(tmp_path):
     run = subprocess.run([validator, "--json", str(folder)], capture_output=True, text=True)
     issues = json.loads(run.stdout)["issues"]["issues"]
     assert not [issue for issue in issues if issue.get("severity") == "error"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("origin", "does not hold the MNI brain, so it is not in MNI space"),
+        ("values", "is no mask: expected 0 and one other value"),
+        ("affine", "has no usable affine"),
+        ("stream", "is not a readable NIfTI file"),
+        ("place", "none of its 1 masks has 0.5 mL or more"),
+    ],
+)
+def test_masks_that_are_not_in_mni_are_refused(masks, tmp_path, change, message):
+    image = nib.Nifti1Image.from_bytes(gzip.decompress((masks / "b.nii.gz").read_bytes()))
+    data, affine = np.asarray(image.dataobj), image.affine.copy()
+    if change == "origin":
+        affine[:3, 3] = 0
+    if change == "affine":
+        affine[0] = 0
+    if change == "values":
+        data = np.linspace(0, 1, data.size, dtype=np.float32).reshape(data.shape)
+    changed = nib.Nifti1Image(data, None)
+    changed.header.set_sform(affine, 4)
+    content = gzip.compress(changed.to_bytes(), mtime=0)
+    if change == "stream":
+        content = content[:10] + bytes(range(200))
+    (tmp_path / "x.nii.gz").write_bytes(content)
+    if change != "place":  # found before anything is written
+        with pytest.raises(InputError, match=message):
+            real_cores.check(tmp_path)
+    with pytest.raises(InputError, match=message):
+        real_cores.choose(np.random.default_rng(0), tmp_path, 10.0, "left")
+
+
+def test_a_lesion_folder_is_known_again_by_its_masks(masks, tmp_path):
+    one, two = tmp_path / "one", tmp_path / "two"
+    for folder, name in ((one, "a"), (two, "b")):
+        folder.mkdir()
+        shutil.copy(masks / f"{name}.nii.gz", folder)
+    assert real_cores.describe(one) != real_cores.describe(two)
+    assert real_cores.describe(one).startswith("1 real core masks, ")
+
+
+def test_description_finds_patients_by_name_not_by_row(cohort, tmp_path):
+    """participants.tsv in another order describes the same patients."""
+    import pandas as pd
+
+    shutil.copytree(cohort, tmp_path / "c")
+    table = tmp_path / "c/participants.tsv"
+    rows = table.read_text().splitlines()
+    table.write_text("\n".join([rows[0], *reversed(rows[1:])]) + "\n")
+    for folder, out in ((cohort, "plain"), (tmp_path / "c", "turned")):
+        describe(str(folder), str(tmp_path / out))
+    plain, turned = (
+        pd.read_csv(tmp_path / f"{out}/patients.csv").set_index("participant_id").sort_index()
+        for out in ("plain", "turned")
+    )
+    pd.testing.assert_frame_equal(plain, turned)
+
+
+def test_description_of_a_native_or_missing_cohort_makes_no_folder(raw_cohort, tmp_path):
+    with pytest.raises(InputError, match="native space; expected one in MNI space"):
+        describe(str(raw_cohort))
+    assert not (raw_cohort / "description").exists()
+    with pytest.raises(InputError):
+        describe(str(tmp_path / "none"))
+    assert not (tmp_path / "none").exists()

@@ -88,7 +88,7 @@ def one(preset: str, precision: str, batch_size: int, micro_batch: int, steps: i
         seconds.append(time.perf_counter() - began)
     median = float(np.median(seconds))
     gflop = 3 * convolution_gflop(model) * batch_size
-    estimate = memory.bytes_per_slab(model_config, precision) * micro_batch / 2**30
+    estimate = memory.bytes_per_slab(model_config) * micro_batch / 2**30
     return {
         "preset": preset,
         "precision": precision,

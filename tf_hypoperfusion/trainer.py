@@ -176,12 +176,11 @@ class _FoldRun:
         """Fill in what was left to the machine, as the first start did."""
         before = {name: saved["resolved"][name] for name in RESOLVED} if saved else {}
         precision, reason = choose_precision(before.get("precision", wanted.precision))
-        model_bytes = memory.bytes_per_slab(self.model_config, precision)
         micro_batch = distribution.choose_micro_batch(
             before.get("micro_batch", wanted.micro_batch),
             wanted.batch_size,
             self.strategy,
-            memory.fitting_slabs(model_bytes),
+            memory.fitting_slabs(memory.bytes_per_slab(self.model_config)),
         )
         if self.chief:
             parts = wanted.batch_size // self.strategy.num_replicas_in_sync // micro_batch

@@ -72,10 +72,11 @@ def test_batches_that_do_not_divide_are_refused():
         distribution.choose_micro_batch(6, 32, replicas(2))
 
 
-def test_larger_networks_and_float32_need_more_memory():
+def test_memory_of_a_slab_follows_the_network():
+    """The published network took 1.05 to 1.2 GiB a slab when it was measured."""
     small, paper = preset("small")[0], preset("paper")[0]
-    assert memory.bytes_per_slab(small, "bfloat16") * 2 == memory.bytes_per_slab(small, "float32")
-    assert memory.bytes_per_slab(paper, "float32") > 4 * memory.bytes_per_slab(small, "float32")
+    assert 1.0 < memory.bytes_per_slab(paper) / 2**30 < 1.5
+    assert memory.bytes_per_slab(paper) > 4 * memory.bytes_per_slab(small)
 
 
 def test_available_memory_is_read_from_the_system(tmp_path):

@@ -167,6 +167,8 @@ class _FoldRun:
         self.folder, self.records_dir, self.manifest = folder, records_dir, manifest
         self.settings, self.strategy, self.surroundings = settings, strategy, surroundings
         self.chief = distribution.is_chief(strategy)
+        # Several processes save at the end of an epoch only, where they meet.
+        self.alone = not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
         self.model_config = ModelConfig(**settings["model"])
         self.config = self._resolve(TrainingConfig(**settings["training"]), saved)
         self.micro_batch = self.config.micro_batch
@@ -230,12 +232,17 @@ class _FoldRun:
         batches = iter(self.strategy.distribute_datasets_from_function(train_dataset))
         validation = self.strategy.distribute_datasets_from_function(validation_dataset)
         with contextlib.ExitStack() as stack:
-            stop = stack.enter_context(_stop_signal())
+            stop = stack.enter_context(_stop_signal(self.alone))
             monitor = self._begin(stack, progress)
             done = 0
             while not _finished(history, last, config.patience):
                 done = self._train_epoch(batches, progress, monitor, done, stop)
                 self._end_epoch(iter(validation), progress, history, monitor)
+                if stop.is_set() and not _finished(history, last, config.patience):
+                    raise KeyboardInterrupt(
+                        f"stopped after epoch {progress.epochs}; the state is saved, the same "
+                        "command goes on from there"
+                    )
 
     def _share(self, context: tf.distribute.InputContext) -> Share:
         return Share(
@@ -339,9 +346,7 @@ class _FoldRun:
             pending = sums
             now = time.monotonic()
             due = now - saved >= 60 * self.surroundings.save_minutes and step + 1 < self.steps
-            # Several processes save at the end of an epoch only, where they meet.
-            alone = not isinstance(self.strategy, tf.distribute.MultiWorkerMirroredStrategy)
-            if alone and (due or stop.is_set()):
+            if self.alone and (due or stop.is_set()):
                 take_in(pending)
                 pending, saved = None, now
                 progress.seconds = elapsed_before + now - began
@@ -455,10 +460,10 @@ def _best_file(folder: Path) -> Path:
 
 
 @contextlib.contextmanager
-def _stop_signal() -> Iterator[threading.Event]:
+def _stop_signal(alone: bool) -> Iterator[threading.Event]:
     """Set at SIGTERM (a scheduler's) and the first Ctrl-C: the step is finished, then saved.
 
-    A second Ctrl-C stops at once.
+    A second Ctrl-C stops at once; and the first, where several processes train together.
     """
     event = threading.Event()
 
@@ -467,7 +472,7 @@ def _stop_signal() -> Iterator[threading.Event]:
             raise KeyboardInterrupt("stopped at once; the last saved state is kept")
         event.set()
 
-    if threading.current_thread() is not threading.main_thread():
+    if not alone or threading.current_thread() is not threading.main_thread():
         yield event
         return
     before = {number: signal.signal(number, ask) for number in (signal.SIGTERM, signal.SIGINT)}

@@ -107,15 +107,21 @@ def test_changes_stay_within_their_bounds(slab):
     assert 1.05 < max(gains) < 1.16
 
 
+def affine(slab, *draws):
+    import tensorflow as tf
+
+    return augmentation._affine(slab, tf.constant(draws, tf.float32))
+
+
 def test_no_rotation_scale_or_shift_is_no_change(slab):
     """The transform's own centre and axes: draws of 0 give the slab back, one shift moves it."""
-    same = augmentation._affine(slab, np.zeros(4, np.float32))
+    same = affine(slab, 0, 0, 0, 0)
     for name in VOLUMES:
         np.testing.assert_allclose(same[name], slab[name], atol=1e-5)
-    shifted = augmentation._affine(slab, np.float32([0, 0, 0, 1 / 3]))  # a third of 3 voxels
+    shifted = affine(slab, 0, 0, 0, 1 / 3)  # a third of 3 voxels
     np.testing.assert_allclose(shifted["dwi"][:-1], slab["dwi"][1:], atol=1e-4)
     # Ten voxels right of the centre, turned by 8 degrees about it.
-    turned = augmentation._affine(slab, np.float32([1, 0, 0, 0]))
+    turned = affine(slab, 1, 0, 0, 0)
     row, column, _ = ndimage.center_of_mass(np.asarray(turned["truth"]))
     before, after = np.array([50 - 63.5, 70 - 63.5]), np.array([row - 63.5, column - 63.5])
     cosine = before @ after / np.linalg.norm(before) / np.linalg.norm(after)

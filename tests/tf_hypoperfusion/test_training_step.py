@@ -99,7 +99,7 @@ def test_gradients_are_cleared_after_a_step(batch):
             step.train(parts(batch, count), k)
         ends.append(weights(step.model))
     for one, other in zip(*ends, strict=True):
-        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(one, other, rtol=2e-3, atol=1e-5)
 
 
 def test_averaged_weights_follow_their_formula(batch):

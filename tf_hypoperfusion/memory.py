@@ -41,6 +41,16 @@ def fitting_slabs(bytes_each: int) -> int | None:
     return int(FOR_TRAINING * free // bytes_each)
 
 
+def check_cache_word(wanted: str) -> None:
+    """Refuse another word than auto, on or off.
+
+    Raises:
+        InputError: it is one.
+    """
+    if wanted not in ("auto", "on", "off"):
+        raise InputError(f"cache is {wanted!r}; expected auto, on or off")
+
+
 def choose_cache(wanted: str, manifest: dict[str, Any], subsets: Sequence[int]) -> bool:
     """Whether to hold these subsets' records in memory.
 
@@ -50,8 +60,7 @@ def choose_cache(wanted: str, manifest: dict[str, Any], subsets: Sequence[int]) 
     Raises:
         InputError: another word.
     """
-    if wanted not in ("auto", "on", "off"):
-        raise InputError(f"cache is {wanted!r}; expected auto, on or off")
+    check_cache_word(wanted)
     if wanted != "auto":
         return wanted == "on"
     size = sum(s["bytes"] for k in subsets for s in manifest["subsets"][k]["shards"])

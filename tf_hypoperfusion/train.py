@@ -171,6 +171,7 @@ def main() -> int:
         overlay_epochs=FLAGS.overlay_epochs,
         profile=FLAGS.profile,
     )
+    trainer.check(training, surroundings)
     chief = distribution.is_chief(surroundings.strategy)
     if chief:
         atomic.check_writable(FLAGS.run)

@@ -66,6 +66,20 @@ class Surroundings:
     stop_after_epoch: int | None = None
 
 
+def check(config: TrainingConfig, surroundings: Surroundings) -> None:
+    """Refuse what cannot be, before a folder is made or an old fold thrown away.
+
+    Raises:
+        InputError: unknown optimizer or option, precision that the machine does not have, a batch
+            that the devices cannot share, an unknown word for the cache.
+    """
+    build_optimizer(config, learning_rates(config, 1))
+    choose_precision(config.precision)
+    strategy = surroundings.strategy or distribution.choose_strategy()
+    distribution.choose_micro_batch(config.micro_batch, config.batch_size, strategy)
+    memory.check_cache_word(surroundings.cache)
+
+
 def train_fold(
     records_dir: str | Path,
     run: str | Path,
@@ -95,6 +109,10 @@ def train_fold(
         KeyboardInterrupt: stopped by SIGINT or SIGTERM; the state was saved.
     """
     surroundings = surroundings or Surroundings()
+    if surroundings.strategy is None:
+        strategy = distribution.choose_strategy()
+        surroundings = dataclasses.replace(surroundings, strategy=strategy)
+    check(training_config, surroundings)
     roles = splits.fold_roles(fold)
     manifest = records.load_manifest(records_dir)
     folder = Path(run) / f"fold-{fold}"
@@ -106,7 +124,8 @@ def train_fold(
         "records": {"fingerprint": manifest["fingerprint"], "cohort": manifest["cohort"]},
         "subsets": roles,
     }
-    strategy = surroundings.strategy or distribution.choose_strategy()
+    strategy = surroundings.strategy
+    assert strategy is not None
     if overwrite and distribution.is_chief(strategy):
         shutil.rmtree(folder, ignore_errors=True)
     saved = _check_settings(folder, settings)

@@ -9,8 +9,6 @@ from tf_hypoperfusion import trainer
 from tf_hypoperfusion.config import RESEARCH_NOTICE, preset
 from tf_hypoperfusion.fold_state import read_history
 
-pytestmark = pytest.mark.core
-
 
 @pytest.fixture(scope="module")
 def fold(records_dir, tmp_path_factory):
@@ -30,6 +28,7 @@ def reader(folder):
     return events.Reload()
 
 
+@pytest.mark.core
 @pytest.mark.parametrize(("writer", "prefix"), [("train", ""), ("validation", "val_")])
 def test_curves_are_those_of_the_history(fold, writer, prefix):
     from tensorboard.util import tensor_util
@@ -46,6 +45,7 @@ def test_curves_are_those_of_the_history(fold, writer, prefix):
             assert [e.step for e in events.Tensors(f"training/{name}")] == [1, 2]
 
 
+@pytest.mark.core
 def test_pictures_show_the_same_patients_each_time(fold, records_dir):
     from matplotlib.image import imread
     from tensorboard.util import tensor_util
@@ -65,6 +65,7 @@ def test_pictures_show_the_same_patients_each_time(fold, records_dir):
         assert orange.sum() > 100  # the truth's contour, besides its patch in the legend
 
 
+@pytest.mark.core
 def test_settings_and_graph_are_there(fold):
     from tensorboard.util import tensor_util
 

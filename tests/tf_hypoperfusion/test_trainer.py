@@ -17,11 +17,10 @@ from tf_hypoperfusion.config import preset
 from tf_hypoperfusion.keras_compat import IS_KERAS_3
 from tf_hypoperfusion.trainer import Surroundings
 
-pytestmark = pytest.mark.core
-
 HAS_ADDONS = not IS_KERAS_3 and importlib.util.find_spec("tensorflow_addons") is not None
 
 
+@pytest.mark.core
 def test_a_fold_leaves_what_it_promises(whole_run, records_dir):
     run, result = whole_run
     fold = run / "fold-0"
@@ -54,6 +53,7 @@ def test_settings_say_where_the_run_came_from(whole_run, records_dir):
     assert config["model"] == dataclasses.asdict(model)
 
 
+@pytest.mark.core
 def test_best_model_gives_the_validation_loss_of_its_epoch(whole_run, records_dir):
     from tf_hypoperfusion.losses import CompositeLoss
     from tf_hypoperfusion.predictors import load_predictor
@@ -78,6 +78,7 @@ def validation_loss(records_dir, predictor, loss):
     return np.mean(losses)
 
 
+@pytest.mark.core
 def test_resumed_is_uninterrupted_weight_for_weight(whole_run, records_dir, tmp_path):
     """Optimizer, dropout, order and learning rate all go on where they were."""
     run, _ = whole_run
@@ -100,12 +101,14 @@ def test_a_finished_fold_is_not_trained_again(whole_run, records_dir):
     assert (run / "fold-0/best.keras").read_bytes() == before
 
 
+@pytest.mark.core
 def test_other_settings_are_refused_by_name(whole_run, records_dir):
     run, _ = whole_run
     with pytest.raises(InputError, match=r"training.learning_rate was 0.005, now 0.01"):
         trainer.train_fold(records_dir, run, 0, *preset("tiny", epochs=3, learning_rate=0.01))
 
 
+@pytest.mark.core
 def test_damaged_state_is_named(whole_run, records_dir, tmp_path):
     shutil.copytree(whole_run[0], tmp_path / "run")
     file = tmp_path / "run/fold-0/state.npz"
@@ -124,6 +127,7 @@ def test_flipped_byte_in_a_shard_is_named(records_dir, tmp_path):
         trainer.train_fold(tmp_path / "records", tmp_path / "run", 0, *preset("tiny"))
 
 
+@pytest.mark.core
 def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_state(records_dir, tmp_path):
     settings = preset("tiny", epochs=3, learning_rate=0.005)
     trainer.train_fold(
@@ -144,6 +148,7 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_state(records_d
     assert (tmp_path / "fold-0/best.keras").read_bytes() == best
 
 
+@pytest.mark.core
 def test_options_beyond_the_paper_train_and_resume(records_dir, tmp_path):
     """Averaged weights, warm-up, augmentation, micro-batches, bfloat16, another optimizer."""
     options = {

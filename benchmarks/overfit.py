@@ -1,6 +1,6 @@
 """Can the network learn at all? Four simulated patients, trained until it knows them by heart.
 
-    python -m benchmarks.overfit [--preset=small] [--epochs=100]
+    python -m benchmarks.overfit [--preset=small] [--epochs=150]
 
 Real records, network, loss and optimizer; the training patients are also the validation patients,
 and dropout and mirror are off. Dice is over all covered voxels of the four, from the moving moments
@@ -19,7 +19,7 @@ from data_tools import command
 
 FLAGS = flags.FlagValues()
 flags.DEFINE_string("preset", "small", "Preset.", flag_values=FLAGS)
-flags.DEFINE_integer("epochs", 100, "Most passes over the 16 slabs.", flag_values=FLAGS)
+flags.DEFINE_integer("epochs", 150, "Most passes over the 16 slabs.", flag_values=FLAGS)
 flags.DEFINE_float("learning_rate", None, "Instead of the preset's.", flag_values=FLAGS)
 SUBSETS, BATCH, AIM, LOOK_EVERY = (0, 1, 2, 3), 8, 0.95, 5
 
@@ -43,7 +43,12 @@ def overfit(folder: str, preset: str, epochs: int, learning_rate: float | None) 
     manifest = records.load_manifest(f"{folder}/records")
     slabs = Slabs(f"{folder}/records", manifest, SUBSETS, cached=True)
     model_config, training = config.preset(
-        preset, dropout=0.0, epochs=epochs, batch_size=BATCH, learning_rate=learning_rate
+        preset,
+        dropout=0.0,
+        epochs=epochs,
+        batch_size=BATCH,
+        learning_rate=learning_rate,
+        final_learning_rate_ratio=0.02,  # the last details need small steps
     )
     precision, reason = choose_precision(training.precision)
     print(f"{slabs.total} slabs of {len(SUBSETS)} simulated patients, {precision} ({reason})")

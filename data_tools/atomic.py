@@ -26,6 +26,8 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
     temporary = path.with_name(f".tmp-{secrets.token_hex(4)}-{path.name}")
     try:
         yield temporary
+        with open(temporary, "rb") as written:
+            os.fsync(written.fileno())  # or a power cut may leave an empty file of that name
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -65,13 +67,26 @@ def check_writable(folder: str | os.PathLike) -> None:
     """Write and remove a nameless file where ``folder`` is or will be: before hours of work.
 
     Raises:
-        OSError: read-only, full, or a file in the place of a folder.
+        InputError: read-only, full, or a file in the place of a folder.
     """
     existing = Path(folder).absolute()
     while not existing.exists():
         existing = existing.parent
-    with tempfile.TemporaryFile(dir=existing) as probe:
-        probe.write(b"x")
+    try:
+        with tempfile.TemporaryFile(dir=existing) as probe:
+            probe.write(b"x")
+    except OSError as error:
+        raise InputError(
+            f"{folder} cannot be written ({error.strerror or error}: {existing}); expected a "
+            "folder with room, or a place to make one; choose another"
+        ) from error
+
+
+def sweep(folder: str | os.PathLike) -> None:
+    """Remove what killed runs left half written; only while holding :func:`one_writer`."""
+    for left in Path(folder).rglob(".tmp-*"):
+        if left.is_file():
+            left.unlink(missing_ok=True)
 
 
 def write_bytes(path: str | os.PathLike, content: bytes) -> None:

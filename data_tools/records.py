@@ -8,7 +8,7 @@ Layout: ``manifest.json``, ``splits.json``, ``subset-{0..4}/slabs-00000-of-0000N
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -181,15 +181,17 @@ def explain_read_error(error: Exception, records: str | os.PathLike, manifest: d
 
     Errors that are not about the data (no memory, no disk) are given back as they are.
     """
-    if not isinstance(error, tf.errors.DataLossError | tf.errors.InvalidArgumentError):
+    about_data = (
+        tf.errors.DataLossError,
+        tf.errors.InvalidArgumentError,
+        tf.errors.FailedPreconditionError,  # fewer records than the manifest says
+        tf.errors.NotFoundError,
+    )
+    if not isinstance(error, about_data):
         return error
     damaged = damaged_shards(records, manifest)
     if damaged:
-        return InputError(
-            f"damaged record(s) in {records}: {', '.join(damaged)} (checksum differs from the "
-            "manifest). Copy them again or build the records again with --overwrite; training "
-            "goes on from its last whole epoch."
-        )
+        return damage(records, damaged)
     if "schema version" in str(error) or "Feature: " in str(error) or "reshape" in str(error):
         return InputError(
             f"the records in {records} do not fit this software (schema version "
@@ -199,12 +201,30 @@ def explain_read_error(error: Exception, records: str | os.PathLike, manifest: d
     return error
 
 
-def damaged_shards(records: str | os.PathLike, manifest: dict[str, Any]) -> list[str]:
-    """Shards whose checksum is not the manifest's; reads every byte."""
+def damage(records: str | os.PathLike, damaged: Sequence[str]) -> InputError:
+    """The error of shards that are not those of the manifest."""
+    return InputError(
+        f"damaged record(s) in {records}: {', '.join(damaged)} (checksum differs from the "
+        "manifest). Copy them again or build the records again with --overwrite; training goes on "
+        "from its last saved state."
+    )
+
+
+def damaged_shards(
+    records: str | os.PathLike, manifest: dict[str, Any], subsets: Iterable[int] | None = None
+) -> list[str]:
+    """Shards that are gone or whose checksum is not the manifest's; reads every byte.
+
+    Args:
+        subsets: look at these only; None is all.
+    """
+    wanted = range(len(manifest["subsets"])) if subsets is None else subsets
     return [
         shard["file"]
-        for shard in all_shards(manifest)
-        if sha256(Path(records) / shard["file"]) != shard["sha256"]
+        for k in wanted
+        for shard in manifest["subsets"][k]["shards"]
+        if not (Path(records) / shard["file"]).is_file()
+        or sha256(Path(records) / shard["file"]) != shard["sha256"]
     ]
 
 

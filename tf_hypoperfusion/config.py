@@ -5,6 +5,7 @@ deposited, the best evidence where the paper is silent.
 """
 
 import dataclasses
+import math
 from typing import Any
 
 from data_tools.errors import InputError
@@ -59,7 +60,7 @@ class ModelConfig:
     crop_margin: bool = False
 
     def __post_init__(self) -> None:
-        _require(self.base_filters >= 1, "base_filters", self.base_filters, "1 or more")
+        _require(1 <= self.base_filters <= 512, "base_filters", self.base_filters, "1 to 512")
         _require(1 <= self.poolings <= 4, "poolings", self.poolings, "1 to 4 (16 slices halve)")
         _require(0 <= self.dropout < 1, "dropout", self.dropout, "0 up to, not including, 1")
         momentum = self.batch_norm_momentum
@@ -121,7 +122,8 @@ class TrainingConfig:
         _require(0 < ratio <= 1, "final_learning_rate_ratio", ratio, "above 0, at most 1")
         weights = ("bce_weight", "dice_weight", "volume_weight")
         for name in (*weights, "micro_batch", "patience"):
-            _require(getattr(self, name) >= 0, name, getattr(self, name), "0 or more")
+            value = getattr(self, name)
+            _require(value >= 0 and math.isfinite(value), name, value, "0 or more, and finite")
         _require(
             any(getattr(self, name) for name in weights), "loss", "0", "one weight above 0 at least"
         )

@@ -1,8 +1,11 @@
 """Which ``tf.distribute`` strategy, what a global batch is on it, and who writes."""
 
+import hashlib
 import json
 import os
+import re
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import tensorflow as tf
 
@@ -47,12 +50,8 @@ def _resolver(environment: Mapping[str, str]) -> tf.distribute.cluster_resolver.
     if environment.get("TF_CONFIG"):
         try:
             config = json.loads(environment["TF_CONFIG"])
-            workers = config["cluster"]["worker"]
-            known = config["task"]["type"] in ("worker", "chief")
-            if not known or not all(isinstance(w, str) for w in workers):
-                raise ValueError("the task is no worker, or the workers are no addresses")
-            config["task"]["index"] += 0  # a number
-        except (ValueError, KeyError, TypeError) as error:
+            _check_cluster(config["cluster"], config["task"]["type"], config["task"]["index"])
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise InputError(
                 f"TF_CONFIG cannot be used ({type(error).__name__}: {error}); expected "
                 '{"cluster": {"worker": ["host1:2222", "host2:2222"]}, '
@@ -72,14 +71,46 @@ def _resolver(environment: Mapping[str, str]) -> tf.distribute.cluster_resolver.
             f"({', '.join(missing)} not set); set TF_CONFIG on each machine, or start the "
             "workers with srun"
         )
-    tasks = int(environment["SLURM_STEP_NUM_TASKS"])
+    try:
+        tasks, job = (int(environment.get(n, 0)) for n in ("SLURM_STEP_NUM_TASKS", "SLURM_JOB_ID"))
+        int(environment["SLURM_PROCID"])
+    except ValueError as error:
+        raise InputError(f"SLURM's variables cannot be used ({error}); expected srun's") from error
     # SLURM itself gives each task its GPUs; here the counts only number the tasks of a node.
     return tf.distribute.cluster_resolver.SlurmClusterResolver(
-        port_base=SLURM_PORT + int(environment.get("SLURM_JOB_ID", 0)) % SLURM_PORTS,
+        port_base=SLURM_PORT + job % SLURM_PORTS,
         gpus_per_node=tasks,
         gpus_per_task=1,
         auto_set_gpu=False,
     )
+
+
+def _check_cluster(cluster: dict, kind: str, index: int) -> None:
+    for addresses in (cluster["worker"], cluster.get("chief", ["none:0"])):
+        if not addresses or not all(re.fullmatch(r"[^:\s]+:\d+", each) for each in addresses):
+            raise ValueError(f"{addresses} are no addresses of the form host:port")
+    if kind not in ("worker", "chief") or kind not in cluster:
+        raise ValueError(f"the task is a {kind!r}, and no worker of the cluster")
+    if not isinstance(index, int) or not 0 <= index < len(cluster[kind]):
+        raise ValueError(f"index {index} is not one of the {len(cluster[kind])} of type {kind}")
+
+
+def agree(strategy: tf.distribute.Strategy, what: Any) -> bool:
+    """Whether all processes hold the same value; every one must ask, which also makes them meet.
+
+    Args:
+        what: anything that JSON can say.
+    """
+    text = json.dumps(what, sort_keys=True, default=str)
+    number = int(hashlib.sha256(text.encode()).hexdigest()[:5], 16)
+
+    def replica() -> tf.Tensor:
+        value = tf.constant([number, number**2], tf.float64)
+        return tf.distribute.get_replica_context().all_reduce("SUM", value)
+
+    sums = strategy.experimental_local_results(strategy.run(replica))[0].numpy()
+    # Equal numbers are those whose mean square is the square of their mean; exact in float64.
+    return bool(strategy.num_replicas_in_sync * sums[1] == sums[0] ** 2)
 
 
 def is_chief(strategy: tf.distribute.Strategy) -> bool:

@@ -10,7 +10,6 @@ import csv
 import dataclasses
 import io
 import math
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -75,7 +74,7 @@ def load_progress(path: Path) -> Progress:
             )
             state["variable_0000"]
             return progress
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    except Exception as error:  # a damaged zip file fails in many ways
         raise _unreadable(path, error) from error
 
 
@@ -89,7 +88,7 @@ def restore(path: Path, variables: Sequence[Any]) -> None:
         with np.load(path) as state:
             arrays = [state[f"variable_{i:04d}"] for i in range(len(variables))]
             extra = f"variable_{len(variables):04d}" in state
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    except Exception as error:
         raise _unreadable(path, error) from error
     shapes = [tuple(variable.shape) for variable in variables]
     if extra or shapes != [array.shape for array in arrays]:
@@ -106,10 +105,12 @@ def _unreadable(path: Path, reason: Any) -> InputError:
 
 def not_finite(what: str, folder: Path, progress: Progress) -> InputError:
     """The error of a run that has come to NaN or infinity."""
+    kept = f"the last good state is kept in {folder}"
+    if not (folder / "state.npz").is_file():
+        kept = "nothing was saved before"
     return InputError(
-        f"{what} in epoch {progress.epochs + 1}, step {progress.step + 1}; the last good state is "
-        f"kept in {folder}. Try a smaller --learning_rate, --warmup_epochs, or "
-        "--precision=float32, with --overwrite."
+        f"{what} in epoch {progress.epochs + 1}, step {progress.step + 1}; {kept}. Try a smaller "
+        "--learning_rate, --warmup_epochs, or --precision=float32, with --overwrite."
     )
 
 
@@ -123,11 +124,15 @@ def saving(path: Path):
     try:
         yield
     except OSError as error:
-        raise InputError(
-            f"{path} could not be written ({error.strerror or error}); what was saved before is "
-            "kept. Make room or mend the disk, and run the same command again: it goes on from "
-            "there."
-        ) from error
+        raise refused(path, error.strerror or error) from error
+
+
+def refused(path: Path, reason: Any) -> InputError:
+    """The error of a disk that did not take a file."""
+    return InputError(
+        f"{path} could not be written ({reason}); what was saved before is kept. Make room or mend "
+        "the disk, and run the same command (without --overwrite) again: it goes on from there."
+    )
 
 
 def read_history(folder: Path) -> list[dict[str, Any]]:
@@ -135,11 +140,16 @@ def read_history(folder: Path) -> list[dict[str, Any]]:
     path = folder / "history.csv"
     if not path.is_file():
         return []
-    with path.open(newline="") as stream:
-        rows = list(csv.DictReader(stream))
     try:
-        return [{k: int(v) if k == "epoch" else float(v) for k, v in row.items()} for row in rows]
-    except (TypeError, ValueError) as error:
+        with path.open(newline="") as stream:
+            rows = list(csv.DictReader(stream))
+        known = [{k: int(v) if k == "epoch" else float(v) for k, v in r.items()} for r in rows]
+        if [row["epoch"] for row in known] != list(range(1, len(known) + 1)):
+            raise ValueError("its epochs are not 1, 2, 3...")
+        for row in known:
+            row[MONITOR]
+        return known
+    except (OSError, TypeError, ValueError, KeyError, csv.Error) as error:
         raise InputError(f"{path}: not readable ({error}); train again with --overwrite") from error
 
 

@@ -133,11 +133,7 @@ def training_dataset(
         InputError: if there are fewer slabs than one batch holds.
     """
     if slabs.total < batch_size:
-        raise InputError(
-            f"{slabs.total} training slabs do not fill one batch of {batch_size}; expected more "
-            "patients, a smaller --stride when building records, or "
-            f"--batch_size={max(slabs.total, 1)}"
-        )
+        raise too_few_slabs(slabs.total, batch_size)
     share = share or Share(batch_size)
     steps = slabs.total // batch_size
 
@@ -151,7 +147,8 @@ def training_dataset(
             reshuffle_each_iteration=False,
         )
         begin = tf.where(epoch == first_epoch, first_step * batch_size, 0)
-        dataset = dataset.take(steps * batch_size).enumerate().skip(tf.cast(begin, tf.int64))
+        dataset = dataset.take(steps * batch_size).apply(_holding(steps * batch_size))
+        dataset = dataset.enumerate().skip(tf.cast(begin, tf.int64))
         if share.workers > 1:
             dataset = dataset.filter(lambda position, _: share.mine(position))
 
@@ -181,7 +178,8 @@ def evaluation_dataset(slabs: Slabs, share: Share) -> tuple[tf.data.Dataset, int
         The dataset, which begins anew at its end, and how many times every device gets a batch of
         ``share.micro_batch`` until then.
     """
-    dataset = slabs.in_order(tf.range(len(slabs.files)), 1).map(
+    dataset = slabs.in_order(tf.range(len(slabs.files)), 1).apply(_holding(slabs.total))
+    dataset = dataset.map(
         lambda record: model_inputs(slabs.parse(record)), num_parallel_calls=tf.data.AUTOTUNE
     )
     together = share.micro_batch * share.replicas
@@ -194,6 +192,19 @@ def evaluation_dataset(slabs: Slabs, share: Share) -> tuple[tf.data.Dataset, int
         dataset = dataset.map(lambda _, sample: sample)
     dataset = dataset.batch(share.micro_batch, drop_remainder=True).repeat()
     return dataset.prefetch(tf.data.AUTOTUNE), (slabs.total + padding) // together
+
+
+def too_few_slabs(slabs: int, batch_size: int) -> InputError:
+    """The error of a batch that all slabs together do not fill."""
+    return InputError(
+        f"{slabs} training slabs do not fill one batch of {batch_size}; expected more patients, a "
+        f"smaller --stride when building records, or --batch_size={max(slabs, 1)}"
+    )
+
+
+def _holding(count: int):
+    """Let a shard that lost whole records while it was read be an error, not a shorter epoch."""
+    return tf.data.experimental.assert_cardinality(count)
 
 
 def model_inputs(slab: dict[str, tf.Tensor]):

@@ -24,7 +24,7 @@ OVERLAY_PATIENTS = 3
 PROFILE_STEPS = (10, 20)
 TERMS = ("composite", "cross_entropy", "dice_loss", "volume_error")
 OTHERS = ("dice", "volume_error_ml")
-TRAIN_ONLY = ("learning_rate", "examples_per_s", "input_wait_share")
+TRAIN_ONLY = ("learning_rate", "input_wait_share")
 
 
 class Monitor:
@@ -81,6 +81,7 @@ class Monitor:
                     tf.summary.scalar(f"loss/{name}", row[prefix + name])
                 for name in OTHERS:
                     tf.summary.scalar(name, row[prefix + name])
+                tf.summary.scalar("training/examples_per_s", row[f"{prefix}examples_per_s"])
         with self.train.as_default(step=int(row["epoch"])):
             for name in TRAIN_ONLY:
                 tf.summary.scalar(f"training/{name}", row[name])

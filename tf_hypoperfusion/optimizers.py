@@ -19,7 +19,10 @@ from tf_hypoperfusion.keras_compat import IS_KERAS_3, register
 
 ADDONS = ("ranger", "lookahead", "radam", "lamb", "novograd", "yogi")
 # Meant for other things, or for other optimizers to build on.
-_NOT_FOR_USE = ("Optimizer", "LossScaleOptimizer", "Muon")
+_NOT_FOR_USE = ("Optimizer", "LossScaleOptimizer", "MultiOptimizer", "OptimizerMap", "Muon")
+# What training itself does (--ema_momentum, --micro_batch), or what makes it slow on a CPU.
+_OWN = {"use_ema", "ema_momentum", "ema_overwrite_frequency", "gradient_accumulation_steps"}
+_OWN |= {"loss_scale_factor", "jit_compile", "name", "learning_rate", "kwargs"}
 
 
 @register
@@ -73,7 +76,7 @@ def build_optimizer(
     """
     name, options = parse_optimizer(config.optimizer)
     maker = _maker(name)
-    known = set(inspect.signature(maker).parameters) - {"learning_rate", "kwargs"}
+    known = set(inspect.signature(maker).parameters) - _OWN
     unknown = sorted(set(options) - known)
     if unknown:
         raise InputError(

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from data_tools import atomic
+from data_tools.errors import InputError
 from data_tools.splits import SUBSETS
 from tf_hypoperfusion import fold_state
 
@@ -23,7 +24,10 @@ def summarise(run: str | Path) -> dict[str, Any]:
     for fold in range(SUBSETS):
         folder = Path(run) / f"fold-{fold}"
         config = atomic.read_json(folder / "config.json")
-        history = fold_state.read_history(folder)
+        try:
+            history = fold_state.read_history(folder)
+        except InputError:  # a damaged fold is no reason to lose the others
+            continue
         best = fold_state.best_row(history)
         if best is None or not config:
             continue

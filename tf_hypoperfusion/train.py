@@ -6,24 +6,27 @@
 
 Fold i tests on subset i, validates on subset (i + 1) mod 5 and trains on the other three. The
 model with the lowest validation loss is kept as RUN/fold-N/best.keras, every value and where it
-came from in RUN/fold-N/config.json, and RUN/summary.json collects the folds that are finished.
+came from in RUN/fold-N/config.json, and RUN/summary.json collects the folds, finished or not.
 
 Killed, the same command goes on from the last saved state: after each epoch, every ten minutes
-(--save_minutes), and when asked to stop (Ctrl-C, SIGTERM). A finished fold is left as it is.
+(--save_minutes), and when asked to stop (Ctrl-C, SIGTERM). A finished fold is left as it is; only
+--overwrite throws it, or what there is of it, away.
 
---preset=paper (the default) is the paper; the flags of the second group go beyond it and are off.
+--preset=paper (the default) is the paper; flags that say "beyond the paper" are off in it.
 A batch that the memory does not hold is taken in micro-batches of the same gradient; only
 BatchNormalization sees the difference. Watch the curves and pictures with:
 
     tensorboard --logdir=runs
 """
 
+import dataclasses
 import sys
 from typing import Any
 
 from absl import flags
 
 from data_tools import command
+from tf_hypoperfusion import config
 
 FLAGS = flags.FlagValues()
 # Settings: None keeps the preset's, or --config's, value.
@@ -70,6 +73,7 @@ flags.DEFINE_string(
 flags.DEFINE_string(
     "config", None, "Repeat a run: its config.json, in place of a preset.", flag_values=FLAGS
 )
+_PAPER = {k: v for part in config.PRESETS["paper"] for k, v in dataclasses.asdict(part).items()}
 for _name, (_kind, _help) in _SETTINGS.items():
     _define: Any = {
         int: flags.DEFINE_integer,
@@ -77,7 +81,7 @@ for _name, (_kind, _help) in _SETTINGS.items():
         str: flags.DEFINE_string,
         bool: flags.DEFINE_bool,
     }[_kind]
-    _define(_name, None, _help, flag_values=FLAGS)
+    _define(_name, None, f"{_help} Paper preset: {_PAPER[_name]}.", flag_values=FLAGS)
 for _name, (_, _help) in _SWITCHES.items():
     flags.DEFINE_bool(_name, False, _help, flag_values=FLAGS)
 flags.DEFINE_string(
@@ -107,15 +111,14 @@ def settings() -> tuple[Any, Any]:
     Raises:
         InputError: flags that contradict each other or the file, or a value out of range.
     """
-    import dataclasses
     import json
     from pathlib import Path
 
     from data_tools.errors import InputError
-    from tf_hypoperfusion import config
 
     given = {name: FLAGS[name].value for name in _SETTINGS if FLAGS[name].value is not None}
-    given |= {field: False for flag, (field, _) in _SWITCHES.items() if FLAGS[flag].value}
+    switched = {field: flag for flag, (field, _) in _SWITCHES.items() if FLAGS[flag].value}
+    given |= dict.fromkeys(switched, False)
     if FLAGS.config is None:
         return config.preset(FLAGS.preset or "paper", **given)
     if FLAGS.preset is not None:
@@ -128,16 +131,41 @@ def settings() -> tuple[Any, Any]:
     if not isinstance(content, dict):
         raise InputError(f"--config={path}: expected the config.json of a training run")
     model, training = config.from_json(content, str(path))
-    resolved = content.get("resolved", {})
-    training = dataclasses.replace(training, **resolved)
+    # The machine's choices are repeated too, but another machine may need others.
+    resolved = content.get("resolved")
+    machine: dict[str, Any] = {k: v for k, v in given.items() if k in ("precision", "micro_batch")}
+    if isinstance(resolved, dict):
+        resolved = {k: resolved.get(k, getattr(training, k)) for k in ("precision", "micro_batch")}
+        training, _ = _replaced(training, resolved, str(path))
+    training = dataclasses.replace(training, **machine)
     both = dataclasses.asdict(model) | dataclasses.asdict(training)
-    wrong = [f"--{k}={v} ({both[k]} in the file)" for k, v in given.items() if both[k] != v]
+    wrong = [
+        f"--{switched[k]} ({k} is {both[k]} in the file)"
+        if k in switched
+        else f"--{k}={v} ({both[k]} in the file)"
+        for k, v in given.items()
+        if both[k] != v
+    ]
     if wrong:
         raise InputError(
             f"{', '.join(wrong)} contradict(s) --config={path}, which repeats a run as it was; "
             "leave the flags out, or edit a copy of the file"
         )
     return model, training
+
+
+def _replaced(training: Any, values: dict[str, Any], where: str) -> tuple[Any, Any]:
+    """A training config with values of the right kind.
+
+    Raises:
+        InputError: a value is of another kind or out of range.
+    """
+    from data_tools.errors import InputError
+
+    for name, value in values.items():
+        if type(value) is not type(getattr(training, name)):
+            raise InputError(f"{where}: resolved.{name} is {value!r}; expected a value as written")
+    return dataclasses.replace(training, **values), values
 
 
 def main() -> int:
@@ -147,13 +175,15 @@ def main() -> int:
 
     if FLAGS.fold == "all":
         folds = list(range(SUBSETS))
-    elif FLAGS.fold.isdigit():
+    elif FLAGS.fold.isascii() and FLAGS.fold.isdigit():
         folds = [int(FLAGS.fold)]
         fold_roles(folds[0])  # refuses an unknown fold
     else:
         raise InputError(f"fold is {FLAGS.fold!r}; expected 0 to {SUBSETS - 1}, or all")
-    if FLAGS.save_minutes < 0 or FLAGS.overlay_epochs < 0:
+    if not FLAGS.save_minutes >= 0 or FLAGS.overlay_epochs < 0:
         raise InputError("--save_minutes and --overlay_epochs are 0 or more")
+    if not FLAGS.run.strip():
+        raise InputError("--run is empty; expected a folder")
     model, training = settings()
     # These start TensorFlow (3 s): only after the flags are known good.
     from data_tools import atomic, records
@@ -171,7 +201,8 @@ def main() -> int:
         overlay_epochs=FLAGS.overlay_epochs,
         profile=FLAGS.profile,
     )
-    trainer.check(training, surroundings)
+    for fold in folds:
+        trainer.check(training, surroundings, manifest, fold)
     chief = distribution.is_chief(surroundings.strategy)
     if chief:
         atomic.check_writable(FLAGS.run)
@@ -200,7 +231,8 @@ def _check_same_records(manifest: dict[str, Any]) -> None:
     import json
     from pathlib import Path
 
-    before = json.loads(Path(FLAGS.config).read_text()).get("records", {}).get("fingerprint")
+    before = json.loads(Path(FLAGS.config).read_text()).get("records")
+    before = before.get("fingerprint") if isinstance(before, dict) else None
     if before != manifest["fingerprint"]:
         print(
             f"WARNING: the records in {FLAGS.records} are not those of {FLAGS.config}; its "

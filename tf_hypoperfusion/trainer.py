@@ -7,8 +7,8 @@ needed to go on, exactly, in the middle of an epoch too; see :mod:`tf_hypoperfus
 
 import contextlib
 import dataclasses
-import json
 import math
+import os
 import shutil
 import signal
 import sys
@@ -28,7 +28,13 @@ from tf_hypoperfusion import distribution, fold_state, memory, metrics, provenan
 from tf_hypoperfusion.attention_unet import build_model
 from tf_hypoperfusion.config import ModelConfig, TrainingConfig
 from tf_hypoperfusion.fold_state import MONITOR, Progress
-from tf_hypoperfusion.input_pipeline import Share, Slabs, evaluation_dataset, training_dataset
+from tf_hypoperfusion.input_pipeline import (
+    Share,
+    Slabs,
+    evaluation_dataset,
+    too_few_slabs,
+    training_dataset,
+)
 from tf_hypoperfusion.keras_compat import (
     build_optimizer_variables,
     dropout_state,
@@ -66,13 +72,19 @@ class Surroundings:
     stop_after_epoch: int | None = None
 
 
-def check(config: TrainingConfig, surroundings: Surroundings) -> None:
+def check(
+    config: TrainingConfig, surroundings: Surroundings, manifest: dict[str, Any], fold: int
+) -> None:
     """Refuse what cannot be, before a folder is made or an old fold thrown away.
 
     Raises:
         InputError: unknown optimizer or option, precision that the machine does not have, a batch
-            that the devices cannot share, an unknown word for the cache.
+            that the devices cannot share or the slabs cannot fill, an unknown word for the cache.
     """
+    roles = splits.fold_roles(fold)
+    slabs = sum(manifest["subsets"][k]["slabs"] for k in roles["train"])
+    if slabs < config.batch_size:
+        raise too_few_slabs(slabs, config.batch_size)
     build_optimizer(config, learning_rates(config, 1))
     choose_precision(config.precision)
     strategy = surroundings.strategy or distribution.choose_strategy()
@@ -112,9 +124,9 @@ def train_fold(
     if surroundings.strategy is None:
         strategy = distribution.choose_strategy()
         surroundings = dataclasses.replace(surroundings, strategy=strategy)
-    check(training_config, surroundings)
     roles = splits.fold_roles(fold)
     manifest = records.load_manifest(records_dir)
+    check(training_config, surroundings, manifest, fold)
     folder = Path(run) / f"fold-{fold}"
     settings = {
         "run": Path(run).name,
@@ -128,27 +140,52 @@ def train_fold(
     assert strategy is not None
     if overwrite and distribution.is_chief(strategy):
         shutil.rmtree(folder, ignore_errors=True)
+    if not distribution.agree(strategy, [settings, overwrite]):  # and wait for the chief
+        raise InputError(
+            "the workers were started with different settings or records; expected the same "
+            "command on every machine"
+        )
     saved = _check_settings(folder, settings)
     state_file = folder / "state.npz"
     progress = fold_state.load_progress(state_file)
     history = fold_state.read_history(folder)
-    if len(history) < progress.epochs or (progress.epochs and not _best_file(folder).is_file()):
+    best_there = _best_file(folder).is_file()
+    finished = best_there and _finished(history, training_config.epochs, training_config.patience)
+    # One epoch may have been written before a kill, and its state not yet.
+    if len(history) > 1 and not state_file.is_file() and not finished:
+        raise InputError(
+            f"{folder} has a history of {len(history)} epochs but no state.npz to go on from; "
+            "bring it back, or train anew with --overwrite"
+        )
+    if len(history) < progress.epochs or (progress.epochs and not best_there):
         raise InputError(
             f"{folder} has the state of {progress.epochs} epochs but not its history.csv or "
             "best.keras; bring them back, or train anew with --overwrite"
         )
-    history = history[: progress.epochs]
-    begun = progress.epochs
+    if not finished:
+        history = history[: progress.epochs]
+    if not distribution.agree(strategy, [progress.epochs, len(history), saved.get("resolved")]):
+        raise InputError(
+            f"the workers do not see the same {folder}; expected a file system that they share"
+        )
+    begun = len(history)
     last = training_config.epochs
     if surroundings.stop_after_epoch:
         last = min(last, surroundings.stop_after_epoch)
     if not _finished(history, last, training_config.patience):
-        fold_run = _FoldRun(folder, records_dir, manifest, settings, saved, strategy, surroundings)
+        micro_batch = training_config.micro_batch
         try:
+            fold_run = _FoldRun(
+                folder, records_dir, manifest, settings, saved, strategy, surroundings
+            )
+            micro_batch = fold_run.micro_batch
             fold_run.fit(progress, history, last)
         except tf.errors.ResourceExhaustedError as error:
+            if "space" in str(error) or "write" in str(error):  # TensorBoard's files, not memory
+                raise fold_state.refused(folder / "tensorboard", str(error)) from error
             raise InputError(
-                f"the device's memory does not hold {fold_run.micro_batch} slabs at once: "
+                "the device's memory does not hold "
+                f"{micro_batch or training_config.batch_size} slabs at once: "
                 f"{str(error).splitlines()[0][:200]}. Give --micro_batch=N with a smaller divisor "
                 "of the batch, and --overwrite."
             ) from error
@@ -191,11 +228,23 @@ class _FoldRun:
         self.model_config = ModelConfig(**settings["model"])
         self.config = self._resolve(TrainingConfig(**settings["training"]), saved)
         self.micro_batch = self.config.micro_batch
+        if not distribution.agree(strategy, [self.config.precision, self.micro_batch]):
+            raise InputError(
+                "the workers' machines differ in arithmetic or memory; give --precision and "
+                "--micro_batch, so that all do the same"
+            )
+        damaged = records.damaged_shards(
+            records_dir,
+            manifest,
+            [*settings["subsets"]["train"], *settings["subsets"]["validation"]],
+        )
+        if damaged:
+            raise records.damage(records_dir, damaged)
         self.saved_sessions = saved.get("sessions", [])
 
     def _resolve(self, wanted: TrainingConfig, saved: dict[str, Any]) -> TrainingConfig:
         """Fill in what was left to the machine, as the first start did."""
-        before = {name: saved["resolved"][name] for name in RESOLVED} if saved else {}
+        before = saved.get("resolved", {})
         precision, reason = choose_precision(before.get("precision", wanted.precision))
         micro_batch = distribution.choose_micro_batch(
             before.get("micro_batch", wanted.micro_batch),
@@ -204,6 +253,7 @@ class _FoldRun:
             memory.fitting_slabs(memory.bytes_per_slab(self.model_config)),
         )
         if self.chief:
+            atomic.sweep(self.folder)
             parts = wanted.batch_size // self.strategy.num_replicas_in_sync // micro_batch
             print(
                 f"{precision} ({'as begun' if before else reason}); batch of {wanted.batch_size} "
@@ -240,6 +290,7 @@ class _FoldRun:
         def validation_dataset(context: tf.distribute.InputContext) -> tf.data.Dataset:
             return evaluation_dataset(validation_slabs, self._share(context))[0]
 
+        self.validation_slabs = validation_slabs.total
         self.steps = training_dataset(slabs, config.batch_size, config.seed)[1]
         self.validation_steps = evaluation_dataset(
             validation_slabs, Share(self.micro_batch, self.strategy.num_replicas_in_sync)
@@ -257,10 +308,10 @@ class _FoldRun:
             while not _finished(history, last, config.patience):
                 done = self._train_epoch(batches, progress, monitor, done, stop)
                 self._end_epoch(iter(validation), progress, history, monitor)
-                if stop.is_set() and not _finished(history, last, config.patience):
+                if stop.is_set():
                     raise KeyboardInterrupt(
-                        f"stopped after epoch {progress.epochs}; the state is saved, the same "
-                        "command goes on from there"
+                        f"stopped after epoch {progress.epochs} of {config.epochs}; the state is "
+                        "saved, the same command without --overwrite goes on from there"
                     )
 
     def _share(self, context: tf.distribute.InputContext) -> Share:
@@ -374,7 +425,8 @@ class _FoldRun:
                 if stop.is_set():
                     raise KeyboardInterrupt(
                         f"stopped in epoch {progress.epochs + 1} after step {progress.step} of "
-                        f"{self.steps}; the state is saved, the same command goes on from there"
+                        f"{self.steps}; the state is saved, the same command without --overwrite "
+                        "goes on from there"
                     )
         take_in(pending)
         progress.seconds = elapsed_before + time.monotonic() - began
@@ -406,7 +458,9 @@ class _FoldRun:
         the same data in the same order.
         """
         self.step.synchronise()
+        began = time.monotonic()
         validated = metrics.summarise(self.step.evaluate(validation, self.validation_steps))
+        validation_s = time.monotonic() - began
         row = {
             "epoch": progress.epochs + 1,
             "learning_rate": float(self.schedule(progress.epochs * self.steps)),
@@ -415,6 +469,7 @@ class _FoldRun:
             "input_wait_share": round(progress.waited_s / progress.seconds, 4),
             **metrics.summarise(progress.sums),
             **{f"val_{name}": value for name, value in validated.items()},
+            "val_examples_per_s": round(self.validation_slabs / validation_s, 3),
         }
         if not math.isfinite(row[MONITOR]):
             raise fold_state.not_finite("the validation loss is not finite", self.folder, progress)
@@ -490,6 +545,8 @@ def _stop_signal(alone: bool) -> Iterator[threading.Event]:
         if event.is_set() and number == signal.SIGINT:
             raise KeyboardInterrupt("stopped at once; the last saved state is kept")
         event.set()
+        note = "\nasked to stop: after this step, or this validation; Ctrl-C again: at once\n"
+        os.write(2, note.encode())
 
     if not alone or threading.current_thread() is not threading.main_thread():
         yield event
@@ -510,22 +567,33 @@ def _check_settings(folder: Path, settings: dict[str, Any]) -> dict[str, Any]:
     """
     path = folder / "config.json"
     if not path.is_file():
+        kept = [name for name in ("state.npz", "history.csv") if (folder / name).is_file()]
+        if kept:
+            raise InputError(
+                f"{folder} has {' and '.join(kept)} but no config.json, so nobody knows with which "
+                "settings it was begun; bring it back, or train anew with --overwrite"
+            )
         return {}
-    try:
-        saved = json.loads(path.read_text())
-        saved["resolved"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path}: not readable ({error}); train again with --overwrite") from error
+    saved = atomic.read_json(path)
+    resolved = saved.get("resolved")
+    if not isinstance(resolved, dict) or set(resolved) != set(RESOLVED):
+        raise InputError(f"{path}: not readable or not whole; train again with --overwrite")
     flat_saved, flat = _flatten(saved), _flatten(settings)
+    # What was left to the machine may also be given as the machine chose it.
+    same = {"run"} | {
+        f"training.{name}" for name in RESOLVED if settings["training"][name] == resolved[name]
+    }
     different = [
         f"{name} was {flat_saved.get(name)}, now {value}"
         for name, value in flat.items()
-        if name != "run" and flat_saved.get(name) != value
+        if name not in same and flat_saved.get(name) != value
     ]
     if different:
+        longer = any(line.startswith("training.epochs") for line in different)
         raise InputError(
             f"{folder} was begun with other settings: {'; '.join(different)}. "
-            "Give another --run, the same settings, or --overwrite to train it anew."
+            + ("(The learning rate's decay depends on the number of epochs.) " if longer else "")
+            + "Give another --run, the same settings, or --overwrite to train it anew."
         )
     return saved
 

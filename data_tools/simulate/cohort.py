@@ -257,8 +257,7 @@ def _prepare(out: Path, patients: int, description: dict, space: str) -> None:
     elif out.exists() and any(out.iterdir()):
         raise InputError(f"{out} is not empty and no simulated cohort; choose another --out")
     (out / "participants.tsv").unlink(missing_ok=True)
-    for left in out.rglob(".tmp-*"):  # of a killed run; the lock says that no other is writing
-        left.unlink()
+    atomic.sweep(out)
     atomic.write_json(path, description)
     atomic.write_text(
         out / "README",

@@ -102,5 +102,5 @@ def test_a_folder_that_cannot_be_written_is_found_before_the_work(tmp_path):
     atomic.check_writable(tmp_path / "not/yet/there")
     assert list(tmp_path.iterdir()) == []
     (tmp_path / "file").write_text("")
-    with pytest.raises(OSError, match="Not a directory"):
+    with pytest.raises(InputError, match="cannot be written .Not a directory"):
         atomic.check_writable(tmp_path / "file")

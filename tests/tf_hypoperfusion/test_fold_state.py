@@ -70,7 +70,7 @@ def test_a_refusing_disk_keeps_the_state_before(saved, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(np, "savez", full)
-    with pytest.raises(InputError, match="No space left on device.*run the same command again"):
+    with pytest.raises(InputError, match="No space left on device.*run the same command"):
         fold_state.save_state(saved, variables(3), Progress())
     assert saved.read_bytes() == before
     assert [p.name for p in saved.parent.iterdir()] == ["state.npz"]

@@ -1,6 +1,7 @@
 """What the network is fed, against the volumes on disk and numpy."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -161,6 +162,30 @@ def test_half_of_the_slabs_are_mirrored(slabs_of):
 def test_too_few_slabs_for_a_batch(slabs_of):
     with pytest.raises(InputError, match="do not fill one batch of 64"):
         training_dataset(slabs_of([2]), batch_size=64, seed=1)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_a_shard_that_loses_a_record_while_it_is_read_is_an_error(
+    records_dir, manifest, tmp_path, training
+):
+    """Cut at a record's end TFRecord sees nothing wrong; the count of the manifest does."""
+    import shutil
+
+    import tensorflow as tf
+
+    shutil.copytree(records_dir, tmp_path / "records")
+    slabs = Slabs(tmp_path / "records", manifest, [2])
+    (file,) = {str(f) for f in slabs.files if "00000" in f}
+    content = Path(file).read_bytes()
+    record = len(content) // slabs.counts[slabs.files.index(file)]
+    Path(file).write_bytes(content[:-record])
+    dataset, count = (
+        training_dataset(slabs, 2, 1) if training else evaluation_dataset(slabs, Share(2))
+    )
+    with pytest.raises(tf.errors.FailedPreconditionError) as caught:
+        batches(dataset, 2 * count)
+    explained = records.explain_read_error(caught.value, tmp_path / "records", manifest)
+    assert "subset-2/slabs-00000" in str(explained)
 
 
 def test_an_empty_subset_is_refused(records_dir, manifest):

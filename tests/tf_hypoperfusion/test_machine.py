@@ -115,15 +115,33 @@ def test_several_workers_need_the_current_line():
         ({}, "neither TF_CONFIG nor SLURM"),
         ({"SLURM_PROCID": "0"}, "SLURM_STEP_NUM_TASKS, .*not set"),
         ({"TF_CONFIG": "{"}, "TF_CONFIG cannot be used"),
-        ({"TF_CONFIG": '{"cluster": {}}'}, "TF_CONFIG cannot be used .*'worker'"),
+        ({"TF_CONFIG": '{"cluster": {}}'}, "TF_CONFIG cannot be used .*'task'"),
         (
             {"TF_CONFIG": '{"cluster": {"worker": ["a:1"]}, "task": {"type": "ps", "index": 0}}'},
-            "the task is no worker",
+            "the task is a 'ps', and no worker",
         ),
         (
             {"TF_CONFIG": '{"cluster": {"worker": ["a:1"]}, "task": {"type": "worker", '
             '"index": "0"}}'},
             "TF_CONFIG cannot be used",
+        ),
+        (
+            {"TF_CONFIG": '{"cluster": {"worker": ["a:1"]}, "task": {"type": "worker", '
+            '"index": 5}}'},
+            "index 5 is not one of the 1 of type worker",
+        ),
+        (
+            {"TF_CONFIG": '{"cluster": {"worker": ["a"]}, "task": {"type": "worker", "index": 0}}'},
+            "no addresses of the form host:port",
+        ),
+        (
+            {"TF_CONFIG": '{"cluster": {"worker": []}, "task": {"type": "worker", "index": 0}}'},
+            "no addresses of the form host:port",
+        ),
+        (
+            {"SLURM_PROCID": "x", "SLURM_STEP_NUM_TASKS": "2", "SLURM_STEP_NODELIST": "a",
+             "SLURM_STEP_TASKS_PER_NODE": "2"},
+            "SLURM's variables cannot be used",
         ),
     ],
 )  # fmt: skip
@@ -157,5 +175,6 @@ def test_tf_config_describes_the_workers(monkeypatch):
     assert resolver.task_id == 1
 
 
-def test_one_process_is_its_own_chief():
+def test_one_process_agrees_with_itself_and_is_its_own_chief():
+    assert distribution.agree(distribution.choose_strategy(), {"a": 1.5})
     assert distribution.is_chief(distribution.choose_strategy())

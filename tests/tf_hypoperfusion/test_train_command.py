@@ -87,12 +87,13 @@ def test_a_run_is_repeated_from_its_config(all_folds, records_dir, tmp_path, cap
     [
         ({}, ("--preset=tiny",), "--preset contradicts --config"),
         ({}, ("--epochs=9",), "--epochs=9 (1 in the file) contradict(s) --config"),
-        ({}, ("--no_nihss",), "--nihss_fusion=False (True in the file)"),
+        ({}, ("--no_nihss",), "--no_nihss (nihss_fusion is True in the file)"),
         ({"training": {}}, (), "training has unknown or missing values (augment, batch_size"),
         ({"training": None}, (), "has no 'training'; expected a config.json"),
         ({"model": {"colour": 1}}, (), "model has unknown or missing values (colour"),
         ({"training.epochs": "many"}, (), "training.epochs is 'many'; expected"),
         ({"training.batch_size": 0}, (), "batch_size is 0; expected 1 or more"),
+        ({"resolved.micro_batch": "2"}, (), "resolved.micro_batch is '2'"),
     ],
 )
 def test_a_config_that_does_not_fit_is_refused(
@@ -129,3 +130,27 @@ def test_a_config_on_other_records_warns(all_folds, records_dir, tmp_path, capsy
     given = (f"--config={tmp_path}/config.json", f"--records={records_dir}")
     assert call("--fold=1", *given, f"--run={tmp_path}/run") == 0
     assert "are not those of" in capsys.readouterr().err
+
+
+def test_a_run_goes_on_with_its_own_config(records_dir, tmp_path, capsys):
+    """What the machine chose the first time is no contradiction to "auto"."""
+    given = ("--fold=0", f"--records={records_dir}", f"--run={tmp_path}/run", "--overlay_epochs=0")
+    assert call(*given, "--preset=tiny", "--epochs=1", "--precision=auto") == 0
+    assert call(*given, f"--config={tmp_path}/run/fold-0/config.json") == 0
+    assert "was finished before" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("wrong", ["--batch_size=100", "--optimizer=foo", "--cache=maybe"])
+def test_overwrite_with_a_wrong_flag_throws_nothing_away(all_folds, records_dir, capsys, wrong):
+    before = {p.name: p.stat().st_mtime_ns for p in (all_folds / "fold-4").iterdir()}
+    given = (f"--records={records_dir}", f"--run={all_folds}", "--preset=tiny", "--overwrite")
+    assert call("--fold=4", *given, wrong) == 2
+    assert {p.name: p.stat().st_mtime_ns for p in (all_folds / "fold-4").iterdir()} == before
+
+
+def test_a_damaged_fold_does_not_hide_the_others(all_folds, tmp_path):
+    import shutil
+
+    shutil.copytree(all_folds, tmp_path / "run")
+    (tmp_path / "run/fold-3/history.csv").write_bytes(b"epoch\xff,1\n2,3\n")
+    assert summary.summarise(tmp_path / "run")["finished"] == [0, 1, 2, 4]

@@ -108,6 +108,47 @@ def test_other_settings_are_refused_by_name(whole_run, records_dir):
         trainer.train_fold(records_dir, run, 0, *preset("tiny", epochs=3, learning_rate=0.01))
 
 
+@pytest.mark.parametrize(
+    ("gone", "message"),
+    [
+        ("config.json", "has state.npz and history.csv but no config.json"),
+        ("state.npz", "a history of 2 epochs but no state.npz"),
+        ("best.keras", "but not its history.csv or best.keras"),
+    ],
+)
+def test_a_begun_fold_that_lost_a_file_is_not_trained_on(
+    whole_run, records_dir, tmp_path, gone, message
+):
+    """As if stopped after two epochs of three."""
+    shutil.copytree(whole_run[0] / "fold-0", tmp_path / "fold-0")
+    rows = (tmp_path / "fold-0/history.csv").read_text().splitlines()
+    (tmp_path / "fold-0/history.csv").write_text("\n".join(rows[:3]) + "\n")
+    state = dict(np.load(tmp_path / "fold-0/state.npz"))
+    np.savez(tmp_path / "fold-0/state.npz", **(state | {"epochs": 2}))
+    (tmp_path / "fold-0" / gone).unlink()
+    with pytest.raises(InputError, match=message):
+        trainer.train_fold(records_dir, tmp_path, 0, *preset("tiny", epochs=3))
+
+
+def test_a_finished_fold_needs_no_state(whole_run, records_dir, tmp_path):
+    shutil.copytree(whole_run[0] / "fold-0", tmp_path / "fold-0")
+    (tmp_path / "fold-0/state.npz").unlink()
+    result = trainer.train_fold(records_dir, tmp_path, 0, *preset("tiny", epochs=3))
+    assert result["trained"] == 0
+    assert result["best_loss"] == whole_run[1]["best_loss"]
+
+
+def test_an_exchanged_shard_is_named(records_dir, tmp_path):
+    """Of the right size, but of other patients: found by its checksum before training."""
+    shutil.copytree(records_dir, tmp_path / "records")
+    shards = [tmp_path / f"records/subset-{k}/slabs-00000-of-00001.tfrecord" for k in (1, 2)]
+    contents = [shard.read_bytes() for shard in shards]
+    assert len(contents[0]) == len(contents[1])
+    shards[0].write_bytes(contents[1])
+    with pytest.raises(InputError, match="damaged .*subset-1/slabs-00000"):
+        trainer.train_fold(tmp_path / "records", tmp_path / "run", 0, *preset("tiny"))
+
+
 @pytest.mark.core
 def test_damaged_state_is_named(whole_run, records_dir, tmp_path):
     shutil.copytree(whole_run[0], tmp_path / "run")

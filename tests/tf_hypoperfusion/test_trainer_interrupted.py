@@ -63,7 +63,7 @@ def test_asked_to_stop_it_saves_within_the_epoch(records_dir, tmp_path, whole_ru
     process.send_signal(signal.SIGTERM)
     _, errors = process.communicate(timeout=300)
     assert process.returncode == 130
-    assert "stopped in epoch" in errors and "the same command goes on" in errors
+    assert "stopped in epoch" in errors and "the same command without --overwrite goes on" in errors
     progress = load_progress(tmp_path / "fold-0/state.npz")
     assert progress.step >= 1
     assert start(*arguments).wait(timeout=300) == 0
@@ -90,7 +90,7 @@ def test_a_full_disk_stops_cleanly_and_keeps_the_last_state(records_dir, tmp_pat
     process = start(*arguments, "--overlay_epochs=0", preexec_fn=limit_file_size)
     _, errors = process.communicate(timeout=300)
     assert process.returncode == 2, errors
-    assert "could not be written" in errors and "run the same command again" in errors
+    assert "could not be written" in errors and "run the same command" in errors
     assert "Traceback" not in errors
     assert (tmp_path / "fold-0/state.npz").read_bytes() == before
     assert not list((tmp_path / "fold-0").glob(".tmp*"))

@@ -108,7 +108,7 @@ def agree(strategy: tf.distribute.Strategy, what: Any) -> bool:
         value = tf.constant([number, number**2], tf.float64)
         return tf.distribute.get_replica_context().all_reduce("SUM", value)
 
-    sums = strategy.experimental_local_results(strategy.run(replica))[0].numpy()
+    sums = strategy.experimental_local_results(tf.function(strategy.run)(replica))[0].numpy()
     # Equal numbers are those whose mean square is the square of their mean; exact in float64.
     return bool(strategy.num_replicas_in_sync * sums[1] == sums[0] ** 2)
 

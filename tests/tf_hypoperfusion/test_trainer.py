@@ -243,7 +243,7 @@ def test_auto_keeps_what_the_first_start_chose(records_dir, tmp_path, monkeypatc
         trainer, "choose_precision", lambda wanted: asked.append(wanted) or (wanted, "kept")
     )
     trainer.train_fold(records_dir, tmp_path, 0, *settings)
-    assert asked == ["bfloat16"]
+    assert asked == ["auto", "bfloat16"]  # checked as given, then taken as begun
     config = json.loads((tmp_path / "fold-0/config.json").read_text())
     assert config["resolved"] == {"precision": "bfloat16", "micro_batch": 2}
     assert config["training"]["precision"] == "auto"

@@ -10,8 +10,6 @@ same process before the first step. --micro sets other micro-batches.
 Seen (2 cores of an AMD EPYC with AVX512-BF16, 24 GiB, TensorFlow 2.21): see BUILD_NOTES.
 """
 
-import csv
-import io
 import json
 import subprocess
 import sys
@@ -123,11 +121,7 @@ def main() -> None:
                 print("  ".join(f"{name:>15}" for name in rows[0]))
             print("  ".join(f"{value:>15}" for value in rows[-1].values()), flush=True)
     if FLAGS.out and rows:
-        text = io.StringIO()
-        writer = csv.DictWriter(text, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
-        atomic.write_text(FLAGS.out, text.getvalue())
+        atomic.write_csv(FLAGS.out, rows)
 
 
 if __name__ == "__main__":

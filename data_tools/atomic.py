@@ -1,13 +1,15 @@
 """Files that are either whole or absent: written beside their place, then renamed into it."""
 
 import contextlib
+import csv
 import fcntl
 import hashlib
+import io
 import json
 import os
 import secrets
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +105,15 @@ def write_text(path: str | os.PathLike, content: str) -> None:
 def write_json(path: str | os.PathLike, content: Any) -> None:
     """Write JSON atomically: indented, keys in the given order, NaN refused."""
     write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
+
+
+def write_csv(path: str | os.PathLike, rows: Sequence[dict[str, Any]]) -> None:
+    """Write a table atomically; the columns are those of the last row, of one at least."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[-1]))
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(path, text.getvalue())
 
 
 def read_json(path: str | os.PathLike) -> dict[str, Any]:

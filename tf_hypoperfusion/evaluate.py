@@ -33,9 +33,6 @@ def evaluate(run: str, records_dir: str, fold: str = "all") -> list[dict[str, An
     Raises:
         InputError: no trained fold, no records, or records other than those trained on.
     """
-    import csv
-    import io
-
     from tqdm import tqdm
 
     from data_tools import atomic, records
@@ -72,11 +69,7 @@ def evaluate(run: str, records_dir: str, fold: str = "all") -> list[dict[str, An
         volumes = read_patients(records_dir, manifest, subset)
         for name, patient in tqdm(volumes, desc=f"fold {k}", total=len(patients), unit="patient"):
             rows.append({"fold": k, **_row(predictor, patient, patients[name])})
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]))
-    writer.writeheader()
-    writer.writerows(rows)
-    atomic.write_text(Path(run) / "patients.csv", text.getvalue())
+    atomic.write_csv(Path(run) / "patients.csv", rows)
     return rows
 
 

@@ -8,7 +8,6 @@ It is one file, replaced in one rename, so it is never half new.
 import contextlib
 import csv
 import dataclasses
-import io
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -155,12 +154,8 @@ def read_history(folder: Path) -> list[dict[str, Any]]:
 
 def write_history(folder: Path, history: list[dict[str, Any]]) -> None:
     """Write ``history.csv`` atomically."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(history[-1]))
-    writer.writeheader()
-    writer.writerows(history)
     with saving(folder / "history.csv"):
-        atomic.write_text(folder / "history.csv", text.getvalue())
+        atomic.write_csv(folder / "history.csv", history)
 
 
 def best_row(history: list[dict[str, Any]]) -> dict[str, Any] | None:

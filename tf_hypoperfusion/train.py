@@ -136,7 +136,7 @@ def settings() -> tuple[Any, Any]:
     machine: dict[str, Any] = {k: v for k, v in given.items() if k in ("precision", "micro_batch")}
     if isinstance(resolved, dict):
         resolved = {k: resolved.get(k, getattr(training, k)) for k in ("precision", "micro_batch")}
-        training, _ = _replaced(training, resolved, str(path))
+        training = _replaced(training, resolved, str(path))
     training = dataclasses.replace(training, **machine)
     both = dataclasses.asdict(model) | dataclasses.asdict(training)
     wrong = [
@@ -154,7 +154,7 @@ def settings() -> tuple[Any, Any]:
     return model, training
 
 
-def _replaced(training: Any, values: dict[str, Any], where: str) -> tuple[Any, Any]:
+def _replaced(training: Any, values: dict[str, Any], where: str) -> Any:
     """A training config with values of the right kind.
 
     Raises:
@@ -165,7 +165,7 @@ def _replaced(training: Any, values: dict[str, Any], where: str) -> tuple[Any, A
     for name, value in values.items():
         if type(value) is not type(getattr(training, name)):
             raise InputError(f"{where}: resolved.{name} is {value!r}; expected a value as written")
-    return dataclasses.replace(training, **values), values
+    return dataclasses.replace(training, **values)
 
 
 def main() -> int:

@@ -121,9 +121,8 @@ def train_fold(
         KeyboardInterrupt: stopped by SIGINT or SIGTERM; the state was saved.
     """
     surroundings = surroundings or Surroundings()
-    if surroundings.strategy is None:
-        strategy = distribution.choose_strategy()
-        surroundings = dataclasses.replace(surroundings, strategy=strategy)
+    strategy = surroundings.strategy or distribution.choose_strategy()
+    surroundings = dataclasses.replace(surroundings, strategy=strategy)
     roles = splits.fold_roles(fold)
     manifest = records.load_manifest(records_dir)
     check(training_config, surroundings, manifest, fold)
@@ -136,8 +135,6 @@ def train_fold(
         "records": {"fingerprint": manifest["fingerprint"], "cohort": manifest["cohort"]},
         "subsets": roles,
     }
-    strategy = surroundings.strategy
-    assert strategy is not None
     if overwrite and distribution.is_chief(strategy):
         shutil.rmtree(folder, ignore_errors=True)
     if not distribution.agree(strategy, [settings, overwrite]):  # and wait for the chief
@@ -253,7 +250,6 @@ class _FoldRun:
             memory.fitting_slabs(memory.bytes_per_slab(self.model_config)),
         )
         if self.chief:
-            atomic.sweep(self.folder)
             parts = wanted.batch_size // self.strategy.num_replicas_in_sync // micro_batch
             print(
                 f"{precision} ({'as begun' if before else reason}); batch of {wanted.batch_size} "
@@ -349,6 +345,7 @@ class _FoldRun:
         """Write ``config.json`` and open TensorBoard's files; the chief alone."""
         if not self.chief:
             return None
+        atomic.sweep(self.folder)
         devices = [str(device) for device in self.strategy.extended.worker_devices]
         session = provenance.session(devices, progress.epochs, progress.step)
         written = self.settings | {

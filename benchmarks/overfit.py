@@ -20,6 +20,7 @@ from data_tools import command
 FLAGS = flags.FlagValues()
 flags.DEFINE_string("preset", "small", "Preset.", flag_values=FLAGS)
 flags.DEFINE_integer("epochs", 150, "Most passes over the 16 slabs.", flag_values=FLAGS)
+flags.DEFINE_integer("base_filters", None, "Instead of the preset's.", flag_values=FLAGS)
 flags.DEFINE_float("learning_rate", None, "Instead of the preset's.", flag_values=FLAGS)
 SUBSETS, BATCH, AIM, LOOK_EVERY = (0, 1, 2, 3), 8, 0.95, 5
 

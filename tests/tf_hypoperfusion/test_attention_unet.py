@@ -82,9 +82,11 @@ def test_dropout_changes_training_only():
     model = build_model(dataclasses.replace(SMALL, dropout=0.5, normalisation="none"), seed=1)
     inputs = {"image": image, "nihss": nihss}
     calm = [np.asarray(model(inputs, training=False)["probability"]) for _ in range(2)]
-    noisy = [np.asarray(model(inputs, training=True)["probability"]) for _ in range(2)]
+    noisy = [np.asarray(model(inputs, training=True)["probability"]) for _ in range(4)]
     np.testing.assert_array_equal(*calm)
-    assert np.abs(noisy[0] - noisy[1]).max() > 1e-3
+    # How much depends on the weights drawn; that it changes does not.
+    assert not any(np.array_equal(calm[0], each) for each in noisy)
+    assert not np.array_equal(noisy[0], noisy[1]) or not np.array_equal(noisy[2], noisy[3])
 
 
 def test_nihss_reaches_every_row_column_and_slice():

@@ -50,21 +50,12 @@ def one(preset: str, precision: str, batch_size: int, micro_batch: int, steps: i
     import numpy as np
 
     from data_tools import records  # noqa: F401  starts TensorFlow quietly
-    from tf_hypoperfusion import config, distribution, memory
-    from tf_hypoperfusion.attention_unet import build_model
-    from tf_hypoperfusion.keras_compat import build_optimizer_variables
-    from tf_hypoperfusion.losses import CompositeLoss
-    from tf_hypoperfusion.optimizers import build_optimizer, learning_rates
-    from tf_hypoperfusion.training_step import TrainingStep
+    from tf_hypoperfusion import config, distribution, memory, training_step
 
-    model_config, training = config.preset(preset, precision=precision, batch_size=batch_size)
-    strategy = distribution.choose_strategy()
-    with strategy.scope():
-        model = build_model(model_config, precision, 1, exact_bias=precision != "float32")
-        optimizer = build_optimizer(training, learning_rates(training, 100))
-        build_optimizer_variables(optimizer, model.trainable_variables)
-    parts = batch_size // micro_batch
-    step = TrainingStep(strategy, model, model, CompositeLoss(), optimizer, batch_size, parts)
+    model_config, training = config.preset(
+        preset, precision=precision, batch_size=batch_size, micro_batch=micro_batch
+    )
+    step = training_step.build(distribution.choose_strategy(), model_config, training, 100)
     rng = np.random.default_rng(0)
     image = rng.random((micro_batch, 128, 128, 16, 4), np.float32)
     y_true = (rng.random((micro_batch, 128, 128, 16, 2)) < 0.5).astype(np.float32)
@@ -85,7 +76,7 @@ def one(preset: str, precision: str, batch_size: int, micro_batch: int, steps: i
         step.train(stream, k + 1)[0].numpy()
         seconds.append(time.perf_counter() - began)
     median = float(np.median(seconds))
-    gflop = 3 * convolution_gflop(model) * batch_size
+    gflop = 3 * convolution_gflop(step.model) * batch_size
     estimate = memory.bytes_per_slab(model_config) * micro_batch / 2**30
     return {
         "preset": preset,

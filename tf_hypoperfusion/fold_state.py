@@ -169,3 +169,15 @@ def epochs_without_gain(history: list[dict[str, Any]]) -> int:
     if best is None or not math.isfinite(best[MONITOR]):
         return len(history)
     return len(history) - int(best["epoch"])
+
+
+def finished(history: list[dict[str, Any]], epochs: int, patience: int) -> bool:
+    """Whether so many epochs are done, or ``patience`` of them brought nothing (0: no patience)."""
+    if len(history) >= epochs:
+        return True
+    return bool(patience) and epochs_without_gain(history) >= patience
+
+
+def best_file(folder: Path) -> Path:
+    """The model of the lowest validation loss, for inference."""
+    return folder / "best.keras"

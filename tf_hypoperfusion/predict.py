@@ -72,7 +72,7 @@ def main() -> int:
     from data_tools import atomic
     from data_tools.errors import InputError
     from data_tools.patient import load_native
-    from tf_hypoperfusion import __version__, config, prediction, predictors, sliding_window
+    from tf_hypoperfusion import config, prediction, predictors, provenance, sliding_window
 
     began = time.monotonic()
     given = prediction.Clinical(FLAGS.side, parse_nihss(FLAGS.nihss), FLAGS.age)
@@ -111,7 +111,7 @@ def main() -> int:
         )
     result["input"] = {"dwi": FLAGS.dwi, "adc": FLAGS.adc, "adc_unit": native.adc_unit}
     result["models"] = models
-    result["software"] = {"tf_hypoperfusion": __version__, **_versions()}
+    result["software"] = provenance.software()
     result["seconds"] = {
         "read": round(read - began, 3),
         "load_model": round(loaded - read, 3),
@@ -144,13 +144,6 @@ def summary(result: dict, out: str) -> str:
         "probability.nii.gz, hypoperfusion_mask.nii.gz, core_mask.nii.gz",
     ]
     return "\n".join(lines)
-
-
-def _versions() -> dict[str, str]:
-    import importlib.metadata
-
-    names = ("tensorflow", "keras", "numpy", "nibabel", "antspyx")
-    return {name: importlib.metadata.version(name) for name in names}
 
 
 def _say(text: str) -> None:

@@ -24,8 +24,17 @@ import tensorflow as tf
 
 from data_tools import atomic, records, splits
 from data_tools.errors import InputError
-from tf_hypoperfusion import distribution, fold_state, memory, metrics, provenance
+from tf_hypoperfusion import (
+    begun_fold,
+    distribution,
+    fold_state,
+    memory,
+    metrics,
+    provenance,
+    training_step,
+)
 from tf_hypoperfusion.attention_unet import build_model
+from tf_hypoperfusion.begun_fold import RESOLVED, BegunFold
 from tf_hypoperfusion.config import ModelConfig, TrainingConfig
 from tf_hypoperfusion.fold_state import MONITOR, Progress
 from tf_hypoperfusion.input_pipeline import (
@@ -35,20 +44,10 @@ from tf_hypoperfusion.input_pipeline import (
     too_few_slabs,
     training_dataset,
 )
-from tf_hypoperfusion.keras_compat import (
-    build_optimizer_variables,
-    dropout_state,
-    optimizer_state,
-    to_numpy,
-)
-from tf_hypoperfusion.losses import CompositeLoss
+from tf_hypoperfusion.keras_compat import dropout_state, optimizer_state, to_numpy
 from tf_hypoperfusion.monitoring import Monitor, Overlays
 from tf_hypoperfusion.optimizers import build_optimizer, learning_rates
 from tf_hypoperfusion.precision import choose_precision
-from tf_hypoperfusion.training_step import TrainingStep
-
-# Settings that "auto" fills in on the machine of the first start; a resumed run keeps them.
-RESOLVED = ("precision", "micro_batch")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -142,38 +141,21 @@ def train_fold(
             "the workers were started with different settings or records; expected the same "
             "command on every machine"
         )
-    saved = _check_settings(folder, settings)
-    state_file = folder / "state.npz"
-    progress = fold_state.load_progress(state_file)
-    history = fold_state.read_history(folder)
-    best_there = _best_file(folder).is_file()
-    finished = best_there and _finished(history, training_config.epochs, training_config.patience)
-    # One epoch may have been written before a kill, and its state not yet.
-    if len(history) > 1 and not state_file.is_file() and not finished:
-        raise InputError(
-            f"{folder} has a history of {len(history)} epochs but no state.npz to go on from; "
-            "bring it back, or train anew with --overwrite"
-        )
-    if len(history) < progress.epochs or (progress.epochs and not best_there):
-        raise InputError(
-            f"{folder} has the state of {progress.epochs} epochs but not its history.csv or "
-            "best.keras; bring them back, or train anew with --overwrite"
-        )
-    if not finished:
-        history = history[: progress.epochs]
-    if not distribution.agree(strategy, [progress.epochs, len(history), saved.get("resolved")]):
+    begun = begun_fold.read(folder, settings)
+    progress, history = begun.progress, begun.history
+    if not distribution.agree(strategy, [progress.epochs, len(history), begun.resolved]):
         raise InputError(
             f"the workers do not see the same {folder}; expected a file system that they share"
         )
-    begun = len(history)
+    epochs_before = len(history)
     last = training_config.epochs
     if surroundings.stop_after_epoch:
         last = min(last, surroundings.stop_after_epoch)
-    if not _finished(history, last, training_config.patience):
+    if not fold_state.finished(history, last, training_config.patience):
         micro_batch = training_config.micro_batch
         try:
             fold_run = _FoldRun(
-                folder, records_dir, manifest, settings, saved, strategy, surroundings
+                folder, records_dir, manifest, settings, begun, strategy, surroundings
             )
             micro_batch = fold_run.micro_batch
             fold_run.fit(progress, history, last)
@@ -200,7 +182,7 @@ def train_fold(
         "epochs": len(history),
         "best_epoch": int(best["epoch"]),
         "best_loss": float(best[MONITOR]),
-        "trained": len(history) - begun,
+        "trained": len(history) - epochs_before,
     }
 
 
@@ -213,7 +195,7 @@ class _FoldRun:
         records_dir: str | Path,
         manifest: dict[str, Any],
         settings: dict[str, Any],
-        saved: dict[str, Any],
+        begun: BegunFold,
         strategy: tf.distribute.Strategy,
         surroundings: Surroundings,
     ):
@@ -223,7 +205,7 @@ class _FoldRun:
         # Several processes save at the end of an epoch only, where they meet.
         self.alone = not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
         self.model_config = ModelConfig(**settings["model"])
-        self.config = self._resolve(TrainingConfig(**settings["training"]), saved)
+        self.config = self._resolve(TrainingConfig(**settings["training"]), begun.resolved)
         self.micro_batch = self.config.micro_batch
         if not distribution.agree(strategy, [self.config.precision, self.micro_batch]):
             raise InputError(
@@ -237,11 +219,10 @@ class _FoldRun:
         )
         if damaged:
             raise records.damage(records_dir, damaged)
-        self.saved_sessions = saved.get("sessions", [])
+        self.sessions_before = begun.sessions
 
-    def _resolve(self, wanted: TrainingConfig, saved: dict[str, Any]) -> TrainingConfig:
+    def _resolve(self, wanted: TrainingConfig, before: dict[str, Any]) -> TrainingConfig:
         """Fill in what was left to the machine, as the first start did."""
-        before = saved.get("resolved", {})
         precision, reason = choose_precision(before.get("precision", wanted.precision))
         micro_batch = distribution.choose_micro_batch(
             before.get("micro_batch", wanted.micro_batch),
@@ -301,7 +282,7 @@ class _FoldRun:
             stop = stack.enter_context(_stop_signal(self.alone))
             monitor = self._begin(stack, progress)
             done = 0
-            while not _finished(history, last, config.patience):
+            while not fold_state.finished(history, last, config.patience):
                 done = self._train_epoch(batches, progress, monitor, done, stop)
                 self._end_epoch(iter(validation), progress, history, monitor)
                 if stop.is_set():
@@ -320,26 +301,14 @@ class _FoldRun:
 
     def _build(self) -> None:
         config = self.config
-        with self.strategy.scope():
-            exact = config.precision != "float32"
-            model = build_model(self.model_config, config.precision, config.seed, exact)
-            kept = model
-            if config.ema_momentum:
-                kept = build_model(self.model_config, config.precision, config.seed, exact)
-                kept.set_weights(model.get_weights())
-            loss = CompositeLoss(config.bce_weight, config.dice_weight, config.volume_weight)
-            self.schedule = learning_rates(config, self.steps)
-            optimizer = build_optimizer(config, self.schedule)
-            build_optimizer_variables(optimizer, model.trainable_variables)
-        self.model, self.kept = model, kept
-        self.state = [*model.variables, *dropout_state(model), *optimizer_state(optimizer)]
-        if kept is not model:
-            self.state += kept.variables
-        parts = config.batch_size // self.strategy.num_replicas_in_sync // self.micro_batch
-        self.step = TrainingStep(
-            self.strategy, model, kept, loss, optimizer, config.batch_size, parts,
-            config.ema_momentum,
-        )  # fmt: skip
+        step = training_step.build(self.strategy, self.model_config, config, self.steps)
+        self.step, self.model, self.kept = step, step.model, step.kept
+        self.state = [
+            *step.model.variables, *dropout_state(step.model), *optimizer_state(step.optimizer)
+        ]  # fmt: skip
+        if step.kept is not step.model:
+            self.state += step.kept.variables
+        self.schedule = learning_rates(config, self.steps)
 
     def _begin(self, stack: contextlib.ExitStack, progress: Progress) -> Monitor | None:
         """Write ``config.json`` and open TensorBoard's files; the chief alone."""
@@ -354,7 +323,7 @@ class _FoldRun:
             "steps_per_epoch": self.steps,
             "devices": session["devices"],
             "software": session["software"],
-            "sessions": [*self.saved_sessions, session],
+            "sessions": [*self.sessions_before, session],
         }
         with fold_state.saving(self.folder / "config.json"):
             atomic.write_json(self.folder / "config.json", written)
@@ -478,8 +447,8 @@ class _FoldRun:
         if not self.chief:
             return
         if better:
-            with fold_state.saving(_best_file(self.folder)):
-                self._save_for_inference(_best_file(self.folder))
+            with fold_state.saving(fold_state.best_file(self.folder)):
+                self._save_for_inference(fold_state.best_file(self.folder))
         fold_state.write_history(self.folder, history)
         if monitor:
             self._watch(monitor, row)
@@ -520,16 +489,6 @@ class _FoldRun:
         fold_state.save_state(self.folder / "state.npz", self.state, progress)
 
 
-def _finished(history: list[dict[str, Any]], last: int, patience: int) -> bool:
-    if len(history) >= last:
-        return True
-    return bool(patience) and fold_state.epochs_without_gain(history) >= patience
-
-
-def _best_file(folder: Path) -> Path:
-    return folder / "best.keras"
-
-
 @contextlib.contextmanager
 def _stop_signal(alone: bool) -> Iterator[threading.Event]:
     """Set at SIGTERM (a scheduler's) and the first Ctrl-C: the step is finished, then saved.
@@ -554,52 +513,3 @@ def _stop_signal(alone: bool) -> Iterator[threading.Event]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _check_settings(folder: Path, settings: dict[str, Any]) -> dict[str, Any]:
-    """The ``config.json`` of a begun fold, {} if there is none.
-
-    Raises:
-        InputError: it was begun with other settings.
-    """
-    path = folder / "config.json"
-    if not path.is_file():
-        kept = [name for name in ("state.npz", "history.csv") if (folder / name).is_file()]
-        if kept:
-            raise InputError(
-                f"{folder} has {' and '.join(kept)} but no config.json, so nobody knows with which "
-                "settings it was begun; bring it back, or train anew with --overwrite"
-            )
-        return {}
-    saved = atomic.read_json(path)
-    resolved = saved.get("resolved")
-    if not isinstance(resolved, dict) or set(resolved) != set(RESOLVED):
-        raise InputError(f"{path}: not readable or not whole; train again with --overwrite")
-    flat_saved, flat = _flatten(saved), _flatten(settings)
-    # What was left to the machine may also be given as the machine chose it.
-    same = {"run"} | {
-        f"training.{name}" for name in RESOLVED if settings["training"][name] == resolved[name]
-    }
-    different = [
-        f"{name} was {flat_saved.get(name)}, now {value}"
-        for name, value in flat.items()
-        if name not in same and flat_saved.get(name) != value
-    ]
-    if different:
-        longer = any(line.startswith("training.epochs") for line in different)
-        raise InputError(
-            f"{folder} was begun with other settings: {'; '.join(different)}. "
-            + ("(The learning rate's decay depends on the number of epochs.) " if longer else "")
-            + "Give another --run, the same settings, or --overwrite to train it anew."
-        )
-    return saved
-
-
-def _flatten(value: Any, name: str = "") -> dict[str, Any]:
-    if not isinstance(value, dict):
-        return {name: value}
-    return {
-        key: leaf
-        for k, v in value.items()
-        for key, leaf in _flatten(v, f"{name}.{k}" if name else k).items()
-    }

@@ -15,7 +15,49 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from tf_hypoperfusion import losses, metrics
-from tf_hypoperfusion.keras_compat import apply_gradients, raw_variable, scale_loss
+from tf_hypoperfusion.attention_unet import build_model
+from tf_hypoperfusion.config import ModelConfig, TrainingConfig
+from tf_hypoperfusion.keras_compat import (
+    apply_gradients,
+    build_optimizer_variables,
+    raw_variable,
+    scale_loss,
+)
+from tf_hypoperfusion.optimizers import build_optimizer, learning_rates
+
+
+def build(
+    strategy: tf.distribute.Strategy,
+    model_config: ModelConfig,
+    config: TrainingConfig,
+    steps_per_epoch: int,
+) -> "TrainingStep":
+    """Make network, loss and optimizer in the strategy's scope, ready to step.
+
+    Args:
+        model_config, config: ``precision`` and ``micro_batch`` of the latter are final: no
+            ``auto``, no 0.
+        steps_per_epoch: for the learning rate's decay.
+    """
+    exact_bias = config.precision != "float32"
+    with strategy.scope():
+        model = build_model(model_config, config.precision, config.seed, exact_bias)
+        kept = model
+        if config.ema_momentum:
+            kept = build_model(model_config, config.precision, config.seed, exact_bias)
+            kept.set_weights(model.get_weights())
+        optimizer = build_optimizer(config, learning_rates(config, steps_per_epoch))
+        build_optimizer_variables(optimizer, model.trainable_variables)
+    return TrainingStep(
+        strategy,
+        model,
+        kept,
+        losses.CompositeLoss(config.bce_weight, config.dice_weight, config.volume_weight),
+        optimizer,
+        config.batch_size,
+        config.batch_size // strategy.num_replicas_in_sync // config.micro_batch,
+        config.ema_momentum,
+    )
 
 
 class TrainingStep:

@@ -13,6 +13,7 @@ import dataclasses
 import sys
 import tempfile
 import time
+from typing import Any
 
 from absl import flags
 
@@ -22,13 +23,13 @@ FLAGS = flags.FlagValues()
 flags.DEFINE_string("preset", "small", "Preset.", flag_values=FLAGS)
 flags.DEFINE_integer("epochs", 150, "Most passes over the 16 slabs.", flag_values=FLAGS)
 flags.DEFINE_integer("base_filters", None, "Instead of the preset's.", flag_values=FLAGS)
+flags.DEFINE_integer("batch_size", 8, "Slabs per optimizer step.", flag_values=FLAGS)
+flags.DEFINE_string("normalisation", None, "Instead of the preset's.", flag_values=FLAGS)
 flags.DEFINE_float("learning_rate", None, "Instead of the preset's.", flag_values=FLAGS)
-SUBSETS, BATCH, AIM, LOOK_EVERY = (0, 1, 2, 3), 8, 0.95, 5
+SUBSETS, AIM, LOOK_EVERY = (0, 1, 2, 3), 0.95, 5
 
 
-def overfit(
-    folder: str, preset: str, epochs: int, base_filters: int | None, learning_rate: float | None
-) -> float:
+def overfit(folder: str, preset: str, epochs: int, batch_size: int, **changes: Any) -> float:
     """Train until the aim or the last epoch; prints as it goes and returns the last Dice."""
     from data_tools import records
     from data_tools.build_records import build
@@ -43,21 +44,20 @@ def overfit(
     slabs = Slabs(f"{folder}/records", manifest, SUBSETS, cached=True)
     model_config, training = config.preset(
         preset,
-        base_filters=base_filters,
         dropout=0.0,
         epochs=epochs,
-        batch_size=BATCH,
-        micro_batch=BATCH,
-        learning_rate=learning_rate,
+        batch_size=batch_size,
+        micro_batch=batch_size,
         final_learning_rate_ratio=0.02,  # the last details need small steps
+        **changes,
     )
     precision, reason = choose_precision(training.precision)
     print(f"{slabs.total} slabs of {len(SUBSETS)} simulated patients, {precision} ({reason})")
-    dataset, steps = training_dataset(slabs, BATCH, seed=1, mirror=False)
+    dataset, steps = training_dataset(slabs, batch_size, seed=1, mirror=False)
     training = dataclasses.replace(training, precision=precision)
     step = training_step.build(distribution.choose_strategy(), model_config, training, steps)
     batches, began, dice = iter(dataset), time.monotonic(), 0.0
-    validation, count = evaluation_dataset(slabs, Share(BATCH))
+    validation, count = evaluation_dataset(slabs, Share(batch_size))
     for epoch in range(1, epochs + 1):
         for k in range(steps):
             step.train(batches, (epoch - 1) * steps + k)
@@ -77,7 +77,11 @@ def overfit(
 def main() -> int:
     """Say whether the aim is met; exit status 1 if not."""
     with tempfile.TemporaryDirectory() as folder:
-        dice = overfit(folder, FLAGS.preset, FLAGS.epochs, FLAGS.base_filters, FLAGS.learning_rate)
+        changes = {
+            name: getattr(FLAGS, name)
+            for name in ("base_filters", "normalisation", "learning_rate")
+        }
+        dice = overfit(folder, FLAGS.preset, FLAGS.epochs, FLAGS.batch_size, **changes)
     print(f"aim: Dice over {AIM}: {'met' if dice > AIM else 'NOT met'} ({dice:.3f})")
     return 0 if dice > AIM else 1
 

@@ -55,28 +55,24 @@ def patient_slabs(cohort: str, row: dict[str, Any], stride: int) -> tuple[list[b
     Raises:
         InputError: naming the patient and the file.
     """
-    import numpy as np
-
-    from data_tools import intensity, labels, records, slabs
+    from data_tools import intensity, records, slabs
     from data_tools.errors import InputError
     from data_tools.grid import to_frame
-    from data_tools.mni_patient import load_mni
+    from data_tools.mni_patient import load_labelled
 
     participant = row["participant_id"]
+    patient, label, described = load_labelled(cohort, row)
     try:
-        patient = load_mni(cohort, participant)
-        dwi, adc, brain = patient.dwi, patient.adc_um2_per_s, patient.brain
-        label = labels.make_labels(
-            dwi, adc, patient.tmax_s, brain, patient.coverage, patient.voxel_ml, patient.truth
+        dwi_ratio, adc_ratio = intensity.normalise(
+            patient.dwi, patient.adc_um2_per_s, patient.brain
         )
-        dwi_ratio, adc_ratio = intensity.normalise(dwi, adc, brain)
     except InputError as error:
         raise InputError(f"{participant}: {error}") from error
     starts = slabs.slab_starts(stride)
     channels = {
         "dwi": dwi_ratio,
         "adc": adc_ratio,
-        "adc_mask": intensity.adc_mask(adc, brain),
+        "adc_mask": intensity.adc_mask(patient.adc_um2_per_s, patient.brain),
         "truth": label.truth,
         "coverage": label.coverage,
     }
@@ -88,22 +84,7 @@ def patient_slabs(cohort: str, row: dict[str, Any], stride: int) -> tuple[list[b
         )
         for i, start in enumerate(starts)
     ]
-    volumes = {
-        f"{name}_ml": round(float(np.count_nonzero(mask) * patient.voxel_ml), 3)
-        for name, mask in (
-            ("core", label.core),
-            ("hypoperfusion", label.hypoperfusion),
-            ("truth", label.truth),
-            ("coverage", label.coverage),
-            ("brain", brain),
-        )
-    }
-    return serialised, {
-        **row,
-        **volumes,
-        "voxel_ml": patient.voxel_ml,
-        "truth_from": "Tmax" if patient.truth is None else "edited mask",
-    }
+    return serialised, described
 
 
 def _write_shard(name: str, folder: str, cohort: str, rows: list[dict], stride: int) -> tuple:

@@ -2,10 +2,12 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from data_tools import labels
 from data_tools.cohort import mni_file, transform_file
 from data_tools.errors import InputError
 from data_tools.grid import GRID_AFFINE
@@ -60,6 +62,55 @@ def load_mni(cohort: str | os.PathLike, participant: str) -> MniPatient:
     truth = read(edited, load_mask) > 0 if there(edited) else None
     to_mni = _read_transform(transform_file(cohort, participant))
     return MniPatient(dwi, adc, brain, coverage, to_mni, tmax, truth)
+
+
+def load_labelled(
+    cohort: str | os.PathLike, row: dict[str, Any]
+) -> tuple[MniPatient, labels.Labels, dict[str, Any]]:
+    """A patient with the truth, and what a table says of both.
+
+    Args:
+        row: a :func:`data_tools.cohort.clinical_record`.
+
+    Returns:
+        The images, the masks, and ``row`` with volumes in mL of the patient's tissue:
+        ``core_ml``, ``hypoperfusion_ml``, ``truth_ml``, ``coverage_ml``, ``brain_ml``,
+        ``voxel_ml``, and ``truth_from``.
+
+    Raises:
+        InputError: naming the patient and the file; also if there is no truth.
+    """
+    participant = row["participant_id"]
+    try:
+        patient = load_mni(cohort, participant)
+        if patient.tmax_s is None and patient.truth is None:
+            raise InputError("has no truth; expected a tmax volume or a desc-hypoperfusion_mask")
+        label = labels.make_labels(
+            patient.dwi,
+            patient.adc_um2_per_s,
+            patient.tmax_s,
+            patient.brain,
+            patient.coverage,
+            patient.voxel_ml,
+            patient.truth,
+        )
+    except InputError as error:
+        raise InputError(f"{participant}: {error}") from error
+    masks = {
+        "core": label.core,
+        "hypoperfusion": label.hypoperfusion,
+        "truth": label.truth,
+        "coverage": label.coverage,
+        "brain": patient.brain,
+    }
+    volumes = {
+        f"{name}_ml": round(float(np.count_nonzero(mask) * patient.voxel_ml), 3)
+        for name, mask in masks.items()
+    }
+    origin = "Tmax" if patient.truth is None else "edited mask"
+    return patient, label, {
+        **row, **volumes, "voxel_ml": patient.voxel_ml, "truth_from": origin
+    }  # fmt: skip
 
 
 def _read_transform(path: Path) -> NDArray[np.float64]:

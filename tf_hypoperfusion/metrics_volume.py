@@ -1,17 +1,21 @@
-"""Per-patient Dice, AUC and volumes. numpy and scikit-learn only.
+"""Per-patient Dice, AUC, distances and volumes, and counts from which any threshold follows.
 
 Paper, Performance Evaluation: AUC in the stroke hemisphere (whole brain if bilateral); Dice and
 volumes at probability 0.5; patients without a lesion leave Dice and AUC and stay in the volumes.
-Only voxels with both diffusion and perfusion (coverage) count.
+Only voxels with both diffusion and perfusion (coverage) count. No TensorFlow.
 """
 
+import dataclasses
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from data_tools.grid import hemisphere
-from tf_hypoperfusion.config import PROBABILITY_THRESHOLD
+from data_tools.grid import VOXEL_MM, hemisphere
+from tf_hypoperfusion.config import PROBABILITY_THRESHOLD, SURFACE_TOLERANCE_MM
+
+# Thresholds 0.000, 0.001 ... 1.000: k / STEPS is bin k, so 0.5 is exact.
+STEPS = 1000
 
 
 def dice(prediction: NDArray[np.bool_], truth: NDArray[np.bool_]) -> float | None:
@@ -35,6 +39,32 @@ def auc(probability: NDArray, truth: NDArray[np.bool_], region: NDArray[np.bool_
     return float(roc_auc_score(inside, probability[region]))
 
 
+def surface_figures(
+    prediction: NDArray[np.bool_], truth: NDArray[np.bool_]
+) -> tuple[float | None, float | None]:
+    """95th percentile Hausdorff distance, and surface Dice, between two masks on the MNI grid.
+
+    By area of surface elements (Nikolov et al., arXiv:1809.04430; package surface-distance).
+    Distances are mm of the template's brain, which is larger than most patients'.
+
+    Returns:
+        ``hd95_mm``: None if either mask is empty. ``surface_dice``: the share of both surfaces
+        within ``SURFACE_TOLERANCE_MM`` of the other; None if the truth is empty, 0 if the
+        prediction is.
+    """
+    if not truth.any():
+        return None, None
+    if not prediction.any():
+        return None, 0.0
+    import surface_distance
+
+    distances = surface_distance.compute_surface_distances(truth, prediction, (VOXEL_MM,) * 3)
+    return (
+        float(surface_distance.compute_robust_hausdorff(distances, 95)),
+        float(surface_distance.compute_surface_dice_at_tolerance(distances, SURFACE_TOLERANCE_MM)),
+    )
+
+
 def patient_metrics(
     probability: NDArray[np.float32],
     truth: NDArray[np.bool_],
@@ -50,16 +80,92 @@ def patient_metrics(
         voxel_ml: mL of the patient's tissue in a voxel of the MNI grid.
 
     Returns:
-        ``dice``, ``auc`` (None without a lesion), ``truth_ml``, ``predicted_ml``,
+        ``dice``, ``auc``, ``precision``, ``recall``, ``hd95_mm``, ``surface_dice`` (None without
+        a lesion; precision and HD95 also without a prediction), ``truth_ml``, ``predicted_ml``,
         ``volume_difference_ml`` (predicted - truth).
     """
     truth = truth & coverage
     prediction = (probability >= PROBABILITY_THRESHOLD) & coverage
     predicted_ml, truth_ml = float(prediction.sum() * voxel_ml), float(truth.sum() * voxel_ml)
+    common, lesion = int((prediction & truth).sum()), bool(truth.any())
+    hd95_mm, surface_dice = surface_figures(prediction, truth)
     return {
         "dice": dice(prediction, truth),
         "auc": auc(probability, truth, coverage & hemisphere(side)),
+        "precision": common / int(prediction.sum()) if lesion and prediction.any() else None,
+        "recall": common / int(truth.sum()) if lesion else None,
+        "hd95_mm": hd95_mm,
+        "surface_dice": surface_dice,
         "truth_ml": truth_ml,
         "predicted_ml": predicted_ml,
         "volume_difference_ml": predicted_ml - truth_ml,
     }
+
+
+@dataclasses.dataclass(frozen=True)
+class ThresholdCounts:
+    """How many voxels of a patient have which probability, within and outside the lesion.
+
+    Every figure at every threshold of k / 1000 follows exactly, without the volumes.
+
+    Attributes:
+        covered, hemisphere: int (2, 1001): voxels by truth (0, 1) and floor(1000 probability), in
+            coverage, and in coverage and the stroke's hemisphere.
+        voxel_ml: mL of a voxel.
+    """
+
+    covered: NDArray[np.int64]
+    hemisphere: NDArray[np.int64]
+    voxel_ml: float
+
+    def volume_ml(self) -> NDArray[np.float64]:
+        """Predicted volume at each threshold: (1001,)."""
+        return _from_threshold(self.covered.sum(axis=0)) * self.voxel_ml
+
+    def dice(self) -> NDArray[np.float64] | None:
+        """Dice at each threshold: (1001,); None without a lesion."""
+        if not self.covered[1].any():
+            return None
+        true_positive, false_positive = map(_from_threshold, self.covered[::-1])
+        return 2 * true_positive / (true_positive + false_positive + self.covered[1].sum())
+
+    def roc(self) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+        """False and true positive rate at each threshold, in the hemisphere; None if undefined."""
+        if not self.hemisphere.any(axis=1).all():
+            return None
+        negative, positive = self.hemisphere
+        return (
+            _from_threshold(negative) / negative.sum(),
+            _from_threshold(positive) / positive.sum(),
+        )
+
+    def precision_recall(self) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+        """Precision (1 where nothing is predicted) and recall, in the hemisphere."""
+        if not self.hemisphere[1].any():
+            return None
+        negative, positive = map(_from_threshold, self.hemisphere)
+        called = negative + positive
+        precision = np.divide(positive, called, out=np.ones(len(called)), where=called > 0)
+        return precision, positive / self.hemisphere[1].sum()
+
+
+def threshold_counts(
+    probability: NDArray[np.float32],
+    truth: NDArray[np.bool_],
+    coverage: NDArray[np.bool_],
+    side: str,
+    voxel_ml: float,
+) -> ThresholdCounts:
+    """Count a patient's voxels; arguments as in :func:`patient_metrics`."""
+    bins = np.floor(probability.astype(np.float64) * STEPS).astype(np.int64)
+
+    def count(region: NDArray[np.bool_]) -> NDArray[np.int64]:
+        return np.stack(
+            [np.bincount(bins[region & (truth == t)], minlength=STEPS + 1) for t in (False, True)]
+        )
+
+    return ThresholdCounts(count(coverage), count(coverage & hemisphere(side)), voxel_ml)
+
+
+def _from_threshold(counts: NDArray[np.int64]) -> NDArray[np.float64]:
+    return np.cumsum(counts[::-1])[::-1].astype(np.float64)

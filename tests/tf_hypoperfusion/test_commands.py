@@ -18,7 +18,7 @@ pytestmark = pytest.mark.core
 COMMANDS = (
     "data_tools.check_cohort", "data_tools.simulate", "data_tools.preprocess",
     "data_tools.build_records", "tf_hypoperfusion.train", "tf_hypoperfusion.evaluate",
-    "tf_hypoperfusion.export", "tf_hypoperfusion.predict",
+    "tf_hypoperfusion.export", "tf_hypoperfusion.predict", "tf_hypoperfusion.report",
 )  # fmt: skip
 
 
@@ -107,7 +107,7 @@ def test_evaluate_writes_a_row_for_each_test_patient(run, records_dir, capsys):
         assert float(row["volume_difference_ml"]) == pytest.approx(
             float(row["predicted_ml"]) - float(row["truth_ml"]), abs=1e-6
         )
-    assert f"{len(rows)} test patients" in capsys.readouterr().out
+    assert f"{len(rows)} SIMULATED test patients" in capsys.readouterr().out
 
 
 def test_evaluate_refuses_what_it_cannot_use(run, records_dir, tmp_path, capsys):

@@ -5,7 +5,7 @@ import pytest
 from scipy.stats import mannwhitneyu
 
 from data_tools.grid import GRID_SHAPE, hemisphere
-from tf_hypoperfusion.metrics_volume import auc, dice, patient_metrics
+from tf_hypoperfusion.metrics_volume import auc, dice, patient_metrics, surface_figures
 
 
 @pytest.fixture
@@ -67,3 +67,51 @@ def test_auc_needs_both_classes():
 def test_ml_are_of_the_patients_tissue(patient):
     figures = patient_metrics(*patient, side="left", voxel_ml=0.005)
     assert figures["truth_ml"] == pytest.approx(5)
+
+
+def test_precision_and_recall_of_a_known_overlap(patient):
+    figures = patient_metrics(*patient, side="left", voxel_ml=0.008)
+    assert figures["precision"] == pytest.approx(0.5)
+    assert figures["recall"] == pytest.approx(0.5)
+
+
+def cube(first, size=10):
+    mask = np.zeros(GRID_SHAPE, bool)
+    mask[tuple(slice(k, k + size) for k in first)] = True
+    return mask
+
+
+def test_surfaces_of_a_shifted_cube():
+    truth = cube((20, 40, 20))
+    assert surface_figures(truth, truth) == (0.0, 1.0)
+    # Shifted by three voxels: a face and its opposite are 6 mm away, over the tolerance of 4 mm.
+    hd95_mm, surface_dice = surface_figures(cube((23, 40, 20)), truth)
+    assert hd95_mm == pytest.approx(6.0, abs=0.1)
+    assert 0.5 < surface_dice < 0.9
+    # By one voxel: 2 mm, within the tolerance everywhere.
+    assert surface_figures(cube((21, 40, 20)), truth)[1] == pytest.approx(1.0)
+
+
+def test_hd95_is_near_that_of_distance_transforms():
+    from scipy.ndimage import binary_erosion, distance_transform_edt
+
+    truth, prediction = cube((20, 40, 20), 14), cube((26, 44, 22), 9)
+    edges = [m & ~binary_erosion(m) for m in (truth, prediction)]
+    distances = [distance_transform_edt(~edges[1 - k], sampling=2.0)[edges[k]] for k in (0, 1)]
+    expected = max(np.percentile(d, 95) for d in distances)
+    # Ours weighs surface elements by their area and puts them between voxels.
+    assert surface_figures(prediction, truth)[0] == pytest.approx(expected, abs=2.0)
+
+
+def test_empty_masks_have_no_distance():
+    mask, empty = cube((20, 40, 20)), np.zeros(GRID_SHAPE, bool)
+    assert surface_figures(mask, empty) == (None, None)
+    assert surface_figures(empty, mask) == (None, 0.0)
+    assert surface_figures(empty, empty) == (None, None)
+
+
+def test_an_empty_prediction_has_no_precision_and_a_recall_of_zero(patient):
+    _, truth, coverage = patient
+    figures = patient_metrics(np.zeros(GRID_SHAPE, np.float32), truth, coverage, "left", 0.008)
+    assert figures["precision"] is None and figures["recall"] == 0 and figures["dice"] == 0
+    assert figures["hd95_mm"] is None and figures["surface_dice"] == 0

@@ -1,0 +1,246 @@
+"""Evaluation of trained folds: each patient once, by the right model, the same whichever way."""
+
+import csv
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from data_tools import command
+from data_tools.cohort import mni_file
+from data_tools.errors import InputError
+from tf_hypoperfusion import evaluate, evaluation, metrics_volume, predictors, thresholds
+from tf_hypoperfusion.cases import Case
+from tf_hypoperfusion.evaluation import Settings
+from tf_hypoperfusion.metrics_volume import ThresholdCounts
+
+PROJECT = Path(__file__).parents[2]
+
+
+def call(*arguments):
+    """Run the command in this process; returns its exit status."""
+    return command.run(evaluate.main, evaluate.FLAGS, evaluate.__doc__, list(arguments))
+
+
+@pytest.fixture(scope="module")
+def two_folds(records_dir, tmp_path_factory):
+    """Folds 0 and 1 of one epoch, of different weights. Read only."""
+    from tf_hypoperfusion import trainer
+    from tf_hypoperfusion.config import preset
+
+    run = tmp_path_factory.mktemp("evaluated") / "two"
+    for fold in (0, 1):
+        trainer.train_fold(records_dir, run, fold, *preset("tiny", epochs=1))
+    return run
+
+
+@pytest.fixture
+def run(two_folds, tmp_path):
+    """A copy that a test may write into."""
+    return shutil.copytree(two_folds, tmp_path / "run")
+
+
+def settings(run, records_dir, **changes):
+    return Settings(str(run), str(records_dir), **changes)
+
+
+def rows_of(run):
+    return list(csv.DictReader((run / "patients.csv").open()))
+
+
+def without_models(rows):
+    return [{k: v for k, v in row.items() if k != "fold"} for row in rows]
+
+
+def test_every_patient_once_by_the_fold_that_kept_it(run, records_dir):
+    done = evaluation.evaluate(settings(run, records_dir))
+    manifest = json.loads((records_dir / "manifest.json").read_text())
+    for fold in (0, 1):
+        names = [row["participant_id"] for row in done.rows if row["fold"] == fold]
+        assert names == manifest["subsets"][fold]["participants"]
+    assert not done.left_out
+    about = json.loads((run / "evaluation.json").read_text())
+    assert [model["fold"] for model in about["models"]] == [0, 1]
+    assert about["patients"] == len(done.rows) and "Research use only" in about["notice"]
+
+
+def test_the_maps_are_what_the_figures_say(run, records_dir):
+    done = evaluation.evaluate(settings(run, records_dir, fold="0"))
+    for row in done.rows:
+        name = row["participant_id"]
+        arrays = [
+            nib.load(mni_file(run / "evaluation/maps", name, what)).get_fdata()
+            for what in ("desc-hypoperfusion_probseg", "desc-truth_mask")
+        ]
+        predicted_ml = (arrays[0] >= 0.5).sum() * row["voxel_ml"]
+        assert predicted_ml >= row["predicted_ml"] - 1e-6  # the map also holds what is not covered
+        assert arrays[1].sum() * row["voxel_ml"] == pytest.approx(row["truth_ml"], abs=1e-3)
+
+
+def test_records_and_volumes_give_the_same_figures(run, records_dir, mni_cohort):
+    from_records = evaluation.evaluate(settings(run, records_dir, fold="0", maps=False)).rows
+    from_volumes = evaluation.evaluate(
+        settings(run, records_dir, fold="0", maps=False, cohort=str(mni_cohort), stride=16)
+    ).rows
+    for a, b in zip(from_records, from_volumes, strict=True):
+        assert a["participant_id"] == b["participant_id"]
+        for name in ("dice", "auc", "predicted_ml", "truth_ml", "hd95_mm"):
+            assert a[name] == pytest.approx(b[name], abs=1e-3), name
+
+
+def test_workers_change_nothing(run, records_dir):
+    alone = evaluation.evaluate(settings(run, records_dir)).rows
+    shutil.rmtree(run / "evaluation")
+    assert evaluation.evaluate(settings(run, records_dir, workers=2)).rows == alone
+
+
+def test_what_is_done_is_kept_and_what_changed_is_not(run, records_dir, monkeypatch):
+    predicted = []
+    predict = Case.predict
+
+    def counting(self, predictor):
+        predicted.append(self.row["participant_id"])
+        return predict(self, predictor)
+
+    monkeypatch.setattr(Case, "predict", counting)
+    first = evaluation.evaluate(settings(run, records_dir))
+    assert len(predicted) == len(first.rows)
+    predicted.clear()
+    again = evaluation.evaluate(settings(run, records_dir))
+    assert not predicted and again.rows == first.rows and again.seconds_per_patient is None
+    name = first.rows[0]["participant_id"]
+    damaged = run / f"evaluation/test-0/{name}.json"
+    damaged.write_text(damaged.read_text()[:-50])
+    assert evaluation.evaluate(settings(run, records_dir)).rows == first.rows
+    assert predicted == [name]
+    predicted.clear()
+    shutil.copy(run / "fold-1/best.keras", run / "fold-0/best.keras")  # another model
+    other = evaluation.evaluate(settings(run, records_dir))
+    assert set(predicted) == {row["participant_id"] for row in first.rows if row["fold"] == 0}
+    assert other.rows != first.rows
+
+
+@pytest.mark.slow
+def test_a_killed_evaluation_goes_on(run, records_dir, tmp_path):
+    expected = evaluation.evaluate(settings(run, records_dir)).rows
+    shutil.rmtree(run / "evaluation")
+    (run / "patients.csv").unlink()
+    arguments = [sys.executable, "-m", "tf_hypoperfusion.evaluate", f"--run={run}"]
+    arguments += [f"--records={records_dir}", "--workers=2"]
+    process = subprocess.Popen(arguments, cwd=PROJECT, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not list(run.glob("evaluation/*/*.json")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    kept = len(list(run.glob("evaluation/*/*.json")))
+    assert kept >= 1 and not (run / "patients.csv").exists()
+    assert evaluation.evaluate(settings(run, records_dir)).rows == expected
+
+
+def test_the_threshold_is_chosen_on_validation_patients(run, records_dir):
+    done = evaluation.evaluate(settings(run, records_dir, choose_threshold=True))
+    for fold in (0, 1):
+        saved = [
+            json.loads(path.read_text())
+            for path in (run / f"evaluation/validation-{fold}").iterdir()
+        ]
+        manifest = json.loads((records_dir / "manifest.json").read_text())
+        names = {result["row"]["participant_id"] for result in saved}
+        assert names == set(manifest["subsets"][fold + 1]["participants"])
+        counts = [
+            ThresholdCounts(np.array(r["covered"]), np.array(r["hemisphere"]), 0.008) for r in saved
+        ]
+        chosen = {row["chosen_threshold"] for row in done.rows if row["fold"] == fold}
+        assert chosen == {thresholds.choose(counts)}
+    about = json.loads((run / "evaluation.json").read_text())
+    assert "validation patients" in about["chosen_on"]
+
+
+@pytest.fixture(scope="module")
+def other_cohort(tmp_path_factory):
+    """Two simulated patients that no fold has seen. Read only."""
+    from data_tools.simulate import simulate_cohort
+
+    return simulate_cohort(tmp_path_factory.mktemp("other") / "other", 2, seed=99, space="mni")
+
+
+def test_an_external_cohort_is_predicted_by_the_mean_of_all_folds(run, records_dir, other_cohort):
+    done = evaluation.evaluate(settings(run, records_dir, external=str(other_cohort), stride=16))
+    assert done.folder == run / "external-other" and not done.warnings
+    assert [row["fold"] for row in done.rows] == ["all", "all"]
+    from tf_hypoperfusion import cases
+
+    loaded = [predictors.load_predictor(run / f"fold-{k}/best.keras") for k in (0, 1)]
+    table = [
+        {**row, "age": row["age"] or None}
+        for row in evaluation._cohort_rows(str(other_cohort))[0].values()
+    ]
+    for (_, case), row in zip(cases.of_cohort(other_cohort, table, 16), done.rows, strict=True):
+        mean = np.mean([case.predict(predictor) for predictor in loaded], axis=0)
+        expected = metrics_volume.patient_metrics(
+            mean.astype(np.float32), case.truth, case.coverage, row["side"], row["voxel_ml"]
+        )
+        assert row["auc"] == pytest.approx(expected["auc"], abs=1e-4)
+        assert row["predicted_ml"] == pytest.approx(expected["predicted_ml"], abs=0.1)
+
+
+def test_the_training_cohort_is_no_external_one(run, records_dir, mni_cohort):
+    with pytest.raises(InputError, match="of the records that were trained on"):
+        evaluation.evaluate(settings(run, records_dir, external=str(mni_cohort), stride=16))
+
+
+def test_without_the_records_an_external_cohort_gets_a_warning(run, tmp_path, other_cohort):
+    done = evaluation.evaluate(settings(run, tmp_path / "none", external=str(other_cohort)))
+    assert "nobody checked" in done.warnings[0]
+
+
+def test_patients_that_cannot_be_used_are_named_and_the_others_go_on(
+    run, records_dir, other_cohort, tmp_path, capsys
+):
+    cohort = shutil.copytree(other_cohort, tmp_path / "faulty")
+    names = sorted(path.name for path in cohort.glob("sub-*"))
+    mni_file(cohort, names[0], "adc").write_bytes(b"no image")
+    arguments = (f"--run={run}", f"--records={records_dir}", f"--external={cohort}", "--stride=16")
+    assert call(*arguments) == 1
+    message = capsys.readouterr().err
+    assert "1 patient(s) left out" in message and f"{names[0]}:" in message
+    rows = rows_of(run / "external-faulty")
+    assert [row["participant_id"] for row in rows] == names[1:]
+    about = json.loads((run / "external-faulty/evaluation.json").read_text())
+    assert list(about["left_out"]) == names[:1]
+
+
+def test_another_cohort_than_that_of_the_records_is_refused(
+    run, records_dir, mni_cohort, other_cohort, tmp_path
+):
+    changed = shutil.copytree(mni_cohort, tmp_path / "changed")
+    table = (changed / "participants.tsv").read_text()
+    flipped = table.replace("left", "LEFT").replace("right", "left").replace("LEFT", "right")
+    (changed / "participants.tsv").write_text(flipped)
+    with pytest.raises(InputError, match="the records were built from"):
+        evaluation.evaluate(settings(run, records_dir, cohort=str(changed), stride=16))
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (("--cohort=a", "--external=b"), "give one"),
+        (("--external=b", "--choose_threshold=val"), "needs validation patients"),
+        (("--choose_threshold=test",), "choose_threshold"),
+        (("--stride=17",), "stride"),
+        (("--workers=0",), "workers is 0"),
+        (("--external=/none",), "participants.tsv: no such file"),
+    ],
+)
+def test_contradicting_flags_are_refused(flags, message, run, records_dir, capsys):
+    assert call(f"--run={run}", f"--records={records_dir}", *flags) == 2
+    assert message in capsys.readouterr().err
+    assert not (run / "patients.csv").exists()

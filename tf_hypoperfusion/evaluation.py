@@ -1,0 +1,485 @@
+"""Every patient of a run predicted once, by models that never saw it, and measured.
+
+The network runs in this process, which has TensorFlow; measuring (distances, AUC, writing maps)
+runs in worker processes beside it. What is done is kept patient by patient, so that a killed
+evaluation goes on: a result is taken over if models, data and settings are the same.
+"""
+
+import dataclasses
+import hashlib
+import json
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data_tools import atomic, executors
+from data_tools import cohort as cohorts
+from data_tools.errors import InputError
+from data_tools.grid import GRID_AFFINE
+from data_tools.splits import SUBSETS, fold_roles
+from data_tools.volumes import save_volume
+from tf_hypoperfusion import (
+    cases,
+    clinical,
+    metrics_volume,
+    predictors,
+    sliding_window,
+    summary,
+    thresholds,
+)
+from tf_hypoperfusion.cases import Case
+from tf_hypoperfusion.config import RESEARCH_NOTICE, TEST_STRIDE
+from tf_hypoperfusion.metrics_volume import STEPS, ThresholdCounts
+
+# Raise it when a figure of a patient changes its meaning.
+EVALUATION_VERSION = 1
+# The truth that the cohort's volumes give may differ from the records' by rounding only.
+SAME_TRUTH_ML = 0.01
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What is evaluated, and how.
+
+    Attributes:
+        run: folder of ``tf_hypoperfusion.train``. records: folder of ``build_records``.
+        fold: ``0`` to ``4``, or ``all`` that are trained.
+        cohort: MNI cohort of the same patients; None uses the windows in the records.
+        external: MNI cohort that no fold has seen; the folds' models are averaged over it.
+        stride: slices between windows; only where volumes are read.
+        workers: processes that measure. maps: write probability, truth and DWI as NIfTI.
+        choose_threshold: also choose each fold's threshold on its validation patients.
+    """
+
+    run: str
+    records: str
+    fold: str = "all"
+    cohort: str | None = None
+    external: str | None = None
+    stride: int = TEST_STRIDE
+    workers: int = 1
+    maps: bool = True
+    choose_threshold: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """What :func:`evaluate` found.
+
+    Attributes:
+        folder: where ``patients.csv`` was written.
+        rows: one per patient. left_out: patient -> reason. warnings: of the whole.
+        seconds_per_patient: medians of ``network`` and ``measure``; None if all was kept.
+    """
+
+    folder: Path
+    rows: list[dict[str, Any]]
+    left_out: dict[str, str]
+    warnings: list[str]
+    seconds_per_patient: dict[str, float] | None
+
+
+@dataclasses.dataclass(frozen=True)
+class _Part:
+    """Patients that one predictor answers for."""
+
+    name: str
+    fold: int | None
+    models: list[Path]
+    participants: list[str]
+    subset: int | None = None
+
+
+def evaluate(settings: Settings) -> Evaluation:
+    """Predict and measure; writes ``patients.csv``, ``thresholds.npz``, ``evaluation.json``, maps.
+
+    Into the run's folder, or into ``RUN/external-NAME`` for an external cohort.
+
+    Raises:
+        InputError: no trained fold, no records, records or a cohort other than those trained on,
+            an external cohort that was trained on, or no patient that can be used.
+    """
+    run = Path(settings.run)
+    folds = _trained_folds(run, settings)
+    warnings = _unfinished(run, folds)
+    seen: dict[tuple, str] = {}
+    if settings.external:
+        folder = run / f"external-{Path(settings.external).resolve().name}"
+        rows_by_name, without = _cohort_rows(settings.external)
+        seen = _trained_patients(run, folds, settings.records)
+        if not seen:
+            warnings.append(
+                f"the records that the folds were trained on are not in {settings.records}, so "
+                f"nobody checked that the patients of {settings.external} are others"
+            )
+        models = [run / f"fold-{k}/best.keras" for k in folds]
+        parts = [_Part("external", None, models, list(rows_by_name))]
+        manifest = None
+    else:
+        from data_tools import records
+
+        folder = run
+        manifest = records.load_manifest(settings.records)
+        _refuse_other_records(run, folds, settings.records, manifest)
+        rows_by_name, without = {}, {}
+        if settings.cohort:
+            rows_by_name, _ = _cohort_rows(settings.cohort)
+        without = dict.fromkeys(manifest.get("without_truth", []), "no Tmax and no mask")
+        parts = [
+            _Part(
+                f"{role}-{k}",
+                k,
+                [run / f"fold-{k}/best.keras"],
+                manifest["subsets"][subset]["participants"],
+                subset,
+            )
+            for k in folds
+            for role in (["test", "validation"] if settings.choose_threshold else ["test"])
+            for subset in fold_roles(k)[role]
+        ]
+    atomic.check_writable(folder)
+    with atomic.one_writer(folder / "evaluation"):
+        atomic.sweep(folder / "evaluation")
+        found, faults, seconds = _all_parts(settings, folder, parts, rows_by_name, manifest, seen)
+        return _write(settings, folder, parts, found, without | faults, seconds, warnings)
+
+
+def _trained_folds(run: Path, settings: Settings) -> list[int]:
+    fold = settings.fold
+    if fold != "all" and fold not in map(str, range(SUBSETS)):
+        raise InputError(f"fold is {fold!r}; expected 0 to {SUBSETS - 1}, or all")
+    folds = [
+        k
+        for k in range(SUBSETS)
+        if fold in ("all", str(k)) and (run / f"fold-{k}/best.keras").is_file()
+    ]
+    if not folds:
+        raise InputError(
+            f"{run} holds no trained fold ({fold}); expected {run}/fold-*/best.keras. Train one: "
+            f"python -m tf_hypoperfusion.train --fold={fold.replace('all', '0')} "
+            f"--records={settings.records} --run={run}"
+        )
+    return folds
+
+
+def _unfinished(run: Path, folds: Sequence[int]) -> list[str]:
+    rows = {row["fold"]: row for row in summary.summarise(run)["folds"]}
+    return [
+        f"fold {k} is not trained to its end ({rows[k]['epochs']} epochs so far)"
+        for k in folds
+        if k in rows and not rows[k]["finished"]
+    ]
+
+
+def _refuse_other_records(
+    run: Path, folds: Sequence[int], records_dir: str, manifest: dict[str, Any]
+) -> None:
+    for k in folds:
+        config = atomic.read_json(run / f"fold-{k}/config.json")
+        if (config.get("records") or {}).get("fingerprint") != manifest["fingerprint"]:
+            raise InputError(
+                f"{run}/fold-{k} was trained on other records than {records_dir}, so a test "
+                "patient may have been seen in training; give the records it was trained on"
+            )
+
+
+def _cohort_rows(cohort: str) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
+    """Clinical rows of the patients with a truth, and the reasons of those left out."""
+    table = cohorts.read_participants(cohort)
+    rows = {row["participant_id"]: cohorts.clinical_record(row) for _, row in table.iterrows()}
+    if not any(cohorts.mni_file(cohort, name, "dwi").is_file() for name in rows):
+        raise InputError(
+            f"{cohort} holds no volumes in MNI space; if it is a raw cohort, run\n"
+            f"  python -m data_tools.preprocess --cohort={cohort} --out=MNI\nand give MNI"
+        )
+    without = {
+        name: "no Tmax and no mask"
+        for name in rows
+        if not any(
+            cohorts.mni_file(cohort, name, what).is_file()
+            for what in ("tmax", "desc-hypoperfusion_mask")
+        )
+    }
+    return {name: row for name, row in rows.items() if name not in without}, without
+
+
+def _trained_patients(run: Path, folds: Sequence[int], records_dir: str) -> dict[tuple, str]:
+    """Brain, truth and core volumes -> participant, of all patients that the folds know.
+
+    Three volumes to the microlitre are a fingerprint, whatever the patient is called elsewhere.
+    {} if the records are not at hand.
+    """
+    from data_tools import records
+
+    try:
+        manifest = records.load_manifest(records_dir)
+        _refuse_other_records(run, folds, records_dir, manifest)
+    except InputError:
+        return {}
+    return {_volumes_of(patient): patient["participant_id"] for patient in manifest["patients"]}
+
+
+def _volumes_of(row: dict[str, Any]) -> tuple:
+    return row["brain_ml"], row["truth_ml"], row["core_ml"], row["age"]
+
+
+def _all_parts(
+    settings: Settings,
+    folder: Path,
+    parts: Sequence[_Part],
+    rows: dict[str, dict[str, Any]],
+    manifest: dict[str, Any] | None,
+    seen: dict[tuple, str],
+) -> tuple[dict[str, dict[str, dict]], dict[str, str], list[dict[str, float]]]:
+    """Results by part and patient, faults by patient, seconds of what was not kept."""
+    found: dict[str, dict[str, dict]] = {part.name: {} for part in parts}
+    faults: dict[str, str] = {}
+    seconds: list[dict[str, float]] = []
+    keys = {part.name: _part_key(settings, part, manifest) for part in parts}
+    todo: dict[str, list[str]] = {part.name: [] for part in parts}
+    for part in parts:
+        for name in part.participants:
+            key = _patient_key(keys[part.name], settings, name)
+            saved = atomic.read_json(_result_file(folder, part, name))
+            if saved.get("key") == key and _maps_there(settings, folder, part, name):
+                found[part.name][name] = saved
+            else:
+                todo[part.name].append(name)
+
+    def tasks() -> Iterator[tuple]:
+        for part in parts:
+            wanted = todo[part.name]
+            if not wanted:
+                continue
+            loaded = [predictors.load_predictor(path) for path in part.models]
+            predictor = sliding_window.average(loaded)
+            for name, case in _cases(settings, part, wanted, rows, manifest):
+                if isinstance(case, InputError):
+                    faults[name] = str(case)
+                    continue
+                if _volumes_of(case.row) in seen:
+                    known = seen[_volumes_of(case.row)]
+                    faults[name] = f"{name}: is {known} of the records that were trained on"
+                    continue
+                began = time.monotonic()
+                probability = case.predict(predictor)
+                took = time.monotonic() - began
+                key = _patient_key(keys[part.name], settings, name)
+                maps = folder / "evaluation/maps" if _with_maps(settings, part) else None
+                light = dataclasses.replace(case, image=case.image[:0], nihss=case.nihss[:0])
+                yield (
+                    name,
+                    part.name,
+                    _result_file(folder, part, name),
+                    maps,
+                    key,
+                    light,
+                    (probability),
+                    took,
+                    part.fold,
+                )
+
+    total = sum(map(len, todo.values()))
+    if total:
+        for task, result in executors.map_patients(
+            _measure, tasks(), settings.workers, "evaluate", total=total
+        ):
+            name, part_name = task[:2]
+            if isinstance(result, InputError):
+                faults[name] = str(result)
+                continue
+            found[part_name][name] = result
+            seconds.append(result["seconds"])
+    for part in parts:
+        for name in part.participants:
+            if name not in found[part.name] and name not in faults:
+                faults[name] = "not in the records, although their manifest names it"
+    return found, faults, seconds
+
+
+def _cases(
+    settings: Settings,
+    part: _Part,
+    wanted: Sequence[str],
+    rows: dict[str, dict[str, Any]],
+    manifest: dict[str, Any] | None,
+) -> Iterator[tuple[str, Case | InputError]]:
+    if settings.external:
+        yield from cases.of_cohort(
+            settings.external, [rows[name] for name in wanted], settings.stride
+        )
+        return
+    assert manifest is not None and part.subset is not None
+    if not settings.cohort:
+        for case in cases.of_records(settings.records, manifest, part.subset, wanted):
+            yield case.row["participant_id"], case
+        return
+    recorded = {patient["participant_id"]: patient for patient in manifest["patients"]}
+    absent = [name for name in wanted if name not in rows]
+    for name in absent:
+        yield name, InputError(f"is in the records, not in {settings.cohort}")
+    there = [rows[name] for name in wanted if name in rows]
+    for name, case in cases.of_cohort(settings.cohort, there, settings.stride):
+        if isinstance(case, Case) and _differs(case.row, recorded[name]):
+            yield (
+                name,
+                InputError(
+                    f"{name}: truth of {case.row['truth_ml']} mL, {case.row['side']}, in "
+                    f"{settings.cohort}, but {recorded[name]['truth_ml']} mL, "
+                    f"{recorded[name]['side']}, in {settings.records}; expected the cohort that "
+                    "the records were built from"
+                ),
+            )
+        else:
+            yield name, case
+
+
+def _differs(row: dict[str, Any], recorded: dict[str, Any]) -> bool:
+    clinical_fields = ("side", "nihss", "age")
+    return abs(row["truth_ml"] - recorded["truth_ml"]) > SAME_TRUTH_ML or any(
+        row[name] != recorded[name] for name in clinical_fields
+    )
+
+
+def _measure(
+    name: str,
+    part_name: str,
+    result_file: Path,
+    maps: Path | None,
+    key: str,
+    case: Case,
+    probability: NDArray[np.float32],
+    network_s: float,
+    fold: int | None,
+) -> dict[str, Any]:
+    """One patient's row and threshold counts, kept on disk. Runs in a worker; no TensorFlow."""
+    began = time.monotonic()
+    arguments = (probability, case.truth, case.coverage, case.row["side"], case.row["voxel_ml"])
+    figures = metrics_volume.patient_metrics(*arguments)
+    counts = metrics_volume.threshold_counts(*arguments)
+    row = {"fold": "all" if fold is None else fold, **case.row, **figures}
+    core_ml = row["core_ml"]
+    for what in ("truth", "predicted"):
+        decision = clinical.defuse3(row[f"{what}_ml"], core_ml)
+        what = "true" if what == "truth" else what
+        row[f"{what}_mismatch_ratio"] = decision.ratio
+        row[f"{what}_mismatch_ml"] = decision.difference_ml
+        row[f"{what}_target_mismatch"] = decision.target_mismatch
+    row["dawn"] = clinical.dawn(row["age"], row["nihss"], core_ml)
+    if maps is not None:
+        for what, data in (
+            ("desc-hypoperfusion_probseg", probability),
+            ("desc-truth_mask", (case.truth & case.coverage).astype(np.uint8)),
+            ("desc-normalised_dwi", case.dwi),
+        ):
+            save_volume(cohorts.mni_file(maps, name, what), data, GRID_AFFINE, "research use only")
+    result = {
+        "key": key,
+        "row": row,
+        "covered": counts.covered.tolist(),
+        "hemisphere": counts.hemisphere.tolist(),
+        "seconds": {"network": network_s, "measure": time.monotonic() - began},
+    }
+    atomic.write_text(result_file, json.dumps(result, allow_nan=False))
+    return result
+
+
+def _write(
+    settings: Settings,
+    folder: Path,
+    parts: Sequence[_Part],
+    found: dict[str, dict[str, dict]],
+    left_out: dict[str, str],
+    seconds: Sequence[dict[str, float]],
+    warnings: Sequence[str],
+) -> Evaluation:
+    tested = [part for part in parts if not part.name.startswith("validation")]
+    results = [r for part in tested for _, r in sorted(found[part.name].items())]
+    if not results:
+        raise InputError(
+            "no patient could be evaluated:\n"
+            + "\n".join(f"  {name}: {reason}" for name, reason in sorted(left_out.items()))
+        )
+    rows = [dict(result["row"]) for result in results]
+    counts = [_counts(result) for result in results]
+    chosen = {}
+    if settings.choose_threshold:
+        for part in parts:
+            if part.name.startswith("validation"):
+                validation = [_counts(result) for result in found[part.name].values()]
+                chosen[part.fold] = thresholds.choose(validation)
+        for row, count in zip(rows, counts, strict=True):
+            row.update(thresholds.at(count, chosen[row["fold"]], row["core_ml"]))
+    atomic.write_csv(folder / "patients.csv", rows)
+    with atomic.replacing(folder / "thresholds.npz") as temporary:
+        np.savez_compressed(
+            temporary,
+            participant_id=np.array([row["participant_id"] for row in rows]),
+            covered=np.array([count.covered for count in counts], np.uint32),
+            hemisphere=np.array([count.hemisphere for count in counts], np.uint32),
+            voxel_ml=np.array([count.voxel_ml for count in counts]),
+        )
+    medians = {
+        what: round(float(np.median([s[what] for s in seconds])), 3)
+        for what in ("network", "measure")
+        if seconds
+    }
+    about = {
+        "notice": RESEARCH_NOTICE,
+        **dataclasses.asdict(settings),
+        "models": [predictors.describe(path) for part in tested for path in part.models],
+        "patients": len(rows),
+        "left_out": left_out,
+        "warnings": list(warnings),
+        "seconds_per_patient": medians or None,
+    }
+    if chosen:
+        about["chosen_thresholds"] = {str(fold): value for fold, value in chosen.items()}
+        about["chosen_on"] = "validation patients of each fold: highest mean Dice"
+    atomic.write_json(folder / "evaluation.json", about)
+    return Evaluation(folder, rows, left_out, list(warnings), medians or None)
+
+
+def _counts(result: dict[str, Any]) -> ThresholdCounts:
+    return ThresholdCounts(
+        np.array(result["covered"]), np.array(result["hemisphere"]), result["row"]["voxel_ml"]
+    )
+
+
+def _part_key(settings: Settings, part: _Part, manifest: dict[str, Any] | None) -> list[Any]:
+    volumes = settings.external or settings.cohort
+    return [
+        EVALUATION_VERSION,
+        STEPS,
+        [atomic.sha256(path) for path in part.models],
+        manifest["fingerprint"] if manifest else None,
+        [str(Path(volumes).resolve()), settings.stride] if volumes else None,
+    ]
+
+
+def _patient_key(part_key: list[Any], settings: Settings, name: str) -> str:
+    files = []
+    volumes = settings.external or settings.cohort
+    if volumes:
+        paths = sorted((Path(volumes) / name).glob("*"))
+        files = [[p.name, p.stat().st_size, p.stat().st_mtime_ns] for p in paths if p.is_file()]
+    return hashlib.sha256(json.dumps([part_key, name, files]).encode()).hexdigest()
+
+
+def _result_file(folder: Path, part: _Part, name: str) -> Path:
+    return folder / "evaluation" / part.name / f"{name}.json"
+
+
+def _with_maps(settings: Settings, part: _Part) -> bool:
+    return settings.maps and not part.name.startswith("validation")
+
+
+def _maps_there(settings: Settings, folder: Path, part: _Part, name: str) -> bool:
+    if not _with_maps(settings, part):
+        return True
+    maps = folder / "evaluation/maps"
+    return cohorts.mni_file(maps, name, "desc-hypoperfusion_probseg").is_file()

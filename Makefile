@@ -30,20 +30,22 @@ $(VENV)/installed: setup.cfg pyproject.toml constraints/tf221.txt constraints/tf
 
 # Every command keeps what it did before, so that an interrupted demo goes on.
 demo: install
-	@echo "== 1/7 simulate 24 patients in MNI space, and one as a scanner gives it"
+	@echo "== 1/8 simulate 24 patients in MNI space, and one as a scanner gives it"
 	@$(RUN) data_tools.simulate --out=$(DEMO)/cohort --patients=24 --seed=1 --space=mni
 	@$(RUN) data_tools.simulate --out=$(DEMO)/new_patient --patients=1 --seed=2
-	@echo "== 2/7 check the new patient's files"
+	@echo "== 2/8 check the new patient's files"
 	@$(RUN) data_tools.check_cohort --cohort=$(DEMO)/new_patient
-	@echo "== 3/7 slabs -> TFRecords in five subsets"
+	@echo "== 3/8 slabs -> TFRecords in five subsets"
 	@$(RUN) data_tools.build_records --cohort=$(DEMO)/cohort --out=$(DEMO)/records --stride=8
-	@echo "== 4/7 train fold 0, preset small"
+	@echo "== 4/8 train fold 0, preset small"
 	@$(RUN) tf_hypoperfusion.train --fold=0 --records=$(DEMO)/records --run=$(DEMO)/run --preset=small
-	@echo "== 5/7 evaluate its test patients"
+	@echo "== 5/8 evaluate its test patients"
 	@$(RUN) tf_hypoperfusion.evaluate --run=$(DEMO)/run --records=$(DEMO)/records --fold=0
-	@echo "== 6/7 export for TensorFlow Serving"
+	@echo "== 6/8 the paper's tables and figures for them"
+	@$(RUN) tf_hypoperfusion.report --patients=$(DEMO)/run/patients.csv --out=$(DEMO)/run/report
+	@echo "== 7/8 export for TensorFlow Serving"
 	@$(RUN) tf_hypoperfusion.export --model=$(DEMO)/run/fold-0/best.keras --name=demo --out=$(DEMO)/saved_models
-	@echo "== 7/7 predict the new patient"
+	@echo "== 8/8 predict the new patient"
 	@set -e; row() { awk -F'\t' -v name=$$1 'NR==1 { for (i = 1; i <= NF; i++) if ($$i == name) k = i } NR==2 { print $$k }' $(DEMO)/new_patient/participants.tsv; }; \
 	age=$$(row age); \
 	$(RUN) tf_hypoperfusion.predict --model=$(DEMO)/saved_models/demo $$([ "$$age" = n/a ] || echo --age=$$age) \
@@ -54,6 +56,7 @@ demo: install
 	@echo "picture       $(DEMO)/result/overview.png"
 	@echo "result        $(DEMO)/result/result.json"
 	@echo "test patients $(DEMO)/run/patients.csv"
+	@echo "report        $(DEMO)/run/report/index.html"
 	@echo "curves        $(BIN)/tensorboard --logdir=$(DEMO)/run"
 
 # The suite's own summary comes last.

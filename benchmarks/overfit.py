@@ -48,7 +48,7 @@ def overfit(folder: str, preset: str, epochs: int, batch_size: int, **changes: A
         epochs=epochs,
         batch_size=batch_size,
         micro_batch=batch_size,
-        final_learning_rate_ratio=0.02,  # the last details need small steps
+        final_learning_rate_ratio=0.05,  # the last details need small steps
         **changes,
     )
     precision, reason = choose_precision(training.precision)

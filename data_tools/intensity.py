@@ -42,13 +42,13 @@ def normalise(
         InputError: if the brain mask holds no tissue, or the DWI's mean is not positive.
     """
     tissue = parenchyma(adc_um2_per_s, brain)
-    dwi_mean = float(dwi[tissue].mean()) if tissue.any() else 0.0
+    dwi_mean = float(dwi[tissue].mean(dtype=np.float64)) if tissue.any() else 0.0
     if dwi_mean <= 0:
         raise InputError(
             "the brain mask holds no tissue with a positive DWI and an ADC between 0 and "
             f"{ADC_CSF_UM2_PER_S:g} um2/s; check the brain mask and the images"
         )
-    adc_mean = float(adc_um2_per_s[tissue].mean())
+    adc_mean = float(adc_um2_per_s[tissue].mean(dtype=np.float64))
     dwi_ratio = np.where(brain, np.maximum(dwi, 0) / dwi_mean, 0).astype(np.float32)
     adc_ratio = np.where(tissue, adc_um2_per_s / adc_mean, 0).astype(np.float32)
     return dwi_ratio, adc_ratio

@@ -31,29 +31,35 @@ def summarise(run: str | Path) -> dict[str, Any]:
         best = fold_state.best_row(history)
         if best is None or not config:
             continue
-        epochs, patience = (config["training"][name] for name in ("epochs", "patience"))
-        waited = fold_state.epochs_without_gain(history)
+        # A run of an older version, or a config.json cut by hand, may lack any of these.
+        training, cohort = config.get("training") or {}, config.get("records") or {}
+        epochs, patience = training.get("epochs", 0), training.get("patience", 0)
         rows.append(
             {
                 "fold": fold,
                 "epochs": len(history),
-                "finished": len(history) >= epochs or bool(patience and waited >= patience),
+                "finished": fold_state.finished(history, epochs, patience),
                 "best_epoch": best["epoch"],
-                **{name: best[name] for name in FIGURES},
-                "seconds": round(sum(row["seconds"] for row in history), 1),
-                "parameters": config["parameters"],
-                "cohort": config["records"]["cohort"],
-                "devices": config["devices"],
+                **{name: best.get(name) for name in FIGURES},
+                "seconds": round(sum(row.get("seconds", 0.0) for row in history), 1),
+                "parameters": config.get("parameters"),
+                "cohort": cohort.get("cohort"),
+                "devices": config.get("devices"),
             }
         )
     return {
         "run": Path(run).name,
         "finished": [row["fold"] for row in rows if row["finished"]],
         "median": {
-            name: statistics.median(row[name] for row in rows) if rows else None for name in FIGURES
+            name: statistics.median(known) if (known := _known(rows, name)) else None
+            for name in FIGURES
         },
         "folds": rows,
     }
+
+
+def _known(rows: list[dict[str, Any]], name: str) -> list[float]:
+    return [row[name] for row in rows if row[name] is not None]
 
 
 def write(run: str | Path) -> None:

@@ -311,5 +311,6 @@ def test_records_of_another_schema_inside_are_explained(run, records_dir, tmp_pa
         record = records.encode_slab("sub-0001", 0, "left", 0.5, slab, slab, mask, mask, mask)
     shard |= records.write_shard(out / shard["file"], [record])
     (out / "manifest.json").write_text(json.dumps(manifest))
+    shutil.rmtree(run / "evaluation", ignore_errors=True)  # or nothing would be read
     assert call(evaluate, f"--run={run}", f"--records={out}", "--fold=0") == 2
     assert "do not fit this software (schema version 1)" in capsys.readouterr().err

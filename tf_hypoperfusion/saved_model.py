@@ -1,0 +1,266 @@
+"""Trained networks -> one SavedModel that averages them, with everything a server needs.
+
+``saved_models/NAME/VERSION/``: the model with its three signatures, ``model_card.json`` and
+``model_card.md``, ``checksums.sha256``, and warm-up requests in ``assets.extra``.
+"""
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from data_tools import atomic, criteria
+from data_tools.errors import InputError
+from data_tools.grid import GRID_SHAPE, SLAB_SHAPE, SPACE, VOXEL_ML
+from tf_hypoperfusion import __version__, fold_state, predictors, provenance
+from tf_hypoperfusion.config import (
+    CHANNELS,
+    PROBABILITY_THRESHOLD,
+    RESEARCH_NOTICE,
+    TEST_STRIDE,
+)
+
+SLAB = (*SLAB_SHAPE, len(CHANNELS))
+WARMUP_FILE = "assets.extra/tf_serving_warmup_requests"
+LIMITS = (
+    "Trained on strokes of the internal carotid and middle cerebral artery; not for others.",
+    "Weak where no core is visible (the paper's model: median Dice 0.25).",
+    "DWI and ADC of other diseases than acute stroke were not tried.",
+    "The side is that of the brain lesion; a wrong side gives a wrong answer without an error.",
+)
+
+
+def export(
+    models: Sequence[str | Path], name: str, out: str | Path, version: int | None = None,
+    stride: int = TEST_STRIDE,
+) -> tuple[Path, bool]:  # fmt: skip
+    """Export networks of one kind as one model that averages their probabilities.
+
+    Args:
+        models: ``.keras`` files. name: what the server calls it. out: folder of all models.
+        version: a number above those there; None takes the next.
+        stride: slices between the windows of the volume signatures.
+
+    Returns:
+        The version's folder, and whether the newest version was this very export already.
+
+    Raises:
+        InputError: no such model, a name that is none, or a version that does not grow.
+    """
+    known = [predictors.describe(model) for model in models]
+    for each in known:
+        if not str(each["path"]).endswith(".keras"):
+            raise InputError(f"{each['path']} is a SavedModel already; expected a .keras file")
+    sums = [each["sha256"] for each in known]
+    if len(set(sums)) < len(sums):
+        raise InputError("--model names the same network twice; expected each once")
+    if not name or "/" in name or name.startswith("."):
+        raise InputError(f"--name is {name!r}; expected a plain folder name")
+    folder = Path(out) / name
+    versions = sorted(int(p.name) for p in folder.glob("[0-9]*") if p.name.isdigit())
+    newest = versions[-1] if versions else 0
+    if newest and version in (None, newest):
+        card = atomic.read_json(folder / str(newest) / "model_card.json")
+        same = [m.get("sha256") for m in card.get("models") or []] == sums
+        if same and card.get("stride_slices") == stride and not damaged(folder / str(newest)):
+            return folder / str(newest), True
+    version = newest + 1 if version is None else version
+    if version <= newest:
+        raise InputError(
+            f"{folder} already holds version {newest}; versions only grow, or a server would not "
+            f"load it. Expected --version={newest + 1} or more."
+        )
+    partial = folder / f".tmp-{version}"  # not a number: a server watching the folder skips it
+    for left in folder.glob(".tmp-*"):
+        shutil.rmtree(left, ignore_errors=True)
+    try:
+        networks = _load(known)
+        _save(networks, partial, stride)
+        write_warmup(partial / WARMUP_FILE, name)
+        card = _card(known, name, version, stride)
+        atomic.write_json(partial / "model_card.json", card)
+        atomic.write_text(partial / "model_card.md", _markdown(card))
+        files = sorted(path for path in partial.rglob("*") if path.is_file())
+        lines = [f"{atomic.sha256(path)}  {path.relative_to(partial)}\n" for path in files]
+        atomic.write_text(partial / "checksums.sha256", "".join(lines))
+        partial.rename(folder / str(version))
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return folder / str(version), False
+
+
+def damaged(version_folder: Path) -> list[str]:
+    """Files of an export that are missing or not as they were written.
+
+    ``checksums.sha256`` itself counts; ``sha256sum -c`` reads it too.
+    """
+    listing = version_folder / "checksums.sha256"
+    if not listing.is_file():
+        return [listing.name]
+    wrong = []
+    for line in listing.read_text().splitlines():
+        checksum, _, name = line.partition("  ")
+        path = version_folder / name
+        if not path.is_file() or atomic.sha256(path) != checksum:
+            wrong.append(name)
+    return wrong
+
+
+def _load(known: Sequence[dict[str, Any]]) -> list[Any]:
+    networks = []
+    for each in known:
+        network = predictors.load_keras(Path(each["path"]))
+        shapes = {t.name.split(":")[0]: tuple(t.shape[1:]) for t in network.inputs}
+        if shapes != {"image": SLAB, "nihss": (1,)}:
+            raise InputError(
+                f"model {each['path']}: takes {shapes}; expected image {SLAB} and nihss (1,)"
+            )
+        networks.append(network)
+    return networks
+
+
+def _save(networks: Sequence[Any], folder: Path, stride: int) -> None:
+    import keras
+    import tensorflow as tf
+
+    from tf_hypoperfusion import serving_graph
+    from tf_hypoperfusion.keras_compat import write_archive
+
+    def network(image, nihss):
+        answers = [n({"image": image, "nihss": nihss}, training=False) for n in networks]
+        if len(answers) == 1:
+            return answers[0]["probability"]
+        total = tf.add_n([tf.cast(a["probability"], tf.float64) for a in answers])
+        return tf.cast(total / len(answers), tf.float32)
+
+    def slab(inputs):
+        # A wrong rank that reached the first convolution would abort the server's process.
+        image = tf.ensure_shape(inputs["image"], (None, *SLAB))
+        nihss = tf.ensure_shape(inputs["nihss"], (None, 1))
+        finite = tf.reduce_all(tf.math.is_finite(image)) & tf.reduce_all(tf.math.is_finite(nihss))
+        check = tf.debugging.Assert(finite, ["image, nihss: hold NaN or infinite values"])
+        same = tf.debugging.assert_equal(
+            tf.shape(image)[0], tf.shape(nihss)[0], "image and nihss: expected one NIHSS a slab"
+        )
+        with tf.control_dependencies([check, same]):
+            return {"probability": network(tf.identity(image), tf.identity(nihss))}
+
+    def volume(inputs):
+        return serving_graph.predict_volumes(network, inputs, stride)
+
+    def compressed(inputs):
+        return serving_graph.predict_bytes(network, inputs, stride)
+
+    slab_inputs = {
+        "image": tf.TensorSpec((None, *SLAB), tf.float32, "image"),
+        "nihss": tf.TensorSpec((None, 1), tf.float32, "nihss"),
+    }
+    archive = keras.export.ExportArchive()
+    for each in networks:
+        archive.track(each)
+    for endpoint, call, inputs in (
+        ("serving_default", slab, slab_inputs),
+        ("predict_volume", volume, serving_graph.volume_inputs()),
+        ("predict_volume_bytes", compressed, serving_graph.bytes_inputs()),
+    ):
+        archive.add_endpoint(endpoint, call, input_signature=[inputs])
+    write_archive(archive, str(folder))
+
+
+def warmup_inputs(signature: str) -> dict[str, Any]:
+    """A smallest request of a signature, as (dtype name, shape, one value that fills it)."""
+    scalars = {
+        "nihss": ("float32", (1, 1), 14.0),
+        "side": ("string", (1, 1), b"left"),
+        "voxel_ml": ("float32", (1, 1), VOXEL_ML),
+    }
+    values = {"dwi": 100.0, "adc": 800.0, "brain_mask": 1.0}
+    if signature == "serving_default":
+        return {"image": ("float32", (1, *SLAB), 0.0), "nihss": ("float32", (1, 1), 0.5)}
+    if signature == "predict_volume":
+        return {n: ("float32", (1, *GRID_SHAPE), v) for n, v in values.items()} | scalars
+    import gzip
+
+    import numpy as np
+
+    def packed(value: float) -> bytes:
+        return gzip.compress(np.full(GRID_SHAPE, value, "<f4").tobytes(), mtime=0)
+
+    return {n: ("string", (1,), packed(v)) for n, v in values.items()} | scalars
+
+
+def write_warmup(path: Path, name: str) -> None:
+    """Requests that TensorFlow Serving runs before it says that a version is ready."""
+    import tensorflow as tf
+    from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for signature in ("serving_default", "predict_volume", "predict_volume_bytes"):
+            request = predict_pb2.PredictRequest()
+            request.model_spec.name = name
+            request.model_spec.signature_name = signature
+            for key, (dtype, shape, value) in warmup_inputs(signature).items():
+                proto = request.inputs[key]
+                proto.dtype = tf.as_dtype(dtype).as_datatype_enum
+                proto.tensor_shape.CopyFrom(tf.TensorShape(shape).as_proto())
+                # One value stands for all of a tensor whose others are the same.
+                field = proto.string_val if dtype == "string" else proto.float_val
+                field.append(value)
+            log = prediction_log_pb2.PredictionLog(
+                predict_log=prediction_log_pb2.PredictLog(request=request)
+            )
+            writer.write(log.SerializeToString())
+
+
+def _card(known: Sequence[dict[str, Any]], name: str, version: int, stride: int) -> dict[str, Any]:
+    models = []
+    for each in known:
+        folder = Path(each["path"]).parent
+        settings = atomic.read_json(folder / "config.json")
+        history = fold_state.read_history(folder)
+        best = fold_state.best_row(history) or {}
+        models.append(
+            {
+                "path": str(each["path"]),
+                "sha256": each["sha256"],
+                **{key: settings.get(key) for key in ("fold", "records", "model", "training")},
+                "epochs_done": len(history),
+                "best_epoch": best.get("epoch"),
+                "validation": {k[4:]: v for k, v in best.items() if k.startswith("val_")},
+                "trained_with": settings.get("software"),
+            }
+        )
+    cohorts = sorted({str((m["records"] or {}).get("cohort") or "unknown") for m in models})
+    return {
+        "name": name,
+        "version": version,
+        "notice": RESEARCH_NOTICE,
+        "trained_on": cohorts,
+        "simulated": any("simulated" in cohort.lower() for cohort in cohorts),
+        "models": models,
+        # Read back by `describe` of predictors.
+        "records": models[0]["records"],
+        "fold": models[0]["fold"] if len(models) == 1 else None,
+        "space": SPACE,
+        "grid": list(GRID_SHAPE),
+        "stride_slices": stride,
+        "probability_threshold": PROBABILITY_THRESHOLD,
+        "defuse3": vars(criteria.DEFUSE3),
+        "limits": list(LIMITS),
+        "reference": "Yu et al., Radiology 2023;307(1):e220882",
+        "tf_hypoperfusion": __version__,
+        "exported_with": provenance.software(),
+    }
+
+
+def _markdown(card: dict[str, Any]) -> str:
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("tf_hypoperfusion"),
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    return environment.get_template("model_card.md").render(**card, slab=SLAB)

@@ -198,7 +198,7 @@ def _checks(dwi, adc, mask, nihss, side, voxel_ml, tissue) -> list[tf.Operation]
             tf.math.is_finite(voxel_ml)
             & (voxel_ml >= VOXEL_RANGE_ML[0])
             & (voxel_ml <= VOXEL_RANGE_ML[1]),
-            "voxel_ml: expected mL of the patient's tissue in a voxel of 2 mm of the template, "
+            "voxel_ml: expected mL of the patient, in a voxel of 2 mm of the template, "
             f"{VOXEL_RANGE_ML[0]:g} to {VOXEL_RANGE_ML[1]:g}",
         ),
         *(

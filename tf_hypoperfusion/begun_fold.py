@@ -6,7 +6,7 @@ from typing import Any
 
 from data_tools import atomic
 from data_tools.errors import InputError
-from tf_hypoperfusion import fold_state
+from tf_hypoperfusion import fold_history, fold_state
 from tf_hypoperfusion.fold_state import Progress
 
 # Settings that "auto" fills in on the machine of the first start; a resumed run keeps them.
@@ -44,10 +44,12 @@ def read(folder: Path, settings: dict[str, Any]) -> BegunFold:
     saved = _read_settings(folder, settings)
     state_file = folder / "state.npz"
     progress = fold_state.load_progress(state_file)
-    history = fold_state.read_history(folder)
+    history = fold_history.read(folder)
     best_there = fold_state.best_file(folder).is_file()
     training = settings["training"]
-    finished = best_there and fold_state.finished(history, training["epochs"], training["patience"])
+    finished = best_there and fold_history.finished(
+        history, training["epochs"], training["patience"]
+    )
     # One epoch may have been written before a kill, and its state not yet.
     if len(history) > 1 and not state_file.is_file() and not finished:
         raise InputError(

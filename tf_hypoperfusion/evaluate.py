@@ -11,7 +11,8 @@ averages all folds' models over an MNI cohort that none of them saw.
 Writes patients.csv (one row a patient: clinical fields, mL, Dice, AUC, precision, recall, HD95,
 surface Dice, DEFUSE 3 truth and prediction, DAWN), thresholds.npz (from which every other
 threshold follows), evaluation.json, and NIfTI maps under evaluation/maps, into the run's folder
-or RUN/external-NAME. Run again, it goes on; what has not changed is kept. Tables and figures:
+or RUN/external-NAME. Run again, it goes on; what has not changed is kept, also of folds that were
+evaluated before. Tables and figures:
 python -m tf_hypoperfusion.report --patients=runs/NAME/patients.csv --out=DIR
 """
 
@@ -86,17 +87,14 @@ def main() -> int:
     for warning in done.warnings:
         print(f"WARNING: {warning}", file=sys.stderr)
     print(summary(done.rows, str(done.folder / "patients.csv")))
-    if done.seconds_per_patient:
-        network, measure = (done.seconds_per_patient[k] for k in ("network", "measure"))
-        print(f"  seconds a patient     network {network:.1f}, measuring {measure:.1f}")
+    network, measure = (done.seconds_per_patient[k] for k in ("network", "measure"))
+    print(f"  seconds a patient     network {network:.1f}, measuring {measure:.1f}")
     if done.left_out:
         print(f"{len(done.left_out)} patient(s) left out:", file=sys.stderr)
         for name, reason in sorted(done.left_out.items()):
             print(f"  {name}: {reason}", file=sys.stderr)
-        known = "no Tmax and no mask"  # of the cohort, known since the records were built
-        return (
-            command.EXIT_OK if set(done.left_out.values()) == {known} else command.EXIT_SOME_FAILED
-        )
+        known = {evaluation.NO_TRUTH}  # said before, when the records were built
+        return command.EXIT_OK if set(done.left_out.values()) == known else command.EXIT_SOME_FAILED
     return command.EXIT_OK
 
 

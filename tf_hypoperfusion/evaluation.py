@@ -35,8 +35,15 @@ from tf_hypoperfusion.cases import Case
 from tf_hypoperfusion.config import RESEARCH_NOTICE, TEST_STRIDE
 from tf_hypoperfusion.metrics_volume import STEPS, ThresholdCounts
 
+MAPS = (
+    "desc-hypoperfusion_probseg",
+    "desc-truth_mask",
+    "desc-coverage_mask",
+    "desc-normalised_dwi",
+)
 # Raise it when a figure of a patient changes its meaning.
-EVALUATION_VERSION = 1
+EVALUATION_VERSION = 2
+NO_TRUTH = "no Tmax and no mask"
 # The truth that the cohort's volumes give may differ from the records' by rounding only.
 SAME_TRUTH_ML = 0.01
 
@@ -73,22 +80,23 @@ class Evaluation:
     Attributes:
         folder: where ``patients.csv`` was written.
         rows: one per patient. left_out: patient -> reason. warnings: of the whole.
-        seconds_per_patient: medians of ``network`` and ``measure``; None if all was kept.
+        seconds_per_patient: medians of ``network`` and ``measure``, when they were measured.
     """
 
     folder: Path
     rows: list[dict[str, Any]]
     left_out: dict[str, str]
     warnings: list[str]
-    seconds_per_patient: dict[str, float] | None
+    seconds_per_patient: dict[str, float]
 
 
 @dataclasses.dataclass(frozen=True)
 class _Part:
-    """Patients that one predictor answers for."""
+    """Patients that one predictor answers for; ``asked``: predict them if they are not kept."""
 
     name: str
     fold: int | None
+    asked: bool
     models: list[Path]
     participants: list[str]
     subset: int | None = None
@@ -104,8 +112,10 @@ def evaluate(settings: Settings) -> Evaluation:
             an external cohort that was trained on, or no patient that can be used.
     """
     run = Path(settings.run)
-    folds = _trained_folds(run, settings)
-    warnings = _unfinished(run, folds)
+    asked = _asked_folds(run, settings)
+    # The table also keeps what other folds' evaluations left; only the asked ones are predicted.
+    folds = asked if settings.external else _trained_folds(run)
+    warnings = _unfinished(run, asked)
     seen: dict[tuple, str] = {}
     if settings.external:
         folder = run / f"external-{Path(settings.external).resolve().name}"
@@ -117,22 +127,23 @@ def evaluate(settings: Settings) -> Evaluation:
                 f"nobody checked that the patients of {settings.external} are others"
             )
         models = [run / f"fold-{k}/best.keras" for k in folds]
-        parts = [_Part("external", None, models, list(rows_by_name))]
+        parts = [_Part("external", None, True, models, list(rows_by_name))]
         manifest = None
     else:
         from data_tools import records
 
         folder = run
         manifest = records.load_manifest(settings.records)
-        _refuse_other_records(run, folds, settings.records, manifest)
+        _refuse_other_records(run, asked, settings.records, manifest)
         rows_by_name, without = {}, {}
         if settings.cohort:
             rows_by_name, _ = _cohort_rows(settings.cohort)
-        without = dict.fromkeys(manifest.get("without_truth", []), "no Tmax and no mask")
+        without = dict.fromkeys(manifest.get("without_truth", []), NO_TRUTH)
         parts = [
             _Part(
                 f"{role}-{k}",
                 k,
+                k in asked,
                 [run / f"fold-{k}/best.keras"],
                 manifest["subsets"][subset]["participants"],
                 subset,
@@ -144,19 +155,19 @@ def evaluate(settings: Settings) -> Evaluation:
     atomic.check_writable(folder)
     with atomic.one_writer(folder / "evaluation"):
         atomic.sweep(folder / "evaluation")
-        found, faults, seconds = _all_parts(settings, folder, parts, rows_by_name, manifest, seen)
-        return _write(settings, folder, parts, found, without | faults, seconds, warnings)
+        found, faults = _all_parts(settings, folder, parts, rows_by_name, manifest, seen)
+        return _write(settings, folder, parts, found, without | faults, warnings)
 
 
-def _trained_folds(run: Path, settings: Settings) -> list[int]:
+def _trained_folds(run: Path) -> list[int]:
+    return [k for k in range(SUBSETS) if (run / f"fold-{k}/best.keras").is_file()]
+
+
+def _asked_folds(run: Path, settings: Settings) -> list[int]:
     fold = settings.fold
     if fold != "all" and fold not in map(str, range(SUBSETS)):
         raise InputError(f"fold is {fold!r}; expected 0 to {SUBSETS - 1}, or all")
-    folds = [
-        k
-        for k in range(SUBSETS)
-        if fold in ("all", str(k)) and (run / f"fold-{k}/best.keras").is_file()
-    ]
+    folds = [k for k in _trained_folds(run) if fold in ("all", str(k))]
     if not folds:
         raise InputError(
             f"{run} holds no trained fold ({fold}); expected {run}/fold-*/best.keras. Train one: "
@@ -180,6 +191,16 @@ def _refuse_other_records(
 ) -> None:
     for k in folds:
         config = atomic.read_json(run / f"fold-{k}/config.json")
+        if not config:
+            raise InputError(
+                f"{run}/fold-{k} has no readable config.json, so nobody knows which patients it "
+                "was trained on; bring it back, or train the fold anew"
+            )
+        if config.get("fold") != k:
+            raise InputError(
+                f"{run}/fold-{k} holds fold {config.get('fold')} by its config.json: it was "
+                f"trained on the test patients of fold {k}. Give the folder its own name back."
+            )
         if (config.get("records") or {}).get("fingerprint") != manifest["fingerprint"]:
             raise InputError(
                 f"{run}/fold-{k} was trained on other records than {records_dir}, so a test "
@@ -196,22 +217,23 @@ def _cohort_rows(cohort: str) -> tuple[dict[str, dict[str, Any]], dict[str, str]
             f"{cohort} holds no volumes in MNI space; if it is a raw cohort, run\n"
             f"  python -m data_tools.preprocess --cohort={cohort} --out=MNI\nand give MNI"
         )
-    without = {
-        name: "no Tmax and no mask"
-        for name in rows
-        if not any(
+    without = {}
+    for name in rows:
+        if not cohorts.mni_file(cohort, name, "dwi").is_file():
+            without[name] = f"no volumes: {cohorts.mni_file(cohort, name, 'dwi')} is missing"
+        elif not any(
             cohorts.mni_file(cohort, name, what).is_file()
             for what in ("tmax", "desc-hypoperfusion_mask")
-        )
-    }
+        ):
+            without[name] = NO_TRUTH
     return {name: row for name, row in rows.items() if name not in without}, without
 
 
 def _trained_patients(run: Path, folds: Sequence[int], records_dir: str) -> dict[tuple, str]:
-    """Brain, truth and core volumes -> participant, of all patients that the folds know.
+    """Volumes -> participant, of all patients that the folds know; {} without their records.
 
-    Three volumes to the microlitre are a fingerprint, whatever the patient is called elsewhere.
-    {} if the records are not at hand.
+    Three volumes to the microlitre and the size of a voxel are a fingerprint, whatever the patient
+    is called elsewhere, however old, and whoever drew the truth.
     """
     from data_tools import records
 
@@ -224,7 +246,7 @@ def _trained_patients(run: Path, folds: Sequence[int], records_dir: str) -> dict
 
 
 def _volumes_of(row: dict[str, Any]) -> tuple:
-    return row["brain_ml"], row["truth_ml"], row["core_ml"], row["age"]
+    return row["brain_ml"], row["coverage_ml"], row["core_ml"], row["voxel_ml"]
 
 
 def _all_parts(
@@ -234,20 +256,23 @@ def _all_parts(
     rows: dict[str, dict[str, Any]],
     manifest: dict[str, Any] | None,
     seen: dict[tuple, str],
-) -> tuple[dict[str, dict[str, dict]], dict[str, str], list[dict[str, float]]]:
-    """Results by part and patient, faults by patient, seconds of what was not kept."""
+) -> tuple[dict[str, dict[str, dict]], dict[str, str]]:
+    """Results by part and patient, faults by patient."""
     found: dict[str, dict[str, dict]] = {part.name: {} for part in parts}
     faults: dict[str, str] = {}
-    seconds: list[dict[str, float]] = []
     keys = {part.name: _part_key(settings, part, manifest) for part in parts}
     todo: dict[str, list[str]] = {part.name: [] for part in parts}
     for part in parts:
         for name in part.participants:
-            key = _patient_key(keys[part.name], settings, name)
+            key = _patient_key(keys[part.name], settings, name, rows.get(name))
             saved = atomic.read_json(_result_file(folder, part, name))
-            if saved.get("key") == key and _maps_there(settings, folder, part, name):
-                found[part.name][name] = saved
-            else:
+            if _kept(saved, key) and _maps_there(settings, folder, part, name):
+                known = seen.get(_volumes_of(saved["row"]))
+                if known:
+                    faults[name] = _trained_on(known)
+                else:
+                    found[part.name][name] = saved
+            elif part.asked:
                 todo[part.name].append(name)
 
     def tasks() -> Iterator[tuple]:
@@ -259,16 +284,16 @@ def _all_parts(
             predictor = sliding_window.average(loaded)
             for name, case in _cases(settings, part, wanted, rows, manifest):
                 if isinstance(case, InputError):
-                    faults[name] = str(case)
+                    faults[name] = str(case).removeprefix(f"{name}: ")
                     continue
-                if _volumes_of(case.row) in seen:
-                    known = seen[_volumes_of(case.row)]
-                    faults[name] = f"{name}: is {known} of the records that were trained on"
+                known = seen.get(_volumes_of(case.row))
+                if known:
+                    faults[name] = _trained_on(known)
                     continue
                 began = time.monotonic()
                 probability = case.predict(predictor)
                 took = time.monotonic() - began
-                key = _patient_key(keys[part.name], settings, name)
+                key = _patient_key(keys[part.name], settings, name, rows.get(name))
                 maps = folder / "evaluation/maps" if _with_maps(settings, part) else None
                 light = dataclasses.replace(case, image=case.image[:0], nihss=case.nihss[:0])
                 yield (
@@ -290,15 +315,14 @@ def _all_parts(
         ):
             name, part_name = task[:2]
             if isinstance(result, InputError):
-                faults[name] = str(result)
+                faults[name] = str(result).removeprefix(f"{name}: ")
                 continue
             found[part_name][name] = result
-            seconds.append(result["seconds"])
     for part in parts:
         for name in part.participants:
-            if name not in found[part.name] and name not in faults:
+            if part.asked and name not in found[part.name] and name not in faults:
                 faults[name] = "not in the records, although their manifest names it"
-    return found, faults, seconds
+    return found, faults
 
 
 def _cases(
@@ -374,6 +398,7 @@ def _measure(
         for what, data in (
             ("desc-hypoperfusion_probseg", probability),
             ("desc-truth_mask", (case.truth & case.coverage).astype(np.uint8)),
+            ("desc-coverage_mask", case.coverage.astype(np.uint8)),
             ("desc-normalised_dwi", case.dwi),
         ):
             save_volume(cohorts.mni_file(maps, name, what), data, GRID_AFFINE, "research use only")
@@ -394,7 +419,6 @@ def _write(
     parts: Sequence[_Part],
     found: dict[str, dict[str, dict]],
     left_out: dict[str, str],
-    seconds: Sequence[dict[str, float]],
     warnings: Sequence[str],
 ) -> Evaluation:
     tested = [part for part in parts if not part.name.startswith("validation")]
@@ -404,15 +428,24 @@ def _write(
             "no patient could be evaluated:\n"
             + "\n".join(f"  {name}: {reason}" for name, reason in sorted(left_out.items()))
         )
+    here = {part.fold for part in tested if found[part.name]}
+    if not settings.external and len(here) < SUBSETS:
+        absent = ", ".join(str(k) for k in range(SUBSETS) if k not in here)
+        warnings = [*warnings, f"patients of fold {absent} are not in the table: not evaluated yet"]
     rows = [dict(result["row"]) for result in results]
     counts = [_counts(result) for result in results]
     chosen = {}
     if settings.choose_threshold:
         for part in parts:
-            if part.name.startswith("validation"):
+            if part.name.startswith("validation") and found[part.name]:
                 validation = [_counts(result) for result in found[part.name].values()]
                 chosen[part.fold] = thresholds.choose(validation)
         for row, count in zip(rows, counts, strict=True):
+            if row["fold"] not in chosen:
+                raise InputError(
+                    f"fold {row['fold']} was evaluated before, without its validation patients; "
+                    "give --fold=all with --choose_threshold=val"
+                )
             row.update(thresholds.at(count, chosen[row["fold"]], row["core_ml"]))
     atomic.write_csv(folder / "patients.csv", rows)
     with atomic.replacing(folder / "thresholds.npz") as temporary:
@@ -424,24 +457,25 @@ def _write(
             voxel_ml=np.array([count.voxel_ml for count in counts]),
         )
     medians = {
-        what: round(float(np.median([s[what] for s in seconds])), 3)
+        what: round(float(np.median([result["seconds"][what] for result in results])), 3)
         for what in ("network", "measure")
-        if seconds
     }
     about = {
         "notice": RESEARCH_NOTICE,
         **dataclasses.asdict(settings),
-        "models": [predictors.describe(path) for part in tested for path in part.models],
+        "models": [
+            predictors.describe(path) for part in tested if found[part.name] for path in part.models
+        ],
         "patients": len(rows),
         "left_out": left_out,
         "warnings": list(warnings),
-        "seconds_per_patient": medians or None,
+        "seconds_per_patient": medians,
     }
     if chosen:
         about["chosen_thresholds"] = {str(fold): value for fold, value in chosen.items()}
         about["chosen_on"] = "validation patients of each fold: highest mean Dice"
     atomic.write_json(folder / "evaluation.json", about)
-    return Evaluation(folder, rows, left_out, list(warnings), medians or None)
+    return Evaluation(folder, rows, left_out, list(warnings), medians)
 
 
 def _counts(result: dict[str, Any]) -> ThresholdCounts:
@@ -461,13 +495,28 @@ def _part_key(settings: Settings, part: _Part, manifest: dict[str, Any] | None) 
     ]
 
 
-def _patient_key(part_key: list[Any], settings: Settings, name: str) -> str:
+def _patient_key(
+    part_key: list[Any], settings: Settings, name: str, row: dict[str, Any] | None
+) -> str:
     files = []
     volumes = settings.external or settings.cohort
     if volumes:
         paths = sorted((Path(volumes) / name).glob("*"))
         files = [[p.name, p.stat().st_size, p.stat().st_mtime_ns] for p in paths if p.is_file()]
-    return hashlib.sha256(json.dumps([part_key, name, files]).encode()).hexdigest()
+    return hashlib.sha256(json.dumps([part_key, name, row, files]).encode()).hexdigest()
+
+
+def _kept(saved: dict[str, Any], key: str) -> bool:
+    """Whether a result is of these models, data and settings, and whole."""
+    if saved.get("key") != key or not isinstance(saved.get("row"), dict):
+        return False
+    shapes = [np.shape(saved.get(name) or ()) for name in ("covered", "hemisphere")]
+    seconds = saved.get("seconds")
+    return shapes == [(2, STEPS + 1)] * 2 and isinstance(seconds, dict) and len(seconds) == 2
+
+
+def _trained_on(participant: str) -> str:
+    return f"is {participant} of the records that the folds were trained on"
 
 
 def _result_file(folder: Path, part: _Part, name: str) -> Path:
@@ -482,4 +531,4 @@ def _maps_there(settings: Settings, folder: Path, part: _Part, name: str) -> boo
     if not _with_maps(settings, part):
         return True
     maps = folder / "evaluation/maps"
-    return cohorts.mni_file(maps, name, "desc-hypoperfusion_probseg").is_file()
+    return all(cohorts.mni_file(maps, name, what).is_file() for what in MAPS)

@@ -1,4 +1,4 @@
-"""What a fold keeps on disk so that it can go on: ``state.npz`` and ``history.csv``.
+"""What a fold keeps on disk so that it can go on: ``state.npz``.
 
 ``state.npz`` holds every variable (weights, moments, optimizer, dropout's random state, averaged
 weights), the epochs that are done, the step within the epoch that is not, and that epoch's sums.
@@ -6,9 +6,7 @@ It is one file, replaced in one rename, so it is never half new.
 """
 
 import contextlib
-import csv
 import dataclasses
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,9 +17,6 @@ from data_tools import atomic
 from data_tools.errors import InputError
 from tf_hypoperfusion.keras_compat import to_numpy
 from tf_hypoperfusion.metrics import MEANS
-
-# The best model is the one of the lowest validation loss (paper, Model Structure).
-MONITOR = "val_composite"
 
 
 @dataclasses.dataclass
@@ -132,50 +127,6 @@ def refused(path: Path, reason: Any) -> InputError:
         f"{path} could not be written ({reason}); what was saved before is kept. Make room or mend "
         "the disk, and run the same command (without --overwrite) again: it goes on from there."
     )
-
-
-def read_history(folder: Path) -> list[dict[str, Any]]:
-    """Rows of ``history.csv``, one an epoch; numbers as numbers."""
-    path = folder / "history.csv"
-    if not path.is_file():
-        return []
-    try:
-        with path.open(newline="") as stream:
-            rows = list(csv.DictReader(stream))
-        known = [{k: int(v) if k == "epoch" else float(v) for k, v in r.items()} for r in rows]
-        if [row["epoch"] for row in known] != list(range(1, len(known) + 1)):
-            raise ValueError("its epochs are not 1, 2, 3...")
-        for row in known:
-            row[MONITOR]
-        return known
-    except (OSError, TypeError, ValueError, KeyError, csv.Error) as error:
-        raise InputError(f"{path}: not readable ({error}); train again with --overwrite") from error
-
-
-def write_history(folder: Path, history: list[dict[str, Any]]) -> None:
-    """Write ``history.csv`` atomically."""
-    with saving(folder / "history.csv"):
-        atomic.write_csv(folder / "history.csv", history)
-
-
-def best_row(history: list[dict[str, Any]]) -> dict[str, Any] | None:
-    """The epoch of the lowest validation loss, the first if several; None without epochs."""
-    return min(history, key=lambda row: row[MONITOR]) if history else None
-
-
-def epochs_without_gain(history: list[dict[str, Any]]) -> int:
-    """Epochs since the best one; infinite values never are the best."""
-    best = best_row(history)
-    if best is None or not math.isfinite(best[MONITOR]):
-        return len(history)
-    return len(history) - int(best["epoch"])
-
-
-def finished(history: list[dict[str, Any]], epochs: int, patience: int) -> bool:
-    """Whether so many epochs are done, or ``patience`` of them brought nothing (0: no patience)."""
-    if len(history) >= epochs:
-        return True
-    return bool(patience) and epochs_without_gain(history) >= patience
 
 
 def best_file(folder: Path) -> Path:

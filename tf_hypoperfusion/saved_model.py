@@ -12,7 +12,7 @@ from typing import Any
 from data_tools import atomic, criteria
 from data_tools.errors import InputError
 from data_tools.grid import GRID_SHAPE, SLAB_SHAPE, SPACE, VOXEL_ML
-from tf_hypoperfusion import __version__, fold_state, predictors, provenance
+from tf_hypoperfusion import __version__, fold_history, predictors, provenance
 from tf_hypoperfusion.config import (
     CHANNELS,
     PROBABILITY_THRESHOLD,
@@ -218,8 +218,8 @@ def _card(known: Sequence[dict[str, Any]], name: str, version: int, stride: int)
     for each in known:
         folder = Path(each["path"]).parent
         settings = atomic.read_json(folder / "config.json")
-        history = fold_state.read_history(folder)
-        best = fold_state.best_row(history) or {}
+        history = fold_history.read(folder)
+        best = fold_history.best_row(history) or {}
         models.append(
             {
                 "path": str(each["path"]),

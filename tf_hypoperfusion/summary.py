@@ -7,7 +7,7 @@ from typing import Any
 from data_tools import atomic
 from data_tools.errors import InputError
 from data_tools.splits import SUBSETS
-from tf_hypoperfusion import fold_state
+from tf_hypoperfusion import fold_history
 
 FIGURES = ("val_composite", "val_dice", "val_volume_error_ml")
 
@@ -25,10 +25,10 @@ def summarise(run: str | Path) -> dict[str, Any]:
         folder = Path(run) / f"fold-{fold}"
         config = atomic.read_json(folder / "config.json")
         try:
-            history = fold_state.read_history(folder)
+            history = fold_history.read(folder)
         except InputError:  # a damaged fold is no reason to lose the others
             continue
-        best = fold_state.best_row(history)
+        best = fold_history.best_row(history)
         if best is None or not config:
             continue
         # A run of an older version, or a config.json cut by hand, may lack any of these.
@@ -38,7 +38,7 @@ def summarise(run: str | Path) -> dict[str, Any]:
             {
                 "fold": fold,
                 "epochs": len(history),
-                "finished": fold_state.finished(history, epochs, patience),
+                "finished": fold_history.finished(history, epochs, patience),
                 "best_epoch": best["epoch"],
                 **{name: best.get(name) for name in FIGURES},
                 "seconds": round(sum(row.get("seconds", 0.0) for row in history), 1),

@@ -27,6 +27,7 @@ from data_tools.errors import InputError
 from tf_hypoperfusion import (
     begun_fold,
     distribution,
+    fold_history,
     fold_state,
     memory,
     metrics,
@@ -36,7 +37,8 @@ from tf_hypoperfusion import (
 from tf_hypoperfusion.attention_unet import build_model
 from tf_hypoperfusion.begun_fold import RESOLVED, BegunFold
 from tf_hypoperfusion.config import ModelConfig, TrainingConfig
-from tf_hypoperfusion.fold_state import MONITOR, Progress
+from tf_hypoperfusion.fold_history import MONITOR
+from tf_hypoperfusion.fold_state import Progress
 from tf_hypoperfusion.input_pipeline import (
     Share,
     Slabs,
@@ -151,7 +153,7 @@ def train_fold(
     last = training_config.epochs
     if surroundings.stop_after_epoch:
         last = min(last, surroundings.stop_after_epoch)
-    if not fold_state.finished(history, last, training_config.patience):
+    if not fold_history.finished(history, last, training_config.patience):
         micro_batch = training_config.micro_batch
         try:
             fold_run = _FoldRun(
@@ -175,7 +177,7 @@ def train_fold(
             ) from error
         except tf.errors.OpError as error:
             raise records.explain_read_error(error, records_dir, manifest) from error
-    best = fold_state.best_row(history)
+    best = fold_history.best_row(history)
     assert best is not None
     return {
         "folder": str(folder),
@@ -282,7 +284,7 @@ class _FoldRun:
             stop = stack.enter_context(_stop_signal(self.alone))
             monitor = self._begin(stack, progress)
             done = 0
-            while not fold_state.finished(history, last, config.patience):
+            while not fold_history.finished(history, last, config.patience):
                 done = self._train_epoch(batches, progress, monitor, done, stop)
                 self._end_epoch(iter(validation), progress, history, monitor)
                 if stop.is_set():
@@ -439,7 +441,7 @@ class _FoldRun:
         }
         if not math.isfinite(row[MONITOR]):
             raise fold_state.not_finite("the validation loss is not finite", self.folder, progress)
-        best = fold_state.best_row(history)
+        best = fold_history.best_row(history)
         better = best is None or row[MONITOR] < best[MONITOR]
         history.append(row)
         for name, value in dataclasses.asdict(Progress(epochs=progress.epochs + 1)).items():
@@ -449,7 +451,8 @@ class _FoldRun:
         if better:
             with fold_state.saving(fold_state.best_file(self.folder)):
                 self._save_for_inference(fold_state.best_file(self.folder))
-        fold_state.write_history(self.folder, history)
+        with fold_state.saving(self.folder / "history.csv"):
+            fold_history.write(self.folder, history)
         if monitor:
             self._watch(monitor, row)
         self._save(progress)

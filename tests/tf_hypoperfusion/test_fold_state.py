@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from data_tools.errors import InputError
-from tf_hypoperfusion import fold_state
+from tf_hypoperfusion import fold_history, fold_state
 from tf_hypoperfusion.fold_state import Progress
 
 pytestmark = pytest.mark.core
@@ -78,19 +78,19 @@ def test_a_refusing_disk_keeps_the_state_before(saved, monkeypatch):
 
 def test_history_comes_back_as_numbers(tmp_path):
     rows = [{"epoch": 1, "val_composite": 0.5}, {"epoch": 2, "val_composite": 0.25}]
-    fold_state.write_history(tmp_path, rows)
-    assert fold_state.read_history(tmp_path) == rows
+    fold_history.write(tmp_path, rows)
+    assert fold_history.read(tmp_path) == rows
     (tmp_path / "history.csv").write_text("epoch,val_composite\n1,\n")
     with pytest.raises(InputError, match="history.csv: not readable"):
-        fold_state.read_history(tmp_path)
+        fold_history.read(tmp_path)
 
 
 def test_best_epoch_and_patience():
     def history(*losses):
         return [{"epoch": k + 1, "val_composite": loss} for k, loss in enumerate(losses)]
 
-    assert fold_state.best_row([]) is None
-    assert fold_state.best_row(history(3.0, 1.0, 1.0))["epoch"] == 2
-    assert fold_state.epochs_without_gain(history()) == 0
-    assert fold_state.epochs_without_gain(history(3.0, 1.0, 2.0, 1.0)) == 2
-    assert fold_state.epochs_without_gain(history(3.0, 2.0)) == 0
+    assert fold_history.best_row([]) is None
+    assert fold_history.best_row(history(3.0, 1.0, 1.0))["epoch"] == 2
+    assert fold_history.epochs_without_gain(history()) == 0
+    assert fold_history.epochs_without_gain(history(3.0, 1.0, 2.0, 1.0)) == 2
+    assert fold_history.epochs_without_gain(history(3.0, 2.0)) == 0

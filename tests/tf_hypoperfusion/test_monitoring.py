@@ -5,9 +5,8 @@ import io
 import numpy as np
 import pytest
 
-from tf_hypoperfusion import trainer
+from tf_hypoperfusion import fold_history, trainer
 from tf_hypoperfusion.config import RESEARCH_NOTICE, preset
-from tf_hypoperfusion.fold_state import read_history
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +33,7 @@ def test_curves_are_those_of_the_history(fold, writer, prefix):
     from tensorboard.util import tensor_util
 
     events = reader(fold / "tensorboard" / writer)
-    rows = read_history(fold)
+    rows = fold_history.read(fold)
     names = {f"loss/{n}": n for n in ("composite", "cross_entropy", "dice_loss", "volume_error")}
     names |= {"dice": "dice", "volume_error_ml": "volume_error_ml"}
     for tag, name in names.items():

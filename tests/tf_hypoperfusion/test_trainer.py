@@ -204,7 +204,7 @@ def test_options_beyond_the_paper_train_and_resume(records_dir, tmp_path):
                 surroundings=Surroundings(stop_after_epoch=stop, overlay_epochs=0),
             )  # fmt: skip
     assert_same_end(tmp_path / "broken", tmp_path / "whole")
-    rates = [r["learning_rate"] for r in trainer.fold_state.read_history(tmp_path / "whole/fold-0")]
+    rates = [r["learning_rate"] for r in trainer.fold_history.read(tmp_path / "whole/fold-0")]
     assert rates[0] < rates[1]  # of each epoch's first step
 
 

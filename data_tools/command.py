@@ -7,6 +7,7 @@ Each command has flags of its own (a private ``FlagValues``), so that two comman
 imported into one process.
 """
 
+import errno
 import os
 import re
 import sys
@@ -61,7 +62,10 @@ def run(
         return _fail(str(error))
     except OSError as error:  # disk full, read-only, a file where a folder should be
         where = f": {error.filename}" if error.filename else ""
-        return _fail(f"{error.strerror or error}{where}")
+        advice = ""
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            advice = "; make room and run the same command again, nothing is half written"
+        return _fail(f"{error.strerror or error}{where}{advice}")
     except KeyboardInterrupt as stop:
         print(str(stop) or "interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED

@@ -72,12 +72,15 @@ class Volume:
         return bool(np.abs(difference[:, :3] @ corners + difference[:, 3:]).max() < 0.01)
 
 
-def load_volume(path: str | os.PathLike, what: str = "image") -> Volume:
+def load_volume(
+    path: str | os.PathLike, what: str = "image", may_be_constant: bool = False
+) -> Volume:
     """Read a NIfTI file and check that it can be trusted.
 
     Args:
         path: ``.nii`` or ``.nii.gz``; 3D, or 4D with a single volume.
         what: ``DWI``, ``ADC``..., for messages.
+        may_be_constant: a mask, or a probability that is 0 everywhere, is no empty image.
 
     Returns:
         A Volume of float32 data in the file's own orientation and unit.
@@ -123,7 +126,7 @@ def load_volume(path: str | os.PathLike, what: str = "image") -> Volume:
             f"{label}: {bad} of {data.size} voxels are NaN or infinite; expected finite values. "
             "Set the background to 0 in the program that made the file."
         )
-    if data.min() == data.max():
+    if not may_be_constant and data.min() == data.max():
         raise InputError(f"{label}: every voxel is {data.flat[0]:g}; the image is empty")
     return Volume(data, affine, str(path))
 
@@ -148,14 +151,7 @@ def load_mask(path: str | os.PathLike, what: str = "mask") -> Volume:
     Raises:
         InputError: as :func:`load_volume`, or if values are not those of a mask.
     """
-    try:
-        volume = load_volume(path, what)
-    except InputError as error:
-        if not str(error).endswith("is empty"):
-            raise
-        image = nib.load(path)
-        data = np.asarray(image.dataobj, dtype=np.float32).reshape(image.shape[:3])
-        volume = Volume(data, _checked_affine(image, f"{what} {path}"), str(path))
+    volume = load_volume(path, what, may_be_constant=True)
     values = np.unique(volume.data)
     if len(values) > 2 or (values[0] != 0 and not np.array_equal(values, [1])):
         raise InputError(

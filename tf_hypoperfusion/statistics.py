@@ -8,6 +8,7 @@ import dataclasses
 import math
 import warnings
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -111,10 +112,7 @@ def mann_whitney(first: ArrayLike, second: ArrayLike) -> float | None:
     a, b = _finite(first), _finite(second)
     if not a.size or not b.size:
         return None
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        p = float(stats.mannwhitneyu(a, b, alternative="two-sided").pvalue)
-    return p if math.isfinite(p) else None
+    return _p(stats.mannwhitneyu, a, b, alternative="two-sided")
 
 
 def wilcoxon(differences: ArrayLike) -> float | None:
@@ -122,7 +120,7 @@ def wilcoxon(differences: ArrayLike) -> float | None:
     values = _finite(differences)
     if not np.any(values):
         return None
-    return float(stats.wilcoxon(values).pvalue)
+    return _p(stats.wilcoxon, values)
 
 
 def welch_t(first: ArrayLike, second: ArrayLike) -> float | None:
@@ -130,7 +128,7 @@ def welch_t(first: ArrayLike, second: ArrayLike) -> float | None:
     a, b = _finite(first), _finite(second)
     if min(a.size, b.size) < 2 or not (np.ptp(a) or np.ptp(b)):
         return None
-    return float(stats.ttest_ind(a, b, equal_var=False).pvalue)
+    return _p(stats.ttest_ind, a, b, equal_var=False)
 
 
 def share_against(hits: ArrayLike, share: float) -> float | None:
@@ -141,7 +139,7 @@ def share_against(hits: ArrayLike, share: float) -> float | None:
     values = np.asarray(hits, float)
     if values.size < 2 or not np.ptp(values):
         return None
-    return float(stats.ttest_1samp(values, share).pvalue)
+    return _p(stats.ttest_1samp, values, share)
 
 
 def contingency(table: Sequence[Sequence[int]]) -> float | None:
@@ -289,6 +287,14 @@ def classify(decision: NDArray[np.bool_], truth: NDArray[np.bool_]) -> Classific
         int((~decision & ~truth).sum()),
         int((decision & ~truth).sum()),
     )
+
+
+def _p(test: Callable[..., Any], *arguments: Any, **options: Any) -> float | None:
+    """P of a scipy test; None, and no warning, where it is undefined."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        p = float(test(*arguments, **options).pvalue)
+    return p if math.isfinite(p) else None
 
 
 def _finite(values: ArrayLike) -> NDArray[np.float64]:

@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import json
 import re
 import shutil
 import subprocess
@@ -36,7 +37,8 @@ def table_of(rows, **changes):
             "participant_id": [f"sub-{k:04d}" for k in range(1, n + 1)],
             "age": 70,
             "sex": ["M", "F"] * (n // 2) + ["M"] * (n % 2),
-            "nihss": 12,
+            # DAWN: yes from 10 points on, with these small cores.
+            "nihss": [np.nan if d is None else 12 if d else 4 for d in dawn],
             "side": "left",
             "occlusion": "M1",
             "field_strength_t": 3,
@@ -163,13 +165,15 @@ def test_table_3_leaves_patients_without_lesion_out_of_overlap_only(cohort):
     by_name = rows_of(made)
     dice = cohort.table["dice"].dropna()
     assert len(dice) == 11
-    assert by_name["All patients (n = 12)"][1].startswith(f"{dice.median():.2f}")
+    assert by_name["All patients (n = 12; 11 lesions)"][1].startswith(f"{dice.median():.2f}")
     difference = cohort.table["predicted_ml"] - cohort.table["truth_ml"]
-    assert by_name["All patients (n = 12)"][2].startswith(f"{difference.median():.0f}")
+    assert by_name["All patients (n = 12; 11 lesions)"][2].startswith(f"{difference.median():.0f}")
     assert "Large vessel occlusion (n = 6)" in by_name and "1.5 T (n = 6)" in by_name
-    assert "No large vessel occlusion (n = 5)" in by_name  # one is unknown
+    assert "No large vessel occlusion (n = 5; 4 lesions)" in by_name  # one is unknown
     assert "P: 1.5 T / 3 T" in by_name
-    assert rows_of(further)["All patients (n = 12)"] == ["n/a (n=0)"] * 4  # columns not there
+    assert (
+        rows_of(further)["All patients (n = 12; 11 lesions)"] == ["n/a (n=0)"] * 4
+    )  # columns not there
 
 
 def test_shares_of_good_dice_by_core(cohort):
@@ -206,11 +210,13 @@ def with_counts(write, tmp_path):
             ("desc-hypoperfusion_probseg", probability),
             ("desc-truth_mask", truth.astype(np.uint8)),
             ("desc-normalised_dwi", 1 + truth.astype(np.float32)),
+            ("desc-coverage_mask", coverage.astype(np.uint8)),
         ):
             save_volume(mni_file(folder, f"sub-{k + 1:04d}", what), data, GRID_AFFINE)
     table = table_of([row[:4] for row in rows])
     for name in ("dice", "auc", "hd95_mm", "surface_dice", "precision", "recall"):
         table[name] = [row[4][name] for row in rows]
+    table["voxel_ml"] = 0.008
     np.savez_compressed(
         tmp_path / "counted/thresholds.npz",
         participant_id=np.array(table["participant_id"], dtype=str),
@@ -297,7 +303,7 @@ def test_equal_reports_are_equal_bytes(with_counts, tmp_path):
 @pytest.mark.parametrize(
     "rows",
     [
-        [(100.0, 90.0, 10.0, True)],
+        [(100.0, 90.0, 10.0, None)],
         [(0.0, 0.0, 0.0, None)],
         [(0.0, 3.0, 0.0, None), (0.0, 0.0, 0.0, None)],
         [(100.0, 0.0, 10.0, None), (100.0, 0.0, 10.0, None)],
@@ -343,7 +349,8 @@ def test_paired_differences_by_hand(cohort, write):
     made = rows_of(comparison.compare(cohort, other, seed=1))
     assert made["Dice"][0].startswith("-0.100") and made["Dice"][2] == "0 of 9"
     assert made["Dice"][4] == "9"
-    assert made["Target mismatch right"][1] == "+0 percentage points"
+    assert made["Target mismatch right (share)"][1].startswith("0.000")
+    assert made["Concordance of volumes"][1].startswith("0.000")
 
 
 def test_comparison_refuses_other_patients(cohort, write):
@@ -406,6 +413,72 @@ def test_files_that_are_no_evaluation_are_refused(cohort, with_counts, tmp_path,
     assert "cannot be read" in capsys.readouterr().err
 
 
+def test_what_the_evaluation_said_stands_in_the_report(with_counts, tmp_path):
+    assert "nobody knows who was left out" in with_counts.warnings[0]
+    about = {"patients": 9, "left_out": {"sub-7": "why"}, "models": [], "warnings": ["fold 0 is"]}
+    path = with_counts.path.with_name("evaluation.json")
+    path.write_text(json.dumps(about))
+    again = patients.load(with_counts.path)
+    text = page.write_report(tmp_path / "report", again).read_text()
+    for words in ("fold 0 is", "patients.csv holds 4 of the 9", "sub-7: why"):
+        assert words in text
+    for damaged in ('{"left_out": []}', '{"models": "x"}', "no json"):
+        path.write_text(damaged)
+        assert patients.load(with_counts.path).left_out is None
+
+
+def test_maps_that_are_not_those_of_the_table_are_not_drawn(with_counts):
+    assert not isinstance(figures.examples(with_counts), str)
+    names = list(with_counts.table["participant_id"])
+    first, last = (with_counts.map_file(name, "desc-truth_mask") for name in (names[0], names[-1]))
+    kept = first.read_bytes()
+    other = with_counts.map_file(names[0], "desc-coverage_mask").read_bytes()
+    first.write_bytes(other)
+    assert "evaluate again" in figures.examples(with_counts)
+    first.write_bytes(kept)
+    last.write_bytes(b"damaged")
+    assert "delete evaluation/ and evaluate again" in figures.examples(with_counts)
+
+
+def test_chosen_columns_are_checked_too(with_counts, tmp_path):
+    table = pd.read_csv(with_counts.path, dtype=str)
+    table = table.assign(
+        chosen_threshold="0.4",
+        chosen_dice=table["dice"],
+        chosen_predicted_ml=table["predicted_ml"],
+        chosen_target_mismatch=table["predicted_target_mismatch"],
+    )
+    good, bad = tmp_path / "good.csv", tmp_path / "bad.csv"
+    table.to_csv(good, index=False)
+    made = tables.chosen_threshold(patients.load(good), "stata")
+    assert made[0].rows[0][1:] == made[0].rows[1][1:] and "chosen: 0.4" in made[0].rows[1][0]
+    for column, value, message in (
+        ("chosen_dice", "7", "chosen_dice is '7'; expected 0 to 1"),
+        ("chosen_threshold", "inf", "chosen_threshold is 'inf'"),
+        ("chosen_predicted_ml", "0", "chosen_target_mismatch is True, but 0 mL"),
+    ):
+        table.assign(**{column: value}).to_csv(bad, index=False)
+        with pytest.raises(InputError, match=re.escape(message)):
+            patients.load(bad)
+    table.drop(columns="chosen_target_mismatch").to_csv(bad, index=False)
+    with pytest.raises(InputError, match="no column chosen_target_mismatch"):
+        patients.load(bad)
+
+
+def test_a_table_of_semicolons_and_one_of_a_spreadsheet(cohort, tmp_path):
+    text = cohort.path.read_text()
+    (tmp_path / "semicolons.csv").write_text(text.replace(",", ";"))
+    with pytest.raises(InputError, match="expected commas"):
+        patients.load(tmp_path / "semicolons.csv")
+    (tmp_path / "sheet.csv").write_text(text.replace("True", "TRUE").replace("False", "FALSE"))
+    assert len(patients.load(tmp_path / "sheet.csv")) == 12
+
+
+def test_a_cohort_is_not_compared_with_itself(cohort, write):
+    with pytest.raises(InputError, match="hold the same patients"):
+        tables.cohorts_compared(cohort, write(cohort.table.pipe(_booleans), "again"))
+
+
 def test_another_page_is_not_overwritten(cohort, tmp_path):
     (tmp_path / "site").mkdir()
     (tmp_path / "site/index.html").write_text("mine")
@@ -417,7 +490,8 @@ def test_names_from_the_table_are_escaped(with_counts, tmp_path):
     hostile = dataclasses.replace(
         with_counts, title="<script>alert(1)</script>", left_out={"a|b<img src=x>": "<b>why</b>"}
     )
-    text = page.write_report(tmp_path / "report", hostile).read_text()
+    page.write_report(tmp_path / "report", hostile)
+    text = "".join((tmp_path / "report" / name).read_text() for name in ("index.html", "report.md"))
     assert "<script>" not in text and "<img src=x>" not in text and "<b>why" not in text
 
 

@@ -1,12 +1,12 @@
 """Two evaluations of the same patients: paired differences with intervals."""
 
 import numpy as np
+import pandas as pd
 
 from data_tools.errors import InputError
 from tf_hypoperfusion import statistics
 from tf_hypoperfusion.report.patients import Patients
 from tf_hypoperfusion.report.tables import Table, with_interval
-from tf_hypoperfusion.statistics import Estimate
 
 
 def compare(first: Patients, second: Patients, seed: int) -> Table:
@@ -29,9 +29,12 @@ def compare(first: Patients, second: Patients, seed: int) -> Table:
                 f"{row['participant_id']}: {name} is {row[name]:g} in {first.path} and "
                 f"{row[f'{name}_other']:g} in {second.path}; expected the same patients"
             )
+    names = [first.title, second.title]
+    if names[0] == names[1]:  # runs of one name in two places
+        names = [str(first.path.parent), str(second.path.parent)]
     table = Table(
         "comparison",
-        f"{first.title} - {second.title}: paired differences ({len(both)} patients)",
+        f"{names[0]} - {names[1]}: paired differences ({len(both)} patients)",
         [
             "Measure",
             "Median difference (95% CI)",
@@ -70,23 +73,40 @@ def compare(first: Patients, second: Patients, seed: int) -> Table:
     ]
     only = int((right[0] & ~right[1]).sum()), int((~right[0] & right[1]).sum())
     n = len(both)
-    difference = Estimate((right[0].sum() - right[1].sum()) / n, None, None, n)
+    difference = statistics.bootstrap([right[0].astype(float) - right[1]], np.mean, seed)
     table.number("paired", "difference of accuracy", difference)
     table.rows.append(
         [
-            "Target mismatch right",
+            "Target mismatch right (share)",
             "",
-            f"{100 * (only[0] - only[1]) / n:+.0f} percentage points",
-            f"{only[0]} only by {first.title}, {only[1]} only by {second.title}",
+            with_interval(difference, 3),
+            f"{only[0]} only by {names[0]}, {only[1]} only by {names[1]}",
             table.test("paired", "target mismatch", statistics.mcnemar_exact(*only), n),
             str(n),
         ]
     )
+    table.rows.append(_concordance(table, both, seed))
     alone = len(first) - n, len(second) - n
     table.notes = [
-        f"{alone[0]} patient(s) only in {first.title} and {alone[1]} only in {second.title} are "
+        f"{alone[0]} patient(s) only in {names[0]} and {alone[1]} only in {names[1]} are "
         "left out; patients without a lesion have no Dice and no AUC.",
         "Intervals: BCa bootstrap over patients of the paired differences, seed "
         f"{seed}. P: Wilcoxon's signed rank test; exact McNemar test for the decision.",
     ]
     return table
+
+
+def _concordance(table: Table, both: pd.DataFrame, seed: int) -> list[str]:
+    """The row of the difference of the two concordances with the true volume."""
+
+    def difference(true, first, second) -> float:
+        rho = [statistics.concordance(true, each).value for each in (first, second)]
+        return 0.0 if rho[0] is None or rho[1] is None else rho[0] - rho[1]
+
+    samples = [both[name] for name in ("truth_ml", "predicted_ml", "predicted_ml_other")]
+    if any(statistics.concordance(samples[0], each).value is None for each in samples[1:]):
+        return ["Concordance of volumes", "", f"n/a (n={len(both)})", "", "", str(len(both))]
+    estimate = statistics.bootstrap(samples, difference, seed)
+    table.number("paired", "difference of concordance", estimate)
+    cell = with_interval(estimate, 3)
+    return ["Concordance of volumes", "", cell, "", "", str(len(both))]

@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 
 from data_tools import criteria
 from data_tools.criteria import DEFUSE3
+from data_tools.errors import InputError
 from data_tools.grid import GRID_AFFINE
+from data_tools.volumes import load_volume, require_grid
 from tf_hypoperfusion import statistics, thresholds
 from tf_hypoperfusion.config import GOOD_DICE, PROBABILITY_THRESHOLD
 from tf_hypoperfusion.metrics_volume import STEPS, ThresholdCounts
@@ -26,6 +28,9 @@ NO_COUNTS = "no thresholds.npz beside patients.csv; evaluate again"
 # Ten equal bins of predicted probability, as scikit-learn's calibration_curve.
 CALIBRATION_BINS = 10
 EXAMPLES = ("best", "median", "worst")
+MAPS = (
+    "desc-normalised_dwi", "desc-truth_mask", "desc-hypoperfusion_probseg", "desc-coverage_mask",
+)  # fmt: skip
 
 
 def _new(columns: int = 1, width: float = 5.2, height: float = 4.6):
@@ -238,17 +243,26 @@ def examples(patients: Patients) -> Figure | str:
     names = list(ranked["participant_id"])
     if not names:
         return "no patient with a lesion"
+    if "voxel_ml" not in patients.table or not patients.map_file(names[0], MAPS[0]).is_file():
+        return "no maps beside patients.csv; evaluate with --maps"
     picked = [names[0], names[len(names) // 2], names[-1]]
     figure = Figure(figsize=(9.6, 9.4), facecolor="black", layout="constrained")
     FigureCanvasAgg(figure)
     grid = figure.subplots(3, 4, gridspec_kw={"width_ratios": [1, 1, 1, 0.75]})
     rows = ranked.set_index("participant_id")
     for line, word, name in zip(grid, EXAMPLES, picked, strict=True):
-        volumes_of = _example(patients, name)
-        if volumes_of is None:
-            return "no maps beside patients.csv; evaluate with --maps"
-        _draw_planes(line[:3], *volumes_of)
         row = rows.loc[name]
+        try:
+            arrays = _example(patients, name)
+        except InputError as error:
+            return f"{error}; delete evaluation/ and evaluate again"
+        truth_ml, predicted_ml = ((a.sum() * row["voxel_ml"]) for a in arrays[1:])
+        if max(abs(truth_ml - row["truth_ml"]), abs(predicted_ml - row["predicted_ml"])) > 0.01:
+            return (
+                f"the maps of {name} hold {truth_ml:.2f} and {predicted_ml:.2f} mL, patients.csv "
+                f"{row['truth_ml']:.2f} and {row['predicted_ml']:.2f}; evaluate again"
+            )
+        _draw_planes(line[:3], *arrays)
         occlusion = row["occlusion"] if isinstance(row["occlusion"], str) else "unknown occlusion"
         nihss = "unknown" if np.isnan(row["nihss"]) else f"{row['nihss']:.0f}"
         line[3].set_axis_off()
@@ -269,20 +283,17 @@ def examples(patients: Patients) -> Figure | str:
     return figure
 
 
-def _example(patients: Patients, name: str):
-    from data_tools.volumes import load_volume, require_grid
-
-    arrays = []
-    for what in ("desc-normalised_dwi", "desc-truth_mask", "desc-hypoperfusion_probseg"):
-        path = patients.map_file(name, what)
-        if path is None:
-            return None
-        arrays.append(require_grid(load_volume(path, what), what))
-    return arrays
+def _example(patients: Patients, name: str) -> tuple[NDArray, NDArray, NDArray]:
+    """DWI, truth and prediction, both inside coverage, as all that is counted."""
+    dwi, truth, probability, coverage = (
+        require_grid(load_volume(patients.map_file(name, what), what, may_be_constant=True), what)
+        for what in MAPS
+    )
+    covered = coverage > 0
+    return dwi, truth > 0, (probability >= PROBABILITY_THRESHOLD) & covered
 
 
-def _draw_planes(axes_of_planes, dwi, truth, probability) -> None:
-    truth, prediction = truth > 0.5, probability >= PROBABILITY_THRESHOLD
+def _draw_planes(axes_of_planes, dwi, truth, prediction) -> None:
     # The slice of each axis that shows most of what is there or was predicted.
     both = (truth | prediction).astype(int)
     for axes, axis in zip(axes_of_planes, (2, 1, 0), strict=True):

@@ -2,6 +2,8 @@
 
 import base64
 import csv
+import dataclasses
+import html
 import io
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from tf_hypoperfusion.config import RESEARCH_NOTICE
 from tf_hypoperfusion.report import comparison, figures, tables
 from tf_hypoperfusion.report.patients import Patients
 from tf_hypoperfusion.report.tables import Table
+from tf_hypoperfusion.statistics import Estimate
 
 SIMULATED_NOTICE = (
     "These patients are SIMULATED. Their figures say nothing about patients and must not be set "
@@ -81,17 +84,25 @@ def write_report(
                 rows = _csv([table.columns, *table.rows])
                 atomic.write_text(out / "tables" / f"{table.name}.csv", rows)
                 numbers += [{"table": table.name, **number} for number in table.numbers]
+        for prefix, cohort in zip(("", "external_"), cohorts, strict=False):
+            if cohort.counts is not None:
+                error = Estimate(figures.calibration(cohort.counts)[3], None, None, len(cohort))
+                line = {"table": f"{prefix}reliability", "group": "All patients"}
+                line["measure"] = "expected calibration error"
+                numbers.append(line | {"p": None} | dataclasses.asdict(error))
         atomic.write_csv(out / "statistics.csv", numbers)
         content: dict[str, Any] = {
             "title": f"Hypoperfusion: {primary.title}",
             "notices": [RESEARCH_NOTICE]
             + ([SIMULATED_NOTICE] if any(cohort.simulated for cohort in cohorts) else []),
+            "warnings": [(c.title, warning) for c in cohorts for warning in c.warnings],
             "left_out": [
                 (cohort.title, name, reason)
                 for cohort in cohorts
-                for name, reason in sorted(cohort.left_out.items())
+                for name, reason in sorted((cohort.left_out or {}).items())
             ],
-            "sources": [(cohort.title, str(cohort.path), _models(cohort)) for cohort in cohorts],
+            "nobody": all(cohort.left_out is not None for cohort in cohorts),
+            "sources": [(c.title, str(c.path), ", ".join(c.models) or "unknown") for c in cohorts],
             "sections": sections,
             "version": __version__,
         }
@@ -113,11 +124,6 @@ def _tables(cohort: Patients, interval: str, seed: int, prefix: str) -> list[Tab
     for table in there:
         table.name = prefix + table.name
     return there
-
-
-def _models(cohort: Patients) -> str:
-    models = cohort.about.get("models") or []
-    return ", ".join(f"{m['path']} ({m['sha256'][:12]})" for m in models) or "unknown"
 
 
 def _draw(figure: Any, path: Path) -> dict[str, Any]:
@@ -146,7 +152,7 @@ def _csv(rows: list[list[str]]) -> str:
 
 def _environment() -> jinja2.Environment:
     def cell(text: str) -> str:
-        return text.replace("|", "\\|").replace("\n", " ")
+        return html.escape(text, quote=False).replace("|", "\\|").replace("\n", " ")
 
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("tf_hypoperfusion.report"),

@@ -2,15 +2,16 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from data_tools import atomic, criteria
+from data_tools.cohort import mni_file
 from data_tools.errors import InputError
 from data_tools.grid import SIDES
+from tf_hypoperfusion import clinical
 from tf_hypoperfusion.metrics_volume import STEPS, ThresholdCounts
 
 REQUIRED = (
@@ -20,6 +21,8 @@ REQUIRED = (
 )  # fmt: skip
 # Columns an evaluation of an older version, or another program, need not have.
 OPTIONAL = ("precision", "recall", "hd95_mm", "surface_dice")
+# Of evaluate --choose_threshold: all or none.
+CHOSEN = ("chosen_threshold", "chosen_dice", "chosen_predicted_ml", "chosen_target_mismatch")
 NUMBERS = {  # column: (least, greatest, may be empty)
     "age": (0, 120, True),
     "nihss": (0, 42, True),
@@ -33,6 +36,10 @@ NUMBERS = {  # column: (least, greatest, may be empty)
     "recall": (0, 1, True),
     "hd95_mm": (0, 400, True),
     "surface_dice": (0, 1, True),
+    "voxel_ml": (1e-6, 1, False),
+    "chosen_threshold": (0, 1, False),
+    "chosen_dice": (0, 1, True),
+    "chosen_predicted_ml": (0, 3000, False),
 }
 BOOLEANS = ("true_target_mismatch", "predicted_target_mismatch", "dawn")
 WORDS = {"sex": ("M", "F"), "side": SIDES}
@@ -54,15 +61,17 @@ class Patients:
         path: of ``patients.csv``. title: for headings.
         table: one row a patient; numbers as float with NaN, decisions as float 0/1 with NaN.
         counts: voxels by probability, in the table's order; None without ``thresholds.npz``.
-        left_out: patient -> reason, of the evaluation. about: its ``evaluation.json``.
+        left_out: patient -> reason, of the evaluation; None if nobody knows.
+        models: path and checksum of each. warnings: of the evaluation, and of this reading.
     """
 
     path: Path
     title: str
     table: pd.DataFrame
     counts: list[ThresholdCounts] | None
-    left_out: dict[str, str]
-    about: dict[str, Any]
+    left_out: dict[str, str] | None
+    models: list[str]
+    warnings: list[str]
 
     def __len__(self) -> int:
         return len(self.table)
@@ -91,12 +100,9 @@ class Patients:
         """Predicted - true volume of every patient."""
         return (self.table["predicted_ml"] - self.table["truth_ml"]).to_numpy(float)
 
-    def map_file(self, participant: str, what: str) -> Path | None:
-        """A NIfTI map of the evaluation, if it is there."""
-        from data_tools.cohort import mni_file
-
-        path = mni_file(self.path.parent / "evaluation/maps", participant, what)
-        return path if path.is_file() else None
+    def map_file(self, participant: str, what: str) -> Path:
+        """Where the evaluation's NIfTI map of a patient is, or would be."""
+        return mni_file(self.path.parent / "evaluation/maps", participant, what)
 
 
 def subgroups(patients: Patients) -> dict[str, Patients]:
@@ -133,6 +139,11 @@ def load(path: str | Path, title: str | None = None) -> Patients:
         raise InputError(f"{path}: not a readable comma-separated table ({error})") from error
     absent = [name for name in REQUIRED if name not in table]
     if absent:
+        if len(table.columns) == 1 and len(absent) == len(REQUIRED):
+            raise InputError(
+                f"{path}: one column only ({str(table.columns[0])[:40]}...); expected commas "
+                "between the columns, not semicolons or tabs"
+            )
         raise InputError(
             f"{path}: no column {', '.join(absent)}; expected patients.csv of "
             "python -m tf_hypoperfusion.evaluate, evaluated with this version"
@@ -142,11 +153,19 @@ def load(path: str | Path, title: str | None = None) -> Patients:
     for name in OPTIONAL:
         if name not in table:
             table[name] = np.nan
-    faults = _faults(table)
+    chosen = [name for name in CHOSEN if name in table]
+    if chosen and len(chosen) < len(CHOSEN):
+        lost = ", ".join(name for name in CHOSEN if name not in table)
+        raise InputError(f"{path}: no column {lost}, but {', '.join(chosen)}; evaluate again")
+    booleans = [*BOOLEANS, *(name for name in chosen if name == CHOSEN[-1])]
+    for name in booleans:  # spreadsheets write TRUE
+        table[name] = table[name].where(table[name].isna(), table[name].str.capitalize())
+    numbers = {k: v for k, v in NUMBERS.items() if k in table}
+    faults = _faults(table, numbers, booleans)
     if not faults:
-        for name in NUMBERS:
+        for name in numbers:
             table[name] = pd.to_numeric(table[name]).astype(float)
-        for name in BOOLEANS:
+        for name in booleans:
             table[name] = table[name].map({"True": 1.0, "False": 0.0}).astype(float)
         faults = _contradictions(table)
     if faults:
@@ -156,18 +175,30 @@ def load(path: str | Path, title: str | None = None) -> Patients:
             + "\n  ".join(faults[:MOST_FAULTS])
             + (f"\n  and {more} more" if more > 0 else "")
         )
-    about = atomic.read_json(path.with_name("evaluation.json"))
+    left_out, models, warnings = _about(path.with_name("evaluation.json"), len(table))
+    counts = _counts(path.with_name("thresholds.npz"), table)
     return Patients(
-        path,
-        title or path.parent.resolve().name,
-        table,
-        _counts(path.with_name("thresholds.npz"), table),
-        about.get("left_out") or {},
-        about,
+        path, title or path.parent.resolve().name, table, counts, left_out, models, warnings
     )
 
 
-def _faults(table: pd.DataFrame) -> list[str]:
+def _about(path: Path, rows: int) -> tuple[dict[str, str] | None, list[str], list[str]]:
+    """Who was left out, models and warnings of ``evaluation.json``, as far as it is readable."""
+    about = atomic.read_json(path)
+    left_out, models, warnings = (about.get(k) for k in ("left_out", "models", "warnings"))
+    if not (isinstance(left_out, dict) and isinstance(models, list) and isinstance(warnings, list)):
+        return None, [], [f"{path.name} is missing or not readable: nobody knows who was left out"]
+    named = [
+        f"{m.get('path')} ({str(m.get('sha256'))[:12]})" if isinstance(m, dict) else str(m)
+        for m in models
+    ]
+    notes = [str(warning) for warning in warnings]
+    if about.get("patients") != rows:
+        notes.append(f"patients.csv holds {rows} of the {about.get('patients')} patients evaluated")
+    return {str(k): str(v) for k, v in left_out.items()}, named, notes
+
+
+def _faults(table: pd.DataFrame, numbers: dict, booleans: list[str]) -> list[str]:
     faults = []
     for column in ("participant_id", "side"):
         for row in np.flatnonzero(table[column].isna()):
@@ -180,12 +211,12 @@ def _faults(table: pd.DataFrame) -> list[str]:
             who = table["participant_id"].iloc[row]
             faults.append(f"{who}: {column} is {table[column].iloc[row]!r}; expected {expected}")
 
-    for column, (low, high, optional) in NUMBERS.items():
+    for column, (low, high, optional) in numbers.items():
         values = pd.to_numeric(table[column], errors="coerce")
         empty = table[column].isna()
         wrong = ~values.between(low, high) & ~(empty & optional)
         complain(wrong, column, f"{low:g} to {high:g}" + (", or nothing" if optional else ""))
-    for column in BOOLEANS:
+    for column in booleans:
         allowed = table[column].isin(["True", "False"]) | (
             table[column].isna() & (column == "dawn")
         )
@@ -201,10 +232,13 @@ def _faults(table: pd.DataFrame) -> list[str]:
 def _contradictions(table: pd.DataFrame) -> list[str]:
     """A decision that is not that of its own volumes means that somebody mixed two tables."""
     faults = []
-    for column, volume in (
+    decisions = [
         ("true_target_mismatch", "truth_ml"),
         ("predicted_target_mismatch", "predicted_ml"),
-    ):
+    ]
+    if CHOSEN[0] in table:
+        decisions.append(("chosen_target_mismatch", "chosen_predicted_ml"))
+    for column, volume in decisions:
         expected = criteria.target_mismatch(table[volume], table["core_ml"])
         for row in np.flatnonzero(expected != (table[column] == 1)):
             line = table.iloc[row]
@@ -212,6 +246,14 @@ def _contradictions(table: pd.DataFrame) -> list[str]:
                 f"{line['participant_id']}: {column} is {bool(line[column])}, but "
                 f"{line[volume]:g} mL with a core of {line['core_ml']:g} mL gives "
                 f"{bool(expected[row])}"
+            )
+    for _, line in table.iterrows():
+        age, nihss = (None if np.isnan(line[name]) else line[name] for name in ("age", "nihss"))
+        dawn = clinical.dawn(age, nihss, line["core_ml"])
+        given = None if np.isnan(line["dawn"]) else bool(line["dawn"])
+        if given is not dawn:
+            faults.append(
+                f"{line['participant_id']}: dawn is {given}, but age, NIHSS and core give {dawn}"
             )
     lesion = table["truth_ml"] > 0
     for row in np.flatnonzero(lesion != table["dice"].notna()):
@@ -231,8 +273,11 @@ def _counts(path: Path, table: pd.DataFrame) -> list[ThresholdCounts] | None:
             order = {name: i for i, name in enumerate(saved["participant_id"].tolist())}
             covered, hemisphere = saved["covered"], saved["hemisphere"]
             voxel_ml = saved["voxel_ml"]
-        if covered.shape != (len(order), 2, STEPS + 1) or covered.shape != hemisphere.shape:
-            raise ValueError(f"its shape is {covered.shape}")
+        shape = (len(order), 2, STEPS + 1)
+        if (covered.shape, hemisphere.shape, voxel_ml.shape) != (shape, shape, shape[:1]):
+            raise ValueError(
+                f"its shapes are {covered.shape}, {hemisphere.shape}, {voxel_ml.shape}"
+            )
         rows = [order[name] for name in table["participant_id"]]
     except KeyError as error:
         raise InputError(
@@ -250,5 +295,11 @@ def _counts(path: Path, table: pd.DataFrame) -> list[ThresholdCounts] | None:
         raise InputError(
             f"{path}: {predicted[row]:g} mL predicted in {table['participant_id'].iloc[row]}, but "
             f"{table['predicted_ml'].iloc[row]:g} mL in patients.csv; evaluate again"
+        )
+    dice = [np.nan if (curve := count.dice()) is None else curve[STEPS // 2] for count in counts]
+    for row in np.flatnonzero(np.abs(np.array(dice) - table["dice"]) > 0.001):
+        raise InputError(
+            f"{path}: Dice {dice[row]:.3f} in {table['participant_id'].iloc[row]}, but "
+            f"{table['dice'].iloc[row]:.3f} in patients.csv; evaluate again"
         )
     return counts

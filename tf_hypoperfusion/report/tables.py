@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from data_tools.errors import InputError
 from tf_hypoperfusion import statistics, thresholds
 from tf_hypoperfusion.config import GOOD_DICE, PROBABILITY_THRESHOLD, SURFACE_TOLERANCE_MM
 from tf_hypoperfusion.metrics_volume import STEPS
@@ -56,6 +57,12 @@ class Table:
         self.numbers.append(
             {"group": group, "measure": measure, "p": None} | dataclasses.asdict(estimate)
         )
+
+    def median(self, group: str, measure: str, values: Any) -> None:
+        """Keep a median with its quartiles."""
+        known = statistics.quartiles(values) or (None, None, None)
+        n = int(np.isfinite(np.asarray(values, float)).sum())
+        self.number(group, f"median (IQR) {measure}", Estimate(known[1], known[0], known[2], n))
 
     def test(self, group: str, measure: str, p: float | None, n: int) -> str:
         """Keep a P value, and give it as text."""
@@ -158,10 +165,16 @@ def characteristics(cohorts: list[Patients]) -> Table:
         if not values.size:
             return "n/a (n=0)"
         sd = f"{values.std(ddof=1):.0f}" if values.size > 1 else "n/a"
+        mean = Estimate(float(values.mean()), None, None, values.size)
+        table.number(cohort.title, "mean age (y)", mean)
         return f"{values.mean():.0f} ± {sd}{missing(cohort, 'age')}"
 
     def median(column: str, digits: int) -> Callable[[Patients], str]:
-        return lambda c: spread(c.values(column), digits) + missing(c, column)
+        def cell(cohort: Patients) -> str:
+            table.median(cohort.title, column, cohort.values(column))
+            return spread(cohort.values(column), digits) + missing(cohort, column)
+
+        return cell
 
     def ratio(cohort: Patients):
         from data_tools import criteria
@@ -178,6 +191,9 @@ def characteristics(cohorts: list[Patients]) -> Table:
             p = statistics.contingency(counts)
             table.rows[-1].append(table.test("cohorts", name, p, sum(map(sum, counts))))
         for label, row in zip(groups, counts, strict=True):
+            for cohort, k in zip(cohorts, row, strict=True):
+                n = len(cohort)
+                table.number(cohort.title, f"{name}: {label}", Estimate(k / n, None, None, n, k))
             cells = [
                 f"{k} ({percent(k / len(cohort))})" for k, cohort in zip(row, cohorts, strict=True)
             ]
@@ -318,13 +334,12 @@ def segmentation(patients: Patients) -> list[Table]:
             for measure, (label, digits) in measures.items():
                 values = _measure(members, measure)
                 cells.append(spread(values, digits))
-                quartiles = statistics.quartiles(values) or (None, None, None)
-                table.number(
-                    group,
-                    f"median (IQR) {label}",
-                    Estimate(quartiles[1], quartiles[0], quartiles[2], len(values)),
-                )
-            table.rows.append([f"{group} (n = {len(members)})", *cells])
+                table.median(group, label, values)
+            lesion = int((members.table["truth_ml"] > 0).sum())
+            count = f"n = {len(members)}" + (
+                "" if lesion == len(members) else f"; {lesion} lesions"
+            )
+            table.rows.append([f"{group} ({count})", *cells])
         for first, second in pairs:
             cells = []
             for measure, (label, _) in measures.items():
@@ -332,14 +347,13 @@ def segmentation(patients: Patients) -> list[Table]:
                 p = statistics.mann_whitney(a, b)
                 cells.append(table.test(f"{first} / {second}", label, p, len(a) + len(b)))
             table.rows.append([f"P: {first} / {second}", *cells])
-        none = int((patients.table["truth_ml"] == 0).sum())
         table.notes = [
             "Medians with IQR. P: two-sided Mann-Whitney U test; the paper takes P <= "
             f"{statistics.SIGNIFICANT_P} as significant.",
-            f"{none} patient(s) without a hypoperfusion lesion leave every figure of overlap and "
-            "AUC and stay in the volume differences. AUC is that of the stroke hemisphere (whole "
-            f"brain if bilateral), the others of the coverage at probability "
-            f"{PROBABILITY_THRESHOLD:g}.",
+            _who(patients)
+            + " AUC is that of the stroke hemisphere (whole brain if bilateral), the "
+            f"others of the coverage at probability {PROBABILITY_THRESHOLD:g}. CSF is covered too: "
+            "it is in no lesion and its probability is 0, so it counts among AUC's true negatives.",
         ]
         if measures is FURTHER:
             empty = int(((patients.table["truth_ml"] > 0) & patients.table["hd95_mm"].isna()).sum())
@@ -350,6 +364,14 @@ def segmentation(patients: Patients) -> list[Table]:
             )
         tables.append(table)
     return tables
+
+
+def _who(patients: Patients) -> str:
+    none = int((patients.table["truth_ml"] == 0).sum())
+    return (
+        f"{len(patients)} patients; {none} without a hypoperfusion lesion leave every figure of "
+        "overlap and AUC and stay in the volume differences."
+    )
 
 
 def _measure(patients: Patients, measure: str):
@@ -446,6 +468,8 @@ def operating_points(patients: Patients, interval: str) -> Table | None:
         figures = classify(decisions[:, j], truth).figures(interval)
         for measure in ("sensitivity", "specificity", "accuracy"):
             table.number(f"threshold {threshold:g}", measure, figures[measure])
+        table.median(f"threshold {threshold:g}", "Dice", dice)
+        table.median(f"threshold {threshold:g}", "Volume difference (mL)", difference)
         paper = threshold == PROBABILITY_THRESHOLD
         table.rows.append(
             [
@@ -457,7 +481,8 @@ def operating_points(patients: Patients, interval: str) -> Table | None:
         )
     table.notes = [
         "These are the test patients: a threshold chosen from this table would flatter itself. "
-        "evaluate --choose_threshold=val chooses on validation patients."
+        "evaluate --choose_threshold=val chooses on validation patients.",
+        _who(patients),
     ]
     return table
 
@@ -466,20 +491,7 @@ def chosen_threshold(patients: Patients, interval: str) -> list[Table]:
     """Figures at the thresholds that the validation patients chose; [] if none were chosen."""
     if "chosen_threshold" not in patients.table:
         return []
-    import pandas as pd
-
-    rows = patients.table.copy()
-    try:
-        for name in ("chosen_threshold", "chosen_dice", "chosen_predicted_ml"):
-            rows[name] = pd.to_numeric(rows[name]).astype(float)
-    except (KeyError, ValueError) as error:
-        from data_tools.errors import InputError
-
-        raise InputError(
-            f"{patients.path}: the columns chosen_* are not whole ({error}); evaluate again"
-        ) from error
-    rows["chosen_target_mismatch"] = (rows["chosen_target_mismatch"] == "True").astype(float)
-    members = dataclasses.replace(patients, table=rows)
+    rows = patients.table
     table = Table(
         "chosen_threshold",
         "At the threshold chosen on validation patients",
@@ -493,15 +505,29 @@ def chosen_threshold(patients: Patients, interval: str) -> list[Table]:
         difference = rows[volume] - rows["truth_ml"]
         cells = [rows[dice].dropna(), difference, difference.abs()]
         table.rows.append([label, *(spread(v, d) for v, d in zip(cells, (2, 0, 0), strict=True))])
+        for name, values in zip(table.columns[1:], cells, strict=True):
+            table.median(label, name, values)
     table.notes = [
         "Chosen fold by fold for the highest mean Dice of that fold's validation patients, none of "
-        "whom is in this table under that fold; not the paper's method."
+        "whom is in this table under that fold; not the paper's method.",
+        _who(patients),
     ]
-    return [table, target_mismatch(members, interval, "chosen_target_mismatch")]
+    return [table, target_mismatch(patients, interval, "chosen_target_mismatch")]
 
 
 def cohorts_compared(first: Patients, second: Patients) -> Table:
-    """The paper's comparison of its primary and its generalization cohort."""
+    """The paper's comparison of its primary and its generalization cohort.
+
+    Raises:
+        InputError: both are the same patients.
+    """
+    volumes = ["truth_ml", "core_ml", "predicted_ml"]
+    same = first.table[volumes].merge(second.table[volumes], on=volumes)
+    if len(same) >= min(len(first), len(second)) > 1:
+        raise InputError(
+            f"{first.path} and {second.path} hold the same patients; expected a second cohort. Two "
+            "evaluations of one cohort are compared by --compare."
+        )
     table = Table(
         "cohorts",
         f"Performance in {first.title} and {second.title}",
@@ -516,5 +542,8 @@ def cohorts_compared(first: Patients, second: Patients) -> Table:
         a, b = _measure(first, measure), _measure(second, measure)
         p = table.test("cohorts", label, statistics.mann_whitney(a, b), len(a) + len(b))
         table.rows.append([label, spread(a, digits), spread(b, digits), p])
-    table.notes = ["Medians with IQR; two-sided Mann-Whitney U test."]
+    table.notes = [
+        "Medians with IQR; two-sided Mann-Whitney U test.",
+        *(f"{cohort.title}: {_who(cohort)}" for cohort in (first, second)),
+    ]
     return table

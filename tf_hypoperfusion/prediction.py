@@ -5,6 +5,7 @@ Knows no TensorFlow: the predictor may be a Keras model, a SavedModel or a serve
 
 import dataclasses
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from data_tools import atomic, intensity, labels, patient, pictures, registratio
 from data_tools.criteria import DEFUSE3
 from data_tools.errors import InputError
 from data_tools.grid import GRID_AFFINE, SIDES, hemisphere
-from data_tools.patient import NativePatient
+from data_tools.patient import MniPatient, NativePatient
 from data_tools.volumes import Volume, save_volume
 from tf_hypoperfusion import clinical
 from tf_hypoperfusion.config import PROBABILITY_THRESHOLD, RESEARCH_NOTICE
@@ -65,12 +66,31 @@ class Prediction:
     result: dict[str, Any]
 
 
+# Whoever answers, a model here or a server: the probability (91, 109, 60) of a patient on the MNI
+# grid, 0 outside tissue.
+VolumePredictor = Callable[[MniPatient, Clinical], NDArray[np.float32]]
+
+
+def by_windows(predictor: Predictor, stride: int) -> VolumePredictor:
+    """Answer with overlapping windows through a predictor of slabs.
+
+    Args:
+        predictor: see :mod:`tf_hypoperfusion.sliding_window`. stride: slices between windows.
+    """
+
+    def answer(mni: MniPatient, given: Clinical) -> NDArray[np.float32]:
+        image = model_image(mni.dwi, mni.adc_um2_per_s, mni.brain, given.side)
+        # CSF is in no label that the network learnt from, so it is in no prediction either.
+        tissue = intensity.parenchyma(mni.adc_um2_per_s, mni.brain)
+        return predict_volume(
+            predictor, image, intensity.nihss_feature(given.nihss), stride, tissue
+        )
+
+    return answer
+
+
 def predict_patient(
-    native: NativePatient,
-    given: Clinical,
-    predictor: Predictor,
-    stride: int,
-    name: str = "patient",
+    native: NativePatient, given: Clinical, answer: VolumePredictor, name: str = "patient"
 ) -> Prediction:
     """Register, predict, take the way back, measure, decide.
 
@@ -79,8 +99,7 @@ def predict_patient(
 
     Args:
         native: from :func:`data_tools.patient.load_native`.
-        predictor: see :mod:`tf_hypoperfusion.sliding_window`.
-        stride: slices from one window to the next. name: for the picture's title.
+        answer: of :func:`by_windows`, or of a server. name: for the picture's title.
 
     Raises:
         InputError: if the images hold no brain tissue.
@@ -88,11 +107,7 @@ def predict_patient(
     clock = _Clock()
     mni, quality = patient.to_mni(native)
     clock.lap("register")
-    image = model_image(mni.dwi, mni.adc_um2_per_s, mni.brain, given.side)
-    nihss = intensity.nihss_feature(given.nihss)
-    # CSF is in no label that the network learnt from, so it is in no prediction either.
-    tissue_mni = intensity.parenchyma(mni.adc_um2_per_s, mni.brain)
-    probability_mni = predict_volume(predictor, image, nihss, stride, tissue_mni)
+    probability_mni = answer(mni, given)
     clock.lap("network")
     dwi = native.dwi
     probability = registration.resample(
@@ -135,7 +150,6 @@ def predict_patient(
         ),
         "registration": {key: quality[key] for key in quality if key != "warnings"},
         "probability_threshold": PROBABILITY_THRESHOLD,
-        "stride_slices": stride,
         "seconds": clock.laps,
     }
     return Prediction(native, probability, hypoperfusion, core, result)

@@ -4,6 +4,7 @@
 ``model_card.md``, ``checksums.sha256``, and warm-up requests in ``assets.extra``.
 """
 
+import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -75,9 +76,16 @@ def export(
         shutil.rmtree(left, ignore_errors=True)
     try:
         networks = _load(known)
-        _save(networks, partial, stride)
-        write_warmup(partial / WARMUP_FILE, name)
         card = _card(known, name, version, stride)
+        info = {
+            "name": name,
+            "version": version,
+            "sha256": sums[0] if len(sums) == 1 else sums,
+            "cohort": ", ".join(card["trained_on"]),
+            "notice": RESEARCH_NOTICE,
+        }
+        _save(networks, partial, stride, json.dumps(info))
+        write_warmup(partial / WARMUP_FILE, name)
         atomic.write_json(partial / "model_card.json", card)
         atomic.write_text(partial / "model_card.md", _markdown(card))
         files = sorted(path for path in partial.rglob("*") if path.is_file())
@@ -119,7 +127,7 @@ def _load(known: Sequence[dict[str, Any]]) -> list[Any]:
     return networks
 
 
-def _save(networks: Sequence[Any], folder: Path, stride: int) -> None:
+def _save(networks: Sequence[Any], folder: Path, stride: int, info: str) -> None:
     import keras
     import tensorflow as tf
 
@@ -146,10 +154,10 @@ def _save(networks: Sequence[Any], folder: Path, stride: int) -> None:
             return {"probability": network(tf.identity(image), tf.identity(nihss))}
 
     def volume(inputs):
-        return serving_graph.predict_volumes(network, inputs, stride)
+        return serving_graph.predict_volumes(network, inputs, stride, info)
 
     def compressed(inputs):
-        return serving_graph.predict_bytes(network, inputs, stride)
+        return serving_graph.predict_bytes(network, inputs, stride, info)
 
     slab_inputs = {
         "image": tf.TensorSpec((None, *SLAB), tf.float32, "image"),

@@ -73,7 +73,7 @@ def _scalar_inputs() -> dict[str, tf.TensorSpec]:
 
 
 def predict_volumes(
-    network: Network, inputs: dict[str, tf.Tensor], stride: int
+    network: Network, inputs: dict[str, tf.Tensor], stride: int, info: str
 ) -> dict[str, tf.Tensor]:
     """Probability and figures of each patient.
 
@@ -82,9 +82,12 @@ def predict_volumes(
             0 to 42 or -1 if unknown, ``side`` left, right or bilateral, ``voxel_ml`` the patient's
             tissue in a voxel (0.008 divided by the determinant of the affine to MNI).
         stride: slices between windows.
+        info: what the model is, as JSON; goes out with every answer, so that no client takes a
+            model of simulated patients for another.
 
     Returns:
-        ``probability`` float32 [b, 91, 109, 60] and each of :data:`FIGURES` [b, 1].
+        ``probability`` float32 [b, 91, 109, 60], each of :data:`FIGURES` [b, 1], and
+        ``model_info`` [b, 1].
 
     Raises:
         tf.errors.InvalidArgumentError: when run, on anything else; the message says what.
@@ -100,17 +103,19 @@ def predict_volumes(
     signature = {"probability": tf.TensorSpec(GRID_SHAPE, tf.float32)} | {
         name: tf.TensorSpec((1,), dtype) for name, dtype in FIGURES.items()
     }
-    return tf.map_fn(one, shaped, fn_output_signature=signature, parallel_iterations=1)
+    outputs = tf.map_fn(one, shaped, fn_output_signature=signature, parallel_iterations=1)
+    return outputs | {"model_info": tf.fill(tf.shape(shaped["nihss"]), info)}
 
 
 def predict_bytes(
-    network: Network, inputs: dict[str, tf.Tensor], stride: int
+    network: Network, inputs: dict[str, tf.Tensor], stride: int, info: str
 ) -> dict[str, tf.Tensor]:
     """As :func:`predict_volumes`, with compressed volumes in and out.
 
     Returns:
-        ``probability_png`` [b]: a 16-bit grey PNG of 91 rows and 109 x 60 columns each; probability
-        is its value / 65535. And the figures.
+        ``probability_png_bytes`` [b] (TensorFlow Serving's JSON writes outputs of that ending in
+        base64): a 16-bit grey PNG of 91 rows and 109 x 60 columns each; probability
+        is its value / 65535. And the rest.
     """
     decoded: dict[str, Any] = {name: inputs[name] for name in SCALARS}
     for name in VOLUMES:
@@ -120,7 +125,7 @@ def predict_bytes(
             compressed,
             fn_output_signature=tf.TensorSpec(GRID_SHAPE, tf.float32),
         )
-    outputs = predict_volumes(network, decoded, stride)
+    outputs = predict_volumes(network, decoded, stride, info)
 
     def encode(probability: tf.Tensor) -> tf.Tensor:
         levels = tf.cast(tf.round(probability * PNG_STEPS), tf.uint16)
@@ -135,7 +140,7 @@ def predict_bytes(
         (probability < PROBABILITY_THRESHOLD) & (probability > below), below, probability
     )
     png = tf.map_fn(encode, kept, fn_output_signature=tf.TensorSpec((), tf.string))
-    return {"probability_png": png} | outputs
+    return {"probability_png_bytes": png} | outputs
 
 
 def _decode(compressed: tf.Tensor, name: str) -> tf.Tensor:

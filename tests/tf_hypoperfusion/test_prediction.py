@@ -29,7 +29,7 @@ def raw_files(raw_cohort):
 def done(raw_files):
     native = load_native(*raw_files)
     return prediction.predict_patient(
-        native, Clinical("left", 14, 66), left_half_predictor, 16, "x"
+        native, Clinical("left", 14, 66), prediction.by_windows(left_half_predictor, 16), "x"
     )
 
 
@@ -96,7 +96,8 @@ def test_files_lie_on_the_dwi_grid_and_tell_one_story(done, raw_files, tmp_path)
 def test_the_other_side_is_told_loudly(raw_files):
     """Hypoperfusion predicted on the left, side given as right."""
     native = load_native(*raw_files)
-    other = prediction.predict_patient(native, Clinical("right", 14), left_half_predictor, 16)
+    answer = prediction.by_windows(left_half_predictor, 16)
+    other = prediction.predict_patient(native, Clinical("right", 14), answer)
     assert any("lies on the given side (right)" in w for w in other.result["warnings"])
     assert other.result["dawn"] is None
 

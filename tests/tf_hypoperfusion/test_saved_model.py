@@ -119,7 +119,7 @@ def test_bytes_give_what_volumes_give(signatures, people):
         raw = np.ascontiguousarray(inputs[name].numpy()[0], "<f4").tobytes()
         inputs[name] = tf.constant([gzip.compress(raw)])
     answer = signatures("predict_volume_bytes", inputs)
-    levels = tf.io.decode_png(answer["probability_png"][0], dtype=tf.uint16).numpy()
+    levels = tf.io.decode_png(answer["probability_png_bytes"][0], dtype=tf.uint16).numpy()
     probability = levels.reshape(GRID_SHAPE) / 65535
     np.testing.assert_allclose(probability, expected["probability"][0], atol=2e-5)
     np.testing.assert_array_equal(probability >= 0.5, expected["probability"][0] >= 0.5)

@@ -1,0 +1,120 @@
+"""TensorFlow Serving's gRPC services: Predict, model metadata and status."""
+
+import concurrent.futures
+from pathlib import Path
+from typing import Any
+
+import grpc
+import tensorflow as tf
+from tensorflow.core.protobuf import saved_model_pb2
+from tensorflow_serving.apis import (
+    get_model_metadata_pb2,
+    get_model_status_pb2,
+    model_service_pb2_grpc,
+    predict_pb2,
+    prediction_service_pb2_grpc,
+)
+
+from tf_hypoperfusion.server.errors import ServingError
+from tf_hypoperfusion.server.repository import AVAILABLE, END, LOADING, Repository, Version
+from tf_hypoperfusion.server.runner import Runner
+
+
+def status_message(states: dict[int, tuple[str, str]], number: int | None = None) -> Any:
+    """``GetModelStatusResponse`` of a model's versions, or of one."""
+    codes = get_model_status_pb2.ModelVersionStatus.State
+    words = {LOADING: codes.LOADING, AVAILABLE: codes.AVAILABLE, END: codes.END}
+    response = get_model_status_pb2.GetModelStatusResponse()
+    for version, (state, reason) in states.items():
+        if number in (None, version):
+            line = response.model_version_status.add(version=version, state=words[state])
+            line.status.error_code = 2 if reason else 0  # UNKNOWN, OK
+            line.status.error_message = reason
+    return response
+
+
+def metadata_message(version: Version) -> Any:
+    """``GetModelMetadataResponse`` with the signatures as the SavedModel holds them."""
+    response = get_model_metadata_pb2.GetModelMetadataResponse()
+    response.model_spec.name = version.name
+    response.model_spec.version.value = version.number
+    saved = saved_model_pb2.SavedModel.FromString(
+        (Path(version.folder) / "saved_model.pb").read_bytes()
+    )
+    signatures = get_model_metadata_pb2.SignatureDefMap()
+    for name, signature in saved.meta_graphs[0].signature_def.items():
+        if name in version.signatures:
+            signatures.signature_def[name].CopyFrom(signature)
+    response.metadata["signature_def"].Pack(signatures)
+    return response
+
+
+def _find(repository: Repository, spec: Any) -> Version:
+    number = spec.version.value if spec.HasField("version") else None
+    return repository.get(spec.name, number, spec.version_label or None)
+
+
+def _abort(context: Any, error: ServingError) -> None:
+    context.abort(getattr(grpc.StatusCode, error.code), error.message)
+
+
+class _Prediction(prediction_service_pb2_grpc.PredictionServiceServicer):
+    def __init__(self, repository: Repository, runner: Runner):
+        self.repository, self.runner = repository, runner
+
+    def Predict(self, request, context):
+        try:
+            version = _find(self.repository, request.model_spec)
+            signature = request.model_spec.signature_name or "serving_default"
+            try:
+                inputs = {name: tf.make_ndarray(value) for name, value in request.inputs.items()}
+            except Exception as error:  # a tensor that contradicts itself fails in many ways
+                raise ServingError("INVALID_ARGUMENT", f"no tensor: {error}") from error
+            outputs = self.runner.run(version, signature, inputs)
+            response = predict_pb2.PredictResponse()
+            response.model_spec.name = version.name
+            response.model_spec.version.value = version.number
+            response.model_spec.signature_name = signature
+            for name, value in outputs.items():
+                response.outputs[name].CopyFrom(tf.make_tensor_proto(value))
+            return response
+        except ServingError as error:
+            return _abort(context, error)
+
+    def GetModelMetadata(self, request, context):
+        try:
+            return metadata_message(_find(self.repository, request.model_spec))
+        except ServingError as error:
+            return _abort(context, error)
+
+
+class _Model(model_service_pb2_grpc.ModelServiceServicer):
+    def __init__(self, repository: Repository):
+        self.repository = repository
+
+    def GetModelStatus(self, request, context):
+        try:
+            spec = request.model_spec
+            number = spec.version.value if spec.HasField("version") else None
+            return status_message(self.repository.states(spec.name), number)
+        except ServingError as error:
+            return _abort(context, error)
+
+
+def start(
+    repository: Repository, runner: Runner, address: str, max_request_bytes: int
+) -> tuple[grpc.Server, int]:
+    """Start the gRPC server; returns it and its port."""
+    server = grpc.server(
+        concurrent.futures.ThreadPoolExecutor(16),
+        options=[
+            ("grpc.max_receive_message_length", max_request_bytes),
+            ("grpc.max_send_message_length", -1),
+        ],
+    )
+    service = _Prediction(repository, runner)
+    prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(service, server)
+    model_service_pb2_grpc.add_ModelServiceServicer_to_server(_Model(repository), server)
+    port = server.add_insecure_port(address)
+    server.start()
+    return server, port

@@ -1,0 +1,67 @@
+"""Ask a server for one patient's result: the same folder as tf_hypoperfusion.predict.
+
+    python -m tf_hypoperfusion.serving_client --url=http://127.0.0.1:8501 --model=hypoperfusion \\
+        --dwi=dwi.nii.gz --adc=adc.nii.gz --nihss=14 --side=left --age=66 --out=result
+
+Registers the images here and sends the volumes on the MNI grid; the server normalises, predicts and
+answers; the way back to the patient's own space is done here. Works without TensorFlow. Busy or
+restarting servers are asked again, with growing pauses. --side is the side of the brain lesion.
+
+Research use only. Not a medical device; not for clinical decisions.
+"""
+
+import sys
+
+from absl import flags
+
+from data_tools import command
+
+FLAGS = flags.FlagValues()
+flags.DEFINE_string(
+    "url", "http://127.0.0.1:8501", "Of TensorFlow Serving or tf_hypoperfusion.serve.",
+    flag_values=FLAGS,
+)  # fmt: skip
+flags.DEFINE_string(
+    "model", "hypoperfusion", "Its name there, or NAME/versions/3, or NAME/labels/canary.",
+    flag_values=FLAGS,
+)  # fmt: skip
+flags.DEFINE_string("dwi", None, "b = 1000 trace image, NIfTI.", required=True, flag_values=FLAGS)
+flags.DEFINE_string(
+    "adc", None, "ADC map on the DWI's grid, NIfTI.", required=True, flag_values=FLAGS
+)
+flags.DEFINE_string("nihss", None, "0 to 42, or n/a.", required=True, flag_values=FLAGS)
+flags.DEFINE_string(
+    "side", None, "left, right or bilateral: of the brain lesion.", required=True, flag_values=FLAGS
+)
+flags.DEFINE_float("age", None, "Years; without it DAWN is not classed.", flag_values=FLAGS)
+flags.DEFINE_string("out", None, "Folder for the result.", required=True, flag_values=FLAGS)
+flags.DEFINE_string(
+    "participant", None, "Name in the result; default: the DWI's file name.", flag_values=FLAGS
+)
+flags.DEFINE_enum(
+    "form",
+    "bytes",
+    ["bytes", "volume", "slabs"],
+    "What is sent: compressed volumes (1 MB), volumes or windows as JSON.",
+    flag_values=FLAGS,
+)
+flags.DEFINE_string("token_file", None, "File with the bearer token.", flag_values=FLAGS)
+
+
+def main() -> int:
+    """Run the command."""
+    from tf_hypoperfusion import one_patient, remote
+    from tf_hypoperfusion.prediction import Clinical
+
+    given = Clinical(FLAGS.side, one_patient.parse_nihss(FLAGS.nihss), FLAGS.age)
+
+    def connect() -> one_patient.Answerer:
+        return remote.answerer(FLAGS.url, FLAGS.model, FLAGS.form, None, FLAGS.token_file)
+
+    result = one_patient.predict(FLAGS.dwi, FLAGS.adc, given, FLAGS.out, connect, FLAGS.participant)
+    print(one_patient.summary(result, FLAGS.out))
+    return command.EXIT_OK
+
+
+if __name__ == "__main__":
+    sys.exit(command.run(main, FLAGS, __doc__))

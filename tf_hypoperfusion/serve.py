@@ -39,7 +39,9 @@ flags.DEFINE_string(
 
 def main() -> int:
     """Run the command."""
+    import contextlib
     import logging
+    import signal
     import threading
     from pathlib import Path
 
@@ -99,7 +101,17 @@ def main() -> int:
         grpc_server, port = grpc_service.start(models, work, address, limit)
         print(f"gRPC on {FLAGS.host}:{port}", flush=True)
     app = rest.build_app(models, work, limit, token)
-    server = uvicorn.Server(
+
+    class Server(uvicorn.Server):
+        @contextlib.contextmanager
+        def capture_signals(self):
+            # uvicorn's own raises the signal again when all is answered, and the process would end
+            # before the gRPC clients have their answers.
+            for number in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(number, self.handle_exit)
+            yield
+
+    server = Server(
         uvicorn.Config(
             app, FLAGS.host, FLAGS.port, log_level="warning", timeout_graceful_shutdown=60,
             lifespan="off",

@@ -3,7 +3,7 @@
     python -m tf_hypoperfusion.serve --models=saved_models --port=8501
     curl http://127.0.0.1:8501/v1/models/hypoperfusion
 
-Needs the extra: pip install 'tf-hypoperfusion[serve]'. Serves the newest version of every model in
+Needs the extra: pip install -e '.[serve]'. Serves the newest version of every model in
 the folder and loads new ones as they appear, without losing a request; --config takes TensorFlow
 Serving's own models.config with versions and labels. It listens on this machine alone unless
 --host says otherwise. In production TensorFlow Serving stands in its place (see serving/): same
@@ -54,7 +54,7 @@ def main() -> int:
         from tf_hypoperfusion.server import grpc_service, repository, rest, runner
     except ImportError as error:
         raise InputError(
-            f"{error.name} is not installed; pip install 'tf-hypoperfusion[serve]'"
+            f"{error.name} is not installed; pip install -e '.[serve]'"
         ) from error
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     token = None

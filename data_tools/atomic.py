@@ -120,7 +120,7 @@ def read_json(path: str | os.PathLike) -> dict[str, Any]:
     """A JSON object, empty where the file is absent or damaged."""
     try:
         content = json.loads(Path(path).read_text())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return content if isinstance(content, dict) else {}
 

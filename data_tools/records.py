@@ -205,8 +205,8 @@ def damage(records: str | os.PathLike, damaged: Sequence[str]) -> InputError:
     """The error of shards that are not those of the manifest."""
     return InputError(
         f"damaged record(s) in {records}: {', '.join(damaged)} (checksum differs from the "
-        "manifest). Copy them again or build the records again with --overwrite; training goes on "
-        "from its last saved state."
+        "manifest). Copy them again, or build the records again with --overwrite. A training that "
+        "was begun goes on from its last saved state."
     )
 
 

@@ -1,12 +1,15 @@
 """What an earlier start left of a fold, read back and checked before anything goes on from it."""
 
 import dataclasses
+import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
 from data_tools import atomic
 from data_tools.errors import InputError
 from tf_hypoperfusion import fold_history, fold_state
+from tf_hypoperfusion.config import PRECISIONS
 from tf_hypoperfusion.fold_state import Progress
 
 # Settings that "auto" fills in on the machine of the first start; a resumed run keeps them.
@@ -24,10 +27,10 @@ class BegunFold:
         history: a row for each epoch that is done, and no more.
     """
 
-    resolved: dict[str, Any]
-    sessions: list[dict[str, Any]]
-    progress: Progress
-    history: list[dict[str, Any]]
+    resolved: dict[str, Any] = dataclasses.field(default_factory=dict)
+    sessions: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    progress: Progress = dataclasses.field(default_factory=Progress)
+    history: list[dict[str, Any]] = dataclasses.field(default_factory=list)
 
 
 def read(folder: Path, settings: dict[str, Any]) -> BegunFold:
@@ -46,6 +49,11 @@ def read(folder: Path, settings: dict[str, Any]) -> BegunFold:
     progress = fold_state.load_progress(state_file)
     history = fold_history.read(folder)
     best_there = fold_state.best_file(folder).is_file()
+    if best_there and not _whole_zip(fold_state.best_file(folder)):
+        raise InputError(
+            f"{fold_state.best_file(folder)} is damaged; bring it back from a copy, or train the "
+            "fold anew with --overwrite"
+        )
     training = settings["training"]
     finished = best_there and fold_history.finished(
         history, training["epochs"], training["patience"]
@@ -66,6 +74,14 @@ def read(folder: Path, settings: dict[str, Any]) -> BegunFold:
     return BegunFold(saved.get("resolved", {}), saved.get("sessions", []), progress, history)
 
 
+def _whole_zip(path: Path) -> bool:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.testzip() is None
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error):
+        return False
+
+
 def _read_settings(folder: Path, settings: dict[str, Any]) -> dict[str, Any]:
     path = folder / "config.json"
     if not path.is_file():
@@ -77,9 +93,12 @@ def _read_settings(folder: Path, settings: dict[str, Any]) -> dict[str, Any]:
             )
         return {}
     saved = atomic.read_json(path)
-    resolved = saved.get("resolved")
-    if not isinstance(resolved, dict) or set(resolved) != set(RESOLVED):
-        raise InputError(f"{path}: not readable or not whole; train again with --overwrite")
+    resolved = saved.get("resolved") or {}
+    if not (_is_resolved(resolved) and isinstance(saved.get("sessions"), list)):
+        raise InputError(
+            f"{path}: not readable or not whole; bring it back from a copy, or train the fold anew "
+            "with --overwrite"
+        )
     flat_saved, flat = _flatten(saved), _flatten(settings)
     # What was left to the machine may also be given as the machine chose it.
     same = {"run"} | {
@@ -98,6 +117,13 @@ def _read_settings(folder: Path, settings: dict[str, Any]) -> dict[str, Any]:
             + "Give another --run, the same settings, or --overwrite to train it anew."
         )
     return saved
+
+
+def _is_resolved(resolved: Any) -> bool:
+    if not isinstance(resolved, dict) or set(resolved) != set(RESOLVED):
+        return False
+    micro_batch = resolved["micro_batch"]
+    return resolved["precision"] in PRECISIONS and type(micro_batch) is int and micro_batch > 0
 
 
 def _flatten(value: Any, name: str = "") -> dict[str, Any]:

@@ -5,7 +5,6 @@ deposited, the best evidence where the paper is silent.
 """
 
 import dataclasses
-import math
 from typing import Any
 
 from data_tools.errors import InputError
@@ -24,12 +23,15 @@ SURFACE_TOLERANCE_MM = 4.0
 TEST_STRIDE = 4
 
 
+# No training has more epochs, slabs or weight than this; what does is a slip of the keyboard.
+MOST = 1_000_000
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 
 
 def _require(condition: bool, name: str, value: Any, expected: str) -> None:
     if not condition:
-        raise InputError(f"{name} is {value!r}; expected {expected}")
+        shown = repr(value) if len(repr(value)) <= 40 else f"{repr(value)[:40]}..."
+        raise InputError(f"{name} is {shown}; expected {expected}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,14 +120,15 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size"):
-            _require(getattr(self, name) >= 1, name, getattr(self, name), "1 or more")
+            value = getattr(self, name)
+            _require(1 <= value <= MOST, name, value, "1 or more, and not beyond a million")
         _require(0 < self.learning_rate < 1, "learning_rate", self.learning_rate, "0 to 1")
         ratio = self.final_learning_rate_ratio
         _require(0 < ratio <= 1, "final_learning_rate_ratio", ratio, "above 0, at most 1")
         weights = ("bce_weight", "dice_weight", "volume_weight")
         for name in (*weights, "micro_batch", "patience"):
             value = getattr(self, name)
-            _require(value >= 0 and math.isfinite(value), name, value, "0 or more, and finite")
+            _require(0 <= value <= MOST, name, value, "0 or more, and finite")
         _require(
             any(getattr(self, name) for name in weights), "loss", "0", "one weight above 0 at least"
         )
@@ -211,7 +214,9 @@ def from_json(settings: dict[str, Any], where: str) -> tuple[ModelConfig, Traini
             default = getattr(kind, name)
             number = isinstance(default, float) and type(value) is int
             if type(value) is not type(default) and not number:
-                raise InputError(f"{where}: {part}.{name} is {value!r}; expected {known[name]}")
+                raise InputError(
+                    f"{where}: {part}.{name} is {value!r}; expected {type(default).__name__}"
+                )
         return kind(**values)
 
     return read("model", ModelConfig), read("training", TrainingConfig)

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -39,7 +40,14 @@ def choose_strategy(
                 "--strategy=multiworker needs the current line, TensorFlow 2.21 with Keras 3; with "
                 "TensorFlow 2.15 train the folds on one machine each: --fold=0, --fold=1..."
             )
-        return tf.distribute.MultiWorkerMirroredStrategy(cluster_resolver=_resolver(os.environ))
+        resolver = _resolver(os.environ)
+        others = ", ".join(resolver.cluster_spec().as_dict().get("worker", []))
+        print(
+            f"waiting for the workers at {others}; until all are there only kill -9 ends this one",
+            file=sys.stderr,
+            flush=True,
+        )
+        return tf.distribute.MultiWorkerMirroredStrategy(cluster_resolver=resolver)
     if devices is None:
         gpus = tf.config.list_logical_devices("GPU")
         devices = [gpu.name for gpu in gpus] or ["/cpu:0"]

@@ -27,12 +27,17 @@ def read(folder: Path) -> list[dict[str, Any]]:
             row[MONITOR]
         return known
     except (OSError, TypeError, ValueError, KeyError, csv.Error) as error:
-        raise InputError(f"{path}: not readable ({error}); train again with --overwrite") from error
+        raise InputError(
+            f"{path}: not readable ({error}); bring it back from a copy, or train the fold anew "
+            "with --overwrite"
+        ) from error
 
 
 def write(folder: Path, history: list[dict[str, Any]]) -> None:
     """Write ``history.csv`` atomically."""
-    atomic.write_csv(folder / "history.csv", history)
+    columns = list(history[-1])  # a column that somebody added by hand is not carried on
+    rows = [{name: row.get(name) for name in columns} for row in history]
+    atomic.write_csv(folder / "history.csv", rows)
 
 
 def best_row(history: list[dict[str, Any]]) -> dict[str, Any] | None:

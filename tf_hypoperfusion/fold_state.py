@@ -67,6 +67,11 @@ def load_progress(path: Path) -> Progress:
                 float(state["waited_s"]),
             )
             state["variable_0000"]
+            if (
+                progress.sums.shape != Progress().sums.shape
+                or min(progress.epochs, progress.step) < 0
+            ):
+                raise ValueError("its sums or counts cannot be")
             return progress
     except Exception as error:  # a damaged zip file fails in many ways
         raise _unreadable(path, error) from error
@@ -93,7 +98,8 @@ def restore(path: Path, variables: Sequence[Any]) -> None:
 
 def _unreadable(path: Path, reason: Any) -> InputError:
     return InputError(
-        f"{path}: the training state cannot be read ({reason}); train again with --overwrite"
+        f"{path}: the training state cannot be read ({reason}); bring it back from a copy, or "
+        "train the fold anew with --overwrite"
     )
 
 
@@ -104,7 +110,8 @@ def not_finite(what: str, folder: Path, progress: Progress) -> InputError:
         kept = "nothing was saved before"
     return InputError(
         f"{what} in epoch {progress.epochs + 1}, step {progress.step + 1}; {kept}. Try a smaller "
-        "--learning_rate, --warmup_epochs, or --precision=float32, with --overwrite."
+        "--learning_rate, --warmup_epochs, or --precision=float32, with another --run (or with "
+        "--overwrite, which throws this one away)."
     )
 
 

@@ -15,7 +15,12 @@ import keras
 
 from data_tools.errors import InputError
 from tf_hypoperfusion.config import TrainingConfig
-from tf_hypoperfusion.keras_compat import IS_KERAS_3, register
+from tf_hypoperfusion.keras_compat import (
+    IS_KERAS_3,
+    apply_gradients,
+    build_optimizer_variables,
+    register,
+)
 
 ADDONS = ("ranger", "lookahead", "radam", "lamb", "novograd", "yogi")
 # Meant for other things, or for other optimizers to build on.
@@ -92,6 +97,29 @@ def build_optimizer(
     return optimizer
 
 
+def try_optimizer(config: TrainingConfig) -> None:
+    """Take one step with a variable of its own: Keras looks at some options only then.
+
+    Raises:
+        InputError: a name, option or value that cannot be.
+    """
+    import tensorflow as tf
+
+    optimizer = build_optimizer(config, learning_rates(config, 1))
+    variable = keras.Variable([1.0]) if IS_KERAS_3 else tf.Variable([1.0])
+    try:
+        build_optimizer_variables(optimizer, [variable])
+        apply_gradients(optimizer, [tf.constant([0.1])], [variable])
+    except InputError:
+        raise
+    except Exception as error:  # a library's own checks fail in any way
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise InputError(
+            f"optimizer {config.optimizer!r} cannot take a step ({reason[:200]}); look at the "
+            "values of its options"
+        ) from error
+
+
 def parse_optimizer(text: str) -> tuple[str, dict[str, Any]]:
     """A name with options -> both.
 
@@ -108,7 +136,7 @@ def parse_optimizer(text: str) -> tuple[str, dict[str, Any]]:
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and not node.args:
             options = {str(word.arg): ast.literal_eval(word.value) for word in node.keywords}
             return node.func.id.lower(), options
-    except (SyntaxError, ValueError):
+    except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError):
         pass
     raise InputError(
         f"optimizer is {text!r}; expected a name, perhaps with options, such as adamw or "

@@ -53,9 +53,7 @@ def main() -> int:
 
         from tf_hypoperfusion.server import grpc_service, repository, rest, runner
     except ImportError as error:
-        raise InputError(
-            f"{error.name} is not installed; pip install -e '.[serve]'"
-        ) from error
+        raise InputError(f"{error.name} is not installed; pip install -e '.[serve]'") from error
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     token = None
     if FLAGS.token_file:

@@ -18,7 +18,7 @@ CONFIDENCE = 0.95
 INTERVALS = ("stata", "wilson", "exact")
 # Seven tests at once (paper, Statistical Analysis: P <= .007, Bonferroni).
 SIGNIFICANT_P = 0.007
-BOOTSTRAP_SAMPLES = 2000
+BOOTSTRAP_SAMPLES = 1999
 
 
 @dataclasses.dataclass(frozen=True)

@@ -126,7 +126,7 @@ def settings() -> tuple[Any, Any]:
     path = Path(FLAGS.config)
     try:
         content = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"--config={path}: cannot be read ({error})") from error
     if not isinstance(content, dict):
         raise InputError(f"--config={path}: expected the config.json of a training run")
@@ -175,7 +175,7 @@ def main() -> int:
 
     if FLAGS.fold == "all":
         folds = list(range(SUBSETS))
-    elif FLAGS.fold.isascii() and FLAGS.fold.isdigit():
+    elif FLAGS.fold.isascii() and FLAGS.fold.isdigit() and len(FLAGS.fold) < 9:
         folds = [int(FLAGS.fold)]
         fold_roles(folds[0])  # refuses an unknown fold
     else:
@@ -191,6 +191,7 @@ def main() -> int:
     manifest = records.load_manifest(FLAGS.records)
     _check_same_records(manifest)
     import contextlib
+    from pathlib import Path
 
     from tf_hypoperfusion import distribution, summary, trainer
 
@@ -203,15 +204,21 @@ def main() -> int:
     )
     for fold in folds:
         trainer.check(training, surroundings, manifest, fold)
+        if not FLAGS.overwrite:  # a damaged third fold is found before the first is trained
+            trainer.read_begun(FLAGS.run, manifest, fold, model, training)
     chief = distribution.is_chief(surroundings.strategy)
     if chief:
         atomic.check_writable(FLAGS.run)
     for fold in folds:
         folder = f"{FLAGS.run}/fold-{fold}"
         with atomic.one_writer(folder) if chief else contextlib.nullcontext():
-            result = trainer.train_fold(
-                FLAGS.records, FLAGS.run, fold, model, training, FLAGS.overwrite, surroundings
-            )
+            try:
+                result = trainer.train_fold(
+                    FLAGS.records, FLAGS.run, fold, model, training, FLAGS.overwrite, surroundings
+                )
+            finally:
+                if chief and Path(folder).is_dir():
+                    summary.write(FLAGS.run)
         if chief:
             trained = f"trained {result['trained']} epochs"
             print(
@@ -220,7 +227,6 @@ def main() -> int:
                 f"{result['epochs']}: {result['folder']}/best.keras",
                 flush=True,
             )
-            summary.write(FLAGS.run)
     return command.EXIT_OK
 
 

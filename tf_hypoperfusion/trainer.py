@@ -48,7 +48,7 @@ from tf_hypoperfusion.input_pipeline import (
 )
 from tf_hypoperfusion.keras_compat import dropout_state, optimizer_state, to_numpy
 from tf_hypoperfusion.monitoring import Monitor, Overlays
-from tf_hypoperfusion.optimizers import build_optimizer, learning_rates
+from tf_hypoperfusion.optimizers import learning_rates, try_optimizer
 from tf_hypoperfusion.precision import choose_precision
 
 
@@ -86,11 +86,37 @@ def check(
     slabs = sum(manifest["subsets"][k]["slabs"] for k in roles["train"])
     if slabs < config.batch_size:
         raise too_few_slabs(slabs, config.batch_size)
-    build_optimizer(config, learning_rates(config, 1))
+    try_optimizer(config)
     choose_precision(config.precision)
     strategy = surroundings.strategy or distribution.choose_strategy()
     distribution.choose_micro_batch(config.micro_batch, config.batch_size, strategy)
     memory.check_cache_word(surroundings.cache)
+
+
+def _settings(
+    run: str | Path, manifest: dict[str, Any], fold: int, model: ModelConfig, config: TrainingConfig
+) -> dict[str, Any]:
+    """What ``config.json`` holds of a fold, and what a begun one must have had."""
+    return {
+        "run": Path(run).name,
+        "fold": fold,
+        "model": dataclasses.asdict(model),
+        "training": dataclasses.asdict(config),
+        "records": {"fingerprint": manifest["fingerprint"], "cohort": manifest["cohort"]},
+        "subsets": splits.fold_roles(fold),
+    }
+
+
+def read_begun(
+    run: str | Path, manifest: dict[str, Any], fold: int, model: ModelConfig, config: TrainingConfig
+) -> BegunFold:
+    """What an earlier start left of a fold.
+
+    Raises:
+        InputError: it was begun with other settings, or its files are damaged.
+    """
+    settings = _settings(run, manifest, fold, model, config)
+    return begun_fold.read(Path(run) / f"fold-{fold}", settings)
 
 
 def train_fold(
@@ -124,26 +150,17 @@ def train_fold(
     surroundings = surroundings or Surroundings()
     strategy = surroundings.strategy or distribution.choose_strategy()
     surroundings = dataclasses.replace(surroundings, strategy=strategy)
-    roles = splits.fold_roles(fold)
     manifest = records.load_manifest(records_dir)
     check(training_config, surroundings, manifest, fold)
     folder = Path(run) / f"fold-{fold}"
-    settings = {
-        "run": Path(run).name,
-        "fold": fold,
-        "model": dataclasses.asdict(model_config),
-        "training": dataclasses.asdict(training_config),
-        "records": {"fingerprint": manifest["fingerprint"], "cohort": manifest["cohort"]},
-        "subsets": roles,
-    }
-    if overwrite and distribution.is_chief(strategy):
-        shutil.rmtree(folder, ignore_errors=True)
+    settings = _settings(run, manifest, fold, model_config, training_config)
     if not distribution.agree(strategy, [settings, overwrite]):  # and wait for the chief
         raise InputError(
             "the workers were started with different settings or records; expected the same "
             "command on every machine"
         )
-    begun = begun_fold.read(folder, settings)
+    # An old fold is thrown away where the new one begins to write, after every check.
+    begun = BegunFold() if overwrite else begun_fold.read(folder, settings)
     progress, history = begun.progress, begun.history
     if not distribution.agree(strategy, [progress.epochs, len(history), begun.resolved]):
         raise InputError(
@@ -157,7 +174,7 @@ def train_fold(
         micro_batch = training_config.micro_batch
         try:
             fold_run = _FoldRun(
-                folder, records_dir, manifest, settings, begun, strategy, surroundings
+                folder, records_dir, manifest, settings, begun, strategy, surroundings, overwrite
             )
             micro_batch = fold_run.micro_batch
             fold_run.fit(progress, history, last)
@@ -167,12 +184,12 @@ def train_fold(
             raise InputError(
                 "the device's memory does not hold "
                 f"{micro_batch or training_config.batch_size} slabs at once: "
-                f"{str(error).splitlines()[0][:200]}. Give --micro_batch=N with a smaller divisor "
+                f"{_reason(error)}. Give --micro_batch=N with a smaller divisor "
                 "of the batch, and --overwrite."
             ) from error
         except tf.errors.UnavailableError as error:
             raise InputError(
-                f"another worker was lost ({str(error).splitlines()[0][:200]}); start all workers "
+                f"another worker was lost ({_reason(error)}); start all workers "
                 "again with the same command: training goes on from the last saved state"
             ) from error
         except tf.errors.OpError as error:
@@ -188,6 +205,13 @@ def train_fold(
     }
 
 
+def _reason(error: tf.errors.OpError) -> str:
+    """TensorFlow's first line that says something."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    telling = (x for x in lines if not x.startswith(("Graph execution", "Detected at", "<stack")))
+    return next(telling, type(error).__name__)[:200]
+
+
 class _FoldRun:
     """One start of a fold: the models, the data, and the loop over epochs."""
 
@@ -200,7 +224,9 @@ class _FoldRun:
         begun: BegunFold,
         strategy: tf.distribute.Strategy,
         surroundings: Surroundings,
+        overwrite: bool,
     ):
+        self.overwrite = overwrite
         self.folder, self.records_dir, self.manifest = folder, records_dir, manifest
         self.settings, self.strategy, self.surroundings = settings, strategy, surroundings
         self.chief = distribution.is_chief(strategy)
@@ -276,7 +302,7 @@ class _FoldRun:
         )[1]
         self._build()
         state_file = self.folder / "state.npz"
-        if state_file.is_file():
+        if state_file.is_file() and not self.overwrite:
             fold_state.restore(state_file, self.state)
         batches = iter(self.strategy.distribute_datasets_from_function(train_dataset))
         validation = self.strategy.distribute_datasets_from_function(validation_dataset)
@@ -316,6 +342,8 @@ class _FoldRun:
         """Write ``config.json`` and open TensorBoard's files; the chief alone."""
         if not self.chief:
             return None
+        if self.overwrite:
+            shutil.rmtree(self.folder, ignore_errors=True)
         atomic.sweep(self.folder)
         devices = [str(device) for device in self.strategy.extended.worker_devices]
         session = provenance.session(devices, progress.epochs, progress.step)

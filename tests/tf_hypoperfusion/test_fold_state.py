@@ -50,7 +50,7 @@ def test_another_networks_state_is_refused(saved, shapes):
 def test_a_damaged_file_is_named(saved, content):
     saved.write_bytes(content)
     for read in (fold_state.load_progress, lambda path: fold_state.restore(path, variables())):
-        with pytest.raises(InputError, match=r"state.npz: .*train again with --overwrite"):
+        with pytest.raises(InputError, match=r"state.npz: .*train the fold anew with --overwrite"):
             read(saved)
 
 

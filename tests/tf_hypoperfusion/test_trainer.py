@@ -248,3 +248,58 @@ def test_auto_keeps_what_the_first_start_chose(records_dir, tmp_path, monkeypatc
     assert config["resolved"] == {"precision": "bfloat16", "micro_batch": 2}
     assert config["training"]["precision"] == "auto"
     assert [session["from_epoch"] for session in config["sessions"]] == [1, 2]
+
+
+@pytest.mark.parametrize("mistake", ["damaged shard", "option", "batch"])
+def test_overwrite_throws_nothing_away_before_every_check(
+    mistake, whole_run, records_dir, tmp_path
+):
+    run = shutil.copytree(whole_run[0], tmp_path / "run")
+    before = {p: p.read_bytes() for p in run.rglob("*") if p.is_file()}
+    records, changes = records_dir, {}
+    if mistake == "damaged shard":
+        records = shutil.copytree(records_dir, tmp_path / "records")
+        shard = sorted(records.glob("subset-2/*"))[0]
+        content = bytearray(shard.read_bytes())
+        content[5000] ^= 255
+        shard.write_bytes(content)
+    elif mistake == "option":
+        changes = {"optimizer": 'adam(clipnorm="1.0")'}
+    else:
+        changes = {"micro_batch": 3, "batch_size": 3000}
+    with pytest.raises(InputError):
+        trainer.train_fold(records, run, 0, *preset("tiny", **changes), overwrite=True)
+    assert {p: p.read_bytes() for p in run.rglob("*") if p.is_file()} == before
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new", "message"),
+    [
+        ("best.keras", None, None, "best.keras is damaged"),
+        ("config.json", '"sessions": [', '"sessions": null, "x": [', "not readable or not whole"),
+        ("config.json", '"micro_batch": 4', '"micro_batch": "a"', "not readable or not whole"),
+    ],
+)
+def test_a_damaged_part_of_a_begun_fold_is_named(
+    name, old, new, message, whole_run, records_dir, tmp_path
+):
+    run = shutil.copytree(whole_run[0], tmp_path / "run")
+    path = run / "fold-0" / name
+    if old is None:
+        path.write_bytes(path.read_bytes()[:1000])
+    else:
+        assert old in path.read_text()
+        path.write_text(path.read_text().replace(old, new))
+    with pytest.raises(InputError, match=message):
+        trainer.train_fold(records_dir, run, 0, *preset("tiny", epochs=3))
+
+
+def test_a_column_added_to_the_history_by_hand_costs_nothing(records_dir, tmp_path):
+    settings = preset("tiny", epochs=2)
+    stop = trainer.Surroundings(stop_after_epoch=1)
+    trainer.train_fold(records_dir, tmp_path, 0, *settings, surroundings=stop)
+    path = tmp_path / "fold-0/history.csv"
+    head, row = path.read_text().split()
+    path.write_text(f"{head},note\n{row},1\n")
+    assert trainer.train_fold(records_dir, tmp_path, 0, *settings)["epochs"] == 2
+    assert "note" not in path.read_text()

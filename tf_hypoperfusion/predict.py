@@ -68,12 +68,12 @@ def main() -> int:
     from tf_hypoperfusion.prediction import Clinical
 
     given = Clinical(FLAGS.side, one_patient.parse_nihss(FLAGS.nihss), FLAGS.age)
-    if bool(FLAGS.url) == bool(FLAGS.model):
+    if (FLAGS.url is None) == (FLAGS.model is None):
         raise InputError(
             "expected either --model=PATH (a model here) or --url=SERVER, and one of them"
         )
-    connect = _server if FLAGS.url else _models
-    if not FLAGS.url:
+    connect = _models if FLAGS.url is None else _server
+    if FLAGS.url is None:
         _check_models()
     result = one_patient.predict(FLAGS.dwi, FLAGS.adc, given, FLAGS.out, connect, FLAGS.participant)
     print(one_patient.summary(result, FLAGS.out))
@@ -85,7 +85,7 @@ def _check_models() -> None:
     from data_tools.errors import InputError
     from tf_hypoperfusion import predictors
 
-    if not all(FLAGS.model):
+    if not FLAGS.model or not all(FLAGS.model):
         raise InputError("--model holds an empty name; expected --model=A or --model=A,B,C")
     for path in FLAGS.model:
         predictors.check_path(path)

@@ -314,3 +314,10 @@ def test_records_of_another_schema_inside_are_explained(run, records_dir, tmp_pa
     shutil.rmtree(run / "evaluation", ignore_errors=True)  # or nothing would be read
     assert call(evaluate, f"--run={run}", f"--records={out}", "--fold=0") == 2
     assert "do not fit this software (schema version 1)" in capsys.readouterr().err
+
+
+def test_a_model_here_or_a_server_not_both_and_not_neither(given, capsys):
+    for changes in ({"url": "http://127.0.0.1:9"}, {"model": None}):
+        arguments = {k: v for k, v in (given | changes).items() if v is not None}
+        assert predict_with(arguments) == 2
+        assert "either --model=PATH" in capsys.readouterr().err

@@ -71,6 +71,27 @@ def run(
         return EXIT_INTERRUPTED
 
 
+def define_patient(flag_values: flags.FlagValues) -> None:
+    """The flags of a command about one patient: images, clinical facts, where the result goes."""
+    for name, text in (
+        ("dwi", "b = 1000 trace image, NIfTI."),
+        ("adc", "ADC map on the DWI's grid, NIfTI."),
+        ("nihss", "0 to 42, or n/a."),
+        ("side", "left, right or bilateral: of the brain lesion."),
+        ("out", "Folder for the result."),
+    ):
+        flags.DEFINE_string(name, None, text, required=True, flag_values=flag_values)
+    flags.DEFINE_float(
+        "age", None, "Years; without it DAWN is not classed.", flag_values=flag_values
+    )
+    flags.DEFINE_string(
+        "participant",
+        None,
+        "Name in the result; default: the DWI's file name.",
+        flag_values=flag_values,
+    )
+
+
 def _describe(flag_values: flags.FlagValues) -> str:
     lines = []
     for name in sorted(flag_values):

@@ -25,19 +25,7 @@ flags.DEFINE_string(
     "model", "hypoperfusion", "Its name there, or NAME/versions/3, or NAME/labels/canary.",
     flag_values=FLAGS,
 )  # fmt: skip
-flags.DEFINE_string("dwi", None, "b = 1000 trace image, NIfTI.", required=True, flag_values=FLAGS)
-flags.DEFINE_string(
-    "adc", None, "ADC map on the DWI's grid, NIfTI.", required=True, flag_values=FLAGS
-)
-flags.DEFINE_string("nihss", None, "0 to 42, or n/a.", required=True, flag_values=FLAGS)
-flags.DEFINE_string(
-    "side", None, "left, right or bilateral: of the brain lesion.", required=True, flag_values=FLAGS
-)
-flags.DEFINE_float("age", None, "Years; without it DAWN is not classed.", flag_values=FLAGS)
-flags.DEFINE_string("out", None, "Folder for the result.", required=True, flag_values=FLAGS)
-flags.DEFINE_string(
-    "participant", None, "Name in the result; default: the DWI's file name.", flag_values=FLAGS
-)
+command.define_patient(FLAGS)
 flags.DEFINE_enum(
     "form",
     "bytes",

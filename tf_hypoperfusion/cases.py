@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from data_tools import intensity, mni_patient, slabs
 from data_tools.errors import InputError
 from data_tools.grid import GRID_SHAPE, from_frame
-from tf_hypoperfusion.sliding_window import WINDOWS_PER_CALL, Predictor, model_image
+from tf_hypoperfusion.sliding_window import Predictor, average_windows, model_image
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,12 +37,7 @@ class Case:
 
     def predict(self, predictor: Predictor) -> NDArray[np.float32]:
         """Probability (91, 109, 60): windows averaged; 0 in CSF, which is in no label."""
-        outputs = [
-            predictor(self.image[k : k + WINDOWS_PER_CALL], self.nihss[k : k + WINDOWS_PER_CALL])
-            for k in range(0, len(self.image), WINDOWS_PER_CALL)
-        ]
-        probability = _merge(np.concatenate(outputs)[..., 0], self.starts)
-        return np.where(self.tissue, probability, 0).astype(np.float32)
+        return average_windows(predictor, self.image, self.nihss, self.starts, self.tissue)
 
 
 def of_records(

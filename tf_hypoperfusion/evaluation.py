@@ -260,11 +260,13 @@ def _all_parts(
     """Results by part and patient, faults by patient."""
     found: dict[str, dict[str, dict]] = {part.name: {} for part in parts}
     faults: dict[str, str] = {}
-    keys = {part.name: _part_key(settings, part, manifest) for part in parts}
+    keys: dict[tuple[str, str], str] = {}
     todo: dict[str, list[str]] = {part.name: [] for part in parts}
     for part in parts:
+        part_key = _part_key(settings, part, manifest)
         for name in part.participants:
-            key = _patient_key(keys[part.name], settings, name, rows.get(name))
+            key = _patient_key(part_key, settings, name, rows.get(name))
+            keys[part.name, name] = key
             saved = atomic.read_json(_result_file(folder, part, name))
             if _kept(saved, key) and _maps_there(settings, folder, part, name):
                 known = seen.get(_volumes_of(saved["row"]))
@@ -293,7 +295,6 @@ def _all_parts(
                 began = time.monotonic()
                 probability = case.predict(predictor)
                 took = time.monotonic() - began
-                key = _patient_key(keys[part.name], settings, name, rows.get(name))
                 maps = folder / "evaluation/maps" if _with_maps(settings, part) else None
                 light = dataclasses.replace(case, image=case.image[:0], nihss=case.nihss[:0])
                 yield (
@@ -301,9 +302,9 @@ def _all_parts(
                     part.name,
                     _result_file(folder, part, name),
                     maps,
-                    key,
+                    keys[part.name, name],
                     light,
-                    (probability),
+                    probability,
                     took,
                     part.fold,
                 )
@@ -387,20 +388,16 @@ def _measure(
     counts = metrics_volume.threshold_counts(*arguments)
     row = {"fold": "all" if fold is None else fold, **case.row, **figures}
     core_ml = row["core_ml"]
-    for what in ("truth", "predicted"):
-        decision = clinical.defuse3(row[f"{what}_ml"], core_ml)
-        what = "true" if what == "truth" else what
+    for what, volume_ml in (("true", row["truth_ml"]), ("predicted", row["predicted_ml"])):
+        decision = clinical.defuse3(volume_ml, core_ml)
         row[f"{what}_mismatch_ratio"] = decision.ratio
         row[f"{what}_mismatch_ml"] = decision.difference_ml
         row[f"{what}_target_mismatch"] = decision.target_mismatch
     row["dawn"] = clinical.dawn(row["age"], row["nihss"], core_ml)
     if maps is not None:
-        for what, data in (
-            ("desc-hypoperfusion_probseg", probability),
-            ("desc-truth_mask", (case.truth & case.coverage).astype(np.uint8)),
-            ("desc-coverage_mask", case.coverage.astype(np.uint8)),
-            ("desc-normalised_dwi", case.dwi),
-        ):
+        masks = [mask.astype(np.uint8) for mask in (case.truth & case.coverage, case.coverage)]
+        arrays: list[NDArray] = [probability, *masks, case.dwi]
+        for what, data in zip(MAPS, arrays, strict=True):
             save_volume(cohorts.mni_file(maps, name, what), data, GRID_AFFINE, "research use only")
     result = {
         "key": key,

@@ -81,7 +81,7 @@ def export(
             "name": name,
             "version": version,
             "sha256": sums[0] if len(sums) == 1 else sums,
-            "cohort": ", ".join(card["trained_on"]),
+            "cohort": card["records"]["cohort"],
             "notice": RESEARCH_NOTICE,
         }
         _save(networks, partial, stride, json.dumps(info))
@@ -247,8 +247,8 @@ def _card(known: Sequence[dict[str, Any]], name: str, version: int, stride: int)
         "trained_on": cohorts,
         "simulated": any("simulated" in cohort.lower() for cohort in cohorts),
         "models": models,
-        # Read back by `describe` of predictors.
-        "records": models[0]["records"],
+        # Read back by `describe` of predictors; None, where nothing is known, is a warning there.
+        "records": {"cohort": None if cohorts == ["unknown"] else ", ".join(cohorts)},
         "fold": models[0]["fold"] if len(models) == 1 else None,
         "space": SPACE,
         "grid": list(GRID_SHAPE),

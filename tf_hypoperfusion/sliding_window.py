@@ -4,7 +4,7 @@ A predictor is ``f(image, nihss) -> probability``: float32 arrays (n, 128, 128, 
 in, (n, 128, 128, 16, 1) out.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,18 +65,33 @@ def predict_volume(
     """
     starts = slabs.slab_starts(stride, image.shape[2])
     windows = slabs.cut_slabs(image, starts)
+    feature = np.full((len(windows), 1), nihss, np.float32)
+    return average_windows(predictor, windows, feature, starts, tissue)
+
+
+def average_windows(
+    predictor: Predictor,
+    windows: NDArray[np.float32],
+    nihss: NDArray[np.float32],
+    starts: Sequence[int],
+    tissue: NDArray[np.bool_],
+) -> NDArray[np.float32]:
+    """As :func:`predict_volume`, for windows that are cut already.
+
+    Args:
+        windows: (n, 128, 128, 16, 4). nihss: (n, 1). starts: first slice of each window.
+    """
     outputs = []
     for first in range(0, len(windows), WINDOWS_PER_CALL):
-        batch = windows[first : first + WINDOWS_PER_CALL]
-        feature = np.full((len(batch), 1), nihss, np.float32)
-        output = np.asarray(predictor(batch, feature))[..., 0]
+        part = slice(first, first + WINDOWS_PER_CALL)
+        output = np.asarray(predictor(windows[part], nihss[part]))[..., 0]
         if not ((output >= 0) & (output <= 1)).all():
             raise InputError(
                 "the model's answer is not a probability from 0 to 1 in every voxel; its weights "
                 "are damaged or it is no model of this kind"
             )
         outputs.append(output)
-    probability = slabs.merge_slabs(np.concatenate(outputs), starts, image.shape[2])
+    probability = slabs.merge_slabs(np.concatenate(outputs), starts, grid.GRID_SHAPE[2])
     return np.where(tissue, grid.from_frame(probability), 0).astype(np.float32)
 
 

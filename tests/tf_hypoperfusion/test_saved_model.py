@@ -106,6 +106,7 @@ def test_two_patients_in_one_request_are_two_requests(signatures, people):
         for name in request(*people[0])
     }
     both = signatures("predict_volume", joined)
+    assert json.loads(both["model_info"][0, 0])["cohort"] is None
     for name, value in both.items():
         expected = np.concatenate([one[name] for one in single])
         if value.dtype.kind == "f":
@@ -236,6 +237,8 @@ def test_the_card_says_what_it_is(exported, networks):
         predictors.describe(path)["sha256"] for path in networks
     ]
     assert card["stride_slices"] == STRIDE and card["exported_with"]["tensorflow"]
+    # These networks have no config.json beside them, which whoever predicts is warned of.
+    assert predictors.describe(exported)["cohort"] is None
     text = (exported / "model_card.md").read_text()
     assert "Not a medical device" in text and "2 network(s)" in text and "Limits" in text
 

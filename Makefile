@@ -10,6 +10,8 @@ DEMO   ?= demo
 BIN    := $(VENV)/bin
 RUN    := $(BIN)/python -m
 ADDONS := $(VENV)-addons
+# Test files run in parallel; each needs up to 4 GiB.
+TESTS_AT_ONCE := -n 2 --dist loadfile
 PIP    := python -m pip install --quiet --disable-pip-version-check
 
 .PHONY: help install demo test checks test-addons clean
@@ -61,7 +63,7 @@ demo: install
 
 # The suite's own summary comes last.
 test: install checks test-addons
-	$(RUN) pytest
+	$(RUN) pytest $(TESTS_AT_ONCE)
 
 checks: install
 	$(BIN)/ruff check .
@@ -72,12 +74,12 @@ checks: install
 # tensorflow-addons has no wheel for Python 3.12 and later.
 test-addons:
 	@if $(PYTHON) -c 'import sys; sys.exit(sys.version_info >= (3, 12))'; then \
-	  $(MAKE) --no-print-directory $(ADDONS)/installed && $(ADDONS)/bin/python -m pytest -m core; \
+	  $(MAKE) --no-print-directory $(ADDONS)/installed && $(ADDONS)/bin/python -m pytest -m core $(TESTS_AT_ONCE); \
 	else echo "Python 3.12 or later: TensorFlow 2.15 with tensorflow-addons is not tested"; fi
 
 $(ADDONS)/installed: setup.cfg pyproject.toml constraints/tf215-addons.txt
 	$(PYTHON) -m venv $(ADDONS)
-	$(ADDONS)/bin/$(PIP) -c constraints/tf215-addons.txt -e '.[addons,serve]' pytest
+	$(ADDONS)/bin/$(PIP) -c constraints/tf215-addons.txt -e '.[addons,serve]' pytest pytest-xdist
 	@touch $@
 
 clean:

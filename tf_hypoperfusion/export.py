@@ -2,11 +2,15 @@
 
     python -m tf_hypoperfusion.export --model=runs/mine/fold-0/best.keras --name=hypoperfusion
     python -m tf_hypoperfusion.export --model=$(echo runs/mine/fold-*/best.keras | tr ' ' ,)
+    python -m tf_hypoperfusion.export --model=runs/mine/fold-0/best.keras --format=onnx
 
 Several networks (five folds) become one model that averages them. Writes
 saved_models/NAME/VERSION with three signatures (slabs, a patient's volumes, the same compressed),
 model_card.json and .md, checksums.sha256 and warm-up requests. The folder appears when it is whole,
 not before; versions only grow, so that a server may watch the place.
+
+--format=onnx (extra `onnx`) writes model.onnx beside them: the slab signature for programs without
+TensorFlow, compared with it before it is kept. `predict --model=.../model.onnx` runs it.
 """
 
 import sys
@@ -36,6 +40,13 @@ flags.DEFINE_integer(
     upper_bound=16,
     flag_values=FLAGS,
 )
+flags.DEFINE_enum(
+    "format",
+    "savedmodel",
+    ["savedmodel", "onnx"],
+    "What is written: a SavedModel; or a SavedModel and model.onnx.",
+    flag_values=FLAGS,
+)
 
 
 def main() -> int:
@@ -46,7 +57,7 @@ def main() -> int:
     atomic.check_writable(FLAGS.out)
     with atomic.one_writer(f"{FLAGS.out}/{FLAGS.name}"):
         folder, kept = saved_model.export(
-            FLAGS.model, FLAGS.name, FLAGS.out, FLAGS.version, FLAGS.stride
+            FLAGS.model, FLAGS.name, FLAGS.out, FLAGS.version, FLAGS.stride, FLAGS.format == "onnx"
         )
     print(f"{folder}: {'already exported' if kept else 'exported'}")
     return command.EXIT_OK

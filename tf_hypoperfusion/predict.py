@@ -23,7 +23,7 @@ FLAGS = flags.FlagValues()
 flags.DEFINE_list(
     "model",
     None,
-    "best.keras file(s) or SavedModel folder(s), comma-separated.",
+    "best.keras file(s), SavedModel folder(s) or model.onnx file(s), comma-separated.",
     flag_values=FLAGS,
 )
 command.define_patient(FLAGS)

@@ -10,47 +10,52 @@ from data_tools import atomic
 from data_tools.atomic import sha256
 from data_tools.errors import InputError
 from data_tools.grid import SLAB_SHAPE
-from tf_hypoperfusion.config import CHANNELS
+from tf_hypoperfusion import onnx_model
+from tf_hypoperfusion.onnx_model import SLAB
 from tf_hypoperfusion.sliding_window import Predictor
 
 
 def load_predictor(path: str | Path) -> Predictor:
-    """Load a ``.keras`` file or a SavedModel folder, and try it on an empty slab.
+    """Load a ``.keras`` file, a SavedModel folder or an ONNX file, and try it on an empty slab.
 
     Raises:
         InputError: no such file, not a model, or a model that does not answer a slab and an NIHSS
             with a probability for each voxel.
     """
     path = check_path(path)
-    from data_tools import records  # noqa: F401, I001  first, so that TensorFlow starts quietly
-
-    import tensorflow as tf
-
-    slab = (*SLAB_SHAPE, len(CHANNELS))
-    signature = [tf.TensorSpec((None, *slab), tf.float32), tf.TensorSpec((None, 1), tf.float32)]
     try:
-        if path.is_dir():
-            model = tf.saved_model.load(str(path))
-            serve = model.signatures["serving_default"]
-
-            def call(image, nihss):
-                return serve(image=image, nihss=nihss)["probability"]
-        else:
-            model = load_keras(path)
-
-            def call(image, nihss):
-                return model({"image": image, "nihss": nihss}, training=False)["probability"]
-
-        graph = tf.function(call, input_signature=signature)
-        answer = graph(tf.zeros((1, *slab)), tf.zeros((1, 1))).numpy()
+        predict = onnx_model.load(path) if path.suffix == ".onnx" else _load_tensorflow(path)
+        answer = predict(np.zeros((1, *SLAB), np.float32), np.zeros((1, 1), np.float32))
         if answer.shape != (1, *SLAB_SHAPE, 1):
             raise ValueError(f"it answers with shape {answer.shape}")
         if not (answer >= 0).all() or not (answer <= 1).all():
             raise ValueError("its answer is no probability")
-    except InputError:  # of load_keras, which has said all
+    except InputError:  # which has said all
         raise
     except Exception as error:  # a file from anywhere can fail in any way
         raise _no_model(path, error) from error
+    return predict
+
+
+def _load_tensorflow(path: Path) -> Predictor:
+    from data_tools import records  # noqa: F401, I001  first, so that TensorFlow starts quietly
+
+    import tensorflow as tf
+
+    if path.is_dir():
+        model = tf.saved_model.load(str(path))
+        serve = model.signatures["serving_default"]
+
+        def call(image, nihss):
+            return serve(image=image, nihss=nihss)["probability"]
+    else:
+        model = load_keras(path)
+
+        def call(image, nihss):
+            return model({"image": image, "nihss": nihss}, training=False)["probability"]
+
+    signature = [tf.TensorSpec((None, *SLAB), tf.float32), tf.TensorSpec((None, 1), tf.float32)]
+    graph = tf.function(call, input_signature=signature)
     graph.keep_alive = model  # a signature does not hold its model's variables
 
     def predict(image, nihss):
@@ -84,7 +89,7 @@ def _no_model(path: Path, error: Exception) -> InputError:
     reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
     return InputError(
         f"model {path}: cannot be used ({reason}); expected a best.keras of "
-        "tf_hypoperfusion.train or a SavedModel of tf_hypoperfusion.export"
+        "tf_hypoperfusion.train, or a SavedModel or model.onnx of tf_hypoperfusion.export"
     )
 
 
@@ -92,7 +97,7 @@ def check_path(path: str | Path) -> Path:
     """Refuse, before TensorFlow is started, what cannot be a model.
 
     Raises:
-        InputError: no such file or folder, or neither ``.keras`` nor a SavedModel.
+        InputError: no such file or folder, or neither ``.keras``, ``.onnx`` nor a SavedModel.
     """
     path = Path(path)
     if path.is_dir():
@@ -109,15 +114,15 @@ def check_path(path: str | Path) -> Path:
             f"model {path}: no such file; expected RUN/fold-N/best.keras, which "
             "python -m tf_hypoperfusion.train writes, or saved_models/NAME/VERSION"
         )
-    elif path.suffix != ".keras":
-        raise InputError(f"model {path}: expected a .keras file or a SavedModel folder")
+    elif path.suffix not in (".keras", ".onnx"):
+        raise InputError(f"model {path}: expected a .keras or .onnx file or a SavedModel folder")
     return path
 
 
 def describe(path: str | Path) -> dict[str, Any]:
     """What is known of a model: path, checksum of all its weights, and its training cohort.
 
-    Read from ``config.json`` beside ``best.keras``, or ``model_card.json`` in a SavedModel;
+    Read from ``config.json`` beside ``best.keras``, or ``model_card.json`` of an export;
     ``cohort`` is None where neither is there.
     """
     path = check_path(path)
@@ -126,7 +131,10 @@ def describe(path: str | Path) -> dict[str, Any]:
         files = sorted([path / "saved_model.pb", *path.glob("variables/*")])
     sums = [sha256(file) for file in files]
     checksum = sums[0] if len(sums) == 1 else hashlib.sha256("".join(sums).encode()).hexdigest()
-    card = path / "model_card.json" if path.is_dir() else path.with_name("config.json")
+    if path.is_dir():
+        card = path / "model_card.json"
+    else:
+        card = path.with_name("config.json" if path.suffix == ".keras" else "model_card.json")
     known = atomic.read_json(card)
     return {
         "path": str(path),

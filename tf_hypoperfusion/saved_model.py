@@ -12,16 +12,11 @@ from typing import Any
 
 from data_tools import atomic, criteria
 from data_tools.errors import InputError
-from data_tools.grid import GRID_SHAPE, SLAB_SHAPE, SPACE, VOXEL_ML
-from tf_hypoperfusion import __version__, fold_history, predictors, provenance
-from tf_hypoperfusion.config import (
-    CHANNELS,
-    PROBABILITY_THRESHOLD,
-    RESEARCH_NOTICE,
-    TEST_STRIDE,
-)
+from data_tools.grid import GRID_SHAPE, SPACE, VOXEL_ML
+from tf_hypoperfusion import __version__, fold_history, onnx_model, predictors, provenance
+from tf_hypoperfusion.config import PROBABILITY_THRESHOLD, RESEARCH_NOTICE, TEST_STRIDE
+from tf_hypoperfusion.onnx_model import SLAB
 
-SLAB = (*SLAB_SHAPE, len(CHANNELS))
 WARMUP_FILE = "assets.extra/tf_serving_warmup_requests"
 LIMITS = (
     "Trained on strokes of the internal carotid and middle cerebral artery; not for others.",
@@ -33,7 +28,7 @@ LIMITS = (
 
 def export(
     models: Sequence[str | Path], name: str, out: str | Path, version: int | None = None,
-    stride: int = TEST_STRIDE,
+    stride: int = TEST_STRIDE, onnx: bool = False,
 ) -> tuple[Path, bool]:  # fmt: skip
     """Export networks of one kind as one model that averages their probabilities.
 
@@ -41,6 +36,7 @@ def export(
         models: ``.keras`` files. name: what the server calls it. out: folder of all models.
         version: a number above those there; None takes the next.
         stride: slices between the windows of the volume signatures.
+        onnx: the slab signature as ``model.onnx`` too.
 
     Returns:
         The version's folder, and whether the newest version was this very export already.
@@ -48,10 +44,12 @@ def export(
     Raises:
         InputError: no such model, a name that is none, or a version that does not grow.
     """
+    if onnx:
+        onnx_model.check_installed()
     known = [predictors.describe(model) for model in models]
     for each in known:
         if not str(each["path"]).endswith(".keras"):
-            raise InputError(f"{each['path']} is a SavedModel already; expected a .keras file")
+            raise InputError(f"{each['path']} is an export already; expected a .keras file")
     sums = [each["sha256"] for each in known]
     if len(set(sums)) < len(sums):
         raise InputError("--model names the same network twice; expected each once")
@@ -63,7 +61,9 @@ def export(
     if newest and version in (None, newest):
         card = atomic.read_json(folder / str(newest) / "model_card.json")
         same = [m.get("sha256") for m in card.get("models") or []] == sums
-        if same and card.get("stride_slices") == stride and not damaged(folder / str(newest)):
+        same = same and card.get("stride_slices") == stride
+        same = same and (not onnx or (folder / str(newest) / onnx_model.FILE).is_file())
+        if same and not damaged(folder / str(newest)):
             return folder / str(newest), True
     version = newest + 1 if version is None else version
     if version <= newest:
@@ -85,6 +85,17 @@ def export(
             "notice": RESEARCH_NOTICE,
         }
         _save(networks, partial, stride, json.dumps(info))
+        if onnx:
+            words = {k: v if isinstance(v, str) else json.dumps(v) for k, v in info.items()}
+            card["onnx"] = {
+                "file": onnx_model.FILE,
+                "opset": onnx_model.OPSET,
+                "largest_difference_from_tensorflow": onnx_model.write(
+                    lambda image, nihss: _average(networks, image, nihss),
+                    partial / onnx_model.FILE,
+                    words,
+                ),
+            }
         write_warmup(partial / WARMUP_FILE, name)
         atomic.write_json(partial / "model_card.json", card)
         atomic.write_text(partial / "model_card.md", _markdown(card))
@@ -127,6 +138,16 @@ def _load(known: Sequence[dict[str, Any]]) -> list[Any]:
     return networks
 
 
+def _average(networks: Sequence[Any], image: Any, nihss: Any) -> Any:
+    import tensorflow as tf
+
+    answers = [n({"image": image, "nihss": nihss}, training=False) for n in networks]
+    if len(answers) == 1:
+        return answers[0]["probability"]
+    total = tf.add_n([tf.cast(a["probability"], tf.float64) for a in answers])
+    return tf.cast(total / len(answers), tf.float32)
+
+
 def _save(networks: Sequence[Any], folder: Path, stride: int, info: str) -> None:
     import keras
     import tensorflow as tf
@@ -135,11 +156,7 @@ def _save(networks: Sequence[Any], folder: Path, stride: int, info: str) -> None
     from tf_hypoperfusion.keras_compat import write_archive
 
     def network(image, nihss):
-        answers = [n({"image": image, "nihss": nihss}, training=False) for n in networks]
-        if len(answers) == 1:
-            return answers[0]["probability"]
-        total = tf.add_n([tf.cast(a["probability"], tf.float64) for a in answers])
-        return tf.cast(total / len(answers), tf.float32)
+        return _average(networks, image, nihss)
 
     def slab(inputs):
         # A wrong rank that reached the first convolution would abort the server's process.

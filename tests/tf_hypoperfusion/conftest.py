@@ -14,3 +14,18 @@ def whole_run(records_dir, tmp_path_factory):
     name, changes = SETTINGS
     run = tmp_path_factory.mktemp("run") / "whole"
     return run, trainer.train_fold(records_dir, run, 0, *preset(name, **changes))
+
+
+@pytest.fixture(scope="session")
+def networks(tmp_path_factory):
+    """Two small networks of different weights. Read only."""
+    from tf_hypoperfusion.attention_unet import build_model
+    from tf_hypoperfusion.config import PRESETS
+
+    folder = tmp_path_factory.mktemp("networks")
+    paths = []
+    for seed in (1, 2):
+        paths.append(folder / f"fold-{seed}" / "best.keras")
+        paths[-1].parent.mkdir()
+        build_model(PRESETS["tiny"][0], seed=seed).save(paths[-1])
+    return paths

@@ -19,21 +19,6 @@ STRIDE = 16
 
 
 @pytest.fixture(scope="module")
-def networks(tmp_path_factory):
-    """Two small networks of different weights."""
-    from tf_hypoperfusion.attention_unet import build_model
-    from tf_hypoperfusion.config import PRESETS
-
-    folder = tmp_path_factory.mktemp("networks")
-    paths = []
-    for seed in (1, 2):
-        paths.append(folder / f"fold-{seed}" / "best.keras")
-        paths[-1].parent.mkdir()
-        build_model(PRESETS["tiny"][0], seed=seed).save(paths[-1])
-    return paths
-
-
-@pytest.fixture(scope="module")
 def exported(networks, tmp_path_factory):
     """Both networks as one model."""
     out = tmp_path_factory.mktemp("exported")
@@ -280,7 +265,7 @@ def test_the_same_export_is_kept_and_a_damaged_one_is_not(networks, tmp_path):
 
 
 def test_what_cannot_be_exported(networks, exported, tmp_path):
-    with pytest.raises(InputError, match="is a SavedModel already"):
+    with pytest.raises(InputError, match="is an export already"):
         saved_model.export([exported], "x", tmp_path)
     with pytest.raises(InputError, match="the same network twice"):
         saved_model.export([networks[0], networks[0]], "x", tmp_path)

@@ -30,20 +30,6 @@ STRIDE = 16
 
 
 @pytest.fixture(scope="module")
-def networks(tmp_path_factory):
-    """Two networks of different weights."""
-    from tf_hypoperfusion.attention_unet import build_model
-    from tf_hypoperfusion.config import PRESETS
-
-    folder = tmp_path_factory.mktemp("networks")
-    paths = [folder / str(seed) / "best.keras" for seed in (1, 2)]
-    for seed, path in enumerate(paths, 1):
-        path.parent.mkdir()
-        build_model(PRESETS["tiny"][0], seed=seed).save(path)
-    return paths
-
-
-@pytest.fixture(scope="module")
 def exported(networks, tmp_path_factory):
     """saved_models with one version of one model. Read only."""
     from tf_hypoperfusion import saved_model
@@ -87,6 +73,16 @@ class Serve:
         options = {"timeout": 120} | options
         data = body if isinstance(body, bytes) else json.dumps(body)
         return requests.post(f"{self.url}/v1/models/{path}:predict", data=data, **options)
+
+    def wait_for_version(self, number):
+        """Until this version, and no other, is available."""
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline:
+            states = requests.get(f"{self.url}/v1/models/stroke").json()["model_version_status"]
+            if [s["version"] for s in states if s["state"] == "AVAILABLE"] == [number]:
+                return
+            time.sleep(0.2)
+        raise AssertionError(states)
 
 
 def _free_port():
@@ -372,6 +368,13 @@ def test_a_new_version_is_taken_over_without_a_failed_request(exported, networks
     assert serve.predict(data).status_code == 200
     states = requests.get(f"{serve.url}/v1/models/stroke").json()["model_version_status"]
     assert states[0]["state"] == "END" and states[0]["status"]["error_message"]
+    # The copy is finished: it serves. The newer ones are deleted: the old one is back.
+    shutil.copytree(models / "stroke/2", models / "stroke/3", dirs_exist_ok=True)
+    serve.wait_for_version("3")
+    shutil.rmtree(models / "stroke/3")
+    shutil.rmtree(models / "stroke/2")
+    serve.wait_for_version("1")
+    assert json.loads(serve.predict(data).json()["outputs"]["model_info"][0][0])["version"] == 1
     assert serve.stop() == 0
 
 

@@ -4,6 +4,7 @@
 whoever holds it finishes with it.
 """
 
+import contextlib
 import dataclasses
 import logging
 import re
@@ -130,9 +131,13 @@ class Repository:
         self._versions: dict[str, dict[int, Version]] = {}
         self._states: dict[str, dict[int, tuple[str, str]]] = {}
         self._labels: dict[str, dict[str, int]] = {}
+        self._failed: dict[Path, Any] = {}  # folder -> its files when it could not be loaded
 
     def refresh(self) -> None:
-        """Load what is new, then retire what is old; a version that cannot be loaded is skipped."""
+        """Load what is new, then retire what is old.
+
+        A version that cannot be loaded is skipped until its files change.
+        """
         for policy in self._policies():
             present = sorted(
                 (int(p.name) for p in policy.folder.glob("[0-9]*") if p.name.isdigit()),
@@ -141,11 +146,15 @@ class Repository:
             wanted = wanted if policy.versions else wanted[-policy.latest :]
             loaded = dict(self._versions.get(policy.name, {}))
             for number in wanted:
-                failed = self._states.get(policy.name, {}).get(number, ("", ""))[0] == END
-                if number not in loaded and not failed:
-                    version = self._load(policy, number)
-                    if version:
-                        loaded[number] = version
+                folder = policy.folder / str(number)
+                if number in loaded or self._failed.get(folder, ()) == _files(folder):
+                    continue
+                files = _files(folder)
+                version = self._load(policy, number)
+                if version:
+                    loaded[number] = version
+                else:
+                    self._failed[folder] = files
             # Old ones leave only when a wanted one is ready.
             ready = {n: v for n, v in loaded.items() if n in wanted}
             with self._lock:
@@ -201,6 +210,16 @@ class Repository:
         """Models with a version that answers."""
         with self._lock:
             return [name for name, versions in self._versions.items() if versions]
+
+
+def _files(folder: Path) -> list[tuple[str, int, int]]:
+    """Path, size and time of change of each file below, to see whether something was changed."""
+    found = []
+    for path in sorted(folder.rglob("*")):
+        with contextlib.suppress(OSError):  # deleted meanwhile
+            status = path.stat()
+            found.append((str(path), status.st_size, status.st_mtime_ns))
+    return found
 
 
 def _warmup(version: Version) -> Iterator[tuple[str, dict[str, np.ndarray]]]:

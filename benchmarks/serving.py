@@ -76,7 +76,7 @@ def main() -> None:
 
         def ask(body: bytes) -> tuple[float, int, int]:
             began = time.perf_counter()
-            answer = requests.post(url, data=body, timeout=900)
+            answer = requests.post(url, data=body, timeout=3600)
             return time.perf_counter() - began, answer.status_code, len(answer.content)
 
         for form, body in sent.items():

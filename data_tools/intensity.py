@@ -18,6 +18,10 @@ from data_tools.grid import (
     NIHSS_MISSING,
 )
 
+# Lesions are some 2 to 4 times as bright as tissue; a spike beyond this is damage, and float16,
+# in which records hold the ratios, ends at 65504.
+MAX_RATIO = 1000.0
+
 
 def parenchyma(adc_um2_per_s: NDArray, brain: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Brain tissue: the brain mask without CSF (ADC >= 2000 um2/s) and without ADC <= 0."""
@@ -39,7 +43,8 @@ def normalise(
         Negative values (from interpolation) become 0.
 
     Raises:
-        InputError: if the brain mask holds no tissue, or the DWI's mean is not positive.
+        InputError: if the brain mask holds no tissue, the DWI's mean is not positive, or a voxel
+            is over 1000 times as bright.
     """
     tissue = parenchyma(adc_um2_per_s, brain)
     dwi_mean = float(dwi[tissue].mean(dtype=np.float64)) if tissue.any() else 0.0
@@ -47,6 +52,12 @@ def normalise(
         raise InputError(
             "the brain mask holds no tissue with a positive DWI and an ADC between 0 and "
             f"{ADC_CSF_UM2_PER_S:g} um2/s; check the brain mask and the images"
+        )
+    brightest = float(dwi[brain].max())
+    if brightest > MAX_RATIO * dwi_mean:
+        raise InputError(
+            f"a voxel of the DWI's brain is {brightest / dwi_mean:.0f} times as bright as its "
+            f"mean; expected {MAX_RATIO:g} at most. Is the file damaged?"
         )
     adc_mean = float(adc_um2_per_s[tissue].mean(dtype=np.float64))
     dwi_ratio = np.where(brain, np.maximum(dwi, 0) / dwi_mean, 0).astype(np.float32)

@@ -30,7 +30,7 @@ flags.DEFINE_list(
 flags.DEFINE_string("name", "hypoperfusion", "Name the server gives it.", flag_values=FLAGS)
 flags.DEFINE_string("out", "saved_models", "Folder of all models.", flag_values=FLAGS)
 flags.DEFINE_integer(
-    "version", None, "Default: one above the highest there.", lower_bound=1, flag_values=FLAGS
+    "version", None, "Default: one above the highest there.", 1, 2**63 - 1, flag_values=FLAGS
 )
 flags.DEFINE_integer(
     "stride",
@@ -52,8 +52,11 @@ flags.DEFINE_enum(
 def main() -> int:
     """Run the command."""
     from data_tools import atomic
-    from tf_hypoperfusion import saved_model
+    from tf_hypoperfusion import predictors, saved_model
 
+    saved_model.check_name(FLAGS.name)
+    for model in FLAGS.model:
+        predictors.check_path(model)
     atomic.check_writable(FLAGS.out)
     with atomic.one_writer(f"{FLAGS.out}/{FLAGS.name}"):
         folder, kept = saved_model.export(

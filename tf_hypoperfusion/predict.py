@@ -58,7 +58,8 @@ def main() -> int:
     given = Clinical(FLAGS.side, one_patient.parse_nihss(FLAGS.nihss), FLAGS.age)
     if (FLAGS.url is None) == (FLAGS.model is None):
         raise InputError(
-            "expected either --model=PATH (a model here) or --url=SERVER, and one of them"
+            "expected either --model=PATH (a model here) or --url=SERVER (and --served_name, the "
+            "model's name there)"
         )
     connect = _models if FLAGS.url is None else _server
     if FLAGS.url is None:

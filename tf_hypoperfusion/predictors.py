@@ -1,6 +1,8 @@
 """Trained models on disk -> predictors for :mod:`tf_hypoperfusion.sliding_window`."""
 
 import hashlib
+import re
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +82,9 @@ def load_keras(path: Path) -> Any:
         names = sorted(tensor.name.split(":")[0] for tensor in model.inputs)
         if names != ["image", "nihss"] or list(model.output) != ["probability"]:
             raise ValueError(f"its inputs are {names}, its output {model.output}")
-    except Exception as error:  # a file from anywhere can fail in any way
+    except Exception:  # a file from anywhere can fail in any way
+        if not zipfile.is_zipfile(path):  # of which Keras says that there is no such file
+            error = ValueError("it is no whole .keras archive; was it copied to the end?")
         raise _no_model(path, error) from error
     return model
 
@@ -102,7 +106,7 @@ def check_path(path: str | Path) -> Path:
     path = Path(path)
     if path.is_dir():
         versions = sorted(
-            (p for p in path.glob("[0-9]*") if p.name.isdigit()), key=lambda p: int(p.name)
+            (p for p in path.iterdir() if re.fullmatch("[0-9]+", p.name)), key=lambda p: int(p.name)
         )
         path = versions[-1] if versions else path
         if not (path / "saved_model.pb").is_file():
@@ -117,6 +121,11 @@ def check_path(path: str | Path) -> Path:
     elif path.suffix not in (".keras", ".onnx"):
         raise InputError(f"model {path}: expected a .keras or .onnx file or a SavedModel folder")
     return path
+
+
+def mapping(value: Any) -> dict[str, Any]:
+    """The value if it is a JSON object, else an empty one: files beside a model may be damaged."""
+    return value if isinstance(value, dict) else {}
 
 
 def describe(path: str | Path) -> dict[str, Any]:
@@ -139,6 +148,6 @@ def describe(path: str | Path) -> dict[str, Any]:
     return {
         "path": str(path),
         "sha256": checksum,
-        "cohort": (known.get("records") or {}).get("cohort"),
+        "cohort": mapping(known.get("records")).get("cohort"),
         "fold": known.get("fold"),
     }

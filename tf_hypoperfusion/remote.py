@@ -6,6 +6,7 @@ import io
 import json
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,7 @@ from tf_hypoperfusion import prediction
 from tf_hypoperfusion.config import TEST_STRIDE
 from tf_hypoperfusion.one_patient import Answerer
 from tf_hypoperfusion.prediction import Clinical
+from tf_hypoperfusion.predictors import mapping
 
 FORMS = ("bytes", "volume", "slabs")
 CONNECT_S, READ_S = 5.0, 300.0
@@ -41,7 +43,12 @@ class Server:
         from requests.adapters import HTTPAdapter
         from urllib3.util import Retry
 
-        if not url.startswith(("http://", "https://")):
+        try:
+            parts = urlsplit(url)
+            good = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+        except ValueError:  # a port beyond 65535
+            good = False
+        if not good:
             raise InputError(f"--url is {url!r}; expected http://HOST:PORT or https://...")
         self.address = f"{url.rstrip('/')}/v1/models/{name}"
         self.session = requests.Session()
@@ -61,7 +68,8 @@ class Server:
     def ready(self) -> None:
         """Raise unless the model is available."""
         states = self._ask("GET", "").get("model_version_status", [])
-        if not any(state.get("state") == "AVAILABLE" for state in states):
+        states = states if isinstance(states, list) else []
+        if not any(mapping(state).get("state") == "AVAILABLE" for state in states):
             raise InputError(f"{self.address}: no version is available there yet; try again later")
 
     def predict(self, body: dict[str, Any]) -> Any:
@@ -87,8 +95,8 @@ class Server:
             ) from error
         try:
             answer = response.json()
-        except ValueError:
-            answer = {}
+        except (ValueError, RecursionError):
+            answer = None
         if not response.ok:
             message = answer.get("error") if isinstance(answer, dict) else None
             raise InputError(
@@ -116,11 +124,7 @@ def answerer(
     """
     if stride is not None and form != "slabs":
         raise InputError("--stride is the server's own with --form=bytes or volume; leave it out")
-    token = None
-    if token_file:
-        token = next(iter(Path(token_file).read_text().splitlines()), "").strip()
-        if not token:
-            raise InputError(f"{token_file}: its first line is empty; expected a token")
+    token = read_token(token_file) if token_file else None
     server = Server(url, name, token)
     server.ready()
     if form == "slabs":
@@ -136,6 +140,24 @@ def answerer(
         return probability
 
     return Answerer(by_volume, lambda: known, None)
+
+
+def read_token(path: str | Path) -> str:
+    """The first line of a file.
+
+    Raises:
+        InputError: no such file, or no token in it.
+    """
+    try:
+        token = next(iter(Path(path).read_text().splitlines()), "").strip()
+    except (OSError, UnicodeError) as error:
+        raise InputError(f"--token_file {path}: not readable ({error})") from error
+    if not token or not token.isascii() or not token.isprintable():
+        raise InputError(
+            f"--token_file {path}: its first line is empty or holds other than plain characters; "
+            "expected a token of ASCII letters, digits and signs"
+        )
+    return token
 
 
 def _slabs(server: Server):
@@ -174,20 +196,39 @@ def _ask_volume(
     }
     outputs = server.predict({"signature_name": signature, "inputs": inputs})
     try:
-        info = json.loads(outputs["model_info"][0][0])
+        info = _known_origin(json.loads(outputs["model_info"][0][0]))
         if form == "volume":
             return _array(outputs["probability"], (1, *GRID_SHAPE), "probability")[0], info
-        png = base64.b64decode(outputs["probability_png_bytes"][0]["b64"])
-    except (KeyError, TypeError, ValueError, IndexError) as error:
+        return _from_png(base64.b64decode(outputs["probability_png_bytes"][0]["b64"])), info
+    except (KeyError, TypeError, ValueError, IndexError, RecursionError, OSError) as error:
         raise InputError(
-            f"{server.address}: its answer lacks {error}; expected a model of "
-            "tf_hypoperfusion.export"
+            f"{server.address}: its answer is not that of a model of tf_hypoperfusion.export "
+            f"({type(error).__name__}: {error})"
         ) from error
+
+
+def _known_origin(info: Any) -> dict[str, Any]:
+    """What the model says of itself, if it says it in the way of an export."""
+    if not isinstance(info, dict) or not isinstance(info.get("cohort"), str | None):
+        raise ValueError("model_info is no description of a model")
+    return info
+
+
+def _from_png(content: bytes) -> NDArray[np.float32]:
+    """Probability of a 16-bit grey PNG; one of 8 bits would be read as a faint one."""
     from PIL import Image
 
-    levels = np.asarray(Image.open(io.BytesIO(png)), np.float64)
-    probability = levels.reshape(GRID_SHAPE) / PNG_STEPS
-    return probability.astype(np.float32), info
+    try:
+        image = Image.open(io.BytesIO(content))
+        levels = np.asarray(image, np.float64)
+    except (OSError, SyntaxError) as error:
+        raise ValueError("its picture of probabilities is no PNG") from error
+    size = (GRID_SHAPE[0], GRID_SHAPE[1] * GRID_SHAPE[2])
+    if not image.mode.startswith("I") or levels.shape != size:
+        raise ValueError(
+            f"its picture is {levels.shape} of mode {image.mode}; expected 16 bits, {size}"
+        )
+    return (levels.reshape(GRID_SHAPE) / PNG_STEPS).astype(np.float32)
 
 
 def _array(values: Any, shape: tuple[int, ...], what: str) -> NDArray[np.float32]:

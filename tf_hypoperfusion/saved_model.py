@@ -4,7 +4,9 @@
 ``model_card.md``, ``checksums.sha256``, and warm-up requests in ``assets.extra``.
 """
 
+import errno
 import json
+import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,11 +14,20 @@ from typing import Any
 
 from data_tools import atomic, criteria
 from data_tools.errors import InputError
-from data_tools.grid import GRID_SHAPE, SPACE, VOXEL_ML
+from data_tools.grid import (
+    GRID_SHAPE,
+    NIHSS_DIVISOR,
+    NIHSS_MAX,
+    NIHSS_MISSING,
+    SPACE,
+    VOXEL_ML,
+)
+from data_tools.intensity import MAX_RATIO
 from tf_hypoperfusion import __version__, fold_history, onnx_model, predictors, provenance
 from tf_hypoperfusion.config import PROBABILITY_THRESHOLD, RESEARCH_NOTICE, TEST_STRIDE
 from tf_hypoperfusion.onnx_model import SLAB
 
+MAX_VERSION = 2**63 - 1  # TensorFlow Serving keeps it in an int64
 WARMUP_FILE = "assets.extra/tf_serving_warmup_requests"
 LIMITS = (
     "Trained on strokes of the internal carotid and middle cerebral artery; not for others.",
@@ -53,11 +64,9 @@ def export(
     sums = [each["sha256"] for each in known]
     if len(set(sums)) < len(sums):
         raise InputError("--model names the same network twice; expected each once")
-    if not name or "/" in name or name.startswith("."):
-        raise InputError(f"--name is {name!r}; expected a plain folder name")
+    check_name(name)
     folder = Path(out) / name
-    versions = sorted(int(p.name) for p in folder.glob("[0-9]*") if p.name.isdigit())
-    newest = versions[-1] if versions else 0
+    newest = max(versions(folder), default=0)
     if newest and version in (None, newest):
         card = atomic.read_json(folder / str(newest) / "model_card.json")
         same = [m.get("sha256") for m in card.get("models") or []] == sums
@@ -84,7 +93,12 @@ def export(
             "cohort": card["records"]["cohort"],
             "notice": RESEARCH_NOTICE,
         }
-        _save(networks, partial, stride, json.dumps(info))
+        try:
+            _save(networks, partial, stride, json.dumps(info))
+        except Exception as error:  # TensorFlow has its own words for a full disk
+            if shutil.disk_usage(partial).free < 2**20 or "No space" in str(error):
+                raise OSError(errno.ENOSPC, "No space left on device", str(folder)) from error
+            raise
         if onnx:
             words = {k: v if isinstance(v, str) else json.dumps(v) for k, v in info.items()}
             card["onnx"] = {
@@ -106,6 +120,26 @@ def export(
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return folder / str(version), False
+
+
+def check_name(name: str) -> None:
+    """Refuse a model's name that a folder or a server's address cannot have.
+
+    Raises:
+        InputError: it is no such name.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}", name):
+        raise InputError(f"--name is {name!r}; expected letters, digits, _, - and . only")
+
+
+def versions(folder: Path) -> list[int]:
+    """Numbers of the versions in a model's folder, rising; [] where there is none."""
+    found = folder.iterdir() if folder.is_dir() else ()
+    return sorted(
+        int(path.name)
+        for path in found
+        if re.fullmatch("[1-9][0-9]{0,18}", path.name) and int(path.name) <= MAX_VERSION
+    )
 
 
 def damaged(version_folder: Path) -> list[str]:
@@ -164,10 +198,19 @@ def _save(networks: Sequence[Any], folder: Path, stride: int, info: str) -> None
         nihss = tf.ensure_shape(inputs["nihss"], (None, 1))
         finite = tf.reduce_all(tf.math.is_finite(image)) & tf.reduce_all(tf.math.is_finite(nihss))
         check = tf.debugging.Assert(finite, ["image, nihss: hold NaN or infinite values"])
+        ratios = tf.reduce_all(~(tf.abs(image) > MAX_RATIO) | ~tf.math.is_finite(image))
+        ratio = tf.debugging.Assert(
+            ratios, [f"image: expected ratios to the parenchymal mean, at most {MAX_RATIO:g}"]
+        )
+        odd = (nihss < NIHSS_MISSING) | (nihss > NIHSS_MAX / NIHSS_DIVISOR)
+        known = tf.reduce_all(~odd | ~tf.math.is_finite(nihss))
+        feature = tf.debugging.Assert(
+            known, [f"nihss: expected NIHSS / {NIHSS_DIVISOR:g}, or {NIHSS_MISSING:g} if unknown"]
+        )
         same = tf.debugging.assert_equal(
             tf.shape(image)[0], tf.shape(nihss)[0], "image and nihss: expected one NIHSS a slab"
         )
-        with tf.control_dependencies([check, same]):
+        with tf.control_dependencies([check, ratio, feature, same]):
             return {"probability": network(tf.identity(image), tf.identity(nihss))}
 
     def volume(inputs):
@@ -256,7 +299,9 @@ def _card(known: Sequence[dict[str, Any]], name: str, version: int, stride: int)
                 "trained_with": settings.get("software"),
             }
         )
-    cohorts = sorted({str((m["records"] or {}).get("cohort") or "unknown") for m in models})
+    cohorts = sorted(
+        {str((predictors.mapping(m["records"])).get("cohort") or "unknown") for m in models}
+    )
     return {
         "name": name,
         "version": version,

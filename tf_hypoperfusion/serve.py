@@ -12,6 +12,7 @@ folders, same requests. Research use only; not a medical device.
 
 import os
 import sys
+from typing import Any
 
 from absl import flags
 
@@ -28,13 +29,17 @@ flags.DEFINE_integer(
     "grpc_port", None, "Of gRPC; 0 takes a free one; not given: no gRPC.", 0, 65535,
     flag_values=FLAGS,
 )  # fmt: skip
-flags.DEFINE_float("poll_s", 2.0, "Seconds between looks for new versions.", flag_values=FLAGS)
+flags.DEFINE_float(
+    "poll_s", 2.0, "Seconds between looks for new versions.", 0.1, flag_values=FLAGS
+)  # fmt: skip
 flags.DEFINE_integer("max_request_mb", 128, "Larger requests get 413.", 1, flag_values=FLAGS)
-flags.DEFINE_integer("max_queue", 64, "More waiting requests get 503.", 1, flag_values=FLAGS)
+flags.DEFINE_integer("max_queue", 64, "More requests at once get 503.", 1, flag_values=FLAGS)
 flags.DEFINE_string(
-    "token_file", None, "File whose first line clients must send as bearer token.",
+    "token_file", None, "File whose first line clients of REST and gRPC must send as bearer token.",
     flag_values=FLAGS,
 )  # fmt: skip
+# Kubernetes kills 30 s after it asked.
+STOP_S = 20
 
 
 def main() -> int:
@@ -47,6 +52,7 @@ def main() -> int:
 
     from data_tools import records  # noqa: F401  first, so that TensorFlow starts quietly
     from data_tools.errors import InputError
+    from tf_hypoperfusion import remote
 
     try:
         import uvicorn
@@ -55,11 +61,7 @@ def main() -> int:
     except ImportError as error:
         raise InputError(f"{error.name} is not installed; pip install -e '.[serve]'") from error
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    token = None
-    if FLAGS.token_file:
-        token = Path(FLAGS.token_file).read_text().splitlines()[0].strip()
-        if not token:
-            raise InputError(f"{FLAGS.token_file}: its first line is empty; expected a token")
+    token = remote.read_token(FLAGS.token_file) if FLAGS.token_file else None
     if FLAGS.config:
         config = Path(FLAGS.config)
         repository.policies_of_config(config)  # refuse a bad file now
@@ -74,6 +76,7 @@ def main() -> int:
         def policies():
             return repository.policies_of_folder(base)
 
+    listening = _listen(FLAGS.host, FLAGS.port)  # before the models, which take a while
     models = repository.Repository(policies)
     models.refresh()
     if not models.names():
@@ -90,15 +93,16 @@ def main() -> int:
             except Exception:  # a folder that is being changed: look again later
                 logging.exception("the models could not be looked at")
 
-    threading.Thread(target=watch, daemon=True).start()
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
     work = runner.Runner(FLAGS.max_queue)
     limit = FLAGS.max_request_mb * 2**20
     grpc_server = None
     if FLAGS.grpc_port is not None:
         address = f"{FLAGS.host}:{FLAGS.grpc_port}"
-        grpc_server, port = grpc_service.start(models, work, address, limit)
+        grpc_server, port = grpc_service.start(models, work, address, limit, token)
         print(f"gRPC on {FLAGS.host}:{port}", flush=True)
-    app = rest.build_app(models, work, limit, token)
+    app = rest.build_app(models, work, limit, FLAGS.max_queue, token)
 
     class Server(uvicorn.Server):
         @contextlib.contextmanager
@@ -111,23 +115,45 @@ def main() -> int:
 
     server = Server(
         uvicorn.Config(
-            app, FLAGS.host, FLAGS.port, log_level="warning", timeout_graceful_shutdown=60,
+            app, FLAGS.host, FLAGS.port, log_level="warning", timeout_graceful_shutdown=STOP_S,
             lifespan="off",
         )
     )  # fmt: skip
-    sockets = [server.config.bind_socket()]
-    port = sockets[0].getsockname()[1]
+    port = listening.getsockname()[1]
     print(
         f"REST on http://{FLAGS.host}:{port}/v1/models/{models.names()[0]} (process {os.getpid()}; "
         "research use only)",
         flush=True,
     )
-    server.run(sockets)
+    server.run([listening])
     stopping.set()
     if grpc_server:
-        grpc_server.stop(60).wait()
+        grpc_server.stop(STOP_S).wait()
     work.close()
+    watcher.join(STOP_S / 4)
+    if watcher.is_alive():  # inside TensorFlow, loading: Python's own end would abort there
+        sys.stdout.flush()
+        os._exit(command.EXIT_OK)
     return command.EXIT_OK
+
+
+def _listen(host: str, port: int) -> Any:
+    import socket
+
+    from data_tools.errors import InputError
+
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listening = socket.socket(family, kind)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(address)
+        listening.set_inheritable(True)
+        return listening
+    except OSError as error:
+        raise InputError(
+            f"cannot listen on {host}, port {port} ({error.strerror or error}); expected an "
+            "address of this machine and a free port: choose --host or --port, or 0 for any"
+        ) from error
 
 
 if __name__ == "__main__":

@@ -28,6 +28,7 @@ from data_tools.grid import (
     SIDES,
     SLAB_SLICES,
 )
+from data_tools.intensity import MAX_RATIO
 from tf_hypoperfusion.config import PROBABILITY_THRESHOLD
 from tf_hypoperfusion.sliding_window import WINDOWS_PER_CALL
 
@@ -144,14 +145,18 @@ def predict_bytes(
 
 
 def _decode(compressed: tf.Tensor, name: str) -> tf.Tensor:
-    raw = tf.io.decode_compressed(compressed, "GZIP")
     size = int(np.prod(GRID_SHAPE)) * 4
     shape = " x ".join(map(str, GRID_SHAPE))
-    check = tf.debugging.assert_equal(
-        tf.strings.length(raw),
-        size,
-        f"{name}: expected the gzip of {shape} float32 values, little endian ({size} bytes)",
-    )
+    message = f"{name}: expected the gzip of {shape} float32 values, little endian ({size} bytes)"
+    # gzip ends with the size of what it holds: megabytes that would become gigabytes stop here.
+    length = tf.strings.length(compressed)
+    end = tf.strings.substr(compressed, tf.maximum(length - 4, 0), 4)
+    four = tf.strings.substr(tf.strings.join([end, b"\0\0\0\0"]), 0, 4)
+    told = tf.io.decode_raw(four, tf.int32, little_endian=True)[0]
+    plausible = (length >= 18) & (length <= size + size // 100) & (told == size)
+    with tf.control_dependencies([tf.debugging.Assert(plausible, [message])]):
+        raw = tf.io.decode_compressed(compressed, "GZIP")
+    check = tf.debugging.assert_equal(tf.strings.length(raw), size, message)
     with tf.control_dependencies([check]):
         return tf.reshape(tf.io.decode_raw(raw, tf.float32, little_endian=True), GRID_SHAPE)
 
@@ -162,10 +167,7 @@ def _predict_one(network: Network, patient: dict[str, tf.Tensor], stride: int):
     brain = mask > 0
     tissue = brain & (adc > 0) & (adc < ADC_CSF_UM2_PER_S)
     with tf.control_dependencies(_checks(dwi, adc, mask, nihss, side, voxel_ml, tissue)):
-        dwi_mean, adc_mean = (
-            tf.cast(tf.reduce_mean(tf.cast(tf.boolean_mask(v, tissue), tf.float64)), tf.float32)
-            for v in (dwi, adc)
-        )
+        dwi_mean, adc_mean = (_mean(v, tissue) for v in (dwi, adc))
     zero = tf.zeros_like(dwi)
     dwi_ratio = tf.where(brain, tf.maximum(dwi, 0.0) / dwi_mean, zero)
     adc_ratio = tf.where(tissue, adc / adc_mean, zero)
@@ -181,6 +183,11 @@ def _predict_one(network: Network, patient: dict[str, tf.Tensor], stride: int):
     }
 
 
+def _mean(values: tf.Tensor, where: tf.Tensor) -> tf.Tensor:
+    """Mean inside a mask, summed in float64."""
+    return tf.cast(tf.reduce_mean(tf.cast(tf.boolean_mask(values, where), tf.float64)), tf.float32)
+
+
 def _checks(dwi, adc, mask, nihss, side, voxel_ml, tissue) -> list[tf.Operation]:
     """Refusals, in the order in which a person would look for the mistake."""
     words = tf.constant(SIDES)
@@ -194,7 +201,10 @@ def _checks(dwi, adc, mask, nihss, side, voxel_ml, tissue) -> list[tf.Operation]
     known = whole & (nihss >= 0) & (nihss <= NIHSS_MAX)
     low, high = ADC_MEDIAN_RANGE_UM2_PER_S
     rules = [
-        (tf.reduce_any(words == side), f"side: expected one of {', '.join(SIDES)}: of the brain"),
+        (
+            tf.reduce_any(words == side),
+            f"side: expected one of {', '.join(SIDES)}: that of the lesion",
+        ),
         (
             known | (nihss == NIHSS_MISSING),
             f"nihss: expected a whole number from 0 to {NIHSS_MAX}, or -1 if unknown",
@@ -219,6 +229,10 @@ def _checks(dwi, adc, mask, nihss, side, voxel_ml, tissue) -> list[tf.Operation]
         (
             tf.reduce_sum(tf.boolean_mask(dwi, tissue)) > 0,
             "dwi: its mean in the brain is not above 0",
+        ),
+        (
+            tf.reduce_max(tf.where(mask > 0, dwi, 0.0)) <= MAX_RATIO * _mean(dwi, tissue),
+            f"dwi: a voxel of the brain is over {MAX_RATIO:g} times as bright as its mean",
         ),
     ]
     return [tf.debugging.Assert(condition, [message]) for condition, message in rules]

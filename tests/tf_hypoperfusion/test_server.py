@@ -3,6 +3,8 @@
 import base64
 import concurrent.futures
 import gzip
+import http.server
+import io
 import json
 import os
 import random
@@ -11,19 +13,24 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
+import grpc
 import numpy as np
+import PIL.Image
 import pytest
 
 requests = pytest.importorskip("requests")
 pytest.importorskip("uvicorn")
 pytest.importorskip("starlette")
 
+from data_tools import mni_patient  # noqa: E402
 from data_tools.errors import InputError  # noqa: E402
 from data_tools.grid import GRID_SHAPE, VOXEL_ML  # noqa: E402
 from tf_hypoperfusion import predictors, remote  # noqa: E402
+from tf_hypoperfusion.prediction import Clinical  # noqa: E402
 
 PROJECT = Path(__file__).parents[2]
 STRIDE = 16
@@ -169,7 +176,6 @@ def test_volumes_in_both_forms(server):
 
 
 def test_grpc_gives_what_rest_gives(server, slab):
-    import grpc
     import tensorflow as tf
     from tensorflow_serving.apis import (
         get_model_status_pb2,
@@ -196,6 +202,19 @@ def test_grpc_gives_what_rest_gives(server, slab):
             stub.Predict(request, timeout=60)
         assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
         assert "image: shape [128, 128, 16, 4]" in caught.value.details()
+        # A hundred bytes that stand for a terabyte.
+        request.inputs["image"].Clear()
+        request.inputs["image"].dtype = 1
+        for size in (1000, 128_000, 128, 16, 4):
+            request.inputs["image"].tensor_shape.dim.add(size=size)
+        request.inputs["image"].float_val.append(0)
+        with pytest.raises(grpc.RpcError) as caught:
+            stub.Predict(request, timeout=60)
+        assert "image: shape [1000, 128000" in caught.value.details()
+        status.model_spec.version.value = 77
+        with pytest.raises(grpc.RpcError) as caught:
+            model_service_pb2_grpc.ModelServiceStub(channel).GetModelStatus(status)
+        assert caught.value.code() == grpc.StatusCode.NOT_FOUND
 
 
 @pytest.mark.parametrize(
@@ -426,6 +445,26 @@ def test_tokens_labels_and_the_config_of_tensorflow_serving(exported, tmp_path):
         remote.answerer(serve.url, "hypoperfusion")
     answerer = remote.answerer(serve.url, "hypoperfusion", token_file=str(tmp_path / "token"))
     assert answerer.stride is None
+    assert requests.get(path, headers={"Authorization": "bearer secret"}).ok
+    from tensorflow_serving.apis import get_model_status_pb2, model_service_pb2_grpc
+
+    with grpc.insecure_channel(f"127.0.0.1:{serve.grpc_port}") as channel:
+        status = get_model_status_pb2.GetModelStatusRequest()
+        status.model_spec.name = "hypoperfusion"
+        ask = model_service_pb2_grpc.ModelServiceStub(channel).GetModelStatus
+        for given in (None, [("authorization", "Bearer other")]):
+            with pytest.raises(grpc.RpcError) as caught:
+                ask(status, metadata=given, timeout=30)
+            assert caught.value.code() == grpc.StatusCode.UNAUTHENTICATED
+        found = ask(status, metadata=[("authorization", "Bearer secret")], timeout=30)
+        assert found.model_version_status[0].version == 1
+    # Taken out of the file, a model is retired.
+    text = (tmp_path / "models.config").read_text()
+    (tmp_path / "models.config").write_text(text.replace('"hypoperfusion"', '"other"'))
+    deadline = time.monotonic() + 60
+    while requests.get(f"{serve.url}/v1/models/hypoperfusion", headers=headers).ok:
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
     assert serve.stop() == 0
 
 
@@ -436,10 +475,13 @@ def test_tokens_labels_and_the_config_of_tensorflow_serving(exported, tmp_path):
         (("--config=/none",), "not a models.config"),
         (("--models={empty}",), "holds no model that can be served"),
         (("--port=99999",), "port"),
+        (("--poll_s=-1",), "poll_s"),
+        (("--token_file={empty}/token",), "first line is empty"),
     ],
 )
 def test_a_server_that_cannot_start_says_why(arguments, message, tmp_path):
     given = [argument.format(empty=tmp_path) for argument in arguments]
+    (tmp_path / "token").write_text("")
     done = subprocess.run(
         [sys.executable, "-m", "tf_hypoperfusion.serve", *given],
         capture_output=True, text=True, cwd=PROJECT, timeout=120,
@@ -448,15 +490,108 @@ def test_a_server_that_cannot_start_says_why(arguments, message, tmp_path):
 
 
 def test_a_port_in_use_is_one_message(server, exported):
-    done = subprocess.run(
-        [
-            sys.executable, "-m", "tf_hypoperfusion.serve", f"--models={exported}",
-            f"--port={server.port}",
-        ],
-        capture_output=True, text=True, cwd=PROJECT, timeout=120, env=os.environ,
-    )  # fmt: skip
-    assert done.returncode != 0 and "Traceback" not in done.stderr
-    assert "in use" in done.stderr
+    for ports in ((server.port, 0), (0, server.grpc_port)):
+        done = subprocess.run(
+            [
+                sys.executable, "-m", "tf_hypoperfusion.serve", f"--models={exported}",
+                f"--port={ports[0]}", f"--grpc_port={ports[1]}",
+            ],
+            capture_output=True, text=True, cwd=PROJECT, timeout=120, env=os.environ,
+        )  # fmt: skip
+        assert done.returncode == 2 and "Traceback" not in done.stderr
+        assert "cannot listen on" in done.stderr
+
+
+class Elsewhere(http.server.BaseHTTPRequestHandler):
+    """A server that answers with JSON, and not as a model would."""
+
+    answer = b""
+
+    def do_POST(self):
+        self.rfile.read(int(self.headers["content-length"]))
+        self.do_GET()
+
+    def do_GET(self):
+        self.send_response(200)
+        self.send_header("content-length", str(len(self.answer)))
+        self.end_headers()
+        self.wfile.write(self.answer)
+
+    def log_message(self, *_):
+        pass
+
+
+def picture(mode, size):
+    content = io.BytesIO()
+    PIL.Image.new(mode, size).save(content, "PNG")
+    return base64.b64encode(content.getvalue()).decode()
+
+
+@pytest.mark.parametrize(
+    ("info", "png", "message"),
+    [
+        ("[1]", "", "no description of a model"),
+        ('{"cohort": 3}', "", "no description of a model"),
+        ('{"cohort": null}', "AAAA", "no PNG"),
+        ('{"cohort": null}', picture("L", (6540, 91)), "expected 16 bits"),
+        ('{"cohort": null}', picture("I;16", (6540, 90)), "expected 16 bits"),
+    ],
+)
+def test_answers_of_another_kind_are_refused(info, png, message, mni_cohort, monkeypatch):
+    outputs = {"model_info": [[info]], "probability_png_bytes": [{"b64": png}]}
+    monkeypatch.setattr(Elsewhere, "answer", json.dumps({"outputs": outputs}).encode())
+    there = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Elsewhere)
+    threading.Thread(target=there.serve_forever, daemon=True).start()
+    asked = remote.Server(f"http://127.0.0.1:{there.server_port}", "x")
+    volumes = mni_patient.load_mni(mni_cohort, "sub-0001")
+    with pytest.raises(InputError, match=message):
+        remote._ask_volume(asked, volumes, Clinical("left", 5), "bytes")
+    there.shutdown()
+
+
+def test_requests_with_rows_that_do_not_match_reach_no_neighbour(server, slab):
+    """Joined with others, a missing row would shift everybody's NIHSS by one."""
+    image, nihss, expected = slab
+    one, two = image.tolist(), np.concatenate([image, image]).tolist()
+    bodies = [
+        {"inputs": {"image": one, "nihss": [[0.1], [-1]]}},
+        {"inputs": {"image": one, "nihss": nihss.tolist()}},
+        {"inputs": {"image": two, "nihss": [[0.3]]}},
+    ]
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        busy = pool.submit(server.predict, volumes()[0])
+        answers = list(pool.map(server.predict, bodies))
+        assert busy.result().ok
+    assert [a.status_code for a in answers] == [400, 200, 400]
+    assert "different numbers of rows" in answers[0].text
+    np.testing.assert_allclose(answers[1].json()["outputs"], expected, atol=1e-6)
+
+
+def test_small_requests_that_would_become_large_are_refused(server):
+    body, _ = volumes()
+    bomb = base64.b64encode(gzip.compress(bytes(200_000_000))).decode()
+    answer = server.predict(body | {"inputs": body["inputs"] | {"adc": [{"b64": bomb}]}})
+    assert answer.status_code == 400 and "adc: expected the gzip" in answer.text
+    many = {name: value * 9 for name, value in body["inputs"].items()}
+    answer = server.predict(body | {"inputs": many})
+    assert answer.status_code == 400 and "9 rows in one request; expected 8" in answer.text
+
+
+def test_what_nobody_waits_for_is_not_run_and_a_stop_is_soon(exported, tmp_path):
+    serve = Serve(f"--models={exported}", "--max_queue=12", log=tmp_path / "log")
+    data = json.dumps(volumes()[0]).encode()
+    with concurrent.futures.ThreadPoolExecutor(40) as pool:
+        answers = [pool.submit(serve.predict, data, timeout=3) for _ in range(40)]
+        while not all(answer.done() for answer in answers):
+            assert requests.get(f"{serve.url}/healthz", timeout=10).ok
+            time.sleep(0.2)
+    codes = [answer.result().status_code for answer in answers if not answer.exception()]
+    assert 503 in codes and set(codes) <= {200, 503}
+    began = time.monotonic()
+    assert serve.predict(data).ok  # those who left are not before it
+    assert serve.stop() == 0
+    assert time.monotonic() - began < 60
+    assert "Traceback" not in serve.log.read_text()
 
 
 @pytest.mark.parametrize(

@@ -9,19 +9,25 @@ import dataclasses
 import logging
 import re
 import threading
-from collections.abc import Callable, Iterator
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow_serving.apis import prediction_log_pb2
 
 from data_tools.errors import InputError
-from tf_hypoperfusion import saved_model
+from data_tools.grid import GRID_SHAPE
+from tf_hypoperfusion import saved_model, serving_graph
 from tf_hypoperfusion.server.errors import ServingError
 
 LOADING, AVAILABLE, END = "LOADING", "AVAILABLE", "END"
+# More in one request would hold everybody else up: a patient takes seconds.
+MAX_SLABS, MAX_PATIENTS = 64, 8
+MAX_ROWS = {"predict_volume": MAX_PATIENTS, "predict_volume_bytes": MAX_PATIENTS}
 log = logging.getLogger(__name__)
 
 
@@ -52,6 +58,13 @@ class Version:
             raise InputError(f"{folder}: damaged or missing: {', '.join(damaged)}; export again")
         self.model = tf.saved_model.load(str(folder))
         self.signatures: dict[str, Any] = dict(self.model.signatures)
+        # Read now: the folder may be gone when somebody asks.
+        saved = saved_model_pb2.SavedModel.FromString((folder / "saved_model.pb").read_bytes())
+        self.definitions: dict[str, Any] = {
+            key: value
+            for key, value in saved.meta_graphs[0].signature_def.items()
+            if key in self.signatures
+        }
 
     def specs(self, signature: str) -> dict[str, tf.TensorSpec]:
         """Inputs of a signature."""
@@ -70,31 +83,51 @@ class Version:
             )
         return self.signatures[signature]
 
-    def check(self, signature: str, inputs: dict[str, np.ndarray]) -> None:
-        """Refuse other names, types, ranks and sizes than the signature's.
+    def check(self, signature: str, given: Mapping[str, tuple[str, Sequence[int]]]) -> None:
+        """Refuse other names, types, ranks and sizes than the signature's, before any is decoded.
 
-        A wrong rank must never reach the network: oneDNN would end the process.
+        A wrong rank must never reach the network (oneDNN would end the process), and inputs of
+        different lengths must not be joined with other clients'.
+
+        Args:
+            given: TensorFlow's name of the type, and the shape, of each input.
         """
         specs = self.specs(signature)
-        if set(inputs) != set(specs):
-            missing, odd = sorted(set(specs) - set(inputs)), sorted(set(inputs) - set(specs))
-            raise ServingError(
-                "INVALID_ARGUMENT",
-                f"inputs do not match signature {signature!r}: missing {missing}, unknown {odd}",
+        if set(given) != set(specs):
+            missing, odd = sorted(set(specs) - set(given)), sorted(set(given) - set(specs))
+            raise _bad(
+                f"inputs do not match signature {signature!r}: missing {missing}, unknown {odd}"
             )
         for name, spec in specs.items():
-            array = inputs[name]
-            same_kind = spec.dtype == tf.string or array.dtype == spec.dtype.as_numpy_dtype
-            if not same_kind or not spec.shape.is_compatible_with(array.shape):
-                raise ServingError(
-                    "INVALID_ARGUMENT",
-                    f"{name}: shape {list(array.shape)} of {array.dtype}; expected "
-                    f"{spec.shape.as_list()} of {spec.dtype.name} (null is any number)".replace(
-                        "None", "null"
-                    ),
+            dtype, shape = given[name]
+            if dtype != spec.dtype.name or not spec.shape.is_compatible_with(shape):
+                expected = str(spec.shape.as_list()).replace("None", "null")
+                raise _bad(
+                    f"{name}: shape {list(shape)} of {dtype}; expected {expected} of "
+                    f"{spec.dtype.name} (null is any number)"
                 )
-            if 0 in array.shape:
-                raise ServingError("INVALID_ARGUMENT", f"{name}: is empty; expected one at least")
+            if 0 in shape:
+                raise _bad(f"{name}: is empty; expected one at least")
+        rows = {name: given[name][1][0] for name, spec in specs.items() if spec.shape.rank}
+        if len(set(rows.values())) > 1:
+            raise _bad(f"inputs have different numbers of rows: {rows}; expected one number")
+        most = MAX_ROWS.get(signature, MAX_SLABS)
+        if rows and max(rows.values()) > most:
+            raise _bad(f"{max(rows.values())} rows in one request; expected {most} at most")
+
+    def check_arrays(self, signature: str, inputs: Mapping[str, np.ndarray]) -> None:
+        """:meth:`check` of decoded inputs, and that compressed volumes expand to their size."""
+        self.check(
+            signature,
+            {
+                name: ("string" if array.dtype == object else array.dtype.name, array.shape)
+                for name, array in inputs.items()
+            },
+        )
+        if signature == "predict_volume_bytes":
+            for name in serving_graph.VOLUMES:
+                for value in inputs[name]:
+                    _check_compressed(name, value)
 
     def run(self, signature: str, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Answer checked inputs."""
@@ -104,6 +137,23 @@ class Version:
             return {name: value.numpy() for name, value in answer.items()}
         except (tf.errors.OpError, ValueError, TypeError) as error:
             raise explain(error) from error
+
+
+def _bad(message: str) -> ServingError:
+    return ServingError("INVALID_ARGUMENT", message)
+
+
+def _check_compressed(name: str, value: bytes) -> None:
+    """A small request must not become gigabytes inside the graph."""
+    expected = int(np.prod(GRID_SHAPE)) * 4
+    message = f"{name}: expected the gzip of {GRID_SHAPE} float32 values ({expected} bytes)"
+    reader = zlib.decompressobj(wbits=31)
+    try:
+        size = len(reader.decompress(value, expected + 1))
+    except (zlib.error, TypeError) as error:
+        raise _bad(f"{message}; found {error}") from error
+    if size != expected or not reader.eof:
+        raise _bad(f"{message}; it holds {'more' if size > expected else f'{size}'}")
 
 
 def explain(error: Exception) -> ServingError:
@@ -138,10 +188,10 @@ class Repository:
 
         A version that cannot be loaded is skipped until its files change.
         """
-        for policy in self._policies():
-            present = sorted(
-                (int(p.name) for p in policy.folder.glob("[0-9]*") if p.name.isdigit()),
-            )
+        policies = self._policies()
+        self._forget({policy.name for policy in policies})
+        for policy in policies:
+            present = saved_model.versions(policy.folder)
             wanted = [v for v in present if v in policy.versions or not policy.versions]
             wanted = wanted if policy.versions else wanted[-policy.latest :]
             loaded = dict(self._versions.get(policy.name, {}))
@@ -164,13 +214,23 @@ class Repository:
                 for number in set(loaded) - set(self._versions[policy.name]):
                     states[number] = (END, "")
                     log.info("%s version %d: retired", policy.name, number)
+                for number in set(states) - set(self._versions[policy.name]) - set(present):
+                    del states[number]
+
+    def _forget(self, names: set[str]) -> None:
+        """Retire models that are no longer to be served."""
+        with self._lock:
+            for name in set(self._states) - names:
+                log.info("%s: no longer served", name)
+                for known in (self._versions, self._states, self._labels):
+                    known.pop(name, None)
 
     def _load(self, policy: ModelPolicy, number: int) -> Version | None:
         self._set_state(policy.name, number, LOADING, "")
         try:
             version = Version(policy.name, number, policy.folder / str(number))
             for signature, inputs in _warmup(version):
-                version.check(signature, inputs)
+                version.check_arrays(signature, inputs)
                 version.run(signature, inputs)
         except Exception as error:  # whatever lies in the folder: the others go on
             reason = str(getattr(error, "message", error)).splitlines()[0][:300]
@@ -234,11 +294,7 @@ def _warmup(version: Version) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
 def policies_of_folder(base: Path) -> list[ModelPolicy]:
     """Every folder with a version in it, the newest version of each."""
     folders = sorted(path for path in base.iterdir() if path.is_dir()) if base.is_dir() else []
-    return [
-        ModelPolicy(folder.name, folder)
-        for folder in folders
-        if any(p.name.isdigit() for p in folder.iterdir())
-    ]
+    return [ModelPolicy(folder.name, folder) for folder in folders if saved_model.versions(folder)]
 
 
 def policies_of_config(path: Path) -> list[ModelPolicy]:

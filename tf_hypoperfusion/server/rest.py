@@ -1,16 +1,17 @@
 """TensorFlow Serving's REST paths, and health and Prometheus figures."""
 
-import hmac
+import asyncio
 import json
 import re
+import threading
 import time
 from typing import Any
 
+import anyio
 from google.protobuf import json_format
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from starlette.applications import Starlette
-from starlette.concurrency import run_in_threadpool
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
@@ -23,6 +24,8 @@ PATH = re.compile(
     r"(?P<name>[^/:]+)(?:/versions/(?P<version>\d{1,18})|/labels/(?P<label>[^/:]+))?"
     r"(?P<what>/metadata|:predict)?"
 )
+# How often a waiting request is looked at for a client that has left.
+WATCH_S = 0.5
 
 
 class Figures:
@@ -45,19 +48,24 @@ class Figures:
 
 
 def build_app(
-    repository: Repository, runner: Runner, max_request_bytes: int, token: str | None = None
-) -> Starlette:
+    repository: Repository, runner: Runner, max_request_bytes: int, max_requests: int,
+    token: str | None = None,
+) -> Starlette:  # fmt: skip
     """The web application.
 
     Args:
+        max_requests: more predict requests at once get 503, before their bodies are read.
         max_request_bytes: larger bodies get 413.
         token: asked for as a bearer token, but for health.
     """
     figures = Figures(repository, runner)
+    taken = 0  # requests from their first byte to their answer
+    threads = anyio.CapacityLimiter(max_requests)
+    # JSON of megabytes holds the interpreter; one at a time leaves turns to the health checks.
+    one_json = threading.Lock()
 
     async def models(request: Request) -> Response:
-        given = request.headers.get("authorization", "")
-        if token and not hmac.compare_digest(given.encode(), f"Bearer {token}".encode()):
+        if token and not grpc_service.is_token(request.headers.get("authorization", ""), token):
             return _error(ServingError("UNAUTHENTICATED", "expected Authorization: Bearer TOKEN"))
         found = PATH.fullmatch(request.path_params["rest"])
         predict = found is not None and found["what"] == ":predict"
@@ -67,10 +75,7 @@ def build_app(
         number = int(found["version"]) if found["version"] else None
         try:
             if predict:
-                body = await _body(request, max_request_bytes)
-                return await run_in_threadpool(
-                    _predict, found["name"], number, found["label"], body
-                )
+                return await admit(request, found["name"], number, found["label"])
             if found["what"] == "/metadata":
                 version = repository.get(found["name"], number, found["label"])
                 return Response(_metadata(version), media_type="application/json")
@@ -79,21 +84,58 @@ def build_app(
             return JSONResponse(_status(repository, found["name"], number))
         except ServingError as error:
             return _error(error)
+        except ClientDisconnect:
+            return Response(status_code=499)  # nobody reads it
 
-    def _predict(name: str, number: int | None, label: str | None, body: bytes) -> Response:
+    async def admit(
+        request: Request, name: str, number: int | None, label: str | None
+    ) -> Response:  # fmt: skip
+        nonlocal taken
+        if taken >= max_requests:
+            figures.requests.labels("unknown", "RESOURCE_EXHAUSTED").inc()
+            raise ServingError(
+                "RESOURCE_EXHAUSTED",
+                f"{max_requests} requests are being answered or wait; try again later",
+            )
+        taken += 1
+        gone = threading.Event()
+
+        async def watch() -> None:
+            while not await request.is_disconnected():
+                await asyncio.sleep(WATCH_S)
+            gone.set()
+
+        try:
+            body = await _body(request, max_request_bytes)
+            watcher = asyncio.create_task(watch())
+            try:
+                return await anyio.to_thread.run_sync(
+                    _predict, name, number, label, body, gone, limiter=threads
+                )
+            finally:
+                watcher.cancel()
+        finally:
+            taken -= 1
+
+    def _predict(
+        name: str, number: int | None, label: str | None, body: bytes, gone: threading.Event
+    ) -> Response:
         began, status = time.monotonic(), "ok"
         # A name from a request must not become a label of its own before the model is known.
         known = name if name in repository.names() else "unknown"
         try:
             version = repository.get(name, number, label)
-            try:
-                decoded = json.loads(body)
-            except (ValueError, RecursionError) as error:
-                message = f"JSON Parse error: {str(error)[:200]}"
-                raise ServingError("INVALID_ARGUMENT", message) from error
             specs = {signature: version.specs(signature) for signature in version.signatures}
-            signature, inputs, by_rows = tensors.parse(decoded, specs)
-            return JSONResponse(tensors.answer(runner.run(version, signature, inputs), by_rows))
+            with one_json:
+                try:
+                    decoded = json.loads(body)
+                except (ValueError, RecursionError) as error:
+                    message = f"JSON Parse error: {str(error)[:200]}"
+                    raise ServingError("INVALID_ARGUMENT", message) from error
+                signature, inputs, by_rows = tensors.parse(decoded, specs)
+            outputs = runner.run(version, signature, inputs, gone)
+            with one_json:
+                return JSONResponse(tensors.answer(outputs, by_rows))
         except ServingError as error:
             status = error.code
             return _error(error)
@@ -130,15 +172,22 @@ class _TooLarge(ServingError):
 
 async def _body(request: Request, limit: int) -> bytes:
     parts, size = [], 0
+    announced = request.headers.get("content-length", "0")
+    if announced.isdecimal() and int(announced) > limit:
+        raise _too_large(limit)
     async for part in request.stream():
         size += len(part)
         if size > limit:
-            raise _TooLarge(
-                "INVALID_ARGUMENT",
-                f"the request is larger than {limit} bytes; send volumes as predict_volume_bytes",
-            )
+            raise _too_large(limit)
         parts.append(part)
     return b"".join(parts)
+
+
+def _too_large(limit: int) -> _TooLarge:
+    return _TooLarge(
+        "INVALID_ARGUMENT",
+        f"the request is larger than {limit} bytes; send volumes as predict_volume_bytes",
+    )
 
 
 def _error(error: ServingError) -> Response:
@@ -148,9 +197,7 @@ def _error(error: ServingError) -> Response:
 
 
 def _status(repository: Repository, name: str, number: int | None) -> dict[str, Any]:
-    states = repository.states(name)
-    if number is not None and number not in states:
-        raise ServingError("NOT_FOUND", f"Could not find version {number} of model {name}")
+    states = grpc_service.find_states(repository, name, number)
     message = grpc_service.status_message(states, number)
     # Names and empty fields as TensorFlow Serving writes them.
     return json.loads(_to_json(message))

@@ -23,6 +23,7 @@ class _Request:
     signature: str
     inputs: dict[str, np.ndarray]
     future: concurrent.futures.Future
+    gone: threading.Event
 
     @property
     def rows(self) -> int:
@@ -38,6 +39,7 @@ class Runner:
 
     def __init__(self, max_queue: int = 64):
         self._queue: queue.Queue[_Request | None] = queue.Queue(max_queue)
+        self._closed = threading.Event()
         self._thread = threading.Thread(target=self._work, daemon=True)
         self._thread.start()
 
@@ -47,15 +49,25 @@ class Runner:
         return self._queue.qsize()
 
     def run(
-        self, version: Version, signature: str, inputs: dict[str, np.ndarray]
+        self,
+        version: Version,
+        signature: str,
+        inputs: dict[str, np.ndarray],
+        gone: threading.Event | None = None,
     ) -> dict[str, np.ndarray]:
         """Check, wait for a turn, answer.
+
+        Args:
+            gone: set when nobody waits for the answer any more; the request is then left out.
 
         Raises:
             ServingError: inputs that do not fit, a full queue, or what the graph refuses.
         """
-        version.check(signature, inputs)
-        request = _Request(version, signature, inputs, concurrent.futures.Future())
+        version.check_arrays(signature, inputs)
+        if self._closed.is_set():
+            raise ServingError("UNAVAILABLE", "the server is stopping")
+        future: concurrent.futures.Future = concurrent.futures.Future()
+        request = _Request(version, signature, inputs, future, gone or threading.Event())
         try:
             self._queue.put_nowait(request)
         except queue.Full:
@@ -66,7 +78,8 @@ class Runner:
         return request.future.result()
 
     def close(self) -> None:
-        """Finish what waits, then stop."""
+        """Finish what runs, refuse what waits, then stop."""
+        self._closed.set()
         self._queue.put(None)
         self._thread.join()
 
@@ -103,11 +116,14 @@ class Runner:
         return None, False
 
     def _answer(self, batch: list[_Request]) -> None:
+        batch = [request for request in batch if self._wanted(request)]
+        if not batch:
+            return
         first = batch[0]
         try:
             names = list(first.inputs)
             joined = {name: np.concatenate([r.inputs[name] for r in batch]) for name in names}
-            answer = first.version.run(first.signature, joined)
+            answer = _in_parts(first.version, first.signature, joined)
             start = 0
             for request in batch:
                 rows = slice(start, start + request.rows)
@@ -120,3 +136,24 @@ class Runner:
             for request in batch:  # one bad request must not spoil its neighbours'
                 if not request.future.done():
                     self._answer([request])
+
+    def _wanted(self, request: _Request) -> bool:
+        """Whether somebody still waits for it; if not, it is answered with the reason."""
+        reason = "the client has left" if request.gone.is_set() else ""
+        reason = "the server is stopping" if self._closed.is_set() else reason
+        if reason:
+            request.future.set_exception(ServingError("UNAVAILABLE", reason))
+        return not reason
+
+
+def _in_parts(
+    version: Version, signature: str, inputs: dict[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+    """Many slabs a few at a time, so that memory does not grow with the request."""
+    rows = len(next(iter(inputs.values())))
+    step = MAX_BATCH_SLABS if signature == SLAB_SIGNATURE else rows
+    parts = [
+        version.run(signature, {name: value[k : k + step] for name, value in inputs.items()})
+        for k in range(0, rows, step)
+    ]
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

@@ -75,7 +75,10 @@ def _only(known: Mapping[str, tf.TensorSpec]) -> str:
 def _tensor(name: str, value: Any, dtype: tf.DType) -> np.ndarray:
     try:
         if dtype == tf.string:
-            return np.array(_strings(value), dtype=object)
+            array = np.array(_strings(value), dtype=object)
+            if not all(isinstance(each, bytes) for each in array.flat):
+                raise ValueError("rows of different lengths")
+            return array
         array = np.asarray(value)
     except (ValueError, TypeError, RecursionError, binascii.Error) as error:
         raise _bad(f"{name}: no rectangular tensor of {dtype.name} ({error})") from error

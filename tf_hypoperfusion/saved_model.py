@@ -6,6 +6,7 @@
 
 import errno
 import json
+import os
 import re
 import shutil
 from collections.abc import Sequence
@@ -95,9 +96,10 @@ def export(
         }
         try:
             _save(networks, partial, stride, json.dumps(info))
-        except Exception as error:  # TensorFlow has its own words for a full disk
-            if shutil.disk_usage(partial).free < 2**20 or "No space" in str(error):
-                raise OSError(errno.ENOSPC, "No space left on device", str(folder)) from error
+        except Exception as error:  # TensorFlow has errors of its own for a full disk
+            for number in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT):
+                if os.strerror(number).lower() in str(error).lower():
+                    raise OSError(number, os.strerror(number), str(folder)) from error
             raise
         if onnx:
             words = {k: v if isinstance(v, str) else json.dumps(v) for k, v in info.items()}

@@ -79,7 +79,9 @@ def test_volumes_give_what_the_numpy_path_gives(networks, signatures, people):
         assert answer["core_ml"][0, 0] == pytest.approx(core_ml, rel=1e-6)
         assert answer["hypoperfusion_ml"][0, 0] == pytest.approx(hypoperfusion_ml, rel=1e-6)
         assert answer["mismatch_ratio"][0, 0] == pytest.approx(expected.ratio, rel=1e-5)
-        assert answer["mismatch_ml"][0, 0] == pytest.approx(expected.difference_ml, rel=1e-6, abs=1e-4)
+        assert answer["mismatch_ml"][0, 0] == pytest.approx(
+            expected.difference_ml, rel=1e-6, abs=1e-4
+        )
         for name in ("ratio_met", "difference_met", "core_met", "target_mismatch"):
             assert answer[name][0, 0] == getattr(expected, name)
 

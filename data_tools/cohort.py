@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 MISSING = "n/a"
+# Of a patient whose scanner's files were not converted: sub-*/dicom.
+DICOM_FOLDER = "dicom"
 COLUMNS = (
     "participant_id",
     "age",
@@ -44,16 +46,30 @@ class Fault:
 
 @dataclasses.dataclass(frozen=True)
 class RawFiles:
-    """A patient's files in a raw cohort; ``tmax`` and ``truth`` may be absent (None)."""
+    """A patient's files in a raw cohort; all but ``dwi`` may be absent (None).
+
+    ``dwi`` may be a folder of DICOM files; without ``adc`` it must be that, or a series with its
+    b-values, of which ADC is computed.
+    """
 
     dwi: Path
-    adc: Path
+    adc: Path | None = None
     tmax: Path | None = None
     truth: Path | None = None
 
     def existing(self) -> list[Path]:
-        """The files that are there, in a fixed order."""
-        return [p for p in (self.dwi, self.adc, self.tmax, self.truth) if p is not None]
+        """Every file that is read, in a fixed order: sidecars and DICOM files too."""
+        found: list[Path] = []
+        for path in (self.dwi, self.adc, self.tmax, self.truth):
+            if path is None:
+                continue
+            if path.is_dir():
+                found += sorted(each for each in path.rglob("*") if each.is_file())
+                continue
+            stem = path.name.removesuffix(".gz").removesuffix(".nii")
+            beside = [path.with_name(stem + ending) for ending in (".bval", ".json")]
+            found += [path, *(each for each in beside if path == self.dwi and each.is_file())]
+        return found
 
 
 class CohortError(InputError):
@@ -237,7 +253,7 @@ def find_raw_files(
 ) -> tuple[RawFiles | None, list[Fault]]:
     """A patient's files in a raw cohort, and what is wrong with finding them.
 
-    Reads BIDS names with or without ``ses-*`` folders, and ISLES'22's ``_adc``.
+    Reads BIDS names with or without ``ses-*`` folders, ISLES'22's ``_adc``, and ``sub-*/dicom``.
     """
     root, faults = Path(cohort), []
     folder = root / participant
@@ -278,8 +294,16 @@ def find_raw_files(
                 "no such folder; expected the patient's files there, or no row in participants.tsv",
             )
         ]
-    dwi = only("DWI", folder, ("_dwi", "_trace", "_DWI"), True)
-    adc = only("ADC", folder, ("_ADC", "_adc"), True)
+    scanner = folder / DICOM_FOLDER
+    dwi = only("DWI", folder, ("_dwi", "_trace", "_DWI"), not scanner.is_dir())
+    # A series with its b-values needs no ADC map.
+    series = scanner.is_dir() or any(
+        len(path.read_text(errors="replace").split()) > 1
+        for path in folder.rglob(f"{participant}_*.bval")
+    )
+    adc = only("ADC", folder, ("_ADC", "_adc"), not series)
+    if dwi is None and not faults:
+        dwi = scanner
     tmax = only("Tmax", root / "derivatives/perfusion" / participant, ("_Tmax", "_tmax"), False)
     truth = only(
         "hypoperfusion mask",
@@ -287,7 +311,7 @@ def find_raw_files(
         ("_desc-hypoperfusion_mask",),
         False,
     )
-    if dwi is None or adc is None or faults:
+    if dwi is None or faults:
         return None, faults
     return RawFiles(dwi, adc, tmax, truth), []
 
@@ -313,6 +337,16 @@ def mni_file(cohort: str | os.PathLike, participant: str, name: str) -> Path:
     'sub-0001_space-MNI152NLin2009aSym_adc.nii.gz'
     """
     return Path(cohort) / participant / f"{participant}_space-{SPACE}_{name}.nii.gz"
+
+
+def warp_file(cohort: str | os.PathLike, participant: str, way: str) -> Path:
+    """Path of a deformable fit's displacement field.
+
+    Args:
+        way: ``back`` or ``forth``, as in :class:`data_tools.transform.Transform`.
+    """
+    name = f"{participant}_from-native_to-{SPACE}_desc-{way}_warp.nii.gz"
+    return Path(cohort) / participant / name
 
 
 def transform_file(cohort: str | os.PathLike, participant: str) -> Path:

@@ -73,9 +73,14 @@ def run(
 
 def define_patient(flag_values: flags.FlagValues) -> None:
     """The flags of a command about one patient: images, clinical facts, where the result goes."""
+    flags.DEFINE_string(
+        "adc",
+        None,
+        "ADC map on the DWI's grid, NIfTI; not needed with DICOM files or a series with b = 0.",
+        flag_values=flag_values,
+    )
     for name, text in (
-        ("dwi", "b = 1000 trace image, NIfTI."),
-        ("adc", "ADC map on the DWI's grid, NIfTI."),
+        ("dwi", "b = 1000 trace image, or a series with its .bval, NIfTI; or a DICOM folder."),
         ("nihss", "0 to 42, or n/a."),
         ("side", "left, right or bilateral: of the brain lesion."),
         ("out", "Folder for the result."),

@@ -8,17 +8,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_tools import labels
-from data_tools.cohort import mni_file, transform_file
+from data_tools.cohort import mni_file, transform_file, warp_file
 from data_tools.errors import InputError
-from data_tools.grid import GRID_AFFINE
+from data_tools.grid import GRID_AFFINE, GRID_SHAPE
 from data_tools.patient import MIN_COVERED_SHARE, MniPatient
+from data_tools.transform import Transform
 from data_tools.volumes import (
     Volume,
     check_tmax_seconds,
     detect_adc_unit,
     load_mask,
     load_volume,
+    open_nifti,
+    read_data,
     require_grid,
+    save_volume,
 )
 
 
@@ -60,8 +64,8 @@ def load_mni(cohort: str | os.PathLike, participant: str) -> MniPatient:
         check_tmax_seconds(Volume(tmax, GRID_AFFINE, str(mni_file(cohort, participant, "tmax"))))
     edited = "desc-hypoperfusion_mask"
     truth = read(edited, load_mask) > 0 if there(edited) else None
-    to_mni = _read_transform(transform_file(cohort, participant))
-    return MniPatient(dwi, adc, brain, coverage, to_mni, tmax, truth)
+    transform = read_transform(cohort, participant)
+    return MniPatient(dwi, adc, brain, coverage, transform, tmax, truth)
 
 
 def load_labelled(
@@ -113,7 +117,42 @@ def load_labelled(
     }  # fmt: skip
 
 
-def _read_transform(path: Path) -> NDArray[np.float64]:
+def write_transform(folder: Path, participant: str, transform: Transform) -> None:
+    """Write a patient's way to the template into the patient's folder of an MNI cohort."""
+    np.savetxt(
+        folder / transform_file("", participant).name,
+        transform.affine,
+        header="native millimetres -> MNI millimetres, both RAS+; 4 x 4, row by row",
+    )
+    for way, field in (("back", transform.back_mm), ("forth", transform.forth_mm)):
+        if field is not None:
+            note = "mm, RAS+, added to points of the MNI grid"
+            save_volume(folder / warp_file("", participant, way).name, field, GRID_AFFINE, note)
+
+
+def read_transform(cohort: str | os.PathLike, participant: str) -> Transform:
+    """A patient's way to the template; that of a patient without one changes nothing.
+
+    Raises:
+        InputError: a file is there and is no transform, or one of a deformable fit's is missing.
+    """
+    affine = _read_affine(transform_file(cohort, participant))
+    paths = [warp_file(cohort, participant, way) for way in ("back", "forth")]
+    if not any(path.is_file() for path in paths):
+        return Transform(affine)
+    fields = []
+    for path in paths:
+        image, field_affine = open_nifti(path, "warp")
+        if image.shape != (*GRID_SHAPE, 3) or not np.allclose(field_affine, GRID_AFFINE):
+            raise InputError(
+                f"warp {path}: shape {image.shape}; expected {(*GRID_SHAPE, 3)} on the MNI grid; "
+                "run python -m data_tools.preprocess again"
+            )
+        fields.append(read_data(image, f"warp {path}"))
+    return Transform(affine, *fields)
+
+
+def _read_affine(path: Path) -> NDArray[np.float64]:
     if not path.is_file():
         return np.eye(4)
     try:

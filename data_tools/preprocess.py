@@ -9,8 +9,10 @@ others: it is listed at the end, exit 1.
 """
 
 import hashlib
+import resource
 import shutil
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -23,15 +25,27 @@ flags.DEFINE_string(
     "cohort", None, "Raw cohort: participants.tsv and sub-*/dwi/.", required=True, flag_values=FLAGS
 )
 flags.DEFINE_string("out", None, "Folder of the MNI cohort.", required=True, flag_values=FLAGS)
+flags.DEFINE_enum(
+    "registration",
+    "affine",
+    ["affine", "syn"],
+    "Fit to the template: affine, or deformable on top of it (the core left out of its cost).",
+    flag_values=FLAGS,
+)
 flags.DEFINE_integer("workers", 1, "Processes, one patient each.", flag_values=FLAGS)
 
 # Raised when what is computed from the same files changes, so that old results are not kept.
-PREPROCESS_VERSION = 1
+PREPROCESS_VERSION = 2
 GENERATED_BY = "data_tools.preprocess"
 
 
-def preprocess_patient(participant: str, cohort: str, out: str, side: str) -> dict[str, Any]:
+def preprocess_patient(
+    participant: str, cohort: str, out: str, side: str, kind: str = "affine"
+) -> dict[str, Any]:
     """Bring one patient to MNI space and write all its files at once.
+
+    Args:
+        kind: ``affine`` or ``syn``, see :func:`data_tools.registration.register`.
 
     Returns:
         The figures of qc.json, with ``kept`` True if the patient was done before.
@@ -40,25 +54,38 @@ def preprocess_patient(participant: str, cohort: str, out: str, side: str) -> di
         InputError: naming the patient, if a file cannot be used.
     """
     from data_tools import cohort as cohorts
+    from data_tools import labels
     from data_tools import patient as patients
     from data_tools.errors import InputError
 
     files, faults = cohorts.find_raw_files(cohort, participant)
     if files is None:
         raise InputError("\n".join(fault.what for fault in faults))
-    fingerprint = _fingerprint(files.existing(), side)
+    fingerprint = _fingerprint(files.existing(), side, kind)
     folder = Path(out) / participant
     done = atomic.read_json(folder / "qc.json")
     whole = all((folder / name).is_file() for name in done.get("files", ["absent"]))
     if whole and done.get("fingerprint") == fingerprint:
         return {**done, "kept": True}
+    began = time.monotonic()
     native = patients.load_native(files.dwi, files.adc, files.tmax, files.truth)
-    mni, quality = patients.to_mni(native)
+    mni, quality = patients.to_mni(native, kind)
     core = patients.core_on_grid(mni)
     contradiction = patients.side_contradiction(core, side, mni.voxel_ml)
     if contradiction:
         quality["warnings"].append(contradiction)
-    quality = {"participant_id": participant, **quality, "fingerprint": fingerprint}
+    native_core = labels.core_mask(
+        native.dwi.data, native.adc.data, native.brain, native.dwi.voxel_ml
+    )
+    quality = {
+        "participant_id": participant,
+        **quality,
+        "core_native_ml": round(float(native_core.sum() * native.dwi.voxel_ml), 2),
+        "core_mni_ml": round(float(core.sum() * mni.voxel_ml), 2),
+        "seconds": round(time.monotonic() - began, 1),
+        "process_peak_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+        "fingerprint": fingerprint,
+    }
 
     # Written to a folder of another name first: a killed run leaves no half patient.
     partial = folder.with_name(f".tmp-{participant}")
@@ -71,10 +98,8 @@ def preprocess_patient(participant: str, cohort: str, out: str, side: str) -> di
 
 
 def _write_patient(folder: Path, participant: str, mni, quality: dict, core) -> None:
-    import numpy as np
-
-    from data_tools import pictures, registration
-    from data_tools.cohort import mni_file, transform_file
+    from data_tools import mni_patient, pictures, registration
+    from data_tools.cohort import mni_file
     from data_tools.grid import GRID_AFFINE, VOXEL_MM
     from data_tools.volumes import save_volume
 
@@ -89,11 +114,7 @@ def _write_patient(folder: Path, participant: str, mni, quality: dict, core) -> 
     for name, data in volumes.items():
         if data is not None:
             save_volume(folder / mni_file("", participant, name).name, data, GRID_AFFINE)
-    np.savetxt(
-        folder / transform_file("", participant).name,
-        mni.to_mni,
-        header="native millimetres -> MNI millimetres, both RAS+; 4 x 4, row by row",
-    )
+    mni_patient.write_transform(folder, participant, mni.transform)
     _, template_brain = registration.template_on_grid()
     overlays = [
         pictures.Overlay(template_brain, "template's brain", pictures.YELLOW),
@@ -114,8 +135,13 @@ def _write_patient(folder: Path, participant: str, mni, quality: dict, core) -> 
     atomic.write_json(folder / "qc.json", quality)
 
 
-def preprocess(cohort: str, out: str, workers: int = 1) -> tuple[list[dict], dict[str, str]]:
+def preprocess(
+    cohort: str, out: str, workers: int = 1, kind: str = "affine"
+) -> tuple[list[dict], dict[str, str]]:
     """Preprocess a cohort; participants.tsv of ``out`` lists the patients that succeeded.
+
+    Args:
+        kind: of registration, ``affine`` or ``syn``.
 
     Returns:
         Quality figures of the patients that succeeded, and message per patient that failed.
@@ -134,7 +160,7 @@ def preprocess(cohort: str, out: str, workers: int = 1) -> tuple[list[dict], dic
     _check_ours(Path(out))
     table = cohorts.read_participants(cohort)
     atomic.write_json(Path(out) / "dataset_description.json", _description(cohort))
-    tasks = [(row["participant_id"], cohort, out, row["side"]) for _, row in table.iterrows()]
+    tasks = [(row["participant_id"], cohort, out, row["side"], kind) for _, row in table.iterrows()]
     qualities, failed = {}, {}
     for task, result in executors.map_patients(preprocess_patient, tasks, workers, "preprocess"):
         if isinstance(result, InputError):
@@ -181,8 +207,8 @@ def _description(cohort: str) -> dict[str, Any]:
     }
 
 
-def _fingerprint(files: list[Path], side: str) -> str:
-    digest = hashlib.sha256(f"{PREPROCESS_VERSION} {side}".encode())
+def _fingerprint(files: list[Path], side: str, kind: str) -> str:
+    digest = hashlib.sha256(f"{PREPROCESS_VERSION} {side} {kind}".encode())
     for path in files:
         digest.update(path.name.encode())
         digest.update(hashlib.sha256(path.read_bytes()).digest())
@@ -193,7 +219,7 @@ def main() -> int:
     """Run the command."""
 
     with atomic.one_writer(FLAGS.out):
-        qualities, failed = preprocess(FLAGS.cohort, FLAGS.out, FLAGS.workers)
+        qualities, failed = preprocess(FLAGS.cohort, FLAGS.out, FLAGS.workers, FLAGS.registration)
     kept = sum(quality["kept"] for quality in qualities)
     print(f"{len(qualities)} patients in {FLAGS.out} ({kept} were done before)")
     for quality in qualities:

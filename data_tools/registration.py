@@ -1,27 +1,99 @@
-"""Native space -> MNI and back: one 4 x 4 matrix per patient, found by ANTs.
+"""Native space -> MNI: fitted by ANTs, checked, tried again in other ways before it is given up.
 
-The brain mask comes from nilearn's ``compute_epi_mask`` (made for EPI, which DWI is), the
-template is the ICBM 2009a symmetric T1 that nilearn ships.
+What is fitted is a map of tissue against fluid: 1 where ADC is at most 1000e-6 mm2/s, 0 from CSF's
+2000e-6 on and outside the brain, onto the grey and white matter of the template. It has a unit, so
+that the squared difference can be minimised; it has no coil bias; and an acute core, whose ADC is
+low, is tissue as any other. Of the images tried it came nearest (BUILD_NOTES, Registration).
+
+The template is the ICBM 2009a symmetric one that nilearn ships; the brain mask comes from nilearn's
+``compute_epi_mask`` (made for EPI, which DWI is).
 """
 
+import dataclasses
 import functools
+import tempfile
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from data_tools.grid import GRID_AFFINE, GRID_SHAPE
+from data_tools.errors import InputError
+from data_tools.grid import ADC_CSF_UM2_PER_S, GRID_AFFINE, GRID_SHAPE
+from data_tools.quiet import native_stderr_silenced
+from data_tools.transform import Transform, resample
 from data_tools.volumes import Volume
 
 # RAS millimetres (NIfTI) <-> LPS millimetres (ITK): the first two axes change sign.
 LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
+KINDS = ("affine", "syn")
+
+# Healthy tissue is 700 to 900; from here to CSF's value a voxel is a mixture.
+ADC_TISSUE_UM2_PER_S = 1000.0
+OPENED_SLICES = 2  # what nilearn's opening of the mask takes from either end
+# Above this every voxel is water, or noise.
+ADC_FLUID_UM2_PER_S = 3000.0
+LIFT_S_PER_UM2 = 250e-6
+# Overlap of the patient's brain with the template's, inside what was imaged: whole brains reach
+# 0.93 and more, wrongly turned ones 0.85 to 0.92.
+GOOD_BRAIN_DICE, MIN_BRAIN_DICE = 0.90, 0.80
+# Of the tissue map with the template's: good fits reach 0.41 and more, wrongly turned ones 0.31.
+GOOD_CORRELATION, MIN_CORRELATION = 0.35, 0.20
+# Template over patient: the template's brain has 1.9 L, adults' 0.9 to 2 L.
+DETERMINANT_RANGE = (0.8, 2.6)
+# Heads lie 12 degrees off the axes and less as a rule; a fit turned further found another minimum.
+ODD_TURN_DEG, MAX_TURN_DEG = 25.0, 45.0
+# By so much better a fit must be to say that the head lies turned round in its file.
+HEADER_MARGIN = 0.05
+# Brain in an end slice, against the largest slice: from the first on the head is cut off, and with
+# the second about half of it is missing.
+CUT_SHARE, MAX_CUT_SHARE = 0.4, 0.8
 
 
-def brain_mask(dwi: Volume) -> NDArray[np.bool_]:
+@dataclasses.dataclass(frozen=True)
+class Fit:
+    """A patient's way to the template.
+
+    Attributes:
+        transform: both directions. strategy: the one that gave it.
+        figures: what was measured of it (plain JSON types). warnings: what is not good.
+    """
+
+    transform: Transform
+    strategy: str
+    figures: dict[str, Any]
+    warnings: tuple[str, ...]
+
+
+def brain_mask(dwi: Volume, adc_um2_per_s: NDArray[np.float32] | None = None) -> NDArray[np.bool_]:
     """Brain of a b = 1000 image, skull on or off; bool of the image's shape.
 
-    All False where nilearn finds no brain (an empty or a one-slice image).
+    With the ADC map fluid is lifted by ``exp(ADC x 250 s/mm2)``, as if b were 750 s/mm2, so that
+    sulci count as brain, and holes within a slice are filled. All False where nilearn finds no
+    brain (an empty or a one-slice image).
     """
+    signal = np.maximum(dwi.data, 0)
+    if adc_um2_per_s is not None:
+        signal = signal * np.exp(np.clip(adc_um2_per_s, 0, ADC_FLUID_UM2_PER_S) * LIFT_S_PER_UM2)
+    axis = slice_axis(dwi.affine)
+    slices = np.moveaxis(_epi_mask(signal, dwi.affine), axis, 0).copy()
+    area = slices.sum(axis=(1, 2))
+    for end in (slice(OPENED_SLICES), slice(-OPENED_SLICES, None)):
+        # The mask's opening takes the outer slices of a head that is cut off there.
+        next_to_it = area[OPENED_SLICES] if end.start is None else area[-OPENED_SLICES - 1]
+        if len(area) > 2 * OPENED_SLICES and next_to_it > CUT_SHARE * area.max() > 0:
+            beyond = [(OPENED_SLICES + 1,) * 2 if k == axis else (0, 0) for k in range(3)]
+            longer = _epi_mask(np.pad(signal, beyond, mode="edge"), dwi.affine)
+            longer = np.moveaxis(longer, axis, 0)[OPENED_SLICES + 1 : -OPENED_SLICES - 1]
+            slices[end] = longer[end]
+    if adc_um2_per_s is not None:
+        # In the plane of the slices only: between thick slices a hole may be a sulcus.
+        slices = np.stack([ndimage.binary_fill_holes(each) for each in slices])
+    return np.moveaxis(slices, 0, axis)
+
+
+def _epi_mask(signal: NDArray, affine: NDArray[np.float64]) -> NDArray[np.bool_]:
     import warnings
 
     import nibabel as nib
@@ -29,42 +101,180 @@ def brain_mask(dwi: Volume) -> NDArray[np.bool_]:
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", MaskWarning)
-        image = nib.Nifti1Image(np.maximum(dwi.data, 0), dwi.affine)
+        image = nib.Nifti1Image(signal.astype(np.float32), affine)
         return np.asarray(compute_epi_mask(image).dataobj) > 0
+
+
+def slice_axis(affine: NDArray[np.float64]) -> int:
+    """Which axis runs most steeply upwards: that of the slices of an axial image."""
+    return int(np.argmax(np.abs(affine[2, :3])))
+
+
+def tissue_map(adc_um2_per_s: NDArray[np.float32], brain: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Tissue against fluid, 1 to 0; float32 of the images' shape, 0 outside the brain."""
+    share = (ADC_CSF_UM2_PER_S - adc_um2_per_s) / (ADC_CSF_UM2_PER_S - ADC_TISSUE_UM2_PER_S)
+    return np.where(brain, np.clip(share, 0, 1), 0).astype(np.float32)
+
+
+@functools.cache
+def template() -> dict[str, Volume]:
+    """The template at 2 mm: ``t1`` and ``tissue`` (grey and white), both brain only, ``brain``."""
+    from nilearn import datasets
+
+    images = {
+        "t1": datasets.load_mni152_template(resolution=2),
+        "brain": datasets.load_mni152_brain_mask(resolution=2),
+        "grey": datasets.load_mni152_gm_template(resolution=2),
+        "white": datasets.load_mni152_wm_template(resolution=2),
+    }
+    volumes = {
+        name: Volume(np.asarray(image.dataobj, np.float32), image.affine, f"the template's {name}")
+        for name, image in images.items()
+    }
+    grey, white = volumes.pop("grey"), volumes.pop("white")
+    volumes["tissue"] = Volume(np.clip(grey.data + white.data, 0, 1), grey.affine, "its tissue")
+    return volumes
 
 
 @functools.cache
 def template_on_grid() -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """The template's T1 (brain only) and brain mask on the MNI grid."""
-    from nilearn.datasets import load_mni152_brain_mask, load_mni152_template
-
-    images = []
-    for image in (load_mni152_template(resolution=2), load_mni152_brain_mask(resolution=2)):
-        volume = Volume(np.asarray(image.dataobj, dtype=np.float32), image.affine)
-        images.append(resample(volume, np.eye(4), GRID_SHAPE, GRID_AFFINE))
-    return images[0], images[1] > 0.5
+    """The template's tissue (0 to 1) and brain mask on the MNI grid."""
+    whole = template()
+    tissue, brain = (
+        resample(whole[name], np.eye(4), GRID_SHAPE, GRID_AFFINE) for name in ("tissue", "brain")
+    )
+    return tissue, brain > 0.5
 
 
-def register_affine(dwi: Volume, brain: NDArray[np.bool_], seed: int = 1) -> NDArray[np.float64]:
-    """Affine fit of a patient's brain to the template by mutual information (ANTs).
+def register(
+    dwi: Volume,
+    adc_um2_per_s: NDArray[np.float32],
+    brain: NDArray[np.bool_],
+    lesion: NDArray[np.bool_] | None = None,
+    kind: str = "affine",
+    seed: int = 1,
+) -> Fit:
+    """Fit a patient to the template, check the fit, and try other ways where it is not good.
+
+    In this order: the tissue map, squared difference; the DWI on the template's T1 by mutual
+    information, rigid before affine; the brain masks alone. A head that is cut off (end slices
+    full of brain) gets one scale for all axes, which its own edge cannot stretch. The first good
+    fit is taken, else the best that is not impossible, with a warning.
 
     Args:
-        dwi: b = 1000 image in native space. brain: its mask. seed: of ANTs' sampling.
+        dwi: b = 1000 image. adc_um2_per_s, brain: on its grid.
+        lesion: bool, left out of the cost of a deformable fit; None leaves nothing out.
+        kind: ``affine``, or ``syn``: deformable on top of it.
+        seed: of ANTs' sampling. On one thread the same patient gets the same fit, to the last bit.
 
-    Returns:
-        float64 [4, 4]: native millimetres -> MNI millimetres, both RAS+.
+    Raises:
+        InputError: no way gave a fit that can be believed, or the file's orientation must be
+            wrong: the head fits better turned round or upside down.
     """
     import ants
-    from nilearn.datasets import load_mni152_template
 
-    # On one thread and with a seed the same patient gets the same fit, to the last bit, for two
-    # seconds more; over threads ANTs sums in no fixed order.
+    # Over threads ANTs sums in no fixed order; one costs two seconds more.
     ants.config.set_ants_deterministic(on=True, seed_value=seed)
-    template = load_mni152_template(resolution=2)
-    fixed = _to_ants(np.asarray(template.dataobj, dtype=np.float32), template.affine)
-    moving = _to_ants(np.where(brain, np.maximum(dwi.data, 0), 0), dwi.affine)
-    fit = ants.registration(fixed, moving, type_of_transform="Affine")
-    transform = ants.read_transform(fit["fwdtransforms"][0])
+    images = _Images(dwi, tissue_map(adc_um2_per_s, brain), brain)
+    cut, fits = end_slice_share(brain, dwi.affine) > CUT_SHARE, []
+    for name, strategy in STRATEGIES.items():
+        fit = _assess(images, Transform(strategy(images, cut)), name)
+        if fit is not None:
+            fits.append(fit)
+            if not fit.warnings:
+                break
+    best = max(fits, key=lambda f: (not f.warnings, f.figures["tissue_correlation"]), default=None)
+    _check_header(images, best)
+    if best is None or not _possible(best):
+        measured = "" if best is None else ": " + "; ".join(best.warnings)
+        raise InputError(
+            f"DWI {dwi.path}: the brain cannot be fitted to the template{measured}. Expected a "
+            "whole head with DWI and ADC of one patient; is much of it missing?"
+        )
+    transform = best.transform
+    figures = {"kind": kind, "strategy": best.strategy, **best.figures}
+    if kind == "syn":
+        transform = _syn(images, transform, lesion)
+        figures |= _overlap(images, transform)
+    return Fit(transform, best.strategy, figures, best.warnings)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Images:
+    dwi: Volume
+    tissue: NDArray[np.float32]
+    brain: NDArray[np.bool_]
+
+    def like(self, data: NDArray) -> Volume:
+        return dataclasses.replace(self.dwi, data=np.asarray(data, np.float32))
+
+
+def _by_tissue(images: _Images, cut: bool) -> NDArray[np.float64]:
+    return fit_linear(
+        template()["tissue"], images.like(images.tissue), "Similarity" if cut else "Affine",
+        aff_metric="meansquares",
+    )  # fmt: skip
+
+
+def _by_contrast(images: _Images, cut: bool) -> NDArray[np.float64]:
+    moving = images.like(np.where(images.brain, np.maximum(images.dwi.data, 0), 0))
+    rigid = fit_linear(template()["t1"], moving, "Rigid")
+    turned = dataclasses.replace(moving, affine=rigid @ moving.affine)
+    return fit_linear(template()["t1"], turned, "Similarity" if cut else "Affine") @ rigid
+
+
+def _by_mask(images: _Images, cut: bool) -> NDArray[np.float64]:
+    return fit_linear(
+        template()["brain"], images.like(images.brain), "Similarity", aff_metric="meansquares"
+    )  # fmt: skip
+
+
+STRATEGIES: dict[str, Callable[[_Images, bool], NDArray[np.float64]]] = {
+    "tissue": _by_tissue,
+    "contrast": _by_contrast,
+    "mask": _by_mask,
+}
+
+
+def end_slice_share(brain: NDArray[np.bool_], affine: NDArray[np.float64]) -> float:
+    """Brain in the fuller of the two end slices, as a share of the largest slice's."""
+    area = np.moveaxis(brain, slice_axis(affine), 0).sum(axis=(1, 2))
+    return float(max(area[0], area[-1]) / max(area.max(), 1))
+
+
+def fit_masks(fixed: Volume, moving: Volume) -> NDArray[np.float64]:
+    """Rigid fit of one mask to another: [4, 4], millimetres of ``moving`` -> of ``fixed``."""
+    return fit_linear(
+        fixed, moving, "Rigid", aff_metric="meansquares", initial_transform="Identity"
+    )
+
+
+def motion(matrix: NDArray[np.float64], volume: Volume) -> tuple[float, float]:
+    """How far (mm) a rigid transform moves the middle of a volume, and by how much it turns it."""
+    middle = volume.affine @ [*((np.array(volume.data.shape) - 1) / 2), 1]
+    return float(np.linalg.norm((matrix @ middle - middle)[:3])), _turn_deg(matrix[:3, :3])
+
+
+def _turn_deg(linear: NDArray[np.float64]) -> float:
+    left, _, right = np.linalg.svd(linear)
+    return float(np.degrees(np.arccos(np.clip((np.trace(left @ right) - 1) / 2, -1, 1))))
+
+
+def fit_linear(fixed: Volume, moving: Volume, kind: str, **options: Any) -> NDArray[np.float64]:
+    """One linear fit by ANTs: [4, 4], millimetres of ``moving`` -> of ``fixed``."""
+    import ants
+
+    with tempfile.TemporaryDirectory(prefix="hypoperfusion-") as folder, native_stderr_silenced():
+        ants.registration(
+            _to_ants(fixed), _to_ants(moving), kind, outprefix=f"{folder}/", **options
+        )  # fmt: skip
+        return _matrix(f"{folder}/0GenericAffine.mat")
+
+
+def _matrix(path: str) -> NDArray[np.float64]:
+    import ants
+
+    transform = ants.read_transform(path)
     # ITK: y = A (x - c) + c + t takes a point of the template to the patient, in LPS.
     parameters = np.asarray(transform.parameters, dtype=np.float64)
     centre = np.asarray(transform.fixed_parameters, dtype=np.float64)
@@ -74,36 +284,174 @@ def register_affine(dwi: Volume, brain: NDArray[np.bool_], seed: int = 1) -> NDA
     return np.linalg.inv(LPS @ to_native @ LPS)
 
 
-def resample(
-    volume: Volume,
-    to_target: NDArray[np.float64],
-    shape: tuple[int, int, int],
-    affine: NDArray[np.float64],
-) -> NDArray[np.float32]:
-    """Trilinear resampling onto another grid, in another space.
-
-    Args:
-        volume: what to resample; its orientation does not matter.
-        to_target: [4, 4], millimetres of the volume -> millimetres of the target.
-        shape, affine: the target grid.
-
-    Returns:
-        float32 of ``shape``; 0 outside the volume. No value outside the range of the input, so
-        no negative ADC can arise; threshold masks at 0.5.
-    """
-    to_index = np.linalg.inv(volume.affine) @ np.linalg.inv(to_target) @ affine
-    return ndimage.affine_transform(
-        volume.data, to_index[:3, :3], to_index[:3, 3], output_shape=shape, order=1
-    ).astype(np.float32)
-
-
-def _to_ants(data: NDArray, affine: NDArray):
+def _syn(images: _Images, start: Transform, lesion: NDArray[np.bool_] | None) -> Transform:
+    """A deformable fit of the tissue map on top of an affine one."""
     import ants
 
-    lps = LPS @ affine
+    options: dict[str, Any] = {}
+    if lesion is not None and lesion.any():
+        # Its swelling and brightness must not be bent away; a rim more, for its blurred edge.
+        kept = images.like(~ndimage.binary_dilation(lesion, iterations=2))
+        options = {"moving_mask": _to_ants(kept)}
+    moving = images.like(images.tissue)
+    to_native = LPS @ np.linalg.inv(start.affine) @ LPS
+    with tempfile.TemporaryDirectory(prefix="hypoperfusion-") as folder, native_stderr_silenced():
+        affine = ants.create_ants_transform(
+            transform_type="AffineTransform", matrix=to_native[:3, :3], translation=to_native[:3, 3]
+        )
+        ants.write_transform(affine, f"{folder}/start.mat")
+        done = ants.registration(
+            _to_ants(template()["tissue"]), _to_ants(moving), "SyNOnly",
+            initial_transform=f"{folder}/start.mat", outprefix=f"{folder}/", **options,
+        )  # fmt: skip
+        back, forth = (
+            _field(next(path for path in done[name] if path.endswith(".nii.gz")))
+            for name in ("fwdtransforms", "invtransforms")
+        )
+    return dataclasses.replace(start, back_mm=back, forth_mm=forth)
+
+
+def _field(path: str) -> NDArray[np.float32]:
+    """A displacement field of ITK, on the MNI grid, in RAS millimetres."""
+    import nibabel as nib
+
+    image: Any = nib.load(path)
+    vectors = np.asarray(image.dataobj, np.float32)[:, :, :, 0] * np.diag(LPS)[:3]
+    parts = [
+        resample(Volume(vectors[..., k], image.affine), np.eye(4), GRID_SHAPE, GRID_AFFINE)
+        for k in range(3)
+    ]
+    return np.stack(parts, axis=-1)
+
+
+def _assess(images: _Images, transform: Transform, strategy: str) -> Fit | None:
+    """Figures of a fit and what is not good about it; None for one that is no fit at all."""
+    linear = transform.affine[:3, :3]
+    determinant = float(np.linalg.det(linear))
+    if not np.isfinite(transform.affine).all() or not 0.1 < determinant < 10:
+        return None
+    figures = {
+        **_overlap(images, transform),
+        "affine_determinant": round(determinant, 4),
+        "turn_deg": round(_turn_deg(linear), 1),
+        "end_slice_brain_share": round(end_slice_share(images.brain, images.dwi.affine), 3),
+    }
+    return Fit(transform, strategy, figures, tuple(_what_is_poor(figures)))
+
+
+def _overlap(images: _Images, transform: Transform) -> dict[str, Any]:
+    tissue, template_brain = template_on_grid()
+    brain = transform.bring_mask(images.brain, images.dwi)
+    imaged = transform.bring_mask(np.ones_like(images.brain), images.dwi)
+    expected = template_brain & imaged
+    total = brain.sum() + expected.sum()
+    either = brain | expected
+    mine = transform.bring(images.like(images.tissue))
+    spread = mine[either].std() * tissue[either].std() if either.any() else 0
+    correlation = np.corrcoef(mine[either], tissue[either])[0, 1] if spread > 0 else 0.0
+    return {
+        "brain_dice_with_template": round(float(2 * (brain & expected).sum() / max(total, 1)), 4),
+        "tissue_correlation": round(float(correlation), 4),
+        "template_brain_imaged": round(float(expected.sum() / template_brain.sum()), 4),
+    }
+
+
+def _what_is_poor(figures: dict[str, Any]) -> list[str]:
+    found = []
+    overlap, correlation = figures["brain_dice_with_template"], figures["tissue_correlation"]
+    look = "look at the picture before using anything"
+    if overlap < GOOD_BRAIN_DICE:
+        found.append(
+            f"poor registration: the brain overlaps the template's with Dice {overlap:.2f} (good "
+            f"is {GOOD_BRAIN_DICE:.2f} and more); {look}"
+        )
+    if correlation < GOOD_CORRELATION:
+        found.append(
+            "poor registration: ventricles and sulci agree with the template's by "
+            f"{correlation:.2f} (good is {GOOD_CORRELATION:.2f} and more); {look}"
+        )
+    low, high = DETERMINANT_RANGE
+    if not low <= figures["affine_determinant"] <= high:
+        found.append(
+            f"poor registration: it enlarges the brain {figures['affine_determinant']:.1f} times "
+            f"(expected {low} to {high}); {look}"
+        )
+    if figures["turn_deg"] > ODD_TURN_DEG:
+        found.append(
+            f"poor registration: it turns the head by {figures['turn_deg']:.0f} degrees against "
+            f"its file's axes; {look}"
+        )
+    return found
+
+
+def _possible(fit: Fit) -> bool:
+    return bool(
+        fit.figures["brain_dice_with_template"] >= MIN_BRAIN_DICE
+        and fit.figures["tissue_correlation"] >= MIN_CORRELATION
+        and fit.figures["turn_deg"] <= MAX_TURN_DEG
+    )
+
+
+def _check_header(images: _Images, best: Fit | None) -> None:
+    """Refuse an image that fits clearly better when it is turned round.
+
+    The template is symmetric, so a mirror image of left and right fits as well as the right one: a
+    header that swaps only these two cannot be found out by any fit.
+    """
+    if best is None:
+        fit = _assess(images, Transform(_by_tissue(images, False)), "tissue")
+        own = -1.0 if fit is None else fit.figures["tissue_correlation"]
+    else:
+        own = best.figures["tissue_correlation"]
+    start = np.eye(4) if best is None else best.transform.affine
+    turned = [_about_the_centre(signs) for signs in TURNS.values()]
+    at_once = [_overlap(images, Transform(turn @ start))["tissue_correlation"] for turn in turned]
+    doubtful = best is None or not _possible(best) or best.figures["turn_deg"] > ODD_TURN_DEG
+    if not doubtful and max(at_once) <= own:
+        return
+    moving = images.like(images.tissue)
+    for (words, _), turn in zip(TURNS.items(), turned, strict=True):
+        image = dataclasses.replace(moving, affine=turn @ moving.affine)
+        matrix = fit_linear(template()["tissue"], image, "Affine", aff_metric="meansquares")
+        tissue = dataclasses.replace(
+            images, dwi=dataclasses.replace(images.dwi, affine=image.affine)
+        )
+        again = _assess(tissue, Transform(matrix), "turned")
+        if again is None or not _possible(again) or again.figures["turn_deg"] > ODD_TURN_DEG:
+            continue
+        if again.figures["tissue_correlation"] > own + HEADER_MARGIN:
+            raise InputError(
+                f"DWI {images.dwi.path}: the head lies {words} against the file's header "
+                f"(agreement with the template {again.figures['tissue_correlation']:.2f} when "
+                f"turned, {own:.2f} as it is), so left and right are unsure too. Convert the "
+                "scanner's DICOM files again (dcm2niix); do not mend the header by eye."
+            )
+
+
+# By half a turn about an axis; on a symmetric template the same as mirroring another axis.
+TURNS = {
+    "back to front": (-1.0, -1.0, 1.0),
+    "upside down": (-1.0, 1.0, -1.0),
+    "upside down and back to front": (1.0, -1.0, -1.0),
+}
+
+
+def _about_the_centre(signs: tuple[float, float, float]) -> NDArray[np.float64]:
+    brain = template()["brain"]
+    centre = brain.affine[:3, :3] @ np.argwhere(brain.data > 0.5).mean(axis=0) + brain.affine[:3, 3]
+    turn = np.eye(4)
+    turn[:3, :3] = np.diag(signs)
+    turn[:3, 3] = centre - turn[:3, :3] @ centre
+    return turn
+
+
+def _to_ants(volume: Volume) -> Any:
+    import ants
+
+    lps = LPS @ volume.affine
     spacing = np.sqrt((lps[:3, :3] ** 2).sum(axis=0))
     return ants.from_numpy(
-        np.ascontiguousarray(data, dtype=np.float32),
+        np.ascontiguousarray(volume.data, dtype=np.float32),
         origin=lps[:3, 3].tolist(),
         spacing=spacing.tolist(),
         direction=lps[:3, :3] / spacing,

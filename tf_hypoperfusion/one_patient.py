@@ -46,7 +46,7 @@ def parse_nihss(text: str) -> int | None:
 
 def predict(
     dwi: str,
-    adc: str,
+    adc: str | None,
     given: Clinical,
     out: str,
     connect: Callable[[], Answerer],
@@ -55,7 +55,8 @@ def predict(
     """Read, ask, write; tells on stderr what it is doing.
 
     Args:
-        dwi, adc: NIfTI files. given: clinical facts. out: folder for the result.
+        dwi: NIfTI file or folder of DICOM files. adc: NIfTI file, or None where ``dwi`` holds what
+            is needed. given: clinical facts. out: folder for the result.
         connect: loads the model or finds the server, once the images are known to be good.
         participant: name in the result; None takes the DWI's file name.
 
@@ -71,7 +72,9 @@ def predict(
     native = load_native(dwi, adc)
     atomic.check_writable(out)
     read = time.monotonic()
-    _say(f"read {dwi} and {adc} (ADC in {native.adc_unit})")
+    _say(f"read {dwi}{f' and {adc}' if adc else ''} (ADC in {native.adc_unit})")
+    for note in native.notes:
+        _say(note)
     answerer = connect()
     loaded = time.monotonic()
     _say("registering and predicting, about half a minute")
@@ -81,7 +84,13 @@ def predict(
     result = done.result
     result["warnings"][:0] = _origin_warnings(models)
     result["stride_slices"] = answerer.stride
-    result["input"] = {"dwi": dwi, "adc": adc, "adc_unit": native.adc_unit}
+    result["input"] = {
+        "dwi": dwi,
+        "adc": adc,
+        "adc_unit": native.adc_unit,
+        "b_value_s_per_mm2": native.b_value,
+        "notes": list(native.notes),
+    }
     result["models"] = models
     result["software"] = provenance.software()
     result["seconds"] = {

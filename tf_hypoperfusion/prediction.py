@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from data_tools import atomic, intensity, labels, patient, pictures, registration
+from data_tools import atomic, intensity, labels, patient, pictures
 from data_tools.criteria import DEFUSE3
 from data_tools.errors import InputError
-from data_tools.grid import GRID_AFFINE, SIDES, hemisphere
+from data_tools.grid import SIDES, hemisphere
 from data_tools.patient import MniPatient, NativePatient
-from data_tools.volumes import Volume, save_volume
+from data_tools.volumes import save_volume
 from tf_hypoperfusion import clinical
 from tf_hypoperfusion.config import PROBABILITY_THRESHOLD, RESEARCH_NOTICE
 from tf_hypoperfusion.sliding_window import Predictor, model_image, predict_volume
@@ -110,12 +110,7 @@ def predict_patient(
     probability_mni = answer(mni, given)
     clock.lap("network")
     dwi = native.dwi
-    probability = registration.resample(
-        Volume(probability_mni, GRID_AFFINE),
-        np.linalg.inv(mni.to_mni).astype(np.float64),
-        dwi.data.shape,
-        dwi.affine,
-    )
+    probability = mni.transform.back(probability_mni, dwi)
     probability[~intensity.parenchyma(native.adc.data, native.brain)] = 0
     hypoperfusion = probability >= PROBABILITY_THRESHOLD
     core = labels.core_mask(dwi.data, native.adc.data, native.brain, dwi.voxel_ml)

@@ -114,18 +114,20 @@ def _spline_basis(size: int, spacing_mm: float) -> NDArray[np.float32]:
     return (basis / np.sqrt((basis**2).sum(axis=1, keepdims=True))).astype(np.float32)
 
 
-def make_anatomy(rng: np.random.Generator, age: float) -> Anatomy:
+def make_anatomy(rng: np.random.Generator, age: float, bend: float = 1.0) -> Anatomy:
     """Bend the template into one patient.
 
     Args:
         rng: the patient's generator.
         age: years; ventricles and sulci widen with it.
+        bend: how much; 0 leaves the shape of the template but for the ventricles.
     """
     atrophy = float(np.clip((age - 50) / 45, 0, 1) + rng.normal(0, 0.25))
     mm = model_mm()
     source = np.empty_like(mm)
     for axis in range(3):
-        source[axis] = mm[axis] + 3.5 * smooth_field(rng, 36.0) + 1.2 * smooth_field(rng, 16.0)
+        shift_mm = 3.5 * smooth_field(rng, 36.0) + 1.2 * smooth_field(rng, 16.0)
+        source[axis] = mm[axis] + np.float32(bend) * shift_mm
     away = source - np.array(VENTRICLES_MM, np.float32)[:, None, None, None]
     bell = np.exp(-(away**2).sum(axis=0) / (2 * VENTRICLES_REACH_MM**2))
     growth = np.clip(1 + 0.10 + 0.22 * atrophy + rng.normal(0, 0.06), 0.9, 1.5)

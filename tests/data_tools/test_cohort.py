@@ -190,10 +190,24 @@ def test_the_fault_table_is_aligned():
     ids=["BIDS", "trace, plain", "sessions, ISLES'22", "entities"],
 )
 def test_files_are_found_by_bids_names(files, dwi, adc):
-    cohort = files(f"sub-1/{dwi}", f"sub-1/{adc}", "sub-1/dwi/sub-1_dwi.json", "sub-10/sub-10_dwi")
+    cohort = files(f"sub-1/{dwi}", f"sub-1/{adc}", "sub-1/dwi/notes.json", "sub-10/sub-10_dwi")
     found, faults = find_raw_files(cohort, "sub-1")
     assert faults == []
     assert found.existing() == [cohort / "sub-1" / dwi, cohort / "sub-1" / adc]
+
+
+def test_what_is_read_beside_the_images_belongs_to_the_patient(files):
+    """A changed b-value is a changed patient."""
+    names = ["dwi/sub-1_dwi.nii.gz", "dwi/sub-1_dwi.bval", "dwi/sub-1_dwi.json"]
+    cohort = files(*(f"sub-1/{name}" for name in names))
+    (cohort / "sub-1" / names[1]).write_text("0 1000")
+    found, faults = find_raw_files(cohort, "sub-1")
+    assert faults == [] and found.adc is None
+    assert found.existing() == [cohort / "sub-1" / name for name in names]
+    cohort = files("sub-2/dicom/a/1.dcm", "sub-2/dicom/b/2.dcm")
+    found, faults = find_raw_files(cohort, "sub-2")
+    assert faults == [] and found.dwi == cohort / "sub-2/dicom"
+    assert [path.name for path in found.existing()] == ["1.dcm", "2.dcm"]
 
 
 def test_tmax_and_an_edited_label_are_found_in_the_derivatives(files):

@@ -13,6 +13,7 @@ from data_tools import grid, patient, registration
 from data_tools.cohort import find_raw_files
 from data_tools.errors import InputError
 from data_tools.simulate.cohort import truth_path
+from data_tools.transform import Transform
 from data_tools.volumes import load_volume, save_volume
 
 
@@ -87,7 +88,7 @@ def nan_at_the_centre(data):
         ("adc", lambda data: data * 50, "no plausible ADC in any of mm2/s"),
         ("adc", lambda data: data[:, :, :-1], "lie on different grids; expected one"),
         ("dwi", nan_at_the_centre, "DWI .* 1 of .* voxels are NaN"),
-        ("dwi", lambda data: np.stack([data, data], -1), "DWI .* expected one 3D volume"),
+        ("dwi", lambda data: np.stack([data, data], -1), "DWI .* holds 2 images; expected .*bval"),
         ("adc", lambda data: data * 0, "ADC .* the image is empty"),
         ("tmax", lambda data: data * 1000, "Tmax .* Values in ms must be divided by 1000"),
         ("tmax", lambda data: data / 1000, "Tmax .* expected seconds"),
@@ -133,10 +134,11 @@ def test_faults_of_all_files_come_together(files, tmp_path):
 def test_registration_recovers_the_simulated_transform(native, registered, true_matrix):
     # Tolerance: 4 mm in the median. The simulated head is bent as well, which no affine undoes.
     points = brain_points_mm(native)
-    error_mm = distances_mm(registered[0].to_mni, true_matrix, points)
+    found = registered[0].transform.affine
+    error_mm = distances_mm(found, true_matrix, points)
     assert np.median(error_mm) < 4
     assert np.percentile(error_mm, 95) < 9
-    shift_mm = nib.affines.apply_affine(registered[0].to_mni, points).mean(axis=0)
+    shift_mm = nib.affines.apply_affine(found, points).mean(axis=0)
     shift_mm -= nib.affines.apply_affine(true_matrix, points).mean(axis=0)
     assert np.abs(shift_mm).max() < 2
     # Without any registration the error is far larger, so the bounds above say something.
@@ -144,8 +146,8 @@ def test_registration_recovers_the_simulated_transform(native, registered, true_
 
 
 def test_registration_gives_the_same_bits_again(native, registered):
-    again = registration.register_affine(native.dwi, native.brain)
-    np.testing.assert_array_equal(again, registered[0].to_mni)
+    again = registration.register(native.dwi, native.adc.data, native.brain)
+    np.testing.assert_array_equal(again.transform.affine, registered[0].transform.affine)
 
 
 def test_registration_does_not_depend_on_the_orientation(files, native, registered):
@@ -153,8 +155,8 @@ def test_registration_does_not_depend_on_the_orientation(files, native, register
         turned(files[name], "PSL")
     other = patient.load_native(files["dwi"], files["adc"])
     assert other.dwi.orientation == "PSL"
-    matrix = registration.register_affine(other.dwi, other.brain)
-    apart_mm = distances_mm(matrix, registered[0].to_mni, brain_points_mm(native))
+    matrix = registration.register(other.dwi, other.adc.data, other.brain).transform.affine
+    apart_mm = distances_mm(matrix, registered[0].transform.affine, brain_points_mm(native))
     assert np.median(apart_mm) < 1
     assert apart_mm.max() < 4
 
@@ -162,7 +164,10 @@ def test_registration_does_not_depend_on_the_orientation(files, native, register
 @pytest.mark.parametrize("codes", ["LAS", "RAS", "PSL", "IAR"])
 def test_any_orientation_gives_the_same_mni_images(files, native, true_matrix, monkeypatch, codes):
     # The true matrix in place of a fit: what is left must agree voxel by voxel.
-    monkeypatch.setattr(registration, "register_affine", lambda dwi, brain: true_matrix)
+    fit = registration.Fit(
+        Transform(true_matrix), "given", {"kind": "given", "end_slice_brain_share": 0.0}, ()
+    )
+    monkeypatch.setattr(registration, "register", lambda *arguments: fit)
     # A Tmax without values in its lowest slices, as programs leave it: no coverage there.
     empty = native.tmax.data.copy()
     empty[:, :, :5] = 0
@@ -182,26 +187,21 @@ def test_any_orientation_gives_the_same_mni_images(files, native, true_matrix, m
 
 
 def test_mni_images_are_what_nibabel_resamples(native, registered):
-    moved = nib.Nifti1Image(native.adc.data, registered[0].to_mni @ native.adc.affine)
+    moved = nib.Nifti1Image(native.adc.data, registered[0].transform.affine @ native.adc.affine)
     expected = resample_from_to(moved, (grid.GRID_SHAPE, grid.GRID_AFFINE), order=1).get_fdata()
     np.testing.assert_allclose(registered[0].adc_um2_per_s, expected, atol=0.5)
 
 
 def test_a_marked_left_stays_left_there_and_back(native, registered, true_matrix):
+    transform = registered[0].transform
     x_mm = nib.affines.apply_affine(
-        registered[0].to_mni @ native.dwi.affine, np.indices(native.brain.shape).reshape(3, -1).T
+        transform.affine @ native.dwi.affine, np.indices(native.brain.shape).reshape(3, -1).T
     )[:, 0].reshape(native.brain.shape)
     left = native.brain & (x_mm < -10)
-    marked = dataclasses.replace(native.dwi, data=left.astype(np.float32))
-    on_grid = registration.resample(marked, registered[0].to_mni, grid.GRID_SHAPE, grid.GRID_AFFINE)
+    on_grid = transform.bring(dataclasses.replace(native.dwi, data=left.astype(np.float32)))
     assert (on_grid > 0.5)[grid.hemisphere("left")].sum() > 1000
     assert not (on_grid > 0.5)[grid.hemisphere("right")].any()
-    back = registration.resample(
-        dataclasses.replace(native.dwi, data=on_grid, affine=grid.GRID_AFFINE),
-        np.linalg.inv(registered[0].to_mni),
-        native.brain.shape,
-        native.dwi.affine,
-    )
+    back = transform.back(on_grid, native.dwi)
     overlap = 2 * ((back > 0.5) & left).sum() / ((back > 0.5).sum() + left.sum())
     assert overlap > 0.9
 
@@ -225,18 +225,94 @@ def test_quality_figures_are_measured(native, registered):
     json.dumps(quality, allow_nan=False)
 
 
+def test_a_failed_fit_is_tried_in_another_way(native, true_matrix, monkeypatch):
+    tried = []
+
+    def fails(images, cut):
+        tried.append("tissue")
+        return np.diag([1.0, 1, 1, 1]) + 60 * np.eye(4, k=3) @ true_matrix
+
+    others = {name: way for name, way in registration.STRATEGIES.items() if name != "tissue"}
+    monkeypatch.setattr(registration, "STRATEGIES", {"tissue": fails, **others})
+    fit = registration.register(native.dwi, native.adc.data, native.brain)
+    assert tried == ["tissue"] and fit.strategy == "contrast" and not fit.warnings
+    error_mm = distances_mm(fit.transform.affine, true_matrix, brain_points_mm(native))
+    assert np.median(error_mm) < 5
+
+
 @pytest.mark.parametrize(
-    ("wrong", "message"),
-    [
-        (np.diag([1.0, 1, 1, 1]) + 60 * np.eye(4, k=3), "poor registration"),
-        (np.diag([-1.0, 1, 1, 1]), "mirrors the brain: left and right are unsure"),
-    ],
+    "wrong",
+    [np.diag([-1.0, 1, 1, 1]), np.diag([9.0, 9, 9, 1]), np.full((4, 4), np.nan)],
+    ids=["mirrors", "enlarges", "is none"],
 )
-def test_a_wrong_fit_is_called_poor(native, true_matrix, monkeypatch, wrong, message):
-    monkeypatch.setattr(registration, "register_affine", lambda dwi, brain: wrong @ true_matrix)
-    _, quality = patient.to_mni(native)
-    assert quality["verdict"] == "poor"
-    assert any(message in warning for warning in quality["warnings"])
+def test_a_fit_that_cannot_be_is_never_taken(native, true_matrix, monkeypatch, wrong):
+    every = dict.fromkeys(registration.STRATEGIES, lambda images, cut: wrong @ true_matrix)
+    monkeypatch.setattr(registration, "STRATEGIES", every)
+    with pytest.raises(InputError, match="cannot be fitted to the template"):
+        registration.register(native.dwi, native.adc.data, native.brain)
+
+
+@pytest.mark.parametrize(
+    ("axis", "words"), [(1, "back to front"), (2, "upside down")], ids=["front", "top"]
+)
+def test_a_header_that_turns_the_head_round_is_found_out(native, axis, words):
+    dwi, adc, brain = (
+        np.flip(data, axis) for data in (native.dwi.data, native.adc.data, native.brain)
+    )
+    with pytest.raises(InputError, match=f"lies {words} against the file's header"):
+        registration.register(dataclasses.replace(native.dwi, data=dwi), adc, brain)
+
+
+def test_half_a_head_is_refused_and_a_little_less_is_not(files, tmp_path):
+    def keep(slices):
+        for name in ("dwi", "adc"):
+            image = nib.load(files[name]).slicer[:, :, slices]
+            nib.save(image, tmp_path / f"cut-{name}.nii.gz")
+        return patient.load_native(tmp_path / "cut-dwi.nii.gz", tmp_path / "cut-adc.nii.gz")
+
+    count = nib.load(files["dwi"]).shape[2]
+    for half in (slice(count // 2), slice(count // 2, None)):
+        with pytest.raises(
+            InputError, match=r"DWI .*cut-dwi.nii.gz: (an end slice shows|the brain)"
+        ):
+            keep(half)
+    mni, quality = patient.to_mni(keep(slice(int(count * 0.85))))
+    assert quality["template_brain_imaged"] > 0.9
+    assert 0.8 < quality["affine_determinant"] < 2.6
+
+
+def test_a_deformable_fit_goes_there_and_back(native, registered):
+    fit = registration.register(native.dwi, native.adc.data, native.brain, kind="syn")
+    assert fit.figures["kind"] == "syn"
+    assert fit.figures["tissue_correlation"] > registered[1]["tissue_correlation"] + 0.1
+    points = brain_points_mm(native)[::50]
+    again = fit.transform.to_native(fit.transform.to_mni(points))
+    assert np.percentile(np.linalg.norm(again - points, axis=1), 95) < 0.5
+    moved = np.linalg.norm(
+        fit.transform.to_mni(points) - Transform(fit.transform.affine).to_mni(points), axis=1
+    )
+    assert 0.5 < np.median(moved) < 10
+    back = fit.transform.back(fit.transform.bring(native.adc), native.dwi)
+    inside = native.brain & (back > 0)
+    assert np.corrcoef(back[inside], native.adc.data[inside])[0, 1] > 0.9
+
+
+def test_a_head_that_moved_before_perfusion_is_moved_back(native):
+    turn = nib.affines.from_matvec(registration_turn(8), [6.0, -9, 4])
+    tmax = dataclasses.replace(native.tmax, affine=turn @ native.tmax.affine)
+    moved, messages = patient._align_tmax(tmax, native.dwi, native.brain)
+    assert "it was moved by" in messages[0]
+    corners = np.array(np.meshgrid(*[(20, 100), (20, 100), (2, 12)])).reshape(3, -1).T
+    apart = [nib.affines.apply_affine(v.affine, corners) for v in (moved, native.tmax)]
+    assert np.linalg.norm(apart[0] - apart[1], axis=1).mean() < 4
+    assert patient._align_tmax(native.tmax, native.dwi, native.brain) == (native.tmax, [])
+
+
+def registration_turn(degrees):
+    angle = np.deg2rad(degrees)
+    return np.array(
+        [[np.cos(angle), -np.sin(angle), 0], [np.sin(angle), np.cos(angle), 0], [0, 0, 1]]
+    )
 
 
 @pytest.mark.parametrize(

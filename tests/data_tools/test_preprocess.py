@@ -52,9 +52,13 @@ def done(raw_cohort, tmp_path_factory):
 @pytest.fixture
 def quick(raw_cohort, tmp_path, monkeypatch):
     """A copy of the raw cohort and an out folder; the true matrix stands in for a fit."""
-    truth = json.loads(truth_path(raw_cohort, 1, "native").read_text())
-    matrix = np.array(truth["native_to_mni"])
-    monkeypatch.setattr(registration, "register_affine", lambda dwi, brain: matrix)
+
+    def given(images, cut):
+        number = 2 if BAD in images.dwi.path else 1
+        truth = json.loads(truth_path(raw_cohort, number, "native").read_text())
+        return np.array(truth["native_to_mni"])
+
+    monkeypatch.setattr(registration, "STRATEGIES", {"given": given})
     return shutil.copytree(raw_cohort, tmp_path / "raw"), tmp_path / "mni"
 
 

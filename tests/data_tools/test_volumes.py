@@ -72,7 +72,7 @@ def test_a_single_volume_in_4d_and_a_scale_factor_are_read(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"data": np.stack([DATA, DATA], -1)}, r"\(12, 10, 8, 2\); expected one 3D .*b about"),
+        ({"data": np.stack([DATA, DATA], -1)}, r"\(12, 10, 8, 2\); expected one 3D"),
         ({"data": DATA[:, :, 0]}, "expected one 3D volume"),
         ({"data": np.where(DATA > 890, np.nan, DATA)}, "voxels are NaN or infinite"),
         ({"data": np.where(DATA > 890, np.inf, DATA)}, "voxels are NaN or infinite"),

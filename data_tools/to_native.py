@@ -1,0 +1,66 @@
+"""Bring an image of the MNI grid back to the patient's own space.
+
+    python -m data_tools.to_native --cohort=MNI --participant=sub-0001 \\
+        --image=mask_in_mni.nii.gz --like=RAW/sub-0001/dwi/sub-0001_dwi.nii.gz --out=mask.nii.gz
+
+The way back of what data_tools.preprocess did: a mask edited or predicted on the MNI grid, or a
+probability, on the grid of the patient's DWI. Masks (0 and 1) stay masks. Prints the volume on both
+grids, in mL of the patient.
+"""
+
+import sys
+
+from absl import flags
+
+from data_tools import command
+
+FLAGS = flags.FlagValues()
+for name, text in (
+    ("cohort", "MNI cohort of data_tools.preprocess."),
+    ("participant", "The patient: sub-0001."),
+    ("image", "NIfTI on the MNI grid: a mask or a probability."),
+    ("like", "NIfTI in the patient's space whose grid is wanted, the raw DWI for instance."),
+    ("out", "File to write, .nii.gz."),
+):
+    flags.DEFINE_string(name, None, text, required=True, flag_values=FLAGS)
+
+
+def main() -> int:
+    """Run the command."""
+    from pathlib import Path
+
+    import numpy as np
+
+    from data_tools import mni_patient
+    from data_tools.cohort import transform_file
+    from data_tools.errors import InputError
+    from data_tools.grid import patient_voxel_ml
+    from data_tools.volumes import load_volume, require_grid, save_volume
+
+    if not FLAGS.out.endswith(".nii.gz"):
+        raise InputError(f"--out is {FLAGS.out}; expected a name that ends in .nii.gz")
+    if Path(FLAGS.out).exists() and Path(FLAGS.out).samefile(FLAGS.like):
+        raise InputError(f"--out is --like itself, {FLAGS.like}; choose another name")
+    if not transform_file(FLAGS.cohort, FLAGS.participant).is_file():
+        raise InputError(
+            f"{transform_file(FLAGS.cohort, FLAGS.participant)}: no such file; expected the folder "
+            "of a patient that data_tools.preprocess wrote"
+        )
+    image = load_volume(FLAGS.image, "image", may_be_constant=True)
+    data = require_grid(image, "image")
+    like = load_volume(FLAGS.like, "like")
+    transform = mni_patient.read_transform(FLAGS.cohort, FLAGS.participant)
+    back = transform.back(data, like)
+    is_mask = set(np.unique(data)) <= {0.0, 1.0}
+    result = back > 0.5 if is_mask else back
+    save_volume(FLAGS.out, result, like.affine, f"{FLAGS.participant}, from the MNI grid")
+    inside, there = (data > 0.5).sum(), (back > 0.5).sum()
+    print(
+        f"{FLAGS.out}: {'mask' if is_mask else 'image'}; over 0.5: {there * like.voxel_ml:.2f} mL "
+        f"here, {inside * patient_voxel_ml(transform.affine):.2f} mL on the MNI grid"
+    )
+    return command.EXIT_OK
+
+
+if __name__ == "__main__":
+    sys.exit(command.run(main, FLAGS, __doc__))

@@ -1,0 +1,191 @@
+"""Series of b-values, sidecars and DICOM folders: the same trace and ADC as from plain files."""
+
+import json
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from data_tools import diffusion, patient
+from data_tools.cohort import find_raw_files
+from data_tools.errors import InputError
+from data_tools.volumes import load_volume
+
+
+@pytest.fixture(scope="module")
+def scan(raw_cohort):
+    """Simulated patient 1: trace, ADC (1e-6 mm2/s) and the b = 0 image that goes with them."""
+    found, _ = find_raw_files(raw_cohort, "sub-0001")
+    native = patient.load_native(found.dwi, found.adc)
+    b0 = native.dwi.data * np.exp(native.adc.data / 1000)
+    return native, b0.astype(np.float32), found
+
+
+def series(folder, images, affine, b_values, name="sub-1_dwi"):
+    path = folder / f"{name}.nii.gz"
+    nib.save(nib.Nifti1Image(np.stack(images, -1).astype(np.float32), affine), path)
+    if b_values is not None:
+        (folder / f"{name}.bval").write_text(" ".join(map(str, b_values)))
+    return path
+
+
+def test_a_series_is_split_by_b_value_and_gives_the_adc(scan, tmp_path):
+    native, b0, _ = scan
+    dwi = native.dwi.data
+    images = [b0, dwi * 1.2, dwi / 1.2, dwi, b0]  # three directions whose mean is the trace
+    path = series(tmp_path, images, native.dwi.affine, [0, 1000, 995, 1005, 5])
+    got = patient.load_native(path)
+    np.testing.assert_allclose(got.dwi.data, dwi, rtol=1e-4, atol=1e-3)
+    inside = native.brain & (dwi > 0)
+    # b = 1005 is taken for all three: half a percent.
+    np.testing.assert_allclose(got.adc.data[inside], native.adc.data[inside], rtol=6e-3, atol=6)
+    assert got.b_value == 1005 and got.adc_unit == "1e-6 mm2/s"
+    assert any("ADC computed from b = 0" in note for note in got.notes)
+    assert any("geometric mean of 3 of 5" in note for note in got.notes)
+    assert got.warnings == ()
+
+
+def test_a_given_adc_is_preferred_and_1000_to_other_shells(scan, tmp_path):
+    native, b0, found = scan
+    strong = native.dwi.data * np.exp(-native.adc.data / 1000)
+    path = series(
+        tmp_path, [b0, native.dwi.data, strong], native.dwi.affine, [0, 1000, 2000]
+    )  # fmt: skip
+    got = patient.load_native(path, found.adc)
+    assert got.b_value == 1000
+    np.testing.assert_array_equal(got.adc.data, native.adc.data)
+    assert not any("computed" in note for note in got.notes)
+
+
+@pytest.mark.parametrize(
+    ("b_values", "message"),
+    [
+        (None, "holds 2 images; expected sub-1_dwi.bval beside it"),
+        ([0], "holds 2 images, and sub-1_dwi.bval 1 b-values"),
+        ([0, "x"], "sub-1_dwi.bval: not readable"),
+        ([0, -1000], "expected b-values of 0 s/mm2 and more"),
+        ([0, 50], "b-values are 0, 50; expected images of b about 1000"),
+        ([1000, 1000], "holds no image of b = 0, so no ADC can be computed"),
+    ],
+)
+def test_series_that_cannot_serve_say_why(b_values, message, scan, tmp_path):
+    native, b0, _ = scan
+    path = series(tmp_path, [b0, native.dwi.data], native.dwi.affine, b_values)
+    with pytest.raises(InputError, match=message):
+        patient.load_native(path)
+
+
+@pytest.mark.parametrize(
+    ("sidecar", "b_value", "warns"),
+    [
+        ({}, None, False),
+        ({"DiffusionBValue": 1000}, 1000, False),
+        ({"DiffusionBValue": 800}, 800, True),
+        ({"b_value": [0, 1500]}, 1500, True),
+        ({"EchoTime": 0.09}, None, False),
+    ],
+)
+def test_the_b_value_of_a_trace_image_is_read_from_its_sidecar(
+    sidecar, b_value, warns, scan, tmp_path
+):
+    native, _, found = scan
+    path = tmp_path / "x_dwi.nii.gz"
+    path.write_bytes(found.dwi.read_bytes())
+    (tmp_path / "x_dwi.json").write_text(json.dumps(sidecar))
+    got = patient.load_native(path, found.adc)
+    assert got.b_value == b_value
+    assert any("the network was made for about 1000" in w for w in got.warnings) == warns
+
+
+def test_one_image_without_an_adc_is_refused(scan):
+    with pytest.raises(InputError, match="expected an ADC map, or a series with b = 0"):
+        patient.load_native(scan[2].dwi)
+
+
+def test_adc_of_no_signal_is_0():
+    adc = diffusion.compute_adc(np.float32([0, 100, 100, 1]), np.float32([10, 0, 200, 1e-9]), 1000)
+    np.testing.assert_array_equal(adc, [0, 0, 0, diffusion.ADC_MAX_UM2_PER_S])
+
+
+@pytest.mark.parametrize("given", ["b0", "same"])
+def test_a_b0_image_or_the_same_voxels_are_no_dwi(given, scan, tmp_path):
+    native, b0, found = scan
+    data = b0 if given == "b0" else load_volume(found.adc, "ADC").data
+    nib.save(nib.Nifti1Image(data, native.dwi.affine), tmp_path / "dwi.nii.gz")
+    wanted = "Is this the b = 0 image" if given == "b0" else "hold the same voxels"
+    with pytest.raises(InputError, match=wanted):
+        patient.load_native(tmp_path / "dwi.nii.gz", found.adc)
+
+
+def test_a_real_b0_image_is_found_out(real_data):
+    folder = real_data / "real_ads_S02"
+    with pytest.raises(InputError, match="Is this the b = 0 image"):
+        patient.load_native(folder / "ads_Subject02_b0.nii.gz", folder / "ads_Subject02_ADC.nii.gz")
+
+
+class TestDicom:
+    """Folders of a scanner's files."""
+
+    pytest.importorskip("pydicom", reason="extra `dicom` is not installed")
+    pytest.importorskip("dcm2niix", reason="extra `dicom` is not installed")
+
+    TRACE = ("ORIGINAL", "PRIMARY", "DIFFUSION", "TRACEW", "ND")
+    MAP = ("DERIVED", "PRIMARY", "DIFFUSION", "ADC", "ND")
+
+    @pytest.fixture
+    def write(self, scan, tmp_path):
+        """Write a study: ``dwi`` with b = 0 and 1000, ``adc``; returns its folder."""
+        from dicom_files import write_series
+
+        native, b0, _ = scan
+
+        def study(*what, name="dicom", **options):
+            folder = tmp_path / name
+            if "dwi" in what:
+                write_series(
+                    folder, [b0, native.dwi.data], native.dwi.affine, 3, "ep2d_diff_TRACEW",
+                    list(self.TRACE), b_values=[0, 1000], **options,
+                )  # fmt: skip
+            if "adc" in what:
+                write_series(
+                    folder, [native.adc.data], native.dwi.affine, 4, "ep2d_diff_ADC",
+                    list(self.MAP), **options,
+                )  # fmt: skip
+            return folder
+
+        return study
+
+    def test_the_scanners_adc_is_taken_and_everything_lies_where_it_lay(self, scan, write):
+        native = scan[0]
+        got = patient.load_native(write("dwi", "adc"))
+        assert any("ADC from series 4, ep2d_diff_ADC" in note for note in got.notes)
+        assert "series 3" in got.dwi.path and got.b_value == 1000
+        corner = np.array([[20, 30, 5], [90, 100, 15]])
+        mm = nib.affines.apply_affine(native.dwi.affine, corner)
+        index = nib.affines.apply_affine(np.linalg.inv(got.dwi.affine), mm).round().astype(int)
+        for a, b in zip(index, corner, strict=True):
+            assert got.dwi.data[tuple(a)] == pytest.approx(native.dwi.data[tuple(b)], abs=1)
+            assert got.adc.data[tuple(a)] == pytest.approx(native.adc.data[tuple(b)], abs=1)
+
+    def test_without_it_adc_is_computed(self, write):
+        got = patient.load_native(write("dwi"))
+        assert any("ADC computed" in note for note in got.notes)
+
+    def test_folders_that_cannot_serve_say_why(self, write, tmp_path):
+        write("dwi", "adc", name="two")
+        (tmp_path / "two/other").mkdir()
+        for path in write("adc", name="b", patient="P2").iterdir():
+            path.rename(tmp_path / "two/other" / path.name)
+        (tmp_path / "none").mkdir()
+        (tmp_path / "none/notes.txt").write_text("no image")
+        write("dwi", name="again")
+        write("dwi", "adc", name="again/follow-up")
+        for name, message in (
+            ("two", r"holds files of 2 patients \("),
+            ("none", "holds no DICOM file"),
+            ("again", "2 DWI series: .*; expected one"),
+        ):
+            with pytest.raises(InputError, match=message):
+                patient.load_native(tmp_path / name)
+        with pytest.raises(InputError, match="no series with b-values .* found series 4"):
+            patient.load_native(write("adc", name="map only"))

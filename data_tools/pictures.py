@@ -164,6 +164,21 @@ def axial_mosaic(
     return buffer.getvalue()
 
 
+def stacked(pictures: Sequence[bytes]) -> bytes:
+    """PNGs of one width, one below the other."""
+    from PIL import Image
+
+    images = [Image.open(io.BytesIO(content)).convert("RGB") for content in pictures]
+    whole = Image.new("RGB", (max(i.width for i in images), sum(i.height for i in images)))
+    top = 0
+    for image in images:
+        whole.paste(image, (0, top))
+        top += image.height
+    buffer = io.BytesIO()
+    whole.save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()
+
+
 def _extent(present: NDArray, margin: int = 3) -> slice:
     """From the first to the last True, with a margin; everything if there is none."""
     found = np.flatnonzero(present)

@@ -1,11 +1,11 @@
-"""Bring a raw cohort to MNI space: brain mask, affine registration, resampling to 2 mm.
+"""Bring a raw cohort to MNI space: brain mask, registration, resampling to 2 mm.
 
-    python -m data_tools.preprocess --cohort=RAW --out=MNI [--workers=2]
+    python -m data_tools.preprocess --cohort=RAW --out=MNI [--workers=2] [--registration=syn]
 
 Per patient: sub-*_space-MNI152NLin2009aSym_{dwi,adc,tmax}.nii.gz and masks (intensities stay
-physical; ADC in 1e-6 mm2/s), the transform for the way back, qc.json and qc.png. Look at the
-pictures. Patients done before with the same files are kept. One bad patient does not stop the
-others: it is listed at the end, exit 1.
+physical; ADC in 1e-6 mm2/s), the transform for the way back, qc.json and qc.png; and qc.html of the
+cohort, the worst first. Look at the pictures. Patients done before with the same files are kept.
+One bad patient does not stop the others: it is listed at the end, exit 1.
 """
 
 import hashlib
@@ -98,9 +98,9 @@ def preprocess_patient(
 
 
 def _write_patient(folder: Path, participant: str, mni, quality: dict, core) -> None:
-    from data_tools import mni_patient, pictures, registration
+    from data_tools import mni_patient
     from data_tools.cohort import mni_file
-    from data_tools.grid import GRID_AFFINE, VOXEL_MM
+    from data_tools.grid import GRID_AFFINE
     from data_tools.volumes import save_volume
 
     volumes = {
@@ -115,24 +115,45 @@ def _write_patient(folder: Path, participant: str, mni, quality: dict, core) -> 
         if data is not None:
             save_volume(folder / mni_file("", participant, name).name, data, GRID_AFFINE)
     mni_patient.write_transform(folder, participant, mni.transform)
-    _, template_brain = registration.template_on_grid()
-    overlays = [
+    atomic.write_bytes(folder / "qc.png", _picture(participant, mni, quality, core))
+    quality["files"] = sorted(path.name for path in folder.iterdir())
+    atomic.write_json(folder / "qc.json", quality)
+
+
+def _picture(participant: str, mni, quality: dict, core) -> bytes:
+    """DWI and ADC with the edges of the template, the core and the delayed region."""
+    from data_tools import labels, pictures, registration
+    from data_tools.grid import VOXEL_MM
+
+    tissue, template_brain = registration.template_on_grid()
+    edges = [
         pictures.Overlay(template_brain, "template's brain", pictures.YELLOW),
+        pictures.Overlay(template_brain & (tissue < 0.5), "template's fluid", pictures.GREEN),
+    ]
+    masks = [
         pictures.Overlay(mni.brain, "patient's brain", pictures.SKY_BLUE),
         pictures.Overlay(core, "ADC core", pictures.VERMILION, filled=True),
     ]
-    picture = pictures.axial_mosaic(
-        mni.dwi,
-        overlays,
-        (VOXEL_MM,) * 3,
-        planes=True,
-        title=f"{participant}: DWI in MNI space, {quality['verdict']}, brain Dice "
-        f"{quality['brain_dice_with_template']:.3f}"
-        + "".join(f"\n! {warning}" for warning in quality["warnings"]),
+    if mni.tmax_s is not None:
+        delayed = labels.hypoperfusion_mask(
+            mni.tmax_s, mni.adc_um2_per_s, mni.coverage, mni.voxel_ml
+        )
+        masks.append(pictures.Overlay(delayed, "Tmax 6 s and more", pictures.ORANGE))
+    title = (
+        f"{participant}: DWI in MNI space, {quality['verdict']}, brain Dice "
+        f"{quality['brain_dice_with_template']:.3f}, tissue {quality['tissue_correlation']:.2f}"
+        + "".join(f"\n! {warning}" for warning in quality["warnings"])
     )
-    atomic.write_bytes(folder / "qc.png", picture)
-    quality["files"] = sorted(path.name for path in folder.iterdir())
-    atomic.write_json(folder / "qc.json", quality)
+    spacing = (VOXEL_MM,) * 3
+    dwi = pictures.axial_mosaic(
+        mni.dwi, [edges[0], *masks], spacing, title, planes=True, brain=mni.brain
+    )
+    adc = pictures.axial_mosaic(
+        mni.adc_um2_per_s, edges, spacing, "ADC, 0 to 2500e-6 mm2/s", panels=8,
+        window=(0.0, 2500.0), planes=True, brain=mni.brain,
+        footer="Radiological convention: the patient's left is on the right. Research use only.",
+    )  # fmt: skip
+    return pictures.stacked([dwi, adc])
 
 
 def preprocess(
@@ -149,7 +170,7 @@ def preprocess(
     Raises:
         InputError: if the table is faulty, or ``out`` is the raw cohort itself.
     """
-    from data_tools import atomic, executors
+    from data_tools import atomic, executors, qc_page
     from data_tools import cohort as cohorts
     from data_tools.errors import InputError
 
@@ -177,9 +198,10 @@ def preprocess(
         # A table of an earlier run would name patients whose folders are gone.
         (Path(out) / "participants.tsv").unlink(missing_ok=True)
     order = [r["participant_id"] for r in rows]
-    return [qualities[p] for p in order if p in qualities], {
-        p: failed[p] for p in order if p in failed
-    }
+    done = [qualities[p] for p in order if p in qualities]
+    failures = {p: failed[p] for p in order if p in failed}
+    qc_page.write(Path(out), done, failures, _description(cohort)["Name"])
+    return done, failures
 
 
 def _check_ours(out: Path) -> None:

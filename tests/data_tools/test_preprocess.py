@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import shutil
+import subprocess
 
 import matplotlib.image
 import nibabel as nib
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 from nibabel.processing import resample_from_to
 
-from data_tools import command, pictures, preprocess, registration
+from data_tools import command, pictures, preprocess, qc_page, registration
 from data_tools import patient as patients
 from data_tools.cohort import mni_file, read_participants, transform_file
 from data_tools.errors import InputError
@@ -236,3 +237,39 @@ def test_a_patient_whose_volume_is_gone_is_done_again(quick):
     mni_file(out, GOOD, "adc").unlink()
     assert not preprocess.preprocess_patient(GOOD, cohort, out, "left")["kept"]
     assert mni_file(out, GOOD, "adc").is_file()
+
+
+def test_the_page_of_the_cohort_names_everybody_worst_first(done):
+    _, out, _ = done
+    page = (out / "qc.html").read_text()
+    assert page.index(f">{BAD}<") < page.index(f">{GOOD}<")
+    assert "1 failed, 0 poor, 1 good" in page and "SIMULATED" in page
+    assert f'src="{GOOD}/qc.png"' in page and f'src="{BAD}/qc.png"' not in page
+    assert "http" not in page  # opens offline
+
+
+def test_text_in_the_page_is_escaped(tmp_path):
+    row = {"participant_id": "sub-1", "verdict": "poor", "warnings": ["<script>alert(1)</script>"]}
+    qc_page.write(tmp_path, [row], {"sub-2": "<b>bad</b>\ntwice"}, "<i>name</i>")
+    page = (tmp_path / "qc.html").read_text()
+    assert "<script>alert" not in page and "<b>bad" not in page and "<i>name" not in page
+    assert "&lt;script&gt;alert(1)" in page and "<li>twice</li>" in page
+
+
+@pytest.mark.skipif(not shutil.which("chromium"), reason="no chromium here")
+def test_a_real_browser_sorts_the_page(tmp_path):
+    rows = [
+        {"participant_id": f"sub-{k}", "verdict": "good", "brain_dice_with_template": dice}
+        for k, dice in enumerate((0.95, 0.91, 0.97))
+    ]
+    qc_page.write(tmp_path, rows, {}, "three")
+    page = (tmp_path / "qc.html").read_text()
+    click = "document.querySelector('[data-key=brain_dice_with_template]').click();"
+    (tmp_path / "qc.html").write_text(page.replace("</script>", f"{click}</script>"))
+    command_line = [
+        "chromium", "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom",
+        f"--user-data-dir={tmp_path}/profile", f"file://{tmp_path}/qc.html",
+    ]  # fmt: skip
+    shown = subprocess.run(command_line, capture_output=True, text=True, timeout=120).stdout
+    order = sorted(range(3), key=lambda k: shown.index(f">sub-{k}<"))
+    assert order == [1, 0, 2]

@@ -42,7 +42,7 @@ flags.DEFINE_integer(
     flag_values=FLAGS,
 )
 flags.DEFINE_integer("seed", 1, "Of the split into five subsets.", lower_bound=0, flag_values=FLAGS)
-flags.DEFINE_integer("workers", 1, "Processes, one shard each.", flag_values=FLAGS)
+command.define_workers(FLAGS, "one shard each")
 flags.DEFINE_bool("overwrite", False, "Replace records of other settings.", flag_values=FLAGS)
 
 
@@ -115,7 +115,7 @@ def build(
     stride: int = 4,
     shards: int = 4,
     seed: int = 1,
-    workers: int = 1,
+    workers: int | str = 1,
     overwrite: bool = False,
 ) -> tuple[dict[str, Any], bool]:
     """Build the records of a cohort.
@@ -263,7 +263,7 @@ def main() -> int:
             FLAGS.stride,
             FLAGS.shards,
             FLAGS.seed,
-            FLAGS.workers,
+            command.workers(FLAGS),
             FLAGS.overwrite,
         )
     state = "already built" if kept else "built"

@@ -97,6 +97,27 @@ def define_patient(flag_values: flags.FlagValues) -> None:
     )
 
 
+def define_workers(flag_values: flags.FlagValues, what: str) -> None:
+    """The flags of a command that shares its work: processes here, or a Dask cluster.
+
+    Args:
+        what: each process does, for ``--help``.
+    """
+    flags.DEFINE_integer("workers", 1, f"Processes, {what}.", flag_values=flag_values)
+    flags.DEFINE_string(
+        "dask_scheduler",
+        None,
+        "tcp://HOST:PORT of a Dask cluster that does the work in place of --workers; it sees the "
+        "same files (extra `cluster`).",
+        flag_values=flag_values,
+    )
+
+
+def workers(flag_values: flags.FlagValues) -> int | str:
+    """Who works: a number of processes, or the address of a cluster."""
+    return flag_values.dask_scheduler or flag_values.workers
+
+
 def _describe(flag_values: flags.FlagValues) -> str:
     lines = []
     for name in sorted(flag_values):

@@ -1,9 +1,10 @@
-"""Many patients: one function over all of them, in processes of this machine.
+"""Many patients: one function over all of them, in processes here or on a Dask cluster.
 
-Built on ``concurrent.futures``, so that a cluster's executor can take the pool's place.
+Built on ``concurrent.futures``: a cluster's executor takes the pool's place.
 """
 
 import concurrent.futures
+import contextlib
 import itertools
 import multiprocessing
 import os
@@ -15,11 +16,13 @@ from tqdm import tqdm
 
 from data_tools.errors import InputError
 
+CONNECT_S = 20
+
 
 def map_patients(
     function: Callable[..., Any],
     tasks: Iterable[tuple],
-    workers: int,
+    workers: int | str,
     description: str,
     unit: str = "patient",
     total: int | None = None,
@@ -30,7 +33,8 @@ def map_patients(
         function: a module's function (it is pickled by name).
         tasks: argument tuples; the first argument names the patient. Taken as they are needed,
             so a generator of large arrays never has more than a few of them in memory.
-        workers: processes; 1 works in this process.
+        workers: processes; 1 works in this process. Or the address of a Dask scheduler,
+            ``tcp://HOST:PORT``, whose workers see the same files.
         description, unit: shown beside the bar. total: number of tasks, where ``tasks`` has no
             length.
 
@@ -39,7 +43,7 @@ def map_patients(
         yielded as its result, so that one bad patient does not stop the others; any other
         exception is a defect and is raised.
     """
-    if workers < 1:
+    if isinstance(workers, int) and workers < 1:
         raise InputError(f"workers is {workers}; expected 1 or more")
     if isinstance(tasks, Sized):
         total = len(tasks)
@@ -50,17 +54,12 @@ def map_patients(
                 yield task, _attempt(function, task)
                 bar.update()
             return
-        # numpy's libraries would start a thread per core in every process.
-        os.environ.setdefault("OMP_NUM_THREADS", "1")
-        context = multiprocessing.get_context("spawn")  # fork is unsafe beside TensorFlow's threads
         waiting = iter(tasks)
-        with concurrent.futures.ProcessPoolExecutor(
-            workers, mp_context=context, initializer=_end_with_parent
-        ) as pool:
+        with _pool(workers) as (pool, processes):
             futures: dict[concurrent.futures.Future, tuple] = {}
 
             def submit() -> None:
-                for task in itertools.islice(waiting, 2 * workers - len(futures)):
+                for task in itertools.islice(waiting, 2 * processes - len(futures)):
                     futures[pool.submit(_attempt, function, task)] = task
 
             try:
@@ -74,8 +73,53 @@ def map_patients(
                         bar.update()
                     submit()
             except BaseException:  # also when the caller no longer asks
-                pool.shutdown(wait=False, cancel_futures=True)
+                for future in futures:
+                    future.cancel()
+                pool.shutdown(wait=False)
                 raise
+
+
+@contextlib.contextmanager
+def _pool(workers: int | str) -> Iterator[tuple[concurrent.futures.Executor, int]]:
+    """An executor, and how many tasks it works on at once."""
+    if isinstance(workers, str):
+        with _dask(workers) as (pool, processes):
+            yield pool, processes
+        return
+    # numpy's libraries would start a thread per core in every process.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    context = multiprocessing.get_context("spawn")  # fork is unsafe beside TensorFlow's threads
+    with concurrent.futures.ProcessPoolExecutor(
+        workers, mp_context=context, initializer=_end_with_parent
+    ) as pool:
+        yield pool, workers
+
+
+@contextlib.contextmanager
+def _dask(scheduler: str) -> Iterator[tuple[concurrent.futures.Executor, int]]:
+    try:
+        from distributed import Client
+    except ImportError as error:
+        raise InputError(
+            f"--dask_scheduler needs more packages ({error}); install the extra `cluster`"
+        ) from error
+    try:
+        client = Client(scheduler, timeout=CONNECT_S, set_as_default=False)
+    except (OSError, ValueError, TypeError) as error:
+        raise InputError(
+            f"no Dask scheduler answers at {scheduler!r} ({error}); expected tcp://HOST:PORT of "
+            "one that runs (dask scheduler)"
+        ) from error
+    with client:
+        try:
+            client.wait_for_workers(1, timeout=CONNECT_S)
+        except TimeoutError as error:
+            raise InputError(
+                f"the Dask scheduler {scheduler} has no worker; start some "
+                f"(dask worker {scheduler})"
+            ) from error
+        # A task that is not pure is run again for each call, as in a pool.
+        yield client.get_executor(pure=False), sum(client.nthreads().values())
 
 
 def _end_with_parent() -> None:

@@ -32,7 +32,7 @@ flags.DEFINE_enum(
     "Fit to the template: affine, or deformable on top of it (the core left out of its cost).",
     flag_values=FLAGS,
 )
-flags.DEFINE_integer("workers", 1, "Processes, one patient each.", flag_values=FLAGS)
+command.define_workers(FLAGS, "one patient each")
 
 # Raised when what is computed from the same files changes, so that old results are not kept.
 PREPROCESS_VERSION = 2
@@ -157,7 +157,7 @@ def _picture(participant: str, mni, quality: dict, core) -> bytes:
 
 
 def preprocess(
-    cohort: str, out: str, workers: int = 1, kind: str = "affine"
+    cohort: str, out: str, workers: int | str = 1, kind: str = "affine"
 ) -> tuple[list[dict], dict[str, str]]:
     """Preprocess a cohort; participants.tsv of ``out`` lists the patients that succeeded.
 
@@ -241,7 +241,9 @@ def main() -> int:
     """Run the command."""
 
     with atomic.one_writer(FLAGS.out):
-        qualities, failed = preprocess(FLAGS.cohort, FLAGS.out, FLAGS.workers, FLAGS.registration)
+        qualities, failed = preprocess(
+            FLAGS.cohort, FLAGS.out, command.workers(FLAGS), FLAGS.registration
+        )
     kept = sum(quality["kept"] for quality in qualities)
     print(f"{len(qualities)} patients in {FLAGS.out} ({kept} were done before)")
     for quality in qualities:

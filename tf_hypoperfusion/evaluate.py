@@ -46,7 +46,7 @@ flags.DEFINE_integer(
     upper_bound=16,
     flag_values=FLAGS,
 )
-flags.DEFINE_integer("workers", 1, "Processes that measure, beside the network.", flag_values=FLAGS)
+command.define_workers(FLAGS, "that measure, beside the network")
 flags.DEFINE_bool("maps", True, "Write probability, truth and DWI as NIfTI.", flag_values=FLAGS)
 flags.DEFINE_enum(
     "choose_threshold",
@@ -79,7 +79,7 @@ def main() -> int:
             FLAGS.cohort,
             FLAGS.external,
             FLAGS.stride,
-            FLAGS.workers,
+            command.workers(FLAGS),
             FLAGS.maps,
             FLAGS.choose_threshold == "val",
         )

@@ -58,7 +58,8 @@ class Settings:
         cohort: MNI cohort of the same patients; None uses the windows in the records.
         external: MNI cohort that no fold has seen; the folds' models are averaged over it.
         stride: slices between windows; only where volumes are read.
-        workers: processes that measure. maps: write probability, truth and DWI as NIfTI.
+        workers: processes that measure, or a Dask scheduler.
+        maps: write probability, truth and DWI as NIfTI.
         choose_threshold: also choose each fold's threshold on its validation patients.
     """
 
@@ -68,7 +69,7 @@ class Settings:
     cohort: str | None = None
     external: str | None = None
     stride: int = TEST_STRIDE
-    workers: int = 1
+    workers: int | str = 1
     maps: bool = True
     choose_threshold: bool = False
 

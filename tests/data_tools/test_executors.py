@@ -1,5 +1,12 @@
 """One function over many patients, in this process or in several."""
 
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
 import pytest
 
 from data_tools import atomic
@@ -102,3 +109,52 @@ def test_workers_end_when_their_parent_is_killed(tmp_path):
     while any(map(alive, workers)) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert not any(map(alive, workers))
+
+
+@pytest.fixture(scope="module")
+def dask_scheduler(tmp_path_factory):
+    """A real scheduler with one worker of two threads, as processes of their own."""
+    pytest.importorskip("distributed", reason="extra `cluster` is not installed")
+    folder = tmp_path_factory.mktemp("dask")
+    dask = [sys.executable, "-m", "dask"]
+    place = {
+        "cwd": folder, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL,
+        "env": os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
+    }  # fmt: skip
+    scheduler = subprocess.Popen(
+        [*dask, "scheduler", "--host=127.0.0.1", "--port=0", "--no-dashboard",
+         f"--scheduler-file={folder}/scheduler.json"], **place,
+    )  # fmt: skip
+    worker = subprocess.Popen(
+        [*dask, "worker", f"--scheduler-file={folder}/scheduler.json", "--nthreads=2",
+         "--no-dashboard", "--no-nanny"], **place,
+    )  # fmt: skip
+    deadline = time.monotonic() + 60
+    while not (folder / "scheduler.json").is_file() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    yield json.loads((folder / "scheduler.json").read_text())["address"]
+    for process in (worker, scheduler):
+        process.terminate()
+        process.wait(30)
+
+
+def test_a_dask_cluster_does_what_processes_do(tmp_path, dask_scheduler):
+    good, bad = tmp_path / "good", tmp_path / "bad"
+    for folder, nihss in ((good, 3), (bad, 50)):
+        folder.mkdir()
+        text = f"participant_id\tnihss\tside\nsub-1\t{nihss}\tleft\n"
+        (folder / "participants.tsv").write_text(text)
+    tasks = [(str(folder),) for folder in (good, bad, tmp_path / "absent")]
+    results = dict(map_patients(read_participants, tasks, dask_scheduler, "test"))
+    assert len(results[str(good),]) == 1
+    assert isinstance(results[str(bad),], CohortError)
+    assert "no such file" in str(results[str(tmp_path / "absent"),])
+
+
+def test_a_scheduler_that_is_not_there_is_one_message(monkeypatch):
+    pytest.importorskip("distributed", reason="extra `cluster` is not installed")
+    monkeypatch.setattr("data_tools.executors.CONNECT_S", 1)
+    tasks = [("a",), ("b",)]
+    for address in ("tcp://127.0.0.1:9", "nonsense"):
+        with pytest.raises(InputError, match="no Dask scheduler answers at"):
+            list(map_patients(len, tasks, address, "test"))

@@ -1,8 +1,6 @@
 """Simulated images as a scanner's DICOM files, for tests."""
 
 import numpy as np
-from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, generate_uid
 
 LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
@@ -11,6 +9,9 @@ def write_series(
     folder, volumes, affine, number, description, kind, patient="P1", study="1.2.3", b_values=None
 ):
     """One file a slice, as Siemens writes them; ``volumes`` are [x, y, z], RAS+ ``affine``."""
+    from pydicom.dataset import Dataset, FileMetaDataset
+    from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, generate_uid
+
     folder.mkdir(parents=True, exist_ok=True)
     lps = LPS @ affine
     spacing = np.sqrt((lps[:3, :3] ** 2).sum(axis=0))

@@ -196,7 +196,7 @@ def test_predict_averages_models_and_says_they_saw_simulated_patients(given, run
         ({"age": "-3"}, "age is -3"),
         ({"dwi": "missing.nii.gz"}, "DWI missing.nii.gz: no such file"),
         ({"model": "missing.keras"}, "model missing.keras: no such file"),
-        ({"model": "setup.cfg"}, "model setup.cfg: expected a .keras file"),
+        ({"model": "setup.cfg"}, "model setup.cfg: expected a .keras or .onnx file"),
         ({"stride": "17"}, "stride"),
     ],
     ids=str,

@@ -389,6 +389,7 @@ def _possible(fit: Fit) -> bool:
         fit.figures["brain_dice_with_template"] >= MIN_BRAIN_DICE
         and fit.figures["tissue_correlation"] >= MIN_CORRELATION
         and fit.figures["turn_deg"] <= MAX_TURN_DEG
+        and DETERMINANT_RANGE[0] <= fit.figures["affine_determinant"] <= DETERMINANT_RANGE[1]
     )
 
 

@@ -31,6 +31,7 @@ KINDS = ("affine", "syn")
 
 # Healthy tissue is 700 to 900; from here to CSF's value a voxel is a mixture.
 ADC_TISSUE_UM2_PER_S = 1000.0
+SEED = 1  # of ANTs' sampling
 OPENED_SLICES = 2  # what nilearn's opening of the mask takes from either end
 # Above this every voxel is water, or noise.
 ADC_FLUID_UM2_PER_S = 3000.0
@@ -152,7 +153,6 @@ def register(
     brain: NDArray[np.bool_],
     lesion: NDArray[np.bool_] | None = None,
     kind: str = "affine",
-    seed: int = 1,
 ) -> Fit:
     """Fit a patient to the template, check the fit, and try other ways where it is not good.
 
@@ -165,16 +165,11 @@ def register(
         dwi: b = 1000 image. adc_um2_per_s, brain: on its grid.
         lesion: bool, left out of the cost of a deformable fit; None leaves nothing out.
         kind: ``affine``, or ``syn``: deformable on top of it.
-        seed: of ANTs' sampling. On one thread the same patient gets the same fit, to the last bit.
 
     Raises:
         InputError: no way gave a fit that can be believed, or the file's orientation must be
             wrong: the head fits better turned round or upside down.
     """
-    import ants
-
-    # Over threads ANTs sums in no fixed order; one costs two seconds more.
-    ants.config.set_ants_deterministic(on=True, seed_value=seed)
     images = _Images(dwi, tissue_map(adc_um2_per_s, brain), brain)
     cut, fits = end_slice_share(brain, dwi.affine) > CUT_SHARE, []
     for name, strategy in STRATEGIES.items():
@@ -261,14 +256,27 @@ def _turn_deg(linear: NDArray[np.float64]) -> float:
 
 
 def fit_linear(fixed: Volume, moving: Volume, kind: str, **options: Any) -> NDArray[np.float64]:
-    """One linear fit by ANTs: [4, 4], millimetres of ``moving`` -> of ``fixed``."""
-    import ants
+    """One linear fit by ANTs: [4, 4], millimetres of ``moving`` -> of ``fixed``.
 
+    The same images get the same fit, to the last bit.
+    """
+    ants = _ants()
     with tempfile.TemporaryDirectory(prefix="hypoperfusion-") as folder, native_stderr_silenced():
         ants.registration(
             _to_ants(fixed), _to_ants(moving), kind, outprefix=f"{folder}/", **options
         )  # fmt: skip
         return _matrix(f"{folder}/0GenericAffine.mat")
+
+
+def _ants() -> Any:
+    """ANTs on one thread and with a seed: over threads it sums in no fixed order.
+
+    One costs two seconds more.
+    """
+    import ants
+
+    ants.config.set_ants_deterministic(on=True, seed_value=SEED)
+    return ants
 
 
 def _matrix(path: str) -> NDArray[np.float64]:
@@ -286,8 +294,7 @@ def _matrix(path: str) -> NDArray[np.float64]:
 
 def _syn(images: _Images, start: Transform, lesion: NDArray[np.bool_] | None) -> Transform:
     """A deformable fit of the tissue map on top of an affine one."""
-    import ants
-
+    ants = _ants()
     options: dict[str, Any] = {}
     if lesion is not None and lesion.any():
         # Its swelling and brightness must not be bent away; a rim more, for its blurred edge.
@@ -410,14 +417,10 @@ def _check_header(images: _Images, best: Fit | None) -> None:
     doubtful = best is None or not _possible(best) or best.figures["turn_deg"] > ODD_TURN_DEG
     if not doubtful and max(at_once) <= own:
         return
-    moving = images.like(images.tissue)
-    for (words, _), turn in zip(TURNS.items(), turned, strict=True):
-        image = dataclasses.replace(moving, affine=turn @ moving.affine)
-        matrix = fit_linear(template()["tissue"], image, "Affine", aff_metric="meansquares")
-        tissue = dataclasses.replace(
-            images, dwi=dataclasses.replace(images.dwi, affine=image.affine)
-        )
-        again = _assess(tissue, Transform(matrix), "turned")
+    for words, turn in zip(TURNS, turned, strict=True):
+        round_about = dataclasses.replace(images.dwi, affine=turn @ images.dwi.affine)
+        other = dataclasses.replace(images, dwi=round_about)
+        again = _assess(other, Transform(_by_tissue(other, False)), "turned")
         if again is None or not _possible(again) or again.figures["turn_deg"] > ODD_TURN_DEG:
             continue
         if again.figures["tissue_correlation"] > own + HEADER_MARGIN:

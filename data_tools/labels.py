@@ -19,14 +19,23 @@ from data_tools.intensity import normalise
 # Face, edge and corner neighbours: a lesion cut by a thin partial-volume line stays one.
 NEIGHBOURS = np.ones((3, 3, 3), bool)
 
+# Limits in mL are met a hair below, so that 125 voxels of 0.008 mL count as 1 mL despite rounding.
+HAIR = 1e-9
+
 # Tmax noise makes scattered islands; nothing under 1 mL bears on criteria of 15 and 70 mL.
 HYPOPERFUSION_MIN_CLUSTER_ML = 1.0
-# Lower for the core: a small true core decides between "visible" and "no core" (21% have none).
-CORE_MIN_CLUSTER_ML = 0.5
+# Lower for the core: a small true core decides between "visible" and "no core" (21% have none),
+# and true emboli of a published patient are this small.
+CORE_MIN_CLUSTER_ML = 0.2
 # Low ADC alone is no core: at 620e-6 mm2/s noise and normal white matter of one published
 # patient with a 6.7 mL infarct add up to 58 mL. An acute core is also bright on DWI: published
 # ratios to normal tissue are 1.84 +- 0.41 in core and 1.13 +- 0.08 in penumbra; 1.2 separates.
 CORE_MIN_DWI_RATIO = 1.2
+# A cluster must somewhere be as bright as the middle of a core: noise, cerebellum and coil-side
+# cortex of two real patients made clusters of up to 6 mL that are low and bright by the rules
+# above, and none of them held 0.05 mL of 1.8; every embolus that a person had outlined did.
+CORE_SEED_DWI_RATIO = 1.8
+CORE_SEED_ML = 0.05
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,7 +61,8 @@ def core_mask(
     brain: NDArray[np.bool_],
     voxel_ml: float,
 ) -> NDArray[np.bool_]:
-    """Ischaemic core: ADC <= 620e-6 mm2/s, bright on DWI, in clusters of at least 0.5 mL.
+    """Ischaemic core: ADC <= 620e-6 mm2/s, DWI ratio >= 1.2, in clusters of at least 0.2 mL that
+    hold at least 0.05 mL of DWI ratio >= 1.8.
 
     CSF is excluded by its ADC; rims of the brain by the DWI ratio, since partial volume with CSF
     or air darkens DWI.
@@ -69,9 +79,13 @@ def core_mask(
     """
     dwi_ratio, _ = normalise(dwi, adc_um2_per_s, brain)
     low = brain & (adc_um2_per_s > 0) & (adc_um2_per_s <= ADC_CORE_UM2_PER_S)
-    return remove_small_clusters(
-        low & (dwi_ratio >= CORE_MIN_DWI_RATIO), CORE_MIN_CLUSTER_ML, voxel_ml
+    mask = low & (dwi_ratio >= CORE_MIN_DWI_RATIO)
+    clusters, keep = _large_clusters(mask, CORE_MIN_CLUSTER_ML, voxel_ml)
+    bright_ml = np.bincount(
+        clusters[mask & (dwi_ratio >= CORE_SEED_DWI_RATIO)], minlength=len(keep)
     )
+    keep &= bright_ml * voxel_ml >= CORE_SEED_ML * (1 - HAIR)
+    return keep[clusters]
 
 
 def hypoperfusion_mask(
@@ -132,13 +146,19 @@ def remove_small_clusters(
     mask: NDArray[np.bool_], min_cluster_ml: float, voxel_ml: float
 ) -> NDArray[np.bool_]:
     """Keep the connected clusters (26 neighbours) of at least ``min_cluster_ml``."""
-    clusters, count = ndimage.label(mask, NEIGHBOURS)
-    if not count:
-        return np.zeros_like(mask)
-    # A hair under the limit, so that 125 voxels of 0.008 mL count as 1 mL despite rounding.
-    keep = np.bincount(clusters.ravel()) * voxel_ml >= min_cluster_ml * (1 - 1e-9)
-    keep[0] = False
+    clusters, keep = _large_clusters(mask, min_cluster_ml, voxel_ml)
     return keep[clusters]
+
+
+def _large_clusters(
+    mask: NDArray[np.bool_], min_cluster_ml: float, voxel_ml: float
+) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
+    """Number of each voxel's cluster (0: none), and for each number whether it is large enough."""
+    clusters, count = ndimage.label(mask, NEIGHBOURS)
+    sizes_ml = np.bincount(clusters.ravel(), minlength=count + 1) * voxel_ml
+    keep = sizes_ml >= min_cluster_ml * (1 - HAIR)
+    keep[0] = False
+    return clusters, keep
 
 
 def _clusters_touching(mask: NDArray[np.bool_], seeds: NDArray[np.bool_]) -> NDArray[np.bool_]:

@@ -282,7 +282,7 @@ def _windows(network: Network, image: tf.Tensor, feature: tf.Tensor, stride: int
 
 
 def _core(dwi_ratio, adc, brain, voxel_ml) -> tf.Tensor:
-    """Core as :func:`data_tools.labels.core_mask`: low ADC, bright DWI, no small clusters."""
+    """Core as :func:`data_tools.labels.core_mask`: low ADC, bright DWI, no small or faint cluster."""
     low = brain & (adc > 0) & (adc <= ADC_CORE_UM2_PER_S)
     mask = low & (dwi_ratio >= labels.CORE_MIN_DWI_RATIO)
     size = int(np.prod(GRID_SHAPE))
@@ -297,10 +297,15 @@ def _core(dwi_ratio, adc, brain, voxel_ml) -> tf.Tensor:
 
     numbers, _ = tf.while_loop(lambda _, changed: changed, spread, (numbers, tf.constant(True)))
     flat = tf.cast(tf.reshape(numbers, (-1,)), tf.int32)
-    counts = tf.math.unsorted_segment_sum(tf.ones_like(flat), flat, size + 1)
-    limit = labels.CORE_MIN_CLUSTER_ML * (1 - HAIR)
-    large = tf.cast(counts, tf.float64) * tf.cast(voxel_ml, tf.float64) >= limit
-    return tf.reshape(tf.gather(large, flat), GRID_SHAPE) & mask
+    bright = tf.reshape(dwi_ratio >= labels.CORE_SEED_DWI_RATIO, (-1,))
+
+    def at_least(counted: tf.Tensor, limit_ml: float) -> tf.Tensor:
+        counts = tf.math.unsorted_segment_sum(tf.cast(counted, tf.int32), flat, size + 1)
+        return tf.cast(counts, tf.float64) * tf.cast(voxel_ml, tf.float64) >= limit_ml * (1 - HAIR)
+
+    keep = at_least(tf.ones_like(flat), labels.CORE_MIN_CLUSTER_ML)
+    keep &= at_least(bright, labels.CORE_SEED_ML)
+    return tf.reshape(tf.gather(keep, flat), GRID_SHAPE) & mask
 
 
 def _ml(mask: tf.Tensor, voxel_ml: tf.Tensor) -> tf.Tensor:

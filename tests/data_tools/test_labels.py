@@ -55,10 +55,10 @@ def test_hypoperfusion_of_one_ml_stays_and_one_voxel_less_goes(extra, kept):
     assert hypoperfusion_mask(tmax, adc, brain, VOXEL_ML).sum() == kept
 
 
-@pytest.mark.parametrize(("length", "kept"), [(7, 63), (6, 0)], ids=["63 voxels", "54 voxels"])
-def test_core_of_half_a_ml_stays_and_less_goes(length, kept):
-    region = box(10, 10, 5, size=(3, 3, length))
-    dwi, adc, _, brain = paint(region, dwi=180.0, adc=450.0)
+@pytest.mark.parametrize(("length", "kept"), [(5, 25), (4, 0)], ids=["25 voxels", "20 voxels"])
+def test_core_of_a_fifth_of_a_ml_stays_and_less_goes(length, kept):
+    region = box(10, 10, 5, size=(5, 1, length))
+    dwi, adc, _, brain = paint(region, dwi=200.0, adc=450.0)
     assert core_mask(dwi, adc, brain, VOXEL_ML).sum() == kept
 
 
@@ -109,19 +109,28 @@ def test_csf_is_never_hypoperfused(adc_um2_per_s, kept):
 )
 def test_low_adc_without_a_bright_dwi_is_no_core(dwi_value, kept):
     dwi, adc, _, brain = paint(box(10, 10, 5, size=(6, 6, 6)), dwi=dwi_value, adc=450.0)
+    dwi[10, 10, 5:11] = dwi[11, 10, 5] = 200.0
+    # Seven voxels are too small a cluster alone.
+    assert core_mask(dwi, adc, brain, VOXEL_ML).sum() == kept
+
+
+@pytest.mark.parametrize(("bright", "kept"), [(7, 216), (6, 0)], ids=["0.056 mL", "0.048 mL"])
+def test_a_cluster_that_is_nowhere_as_bright_as_a_core_is_none(bright, kept):
+    dwi, adc, _, brain = paint(box(10, 10, 5, size=(6, 6, 6)), dwi=150.0, adc=450.0)
+    dwi[10:12, 10:14, 5].flat[:bright] = 200.0
     assert core_mask(dwi, adc, brain, VOXEL_ML).sum() == kept
 
 
 @pytest.mark.parametrize(("adc_um2_per_s", "kept"), [(620.0, 216), (620.1, 0), (0.0, 0)])
 def test_core_reaches_to_620_and_needs_an_adc(adc_um2_per_s, kept):
     region = box(10, 10, 5, size=(6, 6, 6))
-    dwi, adc, _, brain = paint(region, dwi=180.0, adc=adc_um2_per_s)
+    dwi, adc, _, brain = paint(region, dwi=200.0, adc=adc_um2_per_s)
     assert core_mask(dwi, adc, brain, VOXEL_ML).sum() == kept
 
 
 def test_core_and_hypoperfusion_stop_at_the_brains_edge():
     region = (slice(0, 12), slice(10, 20), slice(5, 15))
-    dwi, adc, tmax, brain = paint(region, dwi=180.0, adc=450.0, tmax=9.0)
+    dwi, adc, tmax, brain = paint(region, dwi=200.0, adc=450.0, tmax=9.0)
     labels = make_labels(dwi, adc, tmax, brain, np.ones(SHAPE, bool), VOXEL_ML)
     inside = 10 * 10 * 10
     assert labels.core.sum() == labels.hypoperfusion.sum() == inside
@@ -130,7 +139,7 @@ def test_core_and_hypoperfusion_stop_at_the_brains_edge():
 
 def test_truth_is_the_union_inside_coverage():
     core, delayed = box(8, 8, 6, size=(6, 6, 6)), box(12, 12, 6, size=(10, 10, 8))
-    dwi, adc, tmax, brain = paint(core, dwi=180.0, adc=450.0)
+    dwi, adc, tmax, brain = paint(core, dwi=200.0, adc=450.0)
     tmax[delayed] = 9.0
     coverage = brain.copy()
     coverage[:, :, :8] = False
@@ -147,7 +156,7 @@ def test_truth_is_the_union_inside_coverage():
 
 
 def test_a_supplied_mask_wins_over_both_thresholds():
-    dwi, adc, tmax, brain = paint(box(10, 10, 5, size=(6, 6, 6)), dwi=180.0, adc=450.0, tmax=9.0)
+    dwi, adc, tmax, brain = paint(box(10, 10, 5, size=(6, 6, 6)), dwi=200.0, adc=450.0, tmax=9.0)
     edited = np.zeros(SHAPE, bool)
     edited[30, 30, 10] = True  # far too small for the clean-up, and elsewhere
     edited[0, 0, 0] = True  # outside the brain

@@ -282,7 +282,7 @@ def _windows(network: Network, image: tf.Tensor, feature: tf.Tensor, stride: int
 
 
 def _core(dwi_ratio, adc, brain, voxel_ml) -> tf.Tensor:
-    """Core as :func:`data_tools.labels.core_mask`: low ADC, bright DWI, no small or faint cluster."""
+    """Core as :func:`data_tools.labels.core_mask`: low ADC, bright DWI, large enough."""
     low = brain & (adc > 0) & (adc <= ADC_CORE_UM2_PER_S)
     mask = low & (dwi_ratio >= labels.CORE_MIN_DWI_RATIO)
     size = int(np.prod(GRID_SHAPE))

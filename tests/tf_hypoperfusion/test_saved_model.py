@@ -134,7 +134,7 @@ def test_core_clusters_are_those_of_scipy(seed):
     brain = np.ones(GRID_SHAPE, bool)
     dwi = np.ones(GRID_SHAPE, np.float32)
     adc = np.full(GRID_SHAPE, 800, np.float32)
-    # Snakes and crumbs of every size around the limit of 0.2 mL, some of them nowhere bright enough.
+    # Snakes and crumbs of every size around the limits, some of them nowhere bright enough.
     for _ in range(40):
         place = np.array([rng.integers(2, n - 2) for n in GRID_SHAPE])
         for _ in range(rng.integers(1, 100)):

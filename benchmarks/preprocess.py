@@ -88,7 +88,7 @@ def simulate(seed: int, index: int, bend: float) -> Case:
     """Patient ``index``; the same lesion and pose whatever the bend."""
     import numpy as np
 
-    from data_tools import registration
+    from data_tools import brain_of_dwi
     from data_tools.simulate import anatomy, clinical, images, lesion
     from data_tools.transform import resample
     from data_tools.volumes import Volume
@@ -114,7 +114,7 @@ def simulate(seed: int, index: int, bend: float) -> Case:
     return Case(
         dwi,
         adc,
-        registration.brain_mask(dwi, adc) & (adc > 0),
+        brain_of_dwi.brain_mask(dwi, adc) & (adc > 0),
         posed @ to_native[:3, :3].T + to_native[:3, 3],
         np.stack([head.template_mm[axis][at] for axis in range(3)], axis=1),
         there((stroke.tmax_s >= 6) | (stroke.core > 0)) > 0.5,
@@ -135,12 +135,12 @@ def ants_default(case: Case, masked: bool) -> Any:
     """``ants.registration`` of the DWI on the T1 as it comes."""
     import numpy as np
 
-    from data_tools import registration
+    from data_tools import ants_bridge, brain_of_dwi, registration
     from data_tools.transform import Transform
 
-    data = np.where(registration.brain_mask(case.dwi), case.dwi.data, 0)
+    data = np.where(brain_of_dwi.brain_mask(case.dwi), case.dwi.data, 0)
     moving = dataclasses.replace(case.dwi, data=data) if masked else case.dwi
-    return Transform(registration.fit_linear(registration.template()["t1"], moving, "Affine"))
+    return Transform(ants_bridge.fit_linear(registration.template()["t1"], moving, "Affine"))
 
 
 WAYS: dict[str, Callable[[Case], Any]] = {

@@ -126,7 +126,7 @@ def build(
     Raises:
         InputError: every faulty patient in one message; ``out`` holds something else.
     """
-    from data_tools import atomic, executors, records, splits
+    from data_tools import atomic, executors, mni_patient, records, splits
     from data_tools import cohort as cohorts
     from data_tools.errors import InputError
 
@@ -196,6 +196,7 @@ def build(
             "schema_version": records.SCHEMA_VERSION,
             "cohort": description,
             "settings": settings,
+            "labels": {mni_patient.WITHIN_SIDE: mni_patient.within_side_only(cohort)},
             "fingerprint": fingerprint,
             "slabs": sum(figures["slabs"] for figures in shard_figures.values()),
             "subsets": [
@@ -228,11 +229,13 @@ def build(
 
 def _fingerprint(cohort: str, participants: list[str], settings: dict[str, int]) -> str:
     """Checksum of everything the records are made of."""
-    from data_tools import atomic, records
+    from data_tools import atomic, mni_patient, records
     from data_tools.errors import InputError
 
     digest = hashlib.sha256(json.dumps([records.SCHEMA_VERSION, settings]).encode())
     digest.update((Path(cohort) / "participants.tsv").read_bytes())
+    if mni_patient.within_side_only(cohort):
+        digest.update(mni_patient.WITHIN_SIDE.encode())
     for participant in participants:
         folder = Path(cohort) / participant
         if not folder.is_dir():

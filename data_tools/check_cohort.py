@@ -10,6 +10,7 @@ side left, right or bilateral.
 A clean cohort prints a summary and exits 0; otherwise a table of faults, exit 2.
 """
 
+import hashlib
 import sys
 
 from absl import flags
@@ -41,6 +42,7 @@ def check_patient(participant: str, cohort: str) -> tuple[list, dict | None]:
     if native.tmax is not None:
         delayed_ml = float((native.tmax.data >= TMAX_HYPOPERFUSION_S).sum() * native.tmax.voxel_ml)
     return [], {
+        "voxels": hashlib.sha256(dwi.data.tobytes()).hexdigest(),
         "core_ml": float(core.sum() * dwi.voxel_ml),
         "tmax_over_6_ml": delayed_ml,
         "adc_unit": native.adc_unit,
@@ -79,6 +81,7 @@ def check(cohort: str, workers: int = 1) -> str:
         found, summary = result
         faults += found
         figures[task[0]] = summary
+    faults += _same_images(figures)
     if faults:
         order = {name: i for i, name in enumerate(participants)}
         raise cohorts.CohortError(sorted(faults, key=lambda f: order.get(f.participant, -1)))
@@ -110,6 +113,22 @@ def check(cohort: str, workers: int = 1) -> str:
             f"  truth from    {counts(images['truth'])}",
         ]
     )
+
+
+def _same_images(figures: dict[str, dict | None]) -> list:
+    """Patients whose DWI is that of another one: a file copied to the wrong place."""
+    from data_tools.cohort import Fault
+
+    first: dict[str, str] = {}
+    faults = []
+    for participant, summary in sorted(figures.items()):
+        if summary is None:
+            continue
+        other = first.setdefault(summary["voxels"], participant)
+        if other != participant:
+            what = f"DWI holds the same voxels as that of {other}; expected each patient's own"
+            faults.append(Fault(participant, "DWI", what))
+    return faults
 
 
 def _named_in_table(cohort: str) -> set[str]:

@@ -349,6 +349,11 @@ def warp_file(cohort: str | os.PathLike, participant: str, way: str) -> Path:
     return Path(cohort) / participant / name
 
 
+def label_settings_file(cohort: str | os.PathLike) -> Path:
+    """Path of an MNI cohort's choices about its labels; see ``mni_patient.within_side_only``."""
+    return Path(cohort) / "labels.json"
+
+
 def transform_file(cohort: str | os.PathLike, participant: str) -> Path:
     """Path of a patient's 4 x 4 matrix, native mm -> MNI mm, in an MNI cohort."""
     name = f"{participant}_from-native_to-{SPACE}_mode-points_xfm.txt"

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from data_tools.errors import InputError
 
 # Siemens, GE and Philips write "ADC"; exponential ADC maps (eADC) are another image.
@@ -18,6 +20,12 @@ OTHER_MAPS = re.compile(r"(?<![a-z])(e-?adc|exponential|fa|colfa|tensor)(?![a-z]
 TRACE_WORDS = re.compile(r"trace|isotropic|(?<![a-z])iso(?![a-z])", re.I)
 MIN_B_S_PER_MM2 = 500.0
 SECONDS = 300
+# Of what dcm2niix says on its way, that which means that slices are lost or lie otherwise.
+ALARMING = re.compile(
+    r"^warning.*(missing|distance|varies|inconsistent|incompatible|corrupt|unable)", re.I
+)
+# Distances between neighbouring slices differ by rounding only; a lost slice doubles one.
+MAX_GAP_RATIO = 1.5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,13 +34,16 @@ class Converted:
 
     Attributes:
         dwi: NIfTI with .bval beside it. adc: the scanner's map, None if there is none.
-        dwi_series: number and description, for messages. notes: what else was decided.
+        dwi_series, adc_series: number and description, for messages.
+        notes: what else was decided. warnings: what dcm2niix complained of.
     """
 
     dwi: Path
     adc: Path | None
     dwi_series: str
+    adc_series: str
     notes: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
 
 
 @contextlib.contextmanager
@@ -43,11 +54,12 @@ def converted(folder: Path) -> Iterator[Converted]:
     computed one.
 
     Raises:
-        InputError: the extra is missing; no DICOM files, those of several patients or studies, no
-            diffusion study or several.
+        InputError: the extra is missing; no DICOM files, a damaged one, those of several patients
+            or studies; no diffusion study or several; slices of it are lost.
     """
     program = _program()
-    _check_one_patient(folder)
+    files = _read_headers(folder)
+    _check_one_patient(folder, files)
     with tempfile.TemporaryDirectory(prefix="hypoperfusion-dicom-") as place:
         # -i y would leave out derived images, and ADC maps are derived.
         command = [program, "-b", "y", "-ba", "y", "-z", "n", "-f", "%s_%d", "-o", place, folder]
@@ -59,9 +71,20 @@ def converted(folder: Path) -> Iterator[Converted]:
             raise InputError(f"DICOM {folder}: dcm2niix did not end in {SECONDS} s") from error
         series = [_Series(path) for path in sorted(Path(place).glob("*.nii"))]
         if not series:
+            for number in sorted({header.number for header in files.values()}):
+                of_series = [h for h in files.values() if h.number == number]
+                _check_slices(folder, f"series {number}", of_series)
             said = next(iter((done.stderr + done.stdout).strip().splitlines()[-1:]), "nothing")
             raise InputError(f"DICOM {folder}: dcm2niix made no image of it; it said: {said}")
-        yield _choose(folder, series)
+        found = _choose(folder, series)
+        for number, name in found.pop("taken"):
+            of_series = [h for h in files.values() if h.number == number]
+            if not of_series:  # dcm2niix adds thousands for parts that it writes apart
+                of_series = [h for h in files.values() if h.number == number % 1000]
+            _check_slices(folder, name, of_series)
+        lines = (line.strip() for line in (done.stdout + done.stderr).splitlines())
+        worries = (f"dcm2niix: {line}" for line in lines if ALARMING.search(line))
+        yield Converted(**found, warnings=tuple(dict.fromkeys(worries)))
 
 
 class _Series:
@@ -74,7 +97,8 @@ class _Series:
         words = [str(self.known.get(key, "")) for key in ("SeriesDescription", "ProtocolName")]
         self.kind = [str(word) for word in self.known.get("ImageType", [])]
         self.words = " ".join([*words, *self.kind])
-        self.name = f"series {self.known.get('SeriesNumber', '?')}, {words[0] or path.stem}"
+        self.number = int(self.known.get("SeriesNumber", 0))
+        self.name = f"series {self.number or '?'}, {words[0] or path.stem}"
 
     @property
     def is_adc(self) -> bool:
@@ -93,7 +117,7 @@ class _Series:
         return "TRACEW" in self.kind or bool(TRACE_WORDS.search(self.words))
 
 
-def _choose(folder: Path, series: list[_Series]) -> Converted:
+def _choose(folder: Path, series: list[_Series]) -> dict[str, Any]:
     diffusion = [each for each in series if each.is_dwi]
     if not diffusion:
         names = "; ".join(each.name for each in series)
@@ -115,36 +139,114 @@ def _choose(folder: Path, series: list[_Series]) -> Converted:
         notes.append(f"DICOM: {len(diffusion)} diffusion series, the trace images were taken")
     if maps:
         notes.append(f"DICOM: ADC from {maps[0].name}")
-    return Converted(
-        chosen[0].path, maps[0].path if maps else None, chosen[0].name, tuple(notes)
-    )  # fmt: skip
+    taken = [(each.number, each.name) for each in (chosen[0], *maps)]
+    return {
+        "dwi": chosen[0].path,
+        "adc": maps[0].path if maps else None,
+        "dwi_series": chosen[0].name,
+        "adc_series": maps[0].name if maps else "",
+        "notes": tuple(notes),
+        "taken": taken,
+    }
 
 
-def _check_one_patient(folder: Path) -> None:
-    """Refuse files of two patients, or of two studies: DWI and ADC might be of different days."""
-    import pydicom
+@dataclasses.dataclass(frozen=True)
+class _Header:
+    patient: tuple[str, str]
+    study: str
+    number: int  # of the series
+    frames: int
+    position_mm: float | None  # along the normal of the slice
+
+
+def _read_headers(folder: Path) -> dict[Path, _Header]:
+    """Of every DICOM file; others are left out, as dcm2niix does."""
+    from pydicom import dcmread
     from pydicom.errors import InvalidDicomError
 
-    tags = ["PatientID", "PatientName", "StudyInstanceUID"]
-    patients: dict[tuple[str, str], Path] = {}
-    studies: dict[str, Path] = {}
+    found: dict[Path, _Header] = {}
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         try:
-            header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=tags)
-        except (InvalidDicomError, OSError, ValueError, EOFError):
-            continue  # a text file, a DICOMDIR's neighbour; dcm2niix skips it too
-        if "StudyInstanceUID" not in header:
-            continue
-        who = (str(header.get("PatientID", "")), str(header.get("PatientName", "")))
-        patients.setdefault(who, path)
-        studies.setdefault(str(header.StudyInstanceUID), path)
-    if not studies:
+            data = dcmread(path, defer_size=1024)
+            if "StudyInstanceUID" not in data:
+                continue  # a DICOMDIR
+            _check_whole(path, data)
+            found[path] = _header(data)
+        except InvalidDicomError:
+            continue  # a text file
+        except (OSError, ValueError, EOFError, KeyError, AttributeError, TypeError) as error:
+            raise InputError(
+                f"DICOM {path}: the file ends too early or is damaged ({error}); copy it again"
+            ) from error
+    if not found:
         raise InputError(f"DICOM {folder}: holds no DICOM file; expected one patient's study")
+    return found
+
+
+def _check_whole(path: Path, data: Any) -> None:
+    """Refuse a file with fewer pixels than it says; compressed ones cannot be told."""
+    if "Rows" not in data or data.file_meta.TransferSyntaxUID.is_compressed:
+        return
+    samples = int(data.get("SamplesPerPixel", 1)) * int(data.get("NumberOfFrames", 1) or 1)
+    expected = data.Rows * data.Columns * samples * data.BitsAllocated // 8
+    held = len(data.get("PixelData", b""))
+    if held < expected:
+        raise ValueError(f"{held} of {expected} bytes of pixels")
+
+
+def _header(data: Any) -> _Header:
+    position = None
+    if "ImagePositionPatient" in data and "ImageOrientationPatient" in data:
+        axes = np.array(data.ImageOrientationPatient, float).reshape(2, 3)
+        where = np.array(data.ImagePositionPatient, float)
+        position = round(float(np.cross(*axes) @ where), 2)
+    return _Header(
+        (str(data.get("PatientID", "")), str(data.get("PatientName", ""))),
+        str(data.StudyInstanceUID),
+        int(data.get("SeriesNumber", 0) or 0),
+        int(data.get("NumberOfFrames", 1) or 1),
+        position,
+    )
+
+
+def _check_slices(folder: Path, name: str, files: list[_Header]) -> None:
+    """Refuse a series of one file a slice of which some are lost.
+
+    Raises:
+        InputError: positions with fewer images than others, or a gap between positions.
+    """
+    positions = [f.position_mm for f in files if f.position_mm is not None and f.frames == 1]
+    where, counts = np.unique(positions, return_counts=True)
+    if len(where) < 3:  # mosaics: all slices in one file
+        return
+    again = "Slices are lost: export the series again."
+    if counts.min() != counts.max():
+        short = ", ".join(f"{mm:g}" for mm in where[counts < counts.max()][:5])
+        raise InputError(
+            f"DICOM {folder} ({name}): some slices have {counts.min()} images and others "
+            f"{counts.max()}, fewer at {short} mm; expected as many of each. {again}"
+        )
+    gaps = np.diff(where)
+    if gaps.max() > MAX_GAP_RATIO * np.median(gaps):
+        after = where[gaps.argmax()]
+        raise InputError(
+            f"DICOM {folder} ({name}): the slice after {after:g} mm is {gaps.max():g} mm away and "
+            f"others {np.median(gaps):g} mm; expected even distances. {again}"
+        )
+
+
+def _check_one_patient(folder: Path, files: dict[Path, _Header]) -> None:
+    """Refuse files of two patients, or of two studies: DWI and ADC might be of different days."""
+    patients: dict[Any, Path] = {}
+    studies: dict[Any, Path] = {}
+    for path, header in files.items():
+        patients.setdefault(header.patient, path)
+        studies.setdefault(header.study, path)
     for what, found in (("patients", patients), ("studies", studies)):
         if len(found) > 1:
-            files = ", ".join(str(path.relative_to(folder)) for path in found.values())
+            names = ", ".join(str(path.relative_to(folder)) for path in found.values())
             raise InputError(
-                f"DICOM {folder}: holds files of {len(found)} {what} ({files}); expected one. Give "
+                f"DICOM {folder}: holds files of {len(found)} {what} ({names}); expected one. Give "
                 "each a folder of its own."
             )
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from data_tools import dicom
 from data_tools.errors import InputError
+from data_tools.transform import resample
 from data_tools.volumes import Volume, load_volume, open_nifti, read_data
 
 # The paper's images have b = 1000 s/mm2; with another b the same tissue has another contrast.
@@ -66,12 +67,21 @@ def load_diffusion(
     path = Path(dwi)
     if path.is_dir():
         with dicom.converted(path) as found:
-            given = adc or (load_volume(found.adc, "ADC") if found.adc else None)
+            given, notes = adc, [f"DICOM: DWI from {found.dwi_series}", *found.notes]
+            if adc is None and found.adc:
+                loaded = load_volume(found.adc, "ADC")
+                given = dataclasses.replace(loaded, path=f"{path} ({found.adc_series})")
             study = load_diffusion(found.dwi, given)
+            trace = dataclasses.replace(study.trace, path=f"{path} ({found.dwi_series})")
+            if adc is None and found.adc and given and not given.same_grid(trace):
+                # Of one study, in the scanner's own millimetres.
+                moved = resample(given, np.eye(4), trace.data.shape, trace.affine)
+                given = Volume(moved, trace.affine, given.path)
+                study = dataclasses.replace(study, adc=given)
+                notes.append("DICOM: the ADC map has another grid and was resampled to the DWI's")
+            notes += study.notes
             return dataclasses.replace(
-                study,
-                trace=dataclasses.replace(study.trace, path=f"{path} ({found.dwi_series})"),
-                notes=(f"DICOM: DWI from {found.dwi_series}", *found.notes, *study.notes),
+                study, trace=trace, notes=tuple(notes), warnings=(*found.warnings, *study.warnings)
             )
     series = _load_series(path) if path.is_file() else None
     if series is None:
@@ -81,7 +91,9 @@ def load_diffusion(
                 f"DWI {path}: is one image, from which no ADC can be computed; expected an ADC "
                 "map, or a series with b = 0 and its .bval"
             )
-        return Diffusion(trace, adc, b_value, (), _b_warnings(path, b_value))
+        _check_b(path, b_value)
+        unknown = () if b_value else (f"DWI {path.name}: no file says its b-value",)
+        return Diffusion(trace, adc, b_value, unknown, _b_warnings(path, b_value))
     data, affine, b_values = series
     b_value = _choose_shell(path, b_values)
     of_shell = np.abs(b_values - b_value) <= SHELL_S_PER_MM2
@@ -200,22 +212,48 @@ def _checked(data: NDArray[np.float32], affine: NDArray, path: Path) -> Volume:
 
 def _sidecar_b(path: Path) -> float | None:
     """The b-value of a trace image from ``.bval`` or ``.json`` beside it; None if neither says."""
-    bval, sidecar = _beside(path, ".bval"), _beside(path, ".json")
+    bval = _beside(path, ".bval")
     if bval.is_file():
         return float(read_bval(bval).max())
-    if not sidecar.is_file():
-        return None
-    try:
-        known: dict[str, Any] = json.loads(sidecar.read_text())
-    except (OSError, ValueError) as error:
-        raise InputError(f"{sidecar}: not a readable JSON file ({error})") from error
+    known = sidecar(path)
     for key in B_KEYS:
-        value = known.get(key) if isinstance(known, dict) else None
-        values = value if isinstance(value, list) else [value]
-        numbers = [float(v) for v in values if isinstance(v, int | float)]
+        value = known.get(key)
+        words = value if isinstance(value, list) else [] if value is None else [value]
+        try:
+            numbers = [float(str(word).split()[0]) for word in words]
+        except (ValueError, IndexError) as error:
+            raise InputError(
+                f"{_beside(path, '.json')}: {key} is {value!r}; expected s/mm2, a number"
+            ) from error
         if numbers:
             return max(numbers)
     return None
+
+
+def sidecar(path: Path) -> dict[str, Any]:
+    """What the ``.json`` beside an image says; nothing where there is none.
+
+    Raises:
+        InputError: it is no JSON object.
+    """
+    beside = _beside(path, ".json")
+    if not beside.is_file():
+        return {}
+    try:
+        known = json.loads(beside.read_text())
+    except (OSError, ValueError) as error:
+        raise InputError(f"{beside}: not a readable JSON file ({error})") from error
+    if not isinstance(known, dict):
+        raise InputError(f"{beside}: expected a JSON object, found {type(known).__name__}")
+    return known
+
+
+def _check_b(path: Path, b_value: float | None) -> None:
+    if b_value is not None and b_value < MIN_B_S_PER_MM2:
+        raise InputError(
+            f"DWI {path}: has b = {b_value:g} s/mm2 by the file beside it; expected the image of b "
+            "about 1000 s/mm2"
+        )
 
 
 def _b_warnings(path: Path, b_value: float | None) -> tuple[str, ...]:

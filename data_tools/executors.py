@@ -8,7 +8,10 @@ import contextlib
 import itertools
 import multiprocessing
 import os
+import socket
+import sys
 import threading
+import urllib.parse
 from collections.abc import Callable, Iterable, Iterator, Sized
 from typing import Any
 
@@ -103,7 +106,9 @@ def _dask(scheduler: str) -> Iterator[tuple[concurrent.futures.Executor, int]]:
         raise InputError(
             f"--dask_scheduler needs more packages ({error}); install the extra `cluster`"
         ) from error
+    print(f"connecting to the Dask scheduler {scheduler} ...", file=sys.stderr)
     try:
+        _knock(scheduler)
         client = Client(scheduler, timeout=CONNECT_S, set_as_default=False)
     except (OSError, ValueError, TypeError) as error:
         raise InputError(
@@ -120,6 +125,13 @@ def _dask(scheduler: str) -> Iterator[tuple[concurrent.futures.Executor, int]]:
             ) from error
         # A task that is not pure is run again for each call, as in a pool.
         yield client.get_executor(pure=False), sum(client.nthreads().values())
+
+
+def _knock(scheduler: str) -> None:
+    """Fail at once where nothing listens; the client itself would try for a while."""
+    where = urllib.parse.urlsplit(scheduler)
+    if where.scheme in ("tcp", "tls") and where.hostname and where.port:
+        socket.create_connection((where.hostname, where.port), timeout=CONNECT_S).close()
 
 
 def _end_with_parent() -> None:

@@ -116,6 +116,7 @@ def make_labels(
     coverage: NDArray[np.bool_],
     voxel_ml: float,
     truth: NDArray[np.bool_] | None = None,
+    within: NDArray[np.bool_] | None = None,
 ) -> Labels:
     """All masks of one patient.
 
@@ -125,6 +126,8 @@ def make_labels(
         brain, coverage: bool; coverage is cut to the brain.
         voxel_ml: volume of a voxel.
         truth: a mask edited by a person; replaces the union of the thresholds as a whole.
+        within: bool; hypoperfusion and core outside are no labels (of the stroke's side: old
+            lesions and stenoses of the other one). None keeps all. It does not cut ``truth``.
 
     Raises:
         ValueError: if neither ``tmax_s`` nor ``truth`` is given.
@@ -138,6 +141,8 @@ def make_labels(
         hypoperfusion = truth & coverage
     else:
         raise ValueError("make_labels needs tmax_s or truth")
+    if within is not None:
+        hypoperfusion, core = hypoperfusion & within, core & within
     union = (hypoperfusion | core) if truth is None else truth
     return Labels(hypoperfusion, core & coverage, union & coverage, coverage)
 

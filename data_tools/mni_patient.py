@@ -7,16 +7,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from data_tools import labels
-from data_tools.cohort import mni_file, transform_file, warp_file
+from data_tools import atomic, labels
+from data_tools.cohort import label_settings_file, mni_file, transform_file, warp_file
 from data_tools.errors import InputError
-from data_tools.grid import GRID_AFFINE, GRID_SHAPE
+from data_tools.grid import GRID_AFFINE, GRID_SHAPE, hemisphere
 from data_tools.patient import MIN_COVERED_SHARE, MniPatient
+from data_tools.plausibility import check_tmax_seconds, detect_adc_unit
 from data_tools.transform import Transform
 from data_tools.volumes import (
     Volume,
-    check_tmax_seconds,
-    detect_adc_unit,
     load_mask,
     load_volume,
     open_nifti,
@@ -24,6 +23,8 @@ from data_tools.volumes import (
     require_grid,
     save_volume,
 )
+
+WITHIN_SIDE = "within_stroke_side"
 
 
 def load_mni(cohort: str | os.PathLike, participant: str) -> MniPatient:
@@ -97,6 +98,7 @@ def load_labelled(
             patient.coverage,
             patient.voxel_ml,
             patient.truth,
+            hemisphere(row["side"]) if within_side_only(cohort) else None,
         )
     except InputError as error:
         raise InputError(f"{participant}: {error}") from error
@@ -115,6 +117,29 @@ def load_labelled(
     return patient, label, {
         **row, **volumes, "voxel_ml": patient.voxel_ml, "truth_from": origin
     }  # fmt: skip
+
+
+def within_side_only(cohort: str | os.PathLike) -> bool:
+    """Whether labels of a cohort end at the midline of the stroke's side.
+
+    It stands in the cohort's ``labels.json``, so that records, evaluation and pictures agree; a
+    cohort without that file uses both sides.
+
+    Raises:
+        InputError: the file says something else.
+    """
+    path = label_settings_file(cohort)
+    if not path.is_file():
+        return False
+    said = atomic.read_json(path).get(WITHIN_SIDE)
+    if not isinstance(said, bool):
+        raise InputError(f'{path}: expected {{"{WITHIN_SIDE}": true}} or false')
+    return said
+
+
+def write_label_settings(cohort: str | os.PathLike, within_side: bool) -> None:
+    """Write what :func:`within_side_only` reads."""
+    atomic.write_json(label_settings_file(cohort), {WITHIN_SIDE: within_side})
 
 
 def write_transform(folder: Path, participant: str, transform: Transform) -> None:

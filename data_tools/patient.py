@@ -12,26 +12,28 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from data_tools import registration
-from data_tools.diffusion import Diffusion, load_diffusion
+from data_tools import ants_bridge, brain_of_dwi, registration
+from data_tools.diffusion import Diffusion, load_diffusion, sidecar
 from data_tools.errors import InputError
 from data_tools.grid import hemisphere, patient_voxel_ml
 from data_tools.labels import core_mask
-from data_tools.transform import Transform, resample
-from data_tools.volumes import (
+from data_tools.plausibility import (
     ADC_UNITS,
-    Volume,
     check_contrast,
     check_not_swapped,
+    check_said_unit,
+    check_tmax_of_tissue,
     check_tmax_seconds,
     detect_adc_unit,
-    load_mask,
-    load_volume,
 )
+from data_tools.transform import Transform, resample
+from data_tools.volumes import Volume, load_mask, load_volume
 
 # Adult brains are 1000 to 1700 mL; partial coverage and atrophy make less, a mask that took in
 # the skull or the background makes more.
 BRAIN_RANGE_ML = (500.0, 2200.0)
+# ADC maps are above 0 in all of the brain but for noise and what the scanner masked.
+MIN_ADC_SHARE = 0.7
 # Perfusion slabs cover at least this share of the brain; less is a shifted or foreign image.
 MIN_COVERED_SHARE = 0.3
 # Overlap of what Tmax shows (values above 0) with the DWI's brain, inside the perfusion slab: 0.94
@@ -42,6 +44,8 @@ GOOD_TMAX_DICE, TMAX_DICE_GAIN, POOR_TMAX_DICE = 0.94, 0.02, 0.85
 MAX_HEAD_SHIFT_MM, MAX_HEAD_TURN_DEG = 40.0, 25.0
 # A side is called contradicted when the other half holds at least this core, and twice as much.
 CONTRADICTING_CORE_ML = 1.0
+# Tmax is noisy: as much delay as DEFUSE 3 calls a mismatch.
+CONTRADICTING_DELAY_ML = 15.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -153,17 +157,21 @@ def examine(
     brain, unit = None, ""
     if dwi_volume is not None and adc_volume is not None and not same_file:
         brain = attempt(_checked_brain, dwi_volume, adc_volume)
-    if brain is not None:
+    if brain is not None and dwi_volume is not None:
         known = len(faults)
         attempt(check_not_swapped, dwi_volume, adc_volume, brain)
         if len(faults) == known:  # a swapped pair has no ADC to find the unit of
             unit = attempt(detect_adc_unit, adc_volume, brain)
+        if unit and adc:
+            attempt(_check_sidecar, adc_volume, Path(adc), unit)
         attempt(_check_overlap, tmax_volume, "Tmax", dwi_volume, brain)
+        if tmax_volume is not None and not faults:
+            attempt(check_tmax_of_tissue, tmax_volume, _seen_on(tmax_volume, dwi_volume, brain))
         attempt(_check_overlap, truth_volume, "hypoperfusion mask", dwi_volume, brain)
     if faults or brain is None or study is None or dwi_volume is None or adc_volume is None:
         return None, faults
     adc_um2 = dataclasses.replace(adc_volume, data=adc_volume.data * np.float32(ADC_UNITS[unit]))
-    brain = registration.brain_mask(dwi_volume, adc_um2.data) & (adc_um2.data > 0)
+    brain = brain_of_dwi.brain_mask(dwi_volume, adc_um2.data) & (adc_um2.data > 0)
     attempt(check_contrast, dwi_volume, adc_um2, brain)
     if faults:
         return None, faults
@@ -192,8 +200,8 @@ def _align_tmax(tmax: Volume, dwi: Volume, brain: NDArray[np.bool_]) -> tuple[Vo
     as_it_is = overlap(np.eye(4))
     if as_it_is >= GOOD_TMAX_DICE:
         return tmax, []
-    matrix = registration.fit_masks(there, shown)
-    shift_mm, turn_deg = registration.motion(matrix, tmax)
+    matrix = ants_bridge.fit_masks(there, shown)
+    shift_mm, turn_deg = ants_bridge.motion(matrix, tmax)
     moved = overlap(matrix)
     message = f"Tmax {tmax.path}: what it shows overlaps the DWI's brain with Dice {as_it_is:.2f}"
     if (
@@ -209,6 +217,11 @@ def _align_tmax(tmax: Volume, dwi: Volume, brain: NDArray[np.bool_]) -> tuple[Vo
     ]
 
 
+def _check_sidecar(adc: Volume, path: Path, unit: str) -> None:
+    said = sidecar(path).get("Units")
+    check_said_unit(adc, said if isinstance(said, str) else None, unit)
+
+
 def _checked_brain(dwi: Volume, adc: Volume) -> NDArray[np.bool_]:
     if dwi.data.shape == adc.data.shape and np.array_equal(dwi.data, adc.data):
         raise InputError(
@@ -220,10 +233,24 @@ def _checked_brain(dwi: Volume, adc: Volume) -> NDArray[np.bool_]:
             f"(shape {adc.data.shape}, {adc.orientation}) lie on different grids; expected one. "
             "Resample the ADC map onto the DWI's grid."
         )
-    brain = registration.brain_mask(dwi) & (adc.data > 0)
+    lost = brain_of_dwi.empty_slices(dwi)
+    if lost:
+        raise InputError(
+            f"DWI {dwi.path}: {len(lost)} slices between others are empty (the first is {lost[0]}, "
+            "counted from 0); expected all of the head. Convert or copy the scanner's files again."
+        )
+    brain = brain_of_dwi.brain_mask(dwi)
+    share = float((adc.data[brain] > 0).mean()) if brain.any() else 1.0
+    if share < MIN_ADC_SHARE:
+        raise InputError(
+            f"ADC {adc.path}: is above 0 in {share:.0%} of the brain that DWI {dwi.path} shows; "
+            f"expected at least {MIN_ADC_SHARE:.0%}. Is it an ADC map of the same patient, not "
+            "mirrored, and are the b-values of the series those of its images?"
+        )
+    brain &= adc.data > 0
     if brain.any():
-        end = registration.end_slice_share(brain, dwi.affine)
-        if end >= registration.MAX_CUT_SHARE:
+        end = brain_of_dwi.end_slice_share(brain, dwi)
+        if end >= brain_of_dwi.MAX_CUT_SHARE:
             raise InputError(
                 f"DWI {dwi.path}: an end slice shows {end:.0%} of the largest slice's brain, so "
                 "much of the head is missing; expected a scan from skull base to vertex"
@@ -236,6 +263,12 @@ def _checked_brain(dwi: Volume, adc: Volume) -> NDArray[np.bool_]:
             "with b about 1000 s/mm2, and are its voxel sizes right?"
         )
     return brain
+
+
+def _seen_on(image: Volume, dwi: Volume, brain: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """The DWI's brain on another image's grid, by the headers."""
+    there = dataclasses.replace(dwi, data=brain.astype(np.float32))
+    return resample(there, np.eye(4), image.data.shape, image.affine) > 0.5
 
 
 def _check_overlap(image: Volume | None, what: str, dwi: Volume, brain: NDArray[np.bool_]) -> None:
@@ -282,7 +315,7 @@ def to_mni(native: NativePatient, kind: str = "affine") -> tuple[MniPatient, dic
     coverage, tmax = brain, None
     if native.tmax is not None:
         tmax = transform.bring(native.tmax)
-        slices = registration.slice_axis(native.tmax.affine)
+        slices = brain_of_dwi.slice_axis(native.tmax.affine)
         in_slice = tuple(axis for axis in range(3) if axis != slices)
         seen = (native.tmax.data > 0).any(axis=in_slice, keepdims=True)
         everywhere = np.broadcast_to(seen, native.tmax.data.shape)
@@ -296,7 +329,7 @@ def to_mni(native: NativePatient, kind: str = "affine") -> tuple[MniPatient, dic
 
 def _quality(native: NativePatient, patient: MniPatient, fit: registration.Fit) -> dict[str, Any]:
     warnings = [*native.warnings, *fit.warnings]
-    if fit.figures["end_slice_brain_share"] > registration.CUT_SHARE:
+    if fit.figures["end_slice_brain_share"] > brain_of_dwi.CUT_SHARE:
         warnings.append(
             f"the head is cut off: an end slice shows {fit.figures['end_slice_brain_share']:.0%} "
             "of the largest slice's brain; what lies beyond is missing in every volume"
@@ -315,6 +348,8 @@ def _quality(native: NativePatient, patient: MniPatient, fit: registration.Fit) 
         "adc_parenchyma_median_um2_per_s": round(
             float(np.median(native.adc.data[native.brain])), 1
         ),
+        "shape": list(native.dwi.data.shape),
+        "affine": native.dwi.affine.tolist(),
         "orientation": native.dwi.orientation,
         "spacing_mm": [round(s, 4) for s in native.dwi.spacing_mm],
     }
@@ -328,18 +363,42 @@ def side_contradiction(core: NDArray[np.bool_], side: str, voxel_ml: float) -> s
         side: left, right or bilateral; bilateral is never contradicted.
         voxel_ml: mL of the patient's tissue in a voxel.
     """
-    if side == "bilateral":
+    found = _mostly_opposite(core, side, voxel_ml, CONTRADICTING_CORE_ML)
+    if found is None:
         return None
-    other = {"left": "right", "right": "left"}[side]
-    given_ml = float((core & hemisphere(side)).sum() * voxel_ml)
-    other_ml = float((core & hemisphere(other)).sum() * voxel_ml)
-    if other_ml < CONTRADICTING_CORE_ML or other_ml < 2 * given_ml:
-        return None
+    other, given_ml, other_ml = found
     return (
         f"CHECK THE SIDE: side was given as {side}, but {other_ml:.1f} mL of core lie in the "
         f"{other} half of the brain and {given_ml:.1f} mL in the {side} half. Side means the side "
         "of the brain lesion, not of the weak limbs."
     )
+
+
+def tmax_contradiction(hypoperfusion: NDArray[np.bool_], side: str, voxel_ml: float) -> str | None:
+    """A warning if the delayed tissue lies mostly in the half that is not the given side.
+
+    Args: as :func:`side_contradiction`, of :func:`data_tools.labels.hypoperfusion_mask`.
+    """
+    found = _mostly_opposite(hypoperfusion, side, voxel_ml, CONTRADICTING_DELAY_ML)
+    if found is None:
+        return None
+    other, given_ml, other_ml = found
+    return (
+        f"CHECK THE SIDE: side was given as {side}, but Tmax is 6 s and more in {other_ml:.0f} mL "
+        f"of the {other} half of the brain and in {given_ml:.0f} mL of the {side} half. Is the "
+        "side right, and is the Tmax image mirrored against its header?"
+    )
+
+
+def _mostly_opposite(
+    mask: NDArray[np.bool_], side: str, voxel_ml: float, least_ml: float
+) -> tuple[str, float, float] | None:
+    """The other side, and mL in the given and in the other half, if the other one has far more."""
+    if side == "bilateral":
+        return None
+    other = {"left": "right", "right": "left"}[side]
+    given_ml, other_ml = (float((mask & hemisphere(s)).sum() * voxel_ml) for s in (side, other))
+    return (other, given_ml, other_ml) if other_ml >= max(least_ml, 2 * given_ml) else None
 
 
 def core_on_grid(patient: MniPatient) -> NDArray[np.bool_]:

@@ -9,7 +9,6 @@ One bad patient does not stop the others: it is listed at the end, exit 1.
 """
 
 import hashlib
-import resource
 import shutil
 import sys
 import time
@@ -32,20 +31,36 @@ flags.DEFINE_enum(
     "Fit to the template: affine, or deformable on top of it (the core left out of its cost).",
     flag_values=FLAGS,
 )
+flags.DEFINE_bool(
+    "labels_within_side",
+    False,
+    "Hypoperfusion and core of the other side than the stroke's are no labels; kept in labels.json "
+    "for build_records and evaluate. An edited mask is taken as it is.",
+    flag_values=FLAGS,
+)
 command.define_workers(FLAGS, "one patient each")
 
+# Core on the MNI grid and on the patient's own: less than this apart, where it has any size.
+CORE_AGREEMENT, CORE_OF_SIZE_ML = 0.25, 5.0
+
 # Raised when what is computed from the same files changes, so that old results are not kept.
-PREPROCESS_VERSION = 2
+PREPROCESS_VERSION = 3
 GENERATED_BY = "data_tools.preprocess"
 
 
 def preprocess_patient(
-    participant: str, cohort: str, out: str, side: str, kind: str = "affine"
+    participant: str,
+    cohort: str,
+    out: str,
+    side: str,
+    kind: str = "affine",
+    within_side: bool = False,
 ) -> dict[str, Any]:
     """Bring one patient to MNI space and write all its files at once.
 
     Args:
         kind: ``affine`` or ``syn``, see :func:`data_tools.registration.register`.
+        within_side: of the labels, for the picture.
 
     Returns:
         The figures of qc.json, with ``kept`` True if the patient was done before.
@@ -54,36 +69,53 @@ def preprocess_patient(
         InputError: naming the patient, if a file cannot be used.
     """
     from data_tools import cohort as cohorts
-    from data_tools import labels
+    from data_tools import labels, peak_memory
     from data_tools import patient as patients
     from data_tools.errors import InputError
+    from data_tools.grid import hemisphere
 
     files, faults = cohorts.find_raw_files(cohort, participant)
     if files is None:
         raise InputError("\n".join(fault.what for fault in faults))
-    fingerprint = _fingerprint(files.existing(), side, kind)
+    fingerprint = _fingerprint(files.existing(), side, kind, within_side)
     folder = Path(out) / participant
     done = atomic.read_json(folder / "qc.json")
-    whole = all((folder / name).is_file() for name in done.get("files", ["absent"]))
+    whole = all(_is_whole(folder / name) for name in done.get("files", ["absent"]))
     if whole and done.get("fingerprint") == fingerprint:
         return {**done, "kept": True}
     began = time.monotonic()
+    peak_memory.reset()
     native = patients.load_native(files.dwi, files.adc, files.tmax, files.truth)
     mni, quality = patients.to_mni(native, kind)
     core = patients.core_on_grid(mni)
-    contradiction = patients.side_contradiction(core, side, mni.voxel_ml)
-    if contradiction:
-        quality["warnings"].append(contradiction)
     native_core = labels.core_mask(
         native.dwi.data, native.adc.data, native.brain, native.dwi.voxel_ml
     )
+    delayed = None
+    if mni.tmax_s is not None:
+        delayed = labels.hypoperfusion_mask(
+            mni.tmax_s, mni.adc_um2_per_s, mni.coverage, mni.voxel_ml
+        )
+    core_ml = float(native_core.sum() * native.dwi.voxel_ml)
+    core_mni_ml = float(core.sum() * mni.voxel_ml)
+    warnings = [
+        *quality["warnings"],
+        patients.side_contradiction(core, side, mni.voxel_ml),
+        None if delayed is None else patients.tmax_contradiction(delayed, side, mni.voxel_ml),
+        _core_disagreement(core_ml, core_mni_ml),
+    ]
+    quality |= {"warnings": [warning for warning in warnings if warning]}
+    if within_side:
+        half = hemisphere(side)
+        core, delayed = core & half, None if delayed is None else delayed & half
     quality = {
         "participant_id": participant,
         **quality,
-        "core_native_ml": round(float(native_core.sum() * native.dwi.voxel_ml), 2),
-        "core_mni_ml": round(float(core.sum() * mni.voxel_ml), 2),
+        "verdict": "poor" if quality["warnings"] else "good",
+        "core_native_ml": round(core_ml, 2),
+        "core_mni_ml": round(core_mni_ml, 2),
         "seconds": round(time.monotonic() - began, 1),
-        "process_peak_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+        "peak_memory_mb": peak_memory.read_mb(),
         "fingerprint": fingerprint,
     }
 
@@ -91,13 +123,39 @@ def preprocess_patient(
     partial = folder.with_name(f".tmp-{participant}")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    _write_patient(partial, participant, mni, quality, core)
+    _write_patient(partial, participant, mni, quality, core, delayed)
     shutil.rmtree(folder, ignore_errors=True)
     partial.rename(folder)
     return {**quality, "kept": False}
 
 
-def _write_patient(folder: Path, participant: str, mni, quality: dict, core) -> None:
+def _core_disagreement(native_ml: float, mni_ml: float) -> str | None:
+    larger = max(native_ml, mni_ml)
+    if larger < CORE_OF_SIZE_ML or abs(native_ml - mni_ml) <= CORE_AGREEMENT * larger:
+        return None
+    return (
+        f"core is {native_ml:.1f} mL on the DWI's own grid and {mni_ml:.1f} mL on the MNI grid, "
+        f"more than {CORE_AGREEMENT:.0%} apart; look at the picture"
+    )
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether a file of an earlier run can still be read; one that a person edited can."""
+    from data_tools.errors import InputError
+    from data_tools.volumes import open_nifti, read_data
+
+    if not path.is_file() or not path.stat().st_size:
+        return False
+    if not path.name.endswith(".nii.gz"):
+        return True
+    try:
+        read_data(open_nifti(path, "volume")[0], path.name)
+    except InputError:
+        return False
+    return True
+
+
+def _write_patient(folder: Path, participant: str, mni, quality: dict, core, delayed) -> None:
     from data_tools import mni_patient
     from data_tools.cohort import mni_file
     from data_tools.grid import GRID_AFFINE
@@ -115,14 +173,14 @@ def _write_patient(folder: Path, participant: str, mni, quality: dict, core) -> 
         if data is not None:
             save_volume(folder / mni_file("", participant, name).name, data, GRID_AFFINE)
     mni_patient.write_transform(folder, participant, mni.transform)
-    atomic.write_bytes(folder / "qc.png", _picture(participant, mni, quality, core))
+    atomic.write_bytes(folder / "qc.png", _picture(participant, mni, quality, core, delayed))
     quality["files"] = sorted(path.name for path in folder.iterdir())
     atomic.write_json(folder / "qc.json", quality)
 
 
-def _picture(participant: str, mni, quality: dict, core) -> bytes:
+def _picture(participant: str, mni, quality: dict, core, delayed) -> bytes:
     """DWI and ADC with the edges of the template, the core and the delayed region."""
-    from data_tools import labels, pictures, registration
+    from data_tools import pictures, registration
     from data_tools.grid import VOXEL_MM
 
     tissue, template_brain = registration.template_on_grid()
@@ -134,10 +192,7 @@ def _picture(participant: str, mni, quality: dict, core) -> bytes:
         pictures.Overlay(mni.brain, "patient's brain", pictures.SKY_BLUE),
         pictures.Overlay(core, "ADC core", pictures.VERMILION, filled=True),
     ]
-    if mni.tmax_s is not None:
-        delayed = labels.hypoperfusion_mask(
-            mni.tmax_s, mni.adc_um2_per_s, mni.coverage, mni.voxel_ml
-        )
+    if delayed is not None:
         masks.append(pictures.Overlay(delayed, "Tmax 6 s and more", pictures.ORANGE))
     title = (
         f"{participant}: DWI in MNI space, {quality['verdict']}, brain Dice "
@@ -157,12 +212,16 @@ def _picture(participant: str, mni, quality: dict, core) -> bytes:
 
 
 def preprocess(
-    cohort: str, out: str, workers: int | str = 1, kind: str = "affine"
+    cohort: str,
+    out: str,
+    workers: int | str = 1,
+    kind: str = "affine",
+    within_side: bool = False,
 ) -> tuple[list[dict], dict[str, str]]:
     """Preprocess a cohort; participants.tsv of ``out`` lists the patients that succeeded.
 
     Args:
-        kind: of registration, ``affine`` or ``syn``.
+        kind: of registration, ``affine`` or ``syn``. within_side: labels of the stroke's side only.
 
     Returns:
         Quality figures of the patients that succeeded, and message per patient that failed.
@@ -170,7 +229,7 @@ def preprocess(
     Raises:
         InputError: if the table is faulty, or ``out`` is the raw cohort itself.
     """
-    from data_tools import atomic, executors, qc_page
+    from data_tools import atomic, executors, mni_patient, qc_page
     from data_tools import cohort as cohorts
     from data_tools.errors import InputError
 
@@ -181,7 +240,11 @@ def preprocess(
     _check_ours(Path(out))
     table = cohorts.read_participants(cohort)
     atomic.write_json(Path(out) / "dataset_description.json", _description(cohort))
-    tasks = [(row["participant_id"], cohort, out, row["side"], kind) for _, row in table.iterrows()]
+    mni_patient.write_label_settings(out, within_side)
+    tasks = [
+        (row["participant_id"], cohort, out, row["side"], kind, within_side)
+        for _, row in table.iterrows()
+    ]
     qualities, failed = {}, {}
     for task, result in executors.map_patients(preprocess_patient, tasks, workers, "preprocess"):
         if isinstance(result, InputError):
@@ -229,8 +292,8 @@ def _description(cohort: str) -> dict[str, Any]:
     }
 
 
-def _fingerprint(files: list[Path], side: str, kind: str) -> str:
-    digest = hashlib.sha256(f"{PREPROCESS_VERSION} {side} {kind}".encode())
+def _fingerprint(files: list[Path], side: str, kind: str, within_side: bool) -> str:
+    digest = hashlib.sha256(f"{PREPROCESS_VERSION} {side} {kind} {within_side}".encode())
     for path in files:
         digest.update(path.name.encode())
         digest.update(hashlib.sha256(path.read_bytes()).digest())
@@ -242,7 +305,11 @@ def main() -> int:
 
     with atomic.one_writer(FLAGS.out):
         qualities, failed = preprocess(
-            FLAGS.cohort, FLAGS.out, command.workers(FLAGS), FLAGS.registration
+            FLAGS.cohort,
+            FLAGS.out,
+            command.workers(FLAGS),
+            FLAGS.registration,
+            FLAGS.labels_within_side,
         )
     kept = sum(quality["kept"] for quality in qualities)
     print(f"{len(qualities)} patients in {FLAGS.out} ({kept} were done before)")

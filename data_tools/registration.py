@@ -5,37 +5,28 @@ What is fitted is a map of tissue against fluid: 1 where ADC is at most 1000e-6 
 that the squared difference can be minimised; it has no coil bias; and an acute core, whose ADC is
 low, is tissue as any other. Of the images tried it came nearest (BUILD_NOTES, Registration).
 
-The template is the ICBM 2009a symmetric one that nilearn ships; the brain mask comes from nilearn's
-``compute_epi_mask`` (made for EPI, which DWI is).
+The template is the ICBM 2009a symmetric one that nilearn ships.
 """
 
 import dataclasses
 import functools
-import tempfile
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
+from data_tools.ants_bridge import fit_deformable, fit_linear, turn_deg
+from data_tools.brain_of_dwi import CUT_SHARE, end_slice_share
 from data_tools.errors import InputError
 from data_tools.grid import ADC_CSF_UM2_PER_S, GRID_AFFINE, GRID_SHAPE
-from data_tools.quiet import native_stderr_silenced
 from data_tools.transform import Transform, resample
 from data_tools.volumes import Volume
 
-# RAS millimetres (NIfTI) <-> LPS millimetres (ITK): the first two axes change sign.
-LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 KINDS = ("affine", "syn")
 
 # Healthy tissue is 700 to 900; from here to CSF's value a voxel is a mixture.
 ADC_TISSUE_UM2_PER_S = 1000.0
-SEED = 1  # of ANTs' sampling
-OPENED_SLICES = 2  # what nilearn's opening of the mask takes from either end
-# Above this every voxel is water, or noise.
-ADC_FLUID_UM2_PER_S = 3000.0
-LIFT_S_PER_UM2 = 250e-6
 # Overlap of the patient's brain with the template's, inside what was imaged: whole brains reach
 # 0.93 and more, wrongly turned ones 0.85 to 0.92.
 GOOD_BRAIN_DICE, MIN_BRAIN_DICE = 0.90, 0.80
@@ -47,9 +38,6 @@ DETERMINANT_RANGE = (0.8, 2.6)
 ODD_TURN_DEG, MAX_TURN_DEG = 25.0, 45.0
 # By so much better a fit must be to say that the head lies turned round in its file.
 HEADER_MARGIN = 0.05
-# Brain in an end slice, against the largest slice: from the first on the head is cut off, and with
-# the second about half of it is missing.
-CUT_SHARE, MAX_CUT_SHARE = 0.4, 0.8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,50 +53,6 @@ class Fit:
     strategy: str
     figures: dict[str, Any]
     warnings: tuple[str, ...]
-
-
-def brain_mask(dwi: Volume, adc_um2_per_s: NDArray[np.float32] | None = None) -> NDArray[np.bool_]:
-    """Brain of a b = 1000 image, skull on or off; bool of the image's shape.
-
-    With the ADC map fluid is lifted by ``exp(ADC x 250 s/mm2)``, as if b were 750 s/mm2, so that
-    sulci count as brain, and holes within a slice are filled. All False where nilearn finds no
-    brain (an empty or a one-slice image).
-    """
-    signal = np.maximum(dwi.data, 0)
-    if adc_um2_per_s is not None:
-        signal = signal * np.exp(np.clip(adc_um2_per_s, 0, ADC_FLUID_UM2_PER_S) * LIFT_S_PER_UM2)
-    axis = slice_axis(dwi.affine)
-    slices = np.moveaxis(_epi_mask(signal, dwi.affine), axis, 0).copy()
-    area = slices.sum(axis=(1, 2))
-    for end in (slice(OPENED_SLICES), slice(-OPENED_SLICES, None)):
-        # The mask's opening takes the outer slices of a head that is cut off there.
-        next_to_it = area[OPENED_SLICES] if end.start is None else area[-OPENED_SLICES - 1]
-        if len(area) > 2 * OPENED_SLICES and next_to_it > CUT_SHARE * area.max() > 0:
-            beyond = [(OPENED_SLICES + 1,) * 2 if k == axis else (0, 0) for k in range(3)]
-            longer = _epi_mask(np.pad(signal, beyond, mode="edge"), dwi.affine)
-            longer = np.moveaxis(longer, axis, 0)[OPENED_SLICES + 1 : -OPENED_SLICES - 1]
-            slices[end] = longer[end]
-    if adc_um2_per_s is not None:
-        # In the plane of the slices only: between thick slices a hole may be a sulcus.
-        slices = np.stack([ndimage.binary_fill_holes(each) for each in slices])
-    return np.moveaxis(slices, 0, axis)
-
-
-def _epi_mask(signal: NDArray, affine: NDArray[np.float64]) -> NDArray[np.bool_]:
-    import warnings
-
-    import nibabel as nib
-    from nilearn.masking import MaskWarning, compute_epi_mask
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", MaskWarning)
-        image = nib.Nifti1Image(signal.astype(np.float32), affine)
-        return np.asarray(compute_epi_mask(image).dataobj) > 0
-
-
-def slice_axis(affine: NDArray[np.float64]) -> int:
-    """Which axis runs most steeply upwards: that of the slices of an axial image."""
-    return int(np.argmax(np.abs(affine[2, :3])))
 
 
 def tissue_map(adc_um2_per_s: NDArray[np.float32], brain: NDArray[np.bool_]) -> NDArray[np.float32]:
@@ -171,7 +115,7 @@ def register(
             wrong: the head fits better turned round or upside down.
     """
     images = _Images(dwi, tissue_map(adc_um2_per_s, brain), brain)
-    cut, fits = end_slice_share(brain, dwi.affine) > CUT_SHARE, []
+    cut, fits = end_slice_share(brain, dwi) > CUT_SHARE, []
     for name, strategy in STRATEGIES.items():
         fit = _assess(images, Transform(strategy(images, cut)), name)
         if fit is not None:
@@ -189,7 +133,8 @@ def register(
     transform = best.transform
     figures = {"kind": kind, "strategy": best.strategy, **best.figures}
     if kind == "syn":
-        transform = _syn(images, transform, lesion)
+        moving = images.like(images.tissue)
+        transform = fit_deformable(template()["tissue"], moving, transform, lesion)
         figures |= _overlap(images, transform)
     return Fit(transform, best.strategy, figures, best.warnings)
 
@@ -231,106 +176,6 @@ STRATEGIES: dict[str, Callable[[_Images, bool], NDArray[np.float64]]] = {
 }
 
 
-def end_slice_share(brain: NDArray[np.bool_], affine: NDArray[np.float64]) -> float:
-    """Brain in the fuller of the two end slices, as a share of the largest slice's."""
-    area = np.moveaxis(brain, slice_axis(affine), 0).sum(axis=(1, 2))
-    return float(max(area[0], area[-1]) / max(area.max(), 1))
-
-
-def fit_masks(fixed: Volume, moving: Volume) -> NDArray[np.float64]:
-    """Rigid fit of one mask to another: [4, 4], millimetres of ``moving`` -> of ``fixed``."""
-    return fit_linear(
-        fixed, moving, "Rigid", aff_metric="meansquares", initial_transform="Identity"
-    )
-
-
-def motion(matrix: NDArray[np.float64], volume: Volume) -> tuple[float, float]:
-    """How far (mm) a rigid transform moves the middle of a volume, and by how much it turns it."""
-    middle = volume.affine @ [*((np.array(volume.data.shape) - 1) / 2), 1]
-    return float(np.linalg.norm((matrix @ middle - middle)[:3])), _turn_deg(matrix[:3, :3])
-
-
-def _turn_deg(linear: NDArray[np.float64]) -> float:
-    left, _, right = np.linalg.svd(linear)
-    return float(np.degrees(np.arccos(np.clip((np.trace(left @ right) - 1) / 2, -1, 1))))
-
-
-def fit_linear(fixed: Volume, moving: Volume, kind: str, **options: Any) -> NDArray[np.float64]:
-    """One linear fit by ANTs: [4, 4], millimetres of ``moving`` -> of ``fixed``.
-
-    The same images get the same fit, to the last bit.
-    """
-    ants = _ants()
-    with tempfile.TemporaryDirectory(prefix="hypoperfusion-") as folder, native_stderr_silenced():
-        ants.registration(
-            _to_ants(fixed), _to_ants(moving), kind, outprefix=f"{folder}/", **options
-        )  # fmt: skip
-        return _matrix(f"{folder}/0GenericAffine.mat")
-
-
-def _ants() -> Any:
-    """ANTs on one thread and with a seed: over threads it sums in no fixed order.
-
-    One costs two seconds more.
-    """
-    import ants
-
-    ants.config.set_ants_deterministic(on=True, seed_value=SEED)
-    return ants
-
-
-def _matrix(path: str) -> NDArray[np.float64]:
-    import ants
-
-    transform = ants.read_transform(path)
-    # ITK: y = A (x - c) + c + t takes a point of the template to the patient, in LPS.
-    parameters = np.asarray(transform.parameters, dtype=np.float64)
-    centre = np.asarray(transform.fixed_parameters, dtype=np.float64)
-    to_native = np.eye(4)
-    to_native[:3, :3] = parameters[:9].reshape(3, 3)
-    to_native[:3, 3] = parameters[9:] + centre - to_native[:3, :3] @ centre
-    return np.linalg.inv(LPS @ to_native @ LPS)
-
-
-def _syn(images: _Images, start: Transform, lesion: NDArray[np.bool_] | None) -> Transform:
-    """A deformable fit of the tissue map on top of an affine one."""
-    ants = _ants()
-    options: dict[str, Any] = {}
-    if lesion is not None and lesion.any():
-        # Its swelling and brightness must not be bent away; a rim more, for its blurred edge.
-        kept = images.like(~ndimage.binary_dilation(lesion, iterations=2))
-        options = {"moving_mask": _to_ants(kept)}
-    moving = images.like(images.tissue)
-    to_native = LPS @ np.linalg.inv(start.affine) @ LPS
-    with tempfile.TemporaryDirectory(prefix="hypoperfusion-") as folder, native_stderr_silenced():
-        affine = ants.create_ants_transform(
-            transform_type="AffineTransform", matrix=to_native[:3, :3], translation=to_native[:3, 3]
-        )
-        ants.write_transform(affine, f"{folder}/start.mat")
-        done = ants.registration(
-            _to_ants(template()["tissue"]), _to_ants(moving), "SyNOnly",
-            initial_transform=f"{folder}/start.mat", outprefix=f"{folder}/", **options,
-        )  # fmt: skip
-        back, forth = (
-            _field(next(path for path in done[name] if path.endswith(".nii.gz")))
-            for name in ("fwdtransforms", "invtransforms")
-        )
-    return dataclasses.replace(start, back_mm=back, forth_mm=forth)
-
-
-def _field(path: str) -> NDArray[np.float32]:
-    """A displacement field of ITK, on the MNI grid, in RAS millimetres."""
-    import nibabel as nib
-
-    image: Any = nib.load(path)
-    vectors = np.asarray(image.dataobj, np.float32)[:, :, :, 0] * np.diag(LPS)[:3]
-    parts = [
-        resample(Volume(vectors[..., k], image.affine), np.eye(4), GRID_SHAPE, GRID_AFFINE)
-        for k in range(3)
-    ]
-    return np.stack(parts, axis=-1)
-
-
 def _assess(images: _Images, transform: Transform, strategy: str) -> Fit | None:
     """Figures of a fit and what is not good about it; None for one that is no fit at all."""
     linear = transform.affine[:3, :3]
@@ -340,8 +185,8 @@ def _assess(images: _Images, transform: Transform, strategy: str) -> Fit | None:
     figures = {
         **_overlap(images, transform),
         "affine_determinant": round(determinant, 4),
-        "turn_deg": round(_turn_deg(linear), 1),
-        "end_slice_brain_share": round(end_slice_share(images.brain, images.dwi.affine), 3),
+        "turn_deg": round(turn_deg(linear), 1),
+        "end_slice_brain_share": round(end_slice_share(images.brain, images.dwi), 3),
     }
     return Fit(transform, strategy, figures, tuple(_what_is_poor(figures)))
 
@@ -447,16 +292,3 @@ def _about_the_centre(signs: tuple[float, float, float]) -> NDArray[np.float64]:
     turn[:3, :3] = np.diag(signs)
     turn[:3, 3] = centre - turn[:3, :3] @ centre
     return turn
-
-
-def _to_ants(volume: Volume) -> Any:
-    import ants
-
-    lps = LPS @ volume.affine
-    spacing = np.sqrt((lps[:3, :3] ** 2).sum(axis=0))
-    return ants.from_numpy(
-        np.ascontiguousarray(volume.data, dtype=np.float32),
-        origin=lps[:3, 3].tolist(),
-        spacing=spacing.tolist(),
-        direction=lps[:3, :3] / spacing,
-    )

@@ -5,7 +5,8 @@
 
 The way back of what data_tools.preprocess did: a mask edited or predicted on the MNI grid, or a
 probability, on the grid of the patient's DWI. Masks (0 and 1) stay masks. Prints the volume on both
-grids, in mL of the patient.
+grids, in mL of the patient. Without --like the grid is that of the patient's DWI, also of one that
+came as DICOM files.
 """
 
 import sys
@@ -19,10 +20,15 @@ for name, text in (
     ("cohort", "MNI cohort of data_tools.preprocess."),
     ("participant", "The patient: sub-0001."),
     ("image", "NIfTI on the MNI grid: a mask or a probability."),
-    ("like", "NIfTI in the patient's space whose grid is wanted, the raw DWI for instance."),
     ("out", "File to write, .nii.gz."),
 ):
     flags.DEFINE_string(name, None, text, required=True, flag_values=FLAGS)
+flags.DEFINE_string(
+    "like",
+    None,
+    "NIfTI of the same session whose grid is wanted; default: the DWI's grid.",
+    flag_values=FLAGS,
+)
 
 
 def main() -> int:
@@ -31,15 +37,15 @@ def main() -> int:
 
     import numpy as np
 
-    from data_tools import mni_patient
+    from data_tools import atomic, mni_patient
     from data_tools.cohort import transform_file
     from data_tools.errors import InputError
     from data_tools.grid import patient_voxel_ml
-    from data_tools.volumes import load_volume, require_grid, save_volume
+    from data_tools.volumes import Volume, load_volume, require_grid, save_volume
 
     if not FLAGS.out.endswith(".nii.gz"):
         raise InputError(f"--out is {FLAGS.out}; expected a name that ends in .nii.gz")
-    if Path(FLAGS.out).exists() and Path(FLAGS.out).samefile(FLAGS.like):
+    if FLAGS.like and Path(FLAGS.out).exists() and Path(FLAGS.out).samefile(FLAGS.like):
         raise InputError(f"--out is --like itself, {FLAGS.like}; choose another name")
     if not transform_file(FLAGS.cohort, FLAGS.participant).is_file():
         raise InputError(
@@ -48,7 +54,23 @@ def main() -> int:
         )
     image = load_volume(FLAGS.image, "image", may_be_constant=True)
     data = require_grid(image, "image")
-    like = load_volume(FLAGS.like, "like")
+    known = atomic.read_json(Path(FLAGS.cohort) / FLAGS.participant / "qc.json")
+    if "affine" not in known and not FLAGS.like:
+        raise InputError(
+            f"{FLAGS.cohort}/{FLAGS.participant}/qc.json does not say the grid of the patient's "
+            "DWI; give --like, or run python -m data_tools.preprocess again"
+        )
+    own = None
+    if "affine" in known:
+        own = Volume(np.zeros(known["shape"], np.float32), np.array(known["affine"]), "the DWI")
+    like = load_volume(FLAGS.like, "like") if FLAGS.like or own is None else own
+    if own is not None and not like.same_grid(own):
+        print(
+            f"warning: {FLAGS.like} (shape {like.data.shape}, {like.orientation}) has another grid "
+            f"than the DWI of {FLAGS.participant} (shape {own.data.shape}, {own.orientation}): "
+            "right only for an image of the same session, and wrong for another patient's",
+            file=sys.stderr,
+        )
     transform = mni_patient.read_transform(FLAGS.cohort, FLAGS.participant)
     back = transform.back(data, like)
     is_mask = set(np.unique(data)) <= {0.0, 1.0}

@@ -1,4 +1,4 @@
-"""NIfTI in and out, and the checks that keep a lesion on its side and ADC in its unit.
+"""NIfTI in and out, and the checks of its header that keep a lesion on its side.
 
 A :class:`Volume` is data plus the affine that takes a voxel's index to millimetres (RAS+: x to
 the patient's right, y to the front, z up). Nothing here flips or reorients data; what does
@@ -23,19 +23,6 @@ from data_tools.grid import GRID_AFFINE, GRID_SHAPE
 
 # A voxel outside this range is no clinical brain MRI (micro-imaging, or an affine in metres).
 VOXEL_RANGE_MM = (0.3, 12.0)
-
-# Median ADC of brain tissue is 0.7 to 1.1 um2/ms in man, with ventricles in the mask somewhat
-# more; the windows below are wide and cannot overlap, so a unit is detected and never guessed.
-ADC_TISSUE_RANGE_UM2_PER_S = (300.0, 2500.0)
-ADC_UNITS: dict[str, float] = {"mm2/s": 1e6, "1e-3 mm2/s": 1e3, "1e-6 mm2/s": 1.0}
-
-# Voxels of this ADC and more are mostly CSF. Their signal against tissue's was 0.3 to 0.6 in DWIs
-# of two real and four simulated patients, and 1.6 to 3 (0.9 in one simulated) at b = 0.
-WATER_UM2_PER_S = 1600.0
-MAX_WATER_RATIO = 0.8
-
-# No deconvolution gives a Tmax of 100 s; thousands mean milliseconds.
-TMAX_MAX_S = 100.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -231,90 +218,6 @@ def _checked_affine(image: nib.Nifti1Pair, label: str) -> NDArray[np.float64]:
             "without shear. Resample the image to an orthogonal grid first."
         )
     return affine
-
-
-def detect_adc_unit(adc: Volume, tissue: NDArray[np.bool_]) -> str:
-    """Find the unit of an ADC map from its median in brain tissue.
-
-    Args:
-        adc: the map in the file's unit.
-        tissue: bool, same shape: brain (CSF may be in it).
-
-    Returns:
-        A key of :data:`ADC_UNITS`; multiply the data by its value to get um2/s (1e-6 mm2/s).
-
-    Raises:
-        InputError: if the median fits no unit.
-    """
-    inside = adc.data[tissue & (adc.data > 0)]
-    median = float(np.median(inside)) if inside.size else 0.0
-    low, high = ADC_TISSUE_RANGE_UM2_PER_S
-    for unit, factor in ADC_UNITS.items():
-        if low <= median * factor <= high:
-            return unit
-    raise InputError(
-        f"ADC {adc.path}: the median in brain tissue is {median:g}, which is no plausible ADC in "
-        f"any of {', '.join(ADC_UNITS)} (expected about 0.0008, 0.8 or 800). "
-        "Is this an ADC map, and is its scale factor right?"
-    )
-
-
-def check_tmax_seconds(tmax: Volume) -> None:
-    """Refuse a Tmax map whose values cannot be seconds.
-
-    Raises:
-        InputError: if its largest values are below 1 or above 100.
-    """
-    positive = tmax.data[tmax.data > 0]
-    top = float(np.percentile(positive, 99.9)) if positive.size else 0.0
-    if not 1.0 <= top <= TMAX_MAX_S:
-        raise InputError(
-            f"Tmax {tmax.path}: the largest values are about {top:g}; expected seconds, at most "
-            f"{TMAX_MAX_S:g}. Values in ms must be divided by 1000."
-        )
-
-
-def check_not_swapped(dwi: Volume, adc: Volume, tissue: NDArray[np.bool_]) -> None:
-    """Refuse a DWI and an ADC map given in each other's place.
-
-    CSF is far above tissue in ADC and far below it in DWI. So the distribution of ADC leans to
-    high values and that of DWI to low ones; given the wrong way round, the order is reversed.
-
-    Raises:
-        InputError: if "DWI" leans further to high values than "ADC".
-    """
-
-    def lean(values: NDArray) -> float:
-        values = values[tissue & (values > 0)]
-        low, middle, high = np.log(np.percentile(values, [3, 50, 97]))
-        return float(high + low - 2 * middle)
-
-    if lean(dwi.data) > lean(adc.data):
-        raise InputError(
-            f"DWI {dwi.path} and ADC {adc.path} look swapped: CSF should be dark in the DWI and "
-            "bright in the ADC map, and it is the other way round. Exchange the two files."
-        )
-
-
-def check_contrast(dwi: Volume, adc_um2_per_s: Volume, tissue: NDArray[np.bool_]) -> None:
-    """Refuse a b = 0 image, or another one in which water is bright, given as the DWI.
-
-    Args:
-        adc_um2_per_s: on the DWI's grid. tissue: brain, CSF in it.
-
-    Raises:
-        InputError: if CSF (ADC >= 1600e-6 mm2/s) is over 0.8 times as bright as tissue.
-    """
-    water = tissue & (adc_um2_per_s.data >= WATER_UM2_PER_S)
-    solid = tissue & (adc_um2_per_s.data > 500) & (adc_um2_per_s.data < 1000)
-    if min(water.sum(), solid.sum()) * dwi.voxel_ml < 1.0:  # too little to tell
-        return
-    ratio = float(np.median(dwi.data[water])) / max(float(np.median(dwi.data[solid])), 1e-6)
-    if ratio > MAX_WATER_RATIO:
-        raise InputError(
-            f"DWI {dwi.path}: CSF is {ratio:.1f} times as bright as tissue; expected an image of b "
-            "about 1000 s/mm2, in which it is about half as bright. Is this the b = 0 image?"
-        )
 
 
 def to_nifti_bytes(data: NDArray, affine: NDArray, description: str = "") -> bytes:

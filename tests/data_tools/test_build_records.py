@@ -177,6 +177,34 @@ def test_an_edited_mask_wins_and_a_patient_without_truth_is_left_out(cohort, tmp
         build(cohort, tmp_path / "too few")
 
 
+def test_labels_can_end_at_the_midline(cohort, records_dir, tmp_path):
+    """A delay of the other half is truth, unless the cohort's labels.json says otherwise."""
+    old = records.load_manifest(records_dir)["patients"][0]
+    name = old["participant_id"]
+    path = mni_file(cohort, name, "tmax")
+    tmax, brain = load_volume(path), load_mask(mni_file(cohort, name, "desc-coverage_mask"))
+    other = ~grid.hemisphere(old["side"])
+    tmax.data[other & (brain.data > 0)] = 9
+    save_volume(path, tmax.data, tmax.affine)
+    manifests = {}
+    for within in (False, True):
+        atomic.write_json(cohort / "labels.json", {"within_stroke_side": within})
+        manifests[within], kept = build(cohort, tmp_path / str(within))
+        assert not kept and manifests[within]["labels"] == {"within_stroke_side": within}
+    truth_ml = {
+        within: next(p for p in m["patients"] if p["participant_id"] == name)["truth_ml"]
+        for within, m in manifests.items()
+    }
+    assert truth_ml[True] <= old["truth_ml"] < truth_ml[False]
+    slabs, _ = slabs_of(tmp_path / "True", name)
+    truth = max(slabs.values(), key=lambda slab: slab["truth"].sum())["truth"]
+    half = grid.side_frame(old["side"])
+    assert truth.any() and not truth[half == 0].any()
+    (cohort / "labels.json").write_text('{"within_stroke_side": "yes"}')
+    with pytest.raises(InputError, match="labels.json: expected"):
+        build(cohort, tmp_path / "odd")
+
+
 def test_all_faulty_patients_are_named_and_nothing_is_written(cohort, tmp_path):
     adc = load_volume(mni_file(cohort, "sub-0002", "adc"))
     save_volume(mni_file(cohort, "sub-0002", "adc"), adc.data * 1e-3, adc.affine)

@@ -94,10 +94,18 @@ def test_units_are_counted_apart_and_no_truth_is_said(cohort):
     path = image(cohort, "sub-0002", "ADC")
     adc = load_volume(path)
     save_volume(path, adc.data * 1e6, adc.affine)
+    path.with_name("sub-0002_ADC.json").unlink()
     shutil.rmtree(cohort / "derivatives/perfusion/sub-0002")
     summary = check_cohort.check(str(cohort))
     assert "mm2/s 1, 1e-6 mm2/s 1" in summary
     assert "Tmax 1, none 1" in summary
+
+
+def test_two_patients_with_the_same_images_are_a_fault(cohort):
+    for name in ("dwi", "ADC"):
+        shutil.copy(image(cohort, "sub-0001", name), image(cohort, "sub-0002", name))
+    with pytest.raises(CohortError, match="sub-0002 .*same voxels as that of sub-0001"):
+        check_cohort.check(str(cohort))
 
 
 def test_two_workers_find_the_same(cohort):

@@ -82,6 +82,7 @@ def test_series_that_cannot_serve_say_why(b_values, message, scan, tmp_path):
         ({"DiffusionBValue": 1000}, 1000, False),
         ({"DiffusionBValue": 800}, 800, True),
         ({"b_value": [0, 1500]}, 1500, True),
+        ({"b_value": "1000 s/mm2"}, 1000, False),
         ({"EchoTime": 0.09}, None, False),
     ],
 )
@@ -95,6 +96,22 @@ def test_the_b_value_of_a_trace_image_is_read_from_its_sidecar(
     got = patient.load_native(path, found.adc)
     assert got.b_value == b_value
     assert any("the network was made for about 1000" in w for w in got.warnings) == warns
+
+
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        ('{"b_value": 0}', "has b = 0 s/mm2 by the file beside it"),
+        ('{"b_value": "high"}', "x_dwi.json: b_value is 'high'; expected s/mm2"),
+        ("[1000]", "x_dwi.json: expected a JSON object"),
+    ],
+)
+def test_a_sidecar_that_cannot_be_is_refused(said, message, scan, tmp_path):
+    path = tmp_path / "x_dwi.nii.gz"
+    path.write_bytes(scan[2].dwi.read_bytes())
+    (tmp_path / "x_dwi.json").write_text(said)
+    with pytest.raises(InputError, match=message):
+        patient.load_native(path, scan[2].adc)
 
 
 def test_one_image_without_an_adc_is_refused(scan):
@@ -170,6 +187,45 @@ class TestDicom:
     def test_without_it_adc_is_computed(self, write):
         got = patient.load_native(write("dwi"))
         assert any("ADC computed" in note for note in got.notes)
+
+    def test_an_adc_map_on_another_grid_is_resampled(self, scan, write):
+        from dicom_files import write_series
+
+        native, folder = scan[0], write("dwi")
+        finer = native.dwi.affine @ np.diag([0.5, 0.5, 1, 1])
+        twice = np.repeat(np.repeat(native.adc.data, 2, 0), 2, 1)
+        finer[:3, 3] -= finer[:3, :2].sum(axis=1) / 2  # a voxel's centre lies between its four
+        write_series(folder, [twice], finer, 4, "ep2d_diff_ADC", list(self.MAP))
+        got = patient.load_native(folder)
+        assert any("was resampled to the DWI's" in note for note in got.notes)
+        inside = got.brain & (got.adc.data < 2000)
+        trace_adc = patient.load_native(write("dwi", "adc", name="same")).adc.data
+        np.testing.assert_allclose(
+            np.median(np.abs(got.adc.data - trace_adc)[inside]), 0, atol=30
+        )  # fmt: skip
+
+    @pytest.mark.parametrize(
+        ("lost", "message"),
+        [
+            (["IM030007.dcm"], "some slices have 1 images and others 2"),
+            (["IM030007.dcm", "second"], "expected even distances. Slices are lost"),
+        ],
+        ids=["of one b-value", "of both"],
+    )
+    def test_lost_slices_are_found(self, write, lost, message):
+        folder = write("dwi")
+        count = len(list(folder.iterdir())) // 2
+        (folder / "IM030007.dcm").unlink()
+        if len(lost) == 2:
+            (folder / f"IM03{7 + count:04d}.dcm").unlink()
+        with pytest.raises(InputError, match=f"DICOM .*series 3.*{message}"):
+            patient.load_native(folder)
+
+    def test_a_truncated_file_is_named(self, write):
+        path = write("dwi") / "IM030007.dcm"
+        path.write_bytes(path.read_bytes()[:-5000])
+        with pytest.raises(InputError, match="IM030007.dcm: the file ends too early"):
+            patient.load_native(path.parent)
 
     def test_folders_that_cannot_serve_say_why(self, write, tmp_path):
         write("dwi", "adc", name="two")

@@ -113,27 +113,30 @@ def test_workers_end_when_their_parent_is_killed(tmp_path):
 
 @pytest.fixture(scope="module")
 def dask_scheduler(tmp_path_factory):
-    """A real scheduler with one worker of two threads, as processes of their own."""
+    """A real scheduler with two workers, as processes of their own; they import from its folder."""
     pytest.importorskip("distributed", reason="extra `cluster` is not installed")
     folder = tmp_path_factory.mktemp("dask")
     dask = [sys.executable, "-m", "dask"]
     place = {
         "cwd": folder, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL,
-        "env": os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
+        "env": os.environ | {"PYTHONPATH": f"{Path(__file__).parents[2]}{os.pathsep}{folder}"},
     }  # fmt: skip
     scheduler = subprocess.Popen(
         [*dask, "scheduler", "--host=127.0.0.1", "--port=0", "--no-dashboard",
          f"--scheduler-file={folder}/scheduler.json"], **place,
     )  # fmt: skip
-    worker = subprocess.Popen(
-        [*dask, "worker", f"--scheduler-file={folder}/scheduler.json", "--nthreads=2",
-         "--no-dashboard", "--no-nanny"], **place,
-    )  # fmt: skip
+    workers = [
+        subprocess.Popen(
+            [*dask, "worker", f"--scheduler-file={folder}/scheduler.json", "--nthreads=1",
+             "--no-dashboard", "--no-nanny"], **place,
+        )
+        for _ in range(2)
+    ]  # fmt: skip
     deadline = time.monotonic() + 60
     while not (folder / "scheduler.json").is_file() and time.monotonic() < deadline:
         time.sleep(0.1)
-    yield json.loads((folder / "scheduler.json").read_text())["address"]
-    for process in (worker, scheduler):
+    yield json.loads((folder / "scheduler.json").read_text())["address"], folder
+    for process in (*workers, scheduler):
         process.terminate()
         process.wait(30)
 
@@ -145,10 +148,29 @@ def test_a_dask_cluster_does_what_processes_do(tmp_path, dask_scheduler):
         text = f"participant_id\tnihss\tside\nsub-1\t{nihss}\tleft\n"
         (folder / "participants.tsv").write_text(text)
     tasks = [(str(folder),) for folder in (good, bad, tmp_path / "absent")]
-    results = dict(map_patients(read_participants, tasks, dask_scheduler, "test"))
+    results = dict(map_patients(read_participants, tasks, dask_scheduler[0], "test"))
     assert len(results[str(good),]) == 1
     assert isinstance(results[str(bad),], CohortError)
     assert "no such file" in str(results[str(tmp_path / "absent"),])
+
+
+def test_a_patient_whose_worker_was_killed_goes_to_another_one(dask_scheduler, monkeypatch):
+    address, folder = dask_scheduler
+    (folder / "fragile.py").write_text(
+        "import os, pathlib, signal\n"
+        "def measure(name, marker):\n"
+        "    if name == 'fatal' and not pathlib.Path(marker).exists():\n"
+        "        pathlib.Path(marker).touch()\n"
+        "        os.kill(os.getpid(), signal.SIGKILL)\n"
+        "    return name.upper()\n"
+    )
+    monkeypatch.syspath_prepend(folder)
+    from fragile import measure
+
+    tasks = [(name, str(folder / "killed")) for name in ("a", "fatal", "b", "c")]
+    results = {task[0]: result for task, result in map_patients(measure, tasks, address, "test")}
+    assert (folder / "killed").exists()
+    assert results == {"a": "A", "fatal": "FATAL", "b": "B", "c": "C"}
 
 
 def test_a_scheduler_that_is_not_there_is_one_message(monkeypatch):
@@ -156,5 +178,7 @@ def test_a_scheduler_that_is_not_there_is_one_message(monkeypatch):
     monkeypatch.setattr("data_tools.executors.CONNECT_S", 1)
     tasks = [("a",), ("b",)]
     for address in ("tcp://127.0.0.1:9", "nonsense"):
+        began = time.monotonic()
         with pytest.raises(InputError, match="no Dask scheduler answers at"):
             list(map_patients(len, tasks, address, "test"))
+        assert time.monotonic() - began < 20

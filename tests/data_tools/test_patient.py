@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import shutil
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -90,6 +91,17 @@ def nan_at_the_centre(data):
         ("dwi", nan_at_the_centre, "DWI .* 1 of .* voxels are NaN"),
         ("dwi", lambda data: np.stack([data, data], -1), "DWI .* holds 2 images; expected .*bval"),
         ("adc", lambda data: data * 0, "ADC .* the image is empty"),
+        (
+            "adc",
+            lambda data: data[::-1] * (np.arange(128) < 64)[:, None, None],
+            "ADC .* is above 0",
+        ),
+        (
+            "dwi",
+            lambda data: data * (np.arange(data.shape[2]) != 9),
+            "DWI .* 1 slices .* are empty",
+        ),
+        ("tmax", lambda data: np.minimum(data * 10, 90), "Tmax .* tenths of seconds"),
         ("tmax", lambda data: data * 1000, "Tmax .* Values in ms must be divided by 1000"),
         ("tmax", lambda data: data / 1000, "Tmax .* expected seconds"),
     ],
@@ -106,6 +118,17 @@ def test_a_bad_image_is_one_message(files, name, function, message):
 def test_swapped_images_are_named(files):
     with pytest.raises(InputError, match="look swapped: .* Exchange the two files"):
         patient.load_native(files["adc"], files["dwi"])
+
+
+def test_an_adc_map_whose_sidecar_says_another_unit_is_refused(files):
+    beside = Path(str(files["adc"]).replace(".nii.gz", ".json"))
+    beside.write_text('{"Units": "mm^2/s"}')
+    patient.load_native(**files)
+    beside.write_text('{"Units": "um^2/s"}')
+    with pytest.raises(
+        InputError, match="ADC .* its .json says 'um\\^2/s', and the values .* mm2/s"
+    ):
+        patient.load_native(**files)
 
 
 def test_the_same_file_twice_is_named(files):
@@ -276,6 +299,14 @@ def test_half_a_head_is_refused_and_a_little_less_is_not(files, tmp_path):
             InputError, match=r"DWI .*cut-dwi.nii.gz: (an end slice shows|the brain)"
         ):
             keep(half)
+        # The same, filled with zeros.
+        for name in ("dwi", "adc"):
+            image = nib.load(files[name])
+            data = np.zeros(image.shape)
+            data[:, :, half] = image.get_fdata()[:, :, half]
+            save_volume(tmp_path / f"filled-{name}.nii.gz", data, image.affine)
+        with pytest.raises(InputError, match=r"filled-dwi.nii.gz: (an end slice shows|the brain)"):
+            patient.load_native(tmp_path / "filled-dwi.nii.gz", tmp_path / "filled-adc.nii.gz")
     mni, quality = patient.to_mni(keep(slice(int(count * 0.85))))
     assert quality["template_brain_imaged"] > 0.9
     assert 0.8 < quality["affine_determinant"] < 2.6

@@ -18,7 +18,7 @@ from data_tools.cohort import mni_file, read_participants, transform_file
 from data_tools.errors import InputError
 from data_tools.grid import GRID_SHAPE, patient_voxel_ml
 from data_tools.simulate.cohort import truth_path
-from data_tools.volumes import load_mask, load_volume, require_grid
+from data_tools.volumes import load_mask, load_volume, require_grid, save_volume
 
 GOOD, BAD = "sub-0001", "sub-0002"
 
@@ -192,8 +192,10 @@ def test_a_side_that_the_core_contradicts_is_a_warning(quick, monkeypatch):
     left_core[20:30, 40:50, 20:30] = True  # 1000 voxels
     monkeypatch.setattr(patients, "core_on_grid", lambda patient: left_core)
     cohort, out = map(str, quick)
-    assert preprocess.preprocess_patient(GOOD, cohort, out, "left")["warnings"] == []
-    (warning,) = preprocess.preprocess_patient(GOOD, cohort, out, "right")["warnings"]
+    right = preprocess.preprocess_patient(GOOD, cohort, out, "left")["warnings"]
+    assert not any("mL of core lie" in warning for warning in right)
+    wrong = preprocess.preprocess_patient(GOOD, cohort, out, "right")["warnings"]
+    (warning,) = [warning for warning in wrong if "mL of core lie" in warning]
     voxel_ml = patient_voxel_ml(np.loadtxt(transform_file(out, GOOD)))
     assert f"{1000 * voxel_ml:.1f} mL of core lie in the left half" in warning
     assert warning in json.loads((quick[1] / GOOD / "qc.json").read_text())["warnings"]
@@ -237,6 +239,53 @@ def test_a_patient_whose_volume_is_gone_is_done_again(quick):
     mni_file(out, GOOD, "adc").unlink()
     assert not preprocess.preprocess_patient(GOOD, cohort, out, "left")["kept"]
     assert mni_file(out, GOOD, "adc").is_file()
+
+
+def test_a_damaged_volume_is_made_again_and_an_edited_one_is_kept(quick):
+    cohort, out = map(str, quick)
+    preprocess.preprocess_patient(GOOD, cohort, out, "left")
+    brain = mni_file(out, GOOD, "desc-brain_mask")
+    mask = load_mask(brain)
+    mask.data[40:45] = 0
+    save_volume(brain, mask.data > 0, mask.affine)
+    assert preprocess.preprocess_patient(GOOD, cohort, out, "left")["kept"]
+    for broken in (b"", brain.read_bytes()[:-300]):
+        mni_file(out, GOOD, "adc").write_bytes(broken)
+        assert not preprocess.preprocess_patient(GOOD, cohort, out, "left")["kept"]
+        load_volume(mni_file(out, GOOD, "adc"))
+
+
+def test_delayed_tissue_on_the_other_side_is_a_warning(quick):
+    cohort, out = map(str, quick)
+    side = read_participants(cohort).set_index("participant_id").loc[GOOD, "side"]
+    other = {"left": "right", "right": "left"}[side]
+    right = preprocess.preprocess_patient(GOOD, cohort, out, side)
+    assert not any("Tmax is 6 s" in warning for warning in right["warnings"])
+    wrong = preprocess.preprocess_patient(GOOD, cohort, out, other)
+    assert any(f"given as {other}, but Tmax is 6 s and more" in w for w in wrong["warnings"])
+    assert wrong["verdict"] == "poor"
+
+
+def test_memory_is_measured_for_each_patient(quick):
+    cohort, out = map(str, quick)
+    ballast = np.ones(2**28, np.uint8)  # 256 MB that the next patient does not hold
+    first = preprocess.preprocess_patient(GOOD, cohort, out, "left")["peak_memory_mb"]
+    del ballast
+    again = preprocess.preprocess_patient(GOOD, cohort, out, "right")["peak_memory_mb"]
+    assert 100 < again < first
+
+
+@pytest.mark.parametrize(
+    ("native", "mni", "warns"), [(10, 7.6, False), (10, 7.4, True), (4, 0, False)]
+)
+def test_core_volumes_that_disagree_are_a_warning(native, mni, warns):
+    assert (preprocess._core_disagreement(native, mni) is not None) == warns
+
+
+def test_labels_within_the_side_are_written_down(quick):
+    cohort, out = quick
+    preprocess.preprocess(str(cohort), str(out), within_side=True)
+    assert json.loads((out / "labels.json").read_text()) == {"within_stroke_side": True}
 
 
 def test_the_page_of_the_cohort_names_everybody_worst_first(done):

@@ -9,12 +9,11 @@ import pytest
 
 from data_tools import grid
 from data_tools.errors import InputError
+from data_tools.plausibility import check_not_swapped, detect_adc_unit
 from data_tools.simulate import __main__ as simulate_command
 from data_tools.simulate import simulate_cohort
 from data_tools.simulate.cohort import COLUMNS, image_paths, truth_path
 from data_tools.volumes import (
-    check_not_swapped,
-    detect_adc_unit,
     load_mask,
     load_volume,
     require_grid,

@@ -1,6 +1,7 @@
 """There and back through an affine and through a deformation; files of both; the command."""
 
 import dataclasses
+import json
 
 import nibabel as nib
 import numpy as np
@@ -110,3 +111,28 @@ def test_the_command_brings_a_mask_home(native, tmp_path, capsys):
     ):
         assert run(**changes) == command.EXIT_BAD_INPUT
         assert message in capsys.readouterr().err
+
+
+def test_the_grid_of_the_dwi_is_known_and_another_patients_is_warned_of(native, tmp_path, capsys):
+    folder = tmp_path / "sub-1"
+    folder.mkdir()
+    mni_patient.write_transform(folder, "sub-1", Transform(AFFINE))
+    save_volume(tmp_path / "there.nii.gz", np.zeros(GRID_SHAPE, bool), GRID_AFFINE)
+    argv = [f"--cohort={tmp_path}", "--participant=sub-1", f"--image={tmp_path}/there.nii.gz",
+            f"--out={tmp_path}/back.nii.gz"]  # fmt: skip
+
+    def run(*more):
+        return command.run(to_native.main, to_native.FLAGS, to_native.__doc__, [*argv, *more])
+
+    assert run() == command.EXIT_BAD_INPUT
+    assert "qc.json does not say the grid" in capsys.readouterr().err
+    known = {"shape": native.data.shape, "affine": native.affine.tolist()}
+    (folder / "qc.json").write_text(json.dumps(known))
+    assert run() == command.EXIT_OK
+    assert load_mask(tmp_path / "back.nii.gz").same_grid(native)
+    assert capsys.readouterr().err == ""
+    shifted = native.affine.copy()
+    shifted[0, 3] += 5
+    save_volume(tmp_path / "other.nii.gz", native.data, shifted)
+    assert run(f"--like={tmp_path}/other.nii.gz") == command.EXIT_OK
+    assert "wrong for another patient's" in capsys.readouterr().err

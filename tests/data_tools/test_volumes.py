@@ -11,8 +11,6 @@ from data_tools.errors import InputError
 from data_tools.grid import GRID_AFFINE, GRID_SHAPE
 from data_tools.volumes import (
     Volume,
-    check_not_swapped,
-    detect_adc_unit,
     load_mask,
     load_volume,
     require_grid,
@@ -202,32 +200,6 @@ def test_same_grid_means_same_shape_and_place():
     turned[0, 1] += 0.01  # 0.09 mm at the far corner
     assert not volume.same_grid(Volume(DATA, shifted))
     assert not volume.same_grid(Volume(DATA, turned))
-
-
-@pytest.mark.parametrize(
-    ("factor", "unit"), [(1e-6, "mm2/s"), (1e-3, "1e-3 mm2/s"), (1, "1e-6 mm2/s")]
-)
-@pytest.mark.parametrize("median_um2_per_s", [320, 850, 2400])
-def test_the_unit_of_adc_is_found(factor, unit, median_um2_per_s):
-    data = np.full((6, 6, 6), median_um2_per_s * factor, np.float32)
-    data[:3] = 0  # background does not count
-    assert detect_adc_unit(Volume(data, AFFINE), np.ones((6, 6, 6), bool)) == unit
-
-
-@pytest.mark.parametrize("median", [0, 0.05, 30, 8000])
-def test_an_adc_of_no_unit_is_refused(median):
-    volume = Volume(np.full((6, 6, 6), median, np.float32), AFFINE, "adc.nii.gz")
-    with pytest.raises(InputError, match=f"median in brain tissue is {median:g}, which is no"):
-        detect_adc_unit(volume, np.ones((6, 6, 6), bool))
-
-
-def test_swapped_images_are_refused():
-    adc, dwi = np.full((10, 10, 10), 800.0), np.full((10, 10, 10), 300.0)
-    adc[:, :, 0], dwi[:, :, 0] = 3000, 40  # CSF: 10% of the voxels
-    adc, dwi, tissue = Volume(adc, AFFINE, "a"), Volume(dwi, AFFINE, "d"), np.ones(adc.shape, bool)
-    check_not_swapped(dwi, adc, tissue)
-    with pytest.raises(InputError, match="DWI a and ADC d look swapped"):
-        check_not_swapped(adc, dwi, tissue)
 
 
 @pytest.mark.parametrize("data", [DATA, DATA > 400, DATA.astype(np.float64)])

@@ -1,0 +1,69 @@
+"""Images that are not what they are said to be."""
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from data_tools.errors import InputError
+from data_tools.plausibility import (
+    check_not_swapped,
+    check_said_unit,
+    check_tmax_of_tissue,
+    detect_adc_unit,
+)
+from data_tools.volumes import Volume
+
+AFFINE = np.diag([2.0, 2, 5, 1])
+
+
+@pytest.mark.parametrize(
+    ("factor", "unit"), [(1e-6, "mm2/s"), (1e-3, "1e-3 mm2/s"), (1, "1e-6 mm2/s")]
+)
+@pytest.mark.parametrize("median_um2_per_s", [320, 850, 2400])
+def test_the_unit_of_adc_is_found(factor, unit, median_um2_per_s):
+    data = np.full((6, 6, 6), median_um2_per_s * factor, np.float32)
+    data[:3] = 0  # background does not count
+    assert detect_adc_unit(Volume(data, AFFINE), np.ones((6, 6, 6), bool)) == unit
+
+
+@pytest.mark.parametrize("median", [0, 0.05, 30, 8000])
+def test_an_adc_of_no_unit_is_refused(median):
+    volume = Volume(np.full((6, 6, 6), median, np.float32), AFFINE, "adc.nii.gz")
+    with pytest.raises(InputError, match=f"median in brain tissue is {median:g}, which is no"):
+        detect_adc_unit(volume, np.ones((6, 6, 6), bool))
+
+
+@pytest.mark.parametrize("core_share", [0, 0.3], ids=["no core", "a third of the brain is core"])
+def test_swapped_images_are_refused(core_share):
+    brain = np.zeros((40, 40, 8), bool)
+    brain[4:36, 4:36] = True
+    adc, dwi = np.where(brain, 800.0, 0), np.where(brain, 300.0, 0)
+    rim = brain & ~ndimage.binary_erosion(brain, np.ones((5, 5, 1)))
+    adc[rim], dwi[rim] = 2000, 100  # CSF around the brain
+    core = brain & (np.arange(40) < 4 + 32 * core_share)[:, None, None]
+    adc[core], dwi[core] = 400, 900
+    adc, dwi = Volume(adc, AFFINE, "a"), Volume(dwi, AFFINE, "d")
+    check_not_swapped(dwi, adc, brain)
+    with pytest.raises(InputError, match="DWI a and ADC d look swapped"):
+        check_not_swapped(adc, dwi, brain)
+
+
+@pytest.mark.parametrize(("median", "refused"), [(2.0, False), (8.0, False), (8.1, True)])
+def test_tenths_of_seconds_are_no_tmax(median, refused):
+    tmax = Volume(np.full((6, 6, 6), median, np.float32), AFFINE, "tmax.nii.gz")
+    tmax.data[0] = 0  # nothing imaged does not count
+    brain = np.ones((6, 6, 6), bool)
+    if refused:
+        with pytest.raises(InputError, match="Tmax tmax.nii.gz: its median .* tenths of seconds"):
+            check_tmax_of_tissue(tmax, brain)
+    else:
+        check_tmax_of_tissue(tmax, brain)
+    check_tmax_of_tissue(tmax, np.zeros((6, 6, 6), bool))
+
+
+def test_a_sidecar_that_says_another_unit_is_refused():
+    adc = Volume(np.zeros((2, 2, 2), np.float32), AFFINE, "adc.nii.gz")
+    for said in (None, "um^2/s", "10^-6 mm^2/s", "arbitrary"):
+        check_said_unit(adc, said, "1e-6 mm2/s")
+    with pytest.raises(InputError, match="adc.nii.gz: its .json says 'mm\\^2/s', and the values"):
+        check_said_unit(adc, "mm^2/s", "1e-6 mm2/s")

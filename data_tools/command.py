@@ -95,6 +95,12 @@ def define_patient(flag_values: flags.FlagValues) -> None:
         "Name in the result; default: the DWI's file name.",
         flag_values=flag_values,
     )
+    flags.DEFINE_bool(
+        "second_opinion",
+        True,
+        "Ask a single model about the mirror image too: how far do the answers agree?",
+        flag_values=flag_values,
+    )
 
 
 def define_workers(flag_values: flags.FlagValues, what: str) -> None:

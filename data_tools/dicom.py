@@ -24,6 +24,7 @@ SECONDS = 300
 ALARMING = re.compile(
     r"^warning.*(missing|distance|varies|inconsistent|incompatible|corrupt|unable)", re.I
 )
+DICOMDIR = "1.2.840.10008.1.3.10"
 # Distances between neighbouring slices differ by rounding only; a lost slice doubles one.
 MAX_GAP_RATIO = 1.5
 
@@ -70,10 +71,13 @@ def converted(folder: Path) -> Iterator[Converted]:
         except subprocess.TimeoutExpired as error:
             raise InputError(f"DICOM {folder}: dcm2niix did not end in {SECONDS} s") from error
         series = [_Series(path) for path in sorted(Path(place).glob("*.nii"))]
-        if not series:
-            for number in sorted({header.number for header in files.values()}):
+        if not any(each.is_dwi for each in series):
+            # Of what it made no image of, slices may be lost.
+            made = {each.number % 1000 for each in series}
+            for number in sorted({h.number for h in files.values() if h.number % 1000 not in made}):
                 of_series = [h for h in files.values() if h.number == number]
                 _check_slices(folder, f"series {number}", of_series)
+        if not series:
             said = next(iter((done.stderr + done.stdout).strip().splitlines()[-1:]), "nothing")
             raise InputError(f"DICOM {folder}: dcm2niix made no image of it; it said: {said}")
         found = _choose(folder, series)
@@ -97,7 +101,9 @@ class _Series:
         words = [str(self.known.get(key, "")) for key in ("SeriesDescription", "ProtocolName")]
         self.kind = [str(word) for word in self.known.get("ImageType", [])]
         self.words = " ".join([*words, *self.kind])
-        self.number = int(self.known.get("SeriesNumber", 0))
+        # Of derived images the sidecar has no number, but the name begins with it (-f %s_%d).
+        written = re.match(r"\d+", path.stem)
+        self.number = int(self.known.get("SeriesNumber") or (written[0] if written else 0))
         self.name = f"series {self.number or '?'}, {words[0] or path.stem}"
 
     @property
@@ -157,6 +163,7 @@ class _Header:
     number: int  # of the series
     frames: int
     position_mm: float | None  # along the normal of the slice
+    spacing_mm: float | None  # from slice to slice, as the scanner says
 
 
 def _read_headers(folder: Path) -> dict[Path, _Header]:
@@ -167,9 +174,11 @@ def _read_headers(folder: Path) -> dict[Path, _Header]:
     found: dict[Path, _Header] = {}
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         try:
+            if not path.stat().st_size:
+                raise EOFError("it is empty")
             data = dcmread(path, defer_size=1024)
-            if "StudyInstanceUID" not in data:
-                continue  # a DICOMDIR
+            if data.file_meta.get("MediaStorageSOPClassUID") == DICOMDIR:
+                continue
             _check_whole(path, data)
             found[path] = _header(data)
         except InvalidDicomError:
@@ -206,6 +215,7 @@ def _header(data: Any) -> _Header:
         int(data.get("SeriesNumber", 0) or 0),
         int(data.get("NumberOfFrames", 1) or 1),
         position,
+        float(data.get("SpacingBetweenSlices") or 0) or None,
     )
 
 
@@ -227,11 +237,13 @@ def _check_slices(folder: Path, name: str, files: list[_Header]) -> None:
             f"{counts.max()}, fewer at {short} mm; expected as many of each. {again}"
         )
     gaps = np.diff(where)
-    if gaps.max() > MAX_GAP_RATIO * np.median(gaps):
+    said = [f.spacing_mm for f in files if f.spacing_mm is not None]
+    usual = min([float(np.median(gaps)), *said])
+    if gaps.max() > MAX_GAP_RATIO * usual:
         after = where[gaps.argmax()]
         raise InputError(
-            f"DICOM {folder} ({name}): the slice after {after:g} mm is {gaps.max():g} mm away and "
-            f"others {np.median(gaps):g} mm; expected even distances. {again}"
+            f"DICOM {folder} ({name}): the slice after {after:g} mm is {gaps.max():g} mm away; "
+            f"expected {usual:g} mm, as others are or as the scanner says. {again}"
         )
 
 

@@ -68,6 +68,7 @@ def load_diffusion(
     if path.is_dir():
         with dicom.converted(path) as found:
             given, notes = adc, [f"DICOM: DWI from {found.dwi_series}", *found.notes]
+            warnings: list[str] = []
             if adc is None and found.adc:
                 loaded = load_volume(found.adc, "ADC")
                 given = dataclasses.replace(loaded, path=f"{path} ({found.adc_series})")
@@ -79,9 +80,11 @@ def load_diffusion(
                 given = Volume(moved, trace.affine, given.path)
                 study = dataclasses.replace(study, adc=given)
                 notes.append("DICOM: the ADC map has another grid and was resampled to the DWI's")
+                warnings += _other_coverage(loaded, trace)
             notes += study.notes
+            warnings += [*found.warnings, *study.warnings]
             return dataclasses.replace(
-                study, trace=trace, notes=tuple(notes), warnings=(*found.warnings, *study.warnings)
+                study, trace=trace, notes=tuple(notes), warnings=tuple(warnings)
             )
     series = _load_series(path) if path.is_file() else None
     if series is None:
@@ -115,6 +118,21 @@ def load_diffusion(
             "an ADC map"
         )
     return Diffusion(trace, computed, b_value, tuple(notes), _b_warnings(path, b_value))
+
+
+def _other_coverage(adc: Volume, dwi: Volume) -> list[str]:
+    """A warning if an ADC map reaches beyond the DWI by a slice or more: are slices lost?"""
+    field = dataclasses.replace(adc, data=np.ones_like(adc.data))
+    inside = resample(dataclasses.replace(dwi, data=np.ones_like(dwi.data)), np.eye(4),
+                      adc.data.shape, adc.affine) > 0.5  # fmt: skip
+    covered = resample(field, np.eye(4), dwi.data.shape, dwi.affine) > 0.5
+    if inside.mean() > 0.97 and covered.mean() > 0.97:
+        return []
+    return [
+        f"the DWI ({dwi.path}) and the scanner's ADC map do not show the same slices: "
+        f"{1 - inside.mean():.0%} of the map and {1 - covered.mean():.0%} of the DWI are in one "
+        "only; were files lost?"
+    ]
 
 
 def compute_adc(

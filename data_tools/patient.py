@@ -34,6 +34,8 @@ from data_tools.volumes import Volume, load_mask, load_volume
 BRAIN_RANGE_ML = (500.0, 2200.0)
 # ADC maps are above 0 in all of the brain but for noise and what the scanner masked.
 MIN_ADC_SHARE = 0.7
+# Slices with less brain than this share of the largest may be noise outside the head.
+MIN_AREA_SHARE = 0.2
 # Perfusion slabs cover at least this share of the brain; less is a shifted or foreign image.
 MIN_COVERED_SHARE = 0.3
 # Overlap of what Tmax shows (values above 0) with the DWI's brain, inside the perfusion slab: 0.94
@@ -246,6 +248,19 @@ def _checked_brain(dwi: Volume, adc: Volume) -> NDArray[np.bool_]:
             f"ADC {adc.path}: is above 0 in {share:.0%} of the brain that DWI {dwi.path} shows; "
             f"expected at least {MIN_ADC_SHARE:.0%}. Is it an ADC map of the same patient, not "
             "mirrored, and are the b-values of the series those of its images?"
+        )
+    seen = np.moveaxis(brain, brain_of_dwi.slice_axis(dwi.affine), 0)
+    mapped = np.moveaxis(adc.data > 0, brain_of_dwi.slice_axis(dwi.affine), 0)
+    area = seen.sum(axis=(1, 2))
+    absent = [
+        k
+        for k in np.flatnonzero(area > MIN_AREA_SHARE * area.max())
+        if not mapped[k][seen[k]].any()
+    ]
+    if absent:
+        raise InputError(
+            f"ADC {adc.path}: holds nothing in {len(absent)} of the slices in which DWI {dwi.path} "
+            f"shows brain (the first is {absent[0]}, counted from 0); expected all of them"
         )
     brain &= adc.data > 0
     if brain.any():

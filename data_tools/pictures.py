@@ -8,11 +8,14 @@ import dataclasses
 import io
 import textwrap
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 ORANGE, SKY_BLUE, GREEN, YELLOW, VERMILION = "#E69F00", "#56B4E9", "#009E73", "#F0E442", "#D55E00"
+
+HEAT_COLOURS = "viridis"  # even steps, also for colour-blind readers and in grey
 
 TITLE_CHARACTERS = 140  # of 11 points on a picture 12.8 inches wide
 
@@ -30,6 +33,23 @@ class Overlay:
     label: str
     colour: str
     filled: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Heat:
+    """Values from 0 to ``top`` drawn in colours over the slices, with a legend in words.
+
+    Attributes:
+        values: float32, shape of the image. label: what they are.
+        top: value of the last colour. shown_from: smaller values are not drawn.
+        words: (value, text) below the scale.
+    """
+
+    values: NDArray[np.float32]
+    label: str
+    top: float = 1.0
+    shown_from: float = 0.1
+    words: Sequence[tuple[float, str]] = ()
 
 
 def to_ras(data: NDArray, affine: NDArray) -> tuple[NDArray, tuple[float, float, float]]:
@@ -56,6 +76,7 @@ def axial_mosaic(
     window: tuple[float, float] | None = None,
     planes: bool = False,
     brain: NDArray[np.bool_] | None = None,
+    heat: Heat | None = None,
 ) -> bytes:
     """PNG of evenly spaced axial slices, feet to head, with contours.
 
@@ -68,6 +89,7 @@ def axial_mosaic(
         window: grey values of black and white; None takes 0 and the 99.5th percentile.
         planes: add one row of coronal and one of sagittal slices.
         brain: choose slices that show it; None takes what is not black.
+        heat: values in colours, below the overlays.
 
     Returns:
         PNG bytes.
@@ -83,6 +105,8 @@ def axial_mosaic(
     box = _extent(np.any(shown, axis=(1, 2))), _extent(np.any(shown, axis=(0, 2)))
     image, shown = image[box], shown[box]
     overlays = [dataclasses.replace(o, mask=o.mask[box]) for o in overlays]
+    if heat is not None:
+        heat = dataclasses.replace(heat, values=heat.values[box])
     filled = np.flatnonzero(shown.any(axis=(0, 1)))
     first, last = (filled[0], filled[-1]) if filled.size else (0, image.shape[2] - 1)
     levels = np.unique(np.linspace(first, last, min(panels, last - first + 1)).round().astype(int))
@@ -98,7 +122,8 @@ def axial_mosaic(
     rows = -(-len(cuts) // columns)
     lines = [part for line in title.split("\n") for part in textwrap.wrap(line, TITLE_CHARACTERS)]
     title_lines, footer_lines = len(lines), footer.count("\n") + 1
-    height = rows * 1.9 + 0.22 * (title_lines + footer_lines) + 0.5
+    scale = 0.55 if heat is not None else 0.0
+    height = rows * 1.9 + 0.22 * (title_lines + footer_lines) + 0.5 + scale
     figure = Figure(figsize=(columns * 1.6, height), facecolor="black")
     FigureCanvasAgg(figure)
     grid = figure.subplots(
@@ -111,7 +136,7 @@ def axial_mosaic(
             "wspace": 0.03,
             "hspace": 0.03,
             "top": 1 - (0.22 * title_lines + 0.15) / height,
-            "bottom": (0.22 * footer_lines + 0.35) / height,
+            "bottom": (0.22 * footer_lines + 0.35 + scale) / height,
         },
     )
     for axes in grid.flat:
@@ -130,6 +155,12 @@ def axial_mosaic(
             aspect=aspect,
             interpolation="nearest",
         )
+        if heat is not None:
+            values = np.take(heat.values, level, axis).T
+            axes.imshow(
+                np.ma.masked_less(values, heat.shown_from), cmap=HEAT_COLOURS, vmin=0,
+                vmax=heat.top, origin="lower", aspect=aspect, interpolation="nearest", alpha=0.8,
+            )  # fmt: skip
         for overlay in overlays:
             section = np.take(overlay.mask, level, axis).T.astype(float)
             if not section.any():
@@ -149,6 +180,8 @@ def axial_mosaic(
         colour = YELLOW if alarm else "white"
         figure.text(0.01, 1 - (0.08 + 0.22 * i) / height, line, color=colour, fontsize=11, va="top")
     figure.text(0.01, 0.04 / height, footer, color="white", fontsize=9, va="bottom")
+    if heat is not None:
+        _draw_scale(figure, heat, (0.22 * footer_lines + 0.62) / height, height)
     if overlays:
         figure.legend(
             handles=[Patch(color=o.colour, label=o.label) for o in overlays],
@@ -162,6 +195,19 @@ def axial_mosaic(
     # The version of matplotlib in the metadata would change the bytes; nothing else does.
     figure.savefig(buffer, format="png", dpi=90, facecolor="black", metadata={"Software": None})
     return buffer.getvalue()
+
+
+def _draw_scale(figure: Any, heat: Heat, bottom: float, height: float) -> None:
+    """The colours of a heat map with words at their values."""
+    axes = figure.add_axes((0.03, bottom, 0.6, 0.13 / height))
+    axes.imshow(
+        np.linspace(0, heat.top, 256)[np.newaxis], cmap=HEAT_COLOURS, aspect="auto",
+        extent=(0, heat.top, 0, 1),
+    )  # fmt: skip
+    axes.set_yticks([])
+    axes.set_xticks([value for value, _ in heat.words], [text for _, text in heat.words])
+    axes.tick_params(colors="white", labelsize=9, length=2)
+    figure.text(0.65, bottom, heat.label, color="white", fontsize=9)
 
 
 def stacked(pictures: Sequence[bytes]) -> bytes:

@@ -118,7 +118,8 @@ def check_tmax_seconds(tmax: Volume) -> None:
     if not 1.0 <= top <= TMAX_MAX_S:
         raise InputError(
             f"Tmax {tmax.path}: the largest values are about {top:g}; expected seconds, at most "
-            f"{TMAX_MAX_S:g}. Values in ms must be divided by 1000."
+            f"{TMAX_MAX_S:g}. Values in ms must be divided by 1000, "
+            "tenths of seconds by 10."
         )
 
 

@@ -8,6 +8,7 @@ cohort, the worst first. Look at the pictures. Patients done before with the sam
 One bad patient does not stop the others: it is listed at the end, exit 1.
 """
 
+import contextlib
 import hashlib
 import shutil
 import sys
@@ -80,9 +81,10 @@ def preprocess_patient(
     fingerprint = _fingerprint(files.existing(), side, kind, within_side)
     folder = Path(out) / participant
     done = atomic.read_json(folder / "qc.json")
-    whole = all(_is_whole(folder / name) for name in done.get("files", ["absent"]))
+    whole = all(_is_whole(folder / name) for name in done.get("files", {"absent": ""}))
     if whole and done.get("fingerprint") == fingerprint:
         return {**done, "kept": True}
+    _check_unedited(folder)
     began = time.monotonic()
     peak_memory.reset()
     native = patients.load_native(files.dwi, files.adc, files.tmax, files.truth)
@@ -127,6 +129,43 @@ def preprocess_patient(
     shutil.rmtree(folder, ignore_errors=True)
     partial.rename(folder)
     return {**quality, "kept": False}
+
+
+def _check_unedited(folder: Path) -> None:
+    """Refuse to replace a patient's folder in which a person added or edited something.
+
+    Raises:
+        InputError: naming the files.
+    """
+    from data_tools.errors import InputError
+
+    if not folder.is_dir():
+        return
+    written = atomic.read_json(folder / "qc.json").get("files", {})
+    if not isinstance(written, dict):  # names only, by an earlier version
+        written = {n: atomic.sha256(folder / n) for n in written if (folder / n).is_file()}
+    edited = [
+        path.name
+        for path in sorted(folder.iterdir())
+        if path.name not in ("qc.json", "qc.png")
+        and _is_whole(path)
+        and written.get(path.name) != atomic.sha256(path)
+    ]
+    if edited:
+        raise InputError(
+            f"{folder}: is to be made again, and {', '.join(edited)} was added or edited since; "
+            "move it away first (an edited hypoperfusion mask belongs to derivatives/labels of the "
+            "raw cohort), or remove the folder. It was left as it is."
+        )
+
+
+def _remove_stale(folder: Path) -> None:
+    """Remove an older result of a patient that failed, but nothing that a person made."""
+    from data_tools.errors import InputError
+
+    with contextlib.suppress(InputError):
+        _check_unedited(folder)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _core_disagreement(native_ml: float, mni_ml: float) -> str | None:
@@ -174,7 +213,7 @@ def _write_patient(folder: Path, participant: str, mni, quality: dict, core, del
             save_volume(folder / mni_file("", participant, name).name, data, GRID_AFFINE)
     mni_patient.write_transform(folder, participant, mni.transform)
     atomic.write_bytes(folder / "qc.png", _picture(participant, mni, quality, core, delayed))
-    quality["files"] = sorted(path.name for path in folder.iterdir())
+    quality["files"] = {path.name: atomic.sha256(path) for path in sorted(folder.iterdir())}
     atomic.write_json(folder / "qc.json", quality)
 
 
@@ -249,7 +288,7 @@ def preprocess(
     for task, result in executors.map_patients(preprocess_patient, tasks, workers, "preprocess"):
         if isinstance(result, InputError):
             failed[task[0]] = str(result)
-            shutil.rmtree(Path(out) / task[0], ignore_errors=True)  # no stale result stays
+            _remove_stale(Path(out) / task[0])
         else:
             qualities[task[0]] = result
     rows = [cohorts.clinical_record(row) for _, row in table.iterrows()]

@@ -9,6 +9,7 @@ grids, in mL of the patient. Without --like the grid is that of the patient's DW
 came as DICOM files.
 """
 
+import re
 import sys
 
 from absl import flags
@@ -47,6 +48,15 @@ def main() -> int:
         raise InputError(f"--out is {FLAGS.out}; expected a name that ends in .nii.gz")
     if FLAGS.like and Path(FLAGS.out).exists() and Path(FLAGS.out).samefile(FLAGS.like):
         raise InputError(f"--out is --like itself, {FLAGS.like}; choose another name")
+    both = Path(FLAGS.out).exists() and Path(FLAGS.image).exists()
+    if both and Path(FLAGS.out).samefile(FLAGS.image):
+        raise InputError(f"--out is --image itself, {FLAGS.image}; choose another name")
+    named = re.match(r"sub-[A-Za-z0-9]+", Path(FLAGS.image).name)
+    if named and named[0] != FLAGS.participant:
+        raise InputError(
+            f"--image {FLAGS.image} is named after {named[0]}, and --participant is "
+            f"{FLAGS.participant}; expected the same patient"
+        )
     if not transform_file(FLAGS.cohort, FLAGS.participant).is_file():
         raise InputError(
             f"{transform_file(FLAGS.cohort, FLAGS.participant)}: no such file; expected the folder "

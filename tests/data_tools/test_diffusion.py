@@ -205,21 +205,37 @@ class TestDicom:
         )  # fmt: skip
 
     @pytest.mark.parametrize(
-        ("lost", "message"),
+        ("what", "lost", "message"),
         [
-            (["IM030007.dcm"], "some slices have 1 images and others 2"),
-            (["IM030007.dcm", "second"], "expected even distances. Slices are lost"),
+            (["dwi"], [7], "series 3.* some slices have 1 images and others 2"),
+            (["dwi", "adc"], [7], "series 3.* some slices have 1 images and others 2"),
+            (["dwi"], [7, -7], "series 3.* mm away; expected .* Slices are lost"),
+            (["dwi", "adc"], ["adc"], "series 4.* mm away; expected .* Slices are lost"),
         ],
-        ids=["of one b-value", "of both"],
+        ids=["of one b-value", "of one, with ADC", "of both", "of the ADC map"],
     )
-    def test_lost_slices_are_found(self, write, lost, message):
-        folder = write("dwi")
-        count = len(list(folder.iterdir())) // 2
-        (folder / "IM030007.dcm").unlink()
-        if len(lost) == 2:
-            (folder / f"IM03{7 + count:04d}.dcm").unlink()
-        with pytest.raises(InputError, match=f"DICOM .*series 3.*{message}"):
+    def test_lost_slices_are_found(self, write, what, lost, message):
+        folder = write(*what)
+        count = len(list(folder.glob("IM03*"))) // 2
+        for k in lost:
+            name = "IM040007" if k == "adc" else f"IM03{k if k > 0 else count - k:04d}"
+            (folder / f"{name}.dcm").unlink()
+        with pytest.raises(InputError, match=f"DICOM .*{message}"):
             patient.load_native(folder)
+
+    def test_the_last_slice_lost_from_the_dwi_is_a_warning(self, write):
+        folder = write("dwi", "adc")
+        count = len(list(folder.glob("IM03*"))) // 2
+        for k in (count, 2 * count):
+            (folder / f"IM03{k:04d}.dcm").unlink()
+        warnings = patient.load_native(folder).warnings
+        assert any("do not show the same slices" in warning for warning in warnings)
+
+    def test_an_empty_file_is_named(self, write):
+        path = write("dwi", "adc") / "IM030007.dcm"
+        path.write_bytes(b"")
+        with pytest.raises(InputError, match="IM030007.dcm: the file ends too early"):
+            patient.load_native(path.parent)
 
     def test_a_truncated_file_is_named(self, write):
         path = write("dwi") / "IM030007.dcm"

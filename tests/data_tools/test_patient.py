@@ -101,6 +101,11 @@ def nan_at_the_centre(data):
             lambda data: data * (np.arange(data.shape[2]) != 9),
             "DWI .* 1 slices .* are empty",
         ),
+        (
+            "adc",
+            lambda data: data * (np.arange(data.shape[2]) != 9),
+            "ADC .* holds nothing in 1 of the slices in which DWI",
+        ),
         ("tmax", lambda data: np.minimum(data * 10, 90), "Tmax .* tenths of seconds"),
         ("tmax", lambda data: data * 1000, "Tmax .* Values in ms must be divided by 1000"),
         ("tmax", lambda data: data / 1000, "Tmax .* expected seconds"),

@@ -245,14 +245,36 @@ def test_a_damaged_volume_is_made_again_and_an_edited_one_is_kept(quick):
     cohort, out = map(str, quick)
     preprocess.preprocess_patient(GOOD, cohort, out, "left")
     brain = mni_file(out, GOOD, "desc-brain_mask")
-    mask = load_mask(brain)
+    before, mask = brain.read_bytes(), load_mask(brain)
     mask.data[40:45] = 0
     save_volume(brain, mask.data > 0, mask.affine)
     assert preprocess.preprocess_patient(GOOD, cohort, out, "left")["kept"]
+    brain.write_bytes(before)
     for broken in (b"", brain.read_bytes()[:-300]):
         mni_file(out, GOOD, "adc").write_bytes(broken)
         assert not preprocess.preprocess_patient(GOOD, cohort, out, "left")["kept"]
         load_volume(mni_file(out, GOOD, "adc"))
+
+
+@pytest.mark.parametrize("change", ["edited", "added"])
+def test_what_a_person_made_is_not_replaced(quick, change):
+    cohort, out = quick
+    preprocess.preprocess_patient(GOOD, str(cohort), str(out), "left")
+    path = mni_file(
+        out, GOOD, "desc-brain_mask" if change == "edited" else "desc-hypoperfusion_mask"
+    )
+    mask = load_mask(mni_file(out, GOOD, "desc-brain_mask"))
+    mask.data[40:45] = 0
+    save_volume(path, mask.data > 0, mask.affine)
+    with pytest.raises(InputError, match=f"sub-0001: is to be made again, and {path.name} was"):
+        preprocess.preprocess_patient(GOOD, str(cohort), str(out), "right")
+    damage(cohort, GOOD)
+    done, failed = preprocess.preprocess(str(cohort), str(out))
+    assert GOOD in failed and path.is_file()
+    assert GOOD not in [quality["participant_id"] for quality in done]
+    path.unlink()
+    preprocess.preprocess(str(cohort), str(out))
+    assert not (out / GOOD).exists()
 
 
 def test_delayed_tissue_on_the_other_side_is_a_warning(quick):

@@ -3,14 +3,14 @@
 import dataclasses
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from data_tools import atomic
 from data_tools.errors import InputError
 from data_tools.patient import load_native
-from tf_hypoperfusion import prediction, provenance
+from tf_hypoperfusion import prediction, provenance, result_page
 from tf_hypoperfusion.prediction import Clinical, VolumePredictor
 
 
@@ -19,13 +19,13 @@ class Answerer:
     """Something that answers for a patient.
 
     Attributes:
-        answer: see :data:`prediction.VolumePredictor`.
+        answers: one :data:`prediction.VolumePredictor` for each model, or a server's.
         models: a function that says, after the answer, what is known of each model: ``path``,
             ``sha256``, ``cohort`` (None: unknown).
         stride: slices between windows; None if only the server knows.
     """
 
-    answer: VolumePredictor
+    answers: Sequence[VolumePredictor]
     models: Callable[[], list[dict[str, Any]]]
     stride: int | None
 
@@ -51,6 +51,7 @@ def predict(
     out: str,
     connect: Callable[[], Answerer],
     participant: str | None = None,
+    second_opinion: bool = True,
 ) -> dict[str, Any]:
     """Read, ask, write; tells on stderr what it is doing.
 
@@ -59,6 +60,7 @@ def predict(
             is needed. given: clinical facts. out: folder for the result.
         connect: loads the model or finds the server, once the images are known to be good.
         participant: name in the result; None takes the DWI's file name.
+        second_opinion: ask a single model about the mirror image too.
 
     Returns:
         What ``result.json`` holds.
@@ -79,7 +81,7 @@ def predict(
     loaded = time.monotonic()
     _say("registering and predicting, about half a minute")
     name = participant or Path(dwi).name.split(".")[0]
-    done = prediction.predict_patient(native, given, answerer.answer, name)
+    done = prediction.predict_patient(native, given, answerer.answers, name, second_opinion)
     models = answerer.models()
     result = done.result
     result["warnings"][:0] = _origin_warnings(models)
@@ -98,7 +100,12 @@ def predict(
         "load_model": round(loaded - read, 3),
         **result["seconds"],
     }
-    prediction.write_prediction(done, out)
+    prediction.write_maps(done, out)
+    _say("drawing report.html")
+    drawing = time.monotonic()
+    result_page.write_page(done, Path(out) / "report.html")
+    result["seconds"]["report"] = round(time.monotonic() - drawing, 3)
+    prediction.write_result(done, out)
     for warning in result["warnings"]:
         print(f"WARNING: {warning}", file=sys.stderr)
     return result
@@ -135,8 +142,8 @@ def summary(result: dict, out: str) -> str:
     lines += [
         f"clinical-core mismatch (DAWN): {dawn}",
         result["notice"],
-        f"{result['seconds']['total']:.1f} s; written to {out}: overview.png, result.json, "
-        "probability.nii.gz, hypoperfusion_mask.nii.gz, core_mask.nii.gz",
+        f"{result['seconds']['total']:.1f} s; written to {out}: report.html, overview.png, "
+        "result.json, probability.nii.gz, hypoperfusion_mask.nii.gz, core_mask.nii.gz",
     ]
     return "\n".join(lines)
 

@@ -64,7 +64,9 @@ def main() -> int:
     connect = _models if FLAGS.url is None else _server
     if FLAGS.url is None:
         _check_models()
-    result = one_patient.predict(FLAGS.dwi, FLAGS.adc, given, FLAGS.out, connect, FLAGS.participant)
+    result = one_patient.predict(
+        FLAGS.dwi, FLAGS.adc, given, FLAGS.out, connect, FLAGS.participant, FLAGS.second_opinion
+    )
     print(one_patient.summary(result, FLAGS.out))
     return command.EXIT_OK
 
@@ -81,12 +83,14 @@ def _check_models() -> None:
 
 
 def _models():
-    from tf_hypoperfusion import config, one_patient, prediction, predictors, sliding_window
+    from tf_hypoperfusion import config, one_patient, prediction, predictors
 
     known = [predictors.describe(path) for path in FLAGS.model]
-    predictor = sliding_window.average([predictors.load_predictor(m["path"]) for m in known])
     stride = FLAGS.stride or config.TEST_STRIDE
-    return one_patient.Answerer(prediction.by_windows(predictor, stride), lambda: known, stride)
+    answers = [
+        prediction.by_windows(predictors.load_predictor(model["path"]), stride) for model in known
+    ]
+    return one_patient.Answerer(answers, lambda: known, stride)
 
 
 def _server():

@@ -5,7 +5,7 @@ Knows no TensorFlow: the predictor may be a Keras model, a SavedModel or a serve
 
 import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from data_tools.errors import InputError
 from data_tools.grid import SIDES, hemisphere
 from data_tools.patient import MniPatient, NativePatient
 from data_tools.volumes import save_volume
-from tf_hypoperfusion import clinical
+from tf_hypoperfusion import clinical, uncertainty
 from tf_hypoperfusion.config import PROBABILITY_THRESHOLD, RESEARCH_NOTICE
 from tf_hypoperfusion.sliding_window import Predictor, model_image, predict_volume
 
@@ -56,6 +56,8 @@ class Prediction:
         probability: float32, shape of the DWI, 0 outside the brain and in CSF.
         hypoperfusion: bool, probability >= 0.5.
         core: bool, ADC <= 620e-6 mm2/s, cleaned.
+        disagreement: float32, standard deviation of the opinions' probabilities, or None.
+        probability_mni, core_mni: the same on the MNI grid, for pictures.
         result: what ``result.json`` holds.
     """
 
@@ -63,6 +65,9 @@ class Prediction:
     probability: NDArray[np.float32]
     hypoperfusion: NDArray[np.bool_]
     core: NDArray[np.bool_]
+    disagreement: NDArray[np.float32] | None
+    probability_mni: NDArray[np.float32]
+    core_mni: NDArray[np.bool_]
     result: dict[str, Any]
 
 
@@ -90,7 +95,11 @@ def by_windows(predictor: Predictor, stride: int) -> VolumePredictor:
 
 
 def predict_patient(
-    native: NativePatient, given: Clinical, answer: VolumePredictor, name: str = "patient"
+    native: NativePatient,
+    given: Clinical,
+    answers: Sequence[VolumePredictor],
+    name: str = "patient",
+    second_opinion: bool = True,
 ) -> Prediction:
     """Register, predict, take the way back, measure, decide.
 
@@ -99,7 +108,9 @@ def predict_patient(
 
     Args:
         native: from :func:`data_tools.patient.load_native`.
-        answer: of :func:`by_windows`, or of a server. name: for the picture's title.
+        answers: one of :func:`by_windows` for each model, which are averaged; or a server's.
+        name: for the picture's title.
+        second_opinion: ask a single model about the mirror image too; see :mod:`uncertainty`.
 
     Raises:
         InputError: if the images hold no brain tissue.
@@ -107,12 +118,20 @@ def predict_patient(
     clock = _Clock()
     mni, quality = patient.to_mni(native)
     clock.lap("register")
-    probability_mni = answer(mni, given)
+    opinions = uncertainty.ask(answers, mni, given, second_opinion)
+    probability_mni = opinions.mean
     clock.lap("network")
     dwi = native.dwi
-    probability = mni.transform.back(probability_mni, dwi)
-    probability[~intensity.parenchyma(native.adc.data, native.brain)] = 0
+    outside = ~intensity.parenchyma(native.adc.data, native.brain)
+
+    def way_back(volume: NDArray[np.float32]) -> NDArray[np.float32]:
+        back = mni.transform.back(volume, dwi)
+        back[outside] = 0
+        return back
+
+    probability = way_back(probability_mni)
     hypoperfusion = probability >= PROBABILITY_THRESHOLD
+    each_ml, disagreement = _opinions_native(opinions, way_back, dwi.voxel_ml)
     core = labels.core_mask(dwi.data, native.adc.data, native.brain, dwi.voxel_ml)
     core_mni = patient.core_on_grid(mni)
     clock.lap("way_back")
@@ -121,6 +140,7 @@ def predict_patient(
     hypoperfusion_ml = float(hypoperfusion.sum() * dwi.voxel_ml)
     decision = clinical.defuse3(hypoperfusion_ml, core_ml)
     hypoperfusion_mni = probability_mni >= PROBABILITY_THRESHOLD
+    doubt = uncertainty.figures(opinions.kind, each_ml, core_ml, decision.target_mismatch)
     result = {
         "notice": RESEARCH_NOTICE,
         "patient": name,
@@ -140,14 +160,42 @@ def predict_patient(
             "target_mismatch": decision.target_mismatch,
         },
         "dawn": clinical.dawn(given.age, given.nihss, core_ml),
+        "uncertainty": doubt,
         "warnings": _warnings(
             given, quality, core_mni, hypoperfusion_mni, core_ml, hypoperfusion_ml, mni.voxel_ml
-        ),
+        )
+        + _doubts(doubt),
         "registration": {key: quality[key] for key in quality if key != "warnings"},
         "probability_threshold": PROBABILITY_THRESHOLD,
         "seconds": clock.laps,
     }
-    return Prediction(native, probability, hypoperfusion, core, result)
+    return Prediction(
+        native, probability, hypoperfusion, core, disagreement, probability_mni, core_mni, result
+    )
+
+
+def _opinions_native(
+    opinions: uncertainty.Opinions,
+    way_back: Callable[[NDArray[np.float32]], NDArray[np.float32]],
+    voxel_ml: float,
+) -> tuple[list[float], NDArray[np.float32] | None]:
+    """Hypoperfusion (mL) of each opinion on the patient's grid, and their standard deviation."""
+    if len(opinions.each) == 1:
+        return [], None
+    volumes = [way_back(volume) for volume in opinions.each]
+    each_ml = [float((v >= PROBABILITY_THRESHOLD).sum() * voxel_ml) for v in volumes]
+    return each_ml, np.std(volumes, axis=0)
+
+
+def _doubts(doubt: dict[str, Any] | None) -> list[str]:
+    if doubt is None or doubt["decision_holds_in"] == doubt["opinions"]:
+        return []
+    who = "models" if doubt["kind"] == "models" else "answers (the image and its mirror image)"
+    low, high = doubt["range_ml"]
+    return [
+        f"the decision holds in {doubt['decision_holds_in']} of {doubt['opinions']} {who}: they "
+        f"find {low:.0f} to {high:.0f} mL of hypoperfusion"
+    ]
 
 
 def _criterion(value: float, required: str, met: bool) -> dict[str, Any]:
@@ -195,23 +243,32 @@ def _warnings(
     return warnings
 
 
-def write_prediction(prediction: Prediction, out: str | Path) -> None:
-    """Write NIfTI volumes on the DWI's grid, ``overview.png`` and, last, ``result.json``."""
+def write_maps(prediction: Prediction, out: str | Path) -> None:
+    """Write NIfTI volumes on the DWI's grid and ``overview.png``; call write_result last."""
     clock = _Clock()
     out, affine = Path(out), prediction.native.dwi.affine
     (out / "result.json").unlink(missing_ok=True)  # an old result must not stand beside new masks
-    for name, data in (
+    maps = [
         ("probability", prediction.probability),
         ("hypoperfusion_mask", prediction.hypoperfusion),
         ("core_mask", prediction.core),
-    ):
+    ]
+    if prediction.disagreement is not None:
+        maps.append(("disagreement", prediction.disagreement))
+    else:
+        (out / "disagreement.nii.gz").unlink(missing_ok=True)
+    for name, data in maps:
         save_volume(out / f"{name}.nii.gz", data, affine, "predicted; research use only")
     atomic.write_bytes(out / "overview.png", overview(prediction))
     clock.lap("write")
-    result = prediction.result
-    result["seconds"] = {**result["seconds"], **clock.laps}
-    result["seconds"]["total"] = round(sum(result["seconds"].values()), 3)
-    atomic.write_json(out / "result.json", result)
+    prediction.result["seconds"] |= clock.laps
+
+
+def write_result(prediction: Prediction, out: str | Path) -> None:
+    """Write ``result.json``; where it stands, everything else is written."""
+    seconds = prediction.result["seconds"]
+    seconds["total"] = round(sum(seconds.values()), 3)
+    atomic.write_json(Path(out) / "result.json", prediction.result)
 
 
 def overview(prediction: Prediction) -> bytes:

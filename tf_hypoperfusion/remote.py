@@ -131,7 +131,7 @@ def answerer(
         stride = stride or TEST_STRIDE
         answer = prediction.by_windows(_slabs(server), stride)
         unknown = {"path": server.address, "sha256": None, "cohort": None, "fold": None}
-        return Answerer(answer, lambda: [unknown], stride)
+        return Answerer([answer], lambda: [unknown], stride)
     known: list[dict[str, Any]] = []
 
     def by_volume(mni: MniPatient, given: Clinical) -> NDArray[np.float32]:
@@ -139,7 +139,7 @@ def answerer(
         known[:] = [{"path": server.address, "sha256": None, "cohort": None, "fold": None} | info]
         return probability
 
-    return Answerer(by_volume, lambda: known, None)
+    return Answerer([by_volume], lambda: known, None)
 
 
 def read_token(path: str | Path) -> str:

@@ -46,7 +46,9 @@ def main() -> int:
     def connect() -> one_patient.Answerer:
         return remote.answerer(FLAGS.url, FLAGS.model, FLAGS.form, None, FLAGS.token_file)
 
-    result = one_patient.predict(FLAGS.dwi, FLAGS.adc, given, FLAGS.out, connect, FLAGS.participant)
+    result = one_patient.predict(
+        FLAGS.dwi, FLAGS.adc, given, FLAGS.out, connect, FLAGS.participant, FLAGS.second_opinion
+    )
     print(one_patient.summary(result, FLAGS.out))
     return command.EXIT_OK
 

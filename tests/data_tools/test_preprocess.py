@@ -259,7 +259,7 @@ def test_a_damaged_volume_is_made_again_and_an_edited_one_is_kept(quick):
 @pytest.mark.parametrize("change", ["edited", "added"])
 def test_what_a_person_made_is_not_replaced(quick, change):
     cohort, out = quick
-    preprocess.preprocess_patient(GOOD, str(cohort), str(out), "left")
+    preprocess.preprocess(str(cohort), str(out))
     path = mni_file(
         out, GOOD, "desc-brain_mask" if change == "edited" else "desc-hypoperfusion_mask"
     )

@@ -29,7 +29,7 @@ def raw_files(raw_cohort):
 def done(raw_files):
     native = load_native(*raw_files)
     return prediction.predict_patient(
-        native, Clinical("left", 14, 66), prediction.by_windows(left_half_predictor, 16), "x"
+        native, Clinical("left", 14, 66), [prediction.by_windows(left_half_predictor, 16)], "x"
     )
 
 
@@ -69,9 +69,11 @@ def test_probability_is_zero_outside_the_brain_and_bounded(done):
 
 
 def test_files_lie_on_the_dwi_grid_and_tell_one_story(done, raw_files, tmp_path):
-    prediction.write_prediction(done, tmp_path)
+    prediction.write_maps(done, tmp_path)
+    prediction.write_result(done, tmp_path)
     assert {p.name for p in tmp_path.iterdir()} == {
         "probability.nii.gz", "hypoperfusion_mask.nii.gz", "core_mask.nii.gz", "overview.png",
+        "disagreement.nii.gz",
         "result.json",
     }  # fmt: skip
     dwi = nib.load(raw_files[0])
@@ -97,7 +99,7 @@ def test_the_other_side_is_told_loudly(raw_files):
     """Hypoperfusion predicted on the left, side given as right."""
     native = load_native(*raw_files)
     answer = prediction.by_windows(left_half_predictor, 16)
-    other = prediction.predict_patient(native, Clinical("right", 14), answer)
+    other = prediction.predict_patient(native, Clinical("right", 14), [answer])
     assert any("lies on the given side (right)" in w for w in other.result["warnings"])
     assert other.result["dawn"] is None
 

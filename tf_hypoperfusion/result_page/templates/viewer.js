@@ -1,0 +1,65 @@
+"use strict";
+(async () => {
+  const byId = id => document.getElementById(id);
+  const given = JSON.parse(byId("viewer-data").textContent);
+  const say = text => { byId("no-viewer").textContent = text; byId("no-viewer").hidden = false; };
+  const hasWebGl = () => { try { return !!document.createElement("canvas").getContext("webgl2"); } catch { return false; } };
+  if (!hasWebGl() || typeof DecompressionStream === "undefined") {
+    say("This browser has no WebGL 2, which the viewer needs; the pictures on this page show the same.");
+    return;
+  }
+  try {
+    const packed = Uint8Array.from(atob(byId("niivue-code").textContent), c => c.charCodeAt(0));
+    const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"));
+    const script = document.createElement("script");
+    script.textContent = await new Response(stream).text();
+    document.head.append(script);
+
+    byId("viewer").hidden = false;
+    const nv = new niivue.Niivue({
+      backColor: [0, 0, 0, 1], isRadiologicalConvention: true, isOrientCube: false, show3Dcrosshair: true,
+      isColorbar: false, dragAndDropEnabled: false, loadingText: "", logLevel: "silent",
+    });
+    await nv.attachToCanvas(byId("view"));
+    for (const v of given.volumes) {
+      nv.addVolume(await niivue.NVImage.loadFromBase64({
+        base64: v.data, name: v.name + ".nii.gz", colormap: v.colormap, opacity: v.opacity,
+        cal_min: v.low, cal_max: v.high, trustCalMinMax: false,
+      }));
+    }
+    const [dwi, adc, probability, core] = [0, 1, 2, 3];
+    given.volumes.forEach((v, k) => { nv.volumes[k].cal_min = v.low; nv.volumes[k].cal_max = v.high; });
+    nv.updateGLVolume();
+    nv.setSliceType(3);
+
+    const threshold = byId("threshold");
+    const showThreshold = () => {
+      const percent = Number(threshold.value);
+      byId("threshold-value").textContent = (percent / 100).toFixed(2);
+      byId("threshold-ml").textContent = given.ml_above[percent * 2].toFixed(1) + " mL";
+      nv.volumes[probability].cal_min = percent / 100;
+      nv.updateGLVolume();
+    };
+    threshold.addEventListener("input", showThreshold);
+    for (const [id, index] of [["probability-opacity", probability], ["core-opacity", core]]) {
+      byId(id).addEventListener("input", event => nv.setOpacity(index, event.target.value / 100));
+    }
+    byId("behind").addEventListener("change", event => {
+      nv.setOpacity(dwi, event.target.value === "DWI" ? 1 : 0);
+      nv.setOpacity(adc, event.target.value === "ADC" ? 1 : 0);
+    });
+    byId("planes").addEventListener("change", event => nv.setSliceType(Number(event.target.value)));
+    byId("reset").addEventListener("click", () => {
+      threshold.value = 50; byId("probability-opacity").value = 60; byId("core-opacity").value = 80;
+      byId("behind").value = "DWI"; byId("planes").value = "3";
+      for (const id of ["probability-opacity", "core-opacity"]) byId(id).dispatchEvent(new Event("input"));
+      for (const id of ["behind", "planes"]) byId(id).dispatchEvent(new Event("change"));
+      showThreshold();
+    });
+    showThreshold();
+    document.documentElement.dataset.viewer = "ready";
+  } catch (error) {
+    byId("viewer").hidden = true;
+    say("The viewer could not be started (" + error.message + "); the pictures on this page show the same.");
+  }
+})();

@@ -1,0 +1,94 @@
+"""How far several answers about one patient agree: of several networks, or of one and its mirror.
+
+The mirror image of a patient (left for right, the side too) is as good a patient: what a network
+answers about it, mirrored back, differs from its first answer by what it does not know.
+"""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data_tools.patient import MniPatient
+from tf_hypoperfusion.clinical import defuse3
+
+MIRRORED_SIDE = {"left": "right", "right": "left", "bilateral": "bilateral"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Opinions:
+    """Probabilities of one patient on the MNI grid.
+
+    Attributes:
+        mean: float32 (91, 109, 60), what is reported: the average of the networks, or the only
+            network's answer.
+        each: of every network, or of the network and its mirror; one alone if not asked further.
+        kind: ``models``, ``mirror`` or ``none``.
+    """
+
+    mean: NDArray[np.float32]
+    each: tuple[NDArray[np.float32], ...]
+    kind: str
+
+
+def ask(
+    answers: Sequence[Callable[[MniPatient, Any], NDArray[np.float32]]],
+    mni: MniPatient,
+    given: Any,
+    mirror: bool = True,
+) -> Opinions:
+    """Ask every network; a single one is asked about the mirror image too.
+
+    Args:
+        answers: one for each network (or for a server, which averages its own).
+        given: clinical facts with a ``side``, a dataclass. mirror: False leaves the mirror out.
+    """
+    each = tuple(answer(mni, given) for answer in answers)
+    if len(each) > 1:
+        mean = np.asarray(np.mean(each, axis=0, dtype=np.float64), np.float32)
+        return Opinions(mean, each, "models")
+    if not mirror:
+        return Opinions(each[0], each, "none")
+    other_side = dataclasses.replace(given, side=MIRRORED_SIDE[given.side])
+    back = np.ascontiguousarray(answers[0](mirrored(mni), other_side)[::-1])
+    return Opinions(each[0], (each[0], back), "mirror")
+
+
+def mirrored(mni: MniPatient) -> MniPatient:
+    """A patient with left and right exchanged; the midline is the grid's middle column."""
+
+    def flip(volume: NDArray | None) -> Any:
+        return None if volume is None else np.ascontiguousarray(volume[::-1])
+
+    volumes = ("dwi", "adc_um2_per_s", "brain", "coverage", "tmax_s", "truth")
+    return dataclasses.replace(mni, **{name: flip(getattr(mni, name)) for name in volumes})
+
+
+def figures(
+    kind: str, hypoperfusion_ml: Sequence[float], core_ml: float, target_mismatch: bool
+) -> dict[str, Any] | None:
+    """What the opinions mean for volume and decision; None for a single one.
+
+    Args:
+        hypoperfusion_ml: by each opinion, on the patient's own grid. core_ml: the same for all.
+        target_mismatch: the decision that is reported.
+
+    Returns:
+        Plain JSON types: ``kind``, ``hypoperfusion_ml`` of each, ``range_ml``, and
+        ``decision_holds_in`` of ``opinions``.
+
+    >>> figures("models", [80.0, 30.0], 20.0, True)["decision_holds_in"]
+    1
+    """
+    if kind == "none":
+        return None
+    decisions = [defuse3(ml, core_ml).target_mismatch for ml in hypoperfusion_ml]
+    return {
+        "kind": kind,
+        "opinions": len(decisions),
+        "hypoperfusion_ml": [round(ml, 2) for ml in hypoperfusion_ml],
+        "range_ml": [round(min(hypoperfusion_ml), 2), round(max(hypoperfusion_ml), 2)],
+        "decision_holds_in": sum(decision == target_mismatch for decision in decisions),
+    }

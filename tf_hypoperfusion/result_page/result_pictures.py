@@ -87,9 +87,10 @@ def draw(done: "Prediction") -> dict[str, Picture]:
             "colours, from dark blue (they agree) to yellow (they disagree).",
         )  # fmt: skip
     found["glass"] = Picture(
-        _glass_brain(done), "Glass brain: the largest probability along each line of sight, from "
-        "the left, the front, the right and above; the patient's left is on the right.",
-    )  # fmt: skip
+        _glass_brain(done),
+        "Glass brain: the largest probability of 0.5 and more along each line of sight, from the "
+        "left, the front, the right and above; the patient's left is on the right.",
+    )
     return {name: Picture(_webp(each.image), each.alt) for name, each in found.items()}
 
 
@@ -112,7 +113,7 @@ def _glass_brain(done: "Prediction") -> bytes:
 
     figure = Figure(figsize=(12.8, 3.3), facecolor="black")
     FigureCanvasAgg(figure)
-    shown = np.where(done.probability_mni >= 0.1, done.probability_mni, 0)
+    shown = np.where(done.probability_mni >= PROBABILITY_THRESHOLD, done.probability_mni, 0)
     shown.flat[0] = 1e-3  # an empty image has no range of values
     display = plotting.plot_glass_brain(
         nib.Nifti1Image(shown.astype(np.float32), GRID_AFFINE), display_mode="lyrz", figure=figure,

@@ -19,6 +19,8 @@
     const nv = new niivue.Niivue({
       backColor: [0, 0, 0, 1], isRadiologicalConvention: true, isOrientCube: false, show3Dcrosshair: true,
       isColorbar: false, dragAndDropEnabled: false, loadingText: "", logLevel: "silent",
+      multiplanarShowRender: niivue.SHOW_RENDER.ALWAYS, showAllOrientationMarkers: true,
+      crosshairColor: [0.94, 0.89, 0.26, 0.7], crosshairWidth: 0.5, crosshairWidthUnit: "mm",
     });
     await nv.attachToCanvas(byId("view"));
     for (const v of given.volumes) {
@@ -29,6 +31,7 @@
     }
     const [dwi, adc, probability, core] = [0, 1, 2, 3];
     given.volumes.forEach((v, k) => { nv.volumes[k].cal_min = v.low; nv.volumes[k].cal_max = v.high; });
+    nv.setInterpolation(true);  // voxels as they are, so that no mask seems to end elsewhere
     nv.updateGLVolume();
     nv.setSliceType(3);
 
@@ -47,6 +50,10 @@
     byId("behind").addEventListener("change", event => {
       nv.setOpacity(dwi, event.target.value === "DWI" ? 1 : 0);
       nv.setOpacity(adc, event.target.value === "ADC" ? 1 : 0);
+    });
+    byId("view").addEventListener("keydown", event => {
+      const step = { PageUp: 1, PageDown: -1 }[event.key];
+      if (step) { event.preventDefault(); nv.moveCrosshairInVox(0, 0, step); }
     });
     byId("planes").addEventListener("change", event => nv.setSliceType(Number(event.target.value)));
     byId("reset").addEventListener("click", () => {

@@ -1,0 +1,168 @@
+"""The page of one patient in a real browser: offline, escaped, its sliders true to the masks."""
+
+import contextlib
+import io
+import json
+import re
+import shutil
+
+import numpy as np
+import pytest
+
+from data_tools.grid import FRAME_PAD_X
+from tf_hypoperfusion import one_patient, prediction
+from tf_hypoperfusion.prediction import Clinical
+from tf_hypoperfusion.result_page import viewer_data
+
+NAME = "<script>alert(1)</script>&\"'"
+
+
+def slope_predictor(image, nihss):
+    """Falls from left to right, so that mask and its volume change with every threshold."""
+    x = np.clip((np.arange(image.shape[1]) - FRAME_PAD_X) / 91, 0, 1)
+    result = np.broadcast_to((1 - x)[None, :, None, None, None], (*image.shape[:4], 1))
+    return (0.97 * result).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def written(raw_cohort, tmp_path_factory):
+    """The result folder of a simulated patient with a hostile name, and what result.json says."""
+    out = tmp_path_factory.mktemp("page")
+    folder = raw_cohort / "sub-0001/dwi"
+    known = {"path": "a&b.keras", "sha256": None, "cohort": "Simulated <b>cohort</b>", "fold": 0}
+    answerer = one_patient.Answerer(
+        [prediction.by_windows(slope_predictor, 16)], lambda: [known], 16
+    )  # fmt: skip
+    with contextlib.redirect_stderr(io.StringIO()):
+        result = one_patient.predict(
+            str(folder / "sub-0001_dwi.nii.gz"), str(folder / "sub-0001_ADC.nii.gz"),
+            Clinical("left", 14, 66), str(out), lambda: answerer, participant=NAME,
+        )  # fmt: skip
+    return out, result
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """A real Chromium."""
+    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    program = shutil.which("chromium")
+    if program is None:
+        pytest.skip("no chromium here")
+    with api.sync_playwright() as play:
+        yield lambda *more: play.chromium.launch(
+            executable_path=program, args=["--no-sandbox", "--disable-dev-shm-usage", *more]
+        )
+
+
+@pytest.fixture(scope="module")
+def opened(written, browser):
+    """The page in the browser, everything it asked for, and every complaint of it."""
+    engine = browser("--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader")
+    page = engine.new_page(viewport={"width": 1280, "height": 900})
+    asked, complaints = [], []
+    page.on("request", lambda request: asked.append(request.url))
+    page.on("console", lambda m: complaints.append(m.text) if m.type == "error" else None)
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.goto((written[0] / "report.html").as_uri())
+    page.wait_for_selector("html[data-viewer=ready]", timeout=60_000)
+    yield page, asked, complaints
+    engine.close()
+
+
+def test_the_page_is_one_small_file_that_asks_for_nothing(written, opened):
+    page, asked, complaints = opened
+    assert (written[0] / "report.html").stat().st_size < 5_000_000
+    assert [url for url in asked if not url.startswith(("data:", "blob:"))] == [page.url]
+    assert complaints == []
+
+
+def test_what_a_person_needs_stands_on_top(written, opened):
+    page, result = opened[0], written[1]
+    text = page.inner_text("main")
+    decision = "TARGET MISMATCH" if result["defuse3"]["target_mismatch"] else "NO TARGET MISMATCH"
+    assert page.inner_text("h1") == f"{NAME}: {decision}"
+    assert "Research use only" in page.inner_text(".notice")
+    assert "SIMULATED" in page.inner_text(".notice")
+    for warning in result["warnings"]:
+        assert warning in page.inner_text("[role=alert]")
+    assert f"{result['hypoperfusion_ml']:.1f} mL" in text and "left" in text and "66 years" in text
+    doubt = result["uncertainty"]
+    assert f"{doubt['decision_holds_in']} of {doubt['opinions']}" in text
+    assert "Simulated <b>cohort</b>" in text  # as text, not as a tag
+    assert page.locator("main b").count() == 0
+
+
+def test_the_slider_shows_the_masks_own_ml(written, opened):
+    page, result = opened[0], written[1]
+    assert page.inner_text("#threshold-ml") == f"{result['hypoperfusion_ml']:.1f} mL"
+    shown = []
+    for value in (5, 50, 80, 95):
+        page.locator("#threshold").fill(str(value))
+        shown.append(float(page.inner_text("#threshold-ml").split()[0]))
+        assert page.inner_text("#threshold-value") == f"{value / 100:.2f}"
+    assert shown == sorted(shown, reverse=True) and len(set(shown)) == 4
+    page.locator("#threshold").focus()
+    page.keyboard.press("ArrowLeft")
+    assert page.inner_text("#threshold-value") == "0.90"
+    page.click("#reset")
+    assert page.inner_text("#threshold-ml") == f"{result['hypoperfusion_ml']:.1f} mL"
+
+
+def test_the_canvas_shows_the_head_and_follows_the_controls(opened):
+    from PIL import Image
+
+    page = opened[0]
+
+    def canvas():
+        page.wait_for_timeout(300)
+        picture = Image.open(io.BytesIO(page.locator("#view").screenshot())).convert("RGB")
+        return np.asarray(picture, np.float32)
+
+    first = canvas()
+    assert first.std() > 20
+    page.locator("#behind").select_option("ADC")
+    adc = canvas()
+    assert np.abs(adc - first).mean() > 5
+    page.locator("#probability-opacity").fill("0")
+    assert np.abs(canvas() - adc).mean() > 1
+    page.click("#reset")
+    assert np.abs(canvas() - first).mean() < 0.5
+
+
+def test_every_picture_has_words_and_the_page_needs_no_sideways_scrolling(opened):
+    page = opened[0]
+    words = page.eval_on_selector_all("img", "all => all.map(each => each.alt)")
+    assert len(words) == 5 and all(len(text) > 30 for text in words)
+    page.set_viewport_size({"width": 640, "height": 450})  # 1280 at 200%
+    assert page.evaluate("document.documentElement.scrollWidth") <= 640
+    page.set_viewport_size({"width": 1280, "height": 900})
+
+
+def test_it_prints_on_two_pages(opened, tmp_path):
+    content = opened[0].pdf(format="A4", prefer_css_page_size=True)
+    assert len(re.findall(rb"/Type\s*/Page\b", content)) == 2
+
+
+def test_without_webgl_the_pictures_stay(written, browser):
+    engine = browser("--disable-gpu", "--disable-3d-apis")
+    page = engine.new_page()
+    page.goto((written[0] / "report.html").as_uri())
+    page.wait_for_selector("#no-viewer:not([hidden])")
+    assert "no WebGL 2" in page.inner_text("#no-viewer")
+    assert page.locator("#viewer").is_hidden()
+    assert page.locator("img").first.evaluate("image => image.naturalWidth") > 500
+    engine.close()
+
+
+def test_levels_of_probability_keep_their_side_of_the_threshold():
+    values = np.float32([0, 0.004, 0.006, np.nextafter(np.float32(0.5), 0), 0.5, 0.953, 1])
+    levels = viewer_data.probability_levels(values)
+    assert list(levels) == [0, 0, 1, 99, 100, 190, 200]
+
+
+def test_result_json_is_the_last_file_and_names_the_seconds(written):
+    out, result = written
+    assert json.loads((out / "result.json").read_text())["seconds"]["report"] > 0
+    newest = max(out.iterdir(), key=lambda path: path.stat().st_mtime_ns)
+    assert newest.name == "result.json"
+    assert set(result["uncertainty"]) >= {"kind", "range_ml", "decision_holds_in"}

@@ -7,11 +7,13 @@ Each command has flags of its own (a private ``FlagValues``), so that two comman
 imported into one process.
 """
 
+import dataclasses
 import errno
 import os
 import re
 import sys
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from absl import flags
 
@@ -72,7 +74,13 @@ def run(
 
 
 def define_patient(flag_values: flags.FlagValues) -> None:
-    """The flags of a command about one patient: images, clinical facts, where the result goes."""
+    """The flags of a command about one patient or a cohort: images, clinical facts, where to."""
+    flags.DEFINE_string(
+        "cohort",
+        None,
+        "In place of one patient: a raw cohort, participants.tsv and sub-*; writes OUT/index.html.",
+        flag_values=flag_values,
+    )
     flags.DEFINE_string(
         "adc",
         None,
@@ -85,7 +93,7 @@ def define_patient(flag_values: flags.FlagValues) -> None:
         ("side", "left, right or bilateral: of the brain lesion."),
         ("out", "Folder for the result."),
     ):
-        flags.DEFINE_string(name, None, text, required=True, flag_values=flag_values)
+        flags.DEFINE_string(name, None, text, required=name == "out", flag_values=flag_values)
     flags.DEFINE_float(
         "age", None, "Years; without it DAWN is not classed.", flag_values=flag_values
     )
@@ -101,6 +109,45 @@ def define_patient(flag_values: flags.FlagValues) -> None:
         "Ask a single model about the mirror image too: how far do the answers agree?",
         flag_values=flag_values,
     )
+
+
+@dataclasses.dataclass(frozen=True)
+class Asked:
+    """What the flags of :func:`define_patient` say: one patient, or a cohort."""
+
+    out: str
+    second_opinion: bool
+    cohort: str | None
+    dwi: str
+    adc: str | None
+    nihss: str
+    side: str
+    age: float | None
+    participant: str | None
+
+
+def asked(flag_values: flags.FlagValues) -> Asked:
+    """The flags of :func:`define_patient`.
+
+    Raises:
+        InputError: they name neither a patient nor a cohort, or both.
+    """
+    of_one = ("dwi", "nihss", "side")
+    given = [name for name in (*of_one, "adc", "age", "participant") if flag_values[name].present]
+    if flag_values.cohort is None:
+        absent = [f"--{name}" for name in of_one if flag_values[name].value is None]
+        if absent:
+            raise InputError(
+                f"{', '.join(absent)} must be given; expected --dwi, --nihss and --side of a "
+                "patient, or --cohort. Run with --help to see the flags."
+            )
+    elif given:
+        raise InputError(
+            f"--cohort reads every patient's images and facts itself; leave out "
+            f"{', '.join('--' + name for name in given)}"
+        )
+    values: dict[str, Any] = {f.name: flag_values[f.name].value for f in dataclasses.fields(Asked)}
+    return Asked(**values)
 
 
 def define_workers(flag_values: flags.FlagValues, what: str) -> None:

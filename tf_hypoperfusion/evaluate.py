@@ -9,10 +9,10 @@ records, or, with --cohort, are cut from the volumes that the records were built
 averages all folds' models over an MNI cohort that none of them saw.
 
 Writes patients.csv (one row a patient: clinical fields, mL, Dice, AUC, precision, recall, HD95,
-surface Dice, DEFUSE 3 truth and prediction, DAWN), thresholds.npz (from which every other
-threshold follows), evaluation.json, and NIfTI maps under evaluation/maps, into the run's folder
-or RUN/external-NAME. Run again, it goes on; what has not changed is kept, also of folds that were
-evaluated before. Tables and figures:
+surface Dice, DEFUSE 3 truth and prediction, DAWN), index.html (the same with pictures, to look at),
+thresholds.npz (every other threshold follows from it), evaluation.json, and NIfTI maps under
+evaluation/maps, into the run's folder or RUN/external-NAME. Run again, it goes on; what has not
+changed is kept, also of folds that were evaluated before. Tables and figures:
 python -m tf_hypoperfusion.report --patients=runs/NAME/patients.csv --out=DIR
 """
 
@@ -47,7 +47,12 @@ flags.DEFINE_integer(
     flag_values=FLAGS,
 )
 command.define_workers(FLAGS, "that measure, beside the network")
-flags.DEFINE_bool("maps", True, "Write probability, truth and DWI as NIfTI.", flag_values=FLAGS)
+flags.DEFINE_bool(
+    "maps",
+    True,
+    "Write probability, truth and DWI as NIfTI, pictures, and index.html.",
+    flag_values=FLAGS,
+)
 flags.DEFINE_enum(
     "choose_threshold",
     None,

@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from data_tools import atomic, executors
+from data_tools import atomic, executors, mni_patient, pictures
 from data_tools import cohort as cohorts
 from data_tools.errors import InputError
-from data_tools.grid import GRID_AFFINE
+from data_tools.grid import GRID_AFFINE, VOXEL_MM
 from data_tools.splits import SUBSETS, fold_roles
 from data_tools.volumes import save_volume
 from tf_hypoperfusion import (
@@ -32,8 +32,9 @@ from tf_hypoperfusion import (
     thresholds,
 )
 from tf_hypoperfusion.cases import Case
-from tf_hypoperfusion.config import RESEARCH_NOTICE, TEST_STRIDE
+from tf_hypoperfusion.config import PROBABILITY_THRESHOLD, RESEARCH_NOTICE, TEST_STRIDE
 from tf_hypoperfusion.metrics_volume import STEPS, ThresholdCounts
+from tf_hypoperfusion.result_page.index import Entry, write_index
 
 MAPS = (
     "desc-hypoperfusion_probseg",
@@ -400,6 +401,7 @@ def _measure(
         arrays: list[NDArray] = [probability, *masks, case.dwi]
         for what, data in zip(MAPS, arrays, strict=True):
             save_volume(cohorts.mni_file(maps, name, what), data, GRID_AFFINE, "research use only")
+        atomic.write_bytes(_picture_file(maps.parent, name), _picture(row, case, probability))
     result = {
         "key": key,
         "row": row,
@@ -472,6 +474,8 @@ def _write(
     if chosen:
         about["chosen_thresholds"] = {str(fold): value for fold, value in chosen.items()}
         about["chosen_on"] = "validation patients of each fold: highest mean Dice"
+    if settings.maps:
+        _write_index(folder, rows, f"Evaluation: {folder.name}")
     atomic.write_json(folder / "evaluation.json", about)
     return Evaluation(folder, rows, left_out, list(warnings), medians)
 
@@ -489,8 +493,15 @@ def _part_key(settings: Settings, part: _Part, manifest: dict[str, Any] | None) 
         STEPS,
         [atomic.sha256(path) for path in part.models],
         manifest["fingerprint"] if manifest else None,
-        [str(Path(volumes).resolve()), settings.stride] if volumes else None,
+        [str(Path(volumes).resolve()), settings.stride, *_label_settings(volumes)]
+        if volumes
+        else None,
     ]
+
+
+def _label_settings(cohort: str) -> list[str]:
+    """What changes a cohort's truth besides its volumes."""
+    return [mni_patient.WITHIN_SIDE] if mni_patient.within_side_only(cohort) else []
 
 
 def _patient_key(
@@ -529,4 +540,55 @@ def _maps_there(settings: Settings, folder: Path, part: _Part, name: str) -> boo
     if not _with_maps(settings, part):
         return True
     maps = folder / "evaluation/maps"
-    return all(cohorts.mni_file(maps, name, what).is_file() for what in MAPS)
+    drawn = _picture_file(maps.parent, name).is_file()
+    return drawn and all(cohorts.mni_file(maps, name, what).is_file() for what in MAPS)
+
+
+def _picture_file(folder: Path, name: str) -> Path:
+    return folder / "pictures" / f"{name}.png"
+
+
+def _picture(row: dict[str, Any], case: Case, probability: NDArray[np.float32]) -> bytes:
+    """DWI with truth and prediction inside coverage."""
+    truth = pictures.Overlay(case.truth & case.coverage, "truth", pictures.ORANGE)
+    predicted = (probability >= PROBABILITY_THRESHOLD) & case.coverage
+    dice = "n/a" if row["dice"] is None else f"{row['dice']:.2f}"
+    return pictures.axial_mosaic(
+        case.dwi,
+        [truth, pictures.Overlay(predicted, "prediction", pictures.SKY_BLUE)],
+        (VOXEL_MM,) * 3,
+        f"{row['participant_id']}: Dice {dice}, truth {row['truth_ml']:.0f} mL, predicted "
+        f"{row['predicted_ml']:.0f} mL; side {row['side']}",
+        f"{RESEARCH_NOTICE} Radiological convention: the patient's left is on the right.",
+        panels=16,
+        brain=case.tissue,
+    )
+
+
+def _write_index(folder: Path, rows: Sequence[dict[str, Any]], title: str) -> None:
+    """``index.html``: every patient with a picture, the smallest Dice first."""
+    entries = [
+        Entry(
+            {
+                "patient": row["participant_id"],
+                "fold": str(row["fold"]),
+                "Dice": row["dice"],
+                "AUC": row["auc"],
+                "truth, mL": row["truth_ml"],
+                "predicted, mL": row["predicted_ml"],
+                "core, mL": row["core_ml"],
+                "target mismatch": row["true_target_mismatch"],
+                "predicted": row["predicted_target_mismatch"],
+                "side": row["side"],
+                "NIHSS": row["nihss"],
+            },
+            link=f"evaluation/pictures/{row['participant_id']}.png",
+            picture=f"evaluation/pictures/{row['participant_id']}.png",
+            alt=f"DWI of {row['participant_id']} with truth and prediction",
+        )
+        for row in sorted(rows, key=lambda row: -1.0 if row["dice"] is None else row["dice"])
+    ]
+    write_index(
+        folder / "index.html", title, f"{len(rows)} test patients, the smallest Dice first.",
+        entries, simulated=any(row["cohort"] == "simulated" for row in rows),
+    )  # fmt: skip

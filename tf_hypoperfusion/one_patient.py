@@ -52,6 +52,8 @@ def predict(
     connect: Callable[[], Answerer],
     participant: str | None = None,
     second_opinion: bool = True,
+    tell: Callable[[str], None] | None = None,
+    fingerprint: str | None = None,
 ) -> dict[str, Any]:
     """Read, ask, write; tells on stderr what it is doing.
 
@@ -61,6 +63,8 @@ def predict(
         connect: loads the model or finds the server, once the images are known to be good.
         participant: name in the result; None takes the DWI's file name.
         second_opinion: ask a single model about the mirror image too.
+        tell: is told what is being done, and every warning; default: standard error.
+        fingerprint: of all that the result depends on; kept in it.
 
     Returns:
         What ``result.json`` holds.
@@ -69,17 +73,18 @@ def predict(
         InputError: images, model or server that cannot be used.
     """
     began = time.monotonic()
+    tell = tell or _say
     if Path(out).is_file():
         raise InputError(f"--out {out} is a file; expected a folder to write to")
     native = load_native(dwi, adc)
     atomic.check_writable(out)
     read = time.monotonic()
-    _say(f"read {dwi}{f' and {adc}' if adc else ''} (ADC in {native.adc_unit})")
+    tell(f"read {dwi}{f' and {adc}' if adc else ''} (ADC in {native.adc_unit})")
     for note in native.notes:
-        _say(note)
+        tell(note)
     answerer = connect()
     loaded = time.monotonic()
-    _say("registering and predicting, about half a minute")
+    tell("registering and predicting, about half a minute")
     name = participant or Path(dwi).name.split(".")[0]
     done = prediction.predict_patient(native, given, answerer.answers, name, second_opinion)
     models = answerer.models()
@@ -94,6 +99,7 @@ def predict(
         "notes": list(native.notes),
     }
     result["models"] = models
+    result["fingerprint"] = fingerprint
     result["software"] = provenance.software()
     result["seconds"] = {
         "read": round(read - began, 3),
@@ -101,13 +107,13 @@ def predict(
         **result["seconds"],
     }
     prediction.write_maps(done, out)
-    _say("drawing report.html")
+    tell("drawing report.html")
     drawing = time.monotonic()
     result_page.write_page(done, Path(out) / "report.html")
     result["seconds"]["report"] = round(time.monotonic() - drawing, 3)
     prediction.write_result(done, out)
     for warning in result["warnings"]:
-        print(f"WARNING: {warning}", file=sys.stderr)
+        tell(f"WARNING: {warning}")
     return result
 
 

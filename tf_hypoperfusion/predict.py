@@ -2,10 +2,14 @@
 
     python -m tf_hypoperfusion.predict --model=runs/demo/fold-0/best.keras \\
         --dwi=dwi.nii.gz --adc=adc.nii.gz --nihss=14 --side=left --age=66 --out=result
+    python -m tf_hypoperfusion.predict --model=... --cohort=RAW --out=results
 
-Writes, on the DWI's own grid, probability.nii.gz, hypoperfusion_mask.nii.gz and core_mask.nii.gz,
-and result.json and overview.png. Several models (--model=A,B,C) are averaged. --url asks a server
-(TensorFlow Serving, or tf_hypoperfusion.serve) in place of a model here.
+Writes report.html, the page to read; on the DWI's own grid probability.nii.gz,
+hypoperfusion_mask.nii.gz, core_mask.nii.gz and disagreement.nii.gz; result.json and overview.png.
+Several models (--model=A,B,C) are averaged, and how far they agree is said; a single one is asked
+about the mirror image too. --cohort predicts every patient of a raw cohort (participants.tsv,
+sub-*) and writes index.html; run again, it goes on. --url asks a server (TensorFlow Serving, or
+tf_hypoperfusion.serve) in place of a model here.
 
 --side is the side of the brain lesion (right for weak left limbs). DWI is the b = 1000 trace
 image; ADC may be in mm2/s, 1e-3 or 1e-6 mm2/s (detected and reported).
@@ -52,10 +56,9 @@ flags.DEFINE_string("token_file", None, "File with the server's bearer token.", 
 def main() -> int:
     """Run the command."""
     from data_tools.errors import InputError
-    from tf_hypoperfusion import one_patient
-    from tf_hypoperfusion.prediction import Clinical
+    from tf_hypoperfusion import cohort_prediction
 
-    given = Clinical(FLAGS.side, one_patient.parse_nihss(FLAGS.nihss), FLAGS.age)
+    asked = command.asked(FLAGS)
     if (FLAGS.url is None) == (FLAGS.model is None):
         raise InputError(
             "expected either --model=PATH (a model here) or --url=SERVER (and --served_name, the "
@@ -64,11 +67,16 @@ def main() -> int:
     connect = _models if FLAGS.url is None else _server
     if FLAGS.url is None:
         _check_models()
-    result = one_patient.predict(
-        FLAGS.dwi, FLAGS.adc, given, FLAGS.out, connect, FLAGS.participant, FLAGS.second_opinion
-    )
-    print(one_patient.summary(result, FLAGS.out))
-    return command.EXIT_OK
+    return cohort_prediction.answer(asked, connect, _settings)
+
+
+def _settings() -> str | None:
+    """What a result depends on besides the patient; a server's model may change at any time."""
+    from tf_hypoperfusion import predictors
+
+    if FLAGS.url:
+        return None
+    return repr([[predictors.describe(path)["sha256"] for path in FLAGS.model], FLAGS.stride])
 
 
 def _check_models() -> None:

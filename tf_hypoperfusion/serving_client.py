@@ -38,19 +38,15 @@ flags.DEFINE_string("token_file", None, "File with the bearer token.", flag_valu
 
 def main() -> int:
     """Run the command."""
-    from tf_hypoperfusion import one_patient, remote
-    from tf_hypoperfusion.prediction import Clinical
+    from tf_hypoperfusion import cohort_prediction, one_patient, remote
 
-    given = Clinical(FLAGS.side, one_patient.parse_nihss(FLAGS.nihss), FLAGS.age)
+    asked = command.asked(FLAGS)
 
     def connect() -> one_patient.Answerer:
         return remote.answerer(FLAGS.url, FLAGS.model, FLAGS.form, None, FLAGS.token_file)
 
-    result = one_patient.predict(
-        FLAGS.dwi, FLAGS.adc, given, FLAGS.out, connect, FLAGS.participant, FLAGS.second_opinion
-    )
-    print(one_patient.summary(result, FLAGS.out))
-    return command.EXIT_OK
+    # The server may change its model at any time, so no older result of a cohort is kept.
+    return cohort_prediction.answer(asked, connect, lambda: None)
 
 
 if __name__ == "__main__":

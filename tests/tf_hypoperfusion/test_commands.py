@@ -180,11 +180,46 @@ def test_predict_averages_models_and_says_they_saw_simulated_patients(given, run
     assert result["given"] == {"side": "left", "nihss": None, "age": 80.0}
     assert result["dawn"] is None
     assert set(result["seconds"]) == {
-        "read", "load_model", "register", "network", "way_back", "write", "total",
+        "read", "load_model", "register", "network", "way_back", "write", "report", "total",
     }  # fmt: skip
     output = capsys.readouterr()
     assert "Not a medical device" in output.out
     assert "WARNING: the model was trained on SIMULATED" in output.err
+
+
+def test_predict_takes_a_cohort_and_goes_on(run, raw_cohort, tmp_path, capsys):
+    """A good and a damaged patient: the good one is done, then kept; the page lists both."""
+    cohort, out = shutil.copytree(raw_cohort, tmp_path / "raw"), tmp_path / "out"
+    bad = cohort / "sub-0002/dwi/sub-0002_ADC.nii.gz"
+    whole = bad.read_bytes()
+    bad.write_bytes(whole[:1000])
+    argv = [f"--model={run}/fold-0/best.keras", f"--cohort={cohort}", f"--out={out}", "--stride=16"]
+    assert call(predict, *argv) == 1
+    printed = capsys.readouterr()
+    assert "1 patients predicted (0 were done before)" in printed.out
+    assert "failed: sub-0002: ADC" in printed.err and "ends too early" in printed.err
+    assert (out / "sub-0001/report.html").is_file() and not (out / "sub-0002").exists()
+    page = (out / "index.html").read_text()
+    assert page.index("sub-0002 (failed)") < page.index('href="sub-0001/report.html"')
+    assert "SIMULATED" in page and "Research use only" in page
+    first = (out / "sub-0001/result.json").stat().st_mtime_ns
+    bad.write_bytes(whole)
+    assert call(predict, *argv) == 0
+    assert "2 patients predicted (1 were done before)" in capsys.readouterr().out
+    assert (out / "sub-0001/result.json").stat().st_mtime_ns == first
+    assert "failed" not in (out / "index.html").read_text().split("<table>")[1]
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["--model=x"], "--dwi, --nihss, --side must be given"),
+        (["--model=x", "--cohort=raw", "--side=left"], "leave out --side"),
+    ],
+)
+def test_predict_needs_a_patient_or_a_cohort(argv, message, tmp_path, capsys):
+    assert call(predict, *argv, f"--out={tmp_path}") == 2
+    assert message in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -63,7 +63,12 @@ def render(done: "Prediction") -> str:
 def environment() -> jinja2.Environment:
     """Templates of this package, escaping."""
     return jinja2.Environment(
-        loader=jinja2.PackageLoader("tf_hypoperfusion.result_page"),
+        loader=jinja2.ChoiceLoader(
+            [
+                jinja2.PackageLoader("tf_hypoperfusion.result_page"),
+                jinja2.PackageLoader("data_tools"),  # sortable.js
+            ]
+        ),
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,

@@ -94,17 +94,6 @@ def draw(done: "Prediction") -> dict[str, Picture]:
     return {name: Picture(_webp(each.image), each.alt) for name, each in found.items()}
 
 
-def thumbnail(png: bytes, width: int = 480) -> bytes:
-    """A small WebP of a PNG's upper part, for an index."""
-    from PIL import Image
-
-    image = Image.open(io.BytesIO(png)).convert("RGB")
-    image = image.resize((width, round(image.height * width / image.width)))
-    buffer = io.BytesIO()
-    image.save(buffer, "WEBP", quality=75)
-    return buffer.getvalue()
-
-
 def _glass_brain(done: "Prediction") -> bytes:
     import nibabel as nib
     from matplotlib.backends.backend_agg import FigureCanvasAgg

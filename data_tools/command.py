@@ -109,6 +109,17 @@ def define_patient(flag_values: flags.FlagValues) -> None:
         "Ask a single model about the mirror image too: how far do the answers agree?",
         flag_values=flag_values,
     )
+    flags.DEFINE_bool(
+        "pdf", False, "Also print report.html to report.pdf (an installed Chromium or Chrome).",
+        flag_values=flag_values,
+    )  # fmt: skip
+    flags.DEFINE_bool(
+        "dicom_out",
+        False,
+        "Also write DICOM objects for the PACS (segmentation, probability, report) into OUT/dicom; "
+        "with DICOM files as --dwi (extra `dicom`).",
+        flag_values=flag_values,
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,6 +128,8 @@ class Asked:
 
     out: str
     second_opinion: bool
+    dicom_out: bool
+    pdf: bool
     cohort: str | None
     dwi: str
     adc: str | None

@@ -35,7 +35,7 @@ class Converted:
 
     Attributes:
         dwi: NIfTI with .bval beside it. adc: the scanner's map, None if there is none.
-        dwi_series, adc_series: number and description, for messages.
+        dwi_series, adc_series: number and description, for messages. dwi_number: of the series.
         notes: what else was decided. warnings: what dcm2niix complained of.
     """
 
@@ -43,6 +43,7 @@ class Converted:
     adc: Path | None
     dwi_series: str
     adc_series: str
+    dwi_number: int
     notes: tuple[str, ...]
     warnings: tuple[str, ...] = ()
 
@@ -151,9 +152,47 @@ def _choose(folder: Path, series: list[_Series]) -> dict[str, Any]:
         "adc": maps[0].path if maps else None,
         "dwi_series": chosen[0].name,
         "adc_series": maps[0].name if maps else "",
+        "dwi_number": chosen[0].number,
         "notes": tuple(notes),
         "taken": taken,
     }
+
+
+def slices_of(folder: Path, series_number: int) -> list[Any]:
+    """One image of each slice of a series, for objects that refer to it.
+
+    Returns:
+        pydicom datasets along the normal; of several at a place the last one, which has the
+        highest b-value as a rule.
+
+    Raises:
+        InputError: the series has several slices in a file (mosaic, enhanced).
+    """
+    from pydicom import dcmread
+
+    headers = _read_headers(folder)
+    number = series_number
+    if not any(header.number == number for header in headers.values()):
+        number %= 1000
+    at: dict[float, Any] = {}
+    for path, header in headers.items():
+        if header.number != number:
+            continue
+        if header.frames > 1 or header.position_mm is None:
+            raise InputError(
+                f"DICOM {path}: holds several slices; results can be written for series of one "
+                "file a slice only"
+            )
+        data = dcmread(path)
+        other = at.get(header.position_mm)
+        if other is None or int(data.InstanceNumber) > int(other.InstanceNumber):
+            at[header.position_mm] = data
+    if len(at) < 2:
+        raise InputError(
+            f"DICOM {folder}: series {number} has {len(at)} slice positions (a mosaic?); results "
+            "can be written for series of one file a slice only"
+        )
+    return [at[position] for position in sorted(at)]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -38,6 +38,7 @@ class Diffusion:
         trace: image of the b-value used. adc: in the unit of its file; 1e-6 mm2/s if computed.
         b_value: s/mm2; None if nothing says it.
         notes: what was done and found, for people. warnings: what they should look at.
+        dicom_series: number of the DWI's series, if it came as DICOM files.
     """
 
     trace: Volume
@@ -45,6 +46,7 @@ class Diffusion:
     b_value: float | None
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    dicom_series: int | None = None
 
 
 def load_diffusion(
@@ -84,7 +86,11 @@ def load_diffusion(
             notes += study.notes
             warnings += [*found.warnings, *study.warnings]
             return dataclasses.replace(
-                study, trace=trace, notes=tuple(notes), warnings=tuple(warnings)
+                study,
+                trace=trace,
+                notes=tuple(notes),
+                warnings=tuple(warnings),
+                dicom_series=found.dwi_number,
             )
     series = _load_series(path) if path.is_file() else None
     if series is None:

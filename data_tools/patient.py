@@ -63,6 +63,7 @@ class NativePatient:
         truth: 0/1, a hypoperfusion mask edited by a person; None if absent.
         b_value: of the DWI, s/mm2; None if no file says it.
         notes: what was done to the files. warnings: what a person should look at.
+        dicom_series: number of the DWI's series, if it came as DICOM files.
     """
 
     dwi: Volume
@@ -74,6 +75,7 @@ class NativePatient:
     b_value: float | None = None
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    dicom_series: int | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -183,7 +185,7 @@ def examine(
         warnings += moved
     return NativePatient(
         dwi_volume, adc_um2, unit, brain, tmax_volume, truth_volume, study.b_value, study.notes,
-        tuple(warnings),
+        tuple(warnings), study.dicom_series,
     ), []  # fmt: skip
 
 

@@ -11,7 +11,7 @@ from data_tools import cohort as cohorts
 from data_tools.command import EXIT_OK, EXIT_SOME_FAILED, Asked
 from data_tools.errors import InputError
 from tf_hypoperfusion import __version__, one_patient
-from tf_hypoperfusion.one_patient import Answerer
+from tf_hypoperfusion.one_patient import DEFAULT, Answerer, Wishes
 from tf_hypoperfusion.prediction import Clinical
 from tf_hypoperfusion.result_page.index import Entry, write_index
 
@@ -28,18 +28,17 @@ def answer(
     Returns:
         The exit status.
     """
+    wishes = Wishes(asked.second_opinion, asked.dicom_out, asked.pdf)
     if asked.cohort is None:
         given = Clinical(asked.side, one_patient.parse_nihss(asked.nihss), asked.age)
         result = one_patient.predict(
             asked.dwi, asked.adc, given, asked.out, connect, asked.participant,
-            asked.second_opinion,
+            wishes,
         )  # fmt: skip
         print(one_patient.summary(result, asked.out))
         return EXIT_OK
     with atomic.one_writer(asked.out):
-        done, failed = predict_cohort(
-            asked.cohort, asked.out, connect, settings(), asked.second_opinion
-        )
+        done, failed = predict_cohort(asked.cohort, asked.out, connect, settings(), wishes)
     kept = sum(result["kept"] for result in done.values())
     yes = sum(result["defuse3"]["target_mismatch"] for result in done.values())
     print(f"{len(done)} patients predicted ({kept} were done before), target mismatch in {yes}")
@@ -54,7 +53,7 @@ def predict_cohort(
     out: str,
     connect: Callable[[], Answerer],
     settings: str | None,
-    second_opinion: bool = True,
+    wishes: Wishes = DEFAULT,
 ) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
     """Predict every patient of a raw cohort; one bad patient does not stop the others.
 
@@ -83,7 +82,7 @@ def predict_cohort(
         return answerers[0]
 
     def predict(participant: str, row: dict[str, Any]) -> dict[str, Any]:
-        return _predict(cohort, out, participant, row, connect_once, settings, second_opinion)
+        return _predict(cohort, out, participant, row, connect_once, settings, wishes)
 
     rows = [cohorts.clinical_record(row) for _, row in table.iterrows()]
     tasks = [(row["participant_id"], row) for row in rows]
@@ -118,13 +117,13 @@ def _predict(
     row: dict[str, Any],
     connect: Callable[[], Answerer],
     settings: str | None,
-    second_opinion: bool,
+    wishes: Wishes,
 ) -> dict[str, Any]:
     files, faults = cohorts.find_raw_files(cohort, participant)
     if files is None:
         raise InputError("\n".join(fault.what for fault in faults))
     given = Clinical(row["side"], row["nihss"], row["age"])
-    digest = hashlib.sha256(repr([__version__, settings, given, second_opinion]).encode())
+    digest = hashlib.sha256(repr([__version__, settings, given, wishes]).encode())
     for path in files.existing():
         if path not in (files.tmax, files.truth):  # a prediction does not look at them
             digest.update(f"{path.name} {atomic.sha256(path)}".encode())
@@ -135,7 +134,7 @@ def _predict(
         return {**known, "kept": True}
     result = one_patient.predict(
         str(files.dwi), str(files.adc) if files.adc else None, given, str(folder), connect,
-        participant, second_opinion, tell=lambda text: None, fingerprint=digest.hexdigest(),
+        participant, wishes, tell=lambda text: None, fingerprint=digest.hexdigest(),
     )  # fmt: skip
     return {**result, "kept": False}
 

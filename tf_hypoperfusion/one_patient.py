@@ -10,8 +10,27 @@ from typing import Any
 from data_tools import atomic
 from data_tools.errors import InputError
 from data_tools.patient import load_native
-from tf_hypoperfusion import prediction, provenance, result_page
+from tf_hypoperfusion import dicom_out, prediction, provenance, result_page
 from tf_hypoperfusion.prediction import Clinical, VolumePredictor
+from tf_hypoperfusion.result_page import pdf
+
+
+@dataclasses.dataclass(frozen=True)
+class Wishes:
+    """What is made besides the prediction.
+
+    Attributes:
+        second_opinion: ask a single model about the mirror image too.
+        dicom: write DICOM objects into ``OUT/dicom``; the images must be DICOM files.
+        pdf: print the page too.
+    """
+
+    second_opinion: bool = True
+    dicom: bool = False
+    pdf: bool = False
+
+
+DEFAULT = Wishes()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,7 +70,7 @@ def predict(
     out: str,
     connect: Callable[[], Answerer],
     participant: str | None = None,
-    second_opinion: bool = True,
+    wishes: Wishes = DEFAULT,
     tell: Callable[[str], None] | None = None,
     fingerprint: str | None = None,
 ) -> dict[str, Any]:
@@ -62,7 +81,7 @@ def predict(
             is needed. given: clinical facts. out: folder for the result.
         connect: loads the model or finds the server, once the images are known to be good.
         participant: name in the result; None takes the DWI's file name.
-        second_opinion: ask a single model about the mirror image too.
+        wishes: what else is made.
         tell: is told what is being done, and every warning; default: standard error.
         fingerprint: of all that the result depends on; kept in it.
 
@@ -77,6 +96,10 @@ def predict(
     if Path(out).is_file():
         raise InputError(f"--out {out} is a file; expected a folder to write to")
     native = load_native(dwi, adc)
+    if wishes.dicom:
+        dicom_out.check_possible(native.dicom_series)
+    if wishes.pdf:
+        pdf.browser()
     atomic.check_writable(out)
     read = time.monotonic()
     tell(f"read {dwi}{f' and {adc}' if adc else ''} (ADC in {native.adc_unit})")
@@ -86,7 +109,7 @@ def predict(
     loaded = time.monotonic()
     tell("registering and predicting, about half a minute")
     name = participant or Path(dwi).name.split(".")[0]
-    done = prediction.predict_patient(native, given, answerer.answers, name, second_opinion)
+    done = prediction.predict_patient(native, given, answerer.answers, name, wishes.second_opinion)
     models = answerer.models()
     result = done.result
     result["warnings"][:0] = _origin_warnings(models)
@@ -110,6 +133,10 @@ def predict(
     tell("drawing report.html")
     drawing = time.monotonic()
     result_page.write_page(done, Path(out) / "report.html")
+    if wishes.pdf:
+        pdf.print_page(Path(out) / "report.html", Path(out) / "report.pdf")
+    if wishes.dicom:
+        dicom_out.write_dicom(done, dwi, Path(out) / "dicom")
     result["seconds"]["report"] = round(time.monotonic() - drawing, 3)
     prediction.write_result(done, out)
     for warning in result["warnings"]:

@@ -9,10 +9,11 @@ import shutil
 import numpy as np
 import pytest
 
+from data_tools.errors import InputError
 from data_tools.grid import FRAME_PAD_X
 from tf_hypoperfusion import one_patient, prediction
 from tf_hypoperfusion.prediction import Clinical
-from tf_hypoperfusion.result_page import viewer_data
+from tf_hypoperfusion.result_page import pdf, viewer_data
 
 NAME = "<script>alert(1)</script>&\"'"
 
@@ -141,6 +142,17 @@ def test_every_picture_has_words_and_the_page_needs_no_sideways_scrolling(opened
 def test_it_prints_on_two_pages(opened, tmp_path):
     content = opened[0].pdf(format="A4", prefer_css_page_size=True)
     assert len(re.findall(rb"/Type\s*/Page\b", content)) == 2
+
+
+def test_the_command_prints_it_too(written, tmp_path, monkeypatch):
+    if shutil.which("chromium") is None:
+        pytest.skip("no chromium here")
+    pdf.print_page(written[0] / "report.html", tmp_path / "report.pdf")
+    content = (tmp_path / "report.pdf").read_bytes()
+    assert len(re.findall(rb"/Type\s*/Page\b", content)) == 2
+    monkeypatch.setattr(pdf, "BROWSERS", ("no-such-browser",))
+    with pytest.raises(InputError, match="--pdf needs a browser that prints"):
+        pdf.print_page(written[0] / "report.html", tmp_path / "again.pdf")
 
 
 def test_without_webgl_the_pictures_stay(written, browser):

@@ -29,6 +29,7 @@ def write_series(
             data.Modality, data.Manufacturer, data.ImageType = "MR", "SIEMENS", kind
             data.PatientID = data.PatientName = patient
             data.StudyInstanceUID, data.SeriesInstanceUID = study, series
+            data.FrameOfReferenceUID = f"{study}.1"
             data.SeriesNumber, data.InstanceNumber = number, instance
             data.AcquisitionNumber = image + 1
             data.SeriesDescription = data.ProtocolName = description

@@ -55,7 +55,7 @@ demo: install
 	  --adc=$(DEMO)/new_patient/sub-0001/dwi/sub-0001_ADC.nii.gz \
 	  --nihss=$$(row nihss) --side=$$(row side) --participant=simulated-sub-0001 --out=$(DEMO)/result
 	@echo
-	@echo "picture       $(DEMO)/result/overview.png"
+	@echo "page to read  $(DEMO)/result/report.html"
 	@echo "result        $(DEMO)/result/result.json"
 	@echo "test patients $(DEMO)/run/patients.csv"
 	@echo "report        $(DEMO)/run/report/index.html"

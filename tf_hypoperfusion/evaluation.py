@@ -34,7 +34,7 @@ from tf_hypoperfusion import (
 from tf_hypoperfusion.cases import Case
 from tf_hypoperfusion.config import PROBABILITY_THRESHOLD, RESEARCH_NOTICE, TEST_STRIDE
 from tf_hypoperfusion.metrics_volume import STEPS, ThresholdCounts
-from tf_hypoperfusion.result_page.index import Entry, write_index
+from tf_hypoperfusion.result_page.index import Entry, write_evaluated, write_index
 
 MAPS = (
     "desc-hypoperfusion_probseg",
@@ -402,6 +402,7 @@ def _measure(
         for what, data in zip(MAPS, arrays, strict=True):
             save_volume(cohorts.mni_file(maps, name, what), data, GRID_AFFINE, "research use only")
         atomic.write_bytes(_picture_file(maps.parent, name), _picture(row, case, probability))
+        write_evaluated(_page_file(maps.parent, name), row)
     result = {
         "key": key,
         "row": row,
@@ -540,12 +541,18 @@ def _maps_there(settings: Settings, folder: Path, part: _Part, name: str) -> boo
     if not _with_maps(settings, part):
         return True
     maps = folder / "evaluation/maps"
-    drawn = _picture_file(maps.parent, name).is_file()
-    return drawn and all(cohorts.mni_file(maps, name, what).is_file() for what in MAPS)
+    drawn = (_picture_file(maps.parent, name), _page_file(maps.parent, name))
+    return all(path.is_file() for path in drawn) and all(
+        cohorts.mni_file(maps, name, what).is_file() for what in MAPS
+    )
 
 
 def _picture_file(folder: Path, name: str) -> Path:
     return folder / "pictures" / f"{name}.png"
+
+
+def _page_file(folder: Path, name: str) -> Path:
+    return folder / "pages" / f"{name}.html"
 
 
 def _picture(row: dict[str, Any], case: Case, probability: NDArray[np.float32]) -> bytes:
@@ -582,7 +589,7 @@ def _write_index(folder: Path, rows: Sequence[dict[str, Any]], title: str) -> No
                 "side": row["side"],
                 "NIHSS": row["nihss"],
             },
-            link=f"evaluation/pictures/{row['participant_id']}.png",
+            link=f"evaluation/pages/{row['participant_id']}.html",
             picture=f"evaluation/pictures/{row['participant_id']}.png",
             alt=f"DWI of {row['participant_id']} with truth and prediction",
         )

@@ -72,16 +72,19 @@ def test_every_patient_once_by_the_fold_that_kept_it(run, records_dir):
     assert about["patients"] == len(done.rows) and "Research use only" in about["notice"]
 
 
-def test_the_index_shows_every_patient_the_worst_first(run):
+def test_the_index_shows_every_patient_the_worst_first(run, records_dir):
+    evaluation.evaluate(settings(run, records_dir))
     page = (run / "index.html").read_text()
-    with (run / "patients.csv").open() as stream:
-        rows = list(csv.DictReader(stream))
-    dice = {row["participant_id"]: float(row["dice"] or -1) for row in rows}
+    dice = {row["participant_id"]: float(row["dice"] or -1) for row in rows_of(run)}
     found = re.findall(r'src="evaluation/pictures/(sub-[0-9]+)\.png"', page)
     assert sorted(found) == sorted(dice)
     assert [dice[name] for name in found] == sorted(dice.values())
     assert all((run / f"evaluation/pictures/{name}.png").is_file() for name in found)
     assert "SIMULATED" in page
+    for name in found:
+        assert f'href="evaluation/pages/{name}.html"' in page
+        own = (run / f"evaluation/pages/{name}.html").read_text()
+        assert f'src="../pictures/{name}.png"' in own and "This patient is SIMULATED" in own
 
 
 def test_the_maps_are_what_the_figures_say(run, records_dir):

@@ -66,6 +66,16 @@ def write_index(
     atomic.write_text(path, page)
 
 
+def write_evaluated(path: str | Path, row: dict[str, Any]) -> None:
+    """Write the page of one evaluated patient: figures and the picture beside it.
+
+    Args:
+        row: of ``patients.csv``. path: in ``evaluation/pages``; the picture is in ``pictures``.
+    """
+    page = environment().get_template("evaluated.html").render(row=row, notice=RESEARCH_NOTICE)
+    atomic.write_text(path, page)
+
+
 def _cell(value: Any) -> dict[str, Any]:
     if isinstance(value, bool):
         return {"text": "yes" if value else "no", "sort": int(value), "number": False}

@@ -36,6 +36,8 @@ BRAIN_RANGE_ML = (500.0, 2200.0)
 MIN_ADC_SHARE = 0.7
 # Slices with less brain than this share of the largest may be noise outside the head.
 MIN_AREA_SHARE = 0.2
+# Of the brain, ventricles in it: 871 and 1043 in two real patients; old brains have more.
+ADC_USUAL_UM2_PER_S = (600.0, 1400.0)
 # Perfusion slabs cover at least this share of the brain; less is a shifted or foreign image.
 MIN_COVERED_SHARE = 0.3
 # Overlap of what Tmax shows (values above 0) with the DWI's brain, inside the perfusion slab: 0.94
@@ -351,6 +353,13 @@ def _quality(native: NativePatient, patient: MniPatient, fit: registration.Fit) 
             f"the head is cut off: an end slice shows {fit.figures['end_slice_brain_share']:.0%} "
             "of the largest slice's brain; what lies beyond is missing in every volume"
         )
+    median = float(np.median(native.adc.data[native.brain]))
+    low, high = ADC_USUAL_UM2_PER_S
+    if not low <= median <= high:
+        warnings.append(
+            f"the median ADC of the brain is {median:.0f}e-6 mm2/s (usual is {low:.0f} to "
+            f"{high:.0f}); is the map scaled as its scanner scaled it?"
+        )
     return {
         "verdict": "poor" if warnings else "good",
         "warnings": warnings,
@@ -362,9 +371,7 @@ def _quality(native: NativePatient, patient: MniPatient, fit: registration.Fit) 
         "coverage_mni_ml": round(float(patient.coverage.sum() * patient.voxel_ml), 2),
         "b_value_s_per_mm2": native.b_value,
         "adc_unit_in_file": native.adc_unit,
-        "adc_parenchyma_median_um2_per_s": round(
-            float(np.median(native.adc.data[native.brain])), 1
-        ),
+        "adc_parenchyma_median_um2_per_s": round(median, 1),
         "shape": list(native.dwi.data.shape),
         "affine": native.dwi.affine.tolist(),
         "orientation": native.dwi.orientation,

@@ -1,6 +1,5 @@
 """The page of one patient in a real browser: offline, escaped, its sliders true to the masks."""
 
-import contextlib
 import io
 import json
 import re
@@ -30,15 +29,10 @@ def written(raw_cohort, tmp_path_factory):
     """The result folder of a simulated patient with a hostile name, and what result.json says."""
     out = tmp_path_factory.mktemp("page")
     folder = raw_cohort / "sub-0001/dwi"
-    known = {"path": "a&b.keras", "sha256": None, "cohort": "Simulated <b>cohort</b>", "fold": 0}
-    answerer = one_patient.Answerer(
-        [prediction.by_windows(slope_predictor, 16)], lambda: [known], 16
+    result = predict(
+        folder / "sub-0001_dwi.nii.gz", folder / "sub-0001_ADC.nii.gz", out, NAME,
+        "Simulated <b>cohort</b>",
     )  # fmt: skip
-    with contextlib.redirect_stderr(io.StringIO()):
-        result = one_patient.predict(
-            str(folder / "sub-0001_dwi.nii.gz"), str(folder / "sub-0001_ADC.nii.gz"),
-            Clinical("left", 14, 66), str(out), lambda: answerer, participant=NAME,
-        )  # fmt: skip
     return out, result
 
 
@@ -56,18 +50,47 @@ def browser():
 
 
 @pytest.fixture(scope="module")
-def opened(written, browser):
-    """The page in the browser, everything it asked for, and every complaint of it."""
+def open_page(browser):
+    """Open a page: it, everything it asked for, and every complaint of it."""
     engine = browser("--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader")
-    page = engine.new_page(viewport={"width": 1280, "height": 900})
-    asked, complaints = [], []
-    page.on("request", lambda request: asked.append(request.url))
-    page.on("console", lambda m: complaints.append(m.text) if m.type == "error" else None)
-    page.on("pageerror", lambda error: complaints.append(str(error)))
-    page.goto((written[0] / "report.html").as_uri())
-    page.wait_for_selector("html[data-viewer=ready]", timeout=60_000)
-    yield page, asked, complaints
+
+    def show(path):
+        page = engine.new_page(viewport={"width": 1280, "height": 900})
+        asked, complaints = [], []
+        page.on("request", lambda request: asked.append(request.url))
+        page.on("console", lambda m: complaints.append(m.text) if m.type == "error" else None)
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.goto(path.as_uri())
+        page.wait_for_selector("html[data-viewer=ready]", timeout=60_000)
+        return page, asked, complaints
+
+    yield show
     engine.close()
+
+
+@pytest.fixture(scope="module")
+def opened(written, open_page):
+    return open_page(written[0] / "report.html")
+
+
+def canvas(page):
+    """The viewer's canvas as an array."""
+    from PIL import Image
+
+    page.wait_for_timeout(300)
+    picture = Image.open(io.BytesIO(page.locator("#view").screenshot())).convert("RGB")
+    return np.asarray(picture, np.float32)
+
+
+def predict(dwi, adc, out, name, cohort="Simulated"):
+    """Result of the slope predictor for a patient on the left."""
+    known = {"path": "a&b.keras", "sha256": None, "cohort": cohort, "fold": 0}
+    answers = [prediction.by_windows(slope_predictor, 16)]
+    return one_patient.predict(
+        str(dwi), str(adc), Clinical("left", 14, 66), str(out),
+        lambda: one_patient.Answerer(answers, lambda: [known], 16), participant=name,
+        tell=lambda text: None,
+    )  # fmt: skip
 
 
 def test_the_page_is_one_small_file_that_asks_for_nothing(written, opened):
@@ -110,24 +133,34 @@ def test_the_slider_shows_the_masks_own_ml(written, opened):
 
 
 def test_the_canvas_shows_the_head_and_follows_the_controls(opened):
-    from PIL import Image
-
     page = opened[0]
-
-    def canvas():
-        page.wait_for_timeout(300)
-        picture = Image.open(io.BytesIO(page.locator("#view").screenshot())).convert("RGB")
-        return np.asarray(picture, np.float32)
-
-    first = canvas()
+    first = canvas(page)
     assert first.std() > 20
     page.locator("#behind").select_option("ADC")
-    adc = canvas()
+    adc = canvas(page)
     assert np.abs(adc - first).mean() > 5
     page.locator("#probability-opacity").fill("0")
-    assert np.abs(canvas() - adc).mean() > 1
+    assert np.abs(canvas(page) - adc).mean() > 1
     page.click("#reset")
-    assert np.abs(canvas() - first).mean() < 0.5
+    assert np.abs(canvas(page) - first).mean() < 0.5
+
+
+@pytest.mark.parametrize(
+    ("folder", "dwi", "adc"),
+    [
+        ("real_isles22_0001", "sub-strokecase0001_dwi.nii.gz", "sub-strokecase0001_adc.nii.gz"),
+        ("real_ads_S02", "ads_Subject02_DWI.nii.gz", "ads_Subject02_ADC.nii.gz"),
+    ],
+)
+def test_pages_of_real_patients(folder, dwi, adc, real_data, open_page, tmp_path):
+    result = predict(real_data / folder / dwi, real_data / folder / adc, tmp_path, folder)
+    page, asked, complaints = open_page(tmp_path / "report.html")
+    assert [url for url in asked if not url.startswith(("data:", "blob:"))] == [page.url]
+    assert complaints == []
+    assert canvas(page).std() > 20
+    assert page.inner_text("#threshold-ml") == f"{result['hypoperfusion_ml']:.1f} mL"
+    assert ("weak on such patients" in page.inner_text("main")) == (result["core_ml"] == 0)
+    assert (tmp_path / "report.html").stat().st_size < 5_000_000
 
 
 def test_every_picture_has_words_and_the_page_needs_no_sideways_scrolling(opened):

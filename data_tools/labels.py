@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from data_tools.grid import ADC_CORE_UM2_PER_S, ADC_CSF_UM2_PER_S, TMAX_HYPOPERFUSION_S
-from data_tools.intensity import normalise
+from data_tools.intensity import normalise, parenchyma
 
 # Face, edge and corner neighbours: a lesion cut by a thin partial-volume line stays one.
 NEIGHBOURS = np.ones((3, 3, 3), bool)
@@ -36,6 +36,8 @@ CORE_MIN_DWI_RATIO = 1.2
 # above, and none of them held 0.05 mL of 1.8; every embolus that a person had outlined did.
 CORE_SEED_DWI_RATIO = 1.8
 CORE_SEED_ML = 0.05
+# Clusters this large need no such part: no false one reached it, and an even core may lack it.
+CORE_SURE_ML = 10.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,7 +64,10 @@ def core_mask(
     voxel_ml: float,
 ) -> NDArray[np.bool_]:
     """Ischaemic core: ADC <= 620e-6 mm2/s, DWI ratio >= 1.2, in clusters of at least 0.2 mL that
-    hold at least 0.05 mL of DWI ratio >= 1.8.
+    hold at least 0.05 mL of DWI ratio >= 1.8, or have 10 mL.
+
+    The ratio is that to the mean of tissue whose ADC is not low, so that a large core does not
+    raise what it is compared with.
 
     CSF is excluded by its ADC; rims of the brain by the DWI ratio, since partial volume with CSF
     or air darkens DWI.
@@ -78,13 +83,16 @@ def core_mask(
         InputError: if the brain mask holds no tissue.
     """
     dwi_ratio, _ = normalise(dwi, adc_um2_per_s, brain)
+    other = parenchyma(adc_um2_per_s, brain) & (adc_um2_per_s > ADC_CORE_UM2_PER_S)
+    if other.any():
+        dwi_ratio = dwi_ratio / np.float32(dwi_ratio[other].mean(dtype=np.float64))
     low = brain & (adc_um2_per_s > 0) & (adc_um2_per_s <= ADC_CORE_UM2_PER_S)
     mask = low & (dwi_ratio >= CORE_MIN_DWI_RATIO)
     clusters, keep = _large_clusters(mask, CORE_MIN_CLUSTER_ML, voxel_ml)
-    bright_ml = np.bincount(
-        clusters[mask & (dwi_ratio >= CORE_SEED_DWI_RATIO)], minlength=len(keep)
-    )
-    keep &= bright_ml * voxel_ml >= CORE_SEED_ML * (1 - HAIR)
+    bright = mask & (dwi_ratio >= CORE_SEED_DWI_RATIO)
+    bright_ml = np.bincount(clusters[bright], minlength=len(keep)) * voxel_ml
+    size_ml = np.bincount(clusters.ravel(), minlength=len(keep)) * voxel_ml
+    keep &= (bright_ml >= CORE_SEED_ML * (1 - HAIR)) | (size_ml >= CORE_SURE_ML * (1 - HAIR))
     return keep[clusters]
 
 

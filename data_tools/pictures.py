@@ -7,6 +7,7 @@ R written on it. Colours are Okabe and Ito's, which colour-blind readers tell ap
 import dataclasses
 import io
 import textwrap
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,6 +18,7 @@ ORANGE, SKY_BLUE, GREEN, YELLOW, VERMILION = "#E69F00", "#56B4E9", "#009E73", "#
 
 HEAT_COLOURS = "viridis"  # even steps, also for colour-blind readers and in grey
 
+MIN_AREA_SHARE = 0.05  # of the largest slice's, for a slice to be shown
 TITLE_CHARACTERS = 140  # of 11 points on a picture 12.8 inches wide
 
 
@@ -107,7 +109,8 @@ def axial_mosaic(
     overlays = [dataclasses.replace(o, mask=o.mask[box]) for o in overlays]
     if heat is not None:
         heat = dataclasses.replace(heat, values=heat.values[box])
-    filled = np.flatnonzero(shown.any(axis=(0, 1)))
+    area = shown.sum(axis=(0, 1))  # a few voxels at the ends are noise rather than brain
+    filled = np.flatnonzero(area > MIN_AREA_SHARE * area.max())
     first, last = (filled[0], filled[-1]) if filled.size else (0, image.shape[2] - 1)
     levels = np.unique(np.linspace(first, last, min(panels, last - first + 1)).round().astype(int))
     columns = 8
@@ -171,8 +174,12 @@ def axial_mosaic(
                 axes.contour(section, [0.5], colors=[overlay.colour], linewidths=1.0)
         if axis != 0:
             axes.invert_xaxis()  # radiological: the patient's left on the right
-            for left, letter in ((0.02, "R"), (0.92, "L")):
-                axes.text(left, 0.9, letter, color="white", fontsize=8, transform=axes.transAxes)
+            letters = [(0.02, "R"), (0.92, "L")]
+        else:
+            middle = np.average(np.arange(len(shown)), weights=shown.sum(axis=(1, 2)) + 1e-9)
+            letters = [(0.02, "P"), (0.92, "A"), (0.4, "left" if level < middle else "right")]
+        for left, letter in letters:
+            axes.text(left, 0.9, letter, color="white", fontsize=8, transform=axes.transAxes)
     alarm = False
     for i, line in enumerate(lines):
         # A warning keeps its colour over the lines it is wrapped to.
@@ -193,7 +200,9 @@ def axial_mosaic(
         )
     buffer = io.BytesIO()
     # The version of matplotlib in the metadata would change the bytes; nothing else does.
-    figure.savefig(buffer, format="png", dpi=90, facecolor="black", metadata={"Software": None})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # a letter that the font lacks is a box
+        figure.savefig(buffer, format="png", dpi=90, facecolor="black", metadata={"Software": None})
     return buffer.getvalue()
 
 

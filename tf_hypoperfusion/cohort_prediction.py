@@ -10,7 +10,7 @@ from data_tools import atomic, executors
 from data_tools import cohort as cohorts
 from data_tools.command import EXIT_OK, EXIT_SOME_FAILED, Asked
 from data_tools.errors import InputError
-from tf_hypoperfusion import __version__, one_patient
+from tf_hypoperfusion import __version__, one_patient, prediction
 from tf_hypoperfusion.one_patient import DEFAULT, Answerer, Wishes
 from tf_hypoperfusion.prediction import Clinical
 from tf_hypoperfusion.result_page.index import Entry, write_index
@@ -68,7 +68,7 @@ def predict_cohort(
         What each ``result.json`` holds, and a message for each patient that failed.
 
     Raises:
-        InputError: the table is faulty, or ``out`` lies in the raw cohort.
+        InputError: the table is faulty, or ``out`` is the raw cohort.
     """
     table = cohorts.read_participants(cohort)
     if Path(out).resolve() == Path(cohort).resolve():
@@ -91,8 +91,7 @@ def predict_cohort(
     for task, result in executors.map_patients(predict, tasks, 1, "predict"):
         if isinstance(result, InputError):
             failed[task[0]] = str(result)
-            # No older result may stand where this one failed.
-            (Path(out) / task[0] / "result.json").unlink(missing_ok=True)
+            prediction.clear(Path(out) / task[0])  # no older result may stand where this failed
         else:
             done[task[0]] = result
     write_index(

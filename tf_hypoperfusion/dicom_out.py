@@ -15,29 +15,36 @@ from numpy.typing import NDArray
 from data_tools import atomic, dicom
 from data_tools.errors import InputError
 from tf_hypoperfusion import __version__
+from tf_hypoperfusion.prediction import DICOM_FILES
 
 if TYPE_CHECKING:
     from tf_hypoperfusion.prediction import Prediction
 
-FILES = ("segmentation.dcm", "probability.dcm", "report.dcm")
 RESEARCH = "research use only"
 # High numbers, so that they stand behind the scanner's series.
 SERIES_NUMBERS = (9001, 9002, 9003)
 MAKER = "tf_hypoperfusion"
 MAY_BE_EMPTY = (
-    "PatientBirthDate", "PatientSex", "AccessionNumber", "StudyID", "StudyDate", "StudyTime",
+    "PatientID", "PatientName", "PatientBirthDate", "PatientSex", "AccessionNumber", "StudyID",
+    "StudyDate", "StudyTime",
     "ReferringPhysicianName",
 )  # fmt: skip
 MAX_OFF_GRID_VOXELS = 0.05
 
 
-def check_possible(done_series: int | None) -> None:
-    """Refuse before anything is computed.
+def sources_of(folder: str | Path, series: int | None) -> list[Any]:
+    """The scanner's slices that results will refer to; asked for before anything is computed.
+
+    Args:
+        folder: of the DICOM files. series: number of the DWI's; None if it was no DICOM.
+
+    Returns:
+        pydicom datasets, one for each slice.
 
     Raises:
-        InputError: the images did not come as DICOM files, or the extra is missing.
+        InputError: no DICOM files, the extra is missing, or the series cannot be referred to.
     """
-    if done_series is None:
+    if series is None:
         raise InputError(
             "--dicom_out refers to the scanner's images; expected a folder of DICOM files as --dwi"
         )
@@ -47,54 +54,53 @@ def check_possible(done_series: int | None) -> None:
         raise InputError(
             f"--dicom_out needs more packages ({error}); install the extra `dicom`"
         ) from error
-
-
-def write_dicom(done: "Prediction", folder: str | Path, out: str | Path) -> list[Path]:
-    """Write ``segmentation.dcm`` (hypoperfusion, core), ``probability.dcm`` and ``report.dcm``.
-
-    Args:
-        folder: of the scanner's DICOM files. out: folder for the objects.
-
-    Returns:
-        What was written; no segmentation where both masks are empty.
-
-    Raises:
-        InputError: the series cannot be referred to.
-    """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # on how a patient's name is written
-        return _write(done, Path(folder), Path(out))
-
-
-def _write(done: "Prediction", folder: Path, out: Path) -> list[Path]:
-    assert done.native.dicom_series is not None
-    sources = dicom.slices_of(folder, done.native.dicom_series)
+    sources = dicom.slices_of(Path(folder), series)
     if "FrameOfReferenceUID" not in sources[0]:
         raise InputError(
-            f"DICOM {folder}: the DWI has no frame of reference, so nothing can refer to its places"
+            f"DICOM {folder}: the DWI has no frame of reference (an anonymiser took it?), so no "
+            "result can refer to its places; leave out --dicom_out, or export the series again"
         )
     for source in sources:
         for keyword in MAY_BE_EMPTY:  # anonymisers remove what the standard wants at least empty
             if keyword not in source:
                 setattr(source, keyword, "")
-    masks = {"hypoperfusion": done.hypoperfusion, "core": done.core}
-    filled = {name: mask for name, mask in masks.items() if mask.any()}
-    objects: dict[str, Any] = {}
-    if filled:
-        stack = np.stack([_frames(m, done, sources) for m in filled.values()], axis=-1)
-        objects["segmentation.dcm"] = _segmentation(stack > 0.5, list(filled), sources, False)
-    probability = _frames(done.probability, done, sources)[..., np.newaxis]
-    objects["probability.dcm"] = _segmentation(probability, ["hypoperfusion"], sources, True)
-    objects["report.dcm"] = _report(done, objects.get("segmentation.dcm"), list(filled), sources)
-    written = []
+    return sources
+
+
+def write_dicom(done: "Prediction", sources: list[Any], out: str | Path) -> list[Path]:
+    """Write ``segmentation.dcm`` (hypoperfusion, core), ``probability.dcm`` and ``report.dcm``.
+
+    Args:
+        sources: of :func:`sources_of`. out: folder for the objects.
+
+    Returns:
+        What was written; no segmentation where both masks are empty.
+
+    Raises:
+        InputError: the masks' grid is not that of the slices.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # on how a patient's name is written
+        objects = _objects(done, sources)
     for name, data in objects.items():
         buffer = io.BytesIO()
         data.save_as(buffer)
-        atomic.write_bytes(out / name, buffer.getvalue())
-        written.append(out / name)
-    for name in set(FILES) - set(objects):
-        (out / name).unlink(missing_ok=True)
-    return written
+        atomic.write_bytes(Path(out) / name, buffer.getvalue())
+    return [Path(out) / name for name in objects]
+
+
+def _objects(done: "Prediction", sources: list[Any]) -> dict[str, Any]:
+    masks = {"hypoperfusion": done.hypoperfusion, "core": done.core}
+    filled = {name: mask for name, mask in masks.items() if mask.any()}
+    segmentation_file, probability_file, report_file = DICOM_FILES
+    objects: dict[str, Any] = {}
+    if filled:
+        stack = np.stack([_frames(m, done, sources) for m in filled.values()], axis=-1)
+        objects[segmentation_file] = _segmentation(stack > 0.5, list(filled), sources, False)
+    probability = _frames(done.probability, done, sources)[..., np.newaxis]
+    objects[probability_file] = _segmentation(probability, ["hypoperfusion"], sources, True)
+    objects[report_file] = _report(done, objects.get(segmentation_file), list(filled), sources)
+    return objects
 
 
 def _frames(volume: NDArray, done: "Prediction", sources: list[Any]) -> NDArray[np.float32]:
@@ -235,7 +241,12 @@ def _report(done: "Prediction", segmentation: Any, names: list[str], sources: li
     groups = [summary] + [
         sr.VolumetricROIMeasurementsAndQualitativeEvaluations(
             tracking_identifier=sr.TrackingIdentifier(hd.UID(), name),
-            referenced_segment=sr.ReferencedSegment.from_segmentation(segmentation, k + 1),
+            referenced_segment=sr.ReferencedSegment(
+                segmentation.SOPClassUID,
+                segmentation.SOPInstanceUID,
+                k + 1,
+                source_series=sr.SourceSeriesForSegmentation(sources[0].SeriesInstanceUID),
+            ),
             finding_type=_codes()[name],
             algorithm_id=sr.AlgorithmIdentification(f"{MAKER} ({RESEARCH})", __version__),
             measurements=[

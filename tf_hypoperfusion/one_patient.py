@@ -96,8 +96,7 @@ def predict(
     if Path(out).is_file():
         raise InputError(f"--out {out} is a file; expected a folder to write to")
     native = load_native(dwi, adc)
-    if wishes.dicom:
-        dicom_out.check_possible(native.dicom_series)
+    sources = dicom_out.sources_of(dwi, native.dicom_series) if wishes.dicom else []
     if wishes.pdf:
         pdf.browser()
     atomic.check_writable(out)
@@ -136,7 +135,7 @@ def predict(
     if wishes.pdf:
         pdf.print_page(Path(out) / "report.html", Path(out) / "report.pdf")
     if wishes.dicom:
-        dicom_out.write_dicom(done, dwi, Path(out) / "dicom")
+        dicom_out.write_dicom(done, sources, Path(out) / "dicom")
     result["seconds"]["report"] = round(time.monotonic() - drawing, 3)
     prediction.write_result(done, out)
     for warning in result["warnings"]:
@@ -175,8 +174,8 @@ def summary(result: dict, out: str) -> str:
     lines += [
         f"clinical-core mismatch (DAWN): {dawn}",
         result["notice"],
-        f"{result['seconds']['total']:.1f} s; written to {out}: report.html, overview.png, "
-        "result.json, probability.nii.gz, hypoperfusion_mask.nii.gz, core_mask.nii.gz",
+        f"{result['seconds']['total']:.1f} s; look at {out}/report.html; result.json, "
+        "overview.png and NIfTI volumes are beside it",
     ]
     return "\n".join(lines)
 

@@ -15,12 +15,17 @@ from numpy.typing import NDArray
 from data_tools import atomic, intensity, labels, patient, pictures
 from data_tools.criteria import DEFUSE3
 from data_tools.errors import InputError
-from data_tools.grid import SIDES, hemisphere
+from data_tools.grid import ADC_CORE_UM2_PER_S, SIDES, hemisphere
 from data_tools.patient import MniPatient, NativePatient
 from data_tools.volumes import save_volume
 from tf_hypoperfusion import clinical, uncertainty
 from tf_hypoperfusion.config import PROBABILITY_THRESHOLD, RESEARCH_NOTICE
 from tf_hypoperfusion.sliding_window import Predictor, model_image, predict_volume
+
+MAPS = ("probability", "hypoperfusion_mask", "core_mask", "disagreement")
+DICOM_FILES = ("segmentation.dcm", "probability.dcm", "report.dcm")
+# As much as DEFUSE 3 allows a core. Noise and normal white matter had 35 and 55 mL in two patients.
+UNCOUNTED_ML = DEFUSE3.max_core_ml
 
 
 @dataclasses.dataclass(frozen=True)
@@ -164,6 +169,7 @@ def predict_patient(
         "warnings": _warnings(
             given, quality, core_mni, hypoperfusion_mni, core_ml, hypoperfusion_ml, mni.voxel_ml
         )
+        + _uncounted(native, core_ml)
         + _doubts(doubt),
         "registration": {key: quality[key] for key in quality if key != "warnings"},
         "probability_threshold": PROBABILITY_THRESHOLD,
@@ -185,6 +191,28 @@ def _opinions_native(
     volumes = [way_back(volume) for volume in opinions.each]
     each_ml = [float((v >= PROBABILITY_THRESHOLD).sum() * voxel_ml) for v in volumes]
     return each_ml, np.std(volumes, axis=0)
+
+
+def _uncounted(native: NativePatient, core_ml: float) -> list[str]:
+    """A warning if much tissue has a core's ADC and is not counted as core."""
+    low = native.brain & (native.adc.data > 0) & (native.adc.data <= ADC_CORE_UM2_PER_S)
+    rest_ml = float(low.sum() * native.dwi.voxel_ml) - core_ml
+    if rest_ml < UNCOUNTED_ML:
+        return []
+    return [
+        f"{rest_ml:.0f} mL of the brain have an ADC of at most 620e-6 mm2/s and were not counted "
+        "as core, not bright enough on DWI or scattered: look at DWI and ADC before "
+        "the core is believed"
+    ]
+
+
+def clear(out: str | Path) -> None:
+    """Remove what an earlier prediction wrote into a folder, ``result.json`` first."""
+    out = Path(out)
+    names = ["result.json", "report.html", "report.pdf", "overview.png"]
+    names += [f"{name}.nii.gz" for name in MAPS] + [f"dicom/{name}" for name in DICOM_FILES]
+    for name in names:
+        (out / name).unlink(missing_ok=True)
 
 
 def _doubts(doubt: dict[str, Any] | None) -> list[str]:
@@ -247,18 +275,12 @@ def write_maps(prediction: Prediction, out: str | Path) -> None:
     """Write NIfTI volumes on the DWI's grid and ``overview.png``; call write_result last."""
     clock = _Clock()
     out, affine = Path(out), prediction.native.dwi.affine
-    (out / "result.json").unlink(missing_ok=True)  # an old result must not stand beside new masks
-    maps = [
-        ("probability", prediction.probability),
-        ("hypoperfusion_mask", prediction.hypoperfusion),
-        ("core_mask", prediction.core),
-    ]
-    if prediction.disagreement is not None:
-        maps.append(("disagreement", prediction.disagreement))
-    else:
-        (out / "disagreement.nii.gz").unlink(missing_ok=True)
-    for name, data in maps:
-        save_volume(out / f"{name}.nii.gz", data, affine, "predicted; research use only")
+    clear(out)  # nothing of an old result may stand beside the new one
+    maps = (prediction.probability, prediction.hypoperfusion, prediction.core,
+            prediction.disagreement)  # fmt: skip
+    for name, data in zip(MAPS, maps, strict=True):
+        if data is not None:
+            save_volume(out / f"{name}.nii.gz", data, affine, "predicted; research use only")
     atomic.write_bytes(out / "overview.png", overview(prediction))
     clock.lap("write")
     prediction.result["seconds"] |= clock.laps

@@ -44,6 +44,8 @@ def _load_tensorflow(path: Path) -> Predictor:
 
     import tensorflow as tf
 
+    # A function for each of several models is meant, and no reason for a warning.
+    tf.get_logger().setLevel("ERROR")
     if path.is_dir():
         model = tf.saved_model.load(str(path))
         serve = model.signatures["serving_default"]

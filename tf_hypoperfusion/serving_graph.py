@@ -283,6 +283,9 @@ def _windows(network: Network, image: tf.Tensor, feature: tf.Tensor, stride: int
 
 def _core(dwi_ratio, adc, brain, voxel_ml) -> tf.Tensor:
     """Core as :func:`data_tools.labels.core_mask`: low ADC, bright DWI, large enough."""
+    other = brain & (adc > ADC_CORE_UM2_PER_S) & (adc < ADC_CSF_UM2_PER_S)
+    one = tf.constant(1.0)
+    dwi_ratio /= tf.cond(tf.reduce_any(other), lambda: _mean(dwi_ratio, other), lambda: one)
     low = brain & (adc > 0) & (adc <= ADC_CORE_UM2_PER_S)
     mask = low & (dwi_ratio >= labels.CORE_MIN_DWI_RATIO)
     size = int(np.prod(GRID_SHAPE))
@@ -303,8 +306,10 @@ def _core(dwi_ratio, adc, brain, voxel_ml) -> tf.Tensor:
         counts = tf.math.unsorted_segment_sum(tf.cast(counted, tf.int32), flat, size + 1)
         return tf.cast(counts, tf.float64) * tf.cast(voxel_ml, tf.float64) >= limit_ml * (1 - HAIR)
 
-    keep = at_least(tf.ones_like(flat), labels.CORE_MIN_CLUSTER_ML)
-    keep &= at_least(bright, labels.CORE_SEED_ML)
+    every = tf.ones_like(flat)
+    sure = at_least(every, labels.CORE_SURE_ML)
+    keep = at_least(every, labels.CORE_MIN_CLUSTER_ML)
+    keep &= at_least(bright, labels.CORE_SEED_ML) | sure
     return tf.reshape(tf.gather(keep, flat), GRID_SHAPE) & mask
 
 

@@ -114,6 +114,16 @@ def test_low_adc_without_a_bright_dwi_is_no_core(dwi_value, kept):
     assert core_mask(dwi, adc, brain, VOXEL_ML).sum() == kept
 
 
+@pytest.mark.parametrize("side", [16, 30], ids=["33 mL", "216 mL of 240"])
+def test_a_large_even_core_counts_however_much_of_the_brain_it_is(side):
+    shape = (32, 32, 32)
+    dwi, adc = np.full(shape, 100, np.float32), np.full(shape, 800, np.float32)
+    region = (slice(1, 1 + side),) * 3
+    dwi[region], adc[region] = 162, 400  # nowhere 1.8 times tissue
+    found = core_mask(dwi, adc, np.ones(shape, bool), VOXEL_ML)
+    assert found.sum() == side**3
+
+
 @pytest.mark.parametrize(("bright", "kept"), [(7, 216), (6, 0)], ids=["0.056 mL", "0.048 mL"])
 def test_a_cluster_that_is_nowhere_as_bright_as_a_core_is_none(bright, kept):
     dwi, adc, _, brain = paint(box(10, 10, 5, size=(6, 6, 6)), dwi=150.0, adc=450.0)

@@ -16,7 +16,7 @@ import pytest
 from data_tools.cohort import find_raw_files
 from data_tools.errors import InputError
 from data_tools.patient import load_native
-from tf_hypoperfusion import one_patient, prediction
+from tf_hypoperfusion import dicom_out, one_patient, prediction
 from tf_hypoperfusion.prediction import Clinical
 
 pytest.importorskip("highdicom", reason="extra `dicom` is not installed")
@@ -117,6 +117,45 @@ def test_objects_refer_to_the_scan_and_say_research(done, scanned):
     for value in (done[1]["hypoperfusion_ml"], done[1]["core_ml"], done[1]["mismatch_ratio"]):
         assert f"{round(value, 2)}" in text
     assert objects["segmentation.dcm"].SOPInstanceUID in text
+
+
+@pytest.mark.parametrize("empty", ["core", "hypoperfusion", "both"])
+def test_an_empty_mask_is_no_segment(empty, done, scanned):
+    """No visible core is no reason to fail: a fifth of the published patients had none."""
+    native = load_native(scanned)
+    none = np.zeros(native.dwi.data.shape, bool)
+    some = native.brain
+    given = prediction.Prediction(
+        native,
+        native.brain * np.float32(0.4),
+        hypoperfusion=some if empty == "core" else none,
+        core=some if empty == "hypoperfusion" else none,
+        disagreement=None,
+        probability_mni=np.zeros((91, 109, 60), np.float32),
+        core_mni=np.zeros((91, 109, 60), bool),
+        result=done[1],
+    )
+    objects = dicom_out._objects(given, dicom_out.sources_of(scanned, native.dicom_series))
+    assert ("segmentation.dcm" in objects) == (empty != "both")
+    assert {"probability.dcm", "report.dcm"} < set(objects) or empty == "both"
+    if empty != "both":
+        assert len(objects["segmentation.dcm"].SegmentSequence) == 1
+
+
+def test_images_without_a_frame_of_reference_are_refused_before_the_work(scanned, tmp_path):
+    import pydicom
+
+    folder = shutil.copytree(scanned, tmp_path / "scan")
+    for path in folder.iterdir():
+        data = pydicom.dcmread(path)
+        del data.FrameOfReferenceUID, data.PatientName
+        data.save_as(path)
+    with pytest.raises(InputError, match="no frame of reference"):
+        one_patient.predict(
+            str(folder), None, Clinical("left", 14), str(tmp_path / "out"), answerer,
+            wishes=one_patient.Wishes(dicom=True), tell=lambda text: None,
+        )  # fmt: skip
+    assert not (tmp_path / "out/report.html").exists()
 
 
 def test_files_that_are_no_dicom_are_refused_before_the_work(raw_cohort, tmp_path):

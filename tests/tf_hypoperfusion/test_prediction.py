@@ -1,5 +1,6 @@
 """One simulated patient through the whole of ``predict``, with a predictor made by hand."""
 
+import dataclasses
 import json
 
 import nibabel as nib
@@ -93,6 +94,26 @@ def test_files_lie_on_the_dwi_grid_and_tell_one_story(done, raw_files, tmp_path)
     )
     assert "not a medical device" in result["notice"].lower()
     assert result["seconds"]["total"] > 0
+
+
+def test_nothing_of_an_older_result_stays_beside_a_new_one(done, tmp_path):
+    (tmp_path / "dicom").mkdir()
+    for name in ("report.html", "report.pdf", "result.json", "dicom/report.dcm", "mine.txt"):
+        (tmp_path / name).write_text("older")
+    prediction.write_maps(done, tmp_path)
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    left = {path.name for path in files if path.read_bytes() == b"older"}
+    assert left == {"mine.txt"}
+
+
+def test_much_tissue_of_low_adc_that_is_no_core_is_a_warning(done):
+    native = done.native
+    low = dataclasses.replace(native.adc, data=np.where(native.brain, 500, 0).astype(np.float32))
+    brain_ml = native.brain.sum() * native.dwi.voxel_ml
+    changed = dataclasses.replace(native, adc=low)
+    (warning,) = prediction._uncounted(changed, 10.0)
+    assert f"{brain_ml - 10:.0f} mL of the brain have an ADC of at most 620e-6" in warning
+    assert prediction._uncounted(changed, brain_ml - 69) == []
 
 
 def test_the_other_side_is_told_loudly(raw_files):

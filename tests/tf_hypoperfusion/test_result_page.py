@@ -159,6 +159,11 @@ def test_pages_of_real_patients(folder, dwi, adc, real_data, open_page, tmp_path
     assert complaints == []
     assert canvas(page).std() > 20
     assert page.inner_text("#threshold-ml") == f"{result['hypoperfusion_ml']:.1f} mL"
+    if result["core_ml"] == 0:  # no colour of a core where there is none
+        page.locator("#planes").select_option("3")
+        shown = canvas(page)
+        core = (np.abs(shown - [213, 94, 0]) < 40).all(axis=-1)
+        assert core.sum() < 20
     assert ("weak on such patients" in page.inner_text("main")) == (result["core_ml"] == 0)
     assert (tmp_path / "report.html").stat().st_size < 5_000_000
 

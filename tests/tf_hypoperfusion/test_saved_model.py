@@ -140,6 +140,8 @@ def test_core_clusters_are_those_of_scipy(seed):
         for _ in range(rng.integers(1, 100)):
             adc[tuple(place)], dwi[tuple(place)] = 400, rng.choice([1.5, 3], p=[0.8, 0.2])
             place = np.clip(place + rng.integers(-1, 2, 3), 1, np.array(GRID_SHAPE) - 2)
+    if seed == 3:  # and an even core of 42 mL
+        adc[30:50, 30:50, 20:41], dwi[30:50, 30:50, 20:41] = 400, 1.6
     voxel_ml = 0.005
     expected = labels.core_mask(dwi, adc, brain, voxel_ml)
     ratio, _ = intensity.normalise(dwi, adc, brain)

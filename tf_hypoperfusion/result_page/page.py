@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import jinja2
 
 from data_tools import atomic
+from data_tools.criteria import MISMATCH_RATIO_CAP
 from tf_hypoperfusion.config import RESEARCH_NOTICE
 from tf_hypoperfusion.result_page import result_pictures, viewer_data
 
@@ -43,6 +44,7 @@ def render(done: "Prediction") -> str:
     return template.render(
         result=result,
         notice=RESEARCH_NOTICE,
+        ratio_cap=MISMATCH_RATIO_CAP,
         criteria=[
             {"name": name, "unit": unit, "digits": digits, **result["defuse3"][key]}
             for key, name, unit, digits in CRITERIA

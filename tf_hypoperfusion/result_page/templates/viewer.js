@@ -20,6 +20,7 @@
       backColor: [0, 0, 0, 1], isRadiologicalConvention: true, isOrientCube: false, show3Dcrosshair: true,
       isColorbar: false, dragAndDropEnabled: false, loadingText: "", logLevel: "silent",
       multiplanarShowRender: niivue.SHOW_RENDER.ALWAYS, showAllOrientationMarkers: true,
+      fontColor: [0.94, 0.89, 0.26, 1], fontMinPx: 18, multiplanarPadPixels: 24,
       crosshairColor: [0.94, 0.89, 0.26, 0.7], crosshairWidth: 0.5, crosshairWidthUnit: "mm",
     });
     await nv.attachToCanvas(byId("view"));
@@ -31,6 +32,10 @@
     }
     const [dwi, adc, probability, core] = [0, 1, 2, 3];
     given.volumes.forEach((v, k) => { nv.volumes[k].cal_min = v.low; nv.volumes[k].cal_max = v.high; });
+    // The colours run from 0 to 1 whatever the threshold is; below it nothing is drawn.
+    nv.volumes[probability].colormapType = 1;  // ZERO_TO_MAX_TRANSPARENT_BELOW_MIN
+    // A label has no colours in between, which smoothing would draw around other things.
+    nv.volumes[core].setColormapLabel({ R: [0, 213], G: [0, 94], B: [0, 0], A: [0, 255], I: [0, 1], labels: ["", "core"] });
     nv.setInterpolation(true);  // voxels as they are, so that no mask seems to end elsewhere
     nv.updateGLVolume();
     nv.setSliceType(3);

@@ -55,6 +55,8 @@ def test_presets_are_all_valid():
 def test_numbers_of_the_paper_stand_in_one_place():
     """620, 1.8, 0.68... may be written in these three files only."""
     unmistakable = {620.0, 620e-6, 2000.0, 0.68, 5e-4}
+    # The ratio of DWI that a core must somewhere have is no mismatch ratio.
+    others = {("data_tools/labels.py", 1.8)}
     # Published percentages and image ratios of the simulator happen to be the same numbers.
     numbers = unmistakable | {21.0, 1.8, 70.0}
     allowed = {"data_tools/grid.py", "data_tools/criteria.py", "tf_hypoperfusion/config.py"}
@@ -65,6 +67,8 @@ def test_numbers_of_the_paper_stand_in_one_place():
             wanted = unmistakable if "simulate" in name else numbers
             for node in ast.walk(ast.parse(path.read_text())):
                 is_number = isinstance(node, ast.Constant) and isinstance(node.value, int | float)
-                if is_number and float(node.value) in wanted and name not in allowed:
+                if not is_number or float(node.value) not in wanted:
+                    continue
+                if name not in allowed and (name, float(node.value)) not in others:
                     found.append(f"{name}:{node.lineno} {node.value}")
     assert not found

@@ -17,8 +17,12 @@ from tf_hypoperfusion.onnx_model import SLAB
 from tf_hypoperfusion.sliding_window import Predictor
 
 
-def load_predictor(path: str | Path) -> Predictor:
+def load_predictor(path: str | Path, precision: str = "float32") -> Predictor:
     """Load a ``.keras`` file, a SavedModel folder or an ONNX file, and try it on an empty slab.
+
+    Args:
+        precision: that a ``.keras`` file computes in, ``float32`` or ``bfloat16``; the others keep
+            their own.
 
     Raises:
         InputError: no such file, not a model, or a model that does not answer a slab and an NIHSS
@@ -26,7 +30,13 @@ def load_predictor(path: str | Path) -> Predictor:
     """
     path = check_path(path)
     try:
-        predict = onnx_model.load(path) if path.suffix == ".onnx" else _load_tensorflow(path)
+        predict = (
+            onnx_model.load(path)
+            if path.suffix == ".onnx"
+            else _load_saved_model(path)
+            if path.is_dir()
+            else of_keras(in_precision(load_keras(path), precision))
+        )
         answer = predict(np.zeros((1, *SLAB), np.float32), np.zeros((1, 1), np.float32))
         if answer.shape != (1, *SLAB_SHAPE, 1):
             raise ValueError(f"it answers with shape {answer.shape}")
@@ -39,25 +49,58 @@ def load_predictor(path: str | Path) -> Predictor:
     return predict
 
 
-def _load_tensorflow(path: Path) -> Predictor:
+def _load_saved_model(path: Path) -> Predictor:
     from data_tools import records  # noqa: F401, I001  first, so that TensorFlow starts quietly
 
     import tensorflow as tf
 
+    model = tf.saved_model.load(str(path))
+    serve = model.signatures["serving_default"]
+    return _compiled(lambda image, nihss: serve(image=image, nihss=nihss)["probability"], model)
+
+
+def of_keras(model: Any) -> Predictor:
+    """A Keras model with our inputs and output as a predictor."""
+
+    def call(image, nihss):
+        return model({"image": image, "nihss": nihss}, training=False)["probability"]
+
+    return _compiled(call, model)
+
+
+def in_precision(model: Any, precision: str) -> Any:
+    """The same network and weights, computing in ``float32`` or ``bfloat16``.
+
+    What it answers stays float32: near 0 and 1 sixteen bits have too few digits.
+    """
+    import keras
+
+    from tf_hypoperfusion.keras_compat import dtype_policy
+
+    answer = ("probability_inside", "probability")
+
+    def changes(layer: Any) -> bool:
+        return layer.name not in answer and not isinstance(layer, keras.layers.InputLayer)
+
+    if all(layer.compute_dtype == precision for layer in model.layers if changes(layer)):
+        return model
+
+    def with_policy(layer: Any) -> Any:
+        config = layer.get_config()
+        if changes(layer):
+            config["dtype"] = dtype_policy(precision)
+        return layer.__class__.from_config(config)
+
+    other = keras.models.clone_model(model, clone_function=with_policy)
+    other.set_weights(model.get_weights())
+    return other
+
+
+def _compiled(call: Any, model: Any) -> Predictor:
+    import tensorflow as tf
+
     # A function for each of several models is meant, and no reason for a warning.
     tf.get_logger().setLevel("ERROR")
-    if path.is_dir():
-        model = tf.saved_model.load(str(path))
-        serve = model.signatures["serving_default"]
-
-        def call(image, nihss):
-            return serve(image=image, nihss=nihss)["probability"]
-    else:
-        model = load_keras(path)
-
-        def call(image, nihss):
-            return model({"image": image, "nihss": nihss}, training=False)["probability"]
-
     signature = [tf.TensorSpec((None, *SLAB), tf.float32), tf.TensorSpec((None, 1), tf.float32)]
     graph = tf.function(call, input_signature=signature)
     graph.keep_alive = model  # a signature does not hold its model's variables

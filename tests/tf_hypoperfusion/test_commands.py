@@ -187,6 +187,22 @@ def test_predict_averages_models_and_says_they_saw_simulated_patients(given, run
     assert "WARNING: the model was trained on SIMULATED" in output.err
 
 
+def test_a_model_can_compute_in_16_bits(run):
+    """The same weights, so nearly the same answer; the answer itself stays float32."""
+    path = run / "fold-0/best.keras"
+    rng = np.random.default_rng(0)
+    image = rng.random((1, *predictors.SLAB), np.float32)
+    nihss = np.ones((1, 1), np.float32)
+    found = {p: predictors.load_predictor(path, p)(image, nihss) for p in ("float32", "bfloat16")}
+    assert found["bfloat16"].dtype == np.float32
+    apart = np.abs(found["float32"] - found["bfloat16"])
+    assert 0 < apart.max() < 0.05
+    model = predictors.load_keras(path)
+    for precision, name in (("bfloat16", "bfloat16"), ("float32", "float32")):
+        model = predictors.in_precision(model, precision)
+        assert {layer.compute_dtype for layer in model.layers if "conv" in layer.name} == {name}
+
+
 def test_predict_takes_a_cohort_and_goes_on(run, raw_cohort, tmp_path, capsys):
     """A good and a damaged patient: the good one is done, then kept; the page lists both."""
     cohort, out = shutil.copytree(raw_cohort, tmp_path / "raw"), tmp_path / "out"

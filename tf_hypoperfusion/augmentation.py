@@ -18,6 +18,8 @@ MAX_ROTATION_DEG, MAX_SCALE, MAX_SHIFT_VOXELS = 8.0, 0.08, 3.0
 DWI_SCALE, ADC_SCALE, MAX_NOISE = 0.15, 0.08, 0.06
 
 _MIRRORED_SIDE = np.array([SIDES.index(mirrored_side(side)) for side in SIDES])
+# Reversed, and moved back by one.
+_MIRRORED_COLUMNS = np.roll(np.arange(SLAB_SHAPE[0])[::-1], -1).astype(np.int32)
 _VOLUMES = ("dwi", "adc", "adc_mask", "truth", "coverage")
 
 
@@ -29,7 +31,7 @@ def mirror_slab(slab: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
     """
     mirrored = dict(slab)
     for name in _VOLUMES:
-        mirrored[name] = tf.roll(tf.reverse(slab[name], [0]), -1, axis=0)
+        mirrored[name] = tf.gather(slab[name], _MIRRORED_COLUMNS)
     mirrored["side"] = tf.gather(tf.constant(_MIRRORED_SIDE, tf.int64), slab["side"])
     return mirrored
 

@@ -20,7 +20,7 @@ import numpy as np
 import tensorflow as tf
 
 from data_tools.errors import InputError
-from data_tools.grid import SIDES, SLAB_SHAPE, SLAB_SLICES, side_frame
+from data_tools.grid import SIDES, SLAB_SHAPE, side_frame
 from data_tools.records import explain_read_error, parse_slab
 from tf_hypoperfusion.augmentation import augment_slab, mirror_slab
 
@@ -31,7 +31,9 @@ PARALLEL_SHARDS = 4
 MAX_EPOCHS = 100_000
 
 PATIENT_ARRAYS = ("image", "nihss", "y_true")
-_SIDE_FRAMES = np.stack([side_frame(side) for side in SIDES]).astype(np.float32)
+_SIDE_SLABS = np.stack(
+    [np.broadcast_to(side_frame(side)[..., np.newaxis], SLAB_SHAPE) for side in SIDES]
+).astype(np.float32)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -209,14 +211,21 @@ def _holding(count: int):
 
 def model_inputs(slab: dict[str, tf.Tensor]):
     """A parsed slab -> ({"image", "nihss"}, y_true, weight), without the batch axis."""
-    side = tf.gather(tf.constant(_SIDE_FRAMES), slab["side"])
-    side = tf.repeat(side[..., tf.newaxis], SLAB_SLICES, axis=-1)
-    mask = tf.cast(slab["adc_mask"], tf.float32)
-    image = tf.stack([slab["dwi"], slab["adc"], mask, side], axis=-1)
-    y_true = tf.stack([slab["truth"], slab["coverage"]], axis=-1)
-    y_true = tf.cast(tf.ensure_shape(y_true, (*SLAB_SHAPE, 2)), tf.float32)
+    side = tf.gather(tf.constant(_SIDE_SLABS), slab["side"])
+    image = _channels_last([slab["dwi"], slab["adc"], slab["adc_mask"], side])
+    y_true = _channels_last([slab["truth"], slab["coverage"]])
     inputs = {"image": image, "nihss": tf.reshape(slab["nihss"], (1,))}
     return inputs, y_true, tf.ones((), tf.float32)
+
+
+def _channels_last(volumes: Sequence[tf.Tensor]) -> tf.Tensor:
+    """Volumes as the channels of one float32 image.
+
+    Stacked in front and transposed: twice as fast as ``tf.stack`` along the last axis, which writes
+    four bytes at a time.
+    """
+    rows = tf.stack([tf.reshape(tf.cast(volume, tf.float32), (-1,)) for volume in volumes])
+    return tf.reshape(tf.transpose(rows), (*SLAB_SHAPE, len(volumes)))
 
 
 def read_patients(

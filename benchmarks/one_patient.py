@@ -34,10 +34,27 @@ flags.DEFINE_string("out", None, "CSV of the first table.", flag_values=FLAGS)
 STRIDES = (16, 8, 4, 1)
 
 
+def matrix_gflop_per_s(precision: str, size: int = 4096) -> float:
+    """What this machine reaches in one large matrix product: the limit of any network on it."""
+    import numpy as np
+    import tensorflow as tf
+
+    a = tf.cast(tf.random.normal((size, size)), precision)
+    product = tf.function(lambda a: tf.matmul(a, a))
+    product(a)
+    seconds = []
+    for _ in range(5):
+        began = time.perf_counter()
+        tf.reduce_sum(tf.cast(product(a)[:1, :1], tf.float32)).numpy()
+        seconds.append(time.perf_counter() - began)
+    return 2e-9 * size**3 / float(np.median(seconds))
+
+
 def network_times() -> list[dict[str, Any]]:
     """Seconds for 12 windows by precision and windows a call."""
     import numpy as np
 
+    from benchmarks.training_step import convolution_gflop
     from data_tools import records  # noqa: F401  starts TensorFlow quietly
     from tf_hypoperfusion import attention_unet, config, predictors
 
@@ -59,6 +76,8 @@ def network_times() -> list[dict[str, Any]]:
                 predict(image[first : first + together], nihss[first : first + together])
             if turn:  # the first is for warming up
                 seconds[precision, together].append(time.perf_counter() - began)
+    gflop = 12 * convolution_gflop(model)
+    limit = {precision: matrix_gflop_per_s(precision) for precision in ("float32", "bfloat16")}
     usual = float(np.median(seconds["float32", 4])) if ("float32", 4) in seconds else None
     return [
         {
@@ -67,6 +86,8 @@ def network_times() -> list[dict[str, Any]]:
             "seconds": round(float(np.median(taken)), 2),
             "spread": round(max(taken) - min(taken), 2),
             "times_as_fast": round(usual / float(np.median(taken)), 2) if usual else None,
+            "gflop_per_s": round(gflop / float(np.median(taken))),
+            "of_matrix_product": round(gflop / float(np.median(taken)) / limit[precision], 2),
         }
         for (precision, together), taken in seconds.items()
     ]

@@ -191,7 +191,7 @@ def build(
                 f"{len(faults)} patient(s) cannot be used; nothing was written:\n"
                 + "\n".join(sorted(faults))
             )
-        description = _read_description(cohort)
+        description = cohorts.described_name(cohort)
         manifest = {
             "schema_version": records.SCHEMA_VERSION,
             "cohort": description,
@@ -246,13 +246,6 @@ def _fingerprint(cohort: str, participants: list[str], settings: dict[str, int])
         for path in sorted([*folder.glob("*.nii.gz"), *folder.glob("*_xfm.txt")]):
             digest.update(f"{path.name} {atomic.sha256(path)}".encode())
     return digest.hexdigest()
-
-
-def _read_description(cohort: str) -> str:
-    try:
-        return json.loads((Path(cohort) / "dataset_description.json").read_text())["Name"]
-    except (OSError, ValueError, KeyError):
-        return Path(cohort).name
 
 
 def main() -> int:

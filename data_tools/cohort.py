@@ -316,6 +316,14 @@ def find_raw_files(
     return RawFiles(dwi, adc, tmax, truth), []
 
 
+def described_name(cohort: str | os.PathLike) -> str:
+    """Name in ``dataset_description.json``, else the folder's; of simulated patients it says so."""
+    from data_tools import atomic
+
+    described = atomic.read_json(Path(cohort) / "dataset_description.json")
+    return str(described.get("Name", Path(cohort).name))
+
+
 def unlisted_folders(cohort: str | os.PathLike, participants: Iterable[str]) -> list[Fault]:
     """Patient folders without a row in participants.tsv: they would be left out silently."""
     listed = set(participants)

@@ -76,20 +76,26 @@ def converted(folder: Path) -> Iterator[Converted]:
             # Of what it made no image of, slices may be lost.
             made = {each.number % 1000 for each in series}
             for number in sorted({h.number for h in files.values() if h.number % 1000 not in made}):
-                of_series = [h for h in files.values() if h.number == number]
+                of_series = list(_of_series(files, number).values())
                 _check_slices(folder, f"series {number}", of_series)
         if not series:
             said = next(iter((done.stderr + done.stdout).strip().splitlines()[-1:]), "nothing")
             raise InputError(f"DICOM {folder}: dcm2niix made no image of it; it said: {said}")
-        found = _choose(folder, series)
-        for number, name in found.pop("taken"):
-            of_series = [h for h in files.values() if h.number == number]
-            if not of_series:  # dcm2niix adds thousands for parts that it writes apart
-                of_series = [h for h in files.values() if h.number == number % 1000]
-            _check_slices(folder, name, of_series)
+        dwi, adc, notes = _choose(folder, series)
+        for each in (dwi, adc):
+            if each is not None:
+                _check_slices(folder, each.name, list(_of_series(files, each.number).values()))
         lines = (line.strip() for line in (done.stdout + done.stderr).splitlines())
         worries = (f"dcm2niix: {line}" for line in lines if ALARMING.search(line))
-        yield Converted(**found, warnings=tuple(dict.fromkeys(worries)))
+        yield Converted(
+            dwi=dwi.path,
+            adc=adc.path if adc else None,
+            dwi_series=dwi.name,
+            adc_series=adc.name if adc else "",
+            dwi_number=dwi.number,
+            notes=notes,
+            warnings=tuple(dict.fromkeys(worries)),
+        )
 
 
 class _Series:
@@ -124,7 +130,8 @@ class _Series:
         return "TRACEW" in self.kind or bool(TRACE_WORDS.search(self.words))
 
 
-def _choose(folder: Path, series: list[_Series]) -> dict[str, Any]:
+def _choose(folder: Path, series: list[_Series]) -> tuple[_Series, _Series | None, tuple[str, ...]]:
+    """The DWI, the scanner's ADC map if there is one, and notes on the choice."""
     diffusion = [each for each in series if each.is_dwi]
     if not diffusion:
         names = "; ".join(each.name for each in series)
@@ -146,16 +153,7 @@ def _choose(folder: Path, series: list[_Series]) -> dict[str, Any]:
         notes.append(f"DICOM: {len(diffusion)} diffusion series, the trace images were taken")
     if maps:
         notes.append(f"DICOM: ADC from {maps[0].name}")
-    taken = [(each.number, each.name) for each in (chosen[0], *maps)]
-    return {
-        "dwi": chosen[0].path,
-        "adc": maps[0].path if maps else None,
-        "dwi_series": chosen[0].name,
-        "adc_series": maps[0].name if maps else "",
-        "dwi_number": chosen[0].number,
-        "notes": tuple(notes),
-        "taken": taken,
-    }
+    return chosen[0], maps[0] if maps else None, tuple(notes)
 
 
 def slices_of(folder: Path, series_number: int) -> list[Any]:
@@ -170,14 +168,8 @@ def slices_of(folder: Path, series_number: int) -> list[Any]:
     """
     from pydicom import dcmread
 
-    headers = _read_headers(folder)
-    number = series_number
-    if not any(header.number == number for header in headers.values()):
-        number %= 1000
     at: dict[float, Any] = {}
-    for path, header in headers.items():
-        if header.number != number:
-            continue
+    for path, header in _of_series(_read_headers(folder), series_number).items():
         if header.frames > 1 or header.position_mm is None:
             raise InputError(
                 f"DICOM {path}: holds several slices; results can be written for series of one "
@@ -189,8 +181,8 @@ def slices_of(folder: Path, series_number: int) -> list[Any]:
             at[header.position_mm] = data
     if len(at) < 2:
         raise InputError(
-            f"DICOM {folder}: series {number} has {len(at)} slice positions (a mosaic?); results "
-            "can be written for series of one file a slice only"
+            f"DICOM {folder}: series {series_number} has {len(at)} slice positions (a mosaic?); "
+            "results can be written for series of one file a slice only"
         )
     return [at[position] for position in sorted(at)]
 
@@ -229,6 +221,13 @@ def _read_headers(folder: Path) -> dict[Path, _Header]:
     if not found:
         raise InputError(f"DICOM {folder}: holds no DICOM file; expected one patient's study")
     return found
+
+
+def _of_series(files: dict[Path, _Header], number: int) -> dict[Path, _Header]:
+    """The files of a series by dcm2niix's number: it adds thousands for parts it writes apart."""
+    numbers = {header.number for header in files.values()}
+    own = number if number in numbers else number % 1000
+    return {path: header for path, header in files.items() if header.number == own}
 
 
 def _check_whole(path: Path, data: Any) -> None:

@@ -88,12 +88,11 @@ def core_mask(
         dwi_ratio = dwi_ratio / np.float32(dwi_ratio[other].mean(dtype=np.float64))
     low = brain & (adc_um2_per_s > 0) & (adc_um2_per_s <= ADC_CORE_UM2_PER_S)
     mask = low & (dwi_ratio >= CORE_MIN_DWI_RATIO)
-    clusters, keep = _large_clusters(mask, CORE_MIN_CLUSTER_ML, voxel_ml)
+    clusters, size_ml = _clusters(mask, voxel_ml)
     bright = mask & (dwi_ratio >= CORE_SEED_DWI_RATIO)
-    bright_ml = np.bincount(clusters[bright], minlength=len(keep)) * voxel_ml
-    size_ml = np.bincount(clusters.ravel(), minlength=len(keep)) * voxel_ml
-    keep &= (bright_ml >= CORE_SEED_ML * (1 - HAIR)) | (size_ml >= CORE_SURE_ML * (1 - HAIR))
-    return keep[clusters]
+    bright_ml = np.bincount(clusters[bright], minlength=len(size_ml)) * voxel_ml
+    seeded = (bright_ml >= CORE_SEED_ML * (1 - HAIR)) | (size_ml >= CORE_SURE_ML * (1 - HAIR))
+    return (seeded & (size_ml >= CORE_MIN_CLUSTER_ML * (1 - HAIR)))[clusters]
 
 
 def hypoperfusion_mask(
@@ -159,19 +158,19 @@ def remove_small_clusters(
     mask: NDArray[np.bool_], min_cluster_ml: float, voxel_ml: float
 ) -> NDArray[np.bool_]:
     """Keep the connected clusters (26 neighbours) of at least ``min_cluster_ml``."""
-    clusters, keep = _large_clusters(mask, min_cluster_ml, voxel_ml)
-    return keep[clusters]
+    clusters, size_ml = _clusters(mask, voxel_ml)
+    return mask & (size_ml >= min_cluster_ml * (1 - HAIR))[clusters]
 
 
-def _large_clusters(
-    mask: NDArray[np.bool_], min_cluster_ml: float, voxel_ml: float
-) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
-    """Number of each voxel's cluster (0: none), and for each number whether it is large enough."""
+def _clusters(
+    mask: NDArray[np.bool_], voxel_ml: float
+) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
+    """Number of each voxel's cluster (0: none), and the mL of each number (of none: 0)."""
     clusters, count = ndimage.label(mask, NEIGHBOURS)
-    sizes_ml = np.bincount(clusters.ravel(), minlength=count + 1) * voxel_ml
-    keep = sizes_ml >= min_cluster_ml * (1 - HAIR)
-    keep[0] = False
-    return clusters, keep
+    sizes = np.bincount(clusters.ravel(), minlength=count + 1)
+    size_ml = np.asarray(sizes * float(voxel_ml), np.float64)
+    size_ml[0] = 0
+    return clusters, size_ml
 
 
 def _clusters_touching(mask: NDArray[np.bool_], seeds: NDArray[np.bool_]) -> NDArray[np.bool_]:

@@ -15,7 +15,7 @@ from scipy import ndimage
 from data_tools import ants_bridge, brain_of_dwi, registration
 from data_tools.diffusion import Diffusion, load_diffusion, sidecar
 from data_tools.errors import InputError
-from data_tools.grid import hemisphere, patient_voxel_ml
+from data_tools.grid import hemisphere, mirrored_side, patient_voxel_ml
 from data_tools.labels import core_mask
 from data_tools.plausibility import (
     ADC_UNITS,
@@ -420,7 +420,7 @@ def _mostly_opposite(
     """The other side, and mL in the given and in the other half, if the other one has far more."""
     if side == "bilateral":
         return None
-    other = {"left": "right", "right": "left"}[side]
+    other = mirrored_side(side)
     given_ml, other_ml = (float((mask & hemisphere(s)).sum() * voxel_ml) for s in (side, other))
     return (other, given_ml, other_ml) if other_ml >= max(least_ml, 2 * given_ml) else None
 

@@ -322,9 +322,10 @@ def _check_ours(out: Path) -> None:
 
 def _description(cohort: str) -> dict[str, Any]:
     """The raw cohort's description as a derivative's; keeps the word "simulated" where it stood."""
-    raw = atomic.read_json(Path(cohort) / "dataset_description.json")
+    from data_tools.cohort import described_name
+
     return {
-        "Name": f"{raw.get('Name', Path(cohort).name)} - in MNI space",
+        "Name": f"{described_name(cohort)} - in MNI space",
         "BIDSVersion": "1.10.0",
         "DatasetType": "derivative",
         "GeneratedBy": [{"Name": GENERATED_BY, "Version": str(PREPROCESS_VERSION)}],

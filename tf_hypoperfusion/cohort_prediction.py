@@ -84,6 +84,7 @@ def predict_cohort(
     def predict(participant: str, row: dict[str, Any]) -> dict[str, Any]:
         return _predict(cohort, out, participant, row, connect_once, settings, wishes)
 
+    name = cohorts.described_name(cohort)
     rows = [cohorts.clinical_record(row) for _, row in table.iterrows()]
     tasks = [(row["participant_id"], row) for row in rows]
     done: dict[str, dict[str, Any]] = {}
@@ -96,14 +97,14 @@ def predict_cohort(
             done[task[0]] = result
     write_index(
         Path(out) / "index.html",
-        f"Predictions: {_name(cohort)}",
+        f"Predictions: {name}",
         f"{len(done)} of {len(rows)} patients; those that failed or have warnings come first.",
         sorted(
             [_failed_entry(who, message) for who, message in failed.items()]
             + [_entry(who, result) for who, result in done.items()],
             key=lambda entry: (entry.link is not None, -len(entry.warnings)),
         ),
-        simulated="simulated" in _name(cohort).lower()
+        simulated="simulated" in name.lower()
         or any("SIMULATED" in w for result in done.values() for w in result["warnings"]),
     )
     return done, failed
@@ -163,14 +164,4 @@ def _entry(participant: str, result: dict[str, Any]) -> Entry:
 
 
 def _failed_entry(participant: str, message: str) -> Entry:
-    columns = ("target mismatch", "holds in", "hypoperfusion, mL", "from, mL", "to, mL",
-               "core, mL", "mismatch, mL", "ratio", "side", "NIHSS")  # fmt: skip
-    return Entry(
-        {"patient": f"{participant} (failed)", **dict.fromkeys(columns)},
-        warnings=message.splitlines(),
-    )
-
-
-def _name(cohort: str) -> str:
-    described = atomic.read_json(Path(cohort) / "dataset_description.json")
-    return str(described.get("Name", Path(cohort).name))
+    return Entry({"patient": f"{participant} (failed)"}, warnings=message.splitlines())

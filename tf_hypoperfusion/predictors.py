@@ -30,13 +30,7 @@ def load_predictor(path: str | Path, precision: str = "float32") -> Predictor:
     """
     path = check_path(path)
     try:
-        predict = (
-            onnx_model.load(path)
-            if path.suffix == ".onnx"
-            else _load_saved_model(path)
-            if path.is_dir()
-            else of_keras(in_precision(load_keras(path), precision))
-        )
+        predict = _load(path, precision)
         answer = predict(np.zeros((1, *SLAB), np.float32), np.zeros((1, 1), np.float32))
         if answer.shape != (1, *SLAB_SHAPE, 1):
             raise ValueError(f"it answers with shape {answer.shape}")
@@ -47,6 +41,14 @@ def load_predictor(path: str | Path, precision: str = "float32") -> Predictor:
     except Exception as error:  # a file from anywhere can fail in any way
         raise _no_model(path, error) from error
     return predict
+
+
+def _load(path: Path, precision: str) -> Predictor:
+    if path.suffix == ".onnx":
+        return onnx_model.load(path)
+    if path.is_dir():
+        return _load_saved_model(path)
+    return of_keras(in_precision(load_keras(path), precision))
 
 
 def _load_saved_model(path: Path) -> Predictor:

@@ -11,10 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from data_tools.grid import mirrored_side
 from data_tools.patient import MniPatient
 from tf_hypoperfusion.clinical import defuse3
-
-MIRRORED_SIDE = {"left": "right", "right": "left", "bilateral": "bilateral"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,7 +50,7 @@ def ask(
         return Opinions(mean, each, "models")
     if not mirror:
         return Opinions(each[0], each, "none")
-    other_side = dataclasses.replace(given, side=MIRRORED_SIDE[given.side])
+    other_side = dataclasses.replace(given, side=mirrored_side(given.side))
     back = np.ascontiguousarray(answers[0](mirrored(mni), other_side)[::-1])
     return Opinions(each[0], (each[0], back), "mirror")
 

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from data_tools.grid import GRID_SHAPE
+from data_tools.grid import GRID_SHAPE, mirrored_side
 from data_tools.patient import MniPatient
 from data_tools.transform import Transform
 from tf_hypoperfusion import uncertainty
@@ -44,7 +44,7 @@ def test_the_mirror_image_has_the_other_side_and_comes_back(mni):
     assert seen == ["right", "left"]
     assert found.each[1][:46].sum() == 0 and found.each[1][46:].all()
     np.testing.assert_array_equal(found.mean, found.each[0])  # what is reported is not changed
-    assert uncertainty.MIRRORED_SIDE["bilateral"] == "bilateral"
+    assert mirrored_side("bilateral") == "bilateral"
     for field in dataclasses.fields(mni):
         if field.name != "transform" and getattr(mni, field.name) is not None:
             twice = uncertainty.mirrored(uncertainty.mirrored(mni))

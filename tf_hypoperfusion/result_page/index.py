@@ -37,17 +37,17 @@ def write_index(
 
     Args:
         path: of ``index.html``. lead: the sentence above the table.
-        entries: in the order shown at first; all with the same columns.
+        entries: in the order shown at first; a column it lacks is n/a.
         simulated: patients or model; said loudly.
     """
-    columns = list(entries[0].values) if entries else []
+    columns = list(dict.fromkeys(name for entry in entries for name in entry.values))
     rows = [
         {
             "link": entry.link,
             "picture": entry.picture,
             "alt": entry.alt,
             "warnings": list(entry.warnings),
-            "cells": [_cell(entry.values[column]) for column in columns],
+            "cells": [_cell(entry.values.get(column)) for column in columns],
         }
         for entry in entries
     ]

@@ -199,7 +199,7 @@ def _align_tmax(tmax: Volume, dwi: Volume, brain: NDArray[np.bool_]) -> tuple[Vo
     there = dataclasses.replace(dwi, data=brain.astype(np.float32))
 
     def overlap(matrix: NDArray[np.float64]) -> float:
-        inside = resample(there, np.linalg.inv(matrix), tmax.data.shape, tmax.affine) > 0.5
+        inside = _seen_on(tmax, dwi, brain, np.linalg.inv(matrix))
         total = inside.sum() + shown.data.sum()
         return float(2 * (inside & (shown.data > 0)).sum() / max(total, 1))
 
@@ -284,10 +284,16 @@ def _checked_brain(dwi: Volume, adc: Volume) -> NDArray[np.bool_]:
     return brain
 
 
-def _seen_on(image: Volume, dwi: Volume, brain: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """The DWI's brain on another image's grid, by the headers."""
+def _seen_on(
+    image: Volume,
+    dwi: Volume,
+    brain: NDArray[np.bool_],
+    moved: NDArray[np.floating] | None = None,
+) -> NDArray[np.bool_]:
+    """The DWI's brain on another image's grid: by the headers, or ``moved`` rigidly (4 x 4)."""
     there = dataclasses.replace(dwi, data=brain.astype(np.float32))
-    return resample(there, np.eye(4), image.data.shape, image.affine) > 0.5
+    matrix = np.eye(4) if moved is None else np.asarray(moved, np.float64)
+    return resample(there, matrix, image.data.shape, image.affine) > 0.5
 
 
 def _check_overlap(image: Volume | None, what: str, dwi: Volume, brain: NDArray[np.bool_]) -> None:

@@ -245,7 +245,7 @@ def _picture(participant: str, mni, quality: dict, core, delayed) -> bytes:
     adc = pictures.axial_mosaic(
         mni.adc_um2_per_s, edges, spacing, "ADC, 0 to 2500e-6 mm2/s", panels=8,
         window=(0.0, 2500.0), planes=True, brain=mni.brain,
-        footer="Radiological convention: the patient's left is on the right. Research use only.",
+        footer=f"{pictures.CONVENTION} Research use only.",
     )  # fmt: skip
     return pictures.stacked([dwi, adc])
 

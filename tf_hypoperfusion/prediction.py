@@ -329,7 +329,7 @@ def overview(prediction: Prediction) -> bytes:
         title,
         window=window,
         brain=brain,
-        footer=f"{RESEARCH_NOTICE} Radiological convention: the patient's left is on the right.",
+        footer=f"{RESEARCH_NOTICE} {pictures.CONVENTION}",
     )
 
 

@@ -14,7 +14,7 @@ from tf_hypoperfusion.config import PROBABILITY_THRESHOLD
 if TYPE_CHECKING:
     from tf_hypoperfusion.prediction import Prediction
 
-CONVENTION = "Radiological convention: the patient's left is on the right. Research use only."
+CONVENTION = f"{pictures.CONVENTION} Research use only."
 ADC_WINDOW_UM2_PER_S = (0.0, 2500.0)
 
 

@@ -8,7 +8,6 @@ from keras import layers
 
 from data_tools.grid import SLAB_SHAPE
 from tf_hypoperfusion.config import CHANNELS, ModelConfig
-from tf_hypoperfusion.exact_bias import ExactBiasConv3D, ExactBiasConv3DTranspose
 from tf_hypoperfusion.keras_compat import dtype_policy
 
 # 128 x 128 -> 96 x 112, which holds the grid's 91 x 109 and halves four times.
@@ -19,7 +18,7 @@ def build_model(
     config: ModelConfig,
     precision: str = "float32",
     seed: int | None = None,
-    exact_bias: bool = False,
+    for_training: bool = False,
 ) -> keras.Model:
     """Build the functional model.
 
@@ -34,10 +33,10 @@ def build_model(
     Args:
         config: sizes and switches. precision: ``float32``, ``bfloat16`` or ``float16``.
         seed: of dropout; None draws one. Weights follow ``keras.utils.set_random_seed``.
-        exact_bias: for training in 16 bits, see :mod:`tf_hypoperfusion.exact_bias`; the same
-            weights in the same order.
+        for_training: with the layers of :mod:`tf_hypoperfusion.training_layers` (TensorFlow
+            only); the same weights in the same order.
     """
-    builder = _Builder(config, dtype_policy(precision), seed, exact_bias)
+    builder = _Builder(config, precision, seed, for_training)
     image = keras.Input((*SLAB_SHAPE, len(CHANNELS)), name="image")
     nihss = keras.Input((1,), name="nihss")
     x, skips = image, []
@@ -85,16 +84,23 @@ def build_model(
 class _Builder:
     """Layers with this configuration's normalisation, dropout and dtype."""
 
-    def __init__(self, config: ModelConfig, dtype: str, seed: int | None, exact_bias: bool):
-        self.config, self.dtype, self.seed = config, dtype, seed
+    def __init__(self, config: ModelConfig, precision: str, seed: int | None, for_training: bool):
+        self.config, self.dtype, self.seed = config, dtype_policy(precision), seed
         self.dropouts = 0
-        stock, transposed = layers.Conv3D, layers.Conv3DTranspose
-        self.convolution: type = ExactBiasConv3D if exact_bias else stock
-        self.transposed_convolution: type = ExactBiasConv3DTranspose if exact_bias else transposed
+        self.convolution: type = layers.Conv3D
+        self.transposed_convolution: type = layers.Conv3DTranspose
+        self.batch_normalisation: type = layers.BatchNormalization
+        if for_training:
+            from tf_hypoperfusion import training_layers
+
+            self.batch_normalisation = training_layers.FusedBatchNormalization
+            if precision != "float32":
+                self.convolution = training_layers.ExactBiasConv3D
+                self.transposed_convolution = training_layers.ExactBiasConv3DTranspose
 
     def normalise(self, x, name: str):
         if self.config.normalisation == "batch":
-            return layers.BatchNormalization(
+            return self.batch_normalisation(
                 momentum=self.config.batch_norm_momentum, name=name, dtype=self.dtype
             )(x)
         if self.config.normalisation == "group":

@@ -39,12 +39,11 @@ def build(
             ``auto``, no 0.
         steps_per_epoch: for the learning rate's decay.
     """
-    exact_bias = config.precision != "float32"
     with strategy.scope():
-        model = build_model(model_config, config.precision, config.seed, exact_bias)
+        model = build_model(model_config, config.precision, config.seed, for_training=True)
         kept = model
         if config.ema_momentum:
-            kept = build_model(model_config, config.precision, config.seed, exact_bias)
+            kept = build_model(model_config, config.precision, config.seed, for_training=True)
             kept.set_weights(model.get_weights())
         optimizer = build_optimizer(config, learning_rates(config, steps_per_epoch))
         build_optimizer_variables(optimizer, model.trainable_variables)

@@ -121,18 +121,18 @@ def test_without_its_channel_the_side_does_nothing():
         assert (one != other).any() == kept
 
 
-def test_exact_bias_is_the_same_network():
+def test_the_network_for_training_is_the_same_network():
     """Same weights in the same order, same answer; in bfloat16 within its rounding."""
     image, nihss = slab()
     stock = build_model(SMALL)
     for precision, tolerance in (("float32", 1e-6), ("bfloat16", 0.03)):
-        exact = build_model(SMALL, precision, exact_bias=True)
-        names = [[v.name.split("/")[-1] for v in m.variables] for m in (stock, exact)]
+        trained = build_model(SMALL, precision, for_training=True)
+        names = [[v.name.split("/")[-1] for v in m.variables] for m in (stock, trained)]
         assert names[0] == names[1]
-        exact.set_weights(stock.get_weights())
+        trained.set_weights(stock.get_weights())
         ours, theirs = (
             np.asarray(m({"image": image, "nihss": nihss}, training=False)["probability"])
-            for m in (exact, stock)
+            for m in (trained, stock)
         )
         np.testing.assert_allclose(ours, theirs, atol=tolerance)
 

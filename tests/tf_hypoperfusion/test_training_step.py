@@ -35,8 +35,7 @@ def make(micro_batches=1, ema=0.0, **changes):
     keras.utils.set_random_seed(3)
     strategy = distribution.choose_strategy()
     with strategy.scope():
-        exact = config.precision != "float32"
-        model = build_model(model_config, config.precision, 3, exact)
+        model = build_model(model_config, config.precision, 3, for_training=True)
         kept = model
         if ema:
             kept = build_model(model_config, config.precision, 3)
@@ -135,6 +134,6 @@ def test_bfloat16_is_near_float32_and_its_sums_are_float32(batch):
     rough, rough_sums = stepped(batch, 1, precision="bfloat16")
     assert rough_sums.dtype == np.float32
     np.testing.assert_allclose(rough_sums, sums, rtol=0.05)
-    # Also every bias: TensorFlow's own gradient of it is a thirtieth here (see exact_bias).
+    # Also every bias: TensorFlow's own gradient of it is a thirtieth here (see training_layers).
     for one, other in zip(rough, exact, strict=True):
         np.testing.assert_allclose(one, other, rtol=0, atol=0.05 * np.abs(other).max())

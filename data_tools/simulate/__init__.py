@@ -8,17 +8,15 @@ Everything made here is called simulated, on disk and in print. Two doors: a coh
 # The functions import what they need when called, so that --help answers at once.
 
 
-def simulate_cohort(out, patients, seed, space="native", workers=1, lesions=None):
+def simulate_cohort(out, patients, seed, **options):
     """Write a simulated cohort; see :func:`data_tools.simulate.cohort.simulate_cohort`."""
     from data_tools.simulate import cohort
 
-    return cohort.simulate_cohort(
-        out, patients, seed, space=space, workers=workers, lesions=lesions
-    )
+    return cohort.simulate_cohort(out, patients, seed, **options)
 
 
-def simulate_patient(seed, index, lesions=None):
+def simulate_patient(seed, index, lesions=None, noise=1.0):
     """One patient in memory; see :func:`data_tools.simulate.patient.simulate_patient`."""
     from data_tools.simulate import patient
 
-    return patient.simulate_patient(seed, index, lesions)
+    return patient.simulate_patient(seed, index, lesions, noise)

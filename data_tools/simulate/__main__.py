@@ -41,6 +41,13 @@ flags.DEFINE_string(
     "Folder of real core masks in MNI (.nii.gz, or a .tar of them) instead of grown cores.",
     flag_values=FLAGS,
 )
+flags.DEFINE_float("noise", 1.0, "Of DWI and ADC, times the usual.", flag_values=FLAGS)
+flags.DEFINE_bool(
+    "target_mismatch",
+    False,
+    "Only patients whose planned volumes are a target mismatch; they keep their numbers.",
+    flag_values=FLAGS,
+)
 flags.DEFINE_integer("workers", 1, "Processes that share the work.", flag_values=FLAGS)
 
 
@@ -55,6 +62,8 @@ def main() -> None:
         space=FLAGS.space,
         workers=FLAGS.workers,
         lesions=FLAGS.lesions,
+        noise=FLAGS.noise,
+        target_mismatch=FLAGS.target_mismatch,
     )
     print(f"{FLAGS.patients} simulated patients ({FLAGS.space} space) in {out}")
 

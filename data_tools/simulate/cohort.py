@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
-from data_tools import atomic
+from data_tools import atomic, criteria
 from data_tools.errors import InputError
 from data_tools.executors import map_patients
 from data_tools.grid import GRID_AFFINE, SPACE
-from data_tools.simulate import real_cores
+from data_tools.simulate import clinical, real_cores
 from data_tools.simulate.anatomy import MODEL_VOXEL_ML
 from data_tools.simulate.images import B_VALUE
 from data_tools.simulate.patient import SimulatedPatient, simulate_patient
@@ -23,6 +23,7 @@ SPACES = ("native", "mni")
 # Raised whenever the same seed gives other patients than before.
 SIMULATION_VERSION = 3
 MAX_PATIENTS = 9999  # four digits in sub-0001
+MIN_NOISE, MAX_NOISE = 0.1, 2.0
 BIDS_VERSION = "1.10.0"
 COLUMNS = {
     "age": {"Description": "Age, simulated", "Units": "year"},
@@ -52,6 +53,8 @@ def simulate_cohort(
     space: str = "native",
     workers: int = 1,
     lesions: str | os.PathLike | None = None,
+    noise: float = 1.0,
+    target_mismatch: bool = False,
 ) -> Path:
     """Write a cohort of simulated patients.
 
@@ -63,6 +66,9 @@ def simulate_cohort(
         workers: processes.
         lesions: folder of real core masks in MNI (``.nii.gz``, or a ``.tar`` of them); None
             grows the cores.
+        noise: of DWI and ADC, times the usual.
+        target_mismatch: leave out those whose planned volumes are none; the others keep their
+            numbers.
 
     Returns:
         The folder.
@@ -78,6 +84,8 @@ def simulate_cohort(
         raise InputError(f"space is {space!r}; expected one of {', '.join(SPACES)}")
     if workers < 1:
         raise InputError(f"workers is {workers}; expected 1 or more processes")
+    if not MIN_NOISE <= noise <= MAX_NOISE:
+        raise InputError(f"noise is {noise:g}; expected {MIN_NOISE} to {MAX_NOISE} times the usual")
     if not str(out).strip():
         raise InputError("out is empty; expected a folder to write to")
     out = Path(out)
@@ -88,14 +96,35 @@ def simulate_cohort(
         raise InputError(f"{out} is a file; expected a folder to write to")
     atomic.check_writable(out)
     with atomic.one_writer(out):
-        _prepare(out, patients, _description(seed, space, lesions), space)
-        numbers = range(1, patients + 1)
-        todo = [(n, seed, space, str(out), lesions) for n in numbers if not _is_done(out, n, space)]
+        numbers = _numbers(patients, seed, target_mismatch)
+        description = _description(seed, space, lesions, noise, target_mismatch)
+        _prepare(out, patients, numbers[-1], description, space)
+        todo = [
+            (n, seed, space, str(out), lesions, noise)
+            for n in numbers
+            if not _is_done(out, n, space)
+        ]
         for _, failure in map_patients(_write_patient, todo, workers, "simulating"):
             if isinstance(failure, InputError):
                 raise failure
-        _write_participants(out, patients, space)
+        _write_participants(out, numbers, space)
     return out
+
+
+def _numbers(patients: int, seed: int, target_mismatch: bool) -> list[int]:
+    """The first so many numbers, of those with a target mismatch if wanted."""
+    if not target_mismatch:
+        return list(range(1, patients + 1))
+    found: list[int] = []
+    for number in range(1, MAX_PATIENTS + 1):
+        plan = clinical.make_plan(seed, number)
+        if criteria.target_mismatch(plan.hypoperfusion_ml, plan.core_ml):
+            found.append(number)
+        if len(found) == patients:
+            return found
+    raise InputError(
+        f"patients is {patients}; of seed {seed} only {len(found)} have a target mismatch"
+    )
 
 
 def patient_number(participant_id: str) -> int:
@@ -145,9 +174,11 @@ def _is_done(out: Path, index: int, space: str) -> bool:
     return all((out / f).is_file() and atomic.sha256(out / f) == s for f, s in files.items())
 
 
-def _write_patient(index: int, seed: int, space: str, out_folder: str, lesions: str | None) -> None:
+def _write_patient(
+    index: int, seed: int, space: str, out_folder: str, lesions: str | None, noise: float
+) -> None:
     out = Path(out_folder)
-    patient = simulate_patient(seed, index, lesions)
+    patient = simulate_patient(seed, index, lesions, noise)
     written = _write_native(out, patient) if space == "native" else _write_mni(out, patient)
     sums = {str(path.relative_to(out)): atomic.sha256(path) for path in written}
     atomic.write_json(truth_path(out, index, space), _truth(patient) | {"sha256": sums})
@@ -218,8 +249,14 @@ def _truth(patient: SimulatedPatient) -> dict:
     }
 
 
-def _description(seed: int, space: str, lesions: str | None) -> dict:
+def _description(
+    seed: int, space: str, lesions: str | None, noise: float, target_mismatch: bool
+) -> dict:
     flags = f"--seed={seed} --space={space}"
+    if noise != 1:
+        flags += f" --noise={noise:g}"
+    if target_mismatch:
+        flags += " --target_mismatch"
     if lesions is not None:
         flags += f" --lesions ({real_cores.describe(lesions)})"
     return {
@@ -237,7 +274,7 @@ def _description(seed: int, space: str, lesions: str | None) -> dict:
     }
 
 
-def _prepare(out: Path, patients: int, description: dict, space: str) -> None:
+def _prepare(out: Path, patients: int, last: int, description: dict, space: str) -> None:
     """Check that the folder is free or holds the same cohort; write what describes it."""
     path = out / "dataset_description.json"
     if path.is_file():
@@ -248,7 +285,7 @@ def _prepare(out: Path, patients: int, description: dict, space: str) -> None:
                 f"{out} holds another dataset ({was}); expected none, or one made by the same "
                 "version with the same flags. Choose another --out or delete it."
             )
-        more = [p.name for p in out.glob("sub-*") if p.name > f"sub-{patients:04d}"]
+        more = [p.name for p in out.glob("sub-*") if p.name > f"sub-{last:04d}"]
         if more:
             raise InputError(
                 f"{out} already holds {max(more)}, more than the {patients} patients asked for; "
@@ -277,9 +314,9 @@ def _made_by(description: dict) -> str | None:
     return first.get("Description") if isinstance(first, dict) else None
 
 
-def _write_participants(out: Path, patients: int, space: str) -> None:
+def _write_participants(out: Path, numbers: list[int], space: str) -> None:
     rows = []
-    for index in range(1, patients + 1):
+    for index in numbers:
         rows.append(atomic.read_json(truth_path(out, index, space))["participant"])
     lines = ["\t".join(rows[0]), *("\t".join(row.values()) for row in rows)]
     atomic.write_json(out / "participants.json", COLUMNS)

@@ -117,8 +117,10 @@ def _ischaemia(rng: np.random.Generator, anatomy: Anatomy, lesion: Lesion):
     return adc_ratio.astype(np.float32), s0_ratio.astype(np.float32)
 
 
-def acquire(rng: np.random.Generator, anatomy: Anatomy, lesion: Lesion, plan: Plan) -> NativeImages:
-    """Put the head into the scanner and take the three images."""
+def acquire(
+    rng: np.random.Generator, anatomy: Anatomy, lesion: Lesion, plan: Plan, noise: float = 1.0
+) -> NativeImages:
+    """Put the head into the scanner and take the three images; ``noise`` times the usual."""
     native_to_mni = _random_pose(rng)
     s0, s1 = tissue_signals(rng, anatomy, lesion, plan)
     in_plane_mm = float(rng.choice([1.72, 1.8, 1.875, 2.0]))
@@ -132,7 +134,7 @@ def acquire(rng: np.random.Generator, anatomy: Anatomy, lesion: Lesion, plan: Pl
     s1 = _sample(s1, affine, native_to_mni, shape)
     tissue_level = float(np.median(s1[s1 > 0.2]))
     snr = rng.uniform(15, 26) * (1.15 if plan.field_strength_t > 2 else 1.0)
-    sigma = tissue_level / min(snr, 30.0)
+    sigma = noise * tissue_level / min(snr, 30.0)
     s0, s1 = _rician(rng, s0, sigma), _rician(rng, s1, sigma)
     adc = 1e6 / B_VALUE * np.log(np.maximum(s0, 1e-6) / np.maximum(s1, 1e-6))
     adc = np.clip(adc, 0, ADC_MAX_UM2_PER_S) * (s0 > 6 * sigma)

@@ -48,11 +48,12 @@ class SimulatedPatient:
 
 
 def simulate_patient(
-    seed: int, index: int, lesions: str | os.PathLike | None = None
+    seed: int, index: int, lesions: str | os.PathLike | None = None, noise: float = 1.0
 ) -> SimulatedPatient:
     """Simulate patient number ``index`` (from 1) of the cohort ``seed``, in 1 to 2 s.
 
-    ``lesions`` is a folder of real core masks to use instead of grown ones.
+    ``lesions`` is a folder of real core masks to use instead of grown ones, ``noise`` that of DWI
+    and ADC, times the usual.
     The same arguments give the same patient, whoever else is simulated and in what order.
     """
     # One generator per part, so that a change in one part leaves the others as they were.
@@ -61,6 +62,6 @@ def simulate_patient(
     plan = clinical.make_plan(seed, index)
     head = anatomy.make_anatomy(for_anatomy, plan.age)
     stroke = lesion.make_lesion(for_lesion, head, plan, lesions)
-    native = images.acquire(for_images, head, stroke, plan)
+    native = images.acquire(for_images, head, stroke, plan, noise)
     nihss = clinical.draw_nihss(for_nihss, stroke.eloquent_ml, plan.side)
     return SimulatedPatient(f"sub-{index:04d}", plan, nihss, head, stroke, native)

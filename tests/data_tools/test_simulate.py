@@ -7,11 +7,11 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from data_tools import grid
+from data_tools import criteria, grid
 from data_tools.errors import InputError
 from data_tools.plausibility import check_not_swapped, detect_adc_unit
 from data_tools.simulate import __main__ as simulate_command
-from data_tools.simulate import simulate_cohort
+from data_tools.simulate import clinical, cohort, simulate_cohort, simulate_patient
 from data_tools.simulate.cohort import COLUMNS, image_paths, truth_path
 from data_tools.volumes import (
     load_mask,
@@ -173,6 +173,9 @@ def test_a_strangers_folder_is_left_alone(tmp_path):
         ({"seed": -1}, "seed is -1"),
         ({"space": "talairach"}, "expected one of native, mni"),
         ({"workers": 0}, "workers is 0"),
+        ({"noise": 3}, "noise is 3; expected 0.1 to 2"),
+        ({"noise": float("nan")}, "noise is nan"),
+        ({"patients": 9000, "target_mismatch": True}, "only [0-9]+ have a target mismatch"),
     ],
 )
 def test_bad_arguments_are_explained(tmp_path, change, message):
@@ -180,6 +183,30 @@ def test_bad_arguments_are_explained(tmp_path, change, message):
     with pytest.raises(InputError, match=message):
         simulate_cohort(**arguments)
     assert not (tmp_path / "c").exists()
+
+
+def test_another_setting_is_another_cohort_of_the_same_people(tmp_path):
+    """Noisier images of the same heads and strokes; patients without target mismatch left out."""
+    folder = tmp_path / "c"
+    setting = {"space": "mni", "noise": 2.0, "target_mismatch": True}
+    seed = 6
+    simulate_cohort(folder, 1, seed, **setting)
+    numbers = [cohort.patient_number(p.name) for p in sorted(folder.glob("sub-*"))]
+    plans = [clinical.make_plan(seed, n) for n in (1, 2)]
+    mismatch = [criteria.target_mismatch(p.hypoperfusion_ml, p.core_ml) for p in plans]
+    assert mismatch == [False, True]
+    assert numbers == [2]
+    assert (folder / "participants.tsv").read_text().splitlines()[1].startswith("sub-0002")
+    made_by = json.loads((folder / "dataset_description.json").read_text())["GeneratedBy"][0]
+    assert made_by["Description"].endswith("--noise=2 --target_mismatch")
+    with pytest.raises(InputError, match="holds another dataset"):
+        simulate_cohort(folder, 1, seed, space="mni")
+    usual, noisy = simulate_patient(seed, 2), simulate_patient(seed, 2, noise=2.0)
+    np.testing.assert_array_equal(noisy.native.tmax_s, usual.native.tmax_s)
+    np.testing.assert_array_equal(noisy.lesion.core, usual.lesion.core)
+    air = usual.native.dwi < np.median(usual.native.dwi[usual.native.dwi > 100]) / 4
+    ratio = noisy.native.dwi[air].mean() / usual.native.dwi[air].mean()
+    assert 1.5 < ratio < 2.5
 
 
 def test_command_exits_with_2_and_a_message(tmp_path, capsys):

@@ -54,7 +54,7 @@ def network_times() -> list[dict[str, Any]]:
     """Seconds for 12 windows by precision and windows a call."""
     import numpy as np
 
-    from benchmarks.training_step import convolution_gflop
+    from benchmarks.ways.counting import convolution_gflop
     from data_tools import records  # noqa: F401  starts TensorFlow quietly
     from tf_hypoperfusion import attention_unet, config, predictors
 
@@ -65,7 +65,7 @@ def network_times() -> list[dict[str, Any]]:
     model = attention_unet.build_model(model_config, seed=0)
     ways = {}
     for precision in ("float32", "bfloat16"):
-        predict = predictors.of_keras(predictors.in_precision(model, precision))
+        predict = predictors.of_keras(predictors.for_prediction(model, precision))
         for together in map(int, FLAGS.windows):
             ways[precision, together] = predict
     seconds: dict[tuple[str, int], list[float]] = {way: [] for way in ways}

@@ -33,7 +33,7 @@ def build_model(
     Args:
         config: sizes and switches. precision: ``float32``, ``bfloat16`` or ``float16``.
         seed: of dropout; None draws one. Weights follow ``keras.utils.set_random_seed``.
-        for_training: with the layers of :mod:`tf_hypoperfusion.training_layers` (TensorFlow
+        for_training: with the layers of :mod:`tf_hypoperfusion.stand_in_layers` (TensorFlow
             only); the same weights in the same order.
     """
     builder = _Builder(config, precision, seed, for_training)
@@ -91,12 +91,12 @@ class _Builder:
         self.transposed_convolution: type = layers.Conv3DTranspose
         self.batch_normalisation: type = layers.BatchNormalization
         if for_training:
-            from tf_hypoperfusion import training_layers
+            from tf_hypoperfusion import stand_in_layers
 
-            self.batch_normalisation = training_layers.FusedBatchNormalization
+            self.batch_normalisation = stand_in_layers.FusedBatchNormalization
             if precision != "float32":
-                self.convolution = training_layers.ExactBiasConv3D
-                self.transposed_convolution = training_layers.ExactBiasConv3DTranspose
+                self.convolution = stand_in_layers.ExactBiasConv3D
+                self.transposed_convolution = stand_in_layers.ExactBiasConv3DTranspose
 
     def normalise(self, x, name: str):
         if self.config.normalisation == "batch":

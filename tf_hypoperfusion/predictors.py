@@ -48,7 +48,7 @@ def _load(path: Path, precision: str) -> Predictor:
         return onnx_model.load(path)
     if path.is_dir():
         return _load_saved_model(path)
-    return of_keras(in_precision(load_keras(path), precision))
+    return of_keras(for_prediction(load_keras(path), precision))
 
 
 def _load_saved_model(path: Path) -> Predictor:
@@ -70,30 +70,29 @@ def of_keras(model: Any) -> Predictor:
     return _compiled(call, model)
 
 
-def in_precision(model: Any, precision: str) -> Any:
-    """The same network and weights, computing in ``float32`` or ``bfloat16``.
+def for_prediction(model: Any, precision: str = "float32") -> Any:
+    """The same network and weights, computing in ``float32`` or ``bfloat16`` with the faster layers
+    of :mod:`tf_hypoperfusion.stand_in_layers`.
 
     What it answers stays float32: near 0 and 1 sixteen bits have too few digits.
     """
     import keras
 
     from tf_hypoperfusion.keras_compat import dtype_policy
+    from tf_hypoperfusion.stand_in_layers import FusedBatchNormalization
 
     answer = ("probability_inside", "probability")
 
-    def changes(layer: Any) -> bool:
-        return layer.name not in answer and not isinstance(layer, keras.layers.InputLayer)
-
-    if all(layer.compute_dtype == precision for layer in model.layers if changes(layer)):
-        return model
-
-    def with_policy(layer: Any) -> Any:
+    def stand_in(layer: Any) -> Any:
         config = layer.get_config()
-        if changes(layer):
+        if layer.name not in answer and not isinstance(layer, keras.layers.InputLayer):
             config["dtype"] = dtype_policy(precision)
-        return layer.__class__.from_config(config)
+        kind = layer.__class__
+        if kind is keras.layers.BatchNormalization:
+            kind = FusedBatchNormalization
+        return kind.from_config(config)
 
-    other = keras.models.clone_model(model, clone_function=with_policy)
+    other = keras.models.clone_model(model, clone_function=stand_in)
     other.set_weights(model.get_weights())
     return other
 

@@ -199,7 +199,7 @@ def test_a_model_can_compute_in_16_bits(run):
     assert 0 < apart.max() < 0.05
     model = predictors.load_keras(path)
     for precision, name in (("bfloat16", "bfloat16"), ("float32", "float32")):
-        model = predictors.in_precision(model, precision)
+        model = predictors.for_prediction(model, precision)
         assert {layer.compute_dtype for layer in model.layers if "conv" in layer.name} == {name}
 
 

@@ -134,6 +134,6 @@ def test_bfloat16_is_near_float32_and_its_sums_are_float32(batch):
     rough, rough_sums = stepped(batch, 1, precision="bfloat16")
     assert rough_sums.dtype == np.float32
     np.testing.assert_allclose(rough_sums, sums, rtol=0.05)
-    # Also every bias: TensorFlow's own gradient of it is a thirtieth here (see training_layers).
+    # Also every bias: TensorFlow's own gradient of it is a thirtieth here (see stand_in_layers).
     for one, other in zip(rough, exact, strict=True):
         np.testing.assert_allclose(one, other, rtol=0, atol=0.05 * np.abs(other).max())

@@ -1,14 +1,14 @@
-"""Layers that training takes in place of stock ones: the same weights and results, but faster, or
-more exact in 16 bits. Saved models hold the stock layers.
+"""Layers that compute in place of stock ones: the same weights and results, but faster, or more
+exact in 16 bits. Files of models hold the stock layers.
 
-**Normalisation.** Keras normalises a volume in float32, in a dozen operations that each go through
-all of the memory; TensorFlow has one operation for it, which takes pictures only. A volume is a
-picture of longer rows to it.
+**Normalisation** (in training, and at test time). Keras normalises a volume in float32, in a dozen
+operations that each go through all of the memory; TensorFlow has one operation for it, which takes
+pictures only. A volume is a picture of longer rows to it.
 
-**Bias.** TensorFlow adds it with ``BiasAdd``, whose gradient on a CPU is summed up *in* 16 bits:
-over the 800,000 voxels of four slabs the sum gets stuck at a thirtieth of its value (measured with
-TensorFlow 2.21: 2144 for 67314). A plain addition has the same result and sums its gradient in
-float32.
+**Bias** (in training). TensorFlow adds it with ``BiasAdd``, whose gradient on a CPU is summed up
+*in* 16 bits: over the 800,000 voxels of four slabs the sum gets stuck at a thirtieth of its value
+(measured with TensorFlow 2.21: 2144 for 67314). A plain addition has the same result and sums its
+gradient in float32.
 """
 
 from typing import Any
@@ -30,24 +30,26 @@ class FusedBatchNormalization(layers.BatchNormalization):
     """
 
     def call(self, inputs, training=None, mask=None):
-        """The stock layer; in training on the batch's own mean and variance."""
-        if not training:
-            return super().call(inputs, training=training)
+        """The stock layer: by the batch's own moments in training, else by the moving ones."""
         shape, channels = tf.shape(inputs), inputs.shape[-1]
         rows = tf.reshape(inputs, (shape[0], -1, shape[3], channels))
         if channels % FAST_CHANNELS_16_BIT:
             rows = tf.cast(rows, tf.float32)
-        outputs, mean, variance = tf.compat.v1.nn.fused_batch_norm(
+        moving = (self.moving_mean, self.moving_variance)
+        given = () if training else map(tf.convert_to_tensor, moving)
+        outputs, *now = tf.compat.v1.nn.fused_batch_norm(
             rows,
             tf.convert_to_tensor(self.gamma),
             tf.convert_to_tensor(self.beta),
+            *given,
             epsilon=self.epsilon,
-            is_training=True,
+            is_training=bool(training),
         )
-        count = tf.cast(tf.reduce_prod(shape[:-1]), tf.float32)
-        variance *= (count - 1) / count
-        for moving, now in ((self.moving_mean, mean), (self.moving_variance, variance)):
-            moving.assign(moving * self.momentum + now * (1 - self.momentum))
+        if training:
+            count = tf.cast(tf.reduce_prod(shape[:-1]), tf.float32)
+            now[1] *= (count - 1) / count
+            for old, new in zip(moving, now, strict=True):
+                old.assign(old * self.momentum + new * (1 - self.momentum))
         outputs = tf.ensure_shape(tf.reshape(outputs, shape), inputs.shape)
         return tf.cast(outputs, inputs.dtype)
 

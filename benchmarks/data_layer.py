@@ -1,11 +1,13 @@
 """Slabs a second from shards to the training step, against a plain memory-map and compression.
 
-    python -m benchmarks.data_layer --records=records [--out=data_layer.csv]
+    python -m benchmarks.data_layer --records=records [--others=others/bin/python] [--out=CSV]
 
 Each line is a way of getting micro-batches of 4 slabs in random order, run --seconds at a time, the
 ways taking turns --rounds times; medians. Cold: the shards are dropped from the page cache before
 each turn. The memory-map holds what the network gets (float32 image and truth) and is copied slab
 by slab: the least any data layer must do. Compressed shards are the same records, read and parsed.
+With --others (a Python with torch and monai) MONAI's datasets over the same memory-map follow, each
+in a process of its own that also reads, mirrors and batches; 0 or 2 worker processes each.
 
 Seen (2 cores of an AMD EPYC, 24 GiB, TensorFlow 2.21): see BUILD_NOTES.
 """
@@ -20,12 +22,14 @@ from typing import Any
 
 from absl import flags
 
+from benchmarks.ways import turns
 from data_tools import atomic, command
 
 FLAGS = flags.FlagValues()
 flags.DEFINE_string("records", None, "Of build_records.", required=True, flag_values=FLAGS)
 flags.DEFINE_float("seconds", 6.0, "A turn of each way.", flag_values=FLAGS)
 flags.DEFINE_integer("rounds", 5, "Turns, of which the median is taken.", flag_values=FLAGS)
+flags.DEFINE_string("others", None, "Python with torch and monai.", flag_values=FLAGS)
 flags.DEFINE_string("out", None, "CSV of the table.", flag_values=FLAGS)
 
 BATCH = 4
@@ -52,6 +56,13 @@ def memory_map(records: str, manifest: dict[str, Any], folder: Path) -> Iterator
         np.save(folder / f"{name}.npy", np.concatenate([a[name] for a in found]).astype(np.float32))
         arrays.append(np.load(folder / f"{name}.npy", mmap_mode="r"))
     del found
+    return copies(arrays)
+
+
+def copies(arrays: list[Any]) -> Iterator[Any]:
+    """Batches of copied slabs in random order."""
+    import numpy as np
+
     rng = np.random.default_rng(1)
     while True:
         for chosen in np.array_split(rng.permutation(len(arrays[0])), len(arrays[0]) // BATCH):
@@ -72,6 +83,27 @@ def shards(files: list[str], compression: str, folder: Path) -> tuple[Iterator[A
     dataset = tf.data.TFRecordDataset(str(path), compression).repeat().shuffle(64, seed=1)
     dataset = dataset.map(parse_slab, num_parallel_calls=tf.data.AUTOTUNE).batch(BATCH).prefetch(2)
     return iter(dataset), path.stat().st_size / count
+
+
+def monai(folder: Path) -> tuple[dict[str, list[float]], dict[str, float]]:
+    """Slabs a second of MONAI's datasets over the memory-map, and bytes a slab that they keep."""
+    batches, each = 16, 128 * 128 * 16 * 6 * 4.0
+    asked = [
+        {
+            "python": FLAGS.others, "module": "monai_slabs", "folder": str(folder),
+            "dataset": dataset, "batch": BATCH, "batches": batches, "workers": workers,
+        }
+        for dataset in ("map", "cache", "persistent")
+        for workers in (0, 2)
+    ]  # fmt: skip
+    rates = {}
+    for way, seen in zip(asked, turns.measure(asked, FLAGS.rounds, folder / "log"), strict=True):
+        name = f"MONAI {way['dataset']}, {way['workers']} workers"
+        if "failed" in seen:
+            print(f"{name}: {seen['failed']}")
+            continue
+        rates[name] = [batches * BATCH / taken for taken in seen["seconds"]]
+    return rates, dict.fromkeys(rates, each)
 
 
 def main() -> None:
@@ -115,6 +147,11 @@ def main() -> None:
                     count += BATCH
                 if turn:  # the first is for warming up
                     rates[name].append(count / (time.perf_counter() - began))
+        sizes = {name: each for name, (_, _, each) in ways.items()}
+        if FLAGS.others:
+            others, made = monai(folder)
+            rates |= others
+            sizes |= made
     base = float(np.median(rates["memory-map, float32"]))
     rows = [
         {
@@ -122,7 +159,7 @@ def main() -> None:
             "slabs_per_s": round(float(np.median(each)), 1),
             "spread": round(max(each) - min(each), 1),
             "of_memory_map": round(float(np.median(each)) / base, 2),
-            "mb_a_slab": round(ways[name][2] / 1e6, 2),
+            "mb_a_slab": round(sizes[name] / 1e6, 2),
         }
         for name, each in rates.items()
     ]

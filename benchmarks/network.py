@@ -36,9 +36,8 @@ flags.DEFINE_integer("micro", 1, "Slabs of a training step.", flag_values=FLAGS)
 flags.DEFINE_integer("rounds", 5, "Measured calls of each way.", flag_values=FLAGS)
 flags.DEFINE_bool("compile", False, "torch.compile too: minutes to warm up.", flag_values=FLAGS)
 flags.DEFINE_list("tasks", ["infer", "train"], "What to measure.", flag_values=FLAGS)
+flags.DEFINE_list("precisions", ["float32", "bfloat16"], "In which.", flag_values=FLAGS)
 flags.DEFINE_string("out", None, "CSV of the table.", flag_values=FLAGS)
-
-PRECISIONS = ("float32", "bfloat16")
 
 
 def write_network(folder: Path) -> int:
@@ -148,7 +147,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         filters = write_network(folder)
-        for task, precision in itertools.product(FLAGS.tasks, PRECISIONS):
+        for task, precision in itertools.product(FLAGS.tasks, FLAGS.precisions):
             asked = ways(folder, filters, task, precision)
             found = turns.measure(asked, FLAGS.rounds, folder / "log")
             rows += table(asked, found)

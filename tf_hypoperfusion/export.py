@@ -41,6 +41,14 @@ flags.DEFINE_integer(
     flag_values=FLAGS,
 )
 flags.DEFINE_enum(
+    "precision",
+    "float32",
+    ["float32", "bfloat16"],
+    "Of the networks' arithmetic; bfloat16 is nearly twice as fast on CPUs that multiply it. "
+    "Weights and answers are float32.",
+    flag_values=FLAGS,
+)
+flags.DEFINE_enum(
     "format",
     "savedmodel",
     ["savedmodel", "onnx"],
@@ -60,8 +68,9 @@ def main() -> int:
     atomic.check_writable(FLAGS.out)
     with atomic.one_writer(f"{FLAGS.out}/{FLAGS.name}"):
         folder, kept = saved_model.export(
-            FLAGS.model, FLAGS.name, FLAGS.out, FLAGS.version, FLAGS.stride, FLAGS.format == "onnx"
-        )
+            FLAGS.model, FLAGS.name, FLAGS.out, FLAGS.version, FLAGS.stride, FLAGS.format == "onnx",
+            FLAGS.precision,
+        )  # fmt: skip
     print(f"{folder}: {'already exported' if kept else 'exported'}")
     return command.EXIT_OK
 

@@ -74,27 +74,31 @@ def for_prediction(model: Any, precision: str = "float32") -> Any:
     """The same network and weights, computing in ``float32`` or ``bfloat16`` with the faster layers
     of :mod:`tf_hypoperfusion.stand_in_layers`.
 
-    What it answers stays float32: near 0 and 1 sixteen bits have too few digits.
+    What it answers stays float32: near 0 and 1 sixteen bits have too few digits. The model given is
+    not to be used any more: it is this one, unless another precision needs another model.
     """
     import keras
 
+    from tf_hypoperfusion import stand_in_layers
     from tf_hypoperfusion.keras_compat import dtype_policy
-    from tf_hypoperfusion.stand_in_layers import FusedBatchNormalization
 
     answer = ("probability_inside", "probability")
 
-    def stand_in(layer: Any) -> Any:
-        config = layer.get_config()
-        if layer.name not in answer and not isinstance(layer, keras.layers.InputLayer):
-            config["dtype"] = dtype_policy(precision)
-        kind = layer.__class__
-        if kind is keras.layers.BatchNormalization:
-            kind = FusedBatchNormalization
-        return kind.from_config(config)
+    def changes(layer: Any) -> bool:
+        return layer.name not in answer and not isinstance(layer, keras.layers.InputLayer)
 
-    other = keras.models.clone_model(model, clone_function=stand_in)
-    other.set_weights(model.get_weights())
-    return other
+    def with_policy(layer: Any) -> Any:
+        config = layer.get_config()
+        if changes(layer):
+            config["dtype"] = dtype_policy(precision)
+        return layer.__class__.from_config(config)
+
+    if any(layer.compute_dtype != precision for layer in model.layers if changes(layer)):
+        weights = model.get_weights()
+        model = keras.models.clone_model(model, clone_function=with_policy)
+        model.set_weights(weights)
+    stand_in_layers.put_into(model)
+    return model
 
 
 def _compiled(call: Any, model: Any) -> Predictor:

@@ -40,7 +40,7 @@ LIMITS = (
 
 def export(
     models: Sequence[str | Path], name: str, out: str | Path, version: int | None = None,
-    stride: int = TEST_STRIDE, onnx: bool = False,
+    stride: int = TEST_STRIDE, onnx: bool = False, precision: str = "float32",
 ) -> tuple[Path, bool]:  # fmt: skip
     """Export networks of one kind as one model that averages their probabilities.
 
@@ -48,7 +48,8 @@ def export(
         models: ``.keras`` files. name: what the server calls it. out: folder of all models.
         version: a number above those there; None takes the next.
         stride: slices between the windows of the volume signatures.
-        onnx: the slab signature as ``model.onnx`` too.
+        onnx: the slab signature as ``model.onnx`` too, in float32.
+        precision: of the networks' arithmetic, ``float32`` or ``bfloat16``.
 
     Returns:
         The version's folder, and whether the newest version was this very export already.
@@ -72,6 +73,7 @@ def export(
         card = atomic.read_json(folder / str(newest) / "model_card.json")
         same = [m.get("sha256") for m in card.get("models") or []] == sums
         same = same and card.get("stride_slices") == stride
+        same = same and card.get("precision", "float32") == precision
         same = same and (not onnx or (folder / str(newest) / onnx_model.FILE).is_file())
         if same and not damaged(folder / str(newest)):
             return folder / str(newest), True
@@ -86,7 +88,7 @@ def export(
         shutil.rmtree(left, ignore_errors=True)
     try:
         networks = _load(known)
-        card = _card(known, name, version, stride)
+        card = _card(known, name, version, stride) | {"precision": precision}
         info = {
             "name": name,
             "version": version,
@@ -94,15 +96,8 @@ def export(
             "cohort": card["records"]["cohort"],
             "notice": RESEARCH_NOTICE,
         }
-        try:
-            fast = [predictors.for_prediction(network) for network in networks]
-            _save(fast, partial, stride, json.dumps(info))
-        except Exception as error:  # TensorFlow has errors of its own for a full disk
-            for number in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT):
-                if os.strerror(number).lower() in str(error).lower():
-                    raise OSError(number, os.strerror(number), str(folder)) from error
-            raise
-        if onnx:
+        partial.mkdir(parents=True)
+        if onnx:  # first, and with stock layers, which other programs know better
             words = {k: v if isinstance(v, str) else json.dumps(v) for k, v in info.items()}
             card["onnx"] = {
                 "file": onnx_model.FILE,
@@ -113,6 +108,14 @@ def export(
                     words,
                 ),
             }
+        try:
+            networks = [predictors.for_prediction(network, precision) for network in networks]
+            _save(networks, partial, stride, json.dumps(info))
+        except Exception as error:  # TensorFlow has errors of its own for a full disk
+            for number in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT):
+                if os.strerror(number).lower() in str(error).lower():
+                    raise OSError(number, os.strerror(number), str(folder)) from error
+            raise
         write_warmup(partial / WARMUP_FILE, name)
         atomic.write_json(partial / "model_card.json", card)
         atomic.write_text(partial / "model_card.md", _markdown(card))

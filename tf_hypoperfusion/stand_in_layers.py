@@ -54,6 +54,16 @@ class FusedBatchNormalization(layers.BatchNormalization):
         return tf.cast(outputs, inputs.dtype)
 
 
+def put_into(model: Any) -> None:
+    """Let a built model's stock normalisations compute as :class:`FusedBatchNormalization`.
+
+    Their class is exchanged and nothing else, which spares building the model anew (a second).
+    """
+    for layer in model.layers:
+        if type(layer) is layers.BatchNormalization:
+            layer.__class__ = FusedBatchNormalization
+
+
 class _ExactBias:
     use_bias: bool
     activation: Any

@@ -280,6 +280,23 @@ def test_the_same_export_is_kept_and_a_damaged_one_is_not(networks, tmp_path):
     assert (again.name, kept) == ("2", False)
 
 
+def test_an_export_in_16_bits_is_another_version_with_nearly_the_same_answer(networks, tmp_path):
+    folders = [
+        saved_model.export(networks[:1], "one", tmp_path, stride=STRIDE, precision=precision)[0]
+        for precision in ("float32", "bfloat16")
+    ]
+    assert [f.name for f in folders] == ["1", "2"]
+    cards = [json.loads((f / "model_card.json").read_text()) for f in folders]
+    assert [card["precision"] for card in cards] == ["float32", "bfloat16"]
+    assert "compute in bfloat16" in (folders[1] / "model_card.md").read_text()
+    image = np.random.default_rng(0).random((1, *predictors.SLAB), np.float32)
+    exact, rough = (
+        predictors.load_predictor(f)(image, np.ones((1, 1), np.float32)) for f in folders
+    )
+    assert rough.dtype == np.float32
+    assert 0 < np.abs(exact - rough).max() < 0.05
+
+
 def test_what_cannot_be_exported(networks, exported, tmp_path):
     with pytest.raises(InputError, match="is an export already"):
         saved_model.export([exported], "x", tmp_path)

@@ -1,0 +1,140 @@
+"""The network on a GPU, through Keras's JAX backend: inference and training, by batch.
+
+    KERAS_BACKEND=jax python -m benchmarks.accelerator [--preset=paper] [--out=accelerator.csv]
+
+Needs keras, jax, absl-py and numpy, and no TensorFlow; runs unattended on whatever device JAX
+finds, a CPU too (slowly: XLA's 3D convolutions there). Seconds are medians of --rounds calls after
+two to compile, spread beside them; GFLOP are those of the convolutions, a training step's (Adam,
+composite loss) three times the forward pass's. Memory is the device's peak so far (GiB): batches
+grow, so it is the largest batch's. A batch that does not fit ends its column.
+"""
+
+import os
+import sys
+import time
+from typing import Any
+
+from absl import flags
+
+from data_tools import atomic, command
+from data_tools.errors import InputError
+
+FLAGS = flags.FlagValues()
+flags.DEFINE_string("preset", "paper", "Preset.", flag_values=FLAGS)
+flags.DEFINE_list("batches", ["1", "4", "8", "16", "32"], "Slabs a call.", flag_values=FLAGS)
+flags.DEFINE_list("precisions", ["float32", "bfloat16"], "In which.", flag_values=FLAGS)
+flags.DEFINE_integer("rounds", 5, "Measured calls.", flag_values=FLAGS)
+flags.DEFINE_string("out", None, "CSV of the table.", flag_values=FLAGS)
+
+
+def calls(precision: str) -> tuple[dict[str, Any], float]:
+    """Functions of a batch, compiled by JAX: inference and a training step; GFLOP of a slab."""
+    import jax
+    import keras
+
+    from benchmarks.ways.counting import convolution_gflop
+    from tf_hypoperfusion import attention_unet, config, losses
+
+    model_config, training = config.preset(FLAGS.preset)
+    model = attention_unet.build_model(model_config, precision, seed=0)
+    optimizer = keras.optimizers.Adam(training.learning_rate)
+    optimizer.build(model.trainable_variables)
+    loss = losses.CompositeLoss()
+    state = [
+        [v.value for v in variables]
+        for variables in (
+            model.trainable_variables, model.non_trainable_variables, optimizer.variables,
+        )
+    ]  # fmt: skip
+
+    @jax.jit
+    def infer(weights, moments, inputs):
+        return model.stateless_call(weights, moments, inputs, training=False)[0]["probability"]
+
+    def objective(weights, moments, inputs, truth):
+        answer, moments = model.stateless_call(weights, moments, inputs, training=True)
+        return loss.call(truth, answer["probability"]).mean(), moments
+
+    @jax.jit
+    def step(weights, moments, moving, inputs, truth):
+        (value, moments), gradients = jax.value_and_grad(objective, has_aux=True)(
+            weights, moments, inputs, truth
+        )
+        weights, moving = optimizer.stateless_apply(moving, gradients, weights)
+        return value, (weights, moments, moving)
+
+    def call_infer(inputs, truth):
+        infer(state[0], state[1], inputs).block_until_ready()
+
+    def call_step(inputs, truth):
+        value, now = step(*state, inputs, truth)
+        value.block_until_ready()
+        state[:] = [list(part) for part in now]
+
+    return {"infer": call_infer, "train": call_step}, convolution_gflop(model)
+
+
+def measure(task: str, precision: str, call: Any, gflop: float) -> list[dict[str, Any]]:
+    """A row for each batch that fits."""
+    import jax
+    import numpy as np
+
+    rng, rows = np.random.default_rng(0), []
+    for batch in map(int, FLAGS.batches):
+        inputs = {
+            "image": jax.device_put(rng.random((batch, 128, 128, 16, 4), np.float32)),
+            "nihss": jax.device_put(np.ones((batch, 1), np.float32)),
+        }
+        truth = jax.device_put((rng.random((batch, 128, 128, 16, 2)) < 0.5).astype(np.float32))
+        seconds = []
+        try:
+            for turn in range(FLAGS.rounds + 2):
+                began = time.perf_counter()
+                call(inputs, truth)
+                if turn > 1:
+                    seconds.append(time.perf_counter() - began)
+        except jax.errors.JaxRuntimeError as fault:
+            print(f"{task}, {precision}, {batch} slabs: {str(fault).splitlines()[0][:200]}")
+            break
+        median = float(np.median(seconds))
+        computed = gflop * batch * (3 if task == "train" else 1)
+        peak = (jax.devices()[0].memory_stats() or {}).get("peak_bytes_in_use")
+        row = {
+            "task": task,
+            "precision": precision,
+            "batch": batch,
+            "seconds": round(median, 4),
+            "spread": round(max(seconds) - min(seconds), 4),
+            "slabs_per_s": round(batch / median, 2),
+            "tflop_per_s": round(computed / median / 1e3, 3),
+            "peak_gib": round(peak / 2**30, 2) if peak else "",
+        }
+        print("".join(f"{value!s:>13}" for value in row.values()), flush=True)
+        rows.append(row)
+    return rows
+
+
+def main() -> None:
+    """Measure and print."""
+    if os.environ.get("KERAS_BACKEND") != "jax":
+        raise InputError("KERAS_BACKEND is not jax; expected KERAS_BACKEND=jax python -m ...")
+    import jax
+    import keras
+
+    print(
+        f"{jax.devices()[0].device_kind} ({jax.default_backend()}), JAX {jax.__version__}, "
+        f"Keras {keras.__version__}, preset {FLAGS.preset}, {os.cpu_count()} CPU threads"
+    )
+    names = ("task", "precision", "batch", "seconds", "spread", "slabs/s", "TFLOP/s", "peak GiB")
+    print("".join(f"{name:>13}" for name in names))
+    rows: list[dict[str, Any]] = []
+    for precision in FLAGS.precisions:
+        made, gflop = calls(precision)
+        for task, call in made.items():
+            rows += measure(task, precision, call, gflop)
+    if FLAGS.out and rows:
+        atomic.write_csv(FLAGS.out, rows)
+
+
+if __name__ == "__main__":
+    sys.exit(command.run(main, FLAGS, __doc__))

@@ -28,27 +28,13 @@ flags.DEFINE_list("precision", ["float32", "bfloat16"], "Precisions.", flag_valu
 flags.DEFINE_string("out", None, "CSV of the table.", flag_values=FLAGS)
 
 
-def convolution_gflop(model) -> float:
-    """Multiplications and additions of one slab's forward pass through the convolutions, 1e9."""
-    total = 0.0
-    for layer in model.layers:
-        kernel = getattr(layer, "kernel", None)
-        if kernel is not None:
-            transposed = "Transpose" in type(layer).__name__
-            voxels = (layer.input if transposed else layer.output).shape[1:4]
-            size = 1
-            for length in (*voxels, *kernel.shape):
-                size *= length
-            total += 2 * size
-    return total / 1e9
-
-
 def one(preset: str, precision: str, batch_size: int, micro_batch: int, steps: int) -> dict:
     """Measure one configuration in this process."""
     import resource
 
     import numpy as np
 
+    from benchmarks.ways.counting import convolution_gflop
     from data_tools import records  # noqa: F401  starts TensorFlow quietly
     from tf_hypoperfusion import config, distribution, memory, training_step
 

@@ -7,7 +7,7 @@ preset: the data layer and the bookkeeping, not the network) and evaluate on the
 patients of a cohort in MNI space, each command a process; its seconds and its largest resident set
 (the largest of its processes). Windows: the network part of one patient by slices and stride.
 Width: by filters of the first level. The last two are medians of --rounds with the `small` preset
-in float32, the sizes taking turns. "a unit" divides by what it should be linear in.
+in float32, the sizes taking turns; none with 0. "a unit" divides by what it should be linear in.
 """
 
 import os
@@ -143,7 +143,7 @@ def windows_and_width() -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
 def main() -> None:
     """Measure and print."""
     rows = patients() if FLAGS.patients else []
-    for table in windows_and_width():
+    for table in windows_and_width() if FLAGS.rounds else ():
         print()
         print("  ".join(f"{name:>11}" for name in table[0]))
         for row in table:

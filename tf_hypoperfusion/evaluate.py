@@ -6,7 +6,8 @@
 
 Fold i's model predicts subset i; overlapping windows are averaged. The windows are those of the
 records, or, with --cohort, are cut from the volumes that the records were built from. --external
-averages all folds' models over an MNI cohort that none of them saw.
+averages all folds' models over an MNI cohort that none of them saw. A fold of other software is
+measured alike: fold-N/model.onnx and its config.json in place of best.keras.
 
 Writes patients.csv (one row a patient: clinical fields, mL, Dice, AUC, precision, recall, HD95,
 surface Dice, DEFUSE 3 truth and prediction, DAWN), index.html (the same with pictures, to look at),

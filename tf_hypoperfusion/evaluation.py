@@ -26,6 +26,7 @@ from tf_hypoperfusion import (
     cases,
     clinical,
     metrics_volume,
+    onnx_model,
     predictors,
     sliding_window,
     summary,
@@ -128,7 +129,7 @@ def evaluate(settings: Settings) -> Evaluation:
                 f"the records that the folds were trained on are not in {settings.records}, so "
                 f"nobody checked that the patients of {settings.external} are others"
             )
-        models = [run / f"fold-{k}/best.keras" for k in folds]
+        models = [_network(run, k) for k in folds]
         parts = [_Part("external", None, True, models, list(rows_by_name))]
         manifest = None
     else:
@@ -146,7 +147,7 @@ def evaluate(settings: Settings) -> Evaluation:
                 f"{role}-{k}",
                 k,
                 k in asked,
-                [run / f"fold-{k}/best.keras"],
+                [_network(run, k)],
                 manifest["subsets"][subset]["participants"],
                 subset,
             )
@@ -161,8 +162,15 @@ def evaluate(settings: Settings) -> Evaluation:
         return _write(settings, folder, parts, found, without | faults, warnings)
 
 
+def _network(run: Path, fold: int) -> Path:
+    """A fold's network: training's ``best.keras``, else the ``model.onnx`` of other software."""
+    own = run / f"fold-{fold}/best.keras"
+    other = own.with_name(onnx_model.FILE)
+    return other if other.is_file() and not own.is_file() else own
+
+
 def _trained_folds(run: Path) -> list[int]:
-    return [k for k in range(SUBSETS) if (run / f"fold-{k}/best.keras").is_file()]
+    return [k for k in range(SUBSETS) if _network(run, k).is_file()]
 
 
 def _asked_folds(run: Path, settings: Settings) -> list[int]:

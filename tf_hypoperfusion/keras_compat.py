@@ -2,8 +2,6 @@
 TensorFlow 2.15 (the last that tensorflow-addons runs with).
 """
 
-import contextlib
-import io
 from types import SimpleNamespace
 from typing import Any
 
@@ -92,12 +90,3 @@ def to_numpy(variable: Any) -> np.ndarray:
 def dtype_policy(precision: str) -> str:
     """Keras's name of a precision: ``bfloat16`` computes in bfloat16 with float32 weights."""
     return "float32" if precision == "float32" else f"mixed_{precision}"
-
-
-def write_archive(archive: Any, folder: str) -> None:
-    """Write a ``keras.export.ExportArchive`` without its page of output."""
-    if IS_KERAS_3:
-        archive.write_out(folder, verbose=False)
-    else:
-        with contextlib.redirect_stdout(io.StringIO()):
-            archive.write_out(folder)

@@ -181,7 +181,7 @@ def mapping(value: Any) -> dict[str, Any]:
 def describe(path: str | Path) -> dict[str, Any]:
     """What is known of a model: path, checksum of all its weights, and its training cohort.
 
-    Read from ``config.json`` beside ``best.keras``, or ``model_card.json`` of an export;
+    Read from ``config.json`` of a fold, or ``model_card.json`` of an export;
     ``cohort`` is None where neither is there.
     """
     path = check_path(path)
@@ -193,7 +193,9 @@ def describe(path: str | Path) -> dict[str, Any]:
     if path.is_dir():
         card = path / "model_card.json"
     else:
-        card = path.with_name("config.json" if path.suffix == ".keras" else "model_card.json")
+        card = path.with_name("model_card.json")
+        if path.suffix == ".keras" or not card.is_file():
+            card = path.with_name("config.json")
     known = atomic.read_json(card)
     return {
         "path": str(path),

@@ -189,11 +189,10 @@ def _average(networks: Sequence[Any], image: Any, nihss: Any) -> Any:
 
 
 def _save(networks: Sequence[Any], folder: Path, stride: int, info: str) -> None:
-    import keras
     import tensorflow as tf
 
     from tf_hypoperfusion import serving_graph
-    from tf_hypoperfusion.keras_compat import write_archive
+    from tf_hypoperfusion.keras_compat import raw_variable
 
     def network(image, nihss):
         return _average(networks, image, nihss)
@@ -229,16 +228,18 @@ def _save(networks: Sequence[Any], folder: Path, stride: int, info: str) -> None
         "image": tf.TensorSpec((None, *SLAB), tf.float32, "image"),
         "nihss": tf.TensorSpec((None, 1), tf.float32, "nihss"),
     }
-    archive = keras.export.ExportArchive()
-    for each in networks:
-        archive.track(each)
-    for endpoint, call, inputs in (
-        ("serving_default", slab, slab_inputs),
-        ("predict_volume", volume, serving_graph.volume_inputs()),
-        ("predict_volume_bytes", compressed, serving_graph.bytes_inputs()),
-    ):
-        archive.add_endpoint(endpoint, call, input_signature=[inputs])
-    write_archive(archive, str(folder))
+    # Not keras.export.ExportArchive, which writes every weight twice.
+    module = tf.Module()
+    module.weights = [raw_variable(v) for each in networks for v in each.variables]
+    endpoints = {
+        name: tf.function(call, input_signature=[inputs])
+        for name, call, inputs in (
+            ("serving_default", slab, slab_inputs),
+            ("predict_volume", volume, serving_graph.volume_inputs()),
+            ("predict_volume_bytes", compressed, serving_graph.bytes_inputs()),
+        )
+    }
+    tf.saved_model.save(module, str(folder), endpoints)
 
 
 def warmup_inputs(signature: str) -> dict[str, Any]:

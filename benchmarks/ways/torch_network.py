@@ -66,7 +66,13 @@ def prepare(way: dict[str, Any]) -> tuple[Callable[[], Any], dict[str, Any]]:
     return step, {**facts, "gflop": 3 * together * gflop}
 
 
-def composite_loss(truth: torch.Tensor, predicted: torch.Tensor) -> torch.Tensor:
+def composite_loss(
+    truth: torch.Tensor,
+    predicted: torch.Tensor,
+    bce_weight: float = 1.0,
+    dice_weight: float = 0.5,
+    volume_weight: float = 0.25,
+) -> torch.Tensor:
     """As tf_hypoperfusion.losses, with the channels (truth and coverage, probability) first."""
     coverage, axes = truth[:, 1:], (1, 2, 3, 4)
     t, p = truth[:, :1] * coverage, predicted * coverage
@@ -75,7 +81,7 @@ def composite_loss(truth: torch.Tensor, predicted: torch.Tensor) -> torch.Tensor
     total = t.sum(axes) + p.sum(axes)
     dice = 1 - (2 * (t * p).sum(axes) + 1) / (total + 1)
     volume = (p.sum(axes) - t.sum(axes)).abs() / (total + 1)
-    return entropy + 0.5 * dice + 0.25 * volume
+    return bce_weight * entropy + dice_weight * dice + volume_weight * volume
 
 
 def monai_network(filters: int, dropout: float = 0.25) -> nn.Module:

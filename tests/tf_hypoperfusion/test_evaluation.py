@@ -72,6 +72,32 @@ def test_every_patient_once_by_the_fold_that_kept_it(run, records_dir):
     assert about["patients"] == len(done.rows) and "Research use only" in about["notice"]
 
 
+def test_a_fold_of_other_software_is_measured_alike(run, records_dir):
+    """The same network as model.onnx in place of best.keras: the same figures."""
+    pytest.importorskip("onnxruntime", reason="extra `onnx` is not installed")
+    from tf_hypoperfusion import onnx_model
+
+    ours = evaluation.evaluate(settings(run, records_dir, fold="1", maps=False)).rows
+    path = run / "fold-1/best.keras"
+    network = predictors.load_keras(path)
+    onnx_model.write(
+        lambda image, nihss: network({"image": image, "nihss": nihss})["probability"],
+        run / "fold-1/model.onnx",
+        {},
+    )
+    assert evaluation.evaluate(settings(run, records_dir, fold="1", maps=False)).rows == ours
+    path.unlink()
+    theirs = evaluation.evaluate(settings(run, records_dir, fold="1", maps=False)).rows
+    assert len(theirs) == len(ours) > 0
+    for one, other in zip(ours, theirs, strict=True):
+        assert one["participant_id"] == other["participant_id"]
+        assert other["predicted_ml"] == pytest.approx(one["predicted_ml"], abs=0.1)
+        assert other["dice"] == pytest.approx(one["dice"], abs=1e-3, nan_ok=True)
+    about = json.loads((run / "evaluation.json").read_text())
+    (model,) = [m for m in about["models"] if m["fold"] == 1]
+    assert model["path"].endswith("fold-1/model.onnx") and "imulated" in model["cohort"]
+
+
 def test_the_index_shows_every_patient_the_worst_first(run, records_dir):
     evaluation.evaluate(settings(run, records_dir))
     page = (run / "index.html").read_text()

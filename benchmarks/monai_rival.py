@@ -1,0 +1,99 @@
+"""MONAI's AttentionUnet trained as a fold of ours was: same records, order of size, steps, loss.
+
+    python -m benchmarks.monai_rival --others=others/bin/python --records=records \\
+        --run=runs/mine --fold=0 --out=runs/monai
+    python -m tf_hypoperfusion.evaluate --run=runs/monai --records=records --fold=0
+
+--others is a Python with torch, monai and onnx. Widths, epochs, batch, learning rates, dropout,
+mirror, margin and loss are read from the fold of --run; the network takes no NIHSS. The weights of
+the epoch with the lowest validation loss become OUT/fold-N/model.onnx, which evaluate takes in
+place of best.keras. Killed, it begins anew; a finished fold is kept.
+"""
+
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from absl import flags
+
+from data_tools import atomic, command
+from data_tools.errors import InputError
+
+FLAGS = flags.FlagValues()
+flags.DEFINE_string("others", None, "Python with torch, monai, onnx.", flag_values=FLAGS)
+flags.DEFINE_string("records", None, "Of build_records.", flag_values=FLAGS)
+flags.DEFINE_string("run", None, "Run whose fold is followed.", flag_values=FLAGS)
+flags.DEFINE_integer("fold", 0, "Fold.", 0, 4, flag_values=FLAGS)
+flags.DEFINE_string("out", None, "Run to write to.", flag_values=FLAGS)
+for _name in ("others", "records", "run", "out"):
+    flags.mark_flag_as_required(_name, flag_values=FLAGS)
+
+
+def write_slabs(records: str, manifest: dict[str, Any], subsets: list[int], stem: Path) -> int:
+    """Image (float16) and truth with coverage (uint8) of some subsets, channels first; how many."""
+    import numpy as np
+
+    from tf_hypoperfusion import input_pipeline
+
+    count = sum(manifest["subsets"][k]["slabs"] for k in subsets)
+    arrays = {
+        "image": np.lib.format.open_memmap(
+            f"{stem}_image.npy", "w+", np.float16, (count, 4, 128, 128, 16)
+        ),
+        "y_true": np.lib.format.open_memmap(
+            f"{stem}_y_true.npy", "w+", np.uint8, (count, 2, 128, 128, 16)
+        ),
+    }
+    first = 0
+    for subset in subsets:
+        for _, patient in input_pipeline.read_patients(records, manifest, subset):
+            last = first + len(patient["starts"])
+            for name, array in arrays.items():
+                array[first:last] = np.moveaxis(patient[name], -1, 1)
+            first = last
+    for array in arrays.values():
+        array.flush()
+    return count
+
+
+def main() -> None:
+    """Train and write the fold."""
+    from data_tools.records import load_manifest
+
+    config = atomic.read_json(Path(FLAGS.run) / f"fold-{FLAGS.fold}/config.json")
+    if not config:
+        raise InputError(f"{FLAGS.run}/fold-{FLAGS.fold} has no config.json; train the fold first")
+    if not os.access(FLAGS.others, os.X_OK):
+        raise InputError(f"--others={FLAGS.others}: no such program; expected a Python interpreter")
+    manifest = load_manifest(FLAGS.records)
+    if config["records"]["fingerprint"] != manifest["fingerprint"]:
+        raise InputError(f"{FLAGS.run} was trained on other records than {FLAGS.records}")
+    folder = Path(FLAGS.out) / f"fold-{FLAGS.fold}"
+    if (folder / "model.onnx").is_file():
+        print(f"{folder} is there already")
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as place:
+        for role in ("train", "validation"):
+            count = write_slabs(
+                FLAGS.records, manifest, config["subsets"][role], Path(place) / role
+            )
+            print(f"{role}: {count} slabs")
+        atomic.write_json(Path(place) / "config.json", config)
+        subprocess.run(
+            [FLAGS.others, "-m", "benchmarks.ways.monai_training", place],
+            check=True,
+            cwd=Path(__file__).parents[1],
+        )
+        network = "MONAI AttentionUnet"
+        atomic.write_json(folder / "config.json", {**config, "network": network})
+        (folder / "history.csv").write_bytes((Path(place) / "history.csv").read_bytes())
+        (folder / "model.onnx").write_bytes((Path(place) / "model.onnx").read_bytes())
+    print(f"{folder}: {network}; evaluate it with --run={FLAGS.out}")
+
+
+if __name__ == "__main__":
+    sys.exit(command.run(main, FLAGS, __doc__))

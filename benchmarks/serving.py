@@ -66,7 +66,7 @@ def main() -> None:
     sent, arrays = bodies()
     server = subprocess.Popen(
         [sys.executable, "-m", "tf_hypoperfusion.serve", f"--models={FLAGS.models}", "--port=0",
-         f"--max_queue={FLAGS.burst}"],
+         f"--max_queue={max(FLAGS.burst, 8)}"],
         stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
     )  # fmt: skip
     try:

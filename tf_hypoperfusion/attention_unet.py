@@ -41,7 +41,7 @@ def build_model(
     nihss = keras.Input((1,), name="nihss")
     x, skips = image, []
     if not config.side_channel:  # it is the last channel
-        x = x[..., : CHANNELS.index("side")]
+        x = x[:, :, :, :, : CHANNELS.index("side")]  # Keras 2 cannot save an Ellipsis
     if config.crop_margin:
         x = layers.Cropping3D(MARGIN, name="crop_margin", dtype=builder.dtype)(x)
     for level in range(config.poolings):

@@ -89,7 +89,7 @@ def for_prediction(model: Any, precision: str = "float32") -> Any:
 
     def with_policy(layer: Any) -> Any:
         config = layer.get_config()
-        if changes(layer):
+        if changes(layer) and "dtype" in config:  # an operation that is no layer has none
             config["dtype"] = dtype_policy(precision)
         return layer.__class__.from_config(config)
 

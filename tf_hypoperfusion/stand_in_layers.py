@@ -26,7 +26,7 @@ FAST_CHANNELS_16_BIT = 16
 class FusedBatchNormalization(layers.BatchNormalization):
     """``keras.layers.BatchNormalization`` of volumes (batch, x, y, z, channels), in one operation.
 
-    The moving variance is of the values, not of a sample of them, as in the stock layer.
+    The moving variance is of the values, not of a sample of them, as in Keras 3's stock layer.
     """
 
     def call(self, inputs, training=None, mask=None):

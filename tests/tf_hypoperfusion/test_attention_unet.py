@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
+from tf_hypoperfusion import predictors
 from tf_hypoperfusion.attention_unet import build_model
 from tf_hypoperfusion.config import ModelConfig, preset
 
@@ -171,3 +172,19 @@ def test_bfloat16_answers_nearly_the_same_in_float32():
     )
     assert b.dtype == np.float32
     assert 0 < np.abs(a - b).max() < 0.05
+
+
+@pytest.mark.parametrize(
+    "switch",
+    [{"side_channel": False}, {"nihss_fusion": False}, {"attention_gates": False}, {}]
+    + [{"normalisation": kind} for kind in ("group", "none")],
+)
+def test_every_form_is_saved_loaded_and_computes_in_16_bits(switch, tmp_path):
+    model = build_model(dataclasses.replace(SMALL, **switch))
+    model.save(tmp_path / "best.keras")
+    image, nihss = slab()
+    expected = np.asarray(model({"image": image, "nihss": nihss}, training=False)["probability"])
+    # Group normalisation of Keras 2 is coarse in bfloat16.
+    for precision, tolerance in (("float32", 1e-5), ("bfloat16", 0.3)):
+        loaded = predictors.load_predictor(tmp_path / "best.keras", precision)
+        np.testing.assert_allclose(loaded(image, nihss), expected, atol=tolerance)

@@ -61,8 +61,10 @@ class Patient:
     A right-sided stroke is mirrored, so that the stroke's side is always the left.
     """
 
-    def __init__(self, images, side: str, nihss: float):
+    def __init__(self, images, side: str, nihss: float, number: int = 0):
         from scipy import ndimage
+
+        self.number = number  # of sub-NNNN: cohorts may leave some out
 
         made = make_labels(
             images.dwi, images.adc_um2_per_s, images.tmax_s, images.brain, images.coverage, VOXEL_ML
@@ -212,13 +214,13 @@ def compare(patients: list[Patient]) -> list[dict]:
         )
         for name, score in rivals(train).items():
             level = best_threshold(score, choose)
-            for k, patient in zip(number[quarter == 3], test, strict=True):
+            for patient in test:
                 if patient.truth.any():
                     s = score(patient)
                     overlap = dice((s >= level) | patient.core, patient.truth)
                     auc = roc_auc_score(patient.truth, s)
                     core = bool(patient.core.any())
-                    line = {"patient": int(k) + 1, "rival": name, "dice": overlap, "auc": auc}
+                    line = {"patient": patient.number, "rival": name, "dice": overlap, "auc": auc}
                     lines.append({**line, "core": core})
     return lines
 
@@ -240,7 +242,7 @@ def load(cohort: str, limit: int = 0) -> list[Patient]:
         )
     rows = list(table[["participant_id", "side", "nihss"]].itertuples(index=False))
     return [
-        Patient(read_mni(cohort, patient_number(name)), side, nihss)
+        Patient(read_mni(cohort, patient_number(name)), side, nihss, patient_number(name))
         for name, side, nihss in tqdm(rows[: limit or None], desc="reading", unit="patient")
     ]
 

@@ -113,6 +113,8 @@ def main() -> None:
 
     from data_tools.records import load_manifest
 
+    if FLAGS.others:
+        turns.check_python(FLAGS.others)
     manifest = load_manifest(FLAGS.records)
     files = [str(Path(FLAGS.records) / s["file"]) for s in manifest["subsets"][0]["shards"]]
     size = sum(Path(f).stat().st_size for f in files) / manifest["subsets"][0]["slabs"]

@@ -10,7 +10,6 @@ the epoch with the lowest validation loss become OUT/fold-N/model.onnx, which ev
 place of best.keras. Killed, it begins anew; a finished fold is kept.
 """
 
-import os
 import subprocess
 import sys
 import tempfile
@@ -19,6 +18,7 @@ from typing import Any
 
 from absl import flags
 
+from benchmarks.ways import turns
 from data_tools import atomic, command
 from data_tools.errors import InputError
 
@@ -66,8 +66,7 @@ def main() -> None:
     config = atomic.read_json(Path(FLAGS.run) / f"fold-{FLAGS.fold}/config.json")
     if not config:
         raise InputError(f"{FLAGS.run}/fold-{FLAGS.fold} has no config.json; train the fold first")
-    if not os.access(FLAGS.others, os.X_OK):
-        raise InputError(f"--others={FLAGS.others}: no such program; expected a Python interpreter")
+    turns.check_python(FLAGS.others)
     manifest = load_manifest(FLAGS.records)
     if config["records"]["fingerprint"] != manifest["fingerprint"]:
         raise InputError(f"{FLAGS.run} was trained on other records than {FLAGS.records}")
@@ -90,8 +89,8 @@ def main() -> None:
         )
         network = "MONAI AttentionUnet"
         atomic.write_json(folder / "config.json", {**config, "network": network})
-        (folder / "history.csv").write_bytes((Path(place) / "history.csv").read_bytes())
-        (folder / "model.onnx").write_bytes((Path(place) / "model.onnx").read_bytes())
+        for name in ("history.csv", "model.onnx"):  # the network last: it says that all is there
+            atomic.write_bytes(folder / name, (Path(place) / name).read_bytes())
     print(f"{folder}: {network}; evaluate it with --run={FLAGS.out}")
 
 

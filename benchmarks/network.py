@@ -25,7 +25,6 @@ from absl import flags
 
 from benchmarks.ways import turns
 from data_tools import atomic, command
-from data_tools.errors import InputError
 
 FLAGS = flags.FlagValues()
 flags.DEFINE_string("others", None, "Python with torch, monai...", flag_values=FLAGS)
@@ -137,8 +136,8 @@ def table(asked: list[dict[str, Any]], found: list[dict[str, Any]]) -> list[dict
 
 def main() -> None:
     """Measure and print."""
-    if FLAGS.others is not None and not os.access(FLAGS.others, os.X_OK):
-        raise InputError(f"--others={FLAGS.others}: no such program; expected a Python interpreter")
+    if FLAGS.others is not None:
+        turns.check_python(FLAGS.others)
     print(
         f"{FLAGS.preset}, {FLAGS.slabs} windows or a step of {FLAGS.micro} slab(s), "
         f"{os.cpu_count()} threads, {FLAGS.rounds} rounds"

@@ -88,7 +88,7 @@ def export(
         shutil.rmtree(left, ignore_errors=True)
     try:
         networks = _load(known)
-        card = _card(known, name, version, stride) | {"precision": precision}
+        card = _card(known, name, version, stride, precision)
         info = {
             "name": name,
             "version": version,
@@ -288,7 +288,9 @@ def write_warmup(path: Path, name: str) -> None:
             writer.write(log.SerializeToString())
 
 
-def _card(known: Sequence[dict[str, Any]], name: str, version: int, stride: int) -> dict[str, Any]:
+def _card(
+    known: Sequence[dict[str, Any]], name: str, version: int, stride: int, precision: str
+) -> dict[str, Any]:
     models = []
     for each in known:
         folder = Path(each["path"]).parent
@@ -322,6 +324,7 @@ def _card(known: Sequence[dict[str, Any]], name: str, version: int, stride: int)
         "space": SPACE,
         "grid": list(GRID_SHAPE),
         "stride_slices": stride,
+        "precision": precision,
         "probability_threshold": PROBABILITY_THRESHOLD,
         "defuse3": vars(criteria.DEFUSE3),
         "limits": list(LIMITS),

@@ -16,6 +16,14 @@ from typing import Any
 ROOT = Path(__file__).parents[2]
 
 
+def check_python(path: str) -> None:
+    """Refuse an interpreter that is none, before anything is measured."""
+    from data_tools.errors import InputError
+
+    if not os.access(path, os.X_OK):
+        raise InputError(f"--others={path}: no such program; expected a Python interpreter")
+
+
 def measure(ways: list[dict[str, Any]], rounds: int, log: Path) -> list[dict[str, Any]]:
     """Time ways by turns.
 
@@ -68,7 +76,6 @@ def main() -> None:
     way["threads"] = os.cpu_count()
     try:
         call, facts = importlib.import_module(f"benchmarks.ways.{way['module']}").prepare(way)
-        before = peak_gib()
         call()
         call()
     except Exception as fault:
@@ -79,7 +86,7 @@ def main() -> None:
         began = time.perf_counter()
         call()
         print(json.dumps({"seconds": time.perf_counter() - began}), flush=True)
-    print(json.dumps({"peak_gib": peak_gib(), "ready_gib": before}), flush=True)
+    print(json.dumps({"peak_gib": peak_gib()}), flush=True)
 
 
 def peak_gib() -> float:

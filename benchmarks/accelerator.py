@@ -12,19 +12,23 @@ grow, so it is the largest batch's. A batch that does not fit ends its column.
 import os
 import sys
 import time
+from statistics import median
 from typing import Any
 
 from absl import flags
 
-from data_tools import atomic, command
+from benchmarks.measuring import options
+from benchmarks.measuring.tables import Tables, timing
+from data_tools import command
 from data_tools.errors import InputError
 
 FLAGS = flags.FlagValues()
-flags.DEFINE_string("preset", "paper", "Preset.", flag_values=FLAGS)
-flags.DEFINE_list("batches", ["1", "4", "8", "16", "32"], "Slabs a call.", flag_values=FLAGS)
-flags.DEFINE_list("precisions", ["float32", "bfloat16"], "In which.", flag_values=FLAGS)
-flags.DEFINE_integer("rounds", 5, "Measured calls.", flag_values=FLAGS)
-flags.DEFINE_string("out", None, "CSV of the table.", flag_values=FLAGS)
+options.preset(FLAGS, "paper")
+options.numbers("batches", [1, 4, 8, 16, 32], "Slabs a call.", FLAGS)
+PRECISIONS = ("float32", "bfloat16")
+options.choices("precisions", PRECISIONS, "In which.", FLAGS, PRECISIONS)
+options.rounds(FLAGS)
+options.out(FLAGS)
 
 
 def calls(precision: str) -> tuple[dict[str, Any], float]:
@@ -32,7 +36,7 @@ def calls(precision: str) -> tuple[dict[str, Any], float]:
     import jax
     import keras
 
-    from benchmarks.ways.counting import convolution_gflop
+    from benchmarks.measuring.counting import convolution_gflop
     from tf_hypoperfusion import attention_unet, config, losses
 
     model_config, training = config.preset(FLAGS.preset)
@@ -80,7 +84,7 @@ def measure(task: str, precision: str, call: Any, gflop: float) -> list[dict[str
     import numpy as np
 
     rng, rows = np.random.default_rng(0), []
-    for batch in map(int, FLAGS.batches):
+    for batch in FLAGS.batches:
         inputs = {
             "image": jax.device_put(rng.random((batch, 128, 128, 16, 4), np.float32)),
             "nihss": jax.device_put(np.ones((batch, 1), np.float32)),
@@ -96,21 +100,20 @@ def measure(task: str, precision: str, call: Any, gflop: float) -> list[dict[str
         except jax.errors.JaxRuntimeError as fault:
             print(f"{task}, {precision}, {batch} slabs: {str(fault).splitlines()[0][:200]}")
             break
-        median = float(np.median(seconds))
+        taken = median(seconds)
         computed = gflop * batch * (3 if task == "train" else 1)
         peak = (jax.devices()[0].memory_stats() or {}).get("peak_bytes_in_use")
-        row = {
-            "task": task,
-            "precision": precision,
-            "batch": batch,
-            "seconds": round(median, 4),
-            "spread": round(max(seconds) - min(seconds), 4),
-            "slabs_per_s": round(batch / median, 2),
-            "tflop_per_s": round(computed / median / 1e3, 3),
-            "peak_gib": round(peak / 2**30, 2) if peak else "",
-        }
-        print("".join(f"{value!s:>13}" for value in row.values()), flush=True)
-        rows.append(row)
+        rows.append(
+            {
+                "task": task,
+                "precision": precision,
+                "batch": batch,
+                **timing(seconds, 4),
+                "slabs_per_s": round(batch / taken, 2),
+                "tflop_per_s": round(computed / taken / 1e3, 3),
+                "peak_gib": round(peak / 2**30, 2) if peak else "",
+            }
+        )
     return rows
 
 
@@ -119,21 +122,14 @@ def main() -> None:
     if os.environ.get("KERAS_BACKEND") != "jax":
         raise InputError("KERAS_BACKEND is not jax; expected KERAS_BACKEND=jax python -m ...")
     import jax
-    import keras
 
-    print(
-        f"{jax.devices()[0].device_kind} ({jax.default_backend()}), JAX {jax.__version__}, "
-        f"Keras {keras.__version__}, preset {FLAGS.preset}, {os.cpu_count()} CPU threads"
-    )
-    names = ("task", "precision", "batch", "seconds", "spread", "slabs/s", "TFLOP/s", "peak GiB")
-    print("".join(f"{name:>13}" for name in names))
-    rows: list[dict[str, Any]] = []
+    device = f"{jax.devices()[0].device_kind} ({jax.default_backend()})"
+    tables = Tables(FLAGS.out, ("jax", "keras"), f"on {device}, preset {FLAGS.preset}")
     for precision in FLAGS.precisions:
         made, gflop = calls(precision)
         for task, call in made.items():
-            rows += measure(task, precision, call, gflop)
-    if FLAGS.out and rows:
-        atomic.write_csv(FLAGS.out, rows)
+            if rows := measure(task, precision, call, gflop):
+                tables.show(f"{task}, {precision}", rows)
 
 
 if __name__ == "__main__":

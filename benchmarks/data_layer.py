@@ -2,37 +2,42 @@
 
     python -m benchmarks.data_layer --records=records [--others=others/bin/python] [--out=CSV]
 
-Each line is a way of getting micro-batches of 4 slabs in random order, run --seconds at a time, the
-ways taking turns --rounds times; medians. Cold: the shards are dropped from the page cache before
-each turn. The memory-map holds what the network gets (float32 image and truth) and is copied slab
-by slab: the least any data layer must do. Compressed shards are the same records, read and parsed.
-With --others (a Python with torch and monai) MONAI's datasets over the same memory-map follow, each
-in a process of its own that also reads, mirrors and batches; 0 or 2 worker processes each.
+Each line is a way of getting micro-batches of 4 slabs of one subset in random order; a turn is
+--batches of them, the ways taking turns --rounds times; medians. Cold: an iterator is made anew
+and the shards are dropped from the page cache before each turn, which is one pass. The memory-map
+holds what the network gets (float32 image and truth) and is copied slab by slab: the least any
+data layer must do. Compressed shards are the same records, read and parsed. With --others MONAI's
+datasets over the same memory-map follow, each in a process of its own that also reads, mirrors and
+batches; 0 or 2 worker processes each, their caches filled before anything is measured.
 
-Seen (2 cores of an AMD EPYC, 24 GiB, TensorFlow 2.21): see BUILD_NOTES.
+The memory-map and MONAI's caches take 6.3 MB a slab, so records of a few hundred slabs a subset
+are enough. Seen (2 cores of an AMD EPYC, 24 GiB, TensorFlow 2.21): see BUILD_NOTES.
 """
 
+import functools
 import os
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from absl import flags
 
-from benchmarks.ways import turns
-from data_tools import atomic, command
+from benchmarks.measuring import options, turns
+from benchmarks.measuring.tables import Tables
+from data_tools import command
+from data_tools.errors import InputError
 
 FLAGS = flags.FlagValues()
-flags.DEFINE_string("records", None, "Of build_records.", required=True, flag_values=FLAGS)
-flags.DEFINE_float("seconds", 6.0, "A turn of each way.", flag_values=FLAGS)
-flags.DEFINE_integer("rounds", 5, "Turns, of which the median is taken.", flag_values=FLAGS)
-flags.DEFINE_string("others", None, "Python with torch and monai.", flag_values=FLAGS)
-flags.DEFINE_string("out", None, "CSV of the table.", flag_values=FLAGS)
+options.folder("records", "manifest.json", "Of data_tools.build_records.", FLAGS)
+options.count("batches", 100, "Of 4 slabs, a turn of each way.", FLAGS)
+options.rounds(FLAGS)
+options.others(FLAGS, "torch and monai")
+options.out(FLAGS)
 
-BATCH = 4
+BATCH, SLAB_BYTES = 4, 128 * 128 * 16 * 6 * 4.0
 
 
 def training(records: str, manifest: dict[str, Any], cached: bool) -> Iterator[Any]:
@@ -85,92 +90,92 @@ def shards(files: list[str], compression: str, folder: Path) -> tuple[Iterator[A
     return iter(dataset), path.stat().st_size / count
 
 
-def monai(folder: Path) -> tuple[dict[str, list[float]], dict[str, float]]:
-    """Slabs a second of MONAI's datasets over the memory-map, and bytes a slab that they keep."""
-    batches, each = 16, 128 * 128 * 16 * 6 * 4.0
+def monai(folder: Path) -> dict[str, dict[str, Any]]:
+    """What was seen of MONAI's datasets over the memory-map: see :func:`turns.measure`."""
     asked = [
         {
             "python": FLAGS.others, "module": "monai_slabs", "folder": str(folder),
-            "dataset": dataset, "batch": BATCH, "batches": batches, "workers": workers,
+            "dataset": dataset, "batch": BATCH, "batches": FLAGS.batches, "workers": workers,
         }
         for dataset in ("map", "cache", "persistent")
         for workers in (0, 2)
     ]  # fmt: skip
-    rates = {}
-    for way, seen in zip(asked, turns.measure(asked, FLAGS.rounds, folder / "log"), strict=True):
-        name = f"MONAI {way['dataset']}, {way['workers']} workers"
-        if "failed" in seen:
-            print(f"{name}: {seen['failed']}")
-            continue
-        rates[name] = [batches * BATCH / taken for taken in seen["seconds"]]
-    return rates, dict.fromkeys(rates, each)
+    names = [f"MONAI {way['dataset']}, {way['workers']} workers" for way in asked]
+    return dict(zip(names, turns.measure(asked, FLAGS.rounds, folder / "log"), strict=True))
+
+
+def take(batches: Iterator[Any], count: int) -> None:
+    """So many batches."""
+    for _ in range(count):
+        next(batches)
+
+
+def forget(files: list[str]) -> None:
+    """Drop files from the page cache."""
+    for name in files:
+        handle = os.open(name, os.O_RDONLY)
+        os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_DONTNEED)
+        os.close(handle)
+
+
+def row(way: str, taken: list[float], slabs: int, base: float, each: float) -> dict[str, Any]:
+    """A line of the table."""
+    rate = slabs / median(taken)
+    return {
+        "way": way,
+        "slabs_per_s": round(rate, 1),
+        "spread": round(slabs / min(taken) - slabs / max(taken), 1),
+        "of_memory_map": round(rate / base, 2),
+        "mb_a_slab": round(each / 1e6, 2),
+    }
 
 
 def main() -> None:
     """Measure and print."""
-    import numpy as np
-    import tensorflow as tf
-
     from data_tools.records import load_manifest
 
-    if FLAGS.others:
-        turns.check_python(FLAGS.others)
     manifest = load_manifest(FLAGS.records)
-    files = [str(Path(FLAGS.records) / s["file"]) for s in manifest["subsets"][0]["shards"]]
-    size = sum(Path(f).stat().st_size for f in files) / manifest["subsets"][0]["slabs"]
+    subset = manifest["subsets"][0]
+    if subset["slabs"] < BATCH:
+        raise InputError(f"{FLAGS.records}: subset 0 has {subset['slabs']} slabs; expected {BATCH}")
+    files = [str(Path(FLAGS.records) / s["file"]) for s in subset["shards"]]
+    size = sum(Path(f).stat().st_size for f in files) / subset["slabs"]
+    note = f"{subset['slabs']} slabs, {FLAGS.rounds} rounds of {FLAGS.batches} batches"
+    tables = Tables(FLAGS.out, ("tensorflow",), note)
+    one_pass = subset["slabs"] // BATCH
 
-    def forget() -> None:
-        for name in files:
-            handle = os.open(name, os.O_RDONLY)
-            os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_DONTNEED)
-            os.close(handle)
+    def cold() -> None:
+        forget(files)
+        take(training(FLAGS.records, manifest, False), one_pass)
 
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
-        nothing: Callable[[], None] = lambda: None  # noqa: E731
-        ways: dict[str, tuple[Iterator[Any], Callable[[], None], float]] = {
-            "memory-map, float32": (
-                memory_map(FLAGS.records, manifest, folder), nothing, 128 * 128 * 16 * 6 * 4.0,
-            ),
-            "trainer, page cache": (training(FLAGS.records, manifest, False), nothing, size),
-            "trainer, shards cold": (training(FLAGS.records, manifest, False), forget, size),
-            "trainer, held in memory": (training(FLAGS.records, manifest, True), nothing, size),
-        }  # fmt: skip
-        for compression in ("", "ZLIB", "GZIP"):
-            made, each = shards(files, compression, folder)
-            ways[f"parsed only, {compression or 'as written'}"] = made, nothing, each
-        rates: dict[str, list[float]] = {name: [] for name in ways}
-        for turn in range(FLAGS.rounds + 1):
-            for name, (batches, before, _) in ways.items():
-                before()
-                began, count = time.perf_counter(), 0
-                while time.perf_counter() - began < (FLAGS.seconds if turn else 1.0):
-                    next(batches)
-                    count += BATCH
-                if turn:  # the first is for warming up
-                    rates[name].append(count / (time.perf_counter() - began))
-        sizes = {name: each for name, (_, _, each) in ways.items()}
-        if FLAGS.others:
-            others, made = monai(folder)
-            rates |= others
-            sizes |= made
-    base = float(np.median(rates["memory-map, float32"]))
-    rows = [
-        {
-            "way": name,
-            "slabs_per_s": round(float(np.median(each)), 1),
-            "spread": round(max(each) - min(each), 1),
-            "of_memory_map": round(float(np.median(each)) / base, 2),
-            "mb_a_slab": round(sizes[name] / 1e6, 2),
+        ways: dict[str, tuple[Iterator[Any], float]] = {
+            "memory-map, float32": (memory_map(FLAGS.records, manifest, folder), SLAB_BYTES),
+            "trainer, page cache": (training(FLAGS.records, manifest, False), size),
+            "trainer, held in memory": (training(FLAGS.records, manifest, True), size),
         }
-        for name, each in rates.items()
-    ]
-    print(f"TensorFlow {tf.__version__}, {os.cpu_count()} cores, {FLAGS.records}")
-    for row in [dict(zip(rows[0], rows[0], strict=True)), *rows]:
-        first, *rest = row.values()
-        print(f"{first:<28}" + "".join(f"{value!s:>15}" for value in rest))
-    if FLAGS.out:
-        atomic.write_csv(FLAGS.out, rows)
+        for compression in ("", "ZLIB", "GZIP"):
+            ways[f"parsed only, {compression or 'as written'}"] = shards(files, compression, folder)
+        calls: dict[str, Callable[[], None]] = {
+            name: functools.partial(take, batches, FLAGS.batches)
+            for name, (batches, _) in ways.items()
+        }
+        calls["trainer, shards cold"] = cold
+        seconds = turns.in_process(calls, FLAGS.rounds, "slabs")
+        slabs = dict.fromkeys(seconds, FLAGS.batches * BATCH)
+        slabs["trainer, shards cold"] = one_pass * BATCH
+        others = monai(folder) if FLAGS.others else {}
+    sizes = {name: each for name, (_, each) in ways.items()} | {"trainer, shards cold": size}
+    base = slabs["memory-map, float32"] / median(seconds["memory-map, float32"])
+    rows = [row(name, taken, slabs[name], base, sizes[name]) for name, taken in seconds.items()]
+    for name, seen in others.items():
+        if "failed" in seen:
+            rows.append({"way": name, "versions": f"failed: {seen['failed']}"})
+        else:
+            line = row(name, seen["seconds"], FLAGS.batches * BATCH, base, SLAB_BYTES)
+            rows.append(line | {"versions": seen["versions"]})
+    tables.show("slabs to the training step", rows)
 
 
 if __name__ == "__main__":

@@ -3,31 +3,39 @@
     python -m benchmarks.growth --cohort=mni [--patients=50,100,200,400] [--out=growth.csv]
 
 Three tables. Patients: build_records with 1 and 2 processes, one epoch of training (the `tiny`
-preset: the data layer and the bookkeeping, not the network) and evaluate on the first so many
-patients of a cohort in MNI space, each command a process; its seconds and its largest resident set
-(the largest of its processes). Windows: the network part of one patient by slices and stride.
-Width: by filters of the first level. The last two are medians of --rounds with the `small` preset
-in float32, the sizes taking turns; none with 0. "a unit" divides by what it should be linear in.
+preset: the data layer and the bookkeeping, not the network) with the records held in memory if they
+fit and with --cache=off, and evaluate, on the first so many patients of a cohort in MNI space; each
+command a process, its seconds and its largest resident set (the largest of its processes);
+--repeats of each, the numbers of patients taking turns. Windows: the network part of one patient
+by slices and stride. Width: by filters of the first level. The last two are medians of --rounds
+with the `small` preset in float32, the sizes taking turns; none with --windows_and_width=false.
+Columns "a patient", "a window" divide by what the cost should be linear in.
 """
 
+import functools
 import os
 import shutil
 import sys
 import tempfile
 import time
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from absl import flags
 
-from data_tools import atomic, command
+from benchmarks.measuring import options, turns
+from benchmarks.measuring.tables import Tables, timing
+from data_tools import command
 from data_tools.errors import InputError
 
 FLAGS = flags.FlagValues()
-flags.DEFINE_string("cohort", None, "In MNI space.", required=True, flag_values=FLAGS)
-flags.DEFINE_list("patients", ["50", "100", "200", "400"], "Of the cohort.", flag_values=FLAGS)
-flags.DEFINE_integer("rounds", 5, "Of which the median is taken.", flag_values=FLAGS)
-flags.DEFINE_string("out", None, "CSV of the first table.", flag_values=FLAGS)
+options.folder("cohort", "participants.tsv", "A cohort in MNI space.", FLAGS)
+options.numbers("patients", [50, 100, 200, 400], "Of the cohort; may be empty.", FLAGS, least=0)
+options.count("repeats", 1, "Of the first table's commands: they take minutes.", FLAGS)
+options.rounds(FLAGS)
+flags.DEFINE_bool("windows_and_width", True, "The other two tables.", flag_values=FLAGS)
+options.out(FLAGS)
 
 
 def first_patients(cohort: Path, count: int, folder: Path) -> Path:
@@ -46,59 +54,74 @@ def first_patients(cohort: Path, count: int, folder: Path) -> Path:
     return folder
 
 
-def run(module: str, *arguments: str) -> tuple[float, float]:
-    """Seconds and largest resident set (GiB) of a command."""
-    log = f"{tempfile.gettempdir()}/growth.log"
+def run(folder: Path, module: str, *arguments: str) -> tuple[float, float]:
+    """Seconds and largest resident set (GiB) of a command; ``folder`` keeps what it says."""
+    log = folder / "log"
     quiet = [
         (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0),
-        (os.POSIX_SPAWN_OPEN, 2, log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600),
+        (os.POSIX_SPAWN_OPEN, 2, str(log), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600),
     ]
     command_line = [sys.executable, "-m", module, *arguments]
     began = time.perf_counter()
     child = os.posix_spawn(sys.executable, command_line, os.environ, file_actions=quiet)
     _, status, usage = os.wait4(child, 0)
     if status:
-        raise InputError(f"{module} failed: see {log}")
+        raise InputError(f"{module} failed: {log.read_text().strip()[-500:]}")
     return time.perf_counter() - began, usage.ru_maxrss / 2**20
+
+
+def commands(count: int) -> dict[str, tuple[float, float]]:
+    """Seconds and GiB of every command on the first ``count`` patients."""
+    found = {}
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        cohort = first_patients(Path(FLAGS.cohort), count, folder / "cohort")
+        records, model = f"--records={folder}/records", f"--run={folder}/run"
+        for workers in (1, 2):
+            shutil.rmtree(folder / "records", ignore_errors=True)
+            found[f"build_{workers}"] = run(
+                folder, "data_tools.build_records", f"--cohort={cohort}",
+                f"--out={folder}/records", "--stride=16", f"--workers={workers}",
+            )  # fmt: skip
+        for name, cache in (("train", "auto"), ("train_uncached", "off")):
+            shutil.rmtree(folder / "run", ignore_errors=True)
+            found[name] = run(
+                folder, "tf_hypoperfusion.train", "--fold=0", records, model, "--preset=tiny",
+                "--epochs=1", f"--cache={cache}",
+            )  # fmt: skip
+        found["evaluate_fifth"] = run(
+            folder, "tf_hypoperfusion.evaluate", model, records, "--fold=0", "--stride=16"
+        )
+    return found
 
 
 def patients() -> list[dict[str, Any]]:
     """The first table."""
+    measured: dict[int, list[dict[str, tuple[float, float]]]] = {n: [] for n in FLAGS.patients}
+    for _ in range(FLAGS.repeats):
+        for count in turns.progress(FLAGS.patients, "commands by patients"):
+            measured[count].append(commands(count))
     rows = []
-    for count in map(int, FLAGS.patients):
-        with tempfile.TemporaryDirectory() as place:
-            folder = Path(place)
-            cohort = first_patients(Path(FLAGS.cohort), count, folder / "cohort")
-            row: dict[str, Any] = {"patients": count}
-            for workers in (1, 2):
-                shutil.rmtree(folder / "records", ignore_errors=True)
-                seconds, gib = run(
-                    "data_tools.build_records", f"--cohort={cohort}",
-                    f"--out={folder}/records", "--stride=16", f"--workers={workers}",
-                )  # fmt: skip
-                row |= {
-                    f"build_{workers}_s": round(seconds, 1),
-                    f"build_{workers}_gib": round(gib, 2),
+    for count, each in measured.items():
+        for name in each[0]:
+            seconds = timing([one[name][0] for one in each], 1)
+            rows.append(
+                {
+                    "patients": count,
+                    "command": name,
+                    **seconds,
+                    "s_a_patient": round(seconds["seconds"] / count, 3),
+                    "peak_gib": round(max(one[name][1] for one in each), 2),
                 }
-            records, model = f"--records={folder}/records", f"--run={folder}/run"
-            seconds, gib = run(
-                "tf_hypoperfusion.train", "--fold=0", records, model, "--preset=tiny", "--epochs=1"
             )
-            row |= {"train_s": round(seconds, 1), "train_gib": round(gib, 2)}
-            seconds, gib = run(
-                "tf_hypoperfusion.evaluate", model, records, "--fold=0", "--stride=16"
-            )
-            row |= {"evaluate_fifth_s": round(seconds, 1), "evaluate_gib": round(gib, 2)}
-            rows.append(row)
-            print("  ".join(f"{k} {v}" for k, v in row.items()), flush=True)
-    return rows
+    return sorted(rows, key=lambda row: list(each[0]).index(row["command"]))
 
 
 def windows_and_width() -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """The other two tables."""
     import numpy as np
 
-    from benchmarks.ways.counting import convolution_gflop
+    from benchmarks.measuring.counting import convolution_gflop
     from data_tools import records, slabs  # noqa: F401  starts TensorFlow quietly
     from tf_hypoperfusion import attention_unet, config, predictors
     from tf_hypoperfusion.sliding_window import WINDOWS_PER_CALL
@@ -109,47 +132,48 @@ def windows_and_width() -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
         model = attention_unet.build_model(config.preset("small", base_filters=filters)[0], seed=0)
         return predictors.of_keras(predictors.for_prediction(model)), convolution_gflop(model)
 
+    def call(predict: Any, given: Any) -> None:
+        for first in range(0, len(given), WINDOWS_PER_CALL):
+            part = given[first : first + WINDOWS_PER_CALL]
+            predict(part, np.ones((len(part), 1), np.float32))
+
     predict, gflop = network(8)
-    calls = {}
+    given = {}
     for slices, stride in ((60, 16), (60, 8), (60, 4), (60, 2), (60, 1), (30, 4), (120, 4)):
         image = rng.random((128, 128, slices, 4), np.float32)
         windows = slabs.cut_slabs(image, slabs.slab_starts(stride, slices))
-        calls["windows", slices, stride] = predict, windows, gflop
+        given["windows", slices, stride] = predict, windows, gflop
     for filters in (4, 8, 16, 32, 64):
         way = network(filters)
-        calls["width", filters, 0] = way[0], rng.random((4, *predictors.SLAB), np.float32), way[1]
-    seconds: dict[Any, list[float]] = {key: [] for key in calls}
-    for turn in range(FLAGS.rounds + 1):
-        for key, (call, given, _) in calls.items():
-            began = time.perf_counter()
-            for first in range(0, len(given), WINDOWS_PER_CALL):
-                part = given[first : first + WINDOWS_PER_CALL]
-                call(part, np.ones((len(part), 1), np.float32))
-            if turn:
-                seconds[key].append(time.perf_counter() - began)
+        given["width", filters, 0] = way[0], rng.random((4, *predictors.SLAB), np.float32), way[1]
+    calls = {key: functools.partial(call, way, those) for key, (way, those, _) in given.items()}
+    seconds = turns.in_process(calls, FLAGS.rounds, "windows and width")
     tables: dict[str, list[dict[str, Any]]] = {"windows": [], "width": []}
     for (kind, one, other), taken in seconds.items():
-        _, given, each = calls[kind, one, other]
-        median = float(np.median(taken))
+        _, those, each = given[kind, one, other]
         row = {"slices": one, "stride": other} if kind == "windows" else {"filters": one}
-        row |= {"windows": len(given), "seconds": round(median, 3)}
-        row |= {"spread": round(max(taken) - min(taken), 3)}
-        row |= {"s_a_window": round(median / len(given), 3)}
-        row |= {"gflop_per_s": round(each * len(given) / median, 1)}
+        row |= {"windows": len(those), **timing(taken)}
+        row |= {"s_a_window": round(median(taken) / len(those), 3)}
+        row |= {"gflop_per_s": round(each * len(those) / median(taken), 1)}
         tables[kind].append(row)
     return tables["windows"], tables["width"]
 
 
 def main() -> None:
     """Measure and print."""
-    rows = patients() if FLAGS.patients else []
-    for table in windows_and_width() if FLAGS.rounds else ():
-        print()
-        print("  ".join(f"{name:>11}" for name in table[0]))
-        for row in table:
-            print("  ".join(f"{value!s:>11}" for value in row.values()))
-    if FLAGS.out and rows:
-        atomic.write_csv(FLAGS.out, rows)
+    if not FLAGS.patients and not FLAGS.windows_and_width:
+        raise InputError("nothing to measure: no --patients and --windows_and_width=false")
+    for count in FLAGS.patients:
+        with tempfile.TemporaryDirectory() as place:  # are there so many?
+            first_patients(Path(FLAGS.cohort), count, Path(place) / "cohort")
+    note = f"{FLAGS.repeats} repeat(s), {FLAGS.rounds} rounds"
+    tables = Tables(FLAGS.out, ("tensorflow", "keras"), note)
+    if FLAGS.patients:
+        tables.show("by patients, stride 16 (evaluate: a fold's fifth of them)", patients())
+    if FLAGS.windows_and_width:
+        windows, width = windows_and_width()
+        tables.show("by slices and stride: windows of the small preset, float32", windows)
+        tables.show("by width: four windows, float32", width)
 
 
 if __name__ == "__main__":

@@ -18,18 +18,18 @@ from typing import Any
 
 from absl import flags
 
-from benchmarks.ways import turns
+from benchmarks.measuring import options
 from data_tools import atomic, command
 from data_tools.errors import InputError
 
 FLAGS = flags.FlagValues()
-flags.DEFINE_string("others", None, "Python with torch, monai, onnx.", flag_values=FLAGS)
-flags.DEFINE_string("records", None, "Of build_records.", flag_values=FLAGS)
-flags.DEFINE_string("run", None, "Run whose fold is followed.", flag_values=FLAGS)
+options.others(FLAGS, "torch, monai, onnx and onnxscript", required=True)
+options.folder("records", "manifest.json", "Of data_tools.build_records.", FLAGS)
+options.folder(
+    "run", "summary.json", "A run of tf_hypoperfusion.train, whose fold is followed.", FLAGS
+)
 flags.DEFINE_integer("fold", 0, "Fold.", 0, 4, flag_values=FLAGS)
-flags.DEFINE_string("out", None, "Run to write to.", flag_values=FLAGS)
-for _name in ("others", "records", "run", "out"):
-    flags.mark_flag_as_required(_name, flag_values=FLAGS)
+flags.DEFINE_string("out", None, "Run to write to.", required=True, flag_values=FLAGS)
 
 
 def write_slabs(records: str, manifest: dict[str, Any], subsets: list[int], stem: Path) -> int:
@@ -66,7 +66,7 @@ def main() -> None:
     config = atomic.read_json(Path(FLAGS.run) / f"fold-{FLAGS.fold}/config.json")
     if not config:
         raise InputError(f"{FLAGS.run}/fold-{FLAGS.fold} has no config.json; train the fold first")
-    turns.check_python(FLAGS.others)
+    atomic.check_writable(FLAGS.out)
     manifest = load_manifest(FLAGS.records)
     if config["records"]["fingerprint"] != manifest["fingerprint"]:
         raise InputError(f"{FLAGS.run} was trained on other records than {FLAGS.records}")
@@ -82,11 +82,11 @@ def main() -> None:
             )
             print(f"{role}: {count} slabs")
         atomic.write_json(Path(place) / "config.json", config)
-        subprocess.run(
-            [FLAGS.others, "-m", "benchmarks.ways.monai_training", place],
-            check=True,
-            cwd=Path(__file__).parents[1],
-        )
+        training = [FLAGS.others, "-m", "benchmarks.ways.monai_training", place]
+        if status := subprocess.run(training, cwd=Path(__file__).parents[1]).returncode:
+            raise InputError(
+                f"MONAI's training ended with exit status {status}; what it said stands above"
+            )
         network = "MONAI AttentionUnet"
         atomic.write_json(folder / "config.json", {**config, "network": network})
         for name in ("history.csv", "model.onnx"):  # the network last: it says that all is there

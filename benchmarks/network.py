@@ -14,7 +14,6 @@ Without --others only our own lines are measured. Seen: see BUILD_NOTES.
 """
 
 import itertools
-import os
 import sys
 import tempfile
 from pathlib import Path
@@ -23,24 +22,27 @@ from typing import Any
 
 from absl import flags
 
-from benchmarks.ways import turns
-from data_tools import atomic, command
+from benchmarks.measuring import options, turns
+from benchmarks.measuring.tables import Tables, timing
+from data_tools import command
+from data_tools.errors import InputError
 
 FLAGS = flags.FlagValues()
-flags.DEFINE_string("others", None, "Python with torch, monai...", flag_values=FLAGS)
-flags.DEFINE_string("preset", "paper", "Preset.", flag_values=FLAGS)
-flags.DEFINE_integer("slabs", 12, "Windows of one patient.", flag_values=FLAGS)
-flags.DEFINE_integer("together", 4, "Windows a call.", flag_values=FLAGS)
-flags.DEFINE_integer("micro", 1, "Slabs of a training step.", flag_values=FLAGS)
-flags.DEFINE_integer("rounds", 5, "Measured calls of each way.", flag_values=FLAGS)
+options.others(FLAGS, "torch, monai, openvino and onnxruntime")
+options.preset(FLAGS, "paper")
+options.count("slabs", 12, "Windows of one patient.", FLAGS)
+options.count("together", 4, "Windows a call.", FLAGS)
+options.count("micro", 1, "Slabs of a training step.", FLAGS)
+options.rounds(FLAGS)
 flags.DEFINE_bool("compile", False, "torch.compile too: minutes to warm up.", flag_values=FLAGS)
-flags.DEFINE_list("tasks", ["infer", "train"], "What to measure.", flag_values=FLAGS)
-flags.DEFINE_list("precisions", ["float32", "bfloat16"], "In which.", flag_values=FLAGS)
-flags.DEFINE_string("out", None, "CSV of the table.", flag_values=FLAGS)
+options.choices("tasks", ["infer", "train"], "What to measure.", FLAGS, ("infer", "train"))
+PRECISIONS = ("float32", "bfloat16")
+options.choices("precisions", PRECISIONS, "In which.", FLAGS, PRECISIONS)
+options.out(FLAGS)
 
 
-def write_network(folder: Path) -> int:
-    """The network, its weights, slabs and answers where every way finds them; its filters."""
+def write_network(folder: Path) -> dict[str, Any]:
+    """The network, its weights, slabs and answers where every way finds them; its shape."""
     import numpy as np
 
     from data_tools import records  # noqa: F401  starts TensorFlow quietly
@@ -57,11 +59,10 @@ def write_network(folder: Path) -> int:
         for layer in model.layers
         for k, value in enumerate(layer.get_weights())
     }
-    shape = (max(FLAGS.slabs, FLAGS.micro), *predictors.SLAB)
     slabs = {
-        "image": rng.random(shape, np.float32),
-        "nihss": rng.random((shape[0], 1), np.float32),
-        "truth": (rng.random((FLAGS.micro, *shape[1:4], 2)) < 0.5).astype(np.float32),
+        "image": rng.random((FLAGS.slabs, *predictors.SLAB), np.float32),
+        "nihss": rng.random((FLAGS.slabs, 1), np.float32),
+        "truth": (rng.random((FLAGS.slabs, *predictors.SLAB[:3], 2)) < 0.5).astype(np.float32),
     }
     model.save(folder / "model.keras")
     np.savez(folder / "weights.npz", **weights)
@@ -73,18 +74,20 @@ def write_network(folder: Path) -> int:
         folder / "model.onnx",
         {},
     )
-    return model_config.base_filters
+    names = ("base_filters", "poolings", "dropout")
+    return {name: getattr(model_config, name) for name in names}
 
 
-def ways(folder: Path, filters: int, task: str, precision: str) -> list[dict[str, Any]]:
+def ways(folder: Path, shape: dict[str, Any], task: str, precision: str) -> list[dict[str, Any]]:
     """The ways of one table: first a matrix product, then ours."""
     together = FLAGS.together if task == "infer" else FLAGS.micro
     common = {
         "precision": precision,
         "folder": str(folder),
         "preset": FLAGS.preset,
-        "filters": filters,
+        "batch": together,
         "together": together,
+        **shape,
     }
     ours = {"python": sys.executable, "module": "keras_network", **common}
     found = [
@@ -108,61 +111,57 @@ def ways(folder: Path, filters: int, task: str, precision: str) -> list[dict[str
 
 
 def table(asked: list[dict[str, Any]], found: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """A row for every way but the matrix product; ratios against ours."""
+    """A row for every way but the matrix product; ratios against ours.
+
+    Raises:
+        InputError: one of the two that all others are compared with could not be measured.
+    """
+    for way, seen in zip(asked[:2], found[:2], strict=True):
+        if "failed" in seen:
+            raise InputError(f"{way['way']} could not be measured: {seen['failed']}")
     product, own = found[:2]
     limit = product["gflop"] / median(product["seconds"])
     rows = []
     for way, seen in zip(asked[1:], found[1:], strict=True):
         row = {key: way[key] for key in ("task", "precision", "way")}
         if "failed" in seen:
-            rows.append(row | {"versions": seen["failed"]})
+            rows.append(row | {"versions": f"failed: {seen['failed']}"})
             continue
         taken = median(seen["seconds"])
         gflop = seen.get("gflop", own["gflop"])
-        row |= {
-            "seconds": round(taken, 3),
-            "spread": round(max(seen["seconds"]) - min(seen["seconds"]), 3),
-            "ours_is_x_as_fast": round(taken / median(own["seconds"]), 2),
-            "gflop": round(gflop),
-            "gflop_per_s": round(gflop / taken),
-            "of_product": round(gflop / taken / limit, 2),
-            "peak_gib": round(seen["peak_gib"], 2),
-            "difference": f"{seen['difference']:.0e}" if "difference" in seen else "",
-            "versions": seen["versions"],
-        }
-        rows.append(row)
+        rows.append(
+            row
+            | timing(seen["seconds"])
+            | {
+                "ours_is_x_as_fast": round(taken / median(own["seconds"]), 2),
+                "gflop": round(gflop),
+                "gflop_per_s": round(gflop / taken),
+                "of_product": round(gflop / taken / limit, 2),
+                "peak_gib": round(seen["peak_gib"], 2),
+                "difference": f"{seen['difference']:.0e}" if "difference" in seen else "",
+                "versions": seen["versions"],
+            }
+        )
     return rows
 
 
 def main() -> None:
     """Measure and print."""
-    if FLAGS.others is not None:
-        turns.check_python(FLAGS.others)
-    print(
-        f"{FLAGS.preset}, {FLAGS.slabs} windows or a step of {FLAGS.micro} slab(s), "
-        f"{os.cpu_count()} threads, {FLAGS.rounds} rounds"
-    )
-    rows = []
+    for name in ("together", "micro"):
+        if getattr(FLAGS, name) > FLAGS.slabs:
+            raise InputError(
+                f"--{name} is {getattr(FLAGS, name)}, more than --slabs={FLAGS.slabs}; expected no "
+                "more slabs at once than there are"
+            )
+    note = f"{FLAGS.preset}, {FLAGS.slabs} windows or a step of {FLAGS.micro} slab(s)"
+    tables = Tables(FLAGS.out, ("tensorflow", "keras"), f"{note}, {FLAGS.rounds} rounds")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        filters = write_network(folder)
+        shape = write_network(folder)
         for task, precision in itertools.product(FLAGS.tasks, FLAGS.precisions):
-            asked = ways(folder, filters, task, precision)
+            asked = ways(folder, shape, task, precision)
             found = turns.measure(asked, FLAGS.rounds, folder / "log")
-            rows += table(asked, found)
-            show(rows[-len(asked) + 1 :])
-    if FLAGS.out:
-        columns = list(max(rows, key=len))
-        atomic.write_csv(FLAGS.out, [{c: row.get(c, "") for c in columns} for row in rows])
-
-
-def show(rows: list[dict[str, Any]]) -> None:
-    """Print one table."""
-    columns = list(max(rows, key=len))
-    widths = [max(len(str(row.get(c, ""))) for row in [*rows, {c: c}]) + 2 for c in columns]
-    for row in [{c: c for c in columns}, *rows]:
-        print("".join(f"{row.get(c, '')!s:<{w}}" for c, w in zip(columns, widths, strict=True)))
-    print(flush=True)
+            tables.show(f"{task}, {precision}", table(asked, found))
 
 
 if __name__ == "__main__":

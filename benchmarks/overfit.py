@@ -17,13 +17,16 @@ from typing import Any
 
 from absl import flags
 
+from benchmarks.measuring import options
 from data_tools import command
 
 FLAGS = flags.FlagValues()
-flags.DEFINE_string("preset", "small", "Preset.", flag_values=FLAGS)
-flags.DEFINE_integer("epochs", 150, "Most passes over the 16 slabs.", flag_values=FLAGS)
-flags.DEFINE_integer("base_filters", None, "Instead of the preset's.", flag_values=FLAGS)
-flags.DEFINE_integer("batch_size", 8, "Slabs per optimizer step.", flag_values=FLAGS)
+options.preset(FLAGS, "small")
+options.count("epochs", 150, "Most passes over the 16 slabs.", FLAGS)
+flags.DEFINE_integer("base_filters", None, "Instead of the preset's.", 1, flag_values=FLAGS)
+flags.DEFINE_integer(
+    "batch_size", 8, "Slabs per optimizer step, at most 16.", 1, 16, flag_values=FLAGS
+)
 flags.DEFINE_string("normalisation", None, "Instead of the preset's.", flag_values=FLAGS)
 flags.DEFINE_float("learning_rate", None, "Instead of the preset's.", flag_values=FLAGS)
 SUBSETS, AIM, LOOK_EVERY = (0, 1, 2, 3), 0.95, 5

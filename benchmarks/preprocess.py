@@ -22,12 +22,14 @@ from typing import Any
 
 from absl import flags
 
-from data_tools import atomic, command
+from benchmarks.measuring import options, turns
+from benchmarks.measuring.tables import Tables
+from data_tools import command
 
 FLAGS = flags.FlagValues()
-flags.DEFINE_integer("patients", 12, "Of each kind of head.", 1, flag_values=FLAGS)
-flags.DEFINE_integer("seed", 99, "Of the cohort.", flag_values=FLAGS)
-flags.DEFINE_string("out", None, "CSV of the table.", flag_values=FLAGS)
+options.count("patients", 12, "Of each kind of head.", FLAGS)
+options.count("seed", 99, "Of the cohort.", FLAGS, lowest=0)
+options.out(FLAGS)
 
 POINTS = 4000
 MIN_LESION_ML = 5.0
@@ -36,24 +38,21 @@ MIN_LESION_ML = 5.0
 def main() -> None:
     """Simulate, fit in every way, print the table."""
     os.environ["ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"] = "1"
+    note = f"{FLAGS.patients} simulated patients of seed {FLAGS.seed}, one core"
+    tables = Tables(FLAGS.out, ("antspyx", "nilearn", "scipy"), note)
     rows = []
     for head, bend in (("straight", 0.0), ("bent", 1.0)):
         cases = [simulate(FLAGS.seed, k, bend) for k in range(1, FLAGS.patients + 1)]
         done: dict[str, list[dict]] = {name: [] for name in WAYS}
-        for case in cases:  # ways interleaved, so that a busy minute burdens all alike
-            for name, way in WAYS.items():
+        for case in turns.progress(cases, f"{head} heads"):
+            for name, way in WAYS.items():  # interleaved: a busy minute burdens all alike
                 began = time.perf_counter()
                 transform = way(case)
                 done[name].append(measure(case, transform, time.perf_counter() - began))
         rows += [summary(head, name, measured) for name, measured in done.items()]
         best = [measure(case, case.best_affine, 0.0) for case in cases]
         rows.append(summary(head, "best affine", best) | {"seconds": ""})
-    for row in rows:
-        if row is rows[0]:
-            print("  ".join(f"{name:>14}" for name in row))
-        print("  ".join(f"{value!s:>14}" for value in row.values()))
-    if FLAGS.out:
-        atomic.write_csv(FLAGS.out, rows)
+    tables.show("fits against the truth", rows)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -16,18 +16,23 @@ import gzip
 import json
 import subprocess
 import sys
+import tempfile
 import time
+from pathlib import Path
 
 from absl import flags
 
-from data_tools import atomic, command
+from benchmarks.measuring import options
+from benchmarks.measuring.tables import Tables, timing
+from data_tools import command
+from data_tools.errors import InputError
 
 FLAGS = flags.FlagValues()
 flags.DEFINE_string("models", "saved_models", "Folder of NAME/VERSION.", flag_values=FLAGS)
 flags.DEFINE_string("name", "hypoperfusion", "Model.", flag_values=FLAGS)
-flags.DEFINE_integer("requests", 6, "Of each line.", flag_values=FLAGS)
-flags.DEFINE_integer("burst", 200, "Compressed patients at once.", flag_values=FLAGS)
-flags.DEFINE_string("out", None, "CSV of the table.", flag_values=FLAGS)
+options.count("requests", 6, "Of each line.", FLAGS)
+options.count("burst", 200, "Compressed patients at once; 0: none.", FLAGS, lowest=0)
+options.out(FLAGS)
 
 
 def bodies() -> tuple[dict[str, bytes], dict]:
@@ -63,68 +68,71 @@ def main() -> None:
     """Start the server, ask, print the table."""
     import requests
 
+    from tf_hypoperfusion import predictors
+
+    predictors.check_path(f"{FLAGS.models}/{FLAGS.name}")
+    note = f"model {FLAGS.name}, {FLAGS.requests} requests a line"
+    tables = Tables(FLAGS.out, ("tensorflow", "starlette", "uvicorn"), note)
     sent, arrays = bodies()
-    server = subprocess.Popen(
-        [sys.executable, "-m", "tf_hypoperfusion.serve", f"--models={FLAGS.models}", "--port=0",
-         f"--max_queue={max(FLAGS.burst, 8)}"],
-        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
-    )  # fmt: skip
-    try:
-        line = next(text for text in server.stdout if "REST on" in text)
-        url = f"{line.split()[2].split('/v1/')[0]}/v1/models/{FLAGS.name}:predict"
-        rows = [in_process(arrays)]
+    rows, answered = [in_process(arrays)], 0
+    with tempfile.NamedTemporaryFile("w+") as errors:
+        server = subprocess.Popen(
+            [sys.executable, "-m", "tf_hypoperfusion.serve", f"--models={FLAGS.models}",
+             "--port=0", f"--max_queue={max(FLAGS.burst, 8)}"],
+            stdout=subprocess.PIPE, stderr=errors, text=True,
+        )  # fmt: skip
+        try:
+            line = next((text for text in server.stdout or () if "REST on" in text), None)
+            if line is None:
+                raise InputError(
+                    f"the server did not start: {Path(errors.name).read_text()[-500:]}"
+                )
+            url = f"{line.split()[2].split('/v1/')[0]}/v1/models/{FLAGS.name}:predict"
 
-        def ask(body: bytes) -> tuple[float, int, int]:
-            began = time.perf_counter()
-            answer = requests.post(url, data=body, timeout=3600)
-            return time.perf_counter() - began, answer.status_code, len(answer.content)
+            def ask(body: bytes) -> tuple[float, int, int]:
+                began = time.perf_counter()
+                answer = requests.post(url, data=body, timeout=3600)
+                return time.perf_counter() - began, answer.status_code, len(answer.content)
 
-        for form, body in sent.items():
-            for clients in (1, 2, 4) if form == "bytes" else (1,):
+            def together(form: str, clients: int, count: int) -> int:
                 began = time.perf_counter()
                 with concurrent.futures.ThreadPoolExecutor(clients) as pool:
-                    done = list(pool.map(ask, [body] * max(FLAGS.requests, clients)))
+                    done = list(pool.map(ask, [sent[form]] * count))
                 took = time.perf_counter() - began
-                seconds = [each[0] for each in done]
-                rows.append(row(form, clients, seconds, len(done) / took, len(body), done[0][2]))
-        began = time.perf_counter()
-        with concurrent.futures.ThreadPoolExecutor(FLAGS.burst) as pool:
-            done = list(pool.map(ask, [sent["bytes"]] * FLAGS.burst))
-        took = time.perf_counter() - began
-        rows.append(
-            row(
-                "bytes",
-                FLAGS.burst,
-                [d[0] for d in done],
-                len(done) / took,
-                len(sent["bytes"]),
-                done[0][2],
-            )
-        )
-        answered = sum(status == 200 for _, status, _ in done)
-    finally:
-        server.terminate()
-        server.wait()
-    print("  ".join(f"{name:>13}" for name in rows[0]))
-    for each in rows:
-        print("  ".join(f"{value!s:>13}" for value in each.values()))
-    print(f"{answered} of {FLAGS.burst} sent at once were answered in {took:.0f} s")
-    if FLAGS.out:
-        atomic.write_csv(FLAGS.out, rows)
+                good = [each for each in done if each[1] == 200]
+                if not good:
+                    raise InputError(f"the server answered {form} with {done[0][1]}")
+                seconds, sizes = [each[0] for each in good], (len(sent[form]), good[0][2])
+                rows.append(row(form, clients, seconds, len(good) / took, sizes))
+                rows[-1]["refused"] = len(done) - len(good)
+                return len(good)
+
+            for form in sent:
+                for clients in (1, 2, 4) if form == "bytes" else (1,):
+                    together(form, clients, max(FLAGS.requests, clients))
+            if FLAGS.burst:
+                answered = together("bytes", FLAGS.burst, FLAGS.burst)
+        finally:
+            server.terminate()
+            server.wait()
+    tables.show("a patient over the embedded server", rows)
+    if FLAGS.burst:
+        print(f"{answered} of {FLAGS.burst} sent at once were answered")
 
 
-def row(form: str, clients: int, seconds: list[float], rate: float, up: int, down: int) -> dict:
-    """A line of the table."""
+def row(form: str, clients: int, taken: list[float], rate: float, sizes: tuple[int, int]) -> dict:
+    """A line of the table; ``sizes``: bytes of a request and of its answer."""
     import numpy as np
 
     return {
         "form": form,
         "clients": clients,
-        "p50_s": round(float(np.percentile(seconds, 50)), 2),
-        "p95_s": round(float(np.percentile(seconds, 95)), 2),
+        "p50_s": round(float(np.percentile(taken, 50)), 2),
+        "p95_s": round(float(np.percentile(taken, 95)), 2),
+        "spread": timing(taken, 2)["spread"],
         "per_minute": round(60 * rate, 1),
-        "request_MB": round(up / 1e6, 2),
-        "answer_MB": round(down / 1e6, 2),
+        "request_MB": round(sizes[0] / 1e6, 2),
+        "answer_MB": round(sizes[1] / 1e6, 2),
     }
 
 
@@ -149,7 +157,7 @@ def in_process(arrays: dict) -> dict:
         began = time.perf_counter()
         call(**inputs)["probability"].numpy()
         seconds.append(time.perf_counter() - began)
-    return row("in process", 1, seconds, len(seconds) / sum(seconds), 0, 0)
+    return row("in process", 1, seconds, len(seconds) / sum(seconds), (0, 0))
 
 
 if __name__ == "__main__":

@@ -23,7 +23,9 @@ import numpy as np
 from absl import flags
 from numpy.typing import NDArray
 
+from benchmarks.measuring import options
 from data_tools import atomic, command
+from data_tools.errors import InputError
 from data_tools.grid import VOXEL_ML, hemisphere
 from data_tools.intensity import normalise
 from data_tools.labels import make_labels
@@ -32,8 +34,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 FLAGS = flags.FlagValues()
-flags.DEFINE_string("cohort", None, "Simulated MNI cohort.", flag_values=FLAGS, required=True)
-flags.DEFINE_string("out", None, "CSV of every patient's Dice and AUC.", flag_values=FLAGS)
+options.folder("cohort", "participants.tsv", "A simulated MNI cohort.", FLAGS)
+options.out(FLAGS)
 flags.DEFINE_string(
     "network",
     None,
@@ -41,7 +43,7 @@ flags.DEFINE_string(
     "in it, with the table that --out holds, if it does.",
     flag_values=FLAGS,
 )
-flags.DEFINE_integer("patients", 0, "Only the first so many; 0 is all.", flag_values=FLAGS)
+options.count("patients", 0, "Only the first so many; 0 is all.", FLAGS, lowest=0)
 
 QUARTERS = 4
 FIT_VOXELS = 1500  # drawn from each patient to fit a model
@@ -230,7 +232,6 @@ def load(cohort: str, limit: int = 0) -> list[Patient]:
     from tqdm import tqdm
 
     from data_tools.cohort import read_participants
-    from data_tools.errors import InputError
     from data_tools.simulate.cohort import patient_number
     from data_tools.simulate.measure import read_mni
 
@@ -251,8 +252,8 @@ def main() -> None:
     """Print the table; every aim beside it."""
     import pandas as pd
 
-    if FLAGS.out:
-        atomic.check_writable(Path(FLAGS.out).parent)
+    if FLAGS.network and not Path(FLAGS.network).is_file():
+        raise InputError(f"--network={FLAGS.network}: no such file; expected a patients.csv")
     if FLAGS.network and FLAGS.out and Path(FLAGS.out).is_file():
         table = pd.read_csv(FLAGS.out)
     else:

@@ -1,11 +1,15 @@
 """The benchmarks run: the smallest sizes of each, and what they do with bad input."""
 
 import csv
+import os
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+from benchmarks.measuring import tables, turns
 
 ROOT = Path(__file__).parents[1]
 
@@ -55,13 +59,86 @@ def test_another_python_that_is_none_is_refused(tmp_path):
     assert "No module named 'torch'" in done.stdout and "this project" in done.stdout
 
 
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("network", "--rounds=0"), "not a positive integer"),
+        (("network", "--tasks=infer,bake"), "'bake' is none of infer, train"),
+        (("network", "--precisions="), "at least one"),
+        (("network", "--micro=2", "--slabs=1", "--together=1"), "more than --slabs=1"),
+        (("network", "--out=tests"), "is a folder"),
+        (("training_step", "--micro=1,x"), "'x' is no whole number"),
+        (("training_step", "--micro=3"), "does not divide"),
+        (("growth", "--cohort=tests"), "holds no participants.tsv"),
+        (("data_layer", "--records=tests"), "holds no manifest.json"),
+        (("one_patient", "--model=no.keras"), "no such file"),
+        (("serving", "--models=tests"), "no such file"),
+        (("accelerator", "--batches=0"), "'0' is no whole number"),
+        (("accelerator",), "KERAS_BACKEND is not jax"),
+        (("overfit", "--batch_size=17"), "not an integer in the range"),
+    ],
+)
+def test_bad_flags_are_refused_before_anything_is_measured(arguments, told):
+    name, *flags = arguments
+    env = {k: v for k, v in os.environ.items() if k != "KERAS_BACKEND"}
+    done = benchmark(f"benchmarks.{name}", *flags, status=2, env=env)
+    assert told in done.stderr and "Traceback" not in done.stderr
+    assert not done.stdout
+
+
+def test_a_way_that_dies_fails_alone(tmp_path):
+    def way(code):
+        """A stand-in for the interpreter: its lines are the way's process."""
+        program = tmp_path / f"way{hash(code)}"
+        program.write_text(f"#!{sys.executable}\nimport sys, os\n{code}")
+        program.chmod(0o755)
+        return {"python": str(program)}
+
+    asked = [
+        way("print('{}')\nfor _ in sys.stdin: print('{\"seconds\": 2}', flush=True)"),
+        way("print('{}', flush=True)\nsys.stdin.readline()\nos.kill(os.getpid(), 9)"),
+        way("print('no such framework')\nsys.exit(1)"),
+    ]
+    good, died, none = turns.measure(asked, 3, tmp_path / "log")
+    assert good["seconds"] == [2, 2, 2]
+    assert died["seconds"] == [] and died["failed"] == "ended with exit status -9"
+    assert none["failed"] == "no such framework"
+
+
+def test_tables_write_what_they_print(tmp_path, capsys):
+    made = tables.Tables(str(tmp_path / "t.csv"), ("numpy", "no-such-package"), "a note")
+    made.show("first", [{"way": "ours", **tables.timing([3.0, 1.0, 2.5])}])
+    made.show("second", [{"way": "theirs", "gib": 1}, {"way": "none", "failed": "why"}])
+    printed = capsys.readouterr().out
+    assert f"numpy {np.__version__}, no no-such-package; a note" in printed
+    assert "ours  2.5      2.0" in printed
+    rows = list(csv.DictReader((tmp_path / "t.csv").open()))
+    assert [row["table"] for row in rows] == ["first", "second", "second"]
+    assert rows[0]["seconds"] == "2.5" and rows[1]["gib"] == "1" and rows[2]["failed"] == "why"
+    assert all("a note" in row["made_with"] and int(row["threads"]) > 0 for row in rows)
+
+
 def test_growth_is_measured(mni_cohort, tmp_path):
     benchmark(
-        "benchmarks.growth", f"--cohort={mni_cohort}", "--patients=6", "--rounds=0",
-        f"--out={tmp_path}/g.csv",
+        "benchmarks.growth", f"--cohort={mni_cohort}", "--patients=6",
+        "--windows_and_width=false", f"--out={tmp_path}/g.csv",
     )  # fmt: skip
-    (row,) = csv.DictReader((tmp_path / "g.csv").open())
-    assert row["patients"] == "6"
-    assert all(float(value) > 0 for value in row.values())
+    rows = list(csv.DictReader((tmp_path / "g.csv").open()))
+    assert [row["command"] for row in rows] == [
+        "build_1", "build_2", "train", "train_uncached", "evaluate_fifth"
+    ]  # fmt: skip
+    assert all(float(row[name]) > 0 for row in rows for name in ("seconds", "peak_gib"))
     done = benchmark("benchmarks.growth", f"--cohort={mni_cohort}", "--patients=7", status=2)
     assert "has 6 patients" in done.stderr
+
+
+def test_the_data_layer_is_measured(records_dir, tmp_path):
+    benchmark(
+        "benchmarks.data_layer", f"--records={records_dir}", "--batches=2", "--rounds=2",
+        f"--out={tmp_path}/d.csv",
+    )  # fmt: skip
+    rows = {row["way"]: row for row in csv.DictReader((tmp_path / "d.csv").open())}
+    assert len(rows) == 7
+    assert float(rows["memory-map, float32"]["of_memory_map"]) == 1
+    assert float(rows["trainer, page cache"]["mb_a_slab"]) < 1.2
+    assert all(float(row["slabs_per_s"]) > 0 for row in rows.values())

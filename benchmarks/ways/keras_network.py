@@ -1,5 +1,6 @@
 """The network as this project runs it: Keras on TensorFlow."""
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -24,7 +25,7 @@ def _versions() -> str:
 def _infer(way, slabs):
     import keras
 
-    from benchmarks.ways.counting import convolution_gflop
+    from benchmarks.measuring.counting import convolution_gflop
     from tf_hypoperfusion import predictors
 
     model = keras.models.load_model(f"{way['folder']}/model.keras", compile=False)
@@ -45,22 +46,28 @@ def _infer(way, slabs):
 
 
 def _train(way, slabs):
-    from benchmarks.ways.counting import convolution_gflop
-    from tf_hypoperfusion import config, distribution, training_step
+    from benchmarks.measuring import turns
+    from benchmarks.measuring.counting import convolution_gflop
+    from tf_hypoperfusion import config, distribution, memory, training_step
 
-    count = way["together"]
+    batch, micro = way["batch"], way["together"]
     model_config, training = config.preset(
-        way["preset"], crop_margin=False, precision=way["precision"], base_filters=way["filters"],
-        batch_size=count, micro_batch=count,
+        way["preset"], crop_margin=way.get("crop_margin", False), precision=way["precision"],
+        batch_size=batch, micro_batch=micro,
     )  # fmt: skip
     step = training_step.build(distribution.choose_strategy(), model_config, training, 100)
-    inputs = {"image": slabs["image"][:count], "nihss": slabs["nihss"][:count]}
-    batch = inputs, slabs["truth"][:count], np.ones(count, np.float32)
+    inputs = {"image": slabs["image"][:micro], "nihss": slabs["nihss"][:micro]}
+    given = inputs, slabs["truth"][:micro], np.ones(micro, np.float32)
 
     def call():
-        step.train(iter([batch]), 0)[0].numpy()
+        step.train(itertools.repeat(given), 0)[0].numpy()
 
-    return call, {"versions": _versions(), "gflop": 3 * count * convolution_gflop(step.model)}
+    return call, {
+        "versions": _versions(),
+        "gflop": 3 * batch * convolution_gflop(step.model),
+        "estimated_gib": memory.bytes_per_slab(model_config) * micro / 2**30,
+        "before_gib": turns.peak_gib(),
+    }
 
 
 def _matmul(way, slabs):

@@ -44,7 +44,7 @@ def main(place: Path) -> None:
     torch.set_num_threads(os.cpu_count() or 1)
     torch.manual_seed(training["seed"])
     rng = np.random.default_rng(training["seed"])
-    net = monai_network(model["base_filters"], model["dropout"])
+    net = monai_network(model["base_filters"], model["poolings"], model["dropout"])
     net = net.to(memory_format=torch.channels_last_3d)
     optimizer = torch.optim.Adam(net.parameters(), lr=training["learning_rate"], eps=1e-7)
     half = training["precision"] != "float32"

@@ -20,7 +20,8 @@ def prepare(way: dict[str, Any]) -> tuple[Callable[[], Any], dict[str, Any]]:
     image = torch.from_numpy(slabs["image"]).permute(0, 4, 1, 2, 3).contiguous()
     nihss = torch.from_numpy(slabs["nihss"])
     monai = way["net"] == "monai"
-    net = monai_network(way["filters"]) if monai else Network(way["filters"])
+    shape = way["base_filters"], way["poolings"], way["dropout"]
+    net = monai_network(*shape) if monai else Network(*shape)
     facts: dict[str, Any] = {"versions": f"PyTorch {torch.__version__}"}
     if not monai:
         net.take(dict(np.load(f"{way['folder']}/weights.npz")))
@@ -84,18 +85,18 @@ def composite_loss(
     return bce_weight * entropy + dice_weight * dice + volume_weight * volume
 
 
-def monai_network(filters: int, dropout: float = 0.25) -> nn.Module:
+def monai_network(filters: int, poolings: int, dropout: float) -> nn.Module:
     """MONAI's AttentionUnet with the same widths; it takes no NIHSS and gives a logit."""
     from monai.networks.nets import AttentionUnet
 
-    widths = [filters * 2**level for level in range(4)]
-    return AttentionUnet(3, 4, 1, channels=widths, strides=(2, 2, 2), dropout=dropout)
+    widths = [filters * 2**level for level in range(poolings + 1)]
+    return AttentionUnet(3, 4, 1, channels=widths, strides=(2,) * poolings, dropout=dropout)
 
 
 class Network(nn.Module):
     """tf_hypoperfusion.attention_unet with batch normalisation, layer by layer under its names."""
 
-    def __init__(self, filters: int, poolings: int = 3, dropout: float = 0.25):
+    def __init__(self, filters: int, poolings: int, dropout: float):
         super().__init__()
         self.poolings, self.parts = poolings, nn.ModuleDict()
         self.pool, self.dropout = nn.MaxPool3d(2), nn.Dropout3d(dropout)

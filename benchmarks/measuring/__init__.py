@@ -1,0 +1,1 @@
+"""What the benchmarks share: flags, turns, counting, tables."""

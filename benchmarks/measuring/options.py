@@ -1,0 +1,121 @@
+"""Flags of the benchmarks, refused before anything is measured and not after an hour of it."""
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from absl import flags
+
+from data_tools import atomic
+from data_tools.errors import InputError
+from tf_hypoperfusion.config import PRESETS
+
+
+class _List(flags.CsvListSerializer, flags.ArgumentParser):
+    """Comma-separated words, each read by ``read``; at least ``least`` of them."""
+
+    def __init__(self, read: Callable[[str], object], least: int):
+        flags.CsvListSerializer.__init__(self, ",")
+        self.read, self.least = read, least
+
+    def parse(self, argument):
+        words = argument.split(",") if isinstance(argument, str) else list(argument)
+        found = [self.read(str(word).strip()) for word in words if str(word).strip()]
+        if len(found) < self.least:
+            raise ValueError("at least one is expected, several with commas between")
+        return found
+
+    def serialize(self, value):
+        return super().serialize([str(each) for each in value])
+
+    def flag_type(self):
+        return "comma separated list"
+
+
+def numbers(
+    name: str, default: Sequence[int], text: str, values: flags.FlagValues, least: int = 1
+) -> None:
+    """A list of whole numbers from 1 on. ``least``: how many; 0 allows ``--name=``."""
+
+    def read(word: str) -> int:
+        if not word.isdecimal() or int(word) < 1:
+            raise ValueError(f"{word!r} is no whole number from 1 on")
+        return int(word)
+
+    _define(_List(read, least), name, default, text, values)
+
+
+def choices(
+    name: str, default: Sequence[str], text: str, values: flags.FlagValues, known: Sequence[str]
+) -> None:
+    """A list of words out of ``known``."""
+
+    def read(word: str) -> str:
+        if word not in known:
+            raise ValueError(f"{word!r} is none of {', '.join(known)}")
+        return word
+
+    _define(_List(read, 1), name, default, text, values)
+
+
+def _define(parser, name, default, text, values):
+    flags.DEFINE(parser, name, list(default), text, values, parser)
+
+
+def count(name: str, default: int, text: str, values: flags.FlagValues, lowest: int = 1) -> None:
+    """A whole number from ``lowest`` on."""
+    flags.DEFINE_integer(name, default, text, lowest, flag_values=values)
+
+
+def rounds(values: flags.FlagValues) -> None:
+    """``--rounds``, of which the median is taken."""
+    count("rounds", 5, "Measured calls of each line, of which the median is taken.", values)
+
+
+def preset(values: flags.FlagValues, default: str) -> None:
+    """``--preset`` of the network."""
+    flags.DEFINE_enum("preset", default, list(PRESETS), "Preset.", flag_values=values)
+
+
+def out(values: flags.FlagValues) -> None:
+    """``--out``, a file that can be written."""
+    flags.DEFINE_string("out", None, "CSV of all that is printed.", flag_values=values)
+
+    def check(path: str | None) -> bool:
+        if path is not None:
+            if Path(path).is_dir():
+                raise InputError(f"--out={path} is a folder; expected the name of a CSV file")
+            atomic.check_writable(Path(path).parent)
+        return True
+
+    flags.register_validator("out", check, flag_values=values)
+
+
+def others(values: flags.FlagValues, needs: str, required: bool = False) -> None:
+    """``--others``, the Python that has the frameworks we are compared with."""
+    flags.DEFINE_string(
+        "others", None, f"Python with {needs}.", flag_values=values, required=required
+    )
+
+    def check(path: str | None) -> bool:
+        if path is not None and not (os.access(path, os.X_OK) and Path(path).is_file()):
+            raise InputError(f"--others={path}: no such program; expected a Python interpreter")
+        return True
+
+    flags.register_validator("others", check, flag_values=values)
+
+
+def folder(
+    name: str, holds: str, text: str, values: flags.FlagValues, required: bool = True
+) -> None:
+    """A folder that must hold a file of the name ``holds``."""
+    flags.DEFINE_string(name, None, text, flag_values=values, required=required)
+
+    def check(path: str | None) -> bool:
+        if path is not None and not (Path(path) / holds).is_file():
+            raise InputError(
+                f"--{name}={path} holds no {holds}; expected {text[0].lower()}{text[1:]}"
+            )
+        return True
+
+    flags.register_validator(name, check, flag_values=values)

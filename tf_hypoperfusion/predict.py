@@ -1,8 +1,11 @@
 """Predict the hypoperfused region of one patient from DWI and ADC, and the target mismatch.
 
-    python -m tf_hypoperfusion.predict --model=runs/demo/fold-0/best.keras \\
+    python -m tf_hypoperfusion.predict --model=runs/mine/fold-0/best.keras \\
         --dwi=dwi.nii.gz --adc=adc.nii.gz --nihss=14 --side=left --age=66 --out=result
     python -m tf_hypoperfusion.predict --model=... --cohort=RAW --out=results
+
+Without --model the demonstration model that comes with the software answers. It was trained on
+SIMULATED patients only: it shows what a result looks like, and means nothing for a real patient.
 
 Writes report.html, the page to read; on the DWI's own grid probability.nii.gz,
 hypoperfusion_mask.nii.gz, core_mask.nii.gz and disagreement.nii.gz; result.json and overview.png.
@@ -27,7 +30,8 @@ FLAGS = flags.FlagValues()
 flags.DEFINE_list(
     "model",
     None,
-    "best.keras file(s), SavedModel folder(s) or model.onnx file(s), comma-separated.",
+    "best.keras file(s), SavedModel folder(s) or model.onnx file(s), comma-separated; without it, the "
+    "demonstration model, trained on simulated patients only.",
     flag_values=FLAGS,
 )
 command.define_patient(FLAGS)
@@ -67,7 +71,7 @@ def main() -> int:
     from tf_hypoperfusion import cohort_prediction
 
     asked = command.asked(FLAGS)
-    if (FLAGS.url is None) == (FLAGS.model is None):
+    if FLAGS.url is not None and FLAGS.model is not None:
         raise InputError(
             "expected either --model=PATH (a model here) or --url=SERVER (and --served_name, the "
             "model's name there)"
@@ -86,7 +90,7 @@ def _settings() -> str | None:
         return None
     return repr(
         [
-            [predictors.describe(path)["sha256"] for path in FLAGS.model],
+            [predictors.describe(path)["sha256"] for path in _chosen()],
             FLAGS.stride,
             FLAGS.precision,
         ]
@@ -98,16 +102,29 @@ def _check_models() -> None:
     from data_tools.errors import InputError
     from tf_hypoperfusion import predictors
 
-    if not FLAGS.model or not all(FLAGS.model):
+    if not all(_chosen()):
         raise InputError("--model holds an empty name; expected --model=A or --model=A,B,C")
-    for path in FLAGS.model:
+    for path in _chosen():
         predictors.check_path(path)
+    if FLAGS.model is None:
+        print(
+            f"no --model: {predictors.DEMO_MODEL} answers, trained on SIMULATED patients only",
+            file=sys.stderr,
+        )
+
+
+def _chosen() -> list[str]:
+    from tf_hypoperfusion import predictors
+
+    if FLAGS.model is None:
+        return [str(predictors.demo_model())]
+    return FLAGS.model or [""]
 
 
 def _models():
     from tf_hypoperfusion import config, one_patient, prediction, predictors
 
-    known = [predictors.describe(path) for path in FLAGS.model]
+    known = [predictors.describe(path) for path in _chosen()]
     stride = FLAGS.stride or config.TEST_STRIDE
     answers = [
         prediction.by_windows(predictors.load_predictor(model["path"], FLAGS.precision), stride)

@@ -16,6 +16,9 @@ from tf_hypoperfusion import onnx_model
 from tf_hypoperfusion.onnx_model import SLAB
 from tf_hypoperfusion.sliding_window import Predictor
 
+# Comes with the software, so that a newcomer sees a result; trained on simulated patients only.
+DEMO_MODEL = Path(__file__).parents[1] / "saved_models" / "hypoperfusion_demo"
+
 
 def load_predictor(path: str | Path, precision: str = "float32") -> Predictor:
     """Load a ``.keras`` file, a SavedModel folder or an ONNX file, and try it on an empty slab.
@@ -171,6 +174,20 @@ def check_path(path: str | Path) -> Path:
     elif path.suffix not in (".keras", ".onnx"):
         raise InputError(f"model {path}: expected a .keras or .onnx file or a SavedModel folder")
     return path
+
+
+def demo_model() -> Path:
+    """Where the demonstration model is.
+
+    Raises:
+        InputError: it did not come with this installation.
+    """
+    if not DEMO_MODEL.is_dir():
+        raise InputError(
+            f"no --model was given, and the demonstration model is not at {DEMO_MODEL}; expected "
+            "--model=PATH of a best.keras, SavedModel or model.onnx"
+        )
+    return DEMO_MODEL
 
 
 def mapping(value: Any) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from data_tools import command
-from tf_hypoperfusion import evaluate, export, predict, predictors, train
+from tf_hypoperfusion import evaluate, export, predict, predictors, saved_model, train
 
 pytestmark = pytest.mark.core
 
@@ -367,8 +367,30 @@ def test_records_of_another_schema_inside_are_explained(run, records_dir, tmp_pa
     assert "do not fit this software (schema version 1)" in capsys.readouterr().err
 
 
-def test_a_model_here_or_a_server_not_both_and_not_neither(given, capsys):
-    for changes in ({"url": "http://127.0.0.1:9"}, {"model": None}):
-        arguments = {k: v for k, v in (given | changes).items() if v is not None}
-        assert predict_with(arguments) == 2
-        assert "either --model=PATH" in capsys.readouterr().err
+def test_a_model_here_or_a_server_not_both(given, capsys):
+    assert predict_with(given | {"url": "http://127.0.0.1:9"}) == 2
+    assert "either --model=PATH" in capsys.readouterr().err
+
+
+def test_without_a_model_the_demonstration_model_answers_and_says_what_it_is(
+    given, tmp_path, capsys, monkeypatch
+):
+    del given["model"]
+    assert predict_with(given) == 0
+    told = capsys.readouterr().err
+    assert told.startswith("no --model: ") and "hypoperfusion_demo" in told
+    assert told.count("SIMULATED patients only") == 2
+    result = json.loads((given["out"] / "result.json").read_text())
+    assert "SIMULATED" in result["warnings"][0]
+    assert "SIMULATED" in (given["out"] / "report.html").read_text()
+    monkeypatch.setattr(predictors, "DEMO_MODEL", tmp_path / "none")
+    assert predict_with(given) == 2
+    assert "the demonstration model is not at" in capsys.readouterr().err
+
+
+def test_the_demonstration_model_is_whole_and_small():
+    (folder,) = predictors.DEMO_MODEL.iterdir()
+    assert not saved_model.damaged(folder)
+    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    assert size < 25e6
+    assert "SIMULATED" in (folder / "model_card.md").read_text()

@@ -4,9 +4,10 @@
 
 Three tables. The network part of a 60-slice patient at stride 4 (12 windows) by precision and
 windows a call, for the `paper` preset with random weights (they do not bear on it), interleaved,
-medians of --rounds. With --model, how far bfloat16's and each stride's answers are from float32's
-at stride 1, on simulated patients. And the whole of predict by step, as a new process (cold) and in
-one that has the model (warm).
+medians of --rounds; without normalisation too, which is the most that folding it into the
+convolutions could give. With --model, how far bfloat16's and each stride's answers are from
+float32's at stride 1, on simulated patients. And the whole of predict by step, as a new process
+(cold) and in one that has the model (warm).
 
 Seen (2 cores of an AMD EPYC with AVX512-BF16, 24 GiB, TensorFlow 2.21): see BUILD_NOTES.
 """
@@ -33,7 +34,7 @@ flags.DEFINE_string("model", None, "A trained best.keras, for the answers.", fla
 options.rounds(FLAGS)
 options.count("patients", 8, "Simulated ones, for the answers.", FLAGS)
 options.count("seed", 31, "Of the simulated patients.", FLAGS, lowest=0)
-options.numbers("windows", [1, 2, 4, 6, 12], "Windows a call.", FLAGS)
+options.numbers("windows", [4, 1, 2, 6, 12], "Windows a call.", FLAGS)
 options.out(FLAGS)
 
 PRECISIONS, STRIDES, WINDOWS = ("float32", "bfloat16"), (16, 8, 4, 1), 12
@@ -52,8 +53,6 @@ def network_times() -> list[dict[str, Any]]:
     rng = np.random.default_rng(0)
     image = rng.random((WINDOWS, *predictors.SLAB), np.float32)
     nihss = np.ones((WINDOWS, 1), np.float32)
-    model_config, _ = config.preset(FLAGS.preset)
-    model = attention_unet.build_model(model_config, seed=0)
     size = 4096
 
     def network(predict: Any, together: int) -> None:
@@ -63,27 +62,32 @@ def network_times() -> list[dict[str, Any]]:
     def product(a: Any) -> None:
         tf.reduce_sum(tf.cast(tf.matmul(a, a)[:1, :1], tf.float32)).numpy()
 
-    calls = {}
+    calls: dict[tuple[str, str, int], Any] = {}
     for precision in PRECISIONS:
-        predict = predictors.of_keras(predictors.for_prediction(model, precision))
         a = tf.cast(tf.random.normal((size, size)), precision)
-        calls[precision, 0] = functools.partial(product, a)
-        for together in FLAGS.windows:
-            calls[precision, together] = functools.partial(network, predict, together)
+        calls[precision, "product", 0] = functools.partial(product, a)
+        for normalisation, windows in (("batch", FLAGS.windows), ("none", FLAGS.windows[:1])):
+            model_config, _ = config.preset(FLAGS.preset, normalisation=normalisation)
+            model = attention_unet.build_model(model_config, seed=0)
+            predict = predictors.of_keras(predictors.for_prediction(model, precision))
+            for together in windows:
+                call = functools.partial(network, predict, together)
+                calls[precision, normalisation, together] = call
     seconds = turns.in_process(calls, FLAGS.rounds, "network")
-    limit = {p: 2e-9 * size**3 / median(seconds.pop((p, 0))) for p in PRECISIONS}
+    limit = {p: 2e-9 * size**3 / median(seconds.pop((p, "product", 0))) for p in PRECISIONS}
     gflop = WINDOWS * convolution_gflop(model)
     first = median(next(iter(seconds.values())))
     return [
         {
             "precision": precision,
+            "normalisation": normalisation,
             "windows_a_call": together,
             **timing(taken, 2),
             "times_as_fast": round(first / median(taken), 2),
             "gflop_per_s": round(gflop / median(taken)),
             "of_matrix_product": round(gflop / median(taken) / limit[precision], 2),
         }
-        for (precision, together), taken in seconds.items()
+        for (precision, normalisation, together), taken in seconds.items()
     ]
 
 

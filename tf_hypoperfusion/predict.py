@@ -30,8 +30,8 @@ FLAGS = flags.FlagValues()
 flags.DEFINE_list(
     "model",
     None,
-    "best.keras file(s), SavedModel folder(s) or model.onnx file(s), comma-separated; without it, the "
-    "demonstration model, trained on simulated patients only.",
+    "best.keras file(s), SavedModel folder(s) or model.onnx file(s), comma-separated; without it, "
+    "the demonstration model, trained on simulated patients only.",
     flag_values=FLAGS,
 )
 command.define_patient(FLAGS)

@@ -30,32 +30,36 @@ $(VENV)/installed: setup.cfg pyproject.toml constraints/tf221.txt constraints/tf
 	  -c constraints/tf221$$($(PYTHON) -c 'import sys; print("-py310" if sys.version_info < (3, 11) else "")').txt
 	@touch $@
 
+# The new patient's facts; awk, since participants.tsv has them by name.
+FACT    = awk -F'\t' -v name=$(1) 'NR==1 { for (i = 1; i <= NF; i++) if ($$i == name) k = i } NR==2 { print $$k }' $(DEMO)/new_patient/participants.tsv
+PATIENT = --dwi=$(DEMO)/new_patient/sub-0001/dwi/sub-0001_dwi.nii.gz \
+	  --adc=$(DEMO)/new_patient/sub-0001/dwi/sub-0001_ADC.nii.gz \
+	  --nihss=$$($(call FACT,nihss)) --side=$$($(call FACT,side)) \
+	  $$(age=$$($(call FACT,age)); [ "$$age" = n/a ] || echo --age=$$age) --participant=simulated-sub-0001
+
 # Every command keeps what it did before, so that an interrupted demo goes on.
 demo: install
-	@echo "== 1/8 simulate 24 patients in MNI space, and one as a scanner gives it"
-	@$(RUN) data_tools.simulate --out=$(DEMO)/cohort --patients=24 --seed=1 --space=mni
+	@echo "== 1/9 simulate a patient as a scanner gives it, and check the files"
 	@$(RUN) data_tools.simulate --out=$(DEMO)/new_patient --patients=1 --seed=2
-	@echo "== 2/8 check the new patient's files"
 	@$(RUN) data_tools.check_cohort --cohort=$(DEMO)/new_patient
-	@echo "== 3/8 slabs -> TFRecords in five subsets"
+	@echo "== 2/9 predict with the demonstration model that comes with the software"
+	@$(RUN) tf_hypoperfusion.predict $(PATIENT) --out=$(DEMO)/result
+	@echo "== 3/9 simulate 24 patients in MNI space, to train a model of your own"
+	@$(RUN) data_tools.simulate --out=$(DEMO)/cohort --patients=24 --seed=1 --space=mni
+	@echo "== 4/9 slabs -> TFRecords in five subsets"
 	@$(RUN) data_tools.build_records --cohort=$(DEMO)/cohort --out=$(DEMO)/records --stride=8
-	@echo "== 4/8 train fold 0, preset small"
+	@echo "== 5/9 train fold 0, preset small"
 	@$(RUN) tf_hypoperfusion.train --fold=0 --records=$(DEMO)/records --run=$(DEMO)/run --preset=small
-	@echo "== 5/8 evaluate its test patients"
+	@echo "== 6/9 evaluate its test patients"
 	@$(RUN) tf_hypoperfusion.evaluate --run=$(DEMO)/run --records=$(DEMO)/records --fold=0
-	@echo "== 6/8 the paper's tables and figures for them"
+	@echo "== 7/9 the paper's tables and figures for them"
 	@$(RUN) tf_hypoperfusion.report --patients=$(DEMO)/run/patients.csv --out=$(DEMO)/run/report
-	@echo "== 7/8 export for TensorFlow Serving"
+	@echo "== 8/9 export for TensorFlow Serving"
 	@$(RUN) tf_hypoperfusion.export --model=$(DEMO)/run/fold-0/best.keras --name=demo --out=$(DEMO)/saved_models
-	@echo "== 8/8 predict the new patient"
-	@set -e; row() { awk -F'\t' -v name=$$1 'NR==1 { for (i = 1; i <= NF; i++) if ($$i == name) k = i } NR==2 { print $$k }' $(DEMO)/new_patient/participants.tsv; }; \
-	age=$$(row age); \
-	$(RUN) tf_hypoperfusion.predict --model=$(DEMO)/saved_models/demo $$([ "$$age" = n/a ] || echo --age=$$age) \
-	  --dwi=$(DEMO)/new_patient/sub-0001/dwi/sub-0001_dwi.nii.gz \
-	  --adc=$(DEMO)/new_patient/sub-0001/dwi/sub-0001_ADC.nii.gz \
-	  --nihss=$$(row nihss) --side=$$(row side) --participant=simulated-sub-0001 --out=$(DEMO)/result
+	@echo "== 9/9 predict the same patient with it"
+	@$(RUN) tf_hypoperfusion.predict --model=$(DEMO)/saved_models/demo $(PATIENT) --out=$(DEMO)/result_own
 	@echo
-	@echo "page to read  $(DEMO)/result/report.html"
+	@echo "page to read  $(DEMO)/result/report.html (demonstration model), $(DEMO)/result_own/report.html (yours)"
 	@echo "result        $(DEMO)/result/result.json"
 	@echo "test patients $(DEMO)/run/patients.csv"
 	@echo "report        $(DEMO)/run/report/index.html"

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks import paper_tables
+from benchmarks import beside, paper_tables
 from data_tools import command, criteria
 from data_tools.errors import InputError
 from data_tools.grid import GRID_AFFINE, GRID_SHAPE
@@ -511,3 +511,41 @@ def test_a_real_browser_shows_the_page(with_counts, tmp_path):
 
     pixels = matplotlib.image.imread(shot)
     assert pixels.shape[:2] == (4000, 1200) and pixels[..., :3].std() > 0.05
+
+
+def test_runs_and_rivals_are_set_beside_a_run_by_patient(write, tmp_path, capsys):
+    rows = [
+        (YES, YES, 10.0, False),
+        (YES, NO, 10.0, False),
+        (NO, NO, 10.0, False),
+        (0, 0, 0, False),
+    ]
+    ours = write(table_of(rows))
+    theirs = table_of(rows)
+    theirs["dice"] -= 0.1
+    other = write(theirs[theirs["participant_id"] != "sub-0003"], "theirs")
+    # Of sub-0001 and sub-0002 in another order; sub-0004 has no lesion, so no rival's line.
+    pd.DataFrame(
+        {
+            "patient": [2, 1], "rival": "dilated", "dice": [0.5, 0.1], "auc": 0.8,
+            "core": [False, True],
+        }
+    ).to_csv(tmp_path / "rivals.csv", index=False)  # fmt: skip
+    flags = [f"--patients={ours.path}", f"--runs=theirs={other.path}"]
+    arguments = [*flags, f"--rivals={tmp_path}/rivals.csv"]
+    assert command.run(beside.main, beside.FLAGS, beside.__doc__, arguments) == 0
+    told = capsys.readouterr().out
+    assert "| ours | 4 | 0.40 (0.30 to 0.50) |" in told  # 0.2, 0.4, 0.6
+    assert "| theirs | 3 | 0.20 (0.15 to 0.25) |" in told and "| +0.100 | 2 of 2 |" in told
+    # Ours 0.4 and 0.2 where the rival has 0.5 and 0.1: better by -0.1 and 0.1.
+    assert (
+        "| dilated | 2 | 0.30 (0.20 to 0.40) | 0.30 (0.25 to 0.35) | 0.50 (0.50 to 0.50) |" in told
+    )
+    assert "| +0.000 | 1 of 2 |" in told
+    for wrong, message in (
+        ("theirs", "expected NAME=patients.csv"),
+        ("a=none.csv", "no such file"),
+    ):
+        arguments = [flags[0], f"--runs={wrong}"]
+        assert command.run(beside.main, beside.FLAGS, beside.__doc__, arguments) == 2
+        assert message in capsys.readouterr().err

@@ -1,0 +1,119 @@
+"""Other networks and simple rivals beside a run, patient by patient: the tables of RESULTS.md.
+
+    python -m benchmarks.beside --patients=docs/results/demo.csv \\
+        --runs=no_side=docs/results/no_side.csv --rivals=docs/results/rivals.csv
+
+--patients and --runs are patients.csv of tf_hypoperfusion.evaluate, --rivals what
+benchmarks.simulation_difficulty wrote with --out. Each line is over the patients that both have,
+and its first figures are its own; "ours" is --patients on the same ones, the gain is ours - theirs
+in Dice, patient by patient, with Wilcoxon's P. A rival's Dice counts the stroke's half of the brain
+only, and the core is a part of its prediction; a run's counts both halves, which is the harder way.
+Printed as Markdown.
+"""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from absl import flags
+
+from data_tools import command
+from data_tools.errors import InputError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+FLAGS = flags.FlagValues()
+flags.DEFINE_string("patients", None, "patients.csv.", required=True, flag_values=FLAGS)
+flags.DEFINE_list("runs", [], "NAME=patients.csv, with commas between.", flag_values=FLAGS)
+flags.DEFINE_string("rivals", None, "CSV of simulation_difficulty.", flag_values=FLAGS)
+
+
+def run_line(name: str, ours: "pd.DataFrame", theirs: "pd.DataFrame") -> dict[str, str]:
+    """A run's figures, and the paired difference of Dice."""
+    from tf_hypoperfusion import statistics
+
+    both = ours.merge(theirs, on="participant_id", suffixes=("_ours", ""))
+    if both.empty:
+        raise InputError(f"{name} has no patient in common with {FLAGS.patients}")
+    right = int((both["predicted_target_mismatch"] == both["true_target_mismatch"]).sum())
+    volumes = statistics.concordance(both["truth_ml"], both["predicted_ml"])
+    difference = (both["predicted_ml"] - both["truth_ml"]).to_numpy()
+    return {
+        "network": name,
+        "patients": str(len(both)),
+        "Dice": spread(both["dice"]),
+        "AUC": spread(both["auc"]),
+        "volume difference, mL": spread(difference, 0),
+        "concordance": "n/a" if volumes.value is None else f"{volumes.value:.2f}",
+        "target mismatch right": f"{right} of {len(both)}",
+        **gain(both["dice_ours"] - both["dice"]),
+    }
+
+
+def rival_line(name: str, ours: "pd.DataFrame", rival: "pd.DataFrame") -> dict[str, str]:
+    """A rival's figures, all of them and where the run has a Dice."""
+    number = ours["participant_id"].str.removeprefix("sub-").astype(int)
+    both = rival.merge(ours.assign(patient=number), on="patient", suffixes=("", "_ours"))
+    none = both[~both["core"]]
+    return {
+        "rival": name,
+        "patients": str(len(both)),
+        "Dice": spread(both["dice"]),
+        "ours": spread(both["dice_ours"]),
+        "without core": spread(none["dice"]),
+        "ours there": spread(none["dice_ours"]),
+        "AUC": spread(both["auc"]),
+        **gain(both["dice_ours"] - both["dice"]),
+    }
+
+
+def gain(differences: "pd.Series") -> dict[str, str]:
+    """Paired differences of Dice in words."""
+    from tf_hypoperfusion import statistics
+    from tf_hypoperfusion.report.tables import p_value
+
+    known = differences.dropna()
+    if not known.abs().max() > 0:
+        return {"gain": "", "better in": "", "P": ""}
+    return {
+        "gain": f"{known.median():+.3f}",
+        "better in": f"{int((known > 0).sum())} of {len(known)}",
+        "P": p_value(statistics.wilcoxon(known)),
+    }
+
+
+def spread(values: Any, digits: int = 2) -> str:
+    """Median (quartiles)."""
+    from tf_hypoperfusion.report import tables
+
+    return tables.spread(values, digits)
+
+
+def markdown(rows: list[dict[str, str]]) -> str:
+    """Rows of the same columns as a table."""
+    lines = [list(rows[0]), ["---"] * len(rows[0]), *(list(row.values()) for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def main() -> None:
+    """Print both tables."""
+    import pandas as pd
+
+    from tf_hypoperfusion.report import patients
+
+    ours = patients.load(FLAGS.patients).table
+    named = [text.partition("=") for text in FLAGS.runs]
+    if wrong := [name for name, _, path in named if not path]:
+        raise InputError(f"--runs has {wrong[0]!r}; expected NAME=patients.csv")
+    if FLAGS.rivals and not Path(FLAGS.rivals).is_file():
+        raise InputError(f"--rivals={FLAGS.rivals}: no such file; expected a CSV")
+    runs = {"ours": ours} | {name: patients.load(path).table for name, _, path in named}
+    print(markdown([run_line(name, ours, table) for name, table in runs.items()]))
+    if FLAGS.rivals:
+        rivals = pd.read_csv(FLAGS.rivals).groupby("rival", sort=False)
+        print("\n" + markdown([rival_line(str(name), ours, table) for name, table in rivals]))
+
+
+if __name__ == "__main__":
+    sys.exit(command.run(main, FLAGS, __doc__))

@@ -2,8 +2,9 @@
 
     python -m benchmarks
 
-Each script answers one question, prints one table with the versions it was made with, and writes
-CSV with --out. Figures are ratios measured side by side in one run: these machines are noisy.
+Each script answers one question. Those that measure speed say processor, threads and versions, and
+write all they print as CSV with --out; their figures are ratios of ways that took turns in one run,
+since machines are noisy. The others check what the software knows against what is known.
 """
 
 import ast

@@ -12,11 +12,12 @@ Printed as Markdown.
 """
 
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
+from benchmarks.measuring import tables
+from benchmarks.simulation_difficulty import RIVAL_COLUMNS
 from data_tools import command
 from data_tools.errors import InputError
 
@@ -42,9 +43,9 @@ def run_line(name: str, ours: "pd.DataFrame", theirs: "pd.DataFrame") -> dict[st
     return {
         "network": name,
         "patients": str(len(both)),
-        "Dice": spread(both["dice"]),
-        "AUC": spread(both["auc"]),
-        "volume difference, mL": spread(difference, 0),
+        "Dice": quartiles(both["dice"]),
+        "AUC": quartiles(both["auc"]),
+        "volume difference, mL": quartiles(difference, 0),
         "concordance": "n/a" if volumes.value is None else f"{volumes.value:.2f}",
         "target mismatch right": f"{right} of {len(both)}",
         **gain(both["dice_ours"] - both["dice"]),
@@ -59,11 +60,11 @@ def rival_line(name: str, ours: "pd.DataFrame", rival: "pd.DataFrame") -> dict[s
     return {
         "rival": name,
         "patients": str(len(both)),
-        "Dice": spread(both["dice"]),
-        "ours": spread(both["dice_ours"]),
-        "without core": spread(none["dice"]),
-        "ours there": spread(none["dice_ours"]),
-        "AUC": spread(both["auc"]),
+        "Dice": quartiles(both["dice"]),
+        "ours": quartiles(both["dice_ours"]),
+        "without core": quartiles(none["dice"]),
+        "ours there": quartiles(none["dice_ours"]),
+        "AUC": quartiles(both["auc"]),
         **gain(both["dice_ours"] - both["dice"]),
     }
 
@@ -83,11 +84,11 @@ def gain(differences: "pd.Series") -> dict[str, str]:
     }
 
 
-def spread(values: Any, digits: int = 2) -> str:
+def quartiles(values: Any, digits: int = 2) -> str:
     """Median (quartiles)."""
-    from tf_hypoperfusion.report import tables
+    from tf_hypoperfusion.report.tables import spread
 
-    return tables.spread(values, digits)
+    return spread(values, digits)
 
 
 def markdown(rows: list[dict[str, str]]) -> str:
@@ -98,20 +99,16 @@ def markdown(rows: list[dict[str, str]]) -> str:
 
 def main() -> None:
     """Print both tables."""
-    import pandas as pd
-
     from tf_hypoperfusion.report import patients
 
     ours = patients.load(FLAGS.patients).table
     named = [text.partition("=") for text in FLAGS.runs]
     if wrong := [name for name, _, path in named if not path]:
         raise InputError(f"--runs has {wrong[0]!r}; expected NAME=patients.csv")
-    if FLAGS.rivals and not Path(FLAGS.rivals).is_file():
-        raise InputError(f"--rivals={FLAGS.rivals}: no such file; expected a CSV")
+    rivals = FLAGS.rivals and tables.read(FLAGS.rivals, RIVAL_COLUMNS).groupby("rival", sort=False)
     runs = {"ours": ours} | {name: patients.load(path).table for name, _, path in named}
     print(markdown([run_line(name, ours, table) for name, table in runs.items()]))
-    if FLAGS.rivals:
-        rivals = pd.read_csv(FLAGS.rivals).groupby("rival", sort=False)
+    if rivals is not None:
         print("\n" + markdown([rival_line(str(name), ours, table) for name, table in rivals]))
 
 

@@ -6,9 +6,10 @@ Each line is a way of getting micro-batches of 4 slabs of one subset in random o
 --batches of them, the ways taking turns --rounds times; medians. Cold: an iterator is made anew
 and the shards are dropped from the page cache before each turn, which is one pass. The memory-map
 holds what the network gets (float32 image and truth) and is copied slab by slab: the least any
-data layer must do. Compressed shards are the same records, read and parsed. With --others MONAI's
-datasets over the same memory-map follow, each in a process of its own that also reads, mirrors and
-batches; 0 or 2 worker processes each, their caches filled before anything is measured.
+data layer must do; few batches measure buffers and not it. Compressed shards are the same records,
+read and parsed. With --others MONAI's datasets over the same memory-map follow, in turns of their
+own, each in a process of its own that also reads, mirrors and batches; 0 or 2 worker processes
+each, their caches filled before anything is measured.
 
 The memory-map and MONAI's caches take 6.3 MB a slab, so records of a few hundred slabs a subset
 are enough. Seen (2 cores of an AMD EPYC, 24 GiB, TensorFlow 2.21): see BUILD_NOTES.
@@ -31,10 +32,10 @@ from data_tools import command
 from data_tools.errors import InputError
 
 FLAGS = flags.FlagValues()
-options.folder("records", "manifest.json", "Of data_tools.build_records.", FLAGS)
+options.folder("records", "manifest.json", "the folder of data_tools.build_records.", FLAGS)
 options.count("batches", 100, "Of 4 slabs, a turn of each way.", FLAGS)
 options.rounds(FLAGS)
-options.others(FLAGS, "torch and monai")
+options.others(FLAGS, ("torch", "monai"))
 options.out(FLAGS)
 
 BATCH, SLAB_BYTES = 4, 128 * 128 * 16 * 6 * 4.0

@@ -30,7 +30,7 @@ from data_tools import command
 from data_tools.errors import InputError
 
 FLAGS = flags.FlagValues()
-options.folder("cohort", "participants.tsv", "A cohort in MNI space.", FLAGS)
+options.folder("cohort", "participants.tsv", "a cohort in MNI space.", FLAGS)
 options.numbers("patients", [50, 100, 200, 400], "Of the cohort; may be empty.", FLAGS, least=0)
 options.count("repeats", 1, "Of the first table's commands: they take minutes.", FLAGS)
 options.rounds(FLAGS)

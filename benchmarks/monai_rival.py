@@ -23,10 +23,10 @@ from data_tools import atomic, command
 from data_tools.errors import InputError
 
 FLAGS = flags.FlagValues()
-options.others(FLAGS, "torch, monai, onnx and onnxscript", required=True)
-options.folder("records", "manifest.json", "Of data_tools.build_records.", FLAGS)
+options.others(FLAGS, ("torch", "monai", "onnx", "onnxscript"), required=True)
+options.folder("records", "manifest.json", "the folder of data_tools.build_records.", FLAGS)
 options.folder(
-    "run", "summary.json", "A run of tf_hypoperfusion.train, whose fold is followed.", FLAGS
+    "run", "summary.json", "a run of tf_hypoperfusion.train, whose fold is followed.", FLAGS
 )
 flags.DEFINE_integer("fold", 0, "Fold.", 0, 4, flag_values=FLAGS)
 flags.DEFINE_string("out", None, "Run to write to.", required=True, flag_values=FLAGS)

@@ -27,6 +27,7 @@ from absl import flags
 from benchmarks.measuring import options, turns
 from benchmarks.measuring.tables import Tables, timing
 from data_tools import command
+from data_tools.errors import InputError
 
 FLAGS = flags.FlagValues()
 options.preset(FLAGS, "paper")
@@ -172,6 +173,8 @@ def whole(folder: Path) -> list[dict[str, Any]]:
 
 def main() -> None:
     """Measure and print."""
+    if max(FLAGS.windows) > WINDOWS:
+        raise InputError(f"--windows={max(FLAGS.windows)}; a patient has {WINDOWS}")
     if FLAGS.model:
         from tf_hypoperfusion import predictors
 

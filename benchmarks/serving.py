@@ -115,7 +115,7 @@ def main() -> None:
         finally:
             server.terminate()
             server.wait()
-    tables.show("a patient over the embedded server", rows)
+            tables.show("a patient over the embedded server", rows)
     if FLAGS.burst:
         print(f"{answered} of {FLAGS.burst} sent at once were answered")
 

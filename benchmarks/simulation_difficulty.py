@@ -23,7 +23,7 @@ import numpy as np
 from absl import flags
 from numpy.typing import NDArray
 
-from benchmarks.measuring import options
+from benchmarks.measuring import options, tables
 from data_tools import atomic, command
 from data_tools.errors import InputError
 from data_tools.grid import VOXEL_ML, hemisphere
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 FLAGS = flags.FlagValues()
-options.folder("cohort", "participants.tsv", "A simulated MNI cohort.", FLAGS)
+options.folder("cohort", "participants.tsv", "a simulated MNI cohort.", FLAGS)
 options.out(FLAGS)
 flags.DEFINE_string(
     "network",
@@ -45,6 +45,7 @@ flags.DEFINE_string(
 )
 options.count("patients", 0, "Only the first so many; 0 is all.", FLAGS, lowest=0)
 
+RIVAL_COLUMNS = ("patient", "rival", "dice", "auc", "core")
 QUARTERS = 4
 FIT_VOXELS = 1500  # drawn from each patient to fit a model
 FAR_MM = 80.0  # distance to the core where there is none
@@ -254,8 +255,9 @@ def main() -> None:
 
     if FLAGS.network and not Path(FLAGS.network).is_file():
         raise InputError(f"--network={FLAGS.network}: no such file; expected a patients.csv")
+    network = FLAGS.network and tables.read(FLAGS.network, ("participant_id", "dice"))
     if FLAGS.network and FLAGS.out and Path(FLAGS.out).is_file():
-        table = pd.read_csv(FLAGS.out)
+        table = tables.read(FLAGS.out, RIVAL_COLUMNS)
     else:
         table = pd.DataFrame(compare(load(FLAGS.cohort, FLAGS.patients)))
         if FLAGS.out:
@@ -268,8 +270,8 @@ def main() -> None:
         spread = [f"{v[0]:.2f} ({v[1]:.2f}-{v[2]:.2f})" for v in (d, a)]
         print(f"{name:<28} {spread[0]:>18} {core:>10.2f} {none:>8.2f} {spread[1]:>18}")
     print("aim: the best rival's median Dice between 0.35 and 0.55 (the paper's network: 0.61)")
-    if FLAGS.network:
-        print_network(table, pd.read_csv(FLAGS.network))
+    if network is not None:
+        print_network(table, network)
 
 
 def print_network(table: "pd.DataFrame", patients: "pd.DataFrame") -> None:

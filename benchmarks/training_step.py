@@ -46,7 +46,7 @@ def row(way: dict[str, Any], seen: dict[str, Any]) -> dict[str, Any]:
         **line,
         **timing(seen["seconds"]),
         "slabs_per_s": round(way["batch"] / taken, 2),
-        "gflop": round(seen["gflop"]),
+        "gflop": round(seen["gflop"], 2),
         "gflop_per_s": round(seen["gflop"] / taken, 1),
         "peak_gib": round(seen["peak_gib"] - seen["before_gib"], 2),
         "estimated_gib": round(seen["estimated_gib"], 2),

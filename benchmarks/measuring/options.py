@@ -1,6 +1,7 @@
 """Flags of the benchmarks, refused before anything is measured and not after an hour of it."""
 
-import os
+import ast
+import subprocess
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -83,23 +84,36 @@ def out(values: flags.FlagValues) -> None:
 
     def check(path: str | None) -> bool:
         if path is not None:
-            if Path(path).is_dir():
-                raise InputError(f"--out={path} is a folder; expected the name of a CSV file")
+            if not path or (Path(path).exists() and not Path(path).is_file()):
+                raise InputError(f"--out={path} is no file; expected the name of a CSV file")
             atomic.check_writable(Path(path).parent)
         return True
 
     flags.register_validator("out", check, flag_values=values)
 
 
-def others(values: flags.FlagValues, needs: str, required: bool = False) -> None:
+def others(values: flags.FlagValues, needs: Sequence[str], required: bool = False) -> None:
     """``--others``, the Python that has the frameworks we are compared with."""
-    flags.DEFINE_string(
-        "others", None, f"Python with {needs}.", flag_values=values, required=required
+    text = f"Python with {', '.join(needs)}."
+    flags.DEFINE_string("others", None, text, flag_values=values, required=required)
+    ask = (
+        f"from importlib.util import find_spec as f; print([m for m in {list(needs)} if not f(m)])"
     )
 
     def check(path: str | None) -> bool:
-        if path is not None and not (os.access(path, os.X_OK) and Path(path).is_file()):
-            raise InputError(f"--others={path}: no such program; expected a Python interpreter")
+        if path is None:
+            return True
+        try:
+            done = subprocess.run([path, "-c", ask], capture_output=True, text=True, timeout=60)
+        except (OSError, subprocess.TimeoutExpired):
+            done = None
+        if done is None or done.returncode or not done.stdout.startswith("["):
+            raise InputError(f"--others={path} is no Python; expected an interpreter with {text}")
+        if absent := ast.literal_eval(done.stdout):
+            raise InputError(
+                f"--others={path} lacks {', '.join(absent)}; install them there: "
+                f"{path} -m pip install {' '.join(absent)}"
+            )
         return True
 
     flags.register_validator("others", check, flag_values=values)
@@ -113,9 +127,7 @@ def folder(
 
     def check(path: str | None) -> bool:
         if path is not None and not (Path(path) / holds).is_file():
-            raise InputError(
-                f"--{name}={path} holds no {holds}; expected {text[0].lower()}{text[1:]}"
-            )
+            raise InputError(f"--{name}={path} holds no {holds}; expected: {text}")
         return True
 
     flags.register_validator(name, check, flag_values=values)

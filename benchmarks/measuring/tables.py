@@ -8,6 +8,7 @@ from statistics import median
 from typing import Any
 
 from data_tools import atomic
+from data_tools.errors import InputError
 
 
 class Tables:
@@ -20,7 +21,7 @@ class Tables:
     def __init__(self, out: str | None, packages: Sequence[str], note: str = ""):
         self.out, self.rows = out, []  # type: str | None, list[dict[str, Any]]
         self.made_with = {
-            "threads": os.cpu_count(),
+            "threads": len(os.sched_getaffinity(0)),
             "processor": processor(),
             "made_with": versions(packages) + (f"; {note}" if note else ""),
         }
@@ -44,6 +45,25 @@ class Tables:
             names = list(dict.fromkeys(name for row in self.rows for name in row))
             filled = [{name: row.get(name, "") for name in names} for row in self.rows]
             atomic.write_csv(self.out, [row | self.made_with for row in filled])
+
+
+def read(path: str, columns: Sequence[str]) -> Any:
+    """A CSV as a DataFrame.
+
+    Raises:
+        InputError: no such file, no table, or a column is missing.
+    """
+    import pandas as pd
+
+    try:
+        table = pd.read_csv(path)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: not a readable CSV ({error})") from error
+    if absent := [name for name in columns if name not in table]:
+        raise InputError(
+            f"{path} has no column {', '.join(absent)}; expected a table with {', '.join(columns)}"
+        )
+    return table
 
 
 def timing(seconds: Sequence[float], digits: int = 3) -> dict[str, float]:

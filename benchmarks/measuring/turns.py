@@ -57,6 +57,7 @@ def measure(ways: list[dict[str, Any]], rounds: int, log: Path) -> list[dict[str
         for way in progress(ways, "warming up"):  # one by one: it takes all cores
             asked.append(_Way(way, errors))
             stack.callback(asked[-1].process.kill)
+            asked[-1].warm_up()
         for _ in progress(range(rounds), "measuring"):
             for way in asked:
                 way.turn()
@@ -72,6 +73,9 @@ class _Way:
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True, cwd=ROOT,
         )  # fmt: skip
         self.seconds: list[float] = []
+        self.facts: dict[str, Any] = {}
+
+    def warm_up(self) -> None:
         self.facts = self._read()
 
     def turn(self) -> None:

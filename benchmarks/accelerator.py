@@ -5,10 +5,11 @@
 Needs keras, jax, absl-py and numpy, and no TensorFlow; runs unattended on whatever device JAX
 finds, a CPU too (slowly: XLA's 3D convolutions there). Seconds are medians of --rounds calls after
 two to compile, spread beside them; GFLOP are those of the convolutions, a training step's (Adam,
-composite loss) three times the forward pass's. Memory is the device's peak so far (GiB): batches
-grow, so it is the largest batch's. A batch that does not fit ends its column.
+composite loss) three times the forward pass's. Memory is the device's peak so far (GiB), so a
+line's own only where it is higher than all before. A batch that does not fit ends its column.
 """
 
+import importlib.util
 import os
 import sys
 import time
@@ -84,7 +85,7 @@ def measure(task: str, precision: str, call: Any, gflop: float) -> list[dict[str
     import numpy as np
 
     rng, rows = np.random.default_rng(0), []
-    for batch in FLAGS.batches:
+    for batch in sorted(FLAGS.batches):
         inputs = {
             "image": jax.device_put(rng.random((batch, 128, 128, 16, 4), np.float32)),
             "nihss": jax.device_put(np.ones((batch, 1), np.float32)),
@@ -121,6 +122,8 @@ def main() -> None:
     """Measure and print."""
     if os.environ.get("KERAS_BACKEND") != "jax":
         raise InputError("KERAS_BACKEND is not jax; expected KERAS_BACKEND=jax python -m ...")
+    if importlib.util.find_spec("jax") is None:
+        raise InputError("jax is not installed; expected an environment with jax (and keras)")
     import jax
 
     device = f"{jax.devices()[0].device_kind} ({jax.default_backend()})"

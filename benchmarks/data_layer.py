@@ -71,7 +71,8 @@ def copies(arrays: list[Any]) -> Iterator[Any]:
 
     rng = np.random.default_rng(1)
     while True:
-        for chosen in np.array_split(rng.permutation(len(arrays[0])), len(arrays[0]) // BATCH):
+        whole = len(arrays[0]) // BATCH * BATCH
+        for chosen in rng.permutation(len(arrays[0]))[:whole].reshape(-1, BATCH):
             yield [np.stack([array[k] for k in chosen]) for array in arrays]
 
 
@@ -95,7 +96,8 @@ def monai(folder: Path) -> dict[str, dict[str, Any]]:
     """What was seen of MONAI's datasets over the memory-map: see :func:`turns.measure`."""
     asked = [
         {
-            "python": FLAGS.others, "module": "monai_slabs", "folder": str(folder),
+            "python": options.interpreter(FLAGS.others), "module": "monai_slabs",
+            "folder": str(folder),
             "dataset": dataset, "batch": BATCH, "batches": FLAGS.batches, "workers": workers,
         }
         for dataset in ("map", "cache", "persistent")

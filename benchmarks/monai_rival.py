@@ -74,6 +74,8 @@ def main() -> None:
     if (folder / "model.onnx").is_file():
         print(f"{folder} is there already")
         return
+    if (folder / "best.keras").is_file():
+        raise InputError(f"{folder} holds a fold of ours; expected another run as --out")
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as place:
         for role in ("train", "validation"):
@@ -82,7 +84,12 @@ def main() -> None:
             )
             print(f"{role}: {count} slabs")
         atomic.write_json(Path(place) / "config.json", config)
-        training = [FLAGS.others, "-m", "benchmarks.ways.monai_training", place]
+        training = [
+            options.interpreter(FLAGS.others),
+            "-m",
+            "benchmarks.ways.monai_training",
+            place,
+        ]
         if status := subprocess.run(training, cwd=Path(__file__).parents[1]).returncode:
             raise InputError(
                 f"MONAI's training ended with exit status {status}; what it said stands above"

@@ -96,7 +96,7 @@ def ways(folder: Path, shape: dict[str, Any], task: str, precision: str) -> list
     ]
     if FLAGS.others is None:
         return found
-    common |= {"python": FLAGS.others, "task": task}
+    common |= {"python": options.interpreter(FLAGS.others), "task": task}
     for net, name in (("ours", "PyTorch"), ("monai", "MONAI AttentionUnet")):
         for layout in ("default", "channels_last"):
             way = {"way": f"{name}, {layout}", "module": "torch_network", "net": net, **common}

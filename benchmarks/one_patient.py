@@ -2,10 +2,10 @@
 
     python -m benchmarks.one_patient [--model=best.keras] [--out=one_patient.csv]
 
-Three tables. The network part of a 60-slice patient at stride 4 (12 windows) by precision and
-windows a call, for the `paper` preset with random weights (they do not bear on it), interleaved,
-medians of --rounds; without normalisation too, which is the most that folding it into the
-convolutions could give. With --model, how far bfloat16's and each stride's answers are from
+Three tables, the last two with --model. The network part of a 60-slice patient at stride 4 (12
+windows) by precision and windows a call, for the `paper` preset with random weights (they do not
+bear on it), interleaved, medians of --rounds; without normalisation too, which is the most that
+folding it into the convolutions could give. How far bfloat16's and each stride's answers are from
 float32's at stride 1, on simulated patients. And the whole of predict by step, as a new process
 (cold) and in one that has the model (warm).
 
@@ -31,7 +31,9 @@ from data_tools.errors import InputError
 
 FLAGS = flags.FlagValues()
 options.preset(FLAGS, "paper")
-flags.DEFINE_string("model", None, "A trained best.keras, for the answers.", flag_values=FLAGS)
+flags.DEFINE_string(
+    "model", None, "A trained best.keras, for the other two tables.", flag_values=FLAGS
+)
 options.rounds(FLAGS)
 options.count("patients", 8, "Simulated ones, for the answers.", FLAGS)
 options.count("seed", 31, "Of the simulated patients.", FLAGS, lowest=0)
@@ -178,7 +180,9 @@ def main() -> None:
     if FLAGS.model:
         from tf_hypoperfusion import predictors
 
-        predictors.check_path(FLAGS.model)
+        if not FLAGS.model.endswith(".keras"):  # others keep the precision that they have
+            raise InputError(f"--model={FLAGS.model}; expected a best.keras")
+        predictors.load_predictor(FLAGS.model)  # refuses what is none
     note = f"{FLAGS.preset}, {FLAGS.rounds} rounds"
     tables = Tables(FLAGS.out, ("tensorflow", "keras", "antspyx"), note)
     tables.show(f"network part, {WINDOWS} windows; times as fast as the first", network_times())

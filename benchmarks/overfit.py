@@ -41,19 +41,14 @@ def overfit(folder: str, preset: str, epochs: int, batch_size: int, **changes: A
     from tf_hypoperfusion.input_pipeline import Share, Slabs, evaluation_dataset, training_dataset
     from tf_hypoperfusion.precision import choose_precision
 
+    changes |= {"dropout": 0.0, "epochs": epochs, "batch_size": batch_size}
+    changes |= {"micro_batch": batch_size}
+    # The last details need small steps.
+    model_config, training = config.preset(preset, final_learning_rate_ratio=0.05, **changes)
     cohort = simulate_cohort(f"{folder}/cohort", 5, seed=11, space="mni")
     build(str(cohort), f"{folder}/records", stride=16, shards=1, seed=1)
     manifest = records.load_manifest(f"{folder}/records")
     slabs = Slabs(f"{folder}/records", manifest, SUBSETS, cached=True)
-    model_config, training = config.preset(
-        preset,
-        dropout=0.0,
-        epochs=epochs,
-        batch_size=batch_size,
-        micro_batch=batch_size,
-        final_learning_rate_ratio=0.05,  # the last details need small steps
-        **changes,
-    )
     precision, reason = choose_precision(training.precision)
     print(f"{slabs.total} slabs of {len(SUBSETS)} simulated patients, {precision} ({reason})")
     dataset, steps = training_dataset(slabs, batch_size, seed=1, mirror=False)

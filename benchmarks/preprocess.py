@@ -195,6 +195,7 @@ def summary(head: str, way: str, measured: list[dict[str, Any]]) -> dict[str, An
     every = np.concatenate([each["error"] for each in measured])
     lesion = np.array([each["lesion"] for each in measured])
     volume = np.array([each["volume"] for each in measured])
+    judged = np.isfinite(lesion).any()
     return {
         "head": head,
         "fit": way,
@@ -203,10 +204,10 @@ def summary(head: str, way: str, measured: list[dict[str, Any]]) -> dict[str, An
         "worst_mm": round(float(every.max()), 2),
         "grey_dice": round(float(np.median([each["grey"] for each in measured])), 3),
         "white_dice": round(float(np.median([each["white"] for each in measured])), 3),
-        "lesion_dice": round(float(np.nanmedian(lesion)), 3),
-        "worst_lesion": round(float(np.nanmin(lesion)), 3),
-        "volume_pct": round(float(np.nanmedian(volume)), 1),
-        "worst_volume": round(float(volume[np.nanargmax(np.abs(volume))]), 1),
+        "lesion_dice": round(float(np.nanmedian(lesion)), 3) if judged else "",
+        "worst_lesion": round(float(np.nanmin(lesion)), 3) if judged else "",
+        "volume_pct": round(float(np.nanmedian(volume)), 1) if judged else "",
+        "worst_volume": round(float(volume[np.nanargmax(np.abs(volume))]), 1) if judged else "",
         "mirrored": sum(bool(each["mirrored"]) for each in measured),
         "seconds": round(float(np.median([each["seconds"] for each in measured])), 1),
     }

@@ -3,9 +3,9 @@
     python -m benchmarks.serving --models=saved_models --name=hypoperfusion [--out=serving.csv]
 
 Starts python -m tf_hypoperfusion.serve on a free port and sends one made-up patient: compressed
-volumes and JSON volumes; windows as JSON; beside the same model called in this process. p50 and p95
-are of --requests each; MB are of the request's and the answer's bodies. --burst sends so many at
-once and counts the answers.
+volumes and JSON volumes; windows as JSON (a patient takes three such requests); beside the same
+model called in this process. p50 and p95 are of --requests each; MB are of the request's and the
+answer's bodies. --burst sends so many at once and counts the answers.
 
 Seen (2 cores of an AMD EPYC with AVX512-BF16): see BUILD_NOTES.
 """

@@ -258,6 +258,7 @@ def main() -> None:
     network = FLAGS.network and tables.read(FLAGS.network, ("participant_id", "dice"))
     if FLAGS.network and FLAGS.out and Path(FLAGS.out).is_file():
         table = tables.read(FLAGS.out, RIVAL_COLUMNS)
+        print(f"the rivals are those of {FLAGS.out}, made before")
     else:
         table = pd.DataFrame(compare(load(FLAGS.cohort, FLAGS.patients)))
         if FLAGS.out:
@@ -278,7 +279,12 @@ def print_network(table: "pd.DataFrame", patients: "pd.DataFrame") -> None:
     """Each rival's Dice beside the network's on the same patients, with a paired test."""
     from scipy import stats
 
-    number = patients["participant_id"].str.removeprefix("sub-").astype(int)
+    number = patients["participant_id"].astype(str).str.removeprefix("sub-")
+    if not (number.str.isdecimal().all() and number.astype(int).isin(table["patient"]).any()):
+        raise InputError(
+            f"{FLAGS.network} has no patient of {FLAGS.cohort}; expected sub-NNNN of that cohort"
+        )
+    number = number.astype(int)
     network = patients.set_index(number)["dice"].dropna()
     print(f"\nthe trained network on its test patients: median Dice {network.median():.2f}")
     print(

@@ -64,7 +64,7 @@ def test_another_python_is_asked_for_what_it_has(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (("network", "--rounds=0"), "not a positive integer"),
+        (("network", "--rounds=0"), "not an integer in the range"),
         (("network", "--tasks=infer,bake"), "'bake' is none of infer, train"),
         (("network", "--precisions="), "at least one"),
         (("network", "--micro=2", "--slabs=1", "--together=1"), "more than --slabs=1"),
@@ -78,6 +78,8 @@ def test_another_python_is_asked_for_what_it_has(tmp_path):
         (("serving", "--models=tests"), "no such file"),
         (("accelerator", "--batches=0"), "'0' is no whole number"),
         (("accelerator",), "KERAS_BACKEND is not jax"),
+        (("overfit", "--normalisation=odd"), "expected batch, group or none"),
+        (("network", "--rounds=99999999999999999999"), "not an integer in the range"),
         (("overfit", "--batch_size=17"), "not an integer in the range"),
     ],
 )

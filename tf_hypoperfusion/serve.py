@@ -120,6 +120,8 @@ def main() -> int:
         )
     )  # fmt: skip
     port = listening.getsockname()[1]
+    # Or who reads the next line and asks at once would be refused.
+    listening.listen(server.config.backlog)
     print(
         f"REST on http://{FLAGS.host}:{port}/v1/models/{models.names()[0]} (process {os.getpid()}; "
         "research use only)",

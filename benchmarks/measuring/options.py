@@ -1,6 +1,8 @@
 """Flags of the benchmarks, refused before anything is measured and not after an hour of it."""
 
 import ast
+import os
+import shutil
 import subprocess
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -9,7 +11,7 @@ from absl import flags
 
 from data_tools import atomic
 from data_tools.errors import InputError
-from tf_hypoperfusion.config import PRESETS
+from tf_hypoperfusion.config import MOST, PRESETS
 
 
 class _List(flags.CsvListSerializer, flags.ArgumentParser):
@@ -39,8 +41,8 @@ def numbers(
     """A list of whole numbers from 1 on. ``least``: how many; 0 allows ``--name=``."""
 
     def read(word: str) -> int:
-        if not word.isdecimal() or int(word) < 1:
-            raise ValueError(f"{word!r} is no whole number from 1 on")
+        if not word.isdecimal() or not 1 <= int(word) <= MOST:
+            raise ValueError(f"{word!r} is no whole number from 1 to {MOST}")
         return int(word)
 
     _define(_List(read, least), name, default, text, values)
@@ -65,7 +67,7 @@ def _define(parser, name, default, text, values):
 
 def count(name: str, default: int, text: str, values: flags.FlagValues, lowest: int = 1) -> None:
     """A whole number from ``lowest`` on."""
-    flags.DEFINE_integer(name, default, text, lowest, flag_values=values)
+    flags.DEFINE_integer(name, default, text, lowest, MOST, flag_values=values)
 
 
 def rounds(values: flags.FlagValues) -> None:
@@ -117,6 +119,11 @@ def others(values: flags.FlagValues, needs: Sequence[str], required: bool = Fals
         return True
 
     flags.register_validator("others", check, flag_values=values)
+
+
+def interpreter(path: str) -> str:
+    """``--others`` for a process that is started in another folder; links stay links."""
+    return os.path.abspath(shutil.which(path) or path)
 
 
 def folder(

@@ -4,8 +4,8 @@
 
 Every percentage of Table 2 from its counts, the eleven intervals of the text, McNemar's P (exact
 for the primary cohort, whose discordant cells follow from the text; bounds for the subgroups),
-beside what was printed (Yu et al., Radiology 2023;307(1):e220882). Exit status 1 if anything but the one
-known slip of the paper differs.
+beside what was printed (Yu et al., Radiology 2023;307(1):e220882). Exit status 1 if anything but
+the one known slip of the paper differs.
 """
 
 import sys

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 FLAGS = flags.FlagValues()
 options.folder("cohort", "participants.tsv", "a simulated MNI cohort.", FLAGS)
-options.out(FLAGS)
+options.out(FLAGS, "CSV of every patient's Dice and AUC.")
 flags.DEFINE_string(
     "network",
     None,

@@ -80,9 +80,9 @@ def preset(values: flags.FlagValues, default: str) -> None:
     flags.DEFINE_enum("preset", default, list(PRESETS), "Preset.", flag_values=values)
 
 
-def out(values: flags.FlagValues) -> None:
+def out(values: flags.FlagValues, text: str = "CSV of all that is printed.") -> None:
     """``--out``, a file that can be written."""
-    flags.DEFINE_string("out", None, "CSV of all that is printed.", flag_values=values)
+    flags.DEFINE_string("out", None, text, flag_values=values)
 
     def check(path: str | None) -> bool:
         if path is not None:

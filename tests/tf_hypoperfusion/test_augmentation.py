@@ -21,7 +21,7 @@ def test_mirror_moves_everything_against_numpy_on_the_grid():
     }
     for side, other in ((0, 1), (1, 0), (2, 2)):
         slab = {name: grid.to_frame(volume) for name, volume in volumes.items()}
-        slab |= {"side": np.int64(side), "nihss": np.float32(0.5)}
+        slab |= {"side": np.int64(side), "nihss": np.float32(0.5), "weight": np.float32(1)}
         mirrored = augmentation.mirror_slab(slab)
         for name, volume in volumes.items():
             np.testing.assert_array_equal(mirrored[name], grid.to_frame(volume[::-1]), name)

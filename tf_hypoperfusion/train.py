@@ -66,7 +66,8 @@ flags.DEFINE_string("run", "runs/default", "Folder of this run.", flag_values=FL
 flags.DEFINE_string(
     "preset",
     None,
-    "paper (as published, the default), small (minutes on a CPU) or tiny (tests); other flags "
+    "paper (as published, the default), small (minutes on a CPU), demonstration (the shipped "
+    "demonstration model's) or tiny (tests); other flags "
     "change single values.",
     flag_values=FLAGS,
 )

@@ -26,7 +26,9 @@ def test_changes_reach_the_right_config():
 
 
 def test_unknown_preset_and_field():
-    with pytest.raises(InputError, match="preset is 'huge'; expected one of paper, small, tiny"):
+    with pytest.raises(
+        InputError, match="preset is 'huge'; expected one of paper, small, demonstration, tiny"
+    ):
         preset("huge")
     with pytest.raises(TypeError):
         preset("tiny", colour="red")
@@ -49,7 +51,7 @@ def test_values_out_of_range_are_refused_by_name(change):
 
 
 def test_presets_are_all_valid():
-    assert set(PRESETS) == {"paper", "small", "tiny"}
+    assert set(PRESETS) == {"paper", "small", "demonstration", "tiny"}
 
 
 def test_numbers_of_the_paper_stand_in_one_place():

@@ -1,7 +1,7 @@
 """Other networks and simple rivals beside a run, patient by patient: the tables of RESULTS.md.
 
     python -m benchmarks.beside --patients=docs/results/demo/patients.csv \\
-        --runs=decayed=docs/results/decayed_fold0.csv --rivals=docs/results/rivals.csv
+        --runs=faithful=docs/results/faithful.csv --rivals=docs/results/rivals.csv
 
 --patients and --runs are patients.csv of tf_hypoperfusion.evaluate, --rivals what
 benchmarks.simulation_difficulty wrote with --out. Each line is over the patients that both have,

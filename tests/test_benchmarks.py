@@ -81,6 +81,7 @@ def test_another_python_is_asked_for_what_it_has(tmp_path):
         (("overfit", "--normalisation=odd"), "expected batch, group or none"),
         (("network", "--rounds=99999999999999999999"), "not an integer in the range"),
         (("overfit", "--batch_size=17"), "not an integer in the range"),
+        (("learning_curve", "--records=tests", "--run=tests", "--out=x"), "holds no manifest.json"),
     ],
 )
 def test_bad_flags_are_refused_before_anything_is_measured(arguments, told):
@@ -147,3 +148,34 @@ def test_the_data_layer_is_measured(records_dir, tmp_path):
     assert float(rows["memory-map, float32"]["of_memory_map"]) == 1
     assert float(rows["trainer, page cache"]["mb_a_slab"]) < 1.2
     assert all(float(row["slabs_per_s"]) > 0 for row in rows.values())
+
+
+def test_a_learning_curve_repeats_a_fold_with_fewer_patients(records_dir, tmp_path):
+    from data_tools import records
+
+    run, out = tmp_path / "run", tmp_path / "out"
+    benchmark(
+        "tf_hypoperfusion.train", "--fold=0", "--preset=tiny", "--epochs=1",
+        f"--records={records_dir}", f"--run={run}", "--overlay_epochs=0",
+    )  # fmt: skip
+    arguments = [
+        "benchmarks.learning_curve", f"--records={records_dir}", f"--run={run}", f"--out={out}"
+    ]  # fmt: skip
+    done = benchmark(*arguments, "--patients=9", status=2)
+    assert "expected at most the 3 that fold 0 trains on" in done.stderr
+    benchmark(*arguments, "--patients=1,2")
+    rows = list(csv.DictReader((out / "learning_curve.csv").open()))
+    # An epoch of the three was three steps of four slabs; each patient has four.
+    assert [(row["network"], row["steps"]) for row in rows] == [
+        ("1 patients", "3"), ("2 patients", "4")
+    ]  # fmt: skip
+    everything = records.load_manifest(records_dir)
+    chosen = []
+    for count in (1, 2):
+        fewer = records.load_manifest(out / f"{count}/records")
+        assert records.damaged_shards(out / f"{count}/records", fewer) == []
+        assert [fewer["subsets"][k] == everything["subsets"][k] for k in (0, 1)] == [True] * 2
+        chosen.append({p for k in (2, 3, 4) for p in fewer["subsets"][k]["participants"]})
+        assert len(chosen[-1]) == count and len(fewer["patients"]) == 3 + count
+        assert sum(subset["slabs"] for subset in fewer["subsets"]) == fewer["slabs"]
+    assert chosen[0] < chosen[1]

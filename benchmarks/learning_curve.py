@@ -1,0 +1,165 @@
+"""What more patients would bring: a fold trained again on some of its training patients.
+
+    python -m benchmarks.learning_curve --records=records --run=runs/mine --fold=0 \\
+        --patients=50,100,200 --out=runs/learning
+
+Settings, validation and test patients are those of the fold of --run, and so is the number of
+steps: half of the patients are seen twice as often. The first 50 are among the first 100. Each
+point is OUT/N/records and OUT/N/run, which other commands read; killed, the same command goes on.
+The last line of the table is the fold of --run, if it was evaluated.
+"""
+
+import dataclasses
+import os
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+from absl import flags
+
+from benchmarks.measuring import options, tables
+from data_tools import atomic, command
+from data_tools.errors import InputError
+
+FLAGS = flags.FlagValues()
+options.folder("records", "manifest.json", "the folder of data_tools.build_records.", FLAGS)
+options.folder(
+    "run", "summary.json", "a run of tf_hypoperfusion.train, whose fold is repeated.", FLAGS
+)
+flags.DEFINE_integer("fold", 0, "Fold.", 0, 4, flag_values=FLAGS)
+options.numbers("patients", [50, 100, 200], "How many training patients.", FLAGS)
+flags.DEFINE_string("out", None, "Folder to write to.", required=True, flag_values=FLAGS)
+flags.DEFINE_integer("seed", 1, "Which patients.", 0, flag_values=FLAGS)
+
+
+def fewer_patients(source: Path, target: Path, fold: int, count: int, seed: int) -> dict[str, Any]:
+    """Records with ``count`` of a fold's training patients, the other subsets as they are.
+
+    Args:
+        source: records. target: new records; kept if they are there, whole, and the same.
+        fold: whose training patients. count: how many stay. seed: which of them.
+
+    Returns:
+        The manifest of ``target``.
+
+    Raises:
+        InputError: the fold has fewer training patients, or ``target`` holds something else.
+    """
+    import numpy as np
+
+    from data_tools import records, splits
+
+    manifest = records.load_manifest(source)
+    training = splits.fold_roles(fold)["train"]
+    everyone = [p for k in training for p in manifest["subsets"][k]["participants"]]
+    if count > len(everyone):
+        raise InputError(
+            f"--patients has {count}; expected at most the {len(everyone)} that fold {fold} trains "
+            "on"
+        )
+    chosen = {everyone[k] for k in np.random.default_rng(seed).permutation(len(everyone))[:count]}
+    fingerprint = f"{manifest['fingerprint']}, {count} of fold {fold}, seed {seed}"
+    if (target / records.MANIFEST).is_file():
+        found = records.load_manifest(target)
+        if found["fingerprint"] != fingerprint:
+            raise InputError(f"{target} holds records of other patients; give another --out")
+        return found
+    partial = target.with_name(f".tmp-{target.name}")
+    shutil.rmtree(partial, ignore_errors=True)
+    slabs = {patient["participant_id"]: patient["slabs"] for patient in manifest["patients"]}
+    for k, subset in enumerate(manifest["subsets"]):
+        if k not in training:
+            for shard in subset["shards"]:
+                _link(source / shard["file"], partial / shard["file"])
+            continue
+        subset["participants"] = [p for p in subset["participants"] if p in chosen]
+        subset["slabs"] = sum(slabs[p] for p in subset["participants"])
+        for shard in subset["shards"]:
+            kept = _records_of(source / shard["file"], chosen)
+            shard |= records.write_shard(partial / shard["file"], kept)
+    left_out = set(everyone) - chosen
+    manifest["patients"] = [p for p in manifest["patients"] if p["participant_id"] not in left_out]
+    manifest["slabs"] = sum(subset["slabs"] for subset in manifest["subsets"])
+    manifest["fingerprint"] = fingerprint
+    atomic.write_json(partial / records.MANIFEST, manifest)
+    os.replace(partial, target)
+    return manifest
+
+
+def _link(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.link(source, target)
+    except OSError:  # another file system
+        shutil.copy2(source, target)
+
+
+def _records_of(shard: Path, participants: set[str]):
+    import tensorflow as tf
+
+    field = {"participant": tf.io.FixedLenFeature([], tf.string)}
+    for record in tf.data.TFRecordDataset(str(shard)).as_numpy_iterator():
+        of = tf.io.parse_single_example(record, field)["participant"].numpy().decode()
+        if of in participants:
+            yield record
+
+
+def point(count: int, settings: dict[str, Any]) -> tuple[dict[str, Any], Path]:
+    """Train and evaluate on so many patients: figures of the training, and patients.csv."""
+    from tf_hypoperfusion import config, evaluation, summary, trainer
+
+    folder = Path(FLAGS.out) / str(count)
+    folder.mkdir(parents=True, exist_ok=True)
+    places = folder / "records", folder / "run"
+    manifest = fewer_patients(Path(FLAGS.records), places[0], FLAGS.fold, count, FLAGS.seed)
+    model, training = config.from_json(settings, f"{FLAGS.run}/fold-{FLAGS.fold}/config.json")
+    slabs = sum(manifest["subsets"][k]["slabs"] for k in settings["subsets"]["train"])
+    steps = settings["steps_per_epoch"] * training.epochs
+    steps_per_epoch = slabs // training.batch_size
+    if not steps_per_epoch:
+        raise InputError(f"{count} patients have {slabs} slabs: fewer than a batch")
+    training = dataclasses.replace(
+        training, **settings["resolved"], epochs=max(1, round(steps / steps_per_epoch))
+    )
+    print(f"{count} patients, {slabs} slabs: {training.epochs} epochs of {steps_per_epoch} steps")
+    surroundings = trainer.Surroundings(overlay_epochs=0)
+    atomic.check_writable(places[1])
+    with atomic.one_writer(places[1] / f"fold-{FLAGS.fold}"):
+        done = trainer.train_fold(
+            places[0], places[1], FLAGS.fold, model, training, surroundings=surroundings
+        )
+        summary.write(places[1])
+    evaluation.evaluate(
+        evaluation.Settings(str(places[1]), str(places[0]), str(FLAGS.fold), maps=False)
+    )
+    figures = {"steps": steps_per_epoch * training.epochs, "best loss": round(done["best_loss"], 4)}
+    return figures, places[1] / "patients.csv"
+
+
+def main() -> None:
+    """Train all points and print the curve."""
+    import pandas as pd
+
+    from benchmarks import beside
+
+    atomic.check_writable(FLAGS.out)
+    settings = atomic.read_json(Path(FLAGS.run) / f"fold-{FLAGS.fold}/config.json")
+    if not settings:
+        raise InputError(f"{FLAGS.run}/fold-{FLAGS.fold} has no config.json; train the fold first")
+    table = tables.Tables(f"{FLAGS.out}/learning_curve.csv", ["tensorflow", "keras", "numpy"])
+    found = [(count, *point(count, settings)) for count in sorted(set(FLAGS.patients))]
+    whole = Path(FLAGS.run) / "patients.csv"
+    ours = pd.read_csv(whole if whole.is_file() else found[-1][2])
+    ours = ours[ours["fold"] == FLAGS.fold]
+    rows = [
+        figures | beside.run_line(f"{count} patients", ours, pd.read_csv(csv))
+        for count, figures, csv in found
+    ]
+    if whole.is_file():
+        rows.append(beside.run_line("all", ours, ours))
+    table.show("Learning curve; gain: of the last line, patient by patient", rows)
+
+
+if __name__ == "__main__":
+    sys.exit(command.run(main, FLAGS, __doc__))

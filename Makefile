@@ -40,7 +40,7 @@ PATIENT = --dwi=$(DEMO)/new_patient/sub-0001/dwi/sub-0001_dwi.nii.gz \
 # Every command keeps what it did before, so that an interrupted demo goes on.
 demo: install
 	@echo "== 1/9 simulate a patient as a scanner gives it, and check the files"
-	@$(RUN) data_tools.simulate --out=$(DEMO)/new_patient --patients=1 --seed=2
+	@$(RUN) data_tools.simulate --out=$(DEMO)/new_patient --patients=1 --seed=5
 	@$(RUN) data_tools.check_cohort --cohort=$(DEMO)/new_patient
 	@echo "== 2/9 predict with the demonstration model that comes with the software"
 	@$(RUN) tf_hypoperfusion.predict $(PATIENT) --out=$(DEMO)/result

@@ -111,7 +111,7 @@ class _Way:
 def main() -> None:
     """Be the process of one way."""
     way = json.loads(sys.argv[1])
-    way["threads"] = os.cpu_count()
+    way["threads"] = len(os.sched_getaffinity(0))
     try:
         call, facts = importlib.import_module(f"benchmarks.ways.{way['module']}").prepare(way)
         call()

@@ -41,7 +41,7 @@ def main(place: Path) -> None:
     """Train by ``config.json`` of a fold of ours."""
     config = json.loads((place / "config.json").read_text())
     model, training = config["model"], config["training"]
-    torch.set_num_threads(os.cpu_count() or 1)
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
     torch.manual_seed(training["seed"])
     rng = np.random.default_rng(training["seed"])
     net = monai_network(model["base_filters"], model["poolings"], model["dropout"])
@@ -106,7 +106,10 @@ def main(place: Path) -> None:
             "val_composite": float(np.mean(losses)),
         }
         rows.append(row)
-        print(f"epoch {epoch + 1}/{epochs}  " + "  ".join(f"{k} {v:.4g}" for k, v in row.items()))
+        print(
+            f"epoch {epoch + 1}/{epochs}  " + "  ".join(f"{k} {v:.4g}" for k, v in row.items()),
+            flush=True,
+        )
         if row["val_composite"] < best:
             best = row["val_composite"]
             torch.save(net.state_dict(), place / "best.pt")

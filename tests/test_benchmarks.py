@@ -81,6 +81,7 @@ def test_another_python_is_asked_for_what_it_has(tmp_path):
         (("overfit", "--normalisation=odd"), "expected batch, group or none"),
         (("network", "--rounds=99999999999999999999"), "not an integer in the range"),
         (("overfit", "--batch_size=17"), "not an integer in the range"),
+        (("from_scanner_files", "--seeds=a", "--out=x"), "'a' is no whole number"),
         (("learning_curve", "--records=tests", "--run=tests", "--out=x"), "holds no manifest.json"),
     ],
 )
@@ -179,3 +180,21 @@ def test_a_learning_curve_repeats_a_fold_with_fewer_patients(records_dir, tmp_pa
         assert len(chosen[-1]) == count and len(fewer["patients"]) == 3 + count
         assert sum(subset["slabs"] for subset in fewer["subsets"]) == fewer["slabs"]
     assert chosen[0] < chosen[1]
+
+
+def test_a_mask_is_compared_in_the_slices_of_the_scan(tmp_path):
+    import nibabel as nib
+
+    from benchmarks.from_scanner_files import compare
+
+    tmax_s = np.zeros((4, 4, 2), np.float32)  # voxels of 2 x 2 x 4 mm: 0.016 mL
+    tmax_s[:2, :2] = 6
+    nib.save(nib.Nifti1Image(tmax_s, np.diag([2, 2, 4, 1])), tmp_path / "tmax.nii.gz")
+    # The DWI's grid turns x round, has half the slices' distance, and goes on above the scan.
+    mask = np.zeros((4, 4, 8), np.uint8)
+    mask[2:, :1] = 1
+    affine = np.diag([-2.0, 2, 2, 1])
+    affine[0, 3] = 6
+    nib.save(nib.Nifti1Image(mask, affine), tmp_path / "mask.nii.gz")
+    found = compare(tmp_path / "tmax.nii.gz", tmp_path / "mask.nii.gz")
+    assert found == {"truth_ml": 0.1, "predicted_ml": 0.1, "dice": 0.67}  # 8 and 4 voxels, 4 common

@@ -19,6 +19,8 @@ from tf_hypoperfusion.sliding_window import Predictor
 # Comes with the software, so that a newcomer sees a result; trained on simulated patients only.
 DEMO_MODEL = Path(__file__).parents[1] / "saved_models" / "hypoperfusion_demo"
 
+CHECKSUMS = "checksums.sha256"  # of an export, as sha256sum -c reads it
+
 
 def load_predictor(path: str | Path, precision: str = "float32") -> Predictor:
     """Load a ``.keras`` file, a SavedModel folder or an ONNX file, and try it on an empty slab.
@@ -28,10 +30,16 @@ def load_predictor(path: str | Path, precision: str = "float32") -> Predictor:
             their own.
 
     Raises:
-        InputError: no such file, not a model, or a model that does not answer a slab and an NIHSS
+        InputError: no such file, not a model, an export whose files are not as they were written
+            (where it has checksums), or a model that does not answer a slab and an NIHSS
             with a probability for each voxel.
     """
     path = check_path(path)
+    export = path if path.is_dir() else path.parent
+    if path.suffix != ".keras" and (export / CHECKSUMS).is_file() and (wrong := damaged(export)):
+        raise InputError(
+            f"model {path}: damaged or missing: {', '.join(wrong)}; copy it again, or export again"
+        )
     try:
         predict = _load(path, precision)
         answer = predict(np.zeros((1, *SLAB), np.float32), np.zeros((1, 1), np.float32))
@@ -174,6 +182,22 @@ def check_path(path: str | Path) -> Path:
     elif path.suffix not in (".keras", ".onnx"):
         raise InputError(f"model {path}: expected a .keras or .onnx file or a SavedModel folder")
     return path
+
+
+def damaged(version_folder: Path) -> list[str]:
+    """Files of an export that are missing or not as they were written.
+
+    ``checksums.sha256`` itself counts; ``sha256sum -c`` reads it too.
+    """
+    listing = version_folder / CHECKSUMS
+    lines = listing.read_text(errors="replace").splitlines() if listing.is_file() else []
+    wrong = [] if lines else [listing.name]
+    for line in lines:
+        checksum, _, name = line.partition("  ")
+        path = version_folder / name
+        if not path.is_file() or atomic.sha256(path) != checksum:
+            wrong.append(name)
+    return wrong
 
 
 def demo_model() -> Path:

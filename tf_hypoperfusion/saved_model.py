@@ -75,7 +75,7 @@ def export(
         same = same and card.get("stride_slices") == stride
         same = same and card.get("precision", "float32") == precision
         same = same and (not onnx or (folder / str(newest) / onnx_model.FILE).is_file())
-        if same and not damaged(folder / str(newest)):
+        if same and not predictors.damaged(folder / str(newest)):
             return folder / str(newest), True
     version = newest + 1 if version is None else version
     if version <= newest:
@@ -121,7 +121,7 @@ def export(
         atomic.write_text(partial / "model_card.md", _markdown(card))
         files = sorted(path for path in partial.rglob("*") if path.is_file())
         lines = [f"{atomic.sha256(path)}  {path.relative_to(partial)}\n" for path in files]
-        atomic.write_text(partial / "checksums.sha256", "".join(lines))
+        atomic.write_text(partial / predictors.CHECKSUMS, "".join(lines))
         partial.rename(folder / str(version))
     finally:
         shutil.rmtree(partial, ignore_errors=True)
@@ -146,23 +146,6 @@ def versions(folder: Path) -> list[int]:
         for path in found
         if re.fullmatch("[1-9][0-9]{0,18}", path.name) and int(path.name) <= MAX_VERSION
     )
-
-
-def damaged(version_folder: Path) -> list[str]:
-    """Files of an export that are missing or not as they were written.
-
-    ``checksums.sha256`` itself counts; ``sha256sum -c`` reads it too.
-    """
-    listing = version_folder / "checksums.sha256"
-    if not listing.is_file():
-        return [listing.name]
-    wrong = []
-    for line in listing.read_text().splitlines():
-        checksum, _, name = line.partition("  ")
-        path = version_folder / name
-        if not path.is_file() or atomic.sha256(path) != checksum:
-            wrong.append(name)
-    return wrong
 
 
 def _load(known: Sequence[dict[str, Any]]) -> list[Any]:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from data_tools import command
-from tf_hypoperfusion import evaluate, export, predict, predictors, saved_model, train
+from tf_hypoperfusion import evaluate, export, predict, predictors, train
 
 pytestmark = pytest.mark.core
 
@@ -390,7 +390,7 @@ def test_without_a_model_the_demonstration_model_answers_and_says_what_it_is(
 
 def test_the_demonstration_model_is_whole_and_small():
     (folder,) = predictors.DEMO_MODEL.iterdir()
-    assert not saved_model.damaged(folder)
+    assert not predictors.damaged(folder)
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     assert size < 25e6
     assert "SIMULATED" in (folder / "model_card.md").read_text()

@@ -54,7 +54,7 @@ def test_it_is_listed_in_card_and_checksums(version):
     card = json.loads((version / "model_card.json").read_text())
     assert 0 <= card["onnx"]["largest_difference_from_tensorflow"] <= onnx_model.TOLERANCE
     assert "`model.onnx`" in (version / "model_card.md").read_text()
-    assert saved_model.damaged(version) == []
+    assert predictors.damaged(version) == []
     with open(version / "checksums.sha256") as file:
         assert any(line.endswith("  model.onnx\n") for line in file)
     described = predictors.describe(version / "model.onnx")

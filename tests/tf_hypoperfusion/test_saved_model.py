@@ -248,12 +248,19 @@ def test_the_card_says_what_it_is(exported, networks):
 
 def test_checksums_are_read_by_sha256sum_and_tell_damage(exported, tmp_path):
     copy = shutil.copytree(exported, tmp_path / "1")
-    assert saved_model.damaged(copy) == []
+    assert predictors.damaged(copy) == []
     command = ["sha256sum", "-c", "--quiet", "checksums.sha256"]
     assert subprocess.run(command, cwd=copy).returncode == 0
     index = copy / "variables/variables.index"
     index.write_bytes(index.read_bytes()[:-1])
-    assert saved_model.damaged(copy) == ["variables/variables.index"]
+    assert predictors.damaged(copy) == ["variables/variables.index"]
+    # A model without its card would not say any more what it was trained on.
+    copy = shutil.copytree(exported, tmp_path / "2")
+    (copy / "model_card.json").unlink()
+    with pytest.raises(InputError, match="damaged or missing: model_card.json; copy it again"):
+        predictors.load_predictor(copy)
+    (copy / "checksums.sha256").write_text("")
+    assert predictors.damaged(copy) == ["checksums.sha256"]
 
 
 def test_warm_up_requests_are_read_and_answered(exported, signatures):

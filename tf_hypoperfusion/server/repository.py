@@ -21,7 +21,7 @@ from tensorflow_serving.apis import prediction_log_pb2
 
 from data_tools.errors import InputError
 from data_tools.grid import GRID_SHAPE
-from tf_hypoperfusion import saved_model, serving_graph
+from tf_hypoperfusion import predictors, saved_model, serving_graph
 from tf_hypoperfusion.server.errors import ServingError
 
 LOADING, AVAILABLE, END = "LOADING", "AVAILABLE", "END"
@@ -53,7 +53,7 @@ class Version:
 
     def __init__(self, name: str, number: int, folder: Path):
         self.name, self.number, self.folder = name, number, folder
-        damaged = saved_model.damaged(folder) if (folder / "checksums.sha256").is_file() else []
+        damaged = predictors.damaged(folder) if (folder / predictors.CHECKSUMS).is_file() else []
         if damaged:
             raise InputError(f"{folder}: damaged or missing: {', '.join(damaged)}; export again")
         self.model = tf.saved_model.load(str(folder))

@@ -107,6 +107,8 @@ def _records_of(shard: Path, participants: set[str]):
 
 def point(count: int, settings: dict[str, Any]) -> tuple[dict[str, Any], Path]:
     """Train and evaluate on so many patients: figures of the training, and patients.csv."""
+    from data_tools import records  # noqa: F401, I001  first, so that TensorFlow starts quietly
+
     from tf_hypoperfusion import config, evaluation, summary, trainer
 
     folder = Path(FLAGS.out) / str(count)

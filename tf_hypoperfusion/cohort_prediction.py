@@ -30,11 +30,14 @@ def answer(
     """
     wishes = Wishes(asked.second_opinion, asked.dicom_out, asked.pdf)
     if asked.cohort is None:
-        given = Clinical(asked.side, one_patient.parse_nihss(asked.nihss), asked.age)
-        result = one_patient.predict(
-            asked.dwi, asked.adc, given, asked.out, connect, asked.participant,
-            wishes,
-        )  # fmt: skip
+        try:
+            given = Clinical(asked.side, one_patient.parse_nihss(asked.nihss), asked.age)
+            result = one_patient.predict(
+                asked.dwi, asked.adc, given, asked.out, connect, asked.participant,
+                wishes,
+            )  # fmt: skip
+        except InputError as error:
+            raise InputError(f"{error}{_older_result(asked.out)}") from error
         print(one_patient.summary(result, asked.out))
         return EXIT_OK
     with atomic.one_writer(asked.out):
@@ -46,6 +49,17 @@ def answer(
     for participant, message in failed.items():
         print(f"failed: {participant}: {message}", file=sys.stderr)
     return EXIT_SOME_FAILED if failed else EXIT_OK
+
+
+def _older_result(out: str) -> str:
+    """That the folder holds a result, which is not the one asked for; empty if it does not."""
+    older = atomic.read_json(Path(out) / "result.json").get("patient")
+    if older is None:
+        return ""
+    return (
+        f"\n{out} still holds an EARLIER result, of '{older}'; nothing in it is of this prediction. "
+        "Give another --out, or remove it."
+    )
 
 
 def predict_cohort(

@@ -224,6 +224,10 @@ def describe(path: str | Path) -> dict[str, Any]:
 
     Read from ``config.json`` of a fold, or ``model_card.json`` of an export;
     ``cohort`` is None where neither is there.
+
+    Raises:
+        InputError: no such model, or a cohort that is no name: a model of simulated patients must
+            not pass for another.
     """
     path = check_path(path)
     files = [path]
@@ -238,9 +242,15 @@ def describe(path: str | Path) -> dict[str, Any]:
         if path.suffix == ".keras" or not card.is_file():
             card = path.with_name("config.json")
     known = atomic.read_json(card)
+    cohort = mapping(known.get("records")).get("cohort")
+    if not isinstance(cohort, str | None):
+        raise InputError(
+            f"{card}: records.cohort is {cohort!r}; expected the name of the cohort that the model "
+            "was trained on; copy the file again"
+        )
     return {
         "path": str(path),
         "sha256": checksum,
-        "cohort": mapping(known.get("records")).get("cohort"),
+        "cohort": cohort,
         "fold": known.get("fold"),
     }

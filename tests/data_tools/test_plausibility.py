@@ -19,14 +19,14 @@ AFFINE = np.diag([2.0, 2, 5, 1])
 @pytest.mark.parametrize(
     ("factor", "unit"), [(1e-6, "mm2/s"), (1e-3, "1e-3 mm2/s"), (1, "1e-6 mm2/s")]
 )
-@pytest.mark.parametrize("median_um2_per_s", [320, 850, 2400])
+@pytest.mark.parametrize("median_um2_per_s", [630, 850, 1590])
 def test_the_unit_of_adc_is_found(factor, unit, median_um2_per_s):
     data = np.full((6, 6, 6), median_um2_per_s * factor, np.float32)
     data[:3] = 0  # background does not count
     assert detect_adc_unit(Volume(data, AFFINE), np.ones((6, 6, 6), bool)) == unit
 
 
-@pytest.mark.parametrize("median", [0, 0.05, 30, 8000])
+@pytest.mark.parametrize("median", [0, 0.05, 30, 8000, 435, 0.435e-3, 2 * 0.871])
 def test_an_adc_of_no_unit_is_refused(median):
     volume = Volume(np.full((6, 6, 6), median, np.float32), AFFINE, "adc.nii.gz")
     with pytest.raises(InputError, match=f"median in brain tissue is {median:g}, which is no"):

@@ -260,6 +260,26 @@ def test_predict_refuses_in_one_message(change, message, given, capsys):
     assert not given["out"].exists()
 
 
+def test_a_failed_prediction_says_whose_older_result_lies_there(given, capsys):
+    given["out"].mkdir()
+    (given["out"] / "result.json").write_text('{"patient": "sub-0007"}')
+    assert predict_with(given | {"dwi": "missing.nii.gz"}) == 2
+    error = capsys.readouterr().err
+    assert "DWI missing.nii.gz: no such file" in error
+    assert f"{given['out']} still holds an EARLIER result, of 'sub-0007'" in error
+    assert (given["out"] / "result.json").is_file()
+
+
+@pytest.mark.parametrize("content", ['{"records": {"cohort": 5}}', '{"records": {"cohort": ["a"]}}'])
+def test_a_model_whose_cohort_is_no_name_is_refused(content, given, run, tmp_path, capsys):
+    """Whether it saw simulated patients only must be known, or known not to be."""
+    shutil.copy(run / "fold-0/best.keras", tmp_path / "best.keras")
+    (tmp_path / "config.json").write_text(content)
+    assert predict_with(given | {"model": tmp_path / "best.keras"}) == 2
+    assert "config.json: records.cohort is " in capsys.readouterr().err
+    assert not given["out"].exists()
+
+
 def test_predict_refuses_swapped_images(given, capsys):
     assert predict_with(given | {"dwi": given["adc"], "adc": given["dwi"]}) == 2
     assert not given["out"].exists()

@@ -3,7 +3,7 @@
 import base64
 import gzip
 from importlib import resources
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 import jinja2
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from tf_hypoperfusion.prediction import Prediction
 
 NIIVUE = "niivue-0.69.0.umd.js"
+PATH_PARTS = 3  # RUN/fold-N/best.keras, saved_models/NAME/VERSION
 CRITERIA = (
     ("ratio", "mismatch ratio", "", 1),
     ("difference_ml", "mismatch volume", "mL", 1),
@@ -64,7 +65,7 @@ def render(done: "Prediction") -> str:
 
 def environment() -> jinja2.Environment:
     """Templates of this package, escaping."""
-    return jinja2.Environment(
+    made = jinja2.Environment(
         loader=jinja2.ChoiceLoader(
             [
                 jinja2.PackageLoader("tf_hypoperfusion.result_page"),
@@ -76,6 +77,17 @@ def environment() -> jinja2.Environment:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
+    made.filters["short_path"] = short_path
+    return made
+
+
+def short_path(path: str) -> str:
+    """The end of a path, for a page that is passed on: what lies above is nobody else's business.
+
+    >>> short_path("/home/me/runs/mine/fold-0/best.keras"), short_path("http://host:8501/v1/models/m")
+    ('mine/fold-0/best.keras', 'http://host:8501/v1/models/m')
+    """
+    return path if "://" in path else "/".join(PurePath(path).parts[-PATH_PARTS:])
 
 
 def _niivue() -> str:

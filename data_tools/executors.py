@@ -20,6 +20,7 @@ from tqdm import tqdm
 from data_tools.errors import InputError
 
 CONNECT_S = 20
+LOG_EVERY_S = 30.0  # the progress bar where nobody watches: a log keeps every line
 
 
 def map_patients(
@@ -50,10 +51,11 @@ def map_patients(
         raise InputError(f"workers is {workers}; expected 1 or more")
     if isinstance(tasks, Sized):
         total = len(tasks)
-    with tqdm(total=total, desc=description, unit=unit, dynamic_ncols=True) as bar:
+    bar_options = {} if sys.stderr.isatty() else {"mininterval": LOG_EVERY_S, "maxinterval": 60.0}
+    with tqdm(total=total, desc=description, unit=unit, dynamic_ncols=True, **bar_options) as bar:
         if workers == 1 or (total is not None and total < 2):
             for task in tasks:
-                bar.set_postfix_str(str(task[0]), refresh=True)
+                bar.set_postfix_str(str(task[0]), refresh=sys.stderr.isatty())
                 yield task, _attempt(function, task)
                 bar.update()
             return

@@ -57,8 +57,8 @@ def _older_result(out: str) -> str:
     if older is None:
         return ""
     return (
-        f"\n{out} still holds an EARLIER result, of '{older}'; nothing in it is of this prediction. "
-        "Give another --out, or remove it."
+        f"\n{out} still holds an EARLIER result, of '{older}'; nothing in it is of this "
+        "prediction. Give another --out, or remove it."
     )
 
 

@@ -270,11 +270,11 @@ def test_a_failed_prediction_says_whose_older_result_lies_there(given, capsys):
     assert (given["out"] / "result.json").is_file()
 
 
-@pytest.mark.parametrize("content", ['{"records": {"cohort": 5}}', '{"records": {"cohort": ["a"]}}'])
-def test_a_model_whose_cohort_is_no_name_is_refused(content, given, run, tmp_path, capsys):
+@pytest.mark.parametrize("cohort", ["5", '["a"]'])
+def test_a_model_whose_cohort_is_no_name_is_refused(cohort, given, run, tmp_path, capsys):
     """Whether it saw simulated patients only must be known, or known not to be."""
     shutil.copy(run / "fold-0/best.keras", tmp_path / "best.keras")
-    (tmp_path / "config.json").write_text(content)
+    (tmp_path / "config.json").write_text(f'{{"records": {{"cohort": {cohort}}}}}')
     assert predict_with(given | {"model": tmp_path / "best.keras"}) == 2
     assert "config.json: records.cohort is " in capsys.readouterr().err
     assert not given["out"].exists()

@@ -178,7 +178,13 @@ def load(path: str | Path, title: str | None = None) -> Patients:
     left_out, models, warnings = _about(path.with_name("evaluation.json"), len(table))
     counts = _counts(path.with_name("thresholds.npz"), table)
     return Patients(
-        path, title or path.parent.resolve().name, table, counts, left_out, models, warnings
+        path,
+        title or path.parent.resolve().name.removeprefix("external-"),
+        table,
+        counts,
+        left_out,
+        models,
+        warnings,
     )
 
 

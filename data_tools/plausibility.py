@@ -52,8 +52,8 @@ def detect_adc_unit(adc: Volume, tissue: NDArray[np.bool_]) -> str:
             return unit
     raise InputError(
         f"ADC {adc.path}: the median in brain tissue is {median:g}, which is no plausible ADC in "
-        f"any of {', '.join(ADC_UNITS)} (expected about 0.0009, 0.9 or 900: {low:g} to "
-        f"{high:g}). Is this an ADC map, and is its scale factor right?"
+        f"any of {', '.join(ADC_UNITS)} (expected about 0.0009, 0.9 or 900, and never outside "
+        f"{low:g} to {high:g}e-6 mm2/s). Is this an ADC map, and is its scale factor right?"
     )
 
 

@@ -105,7 +105,7 @@ def _check_models() -> None:
     if not all(_chosen()):
         raise InputError("--model holds an empty name; expected --model=A or --model=A,B,C")
     for path in _chosen():
-        predictors.check_path(path)
+        predictors.check_undamaged(path)
     if FLAGS.model is None:
         print(
             f"no --model: {predictors.DEMO_MODEL} answers, trained on SIMULATED patients only",

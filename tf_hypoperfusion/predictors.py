@@ -35,11 +35,7 @@ def load_predictor(path: str | Path, precision: str = "float32") -> Predictor:
             with a probability for each voxel.
     """
     path = check_path(path)
-    export = path if path.is_dir() else path.parent
-    if path.suffix != ".keras" and (export / CHECKSUMS).is_file() and (wrong := damaged(export)):
-        raise InputError(
-            f"model {path}: damaged or missing: {', '.join(wrong)}; copy it again, or export again"
-        )
+    check_undamaged(path)
     try:
         predict = _load(path, precision)
         answer = predict(np.zeros((1, *SLAB), np.float32), np.zeros((1, 1), np.float32))
@@ -182,6 +178,20 @@ def check_path(path: str | Path) -> Path:
     elif path.suffix not in (".keras", ".onnx"):
         raise InputError(f"model {path}: expected a .keras or .onnx file or a SavedModel folder")
     return path
+
+
+def check_undamaged(path: str | Path) -> None:
+    """Refuse an export whose files are not as they were written, where it has checksums.
+
+    Raises:
+        InputError: what :func:`check_path` refuses, or files damaged or missing, by name.
+    """
+    path = check_path(path)
+    export = path if path.is_dir() else path.parent
+    if path.suffix != ".keras" and (export / CHECKSUMS).is_file() and (wrong := damaged(export)):
+        raise InputError(
+            f"model {path}: damaged or missing: {', '.join(wrong)}; copy it again, or export again"
+        )
 
 
 def damaged(version_folder: Path) -> list[str]:

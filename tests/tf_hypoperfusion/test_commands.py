@@ -356,6 +356,15 @@ def test_the_checksum_of_a_saved_model_is_of_its_weights_too(exported, tmp_path)
     assert predictors.describe(tmp_path / "copy")["sha256"] != same
 
 
+def test_a_damaged_export_is_told_before_any_image_is_read(given, exported, tmp_path, capsys):
+    (version, *_) = shutil.copytree(exported, tmp_path / "copy").glob("[0-9]*")
+    (version / "model_card.json").unlink()
+    assert predict_with(given | {"model": version, "dwi": "missing.nii.gz"}) == 2
+    error = capsys.readouterr().err
+    assert "damaged or missing: model_card.json; copy it again" in error
+    assert "missing.nii.gz" not in error
+
+
 def test_no_model_at_all(given, capsys):
     assert predict_with(given | {"model": ""}) == 2
     assert "--model holds an empty name" in capsys.readouterr().err

@@ -10,6 +10,8 @@ training step's three times the forward pass's; "of product" is GFLOP/s over tho
 product of the same precision in the same run. Training is a step of --micro slabs with Adam and
 the composite loss. Memory is the process's largest, with its framework (GiB).
 
+Ours with oneDNN off is what TensorFlow does by itself on CPUs without AVX-512 VNNI.
+
 Without --others only our own lines are measured. Seen: see BUILD_NOTES.
 """
 
@@ -94,6 +96,9 @@ def ways(folder: Path, shape: dict[str, Any], task: str, precision: str) -> list
         {"way": "matrix product", "task": "matmul", **ours},
         {"way": "this project", "task": task, **ours},
     ]
+    if precision == "float32":
+        without = {"way": "this project, oneDNN off", "environment": {"TF_ENABLE_ONEDNN_OPTS": "0"}}
+        found.append({**found[1], **without})
     if FLAGS.others is None:
         return found
     common |= {"python": options.interpreter(FLAGS.others), "task": task}

@@ -20,6 +20,9 @@ from data_tools.errors import InputError
 from data_tools.grid import SIDES, SLAB_SHAPE
 from data_tools.quiet import native_stderr_silenced
 
+# Without this TensorFlow uses oneDNN only where the CPU has AVX-512 VNNI or better; its own 3D
+# convolutions are several times slower (BUILD_NOTES, Speed). 0 has them back.
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 with native_stderr_silenced():
     import tensorflow as tf
 

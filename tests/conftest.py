@@ -9,6 +9,8 @@ import pytest
 
 PROJECT = Path(__file__).parents[1]
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+# As data_tools.records does, which a test may import after Keras.
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 
 @pytest.fixture(scope="session")

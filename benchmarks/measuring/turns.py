@@ -45,8 +45,9 @@ def measure(ways: list[dict[str, Any]], rounds: int, log: Path) -> list[dict[str
     """Time ways by turns, each in a process of its own.
 
     Args:
-        ways: each with ``python`` (the interpreter), ``module`` (in benchmarks.ways) and what its
-            ``prepare`` reads. rounds: calls of each. log: for what they write besides.
+        ways: each with ``python`` (the interpreter), ``module`` (in benchmarks.ways), what its
+            ``prepare`` reads, and perhaps ``environment`` (variables). rounds: calls of each.
+        log: for what they write besides.
 
     Returns:
         In the same order: the facts of a way with ``seconds`` (a list) and ``peak_gib``, or
@@ -71,6 +72,7 @@ class _Way:
         self.process = subprocess.Popen(
             [way["python"], "-m", "benchmarks.measuring.turns", json.dumps(way)],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True, cwd=ROOT,
+            env=os.environ | way.get("environment", {}),
         )  # fmt: skip
         self.seconds: list[float] = []
         self.facts: dict[str, Any] = {}

@@ -54,7 +54,23 @@ def test_float16_needs_a_gpu():
         pytest.skip("there is a GPU")
     with pytest.raises(InputError, match="float16, but there is no GPU"):
         precision.choose_precision("float16")
-    assert precision.choose_precision("bfloat16")[0] == "bfloat16"  # on any CPU, if asked for
+
+
+@pytest.mark.parametrize("flags", ["fma avx512f", "avx2 amx_bf16", ""], ids=str)
+def test_bfloat16_is_taken_where_asked_for(flags, monkeypatch):
+    """Also where the system does not tell its flags."""
+    monkeypatch.setattr(precision, "_cpu_flags", lambda: set(flags.split()))
+    assert precision.choose_precision("bfloat16")[0] == "bfloat16"
+
+
+def test_bfloat16_needs_a_processor_that_sums_it_right(monkeypatch):
+    import tensorflow as tf
+
+    if tf.config.list_physical_devices("GPU"):
+        pytest.skip("there is a GPU")
+    monkeypatch.setattr(precision, "_cpu_flags", lambda: {"fma", "avx2"})
+    with pytest.raises(InputError, match="no AVX-512.*expected --precision=float32 here"):
+        precision.choose_precision("bfloat16")
 
 
 def test_micro_batch_is_the_largest_divisor_that_fits():

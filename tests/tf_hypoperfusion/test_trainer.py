@@ -191,10 +191,10 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_state(records_d
 
 @pytest.mark.core
 def test_options_beyond_the_paper_train_and_resume(records_dir, tmp_path):
-    """Averaged weights, warm-up, augmentation, micro-batches, bfloat16, another optimizer."""
+    """Averaged weights, warm-up, augmentation, micro-batches, another optimizer."""
     options = {
         "optimizer": "ranger" if HAS_ADDONS else "adamw", "ema_momentum": 0.9, "warmup_epochs": 1,
-        "augment": True, "micro_batch": 2, "precision": "bfloat16", "dropout": 0.2,
+        "augment": True, "micro_batch": 2, "precision": "auto", "dropout": 0.2,
     }  # fmt: skip
     settings = preset("tiny", epochs=2, **options)
     for run, stops in (("whole", (None,)), ("broken", (1, None))):

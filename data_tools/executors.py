@@ -51,11 +51,12 @@ def map_patients(
         raise InputError(f"workers is {workers}; expected 1 or more")
     if isinstance(tasks, Sized):
         total = len(tasks)
-    bar_options = {} if sys.stderr.isatty() else {"mininterval": LOG_EVERY_S, "maxinterval": 60.0}
+    watched = sys.stderr.isatty()
+    bar_options = {} if watched else {"mininterval": LOG_EVERY_S, "maxinterval": 60.0}
     with tqdm(total=total, desc=description, unit=unit, dynamic_ncols=True, **bar_options) as bar:
         if workers == 1 or (total is not None and total < 2):
             for task in tasks:
-                bar.set_postfix_str(str(task[0]), refresh=sys.stderr.isatty())
+                bar.set_postfix_str(str(task[0]), refresh=watched)
                 yield task, _attempt(function, task)
                 bar.update()
             return

@@ -34,8 +34,7 @@ def load_predictor(path: str | Path, precision: str = "float32") -> Predictor:
             (where it has checksums), or a model that does not answer a slab and an NIHSS
             with a probability for each voxel.
     """
-    path = check_path(path)
-    check_undamaged(path)
+    path = check_undamaged(path)
     try:
         predict = _load(path, precision)
         answer = predict(np.zeros((1, *SLAB), np.float32), np.zeros((1, 1), np.float32))
@@ -180,8 +179,8 @@ def check_path(path: str | Path) -> Path:
     return path
 
 
-def check_undamaged(path: str | Path) -> None:
-    """Refuse an export whose files are not as they were written, where it has checksums.
+def check_undamaged(path: str | Path) -> Path:
+    """As :func:`check_path`; where an export has checksums, its files must be as they were written.
 
     Raises:
         InputError: what :func:`check_path` refuses, or files damaged or missing, by name.
@@ -192,6 +191,7 @@ def check_undamaged(path: str | Path) -> None:
         raise InputError(
             f"model {path}: damaged or missing: {', '.join(wrong)}; copy it again, or export again"
         )
+    return path
 
 
 def damaged(version_folder: Path) -> list[str]:

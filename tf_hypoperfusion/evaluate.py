@@ -3,17 +3,19 @@
     python -m tf_hypoperfusion.evaluate --run=runs/NAME --records=records
     python -m tf_hypoperfusion.evaluate --run=runs/NAME --records=records --cohort=MNI --stride=4
     python -m tf_hypoperfusion.evaluate --run=runs/NAME --records=records --external=OTHER_MNI
+    python -m tf_hypoperfusion.evaluate --run=runs/NAME --records=records --validation
 
 Fold i's model predicts subset i; overlapping windows are averaged. The windows are those of the
 records, or, with --cohort, are cut from the volumes that the records were built from. --external
-averages all folds' models over an MNI cohort that none of them saw. A fold of other software is
-measured alike: fold-N/model.onnx and its config.json in place of best.keras.
+averages all folds' models over an MNI cohort that none of them saw. --validation measures each
+fold's validation patients: choose settings by them, so that the test patients stay unseen. A fold
+of other software is measured alike: fold-N/model.onnx and its config.json in place of best.keras.
 
 Writes patients.csv (one row a patient: clinical fields, mL, Dice, AUC, precision, recall, HD95,
 surface Dice, DEFUSE 3 truth and prediction, DAWN), index.html (the same with pictures, to look at),
 thresholds.npz (every other threshold follows from it), evaluation.json, and NIfTI maps under
-evaluation/maps, into the run's folder or RUN/external-NAME. Run again, it goes on; what has not
-changed is kept, also of folds that were evaluated before. Tables and figures:
+evaluation/maps, into the run's folder, RUN/external-NAME or RUN/validation. Run again, it goes on;
+what has not changed is kept, also of folds that were evaluated before. Tables and figures:
 python -m tf_hypoperfusion.report --patients=runs/NAME/patients.csv --out=DIR
 """
 
@@ -62,6 +64,12 @@ flags.DEFINE_enum(
     "figures at 0.5 stay.",
     flag_values=FLAGS,
 )
+flags.DEFINE_bool(
+    "validation",
+    False,
+    "Measure each fold's validation patients, not its test patients, into RUN/validation.",
+    flag_values=FLAGS,
+)
 
 
 def main() -> int:
@@ -77,6 +85,11 @@ def main() -> int:
         raise InputError(
             "--choose_threshold needs validation patients; an external cohort has none"
         )
+    if FLAGS.validation and (FLAGS.external or FLAGS.choose_threshold):
+        raise InputError(
+            "--validation measures the patients that a threshold would be chosen on, and no "
+            "external cohort; give it without --choose_threshold and --external"
+        )
     done = evaluation.evaluate(
         evaluation.Settings(
             FLAGS.run,
@@ -88,11 +101,13 @@ def main() -> int:
             command.workers(FLAGS),
             FLAGS.maps,
             FLAGS.choose_threshold == "val",
+            FLAGS.validation,
         )
     )
     for warning in done.warnings:
         print(f"WARNING: {warning}", file=sys.stderr)
-    print(summary(done.rows, str(done.folder / "patients.csv")))
+    who = "validation" if FLAGS.validation else "test"
+    print(summary(done.rows, str(done.folder / "patients.csv"), who))
     network, measure = (done.seconds_per_patient[k] for k in ("network", "measure"))
     print(f"  seconds a patient     network {network:.1f}, measuring {measure:.1f}")
     if done.left_out:
@@ -104,7 +119,7 @@ def main() -> int:
     return command.EXIT_OK
 
 
-def summary(rows: list[dict[str, Any]], table: str) -> str:
+def summary(rows: list[dict[str, Any]], table: str, who: str = "test") -> str:
     """The figures of an evaluation as a person reads them in a terminal."""
     from tf_hypoperfusion import statistics
 
@@ -119,7 +134,7 @@ def summary(rows: list[dict[str, Any]], table: str) -> str:
     right = sum(row["true_target_mismatch"] == row["predicted_target_mismatch"] for row in rows)
     simulated = all(row["cohort"] == "simulated" for row in rows)
     lines = [
-        f"{len(rows)} {'SIMULATED ' if simulated else ''}test patients: {table}",
+        f"{len(rows)} {'SIMULATED ' if simulated else ''}{who} patients: {table}",
         f"  Dice                  {median('dice')}",
         f"  AUC                   {median('auc')}",
         f"  volume difference mL  {median('volume_difference_ml')}",

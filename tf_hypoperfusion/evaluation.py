@@ -46,6 +46,11 @@ MAPS = (
 # Raise it when a figure of a patient changes its meaning.
 EVALUATION_VERSION = 2
 NO_TRUTH = "no Tmax and no mask"
+VALIDATION = "validation"
+OF_VALIDATION = (
+    "these are validation patients, on which the weights were chosen: figures to choose settings "
+    "by, not results"
+)
 # The truth that the cohort's volumes give may differ from the records' by rounding only.
 SAME_TRUTH_ML = 0.01
 
@@ -63,6 +68,8 @@ class Settings:
         workers: processes that measure, or a Dask scheduler.
         maps: write probability, truth and DWI as NIfTI.
         choose_threshold: also choose each fold's threshold on its validation patients.
+        validation: measure each fold's validation patients in place of its test patients, to
+            choose between settings without a look at the test patients.
     """
 
     run: str
@@ -74,6 +81,7 @@ class Settings:
     workers: int | str = 1
     maps: bool = True
     choose_threshold: bool = False
+    validation: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,7 +103,9 @@ class Evaluation:
 
 @dataclasses.dataclass(frozen=True)
 class _Part:
-    """Patients that one predictor answers for; ``asked``: predict them if they are not kept."""
+    """Patients that one predictor answers for; ``asked``: predict them if they are not kept;
+    ``reported``: they are rows of the table, and no mere means of choosing a threshold.
+    """
 
     name: str
     fold: int | None
@@ -103,12 +113,14 @@ class _Part:
     models: list[Path]
     participants: list[str]
     subset: int | None = None
+    reported: bool = True
 
 
 def evaluate(settings: Settings) -> Evaluation:
     """Predict and measure; writes ``patients.csv``, ``thresholds.npz``, ``evaluation.json``, maps.
 
-    Into the run's folder, or into ``RUN/external-NAME`` for an external cohort.
+    Into the run's folder, into ``RUN/external-NAME`` for an external cohort, or into
+    ``RUN/validation`` for the validation patients.
 
     Raises:
         InputError: no trained fold, no records, records or a cohort other than those trained on,
@@ -135,7 +147,10 @@ def evaluate(settings: Settings) -> Evaluation:
     else:
         from data_tools import records
 
-        folder = run
+        folder = run / VALIDATION if settings.validation else run
+        reported = VALIDATION if settings.validation else "test"
+        if settings.validation:
+            warnings.append(OF_VALIDATION)
         manifest = records.load_manifest(settings.records)
         _refuse_other_records(run, asked, settings.records, manifest)
         rows_by_name, without = {}, {}
@@ -150,9 +165,10 @@ def evaluate(settings: Settings) -> Evaluation:
                 [_network(run, k)],
                 manifest["subsets"][subset]["participants"],
                 subset,
+                role == reported,
             )
             for k in folds
-            for role in (["test", "validation"] if settings.choose_threshold else ["test"])
+            for role in ([reported, VALIDATION] if settings.choose_threshold else [reported])
             for subset in fold_roles(k)[role]
         ]
     atomic.check_writable(folder)
@@ -430,7 +446,7 @@ def _write(
     left_out: dict[str, str],
     warnings: Sequence[str],
 ) -> Evaluation:
-    tested = [part for part in parts if not part.name.startswith("validation")]
+    tested = [part for part in parts if part.reported]
     results = [r for part in tested for _, r in sorted(found[part.name].items())]
     if not results:
         raise InputError(
@@ -446,7 +462,7 @@ def _write(
     chosen = {}
     if settings.choose_threshold:
         for part in parts:
-            if part.name.startswith("validation") and found[part.name]:
+            if not part.reported and found[part.name]:
                 validation = [_counts(result) for result in found[part.name].values()]
                 chosen[part.fold] = thresholds.choose(validation)
         for row, count in zip(rows, counts, strict=True):
@@ -484,7 +500,8 @@ def _write(
         about["chosen_thresholds"] = {str(fold): value for fold, value in chosen.items()}
         about["chosen_on"] = "validation patients of each fold: highest mean Dice"
     if settings.maps:
-        _write_index(folder, rows, f"Evaluation: {folder.name}")
+        who = VALIDATION if settings.validation else "test"
+        _write_index(folder, rows, f"Evaluation: {folder.name}", who)
     atomic.write_json(folder / "evaluation.json", about)
     return Evaluation(folder, rows, left_out, list(warnings), medians)
 
@@ -542,7 +559,7 @@ def _result_file(folder: Path, part: _Part, name: str) -> Path:
 
 
 def _with_maps(settings: Settings, part: _Part) -> bool:
-    return settings.maps and not part.name.startswith("validation")
+    return settings.maps and part.reported
 
 
 def _maps_there(settings: Settings, folder: Path, part: _Part, name: str) -> bool:
@@ -580,7 +597,7 @@ def _picture(row: dict[str, Any], case: Case, probability: NDArray[np.float32]) 
     )
 
 
-def _write_index(folder: Path, rows: Sequence[dict[str, Any]], title: str) -> None:
+def _write_index(folder: Path, rows: Sequence[dict[str, Any]], title: str, who: str) -> None:
     """``index.html``: every patient with a picture, the smallest Dice first."""
     entries = [
         Entry(
@@ -604,6 +621,6 @@ def _write_index(folder: Path, rows: Sequence[dict[str, Any]], title: str) -> No
         for row in sorted(rows, key=lambda row: -1.0 if row["dice"] is None else row["dice"])
     ]
     write_index(
-        folder / "index.html", title, f"{len(rows)} test patients, the smallest Dice first.",
+        folder / "index.html", title, f"{len(rows)} {who} patients, the smallest Dice first.",
         entries, simulated=any(row["cohort"] == "simulated" for row in rows),
     )  # fmt: skip

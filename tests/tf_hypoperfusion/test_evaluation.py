@@ -21,6 +21,7 @@ from tf_hypoperfusion import evaluate, evaluation, metrics_volume, predictors, t
 from tf_hypoperfusion.cases import Case
 from tf_hypoperfusion.evaluation import Settings
 from tf_hypoperfusion.metrics_volume import ThresholdCounts
+from tf_hypoperfusion.report.patients import load
 
 PROJECT = Path(__file__).parents[2]
 
@@ -208,6 +209,20 @@ def test_the_threshold_is_chosen_on_validation_patients(run, records_dir):
     assert "validation patients" in about["chosen_on"]
 
 
+def test_settings_are_compared_on_validation_patients(run, records_dir):
+    tested = evaluation.evaluate(settings(run, records_dir)).rows
+    done = evaluation.evaluate(settings(run, records_dir, validation=True))
+    subsets = json.loads((records_dir / "manifest.json").read_text())["subsets"]
+    for fold in (0, 1):
+        names = {row["participant_id"] for row in done.rows if row["fold"] == fold}
+        assert names == set(subsets[fold + 1]["participants"])
+    assert done.folder == run / "validation"
+    read = [load(folder / "patients.csv") for folder in (run, run / "validation")]
+    assert "not results" in str(read[1].warnings) and "not results" not in str(read[0].warnings)
+    assert len(read[0]) == len(tested)  # the table of the test patients stands as it was
+    assert "validation patients" in (run / "validation/index.html").read_text()
+
+
 @pytest.fixture(scope="module")
 def other_cohort(tmp_path_factory):
     """Two simulated patients that no fold has seen. Read only."""
@@ -346,6 +361,7 @@ def test_another_cohort_than_that_of_the_records_is_refused(
         (("--cohort=a", "--external=b"), "give one"),
         (("--external=b", "--choose_threshold=val"), "needs validation patients"),
         (("--choose_threshold=test",), "choose_threshold"),
+        (("--validation", "--choose_threshold=val"), "without --choose_threshold"),
         (("--stride=17",), "stride"),
         (("--workers=0",), "workers is 0"),
         (("--external=/none",), "participants.tsv: no such file"),

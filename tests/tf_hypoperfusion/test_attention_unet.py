@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import keras
 import numpy as np
 import pytest
 
@@ -12,6 +13,11 @@ from tf_hypoperfusion.config import ModelConfig, preset
 pytestmark = pytest.mark.core
 
 SMALL = ModelConfig(base_filters=2, poolings=2, dropout=0.1)
+
+
+@pytest.fixture(autouse=True)
+def _the_same_weights_each_time():
+    keras.utils.set_random_seed(1)
 
 
 def slab(seed=0, batch=1):
@@ -184,7 +190,8 @@ def test_every_form_is_saved_loaded_and_computes_in_16_bits(switch, tmp_path):
     model.save(tmp_path / "best.keras")
     image, nihss = slab()
     expected = np.asarray(model({"image": image, "nihss": nihss}, training=False)["probability"])
-    # Group normalisation of Keras 2 is coarse in bfloat16.
-    for precision, tolerance in (("float32", 1e-5), ("bfloat16", 0.3)):
+    # The mean: single voxels of a network that was not trained may be far off in bfloat16, most
+    # with group normalisation, which divides by a slab's own small scatter.
+    for precision, most in (("float32", 1e-6), ("bfloat16", 0.01)):
         loaded = predictors.load_predictor(tmp_path / "best.keras", precision)
-        np.testing.assert_allclose(loaded(image, nihss), expected, atol=tolerance)
+        assert np.abs(loaded(image, nihss) - expected).mean() <= most

@@ -5,9 +5,9 @@
     python -m tf_hypoperfusion.evaluate --run=runs/monai --records=records --fold=0
 
 --others is a Python with torch, monai and onnx. Widths, epochs, batch, learning rates, dropout,
-mirror, margin and loss are read from the fold of --run; the network takes no NIHSS. The weights of
-the epoch with the lowest validation loss become OUT/fold-N/model.onnx, which evaluate takes in
-place of best.keras. Killed, it begins anew; a finished fold is kept.
+moving average, mirror, margin and loss are read from the fold of --run; the network takes no NIHSS.
+The weights of the epoch with the lowest validation loss become OUT/fold-N/model.onnx, which
+evaluate takes in place of best.keras. Killed, it begins anew; a finished fold is kept.
 """
 
 import subprocess

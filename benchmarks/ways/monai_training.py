@@ -1,6 +1,7 @@
 """Train MONAI's AttentionUnet on slabs that lie in a folder; leaves history.csv and model.onnx."""
 
 import contextlib
+import copy
 import csv
 import json
 import os
@@ -37,6 +38,18 @@ class Answer(nn.Module):
         return p.permute(0, 2, 3, 4, 1) + 0 * nihss.reshape(-1, 1, 1, 1, 1)
 
 
+@torch.no_grad()
+def follow(average: nn.Module, net: nn.Module, momentum: float, step: int) -> None:
+    """Move the averaged network towards the trained one, as tf_hypoperfusion.training_step does."""
+    if not momentum:
+        return
+    momentum = min(momentum, (1 + step) / (10 + step))
+    pairs = zip(average.state_dict().values(), net.state_dict().values(), strict=True)
+    for old, new in pairs:
+        if old.is_floating_point():  # the others count batches
+            old.lerp_(new, 1 - momentum)
+
+
 def main(place: Path) -> None:
     """Train by ``config.json`` of a fold of ours."""
     config = json.loads((place / "config.json").read_text())
@@ -46,6 +59,7 @@ def main(place: Path) -> None:
     rng = np.random.default_rng(training["seed"])
     net = monai_network(model["base_filters"], model["poolings"], model["dropout"])
     net = net.to(memory_format=torch.channels_last_3d)
+    kept = copy.deepcopy(net) if training["ema_momentum"] else net  # is validated and saved
     optimizer = torch.optim.Adam(net.parameters(), lr=training["learning_rate"], eps=1e-7)
     half = training["precision"] != "float32"
     epochs, size = training["epochs"], training["batch_size"]
@@ -70,9 +84,9 @@ def main(place: Path) -> None:
             found.append(tensor.contiguous(memory_format=torch.channels_last_3d))
         return found
 
-    def loss_of(image: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
+    def loss_of(network: nn.Module, image: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
         with torch.autocast("cpu", torch.bfloat16) if half else contextlib.nullcontext():
-            logit = net(image)
+            logit = network(image)
         weights = [training[f"{term}_weight"] for term in ("bce", "dice", "volume")]
         return composite_loss(truth, torch.sigmoid(logit.float()), *weights)
 
@@ -88,16 +102,18 @@ def main(place: Path) -> None:
         for k in range(steps):
             optimizer.zero_grad(set_to_none=True)
             chosen = order[k * size : (k + 1) * size]
-            loss = loss_of(*batch("train", chosen, training["mirror"])).mean()
+            loss = loss_of(net, *batch("train", chosen, training["mirror"])).mean()
             loss.backward()
             optimizer.step()
+            follow(kept, net, training["ema_momentum"], epoch * steps + k)
             total += float(loss)
-        net.eval()
+        kept.eval()
         losses = []
         with torch.inference_mode():
             for first in range(0, len(slabs["validation"][0]), size):
                 last = min(first + size, len(slabs["validation"][0]))
-                losses += loss_of(*batch("validation", np.arange(first, last), False)).tolist()
+                chosen = np.arange(first, last)
+                losses += loss_of(kept, *batch("validation", chosen, False)).tolist()
         row = {
             "epoch": epoch + 1,
             "learning_rate": training["learning_rate"] * ratio**epoch,
@@ -112,7 +128,7 @@ def main(place: Path) -> None:
         )
         if row["val_composite"] < best:
             best = row["val_composite"]
-            torch.save(net.state_dict(), place / "best.pt")
+            torch.save(kept.state_dict(), place / "best.pt")
     with open(place / "history.csv", "w", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()

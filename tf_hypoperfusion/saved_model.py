@@ -13,29 +13,22 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from data_tools import atomic, criteria
+from data_tools import atomic
 from data_tools.errors import InputError
 from data_tools.grid import (
     GRID_SHAPE,
     NIHSS_DIVISOR,
     NIHSS_MAX,
     NIHSS_MISSING,
-    SPACE,
     VOXEL_ML,
 )
 from data_tools.intensity import MAX_RATIO
-from tf_hypoperfusion import __version__, fold_history, onnx_model, predictors, provenance
-from tf_hypoperfusion.config import PROBABILITY_THRESHOLD, RESEARCH_NOTICE, TEST_STRIDE
+from tf_hypoperfusion import model_card, onnx_model, predictors
+from tf_hypoperfusion.config import RESEARCH_NOTICE, TEST_STRIDE
 from tf_hypoperfusion.onnx_model import SLAB
 
 MAX_VERSION = 2**63 - 1  # TensorFlow Serving keeps it in an int64
 WARMUP_FILE = "assets.extra/tf_serving_warmup_requests"
-LIMITS = (
-    "Trained on strokes of the internal carotid and middle cerebral artery; not for others.",
-    "Weak where no core is visible (the paper's model: median Dice 0.25).",
-    "DWI and ADC of other diseases than acute stroke were not tried.",
-    "The side is that of the brain lesion; a wrong side gives a wrong answer without an error.",
-)
 
 
 def export(
@@ -74,6 +67,7 @@ def export(
         same = [m.get("sha256") for m in card.get("models") or []] == sums
         same = same and card.get("stride_slices") == stride
         same = same and card.get("precision", "float32") == precision
+        same = same and card.get("tests") == model_card.tests(known)
         same = same and (not onnx or (folder / str(newest) / onnx_model.FILE).is_file())
         if same and not predictors.damaged(folder / str(newest)):
             return folder / str(newest), True
@@ -88,7 +82,7 @@ def export(
         shutil.rmtree(left, ignore_errors=True)
     try:
         networks = _load(known)
-        card = _card(known, name, version, stride, precision)
+        card = model_card.facts(known, name, version, stride, precision)
         info = {
             "name": name,
             "version": version,
@@ -118,7 +112,7 @@ def export(
             raise
         write_warmup(partial / WARMUP_FILE, name)
         atomic.write_json(partial / "model_card.json", card)
-        atomic.write_text(partial / "model_card.md", _markdown(card))
+        atomic.write_text(partial / "model_card.md", model_card.markdown(card))
         files = sorted(path for path in partial.rglob("*") if path.is_file())
         lines = [f"{atomic.sha256(path)}  {path.relative_to(partial)}\n" for path in files]
         atomic.write_text(partial / predictors.CHECKSUMS, "".join(lines))
@@ -269,61 +263,3 @@ def write_warmup(path: Path, name: str) -> None:
                 predict_log=prediction_log_pb2.PredictLog(request=request)
             )
             writer.write(log.SerializeToString())
-
-
-def _card(
-    known: Sequence[dict[str, Any]], name: str, version: int, stride: int, precision: str
-) -> dict[str, Any]:
-    models = []
-    for each in known:
-        folder = Path(each["path"]).parent
-        settings = atomic.read_json(folder / "config.json")
-        history = fold_history.read(folder)
-        best = fold_history.best_row(history) or {}
-        models.append(
-            {
-                "path": str(each["path"]),
-                "sha256": each["sha256"],
-                **{key: settings.get(key) for key in ("fold", "records", "model", "training")},
-                "epochs_done": len(history),
-                "best_epoch": best.get("epoch"),
-                "validation": {k[4:]: v for k, v in best.items() if k.startswith("val_")},
-                "trained_with": settings.get("software"),
-            }
-        )
-    cohorts = sorted(
-        {str((predictors.mapping(m["records"])).get("cohort") or "unknown") for m in models}
-    )
-    return {
-        "name": name,
-        "version": version,
-        "notice": RESEARCH_NOTICE,
-        "trained_on": cohorts,
-        "simulated": any("simulated" in cohort.lower() for cohort in cohorts),
-        "models": models,
-        # Read back by `describe` of predictors; None, where nothing is known, is a warning there.
-        "records": {"cohort": None if cohorts == ["unknown"] else ", ".join(cohorts)},
-        "fold": models[0]["fold"] if len(models) == 1 else None,
-        "space": SPACE,
-        "grid": list(GRID_SHAPE),
-        "stride_slices": stride,
-        "precision": precision,
-        "probability_threshold": PROBABILITY_THRESHOLD,
-        "defuse3": vars(criteria.DEFUSE3),
-        "limits": list(LIMITS),
-        "reference": "Yu et al., Radiology 2023;307(1):e220882",
-        "tf_hypoperfusion": __version__,
-        "exported_with": provenance.software(),
-    }
-
-
-def _markdown(card: dict[str, Any]) -> str:
-    import jinja2
-
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("tf_hypoperfusion"),
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    return environment.get_template("model_card.md").render(**card, slab=SLAB)

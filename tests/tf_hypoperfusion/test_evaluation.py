@@ -17,7 +17,14 @@ import pytest
 from data_tools import command
 from data_tools.cohort import mni_file
 from data_tools.errors import InputError
-from tf_hypoperfusion import evaluate, evaluation, metrics_volume, predictors, thresholds
+from tf_hypoperfusion import (
+    evaluate,
+    evaluation,
+    metrics_volume,
+    model_card,
+    predictors,
+    thresholds,
+)
 from tf_hypoperfusion.cases import Case
 from tf_hypoperfusion.evaluation import Settings
 from tf_hypoperfusion.metrics_volume import ThresholdCounts
@@ -223,6 +230,21 @@ def test_settings_are_compared_on_validation_patients(run, records_dir):
     assert "validation patients" in (run / "validation/index.html").read_text()
 
 
+def test_a_models_card_takes_the_figures_of_its_own_networks(run, records_dir):
+    rows = evaluation.evaluate(settings(run, records_dir)).rows
+    evaluation.evaluate(settings(run, records_dir, validation=True))  # no test figures
+    known = [predictors.describe(run / f"fold-{fold}/best.keras") for fold in (0, 1)]
+    card = model_card.facts(known, "two", 1, 4, "float32")
+    (tested,) = card["tests"]
+    dice = [row["dice"] for row in rows if row["dice"] is not None]
+    assert tested["dice_quartiles"] == pytest.approx(np.percentile(dice, [25, 50, 75]))
+    assert (tested["patients"], tested["patients_with_dice"]) == (len(rows), len(dice))
+    assert tested["simulated"] and tested["by"] == "the fold that never saw the patient"
+    assert f"| {len(rows)} SIMULATED | the training cohort |" in model_card.markdown(card)
+    assert json.loads(json.dumps(card["tests"])) == card["tests"]  # an export knows itself again
+    assert model_card.tests(known[:1]) == []  # figures of two networks say nothing of one
+
+
 @pytest.fixture(scope="module")
 def other_cohort(tmp_path_factory):
     """Two simulated patients that no fold has seen. Read only."""
@@ -249,6 +271,9 @@ def test_an_external_cohort_is_predicted_by_the_mean_of_all_folds(run, records_d
         )
         assert row["auc"] == pytest.approx(expected["auc"], abs=1e-4)
         assert row["predicted_ml"] == pytest.approx(expected["predicted_ml"], abs=0.1)
+    known = [predictors.describe(run / f"fold-{k}/best.keras") for k in (0, 1)]
+    (tested,) = model_card.tests(known)
+    assert (tested["cohort"], tested["by"], tested["patients"]) == ("other", "the average", 2)
 
 
 def test_the_training_cohort_is_no_external_one(run, records_dir, mni_cohort):

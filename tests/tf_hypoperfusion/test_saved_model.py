@@ -244,6 +244,7 @@ def test_the_card_says_what_it_is(exported, networks):
     assert predictors.describe(exported)["cohort"] is None
     text = (exported / "model_card.md").read_text()
     assert "Not a medical device" in text and "2 network(s)" in text and "Limits" in text
+    assert card["tests"] == [] and "No evaluation of these networks" in text
 
 
 def test_checksums_are_read_by_sha256sum_and_tell_damage(exported, tmp_path):

@@ -14,18 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from data_tools import atomic, executors, mni_patient, pictures
+from data_tools import atomic, executors, mni_patient
 from data_tools import cohort as cohorts
 from data_tools.errors import InputError
-from data_tools.grid import GRID_AFFINE, VOXEL_MM
 from data_tools.splits import SUBSETS, fold_roles
-from data_tools.volumes import save_volume
 from tf_hypoperfusion import (
     cases,
-    clinical,
-    metrics_volume,
+    evaluated_patient,
     onnx_model,
     predictors,
     sliding_window,
@@ -33,16 +29,10 @@ from tf_hypoperfusion import (
     thresholds,
 )
 from tf_hypoperfusion.cases import Case
-from tf_hypoperfusion.config import PROBABILITY_THRESHOLD, RESEARCH_NOTICE, TEST_STRIDE
-from tf_hypoperfusion.metrics_volume import STEPS, ThresholdCounts
-from tf_hypoperfusion.result_page.index import Entry, write_evaluated, write_index
+from tf_hypoperfusion.config import RESEARCH_NOTICE, TEST_STRIDE
+from tf_hypoperfusion.metrics_volume import STEPS
+from tf_hypoperfusion.result_page.index import Entry, write_index
 
-MAPS = (
-    "desc-hypoperfusion_probseg",
-    "desc-truth_mask",
-    "desc-coverage_mask",
-    "desc-normalised_dwi",
-)
 # Raise it when a figure of a patient changes its meaning.
 EVALUATION_VERSION = 2
 NO_TRUTH = "no Tmax and no mask"
@@ -294,7 +284,7 @@ def _all_parts(
             key = _patient_key(part_key, settings, name, rows.get(name))
             keys[part.name, name] = key
             saved = atomic.read_json(_result_file(folder, part, name))
-            if _kept(saved, key) and _maps_there(settings, folder, part, name):
+            if evaluated_patient.is_whole(saved, key) and _maps_there(settings, folder, part, name):
                 known = seen.get(_volumes_of(saved["row"]))
                 if known:
                     faults[name] = _trained_on(known)
@@ -338,7 +328,7 @@ def _all_parts(
     total = sum(map(len, todo.values()))
     if total:
         for task, result in executors.map_patients(
-            _measure, tasks(), settings.workers, "evaluate", total=total
+            evaluated_patient.measure, tasks(), settings.workers, "evaluate", total=total
         ):
             name, part_name = task[:2]
             if isinstance(result, InputError):
@@ -396,48 +386,6 @@ def _differs(row: dict[str, Any], recorded: dict[str, Any]) -> bool:
     )
 
 
-def _measure(
-    name: str,
-    part_name: str,
-    result_file: Path,
-    maps: Path | None,
-    key: str,
-    case: Case,
-    probability: NDArray[np.float32],
-    network_s: float,
-    fold: int | None,
-) -> dict[str, Any]:
-    """One patient's row and threshold counts, kept on disk. Runs in a worker; no TensorFlow."""
-    began = time.monotonic()
-    arguments = (probability, case.truth, case.coverage, case.row["side"], case.row["voxel_ml"])
-    figures = metrics_volume.patient_metrics(*arguments)
-    counts = metrics_volume.threshold_counts(*arguments)
-    row = {"fold": "all" if fold is None else fold, **case.row, **figures}
-    core_ml = row["core_ml"]
-    for what, volume_ml in (("true", row["truth_ml"]), ("predicted", row["predicted_ml"])):
-        decision = clinical.defuse3(volume_ml, core_ml)
-        row[f"{what}_mismatch_ratio"] = decision.ratio
-        row[f"{what}_mismatch_ml"] = decision.difference_ml
-        row[f"{what}_target_mismatch"] = decision.target_mismatch
-    row["dawn"] = clinical.dawn(row["age"], row["nihss"], core_ml)
-    if maps is not None:
-        masks = [mask.astype(np.uint8) for mask in (case.truth & case.coverage, case.coverage)]
-        arrays: list[NDArray] = [probability, *masks, case.dwi]
-        for what, data in zip(MAPS, arrays, strict=True):
-            save_volume(cohorts.mni_file(maps, name, what), data, GRID_AFFINE, "research use only")
-        atomic.write_bytes(_picture_file(maps.parent, name), _picture(row, case, probability))
-        write_evaluated(_page_file(maps.parent, name), row)
-    result = {
-        "key": key,
-        "row": row,
-        "covered": counts.covered.tolist(),
-        "hemisphere": counts.hemisphere.tolist(),
-        "seconds": {"network": network_s, "measure": time.monotonic() - began},
-    }
-    atomic.write_text(result_file, json.dumps(result, allow_nan=False))
-    return result
-
-
 def _write(
     settings: Settings,
     folder: Path,
@@ -458,12 +406,14 @@ def _write(
         absent = ", ".join(str(k) for k in range(SUBSETS) if k not in here)
         warnings = [*warnings, f"patients of fold {absent} are not in the table: not evaluated yet"]
     rows = [dict(result["row"]) for result in results]
-    counts = [_counts(result) for result in results]
+    counts = [evaluated_patient.counts_of(result) for result in results]
     chosen = {}
     if settings.choose_threshold:
         for part in parts:
             if not part.reported and found[part.name]:
-                validation = [_counts(result) for result in found[part.name].values()]
+                validation = [
+                    evaluated_patient.counts_of(result) for result in found[part.name].values()
+                ]
                 chosen[part.fold] = thresholds.choose(validation)
         for row, count in zip(rows, counts, strict=True):
             if row["fold"] not in chosen:
@@ -506,12 +456,6 @@ def _write(
     return Evaluation(folder, rows, left_out, list(warnings), medians)
 
 
-def _counts(result: dict[str, Any]) -> ThresholdCounts:
-    return ThresholdCounts(
-        np.array(result["covered"]), np.array(result["hemisphere"]), result["row"]["voxel_ml"]
-    )
-
-
 def _part_key(settings: Settings, part: _Part, manifest: dict[str, Any] | None) -> list[Any]:
     volumes = settings.external or settings.cohort
     return [
@@ -541,60 +485,21 @@ def _patient_key(
     return hashlib.sha256(json.dumps([part_key, name, row, files]).encode()).hexdigest()
 
 
-def _kept(saved: dict[str, Any], key: str) -> bool:
-    """Whether a result is of these models, data and settings, and whole."""
-    if saved.get("key") != key or not isinstance(saved.get("row"), dict):
-        return False
-    shapes = [np.shape(saved.get(name) or ()) for name in ("covered", "hemisphere")]
-    seconds = saved.get("seconds")
-    return shapes == [(2, STEPS + 1)] * 2 and isinstance(seconds, dict) and len(seconds) == 2
-
-
 def _trained_on(participant: str) -> str:
     return f"is {participant} of the records that the folds were trained on"
-
-
-def _result_file(folder: Path, part: _Part, name: str) -> Path:
-    return folder / "evaluation" / part.name / f"{name}.json"
 
 
 def _with_maps(settings: Settings, part: _Part) -> bool:
     return settings.maps and part.reported
 
 
+def _result_file(folder: Path, part: _Part, name: str) -> Path:
+    return folder / "evaluation" / part.name / f"{name}.json"
+
+
 def _maps_there(settings: Settings, folder: Path, part: _Part, name: str) -> bool:
-    if not _with_maps(settings, part):
-        return True
     maps = folder / "evaluation/maps"
-    drawn = (_picture_file(maps.parent, name), _page_file(maps.parent, name))
-    return all(path.is_file() for path in drawn) and all(
-        cohorts.mni_file(maps, name, what).is_file() for what in MAPS
-    )
-
-
-def _picture_file(folder: Path, name: str) -> Path:
-    return folder / "pictures" / f"{name}.png"
-
-
-def _page_file(folder: Path, name: str) -> Path:
-    return folder / "pages" / f"{name}.html"
-
-
-def _picture(row: dict[str, Any], case: Case, probability: NDArray[np.float32]) -> bytes:
-    """DWI with truth and prediction inside coverage."""
-    truth = pictures.Overlay(case.truth & case.coverage, "truth", pictures.ORANGE)
-    predicted = (probability >= PROBABILITY_THRESHOLD) & case.coverage
-    dice = "n/a" if row["dice"] is None else f"{row['dice']:.2f}"
-    return pictures.axial_mosaic(
-        case.dwi,
-        [truth, pictures.Overlay(predicted, "prediction", pictures.SKY_BLUE)],
-        (VOXEL_MM,) * 3,
-        f"{row['participant_id']}: Dice {dice}, truth {row['truth_ml']:.0f} mL, predicted "
-        f"{row['predicted_ml']:.0f} mL; side {row['side']}",
-        f"{RESEARCH_NOTICE} {pictures.CONVENTION}",
-        panels=16,
-        brain=case.tissue,
-    )
+    return not _with_maps(settings, part) or evaluated_patient.drawn(maps, name)
 
 
 def _write_index(folder: Path, rows: Sequence[dict[str, Any]], title: str, who: str) -> None:

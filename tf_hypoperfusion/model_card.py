@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from data_tools import atomic, criteria
+from data_tools.errors import InputError
 from data_tools.grid import GRID_SHAPE, SPACE
 from tf_hypoperfusion import __version__, fold_history, predictors, provenance, statistics
 from tf_hypoperfusion.config import PROBABILITY_THRESHOLD, RESEARCH_NOTICE
@@ -101,7 +102,13 @@ def tests(known: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _figures(folder: Path, external: bool) -> dict[str, Any]:
-    tested = patients.load(folder)
+    try:
+        tested = patients.load(folder)
+    except InputError as error:
+        raise InputError(
+            f"{error}\nThe model's card takes its test figures from there; evaluate again, or move "
+            f"{folder / 'evaluation.json'} away for a card without them"
+        ) from error
     table = tested.table
     dice = tested.values("dice")
     right = table["true_target_mismatch"] == table["predicted_target_mismatch"]

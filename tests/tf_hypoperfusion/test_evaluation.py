@@ -243,6 +243,9 @@ def test_a_models_card_takes_the_figures_of_its_own_networks(run, records_dir):
     assert f"| {len(rows)} SIMULATED | the training cohort |" in model_card.markdown(card)
     assert json.loads(json.dumps(card["tests"])) == card["tests"]  # an export knows itself again
     assert model_card.tests(known[:1]) == []  # figures of two networks say nothing of one
+    (run / "patients.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(InputError, match="card takes its test figures from there"):
+        model_card.tests(known)
 
 
 @pytest.fixture(scope="module")

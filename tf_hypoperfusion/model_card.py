@@ -10,7 +10,6 @@ from data_tools.grid import GRID_SHAPE, SPACE
 from tf_hypoperfusion import __version__, fold_history, predictors, provenance, statistics
 from tf_hypoperfusion.config import PROBABILITY_THRESHOLD, RESEARCH_NOTICE
 from tf_hypoperfusion.onnx_model import SLAB
-from tf_hypoperfusion.report import patients
 
 LIMITS = (
     "Trained on strokes of the internal carotid and middle cerebral artery; not for others.",
@@ -102,6 +101,8 @@ def tests(known: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _figures(folder: Path, external: bool) -> dict[str, Any]:
+    from tf_hypoperfusion.report import patients  # with pandas, which a server does not need
+
     try:
         tested = patients.load(folder)
     except InputError as error:
@@ -119,16 +120,24 @@ def _figures(folder: Path, external: bool) -> dict[str, Any]:
         "by": "the average" if external else "the fold that never saw the patient",
         "patients": len(tested),
         "patients_with_dice": len(dice),
-        "dice_quartiles": list(statistics.quartiles(dice) or ()),
-        "volume_difference_ml_quartiles": list(statistics.quartiles(tested.difference_ml) or ()),
+        "dice_quartiles": _listed(dice),
+        "volume_difference_ml_quartiles": _listed(tested.difference_ml),
         "volume_concordance": volumes.value,
         "target_mismatch_right": int(right.sum()),
     }
 
 
+def _listed(values: Any) -> list[float] | None:
+    """Quartiles as JSON gives them back."""
+    found = statistics.quartiles(values)
+    return None if found is None else list(found)
+
+
 def markdown(card: dict[str, Any]) -> str:
     """The same for a reader, as ``model_card.md``."""
     import jinja2
+
+    from tf_hypoperfusion.report import tables
 
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("tf_hypoperfusion"),
@@ -136,12 +145,5 @@ def markdown(card: dict[str, Any]) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    return environment.get_template("model_card.md").render(**card, slab=SLAB, spread=_spread)
-
-
-def _spread(quartiles: Sequence[float], digits: int) -> str:
-    if not quartiles:
-        return "n/a"
-    # + 0: a difference of -0.3 mL is 0, not -0.
-    low, middle, high = (f"{round(value, digits) + 0:.{digits}f}" for value in quartiles)
-    return f"{middle} ({low} to {high})"
+    template = environment.get_template("model_card.md")
+    return template.render(**card, slab=SLAB, spread=tables.quartiles_in_words)

@@ -5,7 +5,7 @@ Every cell says how many patients it counts; what cannot be computed is "n/a (n=
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -117,10 +117,18 @@ def spread(values: Any, digits: int) -> str:
     >>> spread([1.0, 2.0, 3.0], 1), spread([], 1)
     ('2.0 (1.5 to 2.5)', 'n/a (n=0)')
     """
-    found = statistics.quartiles(values)
-    if found is None:
+    return quartiles_in_words(statistics.quartiles(values), digits)
+
+
+def quartiles_in_words(quartiles: Sequence[float] | None, digits: int) -> str:
+    """Lower quartile, median and upper quartile, as :func:`spread` writes them; None for no value.
+
+    >>> quartiles_in_words((-1.5, -0.3, 2.0), 0)
+    '0 (-2 to 2)'
+    """
+    if quartiles is None:
         return "n/a (n=0)"
-    low, middle, high = (f"{_no_minus_zero(v, digits):.{digits}f}" for v in found)
+    low, middle, high = (f"{_no_minus_zero(v, digits):.{digits}f}" for v in quartiles)
     return f"{middle} ({low} to {high})"
 
 

@@ -20,8 +20,8 @@ from absl import flags
 
 from benchmarks.measuring import options
 from benchmarks.measuring.tables import Tables, timing
-from data_tools import command
-from data_tools.errors import InputError
+from data_tools.runtime import command
+from data_tools.runtime.errors import InputError
 
 FLAGS = flags.FlagValues()
 options.preset(FLAGS, "paper")
@@ -38,7 +38,9 @@ def calls(precision: str) -> tuple[dict[str, Any], float]:
     import keras
 
     from benchmarks.measuring.counting import convolution_gflop
-    from tf_hypoperfusion import attention_unet, config, losses
+    from tf_hypoperfusion import config
+    from tf_hypoperfusion.model import attention_unet
+    from tf_hypoperfusion.training import losses
 
     model_config, training = config.preset(FLAGS.preset)
     model = attention_unet.build_model(model_config, precision, seed=0)

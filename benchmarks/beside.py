@@ -18,8 +18,8 @@ from absl import flags
 
 from benchmarks.measuring import tables
 from benchmarks.simulation_difficulty import RIVAL_COLUMNS
-from data_tools import command
-from data_tools.errors import InputError
+from data_tools.runtime import command
+from data_tools.runtime.errors import InputError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,7 +32,7 @@ flags.DEFINE_string("rivals", None, "CSV of simulation_difficulty.", flag_values
 
 def run_line(name: str, ours: "pd.DataFrame", theirs: "pd.DataFrame") -> dict[str, str]:
     """A run's figures, and the paired difference of Dice."""
-    from tf_hypoperfusion import statistics
+    from tf_hypoperfusion.evaluation import statistics
 
     both = ours.merge(theirs, on="participant_id", suffixes=("_ours", ""))
     if both.empty:
@@ -71,8 +71,8 @@ def rival_line(name: str, ours: "pd.DataFrame", rival: "pd.DataFrame") -> dict[s
 
 def gain(differences: "pd.Series") -> dict[str, str]:
     """Paired differences of Dice in words."""
-    from tf_hypoperfusion import statistics
-    from tf_hypoperfusion.report.tables import p_value
+    from tf_hypoperfusion.evaluation import statistics
+    from tf_hypoperfusion.evaluation.report.tables import p_value
 
     known = differences.dropna()
     if not known.abs().max() > 0:
@@ -86,7 +86,7 @@ def gain(differences: "pd.Series") -> dict[str, str]:
 
 def quartiles(values: Any, digits: int = 2) -> str:
     """Median (quartiles)."""
-    from tf_hypoperfusion.report.tables import spread
+    from tf_hypoperfusion.evaluation.report.tables import spread
 
     return spread(values, digits)
 
@@ -99,7 +99,7 @@ def markdown(rows: list[dict[str, str]]) -> str:
 
 def main() -> None:
     """Print both tables."""
-    from tf_hypoperfusion.report import patients
+    from tf_hypoperfusion.evaluation.report import patients
 
     ours = patients.load(FLAGS.patients).table
     named = [text.partition("=") for text in FLAGS.runs]

@@ -28,8 +28,8 @@ from absl import flags
 
 from benchmarks.measuring import options, turns
 from benchmarks.measuring.tables import Tables
-from data_tools import command
-from data_tools.errors import InputError
+from data_tools.runtime import command
+from data_tools.runtime.errors import InputError
 
 FLAGS = flags.FlagValues()
 options.folder("records", "manifest.json", "the folder of data_tools.build_records.", FLAGS)
@@ -43,7 +43,7 @@ BATCH, SLAB_BYTES = 4, 128 * 128 * 16 * 6 * 4.0
 
 def training(records: str, manifest: dict[str, Any], cached: bool) -> Iterator[Any]:
     """The trainer's own dataset."""
-    from tf_hypoperfusion import input_pipeline
+    from tf_hypoperfusion.training import input_pipeline
 
     slabs = input_pipeline.Slabs(records, manifest, [0], cached)
     dataset, _ = input_pipeline.training_dataset(slabs, BATCH, 1, share=input_pipeline.Share(BATCH))
@@ -54,7 +54,7 @@ def memory_map(records: str, manifest: dict[str, Any], folder: Path) -> Iterator
     """The same slabs as float32 arrays in one file each for image and truth, copied at random."""
     import numpy as np
 
-    from tf_hypoperfusion import input_pipeline
+    from tf_hypoperfusion.training import input_pipeline
 
     found = [a for _, a in input_pipeline.read_patients(records, manifest, 0)]
     arrays = []

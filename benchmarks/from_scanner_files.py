@@ -15,7 +15,7 @@ from typing import Any
 from absl import flags
 
 from benchmarks.measuring import options, tables
-from data_tools import atomic, command
+from data_tools.runtime import atomic, command
 
 FLAGS = flags.FlagValues()
 options.numbers("seeds", [2, 3, 4, 5, 6, 7], "One patient of each seed.", FLAGS)

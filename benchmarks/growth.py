@@ -26,8 +26,8 @@ from absl import flags
 
 from benchmarks.measuring import options, turns
 from benchmarks.measuring.tables import Tables, timing
-from data_tools import command
-from data_tools.errors import InputError
+from data_tools.runtime import command
+from data_tools.runtime.errors import InputError
 
 FLAGS = flags.FlagValues()
 options.folder("cohort", "participants.tsv", "a cohort in MNI space.", FLAGS)
@@ -124,8 +124,10 @@ def windows_and_width() -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
 
     from benchmarks.measuring.counting import convolution_gflop
     from data_tools import records, slabs  # noqa: F401  starts TensorFlow quietly
-    from tf_hypoperfusion import attention_unet, config, predictors
-    from tf_hypoperfusion.sliding_window import WINDOWS_PER_CALL
+    from tf_hypoperfusion import config
+    from tf_hypoperfusion.inference import predictors
+    from tf_hypoperfusion.inference.sliding_window import WINDOWS_PER_CALL
+    from tf_hypoperfusion.model import attention_unet
 
     rng = np.random.default_rng(0)
 

@@ -19,8 +19,8 @@ from typing import Any
 from absl import flags
 
 from benchmarks.measuring import options, tables
-from data_tools import atomic, command
-from data_tools.errors import InputError
+from data_tools.runtime import atomic, command
+from data_tools.runtime.errors import InputError
 
 FLAGS = flags.FlagValues()
 options.folder("records", "manifest.json", "the folder of data_tools.build_records.", FLAGS)
@@ -109,7 +109,9 @@ def point(count: int, settings: dict[str, Any]) -> tuple[dict[str, Any], Path]:
     """Train and evaluate on so many patients: figures of the training, and patients.csv."""
     from data_tools import records  # noqa: F401, I001  first, so that TensorFlow starts quietly
 
-    from tf_hypoperfusion import config, evaluation, summary, trainer
+    from tf_hypoperfusion import config
+    from tf_hypoperfusion.evaluation import run as evaluation
+    from tf_hypoperfusion.training import run_summary, trainer
 
     folder = Path(FLAGS.out) / str(count)
     folder.mkdir(parents=True, exist_ok=True)
@@ -131,7 +133,7 @@ def point(count: int, settings: dict[str, Any]) -> tuple[dict[str, Any], Path]:
         done = trainer.train_fold(
             places[0], places[1], FLAGS.fold, model, training, surroundings=surroundings
         )
-        summary.write(places[1])
+        run_summary.write(places[1])
     evaluation.evaluate(
         evaluation.Settings(str(places[1]), str(places[0]), str(FLAGS.fold), maps=False)
     )

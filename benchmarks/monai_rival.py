@@ -19,8 +19,8 @@ from typing import Any
 from absl import flags
 
 from benchmarks.measuring import options
-from data_tools import atomic, command
-from data_tools.errors import InputError
+from data_tools.runtime import atomic, command
+from data_tools.runtime.errors import InputError
 
 FLAGS = flags.FlagValues()
 options.others(FLAGS, ("torch", "monai", "onnx", "onnxscript"), required=True)
@@ -36,7 +36,7 @@ def write_slabs(records: str, manifest: dict[str, Any], subsets: list[int], stem
     """Image (float16) and truth with coverage (uint8) of some subsets, channels first; how many."""
     import numpy as np
 
-    from tf_hypoperfusion import input_pipeline
+    from tf_hypoperfusion.training import input_pipeline
 
     count = sum(manifest["subsets"][k]["slabs"] for k in subsets)
     arrays = {

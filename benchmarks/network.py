@@ -26,8 +26,8 @@ from absl import flags
 
 from benchmarks.measuring import options, turns
 from benchmarks.measuring.tables import Tables, timing
-from data_tools import command
-from data_tools.errors import InputError
+from data_tools.runtime import command
+from data_tools.runtime.errors import InputError
 
 FLAGS = flags.FlagValues()
 options.others(FLAGS, ("torch", "monai", "openvino", "onnxruntime"))
@@ -48,7 +48,9 @@ def write_network(folder: Path) -> dict[str, Any]:
     import numpy as np
 
     from data_tools import records  # noqa: F401  starts TensorFlow quietly
-    from tf_hypoperfusion import attention_unet, config, onnx_model, predictors
+    from tf_hypoperfusion import config
+    from tf_hypoperfusion.inference import onnx_model, predictors
+    from tf_hypoperfusion.model import attention_unet
 
     model_config, _ = config.preset(FLAGS.preset, crop_margin=False)
     model = attention_unet.build_model(model_config, seed=0)

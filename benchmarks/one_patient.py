@@ -26,8 +26,8 @@ from absl import flags
 
 from benchmarks.measuring import options, turns
 from benchmarks.measuring.tables import Tables, timing
-from data_tools import command
-from data_tools.errors import InputError
+from data_tools.runtime import command
+from data_tools.runtime.errors import InputError
 
 FLAGS = flags.FlagValues()
 options.preset(FLAGS, "paper")
@@ -49,7 +49,9 @@ def network_times() -> list[dict[str, Any]]:
 
     from benchmarks.measuring.counting import convolution_gflop
     from data_tools import records  # noqa: F401  starts TensorFlow quietly
-    from tf_hypoperfusion import attention_unet, config, predictors
+    from tf_hypoperfusion import config
+    from tf_hypoperfusion.inference import predictors
+    from tf_hypoperfusion.model import attention_unet
 
     import tensorflow as tf  # isort: skip
 
@@ -101,7 +103,7 @@ def answers() -> list[dict[str, Any]]:
     from data_tools import intensity
     from data_tools.grid import VOXEL_ML
     from data_tools.simulate import simulate_patient
-    from tf_hypoperfusion import predictors, sliding_window
+    from tf_hypoperfusion.inference import predictors, sliding_window
 
     loaded = {p: predictors.load_predictor(FLAGS.model, p) for p in PRECISIONS}
     found: dict[tuple[str, int], list[tuple[float, float, float]]] = {}
@@ -178,7 +180,7 @@ def main() -> None:
     if max(FLAGS.windows) > WINDOWS:
         raise InputError(f"--windows={max(FLAGS.windows)}; a patient has {WINDOWS}")
     if FLAGS.model:
-        from tf_hypoperfusion import predictors
+        from tf_hypoperfusion.inference import predictors
 
         if not FLAGS.model.endswith(".keras"):  # others keep the precision that they have
             raise InputError(f"--model={FLAGS.model}; expected a best.keras")

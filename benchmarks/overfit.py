@@ -18,7 +18,7 @@ from typing import Any
 from absl import flags
 
 from benchmarks.measuring import options
-from data_tools import command
+from data_tools.runtime import command
 
 FLAGS = flags.FlagValues()
 options.preset(FLAGS, "small")
@@ -37,9 +37,16 @@ def overfit(folder: str, preset: str, epochs: int, batch_size: int, **changes: A
     from data_tools import records
     from data_tools.build_records import build
     from data_tools.simulate import simulate_cohort
-    from tf_hypoperfusion import config, distribution, metrics, training_step
-    from tf_hypoperfusion.input_pipeline import Share, Slabs, evaluation_dataset, training_dataset
-    from tf_hypoperfusion.precision import choose_precision
+    from tf_hypoperfusion import config
+    from tf_hypoperfusion.training import distribution, epoch_metrics
+    from tf_hypoperfusion.training import step as training_step
+    from tf_hypoperfusion.training.input_pipeline import (
+        Share,
+        Slabs,
+        evaluation_dataset,
+        training_dataset,
+    )
+    from tf_hypoperfusion.training.precision import choose_precision
 
     changes |= {"dropout": 0.0, "epochs": epochs, "batch_size": batch_size}
     changes |= {"micro_batch": batch_size}
@@ -60,7 +67,7 @@ def overfit(folder: str, preset: str, epochs: int, batch_size: int, **changes: A
         for k in range(steps):
             step.train(batches, (epoch - 1) * steps + k)
         if epoch % LOOK_EVERY == 0 or epoch == epochs:
-            figures = metrics.summarise(step.evaluate(iter(validation), count))
+            figures = epoch_metrics.summarise(step.evaluate(iter(validation), count))
             dice = figures["dice"]
             print(
                 f"epoch {epoch:>4}  loss {figures['composite']:.4f}  Dice {dice:.3f}  "

@@ -12,7 +12,7 @@ import sys
 
 from absl import flags
 
-from data_tools import command
+from data_tools.runtime import command
 
 FLAGS = flags.FlagValues()
 
@@ -53,8 +53,8 @@ DISCORDANT = (127, 30)
 
 def main() -> int:
     """Print every figure beside the printed one."""
-    from tf_hypoperfusion import statistics
-    from tf_hypoperfusion.report.tables import p_value, percent
+    from tf_hypoperfusion.evaluation import statistics
+    from tf_hypoperfusion.evaluation.report.tables import p_value, percent
 
     differ = 0
     print(f"{'Table 2':<30}{'':<10}{'ours':>8}{'printed':>9}")

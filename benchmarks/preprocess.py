@@ -24,7 +24,7 @@ from absl import flags
 
 from benchmarks.measuring import options, turns
 from benchmarks.measuring.tables import Tables
-from data_tools import command
+from data_tools.runtime import command
 
 FLAGS = flags.FlagValues()
 options.count("patients", 12, "Of each kind of head.", FLAGS)

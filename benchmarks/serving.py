@@ -24,8 +24,8 @@ from absl import flags
 
 from benchmarks.measuring import options
 from benchmarks.measuring.tables import Tables, timing
-from data_tools import command
-from data_tools.errors import InputError
+from data_tools.runtime import command
+from data_tools.runtime.errors import InputError
 
 FLAGS = flags.FlagValues()
 flags.DEFINE_string("models", "saved_models", "Folder of NAME/VERSION.", flag_values=FLAGS)
@@ -68,7 +68,7 @@ def main() -> None:
     """Start the server, ask, print the table."""
     import requests
 
-    from tf_hypoperfusion import predictors
+    from tf_hypoperfusion.inference import predictors
 
     predictors.check_path(f"{FLAGS.models}/{FLAGS.name}")
     note = f"model {FLAGS.name}, {FLAGS.requests} requests a line"
@@ -142,7 +142,7 @@ def in_process(arrays: dict) -> dict:
 
     from data_tools import records  # noqa: F401  starts TensorFlow quietly
     from data_tools.grid import VOXEL_ML
-    from tf_hypoperfusion import predictors
+    from tf_hypoperfusion.inference import predictors
 
     import tensorflow as tf  # isort: skip
 

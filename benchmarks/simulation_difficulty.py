@@ -21,11 +21,11 @@ from absl import flags
 from numpy.typing import NDArray
 
 from benchmarks.measuring import options, tables
-from data_tools import atomic, command
-from data_tools.errors import InputError
 from data_tools.grid import VOXEL_ML, hemisphere
 from data_tools.intensity import normalise
 from data_tools.labels import make_labels
+from data_tools.runtime import atomic, command
+from data_tools.runtime.errors import InputError
 
 if TYPE_CHECKING:
     import pandas as pd

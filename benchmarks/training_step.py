@@ -23,8 +23,8 @@ from absl import flags
 
 from benchmarks.measuring import options, turns
 from benchmarks.measuring.tables import Tables, timing
-from data_tools import command
-from data_tools.errors import InputError
+from data_tools.runtime import command
+from data_tools.runtime.errors import InputError
 
 FLAGS = flags.FlagValues()
 options.preset(FLAGS, "paper")

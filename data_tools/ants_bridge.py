@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from data_tools.grid import GRID_AFFINE, GRID_SHAPE
-from data_tools.quiet import native_stderr_silenced
+from data_tools.runtime.quiet import native_stderr_silenced
 from data_tools.transform import Transform, resample
 from data_tools.volumes import Volume
 

@@ -19,7 +19,7 @@ from typing import Any
 
 from absl import flags
 
-from data_tools import command
+from data_tools.runtime import command
 
 FLAGS = flags.FlagValues()
 flags.DEFINE_string(
@@ -56,9 +56,9 @@ def patient_slabs(cohort: str, row: dict[str, Any], stride: int) -> tuple[list[b
         InputError: naming the patient and the file.
     """
     from data_tools import intensity, records, slabs
-    from data_tools.errors import InputError
     from data_tools.grid import to_frame
     from data_tools.mni_patient import load_labelled
+    from data_tools.runtime.errors import InputError
 
     participant = row["participant_id"]
     patient, label, described = load_labelled(cohort, row)
@@ -90,7 +90,7 @@ def patient_slabs(cohort: str, row: dict[str, Any], stride: int) -> tuple[list[b
 def _write_shard(name: str, folder: str, cohort: str, rows: list[dict], stride: int) -> tuple:
     """Write one shard; returns its figures, its patients' and the faults met."""
     from data_tools import records
-    from data_tools.errors import InputError
+    from data_tools.runtime.errors import InputError
 
     patients: list[dict] = []
     faults: list[str] = []
@@ -126,9 +126,10 @@ def build(
     Raises:
         InputError: every faulty patient in one message; ``out`` holds something else.
     """
-    from data_tools import atomic, executors, mni_patient, records, splits
     from data_tools import cohort as cohorts
-    from data_tools.errors import InputError
+    from data_tools import mni_patient, records, splits
+    from data_tools.runtime import atomic, executors
+    from data_tools.runtime.errors import InputError
 
     table = cohorts.read_participants(cohort)
     rows = {row["participant_id"]: cohorts.clinical_record(row) for _, row in table.iterrows()}
@@ -229,8 +230,9 @@ def build(
 
 def _fingerprint(cohort: str, participants: list[str], settings: dict[str, int]) -> str:
     """Checksum of everything the records are made of."""
-    from data_tools import atomic, mni_patient, records
-    from data_tools.errors import InputError
+    from data_tools import mni_patient, records
+    from data_tools.runtime import atomic
+    from data_tools.runtime.errors import InputError
 
     digest = hashlib.sha256(json.dumps([records.SCHEMA_VERSION, settings]).encode())
     digest.update((Path(cohort) / "participants.tsv").read_bytes())
@@ -250,7 +252,7 @@ def _fingerprint(cohort: str, participants: list[str], settings: dict[str, int])
 
 def main() -> int:
     """Run the command."""
-    from data_tools import atomic
+    from data_tools.runtime import atomic
 
     with atomic.one_writer(FLAGS.out):
         manifest, kept = build(

@@ -15,7 +15,7 @@ import sys
 
 from absl import flags
 
-from data_tools import command
+from data_tools.runtime import command
 
 FLAGS = flags.FlagValues()
 flags.DEFINE_string(
@@ -64,7 +64,7 @@ def check(cohort: str, workers: int = 1) -> str:
     import pandas as pd
 
     from data_tools import cohort as cohorts
-    from data_tools import executors
+    from data_tools.runtime import executors
 
     faults: list[cohorts.Fault] = []
     try:

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from data_tools.errors import InputError
 from data_tools.grid import NIHSS_MAX, SIDES, SPACE
+from data_tools.runtime.errors import InputError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -238,7 +238,7 @@ def clinical_record(row: Any) -> dict[str, Any]:
 
 def write_participants(path: Path, records: list[dict[str, Any]]) -> None:
     """Write participants.tsv atomically from :func:`clinical_record` rows."""
-    from data_tools import atomic
+    from data_tools.runtime import atomic
 
     lines = ["\t".join(COLUMNS)]
     for record in records:
@@ -318,7 +318,7 @@ def find_raw_files(
 
 def described_name(cohort: str | os.PathLike) -> str:
     """Name in ``dataset_description.json``, else the folder's; of simulated patients it says so."""
-    from data_tools import atomic
+    from data_tools.runtime import atomic
 
     described = atomic.read_json(Path(cohort) / "dataset_description.json")
     return str(described.get("Name", Path(cohort).name))

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from data_tools.errors import InputError
+from data_tools.runtime.errors import InputError
 
 # Siemens, GE and Philips write "ADC"; exponential ADC maps (eADC) are another image.
 ADC_WORDS = re.compile(r"(?<![a-z])(adc|apparent diffusion)(?![a-z])", re.I)

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_tools import dicom
-from data_tools.errors import InputError
+from data_tools.runtime.errors import InputError
 from data_tools.transform import resample
 from data_tools.volumes import Volume, load_volume, open_nifti, read_data
 

@@ -9,7 +9,6 @@ and more is CSF and set to 0; a missing NIHSS is -1.
 import numpy as np
 from numpy.typing import NDArray
 
-from data_tools.errors import InputError
 from data_tools.grid import (
     ADC_CORE_UM2_PER_S,
     ADC_CSF_UM2_PER_S,
@@ -17,6 +16,7 @@ from data_tools.grid import (
     NIHSS_MAX,
     NIHSS_MISSING,
 )
+from data_tools.runtime.errors import InputError
 
 # Lesions are some 2 to 4 times as bright as tissue; a spike beyond this is damage, and float16,
 # in which records hold the ratios, ends at 65504.

@@ -7,12 +7,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from data_tools import atomic, labels
+from data_tools import labels
 from data_tools.cohort import label_settings_file, mni_file, transform_file, warp_file
-from data_tools.errors import InputError
 from data_tools.grid import GRID_AFFINE, GRID_SHAPE, hemisphere
 from data_tools.patient import MIN_COVERED_SHARE, MniPatient
 from data_tools.plausibility import check_tmax_seconds, detect_adc_unit
+from data_tools.runtime import atomic
+from data_tools.runtime.errors import InputError
 from data_tools.transform import Transform
 from data_tools.volumes import (
     Volume,

@@ -14,7 +14,6 @@ from scipy import ndimage
 
 from data_tools import ants_bridge, brain_of_dwi, registration
 from data_tools.diffusion import Diffusion, load_diffusion, sidecar
-from data_tools.errors import InputError
 from data_tools.grid import hemisphere, mirrored_side, patient_voxel_ml
 from data_tools.labels import core_mask
 from data_tools.plausibility import (
@@ -26,6 +25,7 @@ from data_tools.plausibility import (
     check_tmax_seconds,
     detect_adc_unit,
 )
+from data_tools.runtime.errors import InputError
 from data_tools.transform import Transform, resample
 from data_tools.volumes import Volume, load_mask, load_volume
 

@@ -7,8 +7,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from data_tools.brain_of_dwi import slice_axis
-from data_tools.errors import InputError
 from data_tools.grid import ADC_CORE_UM2_PER_S
+from data_tools.runtime.errors import InputError
 from data_tools.volumes import Volume
 
 # The median ADC of a brain was 871 and 1042e-6 mm2/s in two real patients (the second with large

@@ -18,7 +18,7 @@ from typing import Any
 
 from absl import flags
 
-from data_tools import atomic, command
+from data_tools.runtime import atomic, command
 
 FLAGS = flags.FlagValues()
 flags.DEFINE_string(
@@ -70,10 +70,11 @@ def preprocess_patient(
         InputError: naming the patient, if a file cannot be used.
     """
     from data_tools import cohort as cohorts
-    from data_tools import labels, peak_memory
+    from data_tools import labels
     from data_tools import patient as patients
-    from data_tools.errors import InputError
     from data_tools.grid import hemisphere
+    from data_tools.runtime import peak_memory
+    from data_tools.runtime.errors import InputError
 
     files, faults = cohorts.find_raw_files(cohort, participant)
     if files is None:
@@ -137,7 +138,7 @@ def _check_unedited(folder: Path) -> None:
     Raises:
         InputError: naming the files.
     """
-    from data_tools.errors import InputError
+    from data_tools.runtime.errors import InputError
 
     if not folder.is_dir():
         return
@@ -161,7 +162,7 @@ def _check_unedited(folder: Path) -> None:
 
 def _remove_stale(folder: Path) -> None:
     """Remove an older result of a patient that failed, but nothing that a person made."""
-    from data_tools.errors import InputError
+    from data_tools.runtime.errors import InputError
 
     with contextlib.suppress(InputError):
         _check_unedited(folder)
@@ -180,7 +181,7 @@ def _core_disagreement(native_ml: float, mni_ml: float) -> str | None:
 
 def _is_whole(path: Path) -> bool:
     """Whether a file of an earlier run can still be read; one that a person edited can."""
-    from data_tools.errors import InputError
+    from data_tools.runtime.errors import InputError
     from data_tools.volumes import open_nifti, read_data
 
     if not path.is_file() or not path.stat().st_size:
@@ -268,9 +269,10 @@ def preprocess(
     Raises:
         InputError: if the table is faulty, or ``out`` is the raw cohort itself.
     """
-    from data_tools import atomic, executors, mni_patient, qc_page
     from data_tools import cohort as cohorts
-    from data_tools.errors import InputError
+    from data_tools import mni_patient, qc_page
+    from data_tools.runtime import atomic, executors
+    from data_tools.runtime.errors import InputError
 
     if Path(out).exists() and not Path(out).is_dir():
         raise InputError(f"--out is a file, {out}; expected a folder")
@@ -308,7 +310,7 @@ def preprocess(
 
 def _check_ours(out: Path) -> None:
     """Refuse a folder with anything in it that this command did not write: it would be replaced."""
-    from data_tools.errors import InputError
+    from data_tools.runtime.errors import InputError
 
     if not out.is_dir() or not any(out.iterdir()):
         return

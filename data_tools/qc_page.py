@@ -6,7 +6,7 @@ from typing import Any
 
 import jinja2
 
-from data_tools import atomic
+from data_tools.runtime import atomic
 
 # Key of qc.json, title, decimals (None: text).
 COLUMNS: tuple[tuple[str, str, int | None], ...] = (

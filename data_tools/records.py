@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from data_tools.atomic import sha256
-from data_tools.errors import InputError
 from data_tools.grid import SIDES, SLAB_SHAPE
-from data_tools.quiet import native_stderr_silenced
+from data_tools.runtime.atomic import sha256
+from data_tools.runtime.errors import InputError
+from data_tools.runtime.quiet import native_stderr_silenced
 
 # Without this TensorFlow uses oneDNN only where the CPU has AVX-512 VNNI or better; its own 3D
 # convolutions are several times slower (BUILD_NOTES, Speed). 0 has them back.

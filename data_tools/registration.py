@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from data_tools.ants_bridge import fit_deformable, fit_linear, turn_deg
 from data_tools.brain_of_dwi import CUT_SHARE, end_slice_share
-from data_tools.errors import InputError
 from data_tools.grid import ADC_CSF_UM2_PER_S, GRID_AFFINE, GRID_SHAPE
+from data_tools.runtime.errors import InputError
 from data_tools.transform import Transform, resample
 from data_tools.volumes import Volume
 

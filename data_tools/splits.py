@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from data_tools.errors import InputError
+from data_tools.runtime.errors import InputError
 
 SUBSETS = 5
 

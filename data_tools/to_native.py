@@ -14,7 +14,7 @@ import sys
 
 from absl import flags
 
-from data_tools import command
+from data_tools.runtime import command
 
 FLAGS = flags.FlagValues()
 for name, text in (
@@ -38,10 +38,11 @@ def main() -> int:
 
     import numpy as np
 
-    from data_tools import atomic, mni_patient
+    from data_tools import mni_patient
     from data_tools.cohort import transform_file
-    from data_tools.errors import InputError
     from data_tools.grid import patient_voxel_ml
+    from data_tools.runtime import atomic
+    from data_tools.runtime.errors import InputError
     from data_tools.volumes import Volume, load_volume, require_grid, save_volume
 
     if not FLAGS.out.endswith(".nii.gz"):

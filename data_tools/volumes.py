@@ -17,9 +17,9 @@ from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
-from data_tools import atomic
-from data_tools.errors import InputError
 from data_tools.grid import GRID_AFFINE, GRID_SHAPE
+from data_tools.runtime import atomic
+from data_tools.runtime.errors import InputError
 
 # A voxel outside this range is no clinical brain MRI (micro-imaging, or an affine in metres).
 VOXEL_RANGE_MM = (0.3, 12.0)

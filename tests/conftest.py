@@ -6,8 +6,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from helpers import PROJECT
 
-PROJECT = Path(__file__).parents[1]
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 # As data_tools.records does, which a test may import after Keras.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")

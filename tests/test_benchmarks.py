@@ -4,19 +4,17 @@ import csv
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import PROJECT
 
 from benchmarks.measuring import tables, turns
-
-ROOT = Path(__file__).parents[1]
 
 
 def benchmark(*arguments, status=0, env=None):
     done = subprocess.run(
-        [sys.executable, "-m", *arguments], cwd=ROOT, capture_output=True, text=True, env=env
+        [sys.executable, "-m", *arguments], cwd=PROJECT, capture_output=True, text=True, env=env
     )
     assert done.returncode == status, done.stderr[-2000:]
     return done
@@ -24,7 +22,7 @@ def benchmark(*arguments, status=0, env=None):
 
 def test_every_script_is_listed_and_teaches():
     listed = benchmark("benchmarks").stdout
-    scripts = sorted(p.stem for p in (ROOT / "benchmarks").glob("[a-z]*.py"))
+    scripts = sorted(p.stem for p in (PROJECT / "benchmarks").glob("[a-z]*.py"))
     assert len(scripts) > 8
     for name in scripts:
         assert f"python -m benchmarks.{name} " in listed

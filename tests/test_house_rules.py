@@ -1,9 +1,9 @@
 """The four rules of the house that imports can show. (The contracts in setup.cfg hold two more.)"""
 
 import ast
-from pathlib import Path
 
-PROJECT = Path(__file__).parents[1]
+from helpers import PROJECT
+
 MODULES = sorted([*PROJECT.glob("data_tools/**/*.py"), *PROJECT.glob("tf_hypoperfusion/**/*.py")])
 
 

@@ -7,7 +7,7 @@ deposited, the best evidence where the paper is silent.
 import dataclasses
 from typing import Any
 
-from data_tools.errors import InputError
+from data_tools.runtime.errors import InputError
 
 RESEARCH_NOTICE = "Research use only. Not a medical device; not for clinical decisions."
 

@@ -24,7 +24,7 @@ from typing import Any
 
 from absl import flags
 
-from data_tools import command
+from data_tools.runtime import command
 
 FLAGS = flags.FlagValues()
 flags.DEFINE_string(
@@ -74,8 +74,8 @@ flags.DEFINE_bool(
 
 def main() -> int:
     """Run the command."""
-    from data_tools.errors import InputError
-    from tf_hypoperfusion import evaluation
+    from data_tools.runtime.errors import InputError
+    from tf_hypoperfusion.evaluation import run as evaluation
 
     if FLAGS.cohort and FLAGS.external:
         raise InputError(
@@ -121,7 +121,7 @@ def main() -> int:
 
 def summary(rows: list[dict[str, Any]], table: str, who: str = "test") -> str:
     """The figures of an evaluation as a person reads them in a terminal."""
-    from tf_hypoperfusion import statistics
+    from tf_hypoperfusion.evaluation import statistics
 
     def median(name: str) -> str:
         values = [row[name] for row in rows if row[name] is not None]

@@ -17,7 +17,7 @@ import sys
 
 from absl import flags
 
-from data_tools import command
+from data_tools.runtime import command
 
 FLAGS = flags.FlagValues()
 flags.DEFINE_list(
@@ -59,8 +59,9 @@ flags.DEFINE_enum(
 
 def main() -> int:
     """Run the command."""
-    from data_tools import atomic
-    from tf_hypoperfusion import predictors, saved_model
+    from data_tools.runtime import atomic
+    from tf_hypoperfusion.inference import predictors
+    from tf_hypoperfusion.serving import saved_model
 
     saved_model.check_name(FLAGS.name)
     for model in FLAGS.model:

@@ -24,7 +24,7 @@ import sys
 
 from absl import flags
 
-from data_tools import command
+from data_tools.runtime import command
 
 FLAGS = flags.FlagValues()
 flags.DEFINE_list(
@@ -67,8 +67,8 @@ flags.DEFINE_string("token_file", None, "File with the server's bearer token.", 
 
 def main() -> int:
     """Run the command."""
-    from data_tools.errors import InputError
-    from tf_hypoperfusion import cohort_prediction
+    from data_tools.runtime.errors import InputError
+    from tf_hypoperfusion.inference import cohort_prediction
 
     asked = command.asked(FLAGS)
     if FLAGS.url is not None and FLAGS.model is not None:
@@ -84,7 +84,7 @@ def main() -> int:
 
 def _settings() -> str | None:
     """What a result depends on besides the patient; a server's model may change at any time."""
-    from tf_hypoperfusion import predictors
+    from tf_hypoperfusion.inference import predictors
 
     if FLAGS.url:
         return None
@@ -99,8 +99,8 @@ def _settings() -> str | None:
 
 def _check_models() -> None:
     """Before anything is read: a mistyped path should not cost half a minute."""
-    from data_tools.errors import InputError
-    from tf_hypoperfusion import predictors
+    from data_tools.runtime.errors import InputError
+    from tf_hypoperfusion.inference import predictors
 
     if not all(_chosen()):
         raise InputError("--model holds an empty name; expected --model=A or --model=A,B,C")
@@ -114,7 +114,7 @@ def _check_models() -> None:
 
 
 def _chosen() -> list[str]:
-    from tf_hypoperfusion import predictors
+    from tf_hypoperfusion.inference import predictors
 
     if FLAGS.model is None:
         return [str(predictors.demo_model())]
@@ -122,7 +122,8 @@ def _chosen() -> list[str]:
 
 
 def _models():
-    from tf_hypoperfusion import config, one_patient, prediction, predictors
+    from tf_hypoperfusion import config
+    from tf_hypoperfusion.inference import prediction, predictors, result_folder
 
     known = [predictors.describe(path) for path in _chosen()]
     stride = FLAGS.stride or config.TEST_STRIDE
@@ -132,13 +133,15 @@ def _models():
     ]
     for model in known:
         model["precision"] = FLAGS.precision if model["path"].endswith(".keras") else "its own"
-    return one_patient.Answerer(answers, lambda: known, stride)
+    return result_folder.Answerer(answers, lambda: known, stride)
 
 
 def _server():
-    from tf_hypoperfusion import remote
+    from tf_hypoperfusion.inference import rest_client
 
-    return remote.answerer(FLAGS.url, FLAGS.served_name, FLAGS.form, FLAGS.stride, FLAGS.token_file)
+    return rest_client.answerer(
+        FLAGS.url, FLAGS.served_name, FLAGS.form, FLAGS.stride, FLAGS.token_file
+    )
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from typing import Any
 
 from absl import flags
 
-from data_tools import command
+from data_tools.runtime import command
 
 FLAGS = flags.FlagValues()
 flags.DEFINE_string("models", "saved_models", "Folder of NAME/VERSION.", flag_values=FLAGS)
@@ -51,17 +51,17 @@ def main() -> int:
     from pathlib import Path
 
     from data_tools import records  # noqa: F401  first, so that TensorFlow starts quietly
-    from data_tools.errors import InputError
-    from tf_hypoperfusion import remote
+    from data_tools.runtime.errors import InputError
+    from tf_hypoperfusion.inference import rest_client
 
     try:
         import uvicorn
 
-        from tf_hypoperfusion.server import grpc_service, repository, rest, runner
+        from tf_hypoperfusion.serving.server import grpc_service, repository, rest, runner
     except ImportError as error:
         raise InputError(f"{error.name} is not installed; pip install -e '.[serve]'") from error
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    token = remote.read_token(FLAGS.token_file) if FLAGS.token_file else None
+    token = rest_client.read_token(FLAGS.token_file) if FLAGS.token_file else None
     if FLAGS.config:
         config = Path(FLAGS.config)
         repository.policies_of_config(config)  # refuse a bad file now
@@ -142,7 +142,7 @@ def main() -> int:
 def _listen(host: str, port: int) -> Any:
     import socket
 
-    from data_tools.errors import InputError
+    from data_tools.runtime.errors import InputError
 
     try:
         family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]

@@ -14,7 +14,7 @@ import sys
 
 from absl import flags
 
-from data_tools import command
+from data_tools.runtime import command
 
 FLAGS = flags.FlagValues()
 flags.DEFINE_string(
@@ -38,12 +38,12 @@ flags.DEFINE_string("token_file", None, "File with the bearer token.", flag_valu
 
 def main() -> int:
     """Run the command."""
-    from tf_hypoperfusion import cohort_prediction, one_patient, remote
+    from tf_hypoperfusion.inference import cohort_prediction, rest_client, result_folder
 
     asked = command.asked(FLAGS)
 
-    def connect() -> one_patient.Answerer:
-        return remote.answerer(FLAGS.url, FLAGS.model, FLAGS.form, None, FLAGS.token_file)
+    def connect() -> result_folder.Answerer:
+        return rest_client.answerer(FLAGS.url, FLAGS.model, FLAGS.form, None, FLAGS.token_file)
 
     # The server may change its model at any time, so no older result of a cohort is kept.
     return cohort_prediction.answer(asked, connect, lambda: None)

@@ -25,7 +25,7 @@ from typing import Any
 
 from absl import flags
 
-from data_tools import command
+from data_tools.runtime import command
 from tf_hypoperfusion import config
 
 FLAGS = flags.FlagValues()
@@ -115,7 +115,7 @@ def settings() -> tuple[Any, Any]:
     import json
     from pathlib import Path
 
-    from data_tools.errors import InputError
+    from data_tools.runtime.errors import InputError
 
     given = {name: FLAGS[name].value for name in _SETTINGS if FLAGS[name].value is not None}
     switched = {field: flag for flag, (field, _) in _SWITCHES.items() if FLAGS[flag].value}
@@ -161,7 +161,7 @@ def _replaced(training: Any, values: dict[str, Any], where: str) -> Any:
     Raises:
         InputError: a value is of another kind or out of range.
     """
-    from data_tools.errors import InputError
+    from data_tools.runtime.errors import InputError
 
     for name, value in values.items():
         if type(value) is not type(getattr(training, name)):
@@ -171,7 +171,7 @@ def _replaced(training: Any, values: dict[str, Any], where: str) -> Any:
 
 def main() -> int:
     """Run the command."""
-    from data_tools.errors import InputError
+    from data_tools.runtime.errors import InputError
     from data_tools.splits import SUBSETS, fold_roles
 
     if FLAGS.fold == "all":
@@ -187,14 +187,15 @@ def main() -> int:
         raise InputError("--run is empty; expected a folder")
     model, training = settings()
     # These start TensorFlow (3 s): only after the flags are known good.
-    from data_tools import atomic, records
+    from data_tools import records
+    from data_tools.runtime import atomic
 
     manifest = records.load_manifest(FLAGS.records)
     _check_same_records(manifest)
     import contextlib
     from pathlib import Path
 
-    from tf_hypoperfusion import distribution, summary, trainer
+    from tf_hypoperfusion.training import distribution, run_summary, trainer
 
     surroundings = trainer.Surroundings(
         strategy=distribution.choose_strategy(FLAGS.strategy),
@@ -219,7 +220,7 @@ def main() -> int:
                 )
             finally:
                 if chief and Path(folder).is_dir():
-                    summary.write(FLAGS.run)
+                    run_summary.write(FLAGS.run)
         if chief:
             trained = f"trained {result['trained']} epochs"
             print(

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from absl import flags
 
-from data_tools import atomic
-from data_tools.errors import InputError
+from data_tools.runtime import atomic
+from data_tools.runtime.errors import InputError
 from tf_hypoperfusion.config import MOST, PRESETS
 
 

@@ -7,8 +7,8 @@ from importlib import metadata
 from statistics import median
 from typing import Any
 
-from data_tools import atomic
-from data_tools.errors import InputError
+from data_tools.runtime import atomic
+from data_tools.runtime.errors import InputError
 
 
 class Tables:

@@ -26,7 +26,7 @@ def _infer(way, slabs):
     import keras
 
     from benchmarks.measuring.counting import convolution_gflop
-    from tf_hypoperfusion import predictors
+    from tf_hypoperfusion.inference import predictors
 
     model = keras.models.load_model(f"{way['folder']}/model.keras", compile=False)
     predict = predictors.of_keras(predictors.for_prediction(model, way["precision"]))
@@ -48,7 +48,9 @@ def _infer(way, slabs):
 def _train(way, slabs):
     from benchmarks.measuring import turns
     from benchmarks.measuring.counting import convolution_gflop
-    from tf_hypoperfusion import config, distribution, memory, training_step
+    from tf_hypoperfusion import config
+    from tf_hypoperfusion.training import distribution, memory
+    from tf_hypoperfusion.training import step as training_step
 
     batch, micro = way["batch"], way["together"]
     model_config, training = config.preset(

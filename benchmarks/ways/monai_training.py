@@ -15,8 +15,8 @@ from torch import nn
 
 from benchmarks.ways.torch_network import composite_loss, monai_network
 
-# 128 x 128 -> 96 x 112, as tf_hypoperfusion.attention_unet.
-MIRRORED = np.roll(np.arange(128)[::-1], -1)  # as tf_hypoperfusion.augmentation
+# 128 x 128 -> 96 x 112, as tf_hypoperfusion.model.attention_unet.
+MIRRORED = np.roll(np.arange(128)[::-1], -1)  # as tf_hypoperfusion.training.augmentation
 MARGIN_X, MARGIN_Y = slice(16, 112), slice(8, 120)
 
 
@@ -40,7 +40,7 @@ class Answer(nn.Module):
 
 @torch.no_grad()
 def follow(average: nn.Module, net: nn.Module, momentum: float, step: int) -> None:
-    """Move the averaged network towards the trained one, as tf_hypoperfusion.training_step does."""
+    """Move the averaged network towards the trained one, as tf_hypoperfusion.training.step does."""
     if not momentum:
         return
     momentum = min(momentum, (1 + step) / (10 + step))

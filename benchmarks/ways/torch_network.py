@@ -77,7 +77,7 @@ def composite_loss(
     dice_weight: float = 0.5,
     volume_weight: float = 0.25,
 ) -> torch.Tensor:
-    """As tf_hypoperfusion.losses, with the channels (truth and coverage, probability) first."""
+    """As ``training.losses``, with the channels (truth and coverage, probability) first."""
     coverage, axes = truth[:, 1:], (1, 2, 3, 4)
     t, p = truth[:, :1] * coverage, predicted * coverage
     each = nn.functional.binary_cross_entropy(predicted, truth[:, :1], reduction="none") * coverage
@@ -97,7 +97,7 @@ def monai_network(filters: int, poolings: int, dropout: float) -> nn.Module:
 
 
 class Network(nn.Module):
-    """tf_hypoperfusion.attention_unet with batch normalisation, layer by layer under its names."""
+    """``model.attention_unet`` with batch normalisation, layer by layer under its names."""
 
     def __init__(self, filters: int, poolings: int, dropout: float):
         super().__init__()

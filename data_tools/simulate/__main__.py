@@ -16,7 +16,7 @@ import sys
 
 from absl import flags
 
-from data_tools import command
+from data_tools.runtime import command
 
 FLAGS = flags.FlagValues()
 flags.DEFINE_string(

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
-from data_tools import atomic, criteria
-from data_tools.errors import InputError
-from data_tools.executors import map_patients
+from data_tools import criteria
 from data_tools.grid import GRID_AFFINE, SPACE
+from data_tools.runtime import atomic
+from data_tools.runtime.errors import InputError
+from data_tools.runtime.executors import map_patients
 from data_tools.simulate import clinical, real_cores
 from data_tools.simulate.anatomy import MODEL_VOXEL_ML
 from data_tools.simulate.images import B_VALUE

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from absl import flags
 
-from data_tools import command
+from data_tools.runtime import command
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -76,8 +76,8 @@ def measure_cohort(cohort: str, workers: int = 1) -> tuple["pd.DataFrame", dict]
     import pandas as pd
 
     from data_tools.cohort import read_participants
-    from data_tools.errors import InputError
-    from data_tools.executors import map_patients
+    from data_tools.runtime.errors import InputError
+    from data_tools.runtime.executors import map_patients
     from data_tools.simulate.cohort import image_paths, patient_number
     from data_tools.simulate.measure import TISSUES
 
@@ -224,7 +224,7 @@ def write_tables(lines: list[Line], table: "pd.DataFrame", folder: Path) -> None
     import csv
     import io
 
-    from data_tools import atomic
+    from data_tools.runtime import atomic
 
     rows = [("", "published", "simulated", "aim met")]
     rows += [(line.what, line.published, line.simulated, line.verdict) for line in lines]
@@ -248,8 +248,9 @@ def draw(table: "pd.DataFrame", histograms: dict, lines: list[Line], path: Path)
     import matplotlib
     from matplotlib.figure import Figure
 
-    from data_tools import atomic, criteria
+    from data_tools import criteria
     from data_tools.grid import ADC_CORE_UM2_PER_S
+    from data_tools.runtime import atomic
     from data_tools.simulate.measure import ADC_BINS_UM2_PER_S
 
     matplotlib.rcParams["svg.hashsalt"] = "simulated"

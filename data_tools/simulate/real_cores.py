@@ -20,8 +20,8 @@ from nibabel.affines import apply_affine
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from data_tools.errors import InputError
 from data_tools.grid import VOXEL_MM
+from data_tools.runtime.errors import InputError
 from data_tools.simulate import territories
 from data_tools.simulate.anatomy import MODEL_AFFINE, MODEL_SHAPE, MODEL_VOXEL_ML, model_mm
 

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from data_tools import atomic, build_records, command, grid, intensity, records
+from data_tools import build_records, grid, intensity, records
 from data_tools.cohort import mni_file, transform_file
-from data_tools.errors import InputError
+from data_tools.runtime import atomic, command
+from data_tools.runtime.errors import InputError
 from data_tools.volumes import load_mask, load_volume, save_volume
 
 pytestmark = pytest.mark.core

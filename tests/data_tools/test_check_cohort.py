@@ -4,8 +4,9 @@ import shutil
 
 import pytest
 
-from data_tools import check_cohort, command
+from data_tools import check_cohort
 from data_tools.cohort import CohortError
+from data_tools.runtime import command
 from data_tools.volumes import load_volume, save_volume
 
 

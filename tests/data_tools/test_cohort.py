@@ -16,7 +16,7 @@ from data_tools.cohort import (
     unlisted_folders,
     write_participants,
 )
-from data_tools.errors import InputError
+from data_tools.runtime.errors import InputError
 
 GOOD = {
     "participant_id": "sub-0001",

@@ -8,7 +8,7 @@ import pytest
 
 from data_tools import diffusion, patient
 from data_tools.cohort import find_raw_files
-from data_tools.errors import InputError
+from data_tools.runtime.errors import InputError
 from data_tools.volumes import load_volume
 
 
@@ -152,7 +152,7 @@ class TestDicom:
     @pytest.fixture
     def write(self, scan, tmp_path):
         """Write a study: ``dwi`` with b = 0 and 1000, ``adc``; returns its folder."""
-        from dicom_files import write_series
+        from helpers.dicom_files import write_series
 
         native, b0, _ = scan
 
@@ -189,7 +189,7 @@ class TestDicom:
         assert any("ADC computed" in note for note in got.notes)
 
     def test_an_adc_map_on_another_grid_is_resampled(self, scan, write):
-        from dicom_files import write_series
+        from helpers.dicom_files import write_series
 
         native, folder = scan[0], write("dwi")
         finer = native.dwi.affine @ np.diag([0.5, 0.5, 1, 1])

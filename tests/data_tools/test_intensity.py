@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from data_tools.errors import InputError
 from data_tools.intensity import adc_mask, nihss_feature, normalise, parenchyma
+from data_tools.runtime.errors import InputError
 
 pytestmark = pytest.mark.core
 

@@ -6,8 +6,8 @@ Voxels of 0.008 mL: 125 make 1 mL (smallest hypoperfusion), 62.5 make 0.5 mL (sm
 import numpy as np
 import pytest
 
-from data_tools.errors import InputError
 from data_tools.labels import core_mask, hypoperfusion_mask, make_labels, remove_small_clusters
+from data_tools.runtime.errors import InputError
 
 pytestmark = pytest.mark.core
 

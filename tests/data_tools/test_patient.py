@@ -12,7 +12,7 @@ from nibabel.processing import resample_from_to
 
 from data_tools import grid, patient, registration
 from data_tools.cohort import find_raw_files
-from data_tools.errors import InputError
+from data_tools.runtime.errors import InputError
 from data_tools.simulate.cohort import truth_path
 from data_tools.transform import Transform
 from data_tools.volumes import load_volume, save_volume

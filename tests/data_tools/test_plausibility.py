@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from data_tools.errors import InputError
 from data_tools.plausibility import (
     check_not_swapped,
     check_said_unit,
     check_tmax_of_tissue,
     detect_adc_unit,
 )
+from data_tools.runtime.errors import InputError
 from data_tools.volumes import Volume
 
 AFFINE = np.diag([2.0, 2, 5, 1])

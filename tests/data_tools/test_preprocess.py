@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 from nibabel.processing import resample_from_to
 
-from data_tools import command, pictures, preprocess, qc_page, registration
 from data_tools import patient as patients
+from data_tools import pictures, preprocess, qc_page, registration
 from data_tools.cohort import mni_file, read_participants, transform_file
-from data_tools.errors import InputError
 from data_tools.grid import GRID_SHAPE, patient_voxel_ml
+from data_tools.runtime import command
+from data_tools.runtime.errors import InputError
 from data_tools.simulate.cohort import truth_path
 from data_tools.volumes import load_mask, load_volume, require_grid, save_volume
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from data_tools import patient
-from data_tools.errors import InputError
 from data_tools.grid import GRID_AFFINE, hemisphere
+from data_tools.runtime.errors import InputError
 from data_tools.volumes import load_mask
 
 

@@ -8,8 +8,8 @@ import pytest
 import tensorflow as tf
 
 from data_tools import records
-from data_tools.errors import InputError
 from data_tools.grid import SLAB_SHAPE
+from data_tools.runtime.errors import InputError
 
 pytestmark = pytest.mark.core
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from data_tools import criteria, grid
-from data_tools.errors import InputError
 from data_tools.plausibility import check_not_swapped, detect_adc_unit
+from data_tools.runtime.errors import InputError
 from data_tools.simulate import __main__ as simulate_command
 from data_tools.simulate import clinical, cohort, simulate_cohort, simulate_patient
 from data_tools.simulate.cohort import COLUMNS, image_paths, truth_path
@@ -136,7 +136,7 @@ def test_what_the_simulation_knows_is_told_apart_from_what_it_planned(cohorts):
 
 
 def test_two_runs_at_once_are_refused(tmp_path):
-    from data_tools import atomic
+    from data_tools.runtime import atomic
 
     with atomic.one_writer(tmp_path / "c"), pytest.raises(InputError, match="another run"):
         simulate_cohort(tmp_path / "c", 1, SEED)
@@ -210,7 +210,7 @@ def test_another_setting_is_another_cohort_of_the_same_people(tmp_path):
 
 
 def test_command_exits_with_2_and_a_message(tmp_path, capsys):
-    from data_tools import command
+    from data_tools.runtime import command
 
     arguments = [f"--out={tmp_path / 'c'}", "--patients=0"]
     status = command.run(simulate_command.main, simulate_command.FLAGS, "", arguments)

@@ -12,7 +12,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from data_tools.errors import InputError
+from data_tools.runtime.errors import InputError
 from data_tools.simulate import real_cores, simulate_cohort
 from data_tools.simulate.anatomy import MODEL_VOXEL_ML
 from data_tools.simulate.describe import describe

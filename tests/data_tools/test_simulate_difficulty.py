@@ -2,11 +2,11 @@
 
 import importlib.util
 import types
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from helpers import PROJECT
 
 from data_tools.simulate.images import MniImages
 from data_tools.simulate.measure import read_mni
@@ -14,7 +14,7 @@ from data_tools.simulate.measure import read_mni
 
 @pytest.fixture(scope="module")
 def benchmark():
-    path = Path(__file__).parents[2] / "benchmarks" / "simulation_difficulty.py"
+    path = PROJECT / "benchmarks" / "simulation_difficulty.py"
     spec = importlib.util.spec_from_file_location("simulation_difficulty", path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

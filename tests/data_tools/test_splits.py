@@ -2,7 +2,7 @@
 
 import pytest
 
-from data_tools.errors import InputError
+from data_tools.runtime.errors import InputError
 from data_tools.splits import fold_roles, split_patients
 
 NAMES = [f"sub-{k:04d}" for k in range(1, 24)]

@@ -7,10 +7,11 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from data_tools import command, mni_patient, to_native
+from data_tools import mni_patient, to_native
 from data_tools.cohort import warp_file
-from data_tools.errors import InputError
 from data_tools.grid import GRID_AFFINE, GRID_SHAPE, VOXEL_ML
+from data_tools.runtime import command
+from data_tools.runtime.errors import InputError
 from data_tools.transform import Transform
 from data_tools.volumes import Volume, load_mask, save_volume
 

@@ -7,8 +7,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from data_tools.errors import InputError
 from data_tools.grid import GRID_AFFINE, GRID_SHAPE
+from data_tools.runtime.errors import InputError
 from data_tools.volumes import (
     Volume,
     load_mask,

@@ -8,8 +8,8 @@ SETTINGS = ("tiny", {"epochs": 3})
 @pytest.fixture(scope="session")
 def whole_run(records_dir, tmp_path_factory):
     """Three epochs of the tiny preset without a break: (run, what train_fold returned)."""
-    from tf_hypoperfusion import trainer
     from tf_hypoperfusion.config import preset
+    from tf_hypoperfusion.training import trainer
 
     name, changes = SETTINGS
     run = tmp_path_factory.mktemp("run") / "whole"
@@ -19,8 +19,8 @@ def whole_run(records_dir, tmp_path_factory):
 @pytest.fixture(scope="session")
 def networks(tmp_path_factory):
     """Two small networks of different weights. Read only."""
-    from tf_hypoperfusion.attention_unet import build_model
     from tf_hypoperfusion.config import PRESETS
+    from tf_hypoperfusion.model.attention_unet import build_model
 
     folder = tmp_path_factory.mktemp("networks")
     paths = []

@@ -10,8 +10,9 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from data_tools import command
-from tf_hypoperfusion import evaluate, export, predict, predictors, train
+from data_tools.runtime import command
+from tf_hypoperfusion import evaluate, export, predict, train
+from tf_hypoperfusion.inference import predictors
 
 pytestmark = pytest.mark.core
 

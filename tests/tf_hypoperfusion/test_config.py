@@ -2,14 +2,12 @@
 
 import ast
 import dataclasses
-from pathlib import Path
 
 import pytest
+from helpers import PROJECT
 
-from data_tools.errors import InputError
+from data_tools.runtime.errors import InputError
 from tf_hypoperfusion.config import PRESETS, preset
-
-PROJECT = Path(__file__).parents[2]
 
 
 def test_paper_preset_is_the_paper():

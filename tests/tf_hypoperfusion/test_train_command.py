@@ -5,8 +5,9 @@ import json
 
 import pytest
 
-from data_tools import command
-from tf_hypoperfusion import summary, train
+from data_tools.runtime import command
+from tf_hypoperfusion import train
+from tf_hypoperfusion.training import run_summary
 
 
 def call(*arguments):
@@ -37,7 +38,7 @@ def test_five_folds_test_every_subset_once(all_folds):
 
 def test_summary_collects_the_folds(all_folds):
     found = json.loads((all_folds / "summary.json").read_text())
-    assert found == summary.summarise(all_folds)
+    assert found == run_summary.summarise(all_folds)
     assert found["finished"] == [0, 1, 2, 3, 4]
     losses = []
     for row in found["folds"]:
@@ -49,8 +50,8 @@ def test_summary_collects_the_folds(all_folds):
 
 
 def test_summary_of_nothing_and_of_a_begun_fold(all_folds, tmp_path):
-    assert summary.summarise(tmp_path)["folds"] == []
-    assert summary.summarise(tmp_path)["median"]["val_dice"] is None
+    assert run_summary.summarise(tmp_path)["folds"] == []
+    assert run_summary.summarise(tmp_path)["median"]["val_dice"] is None
     begun = tmp_path / "fold-3"
     begun.mkdir()
     for name in ("config.json", "history.csv"):
@@ -58,7 +59,7 @@ def test_summary_of_nothing_and_of_a_begun_fold(all_folds, tmp_path):
     config = json.loads((begun / "config.json").read_text())
     config["training"]["epochs"] = 2
     (begun / "config.json").write_text(json.dumps(config))
-    found = summary.summarise(tmp_path)
+    found = run_summary.summarise(tmp_path)
     assert [row["fold"] for row in found["folds"]] == [3]
     assert found["finished"] == []
 
@@ -153,4 +154,4 @@ def test_a_damaged_fold_does_not_hide_the_others(all_folds, tmp_path):
 
     shutil.copytree(all_folds, tmp_path / "run")
     (tmp_path / "run/fold-3/history.csv").write_bytes(b"epoch\xff,1\n2,3\n")
-    assert summary.summarise(tmp_path / "run")["finished"] == [0, 1, 2, 4]
+    assert run_summary.summarise(tmp_path / "run")["finished"] == [0, 1, 2, 4]

@@ -1,0 +1,1 @@
+"""How a command runs: flags, messages, whole files, processes. Nothing here knows images."""

@@ -1,0 +1,134 @@
+"""Files that are either whole or absent: written beside their place, then renamed into it."""
+
+import contextlib
+import csv
+import fcntl
+import hashlib
+import io
+import json
+import os
+import secrets
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from data_tools.runtime.errors import InputError
+
+
+@contextlib.contextmanager
+def replacing(path: str | os.PathLike) -> Iterator[Path]:
+    """Yield a temporary path in the same folder; on success it becomes ``path``.
+
+    The temporary name starts with a dot and keeps the ending, since writers choose their format
+    by it. On an error, and on a kill too, ``path`` is as it was before.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".tmp-{secrets.token_hex(4)}-{path.name}")
+    try:
+        yield temporary
+        with open(temporary, "rb") as written:
+            os.fsync(written.fileno())  # or a power cut may leave an empty file of that name
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def one_writer(folder: str | os.PathLike) -> Iterator[None]:
+    """Hold a folder for this process; a second run into it is refused.
+
+    The lock is the operating system's and ends with the process, however it ends.
+
+    Raises:
+        InputError: if another process holds it.
+    """
+    folder = Path(folder).absolute()
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    path = folder.with_name(f".{folder.name}.lock")
+    while True:
+        with open(path, "w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise InputError(
+                    f"another run is writing to {folder}; wait for it, or choose another folder"
+                ) from error
+            # The run before may have removed the file between our open and our lock.
+            if not path.exists() or not os.path.samestat(os.stat(path), os.fstat(lock.fileno())):
+                continue
+            try:
+                yield
+            finally:
+                path.unlink(missing_ok=True)
+            return
+
+
+def check_writable(folder: str | os.PathLike) -> None:
+    """Write and remove a nameless file where ``folder`` is or will be: before hours of work.
+
+    Raises:
+        InputError: read-only, full, or a file in the place of a folder.
+    """
+    existing = Path(folder).absolute()
+    while not existing.exists():
+        existing = existing.parent
+    try:
+        with tempfile.TemporaryFile(dir=existing) as probe:
+            probe.write(b"x")
+    except OSError as error:
+        raise InputError(
+            f"{folder} cannot be written ({error.strerror or error}: {existing}); expected a "
+            "folder with room, or a place to make one; choose another"
+        ) from error
+
+
+def sweep(folder: str | os.PathLike) -> None:
+    """Remove what killed runs left half written; only while holding :func:`one_writer`."""
+    for left in Path(folder).rglob(".tmp-*"):
+        if left.is_file():
+            left.unlink(missing_ok=True)
+
+
+def write_bytes(path: str | os.PathLike, content: bytes) -> None:
+    """Write bytes atomically."""
+    with replacing(path) as temporary:
+        temporary.write_bytes(content)
+
+
+def write_text(path: str | os.PathLike, content: str) -> None:
+    """Write UTF-8 text atomically."""
+    write_bytes(path, content.encode())
+
+
+def write_json(path: str | os.PathLike, content: Any) -> None:
+    """Write JSON atomically: indented, keys in the given order, NaN refused."""
+    write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
+
+
+def write_csv(path: str | os.PathLike, rows: Sequence[dict[str, Any]]) -> None:
+    """Write a table atomically; the columns are those of the last row, of one at least."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[-1]))
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(path, text.getvalue())
+
+
+def read_json(path: str | os.PathLike) -> dict[str, Any]:
+    """A JSON object, empty where the file is absent or damaged."""
+    try:
+        content = json.loads(Path(path).read_text())
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def sha256(path: str | os.PathLike) -> str:
+    """Hex digest of a file."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

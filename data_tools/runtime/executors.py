@@ -1,0 +1,156 @@
+"""Many patients: one function over all of them, in processes here or on a Dask cluster.
+
+Built on ``concurrent.futures``: a cluster's executor takes the pool's place.
+"""
+
+import concurrent.futures
+import contextlib
+import itertools
+import multiprocessing
+import os
+import socket
+import sys
+import threading
+import urllib.parse
+from collections.abc import Callable, Iterable, Iterator, Sized
+from typing import Any
+
+from tqdm import tqdm
+
+from data_tools.runtime.errors import InputError
+
+CONNECT_S = 20
+LOG_EVERY_S = 30.0  # the progress bar where nobody watches: a log keeps every line
+
+
+def map_patients(
+    function: Callable[..., Any],
+    tasks: Iterable[tuple],
+    workers: int | str,
+    description: str,
+    unit: str = "patient",
+    total: int | None = None,
+) -> Iterator[tuple[tuple, Any]]:
+    """Run ``function(*task)`` for every task, with a progress bar.
+
+    Args:
+        function: a module's function (it is pickled by name).
+        tasks: argument tuples; the first argument names the patient. Taken as they are needed,
+            so a generator of large arrays never has more than a few of them in memory.
+        workers: processes; 1 works in this process. Or the address of a Dask scheduler,
+            ``tcp://HOST:PORT``, whose workers see the same files.
+        description, unit: shown beside the bar. total: number of tasks, where ``tasks`` has no
+            length.
+
+    Yields:
+        ``(task, result)`` in the order of completion. An :class:`InputError` of one task is
+        yielded as its result, so that one bad patient does not stop the others; any other
+        exception is a defect and is raised.
+    """
+    if isinstance(workers, int) and workers < 1:
+        raise InputError(f"workers is {workers}; expected 1 or more")
+    if isinstance(tasks, Sized):
+        total = len(tasks)
+    watched = sys.stderr.isatty()
+    bar_options = {} if watched else {"mininterval": LOG_EVERY_S, "maxinterval": 60.0}
+    with tqdm(total=total, desc=description, unit=unit, dynamic_ncols=True, **bar_options) as bar:
+        if workers == 1 or (total is not None and total < 2):
+            for task in tasks:
+                bar.set_postfix_str(str(task[0]), refresh=watched)
+                yield task, _attempt(function, task)
+                bar.update()
+            return
+        waiting = iter(tasks)
+        with _pool(workers) as (pool, processes):
+            futures: dict[concurrent.futures.Future, tuple] = {}
+
+            def submit() -> None:
+                for task in itertools.islice(waiting, 2 * processes - len(futures)):
+                    futures[pool.submit(_attempt, function, task)] = task
+
+            try:
+                submit()
+                while futures:
+                    done, _ = concurrent.futures.wait(
+                        futures, return_when=concurrent.futures.FIRST_COMPLETED
+                    )
+                    for future in done:
+                        yield futures.pop(future), future.result()
+                        bar.update()
+                    submit()
+            except BaseException:  # also when the caller no longer asks
+                for future in futures:
+                    future.cancel()
+                pool.shutdown(wait=False)
+                raise
+
+
+@contextlib.contextmanager
+def _pool(workers: int | str) -> Iterator[tuple[concurrent.futures.Executor, int]]:
+    """An executor, and how many tasks it works on at once."""
+    if isinstance(workers, str):
+        with _dask(workers) as (pool, processes):
+            yield pool, processes
+        return
+    # numpy's libraries would start a thread per core in every process.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    context = multiprocessing.get_context("spawn")  # fork is unsafe beside TensorFlow's threads
+    with concurrent.futures.ProcessPoolExecutor(
+        workers, mp_context=context, initializer=_end_with_parent
+    ) as pool:
+        yield pool, workers
+
+
+@contextlib.contextmanager
+def _dask(scheduler: str) -> Iterator[tuple[concurrent.futures.Executor, int]]:
+    try:
+        from distributed import Client
+    except ImportError as error:
+        raise InputError(
+            f"--dask_scheduler needs more packages ({error}); install the extra `cluster`"
+        ) from error
+    print(f"connecting to the Dask scheduler {scheduler} ...", file=sys.stderr)
+    try:
+        _knock(scheduler)
+        client = Client(scheduler, timeout=CONNECT_S, set_as_default=False)
+    except (OSError, ValueError, TypeError) as error:
+        raise InputError(
+            f"no Dask scheduler answers at {scheduler!r} ({error}); expected tcp://HOST:PORT of "
+            "one that runs (dask scheduler)"
+        ) from error
+    with client:
+        try:
+            client.wait_for_workers(1, timeout=CONNECT_S)
+        except TimeoutError as error:
+            raise InputError(
+                f"the Dask scheduler {scheduler} has no worker; start some "
+                f"(dask worker {scheduler})"
+            ) from error
+        # A task that is not pure is run again for each call, as in a pool.
+        yield client.get_executor(pure=False), sum(client.nthreads().values())
+
+
+def _knock(scheduler: str) -> None:
+    """Fail at once where nothing listens; the client itself would try for a while."""
+    where = urllib.parse.urlsplit(scheduler)
+    if where.scheme in ("tcp", "tls") and where.hostname and where.port:
+        socket.create_connection((where.hostname, where.port), timeout=CONNECT_S).close()
+
+
+def _end_with_parent() -> None:
+    """In a worker: end when the process that wants the results was killed."""
+    parent = multiprocessing.parent_process()
+
+    def watch() -> None:
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _attempt(function: Callable[..., Any], task: tuple) -> Any:
+    try:
+        return function(*task)
+    except InputError as error:
+        return error

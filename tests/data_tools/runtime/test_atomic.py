@@ -1,0 +1,106 @@
+"""Files are whole or absent."""
+
+import hashlib
+import json
+import subprocess
+import sys
+
+import pytest
+
+from data_tools.runtime import atomic
+from data_tools.runtime.errors import InputError
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_the_file_appears_when_the_block_ends(tmp_path):
+    path = tmp_path / "new" / "page.html"
+    with atomic.replacing(path) as temporary:
+        temporary.write_text("half")
+        assert not path.exists()
+        assert temporary.parent == path.parent  # a rename inside one file system is atomic
+        assert temporary.suffix == ".html"
+        temporary.write_text("whole")
+    assert path.read_text() == "whole"
+    assert names(path.parent) == ["page.html"]
+
+
+def test_an_error_leaves_the_old_file_and_nothing_else(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+
+    def write_and_fail():
+        with atomic.replacing(path) as temporary:
+            temporary.write_text("new")
+            raise RuntimeError("disk full")
+
+    with pytest.raises(RuntimeError, match="disk full"):
+        write_and_fail()
+    assert path.read_text() == "old"
+    assert names(tmp_path) == ["a.txt"]
+
+
+def test_an_error_in_a_new_folder_leaves_no_file(tmp_path):
+    path = tmp_path / "b.json"
+    with pytest.raises(TypeError):
+        atomic.write_json(path, {"mask": {1, 2}})
+    assert names(tmp_path) == []
+
+
+def test_text_and_json_read_back(tmp_path):
+    atomic.write_text(tmp_path / "t.txt", "µm²/s\n")
+    assert (tmp_path / "t.txt").read_bytes() == "µm²/s\n".encode()
+    content = {"z": 1, "a": [None, 0.5]}
+    atomic.write_json(tmp_path / "j.json", content)
+    assert json.loads((tmp_path / "j.json").read_text()) == content
+    assert list(json.loads((tmp_path / "j.json").read_text())) == ["z", "a"]
+
+
+def test_nan_is_no_json(tmp_path):
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        atomic.write_json(tmp_path / "j.json", {"dice": float("nan")})
+    assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize("size", [0, 3, (1 << 20) + 1], ids=["empty", "small", "over one block"])
+def test_checksum_of_a_file(tmp_path, size):
+    content = bytes(range(256)) * (size // 256 + 1)
+    (tmp_path / "f").write_bytes(content[:size])
+    assert atomic.sha256(tmp_path / "f") == hashlib.sha256(content[:size]).hexdigest()
+
+
+HOLD = """
+import sys, time
+from data_tools.runtime import atomic
+
+with atomic.one_writer(sys.argv[1]):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_second_writer_is_refused_until_the_first_ends_however_it_ends(tmp_path):
+    folder = tmp_path / "out"
+    script = [sys.executable, "-c", HOLD, str(folder)]
+    first = subprocess.Popen(script, stdout=subprocess.PIPE, text=True)
+    assert first.stdout.readline() == "held\n"
+    with (
+        pytest.raises(InputError, match="another run is writing to .*out"),
+        atomic.one_writer(folder),
+    ):
+        pass
+    first.kill()
+    first.wait()
+    with atomic.one_writer(folder):
+        assert (tmp_path / ".out.lock").exists()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_written_is_found_before_the_work(tmp_path):
+    atomic.check_writable(tmp_path / "not/yet/there")
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="cannot be written .Not a directory"):
+        atomic.check_writable(tmp_path / "file")

@@ -1,0 +1,396 @@
+"""Evaluation of trained folds: each patient once, by the right model, the same whichever way."""
+
+import csv
+import json
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import nibabel as nib
+import numpy as np
+import pytest
+from helpers import PROJECT
+
+from data_tools.cohort import mni_file
+from data_tools.runtime import command
+from data_tools.runtime.errors import InputError
+from tf_hypoperfusion import evaluate
+from tf_hypoperfusion.evaluation import patient_metrics, thresholds
+from tf_hypoperfusion.evaluation import run as evaluation
+from tf_hypoperfusion.evaluation.cases import Case
+from tf_hypoperfusion.evaluation.patient_metrics import ThresholdCounts
+from tf_hypoperfusion.evaluation.report.patients import load
+from tf_hypoperfusion.evaluation.run import Settings
+from tf_hypoperfusion.inference import predictors
+from tf_hypoperfusion.serving import model_card
+
+
+def call(*arguments):
+    """Run the command in this process; returns its exit status."""
+    return command.run(evaluate.main, evaluate.FLAGS, evaluate.__doc__, list(arguments))
+
+
+@pytest.fixture(scope="module")
+def two_folds(records_dir, tmp_path_factory):
+    """Folds 0 and 1 of one epoch, of different weights. Read only."""
+    from tf_hypoperfusion.config import preset
+    from tf_hypoperfusion.training import trainer
+
+    run = tmp_path_factory.mktemp("evaluated") / "two"
+    for fold in (0, 1):
+        trainer.train_fold(records_dir, run, fold, *preset("tiny", epochs=1))
+    return run
+
+
+@pytest.fixture
+def run(two_folds, tmp_path):
+    """A copy that a test may write into."""
+    return shutil.copytree(two_folds, tmp_path / "run")
+
+
+def settings(run, records_dir, **changes):
+    return Settings(str(run), str(records_dir), **changes)
+
+
+def rows_of(run):
+    return list(csv.DictReader((run / "patients.csv").open()))
+
+
+def without_models(rows):
+    return [{k: v for k, v in row.items() if k != "fold"} for row in rows]
+
+
+def test_every_patient_once_by_the_fold_that_kept_it(run, records_dir):
+    done = evaluation.evaluate(settings(run, records_dir))
+    manifest = json.loads((records_dir / "manifest.json").read_text())
+    for fold in (0, 1):
+        names = [row["participant_id"] for row in done.rows if row["fold"] == fold]
+        assert names == manifest["subsets"][fold]["participants"]
+    assert not done.left_out
+    about = json.loads((run / "evaluation.json").read_text())
+    assert [model["fold"] for model in about["models"]] == [0, 1]
+    assert about["patients"] == len(done.rows) and "Research use only" in about["notice"]
+
+
+def test_a_fold_of_other_software_is_measured_alike(run, records_dir):
+    """The same network as model.onnx in place of best.keras: the same figures."""
+    pytest.importorskip("onnxruntime", reason="extra `onnx` is not installed")
+    from tf_hypoperfusion.inference import onnx_model
+
+    ours = evaluation.evaluate(settings(run, records_dir, fold="1", maps=False)).rows
+    path = run / "fold-1/best.keras"
+    network = predictors.load_keras(path)
+    onnx_model.write(
+        lambda image, nihss: network({"image": image, "nihss": nihss})["probability"],
+        run / "fold-1/model.onnx",
+        {},
+    )
+    assert evaluation.evaluate(settings(run, records_dir, fold="1", maps=False)).rows == ours
+    path.unlink()
+    theirs = evaluation.evaluate(settings(run, records_dir, fold="1", maps=False)).rows
+    assert len(theirs) == len(ours) > 0
+    for one, other in zip(ours, theirs, strict=True):
+        assert one["participant_id"] == other["participant_id"]
+        assert other["predicted_ml"] == pytest.approx(one["predicted_ml"], abs=0.1)
+        assert other["dice"] == pytest.approx(one["dice"], abs=1e-3, nan_ok=True)
+    about = json.loads((run / "evaluation.json").read_text())
+    (model,) = [m for m in about["models"] if m["fold"] == 1]
+    assert model["path"].endswith("fold-1/model.onnx") and "imulated" in model["cohort"]
+
+
+def test_the_index_shows_every_patient_the_worst_first(run, records_dir):
+    evaluation.evaluate(settings(run, records_dir))
+    page = (run / "index.html").read_text()
+    dice = {row["participant_id"]: float(row["dice"] or -1) for row in rows_of(run)}
+    found = re.findall(r'src="evaluation/pictures/(sub-[0-9]+)\.png"', page)
+    assert sorted(found) == sorted(dice)
+    assert [dice[name] for name in found] == sorted(dice.values())
+    assert all((run / f"evaluation/pictures/{name}.png").is_file() for name in found)
+    assert "SIMULATED" in page
+    for name in found:
+        assert f'href="evaluation/pages/{name}.html"' in page
+        own = (run / f"evaluation/pages/{name}.html").read_text()
+        assert f'src="../pictures/{name}.png"' in own and "This patient is SIMULATED" in own
+
+
+def test_the_maps_are_what_the_figures_say(run, records_dir):
+    done = evaluation.evaluate(settings(run, records_dir, fold="0"))
+    for row in done.rows:
+        name = row["participant_id"]
+        arrays = [
+            nib.load(mni_file(run / "evaluation/maps", name, what)).get_fdata()
+            for what in ("desc-hypoperfusion_probseg", "desc-truth_mask", "desc-coverage_mask")
+        ]
+        covered = arrays[2] > 0
+        predicted_ml = ((arrays[0] >= 0.5) & covered).sum() * row["voxel_ml"]
+        assert predicted_ml == pytest.approx(row["predicted_ml"], abs=1e-6)
+        assert arrays[1].sum() * row["voxel_ml"] == pytest.approx(row["truth_ml"], abs=1e-3)
+
+
+def test_records_and_volumes_give_the_same_figures(run, records_dir, mni_cohort):
+    from_records = evaluation.evaluate(settings(run, records_dir, fold="0", maps=False)).rows
+    from_volumes = evaluation.evaluate(
+        settings(run, records_dir, fold="0", maps=False, cohort=str(mni_cohort), stride=16)
+    ).rows
+    for a, b in zip(from_records, from_volumes, strict=True):
+        assert a["participant_id"] == b["participant_id"]
+        for name in ("dice", "auc", "predicted_ml", "truth_ml", "hd95_mm"):
+            assert a[name] == pytest.approx(b[name], abs=1e-3), name
+
+
+def test_workers_change_nothing(run, records_dir):
+    alone = evaluation.evaluate(settings(run, records_dir)).rows
+    shutil.rmtree(run / "evaluation")
+    assert evaluation.evaluate(settings(run, records_dir, workers=2)).rows == alone
+
+
+def test_what_is_done_is_kept_and_what_changed_is_not(run, records_dir, monkeypatch):
+    predicted = []
+    predict = Case.predict
+
+    def counting(self, predictor):
+        predicted.append(self.row["participant_id"])
+        return predict(self, predictor)
+
+    monkeypatch.setattr(Case, "predict", counting)
+    first = evaluation.evaluate(settings(run, records_dir))
+    assert len(predicted) == len(first.rows)
+    predicted.clear()
+    again = evaluation.evaluate(settings(run, records_dir))
+    assert not predicted and again.rows == first.rows
+    assert again.seconds_per_patient == first.seconds_per_patient  # as when they were measured
+    name = first.rows[0]["participant_id"]
+    damaged = run / f"evaluation/test-0/{name}.json"
+    damaged.write_text(damaged.read_text()[:-50])
+    assert evaluation.evaluate(settings(run, records_dir)).rows == first.rows
+    assert predicted == [name]
+    predicted.clear()
+    shutil.copy(run / "fold-1/best.keras", run / "fold-0/best.keras")  # another model
+    other = evaluation.evaluate(settings(run, records_dir))
+    assert set(predicted) == {row["participant_id"] for row in first.rows if row["fold"] == 0}
+    assert other.rows != first.rows
+
+
+@pytest.mark.slow
+def test_a_killed_evaluation_goes_on(run, records_dir, tmp_path):
+    expected = evaluation.evaluate(settings(run, records_dir)).rows
+    shutil.rmtree(run / "evaluation")
+    (run / "patients.csv").unlink()
+    arguments = [sys.executable, "-m", "tf_hypoperfusion.evaluate", f"--run={run}"]
+    arguments += [f"--records={records_dir}", "--workers=2"]
+    process = subprocess.Popen(arguments, cwd=PROJECT, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not list(run.glob("evaluation/*/*.json")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    kept = len(list(run.glob("evaluation/*/*.json")))
+    assert kept >= 1 and not (run / "patients.csv").exists()
+    assert evaluation.evaluate(settings(run, records_dir)).rows == expected
+
+
+def test_the_threshold_is_chosen_on_validation_patients(run, records_dir):
+    done = evaluation.evaluate(settings(run, records_dir, choose_threshold=True))
+    for fold in (0, 1):
+        saved = [
+            json.loads(path.read_text())
+            for path in (run / f"evaluation/validation-{fold}").iterdir()
+        ]
+        manifest = json.loads((records_dir / "manifest.json").read_text())
+        names = {result["row"]["participant_id"] for result in saved}
+        assert names == set(manifest["subsets"][fold + 1]["participants"])
+        counts = [
+            ThresholdCounts(np.array(r["covered"]), np.array(r["hemisphere"]), 0.008) for r in saved
+        ]
+        chosen = {row["chosen_threshold"] for row in done.rows if row["fold"] == fold}
+        assert chosen == {thresholds.choose(counts)}
+    about = json.loads((run / "evaluation.json").read_text())
+    assert "validation patients" in about["chosen_on"]
+
+
+def test_settings_are_compared_on_validation_patients(run, records_dir):
+    tested = evaluation.evaluate(settings(run, records_dir)).rows
+    done = evaluation.evaluate(settings(run, records_dir, validation=True))
+    subsets = json.loads((records_dir / "manifest.json").read_text())["subsets"]
+    for fold in (0, 1):
+        names = {row["participant_id"] for row in done.rows if row["fold"] == fold}
+        assert names == set(subsets[fold + 1]["participants"])
+    assert done.folder == run / "validation"
+    read = [load(folder / "patients.csv") for folder in (run, run / "validation")]
+    assert "not results" in str(read[1].warnings) and "not results" not in str(read[0].warnings)
+    assert len(read[0]) == len(tested)  # the table of the test patients stands as it was
+    assert "validation patients" in (run / "validation/index.html").read_text()
+
+
+def test_a_models_card_takes_the_figures_of_its_own_networks(run, records_dir):
+    rows = evaluation.evaluate(settings(run, records_dir)).rows
+    evaluation.evaluate(settings(run, records_dir, validation=True))  # no test figures
+    known = [predictors.describe(run / f"fold-{fold}/best.keras") for fold in (0, 1)]
+    card = model_card.facts(known, "two", 1, 4, "float32")
+    (tested,) = card["tests"]
+    dice = [row["dice"] for row in rows if row["dice"] is not None]
+    assert tested["dice_quartiles"] == pytest.approx(np.percentile(dice, [25, 50, 75]))
+    assert (tested["patients"], tested["patients_with_dice"]) == (len(rows), len(dice))
+    assert tested["simulated"] and tested["by"] == "the fold that never saw the patient"
+    assert f"| {len(rows)} SIMULATED | the training cohort |" in model_card.markdown(card)
+    assert json.loads(json.dumps(card["tests"])) == card["tests"]  # an export knows itself again
+    assert model_card.tests(known[:1]) == []  # figures of two networks say nothing of one
+    (run / "patients.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(InputError, match="card takes its test figures from there"):
+        model_card.tests(known)
+
+
+@pytest.fixture(scope="module")
+def other_cohort(tmp_path_factory):
+    """Two simulated patients that no fold has seen. Read only."""
+    from data_tools.simulate import simulate_cohort
+
+    return simulate_cohort(tmp_path_factory.mktemp("other") / "other", 2, seed=99, space="mni")
+
+
+def test_an_external_cohort_is_predicted_by_the_mean_of_all_folds(run, records_dir, other_cohort):
+    done = evaluation.evaluate(settings(run, records_dir, external=str(other_cohort), stride=16))
+    assert done.folder == run / "external-other"
+    assert [row["fold"] for row in done.rows] == ["all", "all"]
+    from tf_hypoperfusion.evaluation import cases
+
+    loaded = [predictors.load_predictor(run / f"fold-{k}/best.keras") for k in (0, 1)]
+    table = [
+        {**row, "age": row["age"] or None}
+        for row in evaluation._cohort_rows(str(other_cohort))[0].values()
+    ]
+    for (_, case), row in zip(cases.of_cohort(other_cohort, table, 16), done.rows, strict=True):
+        mean = np.mean([case.predict(predictor) for predictor in loaded], axis=0)
+        expected = patient_metrics.patient_metrics(
+            mean.astype(np.float32), case.truth, case.coverage, row["side"], row["voxel_ml"]
+        )
+        assert row["auc"] == pytest.approx(expected["auc"], abs=1e-4)
+        assert row["predicted_ml"] == pytest.approx(expected["predicted_ml"], abs=0.1)
+    known = [predictors.describe(run / f"fold-{k}/best.keras") for k in (0, 1)]
+    (tested,) = model_card.tests(known)
+    assert (tested["cohort"], tested["by"], tested["patients"]) == ("other", "the average", 2)
+
+
+def test_the_training_cohort_is_no_external_one(run, records_dir, mni_cohort):
+    with pytest.raises(InputError, match="of the records that the folds were trained on"):
+        evaluation.evaluate(settings(run, records_dir, external=str(mni_cohort), stride=16))
+
+
+def test_a_training_patient_under_another_name_and_age_is_found(
+    run, records_dir, mni_cohort, tmp_path
+):
+    other = tmp_path / "renamed"
+    table = (mni_cohort / "participants.tsv").read_text().splitlines()
+    first = table[1].split("\t")
+    old, first[0], first[1] = first[0], "sub-9999", "n/a"
+    (other / "sub-9999").mkdir(parents=True)
+    for path in (mni_cohort / old).iterdir():
+        shutil.copy(path, other / "sub-9999" / path.name.replace(old, "sub-9999"))
+    (other / "participants.tsv").write_text("\n".join([table[0], "\t".join(first)]) + "\n")
+    # First without the records, then with them: what was kept is checked too.
+    unchecked = settings(run, tmp_path / "none", external=str(other), stride=16)
+    assert len(evaluation.evaluate(unchecked).rows) == 1
+    with pytest.raises(InputError, match=f"sub-9999: is {old} of the records"):
+        evaluation.evaluate(settings(run, records_dir, external=str(other), stride=16))
+
+
+def test_changed_clinical_data_are_evaluated_anew(run, records_dir, other_cohort, tmp_path):
+    cohort = shutil.copytree(other_cohort, tmp_path / "edited")
+    given = settings(run, records_dir, external=str(cohort), stride=16, maps=False)
+    before = evaluation.evaluate(given).rows
+    table = (cohort / "participants.tsv").read_text().splitlines()
+    cells = table[1].split("\t")
+    cells[table[0].split("\t").index("nihss")] = "42"
+    (cohort / "participants.tsv").write_text("\n".join([table[0], "\t".join(cells), *table[2:]]))
+    after = evaluation.evaluate(given).rows
+    assert after[0]["nihss"] == 42 and after[0]["predicted_ml"] != before[0]["predicted_ml"]
+    assert after[1:] == before[1:]
+
+
+def test_a_fold_in_anothers_place_is_refused(run, records_dir):
+    shutil.rmtree(run / "fold-0")
+    shutil.copytree(run / "fold-1", run / "fold-0")
+    with pytest.raises(InputError, match="holds fold 1 by its config.json"):
+        evaluation.evaluate(settings(run, records_dir))
+    (run / "fold-0/config.json").unlink()
+    with pytest.raises(InputError, match="no readable config.json"):
+        evaluation.evaluate(settings(run, records_dir))
+
+
+def test_fold_by_fold_fills_one_table_and_says_what_is_missing(run, records_dir):
+    alone = evaluation.evaluate(settings(run, records_dir, fold="1"))
+    assert {row["fold"] for row in alone.rows} == {1}
+    assert "patients of fold 0, 2, 3, 4 are not in the table" in alone.warnings[-1]
+    both = evaluation.evaluate(settings(run, records_dir, fold="0"))
+    assert {row["fold"] for row in both.rows} == {0, 1}
+    assert "patients of fold 2, 3, 4 are" in both.warnings[-1]
+
+
+def test_a_result_without_its_parts_is_made_anew(run, records_dir):
+    first = evaluation.evaluate(settings(run, records_dir, fold="0")).rows
+    path = run / f"evaluation/test-0/{first[0]['participant_id']}.json"
+    path.write_text(json.dumps({"key": json.loads(path.read_text())["key"]}))
+    assert evaluation.evaluate(settings(run, records_dir, fold="0")).rows == first
+
+
+def test_a_patient_without_a_folder_is_a_failure(run, records_dir, other_cohort, tmp_path):
+    cohort = shutil.copytree(other_cohort, tmp_path / "gone")
+    gone = sorted(cohort.glob("sub-*"))[0]
+    shutil.rmtree(gone)
+    arguments = (f"--run={run}", f"--records={records_dir}", f"--external={cohort}", "--stride=16")
+    assert call(*arguments) == 1
+    about = json.loads((run / "external-gone/evaluation.json").read_text())
+    assert about["left_out"][gone.name].startswith("no volumes")
+
+
+def test_without_the_records_an_external_cohort_gets_a_warning(run, tmp_path, other_cohort):
+    done = evaluation.evaluate(settings(run, tmp_path / "none", external=str(other_cohort)))
+    assert "nobody checked" in done.warnings[0]
+
+
+def test_patients_that_cannot_be_used_are_named_and_the_others_go_on(
+    run, records_dir, other_cohort, tmp_path, capsys
+):
+    cohort = shutil.copytree(other_cohort, tmp_path / "faulty")
+    names = sorted(path.name for path in cohort.glob("sub-*"))
+    mni_file(cohort, names[0], "adc").write_bytes(b"no image")
+    arguments = (f"--run={run}", f"--records={records_dir}", f"--external={cohort}", "--stride=16")
+    assert call(*arguments) == 1
+    message = capsys.readouterr().err
+    assert "1 patient(s) left out" in message and f"{names[0]}:" in message
+    rows = rows_of(run / "external-faulty")
+    assert [row["participant_id"] for row in rows] == names[1:]
+    about = json.loads((run / "external-faulty/evaluation.json").read_text())
+    assert list(about["left_out"]) == names[:1]
+
+
+def test_another_cohort_than_that_of_the_records_is_refused(
+    run, records_dir, mni_cohort, other_cohort, tmp_path
+):
+    changed = shutil.copytree(mni_cohort, tmp_path / "changed")
+    table = (changed / "participants.tsv").read_text()
+    flipped = table.replace("left", "LEFT").replace("right", "left").replace("LEFT", "right")
+    (changed / "participants.tsv").write_text(flipped)
+    with pytest.raises(InputError, match="the records were built from"):
+        evaluation.evaluate(settings(run, records_dir, cohort=str(changed), stride=16))
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (("--cohort=a", "--external=b"), "give one"),
+        (("--external=b", "--choose_threshold=val"), "needs validation patients"),
+        (("--choose_threshold=test",), "choose_threshold"),
+        (("--validation", "--choose_threshold=val"), "without --choose_threshold"),
+        (("--stride=17",), "stride"),
+        (("--workers=0",), "workers is 0"),
+        (("--external=/none",), "participants.tsv: no such file"),
+    ],
+)
+def test_contradicting_flags_are_refused(flags, message, run, records_dir, capsys):
+    assert call(f"--run={run}", f"--records={records_dir}", *flags) == 2
+    assert message in capsys.readouterr().err
+    assert not (run / "patients.csv").exists()

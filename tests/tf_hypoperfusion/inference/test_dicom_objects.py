@@ -1,0 +1,224 @@
+"""Results as DICOM objects: where they belong, and what a real PACS says of them."""
+
+import contextlib
+import io
+import json
+import shutil
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from data_tools.cohort import find_raw_files
+from data_tools.patient import load_native
+from data_tools.runtime.errors import InputError
+from tf_hypoperfusion.inference import dicom_objects, prediction, result_folder
+from tf_hypoperfusion.inference.prediction import Clinical
+
+pytest.importorskip("highdicom", reason="extra `dicom` is not installed")
+PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
+
+
+def corner_predictor(image, nihss):
+    """Likely in the left front quarter of the head only: no symmetry hides a wrong turn."""
+    result = np.full((*image.shape[:4], 1), 0.1, np.float32)
+    result[:, :63, 70:] = 0.8
+    return result
+
+
+def answerer():
+    known = {"path": "model", "sha256": None, "cohort": "Simulated", "fold": 0}
+    answers = [prediction.by_windows(corner_predictor, 16)]
+    return result_folder.Answerer(answers, lambda: [known], 16)
+
+
+@pytest.fixture(scope="module")
+def scanned(raw_cohort, tmp_path_factory):
+    """A simulated patient as DICOM files."""
+    from helpers.dicom_files import write_series
+
+    found, _ = find_raw_files(raw_cohort, "sub-0001")
+    native = load_native(found.dwi, found.adc)
+    folder = tmp_path_factory.mktemp("scanned")
+    b0 = native.dwi.data * np.exp(native.adc.data / 1000)
+    write_series(
+        folder, [b0, native.dwi.data], native.dwi.affine, 3, "ep2d_diff_TRACEW",
+        ["ORIGINAL", "PRIMARY", "DIFFUSION", "TRACEW", "ND"], b_values=[0, 1000],
+    )  # fmt: skip
+    return folder
+
+
+@pytest.fixture(scope="module")
+def done(scanned, tmp_path_factory):
+    """The result folder of that patient, with DICOM objects."""
+    out = tmp_path_factory.mktemp("result")
+    with contextlib.redirect_stderr(io.StringIO()):
+        result = result_folder.predict(
+            str(scanned), None, Clinical("left", 14, 66), str(out), answerer, "sub-1",
+            wishes=result_folder.Wishes(dicom=True),
+        )  # fmt: skip
+    return out, result
+
+
+def in_patient_mm(segmentation, number):
+    """Millimetres (RAS) of all voxels of a segment, read by pydicom alone."""
+    pixels = segmentation.pixel_array
+    points = []
+    for frame, image in zip(segmentation.PerFrameFunctionalGroupsSequence, pixels, strict=True):
+        if frame.SegmentIdentificationSequence[0].ReferencedSegmentNumber != number:
+            continue
+        place = np.array(frame.PlanePositionSequence[0].ImagePositionPatient, float)
+        shared = segmentation.SharedFunctionalGroupsSequence[0]
+        axes = np.array(shared.PlaneOrientationSequence[0].ImageOrientationPatient, float).reshape(
+            2, 3
+        )
+        rows, columns = map(float, shared.PixelMeasuresSequence[0].PixelSpacing)
+        r, c = np.nonzero(image)
+        points.append(place + c[:, None] * columns * axes[0] + r[:, None] * rows * axes[1])
+    return np.concatenate(points) * [-1, -1, 1]
+
+
+def test_segments_lie_where_the_masks_lie(done):
+    import pydicom
+
+    segmentation = pydicom.dcmread(done[0] / "dicom/segmentation.dcm")
+    labels = [item.SegmentLabel for item in segmentation.SegmentSequence]
+    assert labels == ["predicted hypoperfusion", "core: ADC <= 620e-6 mm2/s"]
+    for number, name in enumerate(("hypoperfusion_mask", "core_mask"), start=1):
+        image = nib.load(done[0] / f"{name}.nii.gz")
+        expected = nib.affines.apply_affine(image.affine, np.argwhere(image.get_fdata() > 0))
+        found = in_patient_mm(segmentation, number)
+        assert len(found) == len(expected)
+        order = [np.lexsort(points.round(1).T) for points in (found, expected)]
+        np.testing.assert_allclose(found[order[0]], expected[order[1]], atol=0.1)
+
+
+def test_objects_refer_to_the_scan_and_say_research(done, scanned):
+    import pydicom
+
+    source = pydicom.dcmread(next(scanned.iterdir()))
+    objects = {path.name: pydicom.dcmread(path) for path in (done[0] / "dicom").iterdir()}
+    assert set(objects) == {"segmentation.dcm", "probability.dcm", "report.dcm"}
+    for each in objects.values():
+        assert each.StudyInstanceUID == source.StudyInstanceUID
+        assert each.PatientID == source.PatientID
+        assert "research use only" in each.SeriesDescription
+    probability = objects["probability.dcm"]
+    assert probability.SegmentationFractionalType == "PROBABILITY"
+    top = probability.pixel_array.max() / probability.MaximumFractionalValue
+    assert top == pytest.approx(
+        nib.load(done[0] / "probability.nii.gz").get_fdata().max(), abs=0.006
+    )
+    text = str(objects["report.dcm"])
+    for value in (done[1]["hypoperfusion_ml"], done[1]["core_ml"], done[1]["mismatch_ratio"]):
+        assert f"{round(value, 2)}" in text
+    assert objects["segmentation.dcm"].SOPInstanceUID in text
+
+
+@pytest.mark.parametrize("empty", ["core", "hypoperfusion", "both"])
+def test_an_empty_mask_is_no_segment(empty, done, scanned):
+    """No visible core is no reason to fail: a fifth of the published patients had none."""
+    native = load_native(scanned)
+    none = np.zeros(native.dwi.data.shape, bool)
+    some = native.brain
+    given = prediction.Prediction(
+        native,
+        native.brain * np.float32(0.4),
+        hypoperfusion=some if empty == "core" else none,
+        core=some if empty == "hypoperfusion" else none,
+        disagreement=None,
+        probability_mni=np.zeros((91, 109, 60), np.float32),
+        core_mni=np.zeros((91, 109, 60), bool),
+        result=done[1],
+    )
+    objects = dicom_objects._objects(given, dicom_objects.sources_of(scanned, native.dicom_series))
+    assert ("segmentation.dcm" in objects) == (empty != "both")
+    assert {"probability.dcm", "report.dcm"} < set(objects) or empty == "both"
+    if empty != "both":
+        assert len(objects["segmentation.dcm"].SegmentSequence) == 1
+
+
+def test_images_without_a_frame_of_reference_are_refused_before_the_work(scanned, tmp_path):
+    import pydicom
+
+    folder = shutil.copytree(scanned, tmp_path / "scan")
+    for path in folder.iterdir():
+        data = pydicom.dcmread(path)
+        del data.FrameOfReferenceUID, data.PatientName
+        data.save_as(path)
+    with pytest.raises(InputError, match="no frame of reference"):
+        result_folder.predict(
+            str(folder), None, Clinical("left", 14), str(tmp_path / "out"), answerer,
+            wishes=result_folder.Wishes(dicom=True), tell=lambda text: None,
+        )  # fmt: skip
+    assert not (tmp_path / "out/report.html").exists()
+
+
+def test_files_that_are_no_dicom_are_refused_before_the_work(raw_cohort, tmp_path):
+    found, _ = find_raw_files(raw_cohort, "sub-0001")
+    with pytest.raises(InputError, match="expected a folder of DICOM files as --dwi"):
+        result_folder.predict(
+            str(found.dwi), str(found.adc), Clinical("left", 14), str(tmp_path / "out"), answerer,
+            wishes=result_folder.Wishes(dicom=True), tell=lambda text: None,
+        )  # fmt: skip
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.fixture(scope="module")
+def orthanc(tmp_path_factory):
+    """A real PACS: address of its DICOMweb interface."""
+    if shutil.which("Orthanc") is None or not PLUGIN.is_file():
+        pytest.skip("Orthanc and its DICOMweb plugin are not installed")
+    pytest.importorskip("dicomweb_client", reason="dicomweb-client is not installed")
+    folder = tmp_path_factory.mktemp("orthanc")
+    ports = []
+    for _ in range(2):
+        with socket.socket() as one:
+            one.bind(("127.0.0.1", 0))
+            ports.append(one.getsockname()[1])
+    settings = {
+        "HttpPort": ports[0], "DicomPort": ports[1], "StorageDirectory": str(folder / "storage"),
+        "IndexDirectory": str(folder / "storage"), "RemoteAccessAllowed": False,
+        "AuthenticationEnabled": False, "Plugins": [str(PLUGIN)], "DicomWeb": {"Enable": True},
+    }  # fmt: skip
+    (folder / "orthanc.json").write_text(json.dumps(settings))
+    server = subprocess.Popen(
+        ["Orthanc", str(folder / "orthanc.json")],
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", ports[0]), 1):
+            break
+        time.sleep(0.2)
+    yield f"http://127.0.0.1:{ports[0]}/dicom-web"
+    server.terminate()
+    server.wait(30)
+
+
+def test_a_real_pacs_takes_the_objects_and_lists_them(done, scanned, orthanc):
+    import pydicom
+    from dicomweb_client.api import DICOMwebClient
+
+    client = DICOMwebClient(orthanc)
+    sources = [pydicom.dcmread(path) for path in sorted(scanned.iterdir())]
+    objects = [pydicom.dcmread(path) for path in sorted((done[0] / "dicom").iterdir())]
+    client.store_instances([*sources, *objects])
+    study = sources[0].StudyInstanceUID
+    series = client.search_for_series(study, fields=["SeriesDescription"])
+    listed = {
+        item["00080060"]["Value"][0]: item.get("0008103E", {}).get("Value", [""])[0]
+        for item in series
+    }
+    assert set(listed) == {"MR", "SEG", "SR"}
+    assert len(series) == 4
+    assert "research use only" in listed["SEG"] and "research use only" in listed["SR"]
+    segmentation = next(o for o in objects if o.SeriesNumber == 9001)
+    back = client.retrieve_instance(
+        study, segmentation.SeriesInstanceUID, segmentation.SOPInstanceUID
+    )
+    assert back.PixelData == segmentation.PixelData

@@ -1,0 +1,218 @@
+"""The page of one patient in a real browser: offline, escaped, its sliders true to the masks."""
+
+import io
+import json
+import re
+import shutil
+
+import numpy as np
+import pytest
+
+from data_tools.grid import FRAME_PAD_X
+from data_tools.runtime.errors import InputError
+from tf_hypoperfusion.inference import prediction, result_folder
+from tf_hypoperfusion.inference.page import pdf, viewer_data
+from tf_hypoperfusion.inference.prediction import Clinical
+
+NAME = "<script>alert(1)</script>&\"'"
+
+
+def slope_predictor(image, nihss):
+    """Falls from left to right, so that mask and its volume change with every threshold."""
+    x = np.clip((np.arange(image.shape[1]) - FRAME_PAD_X) / 91, 0, 1)
+    result = np.broadcast_to((1 - x)[None, :, None, None, None], (*image.shape[:4], 1))
+    return (0.97 * result).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def written(raw_cohort, tmp_path_factory):
+    """The result folder of a simulated patient with a hostile name, and what result.json says."""
+    out = tmp_path_factory.mktemp("page")
+    folder = raw_cohort / "sub-0001/dwi"
+    result = predict(
+        folder / "sub-0001_dwi.nii.gz", folder / "sub-0001_ADC.nii.gz", out, NAME,
+        "Simulated <b>cohort</b>",
+    )  # fmt: skip
+    return out, result
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """A real Chromium."""
+    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    program = shutil.which("chromium")
+    if program is None:
+        pytest.skip("no chromium here")
+    with api.sync_playwright() as play:
+        yield lambda *more: play.chromium.launch(
+            executable_path=program, args=["--no-sandbox", "--disable-dev-shm-usage", *more]
+        )
+
+
+@pytest.fixture(scope="module")
+def open_page(browser):
+    """Open a page: it, everything it asked for, and every complaint of it."""
+    engine = browser("--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader")
+
+    def show(path):
+        page = engine.new_page(viewport={"width": 1280, "height": 900})
+        asked, complaints = [], []
+        page.on("request", lambda request: asked.append(request.url))
+        page.on("console", lambda m: complaints.append(m.text) if m.type == "error" else None)
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.goto(path.as_uri())
+        page.wait_for_selector("html[data-viewer=ready]", timeout=60_000)
+        return page, asked, complaints
+
+    yield show
+    engine.close()
+
+
+@pytest.fixture(scope="module")
+def opened(written, open_page):
+    return open_page(written[0] / "report.html")
+
+
+def canvas(page):
+    """The viewer's canvas as an array."""
+    from PIL import Image
+
+    page.wait_for_timeout(300)
+    picture = Image.open(io.BytesIO(page.locator("#view").screenshot())).convert("RGB")
+    return np.asarray(picture, np.float32)
+
+
+def predict(dwi, adc, out, name, cohort="Simulated"):
+    """Result of the slope predictor for a patient on the left."""
+    known = {"path": "a&b.keras", "sha256": None, "cohort": cohort, "fold": 0}
+    answers = [prediction.by_windows(slope_predictor, 16)]
+    return result_folder.predict(
+        str(dwi), str(adc), Clinical("left", 14, 66), str(out),
+        lambda: result_folder.Answerer(answers, lambda: [known], 16), participant=name,
+        tell=lambda text: None,
+    )  # fmt: skip
+
+
+def test_the_page_is_one_small_file_that_asks_for_nothing(written, opened):
+    page, asked, complaints = opened
+    assert (written[0] / "report.html").stat().st_size < 5_000_000
+    assert [url for url in asked if not url.startswith(("data:", "blob:"))] == [page.url]
+    assert complaints == []
+
+
+def test_what_a_person_needs_stands_on_top(written, opened):
+    page, result = opened[0], written[1]
+    text = page.inner_text("main")
+    decision = "TARGET MISMATCH" if result["defuse3"]["target_mismatch"] else "NO TARGET MISMATCH"
+    assert page.inner_text("h1") == f"{NAME}: {decision}"
+    assert "Research use only" in page.inner_text(".notice")
+    assert "SIMULATED" in page.inner_text(".notice")
+    for warning in result["warnings"]:
+        assert warning in page.inner_text("[role=alert]")
+    assert f"{result['hypoperfusion_ml']:.1f} mL" in text and "left" in text and "66 years" in text
+    doubt = result["uncertainty"]
+    assert f"{doubt['decision_holds_in']} of {doubt['opinions']}" in text
+    assert "Simulated <b>cohort</b>" in text  # as text, not as a tag
+    assert page.locator("main b").count() == 0
+
+
+def test_the_slider_shows_the_masks_own_ml(written, opened):
+    page, result = opened[0], written[1]
+    assert page.inner_text("#threshold-ml") == f"{result['hypoperfusion_ml']:.1f} mL"
+    shown = []
+    for value in (5, 50, 80, 95):
+        page.locator("#threshold").fill(str(value))
+        shown.append(float(page.inner_text("#threshold-ml").split()[0]))
+        assert page.inner_text("#threshold-value") == f"{value / 100:.2f}"
+    assert shown == sorted(shown, reverse=True) and len(set(shown)) == 4
+    page.locator("#threshold").focus()
+    page.keyboard.press("ArrowLeft")
+    assert page.inner_text("#threshold-value") == "0.90"
+    page.click("#reset")
+    assert page.inner_text("#threshold-ml") == f"{result['hypoperfusion_ml']:.1f} mL"
+
+
+def test_the_canvas_shows_the_head_and_follows_the_controls(opened):
+    page = opened[0]
+    first = canvas(page)
+    assert first.std() > 20
+    page.locator("#behind").select_option("ADC")
+    adc = canvas(page)
+    assert np.abs(adc - first).mean() > 5
+    page.locator("#probability-opacity").fill("0")
+    assert np.abs(canvas(page) - adc).mean() > 1
+    page.click("#reset")
+    assert np.abs(canvas(page) - first).mean() < 0.5
+
+
+@pytest.mark.parametrize(
+    ("folder", "dwi", "adc"),
+    [
+        ("real_isles22_0001", "sub-strokecase0001_dwi.nii.gz", "sub-strokecase0001_adc.nii.gz"),
+        ("real_ads_S02", "ads_Subject02_DWI.nii.gz", "ads_Subject02_ADC.nii.gz"),
+    ],
+)
+def test_pages_of_real_patients(folder, dwi, adc, real_data, open_page, tmp_path):
+    result = predict(real_data / folder / dwi, real_data / folder / adc, tmp_path, folder)
+    page, asked, complaints = open_page(tmp_path / "report.html")
+    assert [url for url in asked if not url.startswith(("data:", "blob:"))] == [page.url]
+    assert complaints == []
+    assert canvas(page).std() > 20
+    assert page.inner_text("#threshold-ml") == f"{result['hypoperfusion_ml']:.1f} mL"
+    if result["core_ml"] == 0:  # no colour of a core where there is none
+        page.locator("#planes").select_option("3")
+        shown = canvas(page)
+        core = (np.abs(shown - [213, 94, 0]) < 40).all(axis=-1)
+        assert core.sum() < 20
+    assert ("weak on such patients" in page.inner_text("main")) == (result["core_ml"] == 0)
+    assert (tmp_path / "report.html").stat().st_size < 5_000_000
+
+
+def test_every_picture_has_words_and_the_page_needs_no_sideways_scrolling(opened):
+    page = opened[0]
+    words = page.eval_on_selector_all("img", "all => all.map(each => each.alt)")
+    assert len(words) == 5 and all(len(text) > 30 for text in words)
+    page.set_viewport_size({"width": 640, "height": 450})  # 1280 at 200%
+    assert page.evaluate("document.documentElement.scrollWidth") <= 640
+    page.set_viewport_size({"width": 1280, "height": 900})
+
+
+def test_it_prints_on_two_pages(opened, tmp_path):
+    content = opened[0].pdf(format="A4", prefer_css_page_size=True)
+    assert len(re.findall(rb"/Type\s*/Page\b", content)) == 2
+
+
+def test_the_command_prints_it_too(written, tmp_path, monkeypatch):
+    if shutil.which("chromium") is None:
+        pytest.skip("no chromium here")
+    pdf.print_page(written[0] / "report.html", tmp_path / "report.pdf")
+    content = (tmp_path / "report.pdf").read_bytes()
+    assert len(re.findall(rb"/Type\s*/Page\b", content)) == 2
+    monkeypatch.setattr(pdf, "BROWSERS", ("no-such-browser",))
+    with pytest.raises(InputError, match="--pdf needs a browser that prints"):
+        pdf.print_page(written[0] / "report.html", tmp_path / "again.pdf")
+
+
+def test_without_webgl_the_pictures_stay(written, browser):
+    engine = browser("--disable-gpu", "--disable-3d-apis")
+    page = engine.new_page()
+    page.goto((written[0] / "report.html").as_uri())
+    page.wait_for_selector("#no-viewer:not([hidden])")
+    assert "no WebGL 2" in page.inner_text("#no-viewer")
+    assert page.locator("#viewer").is_hidden()
+    assert page.locator("img").first.evaluate("image => image.naturalWidth") > 500
+    engine.close()
+
+
+def test_levels_of_probability_keep_their_side_of_the_threshold():
+    values = np.float32([0, 0.004, 0.006, np.nextafter(np.float32(0.5), 0), 0.5, 0.953, 1])
+    levels = viewer_data.probability_levels(values)
+    assert list(levels) == [0, 0, 1, 99, 100, 190, 200]
+
+
+def test_result_json_is_the_last_file_and_names_the_seconds(written):
+    out, result = written
+    assert json.loads((out / "result.json").read_text())["seconds"]["report"] > 0
+    newest = max(out.iterdir(), key=lambda path: path.stat().st_mtime_ns)
+    assert newest.name == "result.json"
+    assert set(result["uncertainty"]) >= {"kind", "range_ml", "decision_holds_in"}

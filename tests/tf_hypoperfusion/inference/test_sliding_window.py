@@ -1,0 +1,68 @@
+"""Windows out, windows in: against a predictor that can be computed by hand."""
+
+import numpy as np
+import pytest
+
+from data_tools import grid
+from tf_hypoperfusion.inference.sliding_window import average, model_image, predict_volume
+
+
+@pytest.fixture
+def image():
+    return np.random.default_rng(0).random((128, 128, 60, 4), dtype=np.float32)
+
+
+BRAIN = np.ones(grid.GRID_SHAPE, bool)
+
+
+@pytest.mark.parametrize("stride", [1, 4, 7, 16])
+def test_identity_predictor_gives_the_channel_back(image, stride):
+    probability = predict_volume(lambda x, _: x[..., :1], image, 0.5, stride, BRAIN)
+    np.testing.assert_array_equal(probability, grid.from_frame(image[..., 0]))
+
+
+def test_overlaps_are_averaged(image):
+    calls = []
+
+    def predictor(windows, nihss):
+        calls.append(nihss)
+        level = (len(calls) - 1) / 2  # 0, 0.5, 1: same answer within a call of 4 windows
+        return np.full((*windows.shape[:4], 1), level, np.float32)
+
+    probability = predict_volume(predictor, image, 0.25, 4, BRAIN)
+    # 12 windows start at 0, 4 .. 44, four a call; slice 16 lies in the windows of starts 4 .. 16
+    assert probability[0, 0, 16] == pytest.approx((0 + 0 + 0 + 0.5) / 4)
+    assert probability[0, 0, 0] == 0
+    assert probability[0, 0, 59] == 1
+    assert all((c == 0.25).all() and c.shape == (4, 1) for c in calls)
+
+
+def test_nothing_outside_the_brain(image):
+    brain = BRAIN.copy()
+    brain[:40] = False
+    probability = predict_volume(lambda x, _: np.ones_like(x[..., :1]), image, 0, 16, brain)
+    np.testing.assert_array_equal(probability, brain.astype(np.float32))
+
+
+def test_average_of_predictors():
+    predictor = average([lambda x, n: x * 0 + 0.2, lambda x, n: x * 0 + 0.6])
+    result = predictor(np.ones((1, 2), np.float32), np.ones((1, 1)))
+    assert result == pytest.approx(np.full((1, 2), 0.4))
+
+
+def test_model_image_channels():
+    brain = np.zeros(grid.GRID_SHAPE, bool)
+    brain[20:70, 20:90, 10:50] = True
+    adc = np.where(brain, 800, 0).astype(np.float32)
+    adc[20:30, 20:30, 10:20] = 600
+    dwi = np.where(brain, 150, 7).astype(np.float32)
+    image = model_image(dwi, adc, brain, "right")
+    assert image.shape == (128, 128, 60, 4)
+    inside = grid.from_frame(image)
+    mean_adc = adc[brain].mean()
+    assert inside[50, 50, 30, 0] == 1
+    assert inside[0, 0, 0, 0] == 0
+    assert inside[50, 50, 30, 1] == np.float16(800 / mean_adc)
+    np.testing.assert_array_equal(inside[..., 2] > 0, (adc == 600))
+    assert not image[:63, :, :, 3].any()
+    assert image[63:, :, :, 3].all()

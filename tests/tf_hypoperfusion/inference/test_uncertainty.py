@@ -1,0 +1,72 @@
+"""Several answers, or one and that to the mirror image."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from data_tools.grid import GRID_SHAPE, mirrored_side
+from data_tools.patient import MniPatient
+from data_tools.transform import Transform
+from tf_hypoperfusion.inference import uncertainty
+from tf_hypoperfusion.inference.prediction import Clinical
+
+
+@pytest.fixture
+def mni():
+    rng = np.random.default_rng(0)
+    images = [rng.random(GRID_SHAPE, np.float32) for _ in range(2)]
+    masks = [image > 0.5 for image in images]
+    return MniPatient(*images, *masks, Transform(np.eye(4)))
+
+
+def test_a_model_that_treats_both_sides_alike_agrees_with_its_mirror(mni):
+    def answer(patient, given):
+        return patient.dwi
+
+    found = uncertainty.ask([answer], mni, Clinical("left", 5))
+    assert found.kind == "mirror"
+    np.testing.assert_array_equal(found.mean, mni.dwi)
+    np.testing.assert_array_equal(found.each[0], found.each[1])
+
+
+def test_the_mirror_image_has_the_other_side_and_comes_back(mni):
+    seen = []
+
+    def answer(patient, given):
+        """Knows left only: the patient's left half in the image, whatever the side."""
+        seen.append(given.side)
+        left = np.zeros(GRID_SHAPE, np.float32)
+        left[:45] = 1
+        return left
+
+    found = uncertainty.ask([answer], mni, Clinical("right", 5))
+    assert seen == ["right", "left"]
+    assert found.each[1][:46].sum() == 0 and found.each[1][46:].all()
+    np.testing.assert_array_equal(found.mean, found.each[0])  # what is reported is not changed
+    assert mirrored_side("bilateral") == "bilateral"
+    for field in dataclasses.fields(mni):
+        if field.name != "transform" and getattr(mni, field.name) is not None:
+            twice = uncertainty.mirrored(uncertainty.mirrored(mni))
+            np.testing.assert_array_equal(getattr(twice, field.name), getattr(mni, field.name))
+
+
+def test_several_models_are_averaged_and_not_mirrored(mni):
+    answers = [lambda patient, given, k=k: patient.dwi * k for k in (0.2, 0.4, 0.9)]
+    found = uncertainty.ask(answers, mni, Clinical("left", 5))
+    assert found.kind == "models" and len(found.each) == 3
+    np.testing.assert_allclose(found.mean, mni.dwi * 0.5, rtol=1e-6)
+
+
+def test_one_answer_alone_has_no_interval(mni):
+    found = uncertainty.ask([lambda patient, given: patient.dwi], mni, Clinical("left", 5), False)
+    assert found.kind == "none" and len(found.each) == 1
+    assert uncertainty.figures("none", [], 10.0, True) is None
+
+
+def test_the_decision_is_counted_where_it_holds():
+    """Core 20 mL: mismatch from 36 mL on (ratio 1.8) and 35 mL (difference 15)."""
+    found = uncertainty.figures("models", [35.9, 36.0, 80.0, 10.0, 200.0], 20.0, True)
+    assert found["decision_holds_in"] == 3 and found["opinions"] == 5
+    assert found["range_ml"] == [10.0, 200.0]
+    assert uncertainty.figures("models", [35.9, 36.0], 20.0, False)["decision_holds_in"] == 1

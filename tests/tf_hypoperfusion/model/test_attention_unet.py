@@ -1,0 +1,197 @@
+"""The network: its sizes are pinned, and every field of its configuration changes it."""
+
+import dataclasses
+
+import keras
+import numpy as np
+import pytest
+
+from tf_hypoperfusion.config import ModelConfig, preset
+from tf_hypoperfusion.inference import predictors
+from tf_hypoperfusion.model.attention_unet import build_model
+
+pytestmark = pytest.mark.core
+
+SMALL = ModelConfig(base_filters=2, poolings=2, dropout=0.1)
+
+
+@pytest.fixture(autouse=True)
+def _the_same_weights_each_time():
+    keras.utils.set_random_seed(1)
+
+
+def slab(seed=0, batch=1):
+    rng = np.random.default_rng(seed)
+    image = rng.random((batch, 128, 128, 16, 4), dtype=np.float32)
+    return image, np.full((batch, 1), 0.5, np.float32)
+
+
+def conv(size, inputs, outputs):
+    return size**3 * inputs * outputs + outputs
+
+
+def test_parameters_of_the_paper_preset_counted_by_hand():
+    # Convolutions as in the predecessor, 32-64-128 and 256 in the bottleneck, plus 4 numbers per
+    # channel for each BatchNormalization, which stands before the convolution.
+    total = 0
+    widths = [32, 64, 128, 256]
+    inputs = 4
+    for width in widths:
+        total += 4 * inputs + conv(3, inputs, width) + 4 * width + conv(3, width, width)
+        inputs = width
+    total += 4 * 257 + conv(3, 257, 256)  # the NIHSS is one channel more
+    for width in (128, 64, 32):
+        total += conv(2, 2 * width, width)
+        gates = 2 * (conv(1, width, width) + 4 * width) + conv(1, width, 1) + 4
+        total += gates + 4 * 2 * width + conv(3, 2 * width, width) + 4 * width
+        total += conv(3, width, width)
+    total += conv(1, 32, 1)
+    assert build_model(preset("paper")[0]).count_params() == total == 7_430_980
+
+
+def test_names_shapes_and_range():
+    model = build_model(SMALL)
+    image, nihss = slab(batch=2)
+    output = model({"image": image, "nihss": nihss}, training=False)
+    assert list(output) == ["probability"]
+    probability = np.asarray(output["probability"])
+    assert probability.shape == (2, 128, 128, 16, 1)
+    assert probability.dtype == np.float32
+    assert 0 <= probability.min() < probability.max() <= 1
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"base_filters": 3},
+        {"poolings": 1},
+        {"normalisation": "group"},
+        {"normalisation": "none"},
+        {"attention_gates": False},
+        {"nihss_fusion": False},
+        {"side_channel": False},
+    ],
+    ids=str,
+)
+def test_every_field_changes_the_parameters(change):
+    changed = dataclasses.replace(SMALL, **change)
+    assert build_model(changed).count_params() != build_model(SMALL).count_params()
+
+
+def test_batch_norm_momentum_is_that_of_every_layer():
+    model = build_model(dataclasses.replace(SMALL, batch_norm_momentum=0.7))
+    momenta = {layer.momentum for layer in model.layers if hasattr(layer, "momentum")}
+    assert momenta == {0.7}
+
+
+def test_dropout_changes_training_only():
+    image, nihss = slab()
+    model = build_model(dataclasses.replace(SMALL, dropout=0.5, normalisation="none"), seed=1)
+    inputs = {"image": image, "nihss": nihss}
+    calm = [np.asarray(model(inputs, training=False)["probability"]) for _ in range(2)]
+    noisy = [np.asarray(model(inputs, training=True)["probability"]) for _ in range(4)]
+    np.testing.assert_array_equal(*calm)
+    # How much depends on the weights drawn; that it changes does not.
+    assert not any(np.array_equal(calm[0], each) for each in noisy)
+    assert not np.array_equal(noisy[0], noisy[1]) or not np.array_equal(noisy[2], noisy[3])
+
+
+def test_nihss_reaches_every_row_column_and_slice():
+    model = build_model(dataclasses.replace(SMALL, normalisation="none"))
+    image, nihss = slab()
+    low = np.asarray(model({"image": image, "nihss": nihss}, training=False)["probability"])
+    high = np.asarray(model({"image": image, "nihss": nihss + 1}, training=False)["probability"])
+    changed = (low != high)[0, ..., 0]
+    for other_axes in ((1, 2), (0, 2), (0, 1)):
+        assert changed.any(axis=other_axes).all()
+
+
+def test_without_fusion_the_nihss_does_nothing():
+    model = build_model(dataclasses.replace(SMALL, nihss_fusion=False))
+    image, nihss = slab()
+    low = np.asarray(model({"image": image, "nihss": nihss}, training=False)["probability"])
+    high = np.asarray(model({"image": image, "nihss": nihss + 1}, training=False)["probability"])
+    np.testing.assert_array_equal(low, high)
+
+
+def test_without_its_channel_the_side_does_nothing():
+    left = slab()[0]
+    right = left.copy()
+    right[..., 3] = 1 - left[..., 3]
+    nihss = slab()[1]
+    for kept in (True, False):
+        model = build_model(dataclasses.replace(SMALL, side_channel=kept, normalisation="none"))
+        one, other = (
+            np.asarray(model({"image": image, "nihss": nihss}, training=False)["probability"])
+            for image in (left, right)
+        )
+        assert (one != other).any() == kept
+
+
+def test_the_network_for_training_is_the_same_network():
+    """Same weights in the same order, same answer; in bfloat16 within its rounding."""
+    image, nihss = slab()
+    stock = build_model(SMALL)
+    for precision, tolerance in (("float32", 1e-6), ("bfloat16", 0.03)):
+        trained = build_model(SMALL, precision, for_training=True)
+        names = [[v.name.split("/")[-1] for v in m.variables] for m in (stock, trained)]
+        assert names[0] == names[1]
+        trained.set_weights(stock.get_weights())
+        ours, theirs = (
+            np.asarray(m({"image": image, "nihss": nihss}, training=False)["probability"])
+            for m in (trained, stock)
+        )
+        np.testing.assert_allclose(ours, theirs, atol=tolerance)
+
+
+def test_a_closed_gate_shuts_the_skip_connection():
+    model = build_model(SMALL)
+    for level in range(SMALL.poolings):
+        gate = model.get_layer(f"gate{level}_psi_norm")
+        # beta far below zero: sigmoid -> 0 whatever comes in
+        gamma, beta, mean, variance = gate.get_weights()
+        gate.set_weights([gamma * 0, beta - 50, mean, variance])
+    skip = model.get_layer("gate0")
+    probe = type(model)(model.input, skip.output)
+    image, nihss = slab()
+    assert np.abs(np.asarray(probe({"image": image, "nihss": nihss}))).max() < 1e-6
+
+
+def test_crop_margin_leaves_zero_outside_and_costs_no_parameter():
+    cropped = build_model(dataclasses.replace(SMALL, crop_margin=True))
+    assert cropped.count_params() == build_model(SMALL).count_params()
+    image, nihss = slab()
+    probability = np.asarray(cropped({"image": image, "nihss": nihss})["probability"])[0, ..., 0]
+    assert not probability[:16].any()
+    assert not probability[:, :8].any()
+    assert probability[16:112, 8:120].min() > 0
+
+
+def test_bfloat16_answers_nearly_the_same_in_float32():
+    config = dataclasses.replace(SMALL, normalisation="none")
+    single, half = build_model(config), build_model(config, precision="bfloat16")
+    half.set_weights(single.get_weights())
+    image, nihss = slab()
+    a, b = (
+        np.asarray(m({"image": image, "nihss": nihss}, training=False)["probability"])
+        for m in (single, half)
+    )
+    assert b.dtype == np.float32
+    assert 0 < np.abs(a - b).max() < 0.05
+
+
+@pytest.mark.parametrize(
+    "switch",
+    [{"side_channel": False}, {"nihss_fusion": False}, {"attention_gates": False}, {}]
+    + [{"normalisation": kind} for kind in ("group", "none")],
+)
+def test_every_form_is_saved_loaded_and_computes_in_16_bits(switch, tmp_path):
+    model = build_model(dataclasses.replace(SMALL, **switch))
+    model.save(tmp_path / "best.keras")
+    image, nihss = slab()
+    expected = np.asarray(model({"image": image, "nihss": nihss}, training=False)["probability"])
+    # The mean: single voxels of a network that was not trained may be far off in bfloat16, most
+    # with group normalisation, which divides by a slab's own small scatter.
+    for precision, most in (("float32", 1e-6), ("bfloat16", 0.01)):
+        loaded = predictors.load_predictor(tmp_path / "best.keras", precision)
+        assert np.abs(loaded(image, nihss) - expected).mean() <= most

@@ -1,0 +1,30 @@
+"""Networks saved when the package was flat, before its wings: they load, and answer the same."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers import PROJECT
+
+pytestmark = pytest.mark.core
+FLAT = Path(__file__).parent / "data" / "flat_package.keras"
+PLACES = ((0, 64, 64, 8, 0), (0, 40, 50, 3, 0), (1, 70, 90, 12, 0), (1, 55, 30, 0, 0))
+# Printed by the flat package for the slabs below: a fold of preset tiny, and the model that ships.
+BEFORE = {
+    FLAT: (0.274173, 0.062232, 0.356854, 0.222768),
+    PROJECT / "saved_models/hypoperfusion_demo": (0.805454, 0.905827, 0.915327, 0.930167),
+}
+
+
+@pytest.mark.parametrize("model", BEFORE, ids=lambda path: path.name)
+def test_a_network_saved_before_the_wings_answers_the_same(model):
+    from tf_hypoperfusion.inference.predictors import load_predictor
+    from tf_hypoperfusion.model.keras_compat import IS_KERAS_3
+
+    if not IS_KERAS_3 and model == FLAT:
+        pytest.skip("a .keras file of Keras 3; Keras 2.15 writes another format")
+    image = np.random.default_rng(7).normal(size=(2, 128, 128, 16, 4)).astype(np.float32)
+    probability = np.asarray(load_predictor(model)(image, np.asarray([[0.5], [-1]], np.float32)))
+    found = [probability[place] for place in PLACES]
+    # Sums in another order, or by another processor's instructions, differ far less than this.
+    np.testing.assert_allclose(found, BEFORE[model], atol=2e-3)

@@ -1,0 +1,64 @@
+"""Training-time figures: exact over batches, and padding of weight 0 counts nowhere."""
+
+import numpy as np
+import pytest
+
+from tf_hypoperfusion.training import epoch_metrics, losses
+
+pytestmark = pytest.mark.core
+
+LOSS = losses.CompositeLoss(1, 2, 3)
+
+
+def batch(seed, size):
+    rng = np.random.default_rng(seed)
+    y_true = (rng.random((size, 6, 5, 4, 2)) < 0.5).astype(np.float32)
+    return y_true, rng.random((size, 6, 5, 4, 1)).astype(np.float32)
+
+
+def sums(y_true, y_pred, weight=None):
+    weight = np.ones(len(y_true), np.float32) if weight is None else np.float32(weight)
+    terms = losses.terms(y_true, y_pred)
+    return np.asarray(epoch_metrics.batch_sums(LOSS, terms, y_true, y_pred, weight), np.float64)
+
+
+def test_two_batches_are_one():
+    """Dice over all voxels and the mean loss over all samples, whatever the batches."""
+    total, overlap, voxels, each = np.zeros(8), 0, 0, []
+    for seed, size in ((1, 3), (2, 2)):
+        y_true, y_pred = batch(seed, size)
+        total += sums(y_true, y_pred)
+        covered = y_true[..., 1] > 0
+        truth, mask = y_true[..., 0][covered] > 0, y_pred[..., 0][covered] >= 0.5
+        overlap, voxels = overlap + (truth & mask).sum(), voxels + truth.sum() + mask.sum()
+        each += list(np.asarray(LOSS.call(y_true, y_pred)))
+    figures = epoch_metrics.summarise(total)
+    assert figures["dice"] == pytest.approx(2 * overlap / voxels, rel=1e-5)
+    assert figures["composite"] == pytest.approx(np.mean(each), rel=1e-5)
+    assert set(figures) == {*epoch_metrics.MEANS, "dice"}
+    parts = figures["cross_entropy"] + 2 * figures["dice_loss"] + 3 * figures["volume_error"]
+    assert figures["composite"] == pytest.approx(parts, rel=1e-5)
+
+
+def test_padding_of_weight_zero_changes_nothing():
+    y_true, y_pred = batch(1, 3)
+    padded = [np.concatenate([array, np.zeros_like(array[:2])]) for array in (y_true, y_pred)]
+    np.testing.assert_allclose(sums(*padded, [1, 1, 1, 0, 0]), sums(y_true, y_pred), rtol=1e-6)
+
+
+def test_no_lesion_at_all_gives_dice_zero_and_no_sample_is_refused():
+    nothing = np.zeros((1, 2, 2, 2, 2), np.float32), np.zeros((1, 2, 2, 2, 1), np.float32)
+    assert epoch_metrics.summarise(sums(*nothing))["dice"] == 0
+    with pytest.raises(ValueError, match="no sample"):
+        epoch_metrics.summarise(np.zeros(8))
+
+
+def test_volume_error_in_ml_of_a_known_slab():
+    y_true = np.zeros((1, 5, 5, 5, 2), np.float32)
+    y_true[..., 1] = 1
+    y_true[0, :2, ..., 0] = 1  # 50 voxels
+    y_pred = np.zeros((1, 5, 5, 5, 1), np.float32)
+    y_pred[0, :1] = 0.5  # 25 voxels
+    figures = epoch_metrics.summarise(sums(y_true, y_pred))
+    assert figures["volume_error_ml"] == pytest.approx(25 * 0.008)
+    assert figures["dice"] == pytest.approx(2 * 25 / 75)

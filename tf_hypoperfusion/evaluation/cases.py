@@ -1,0 +1,109 @@
+"""Patients with their truth, ready for a network: out of the records, or of an MNI cohort."""
+
+import dataclasses
+from collections.abc import Collection, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data_tools import intensity, mni_patient, slabs
+from data_tools.grid import GRID_SHAPE, from_frame
+from data_tools.runtime.errors import InputError
+from tf_hypoperfusion.inference.sliding_window import Predictor, average_windows, model_image
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """One patient to be predicted and compared.
+
+    Attributes:
+        row: clinical fields, ``core_ml``, ``truth_ml`` and the other volumes, ``voxel_ml``.
+        image: float32 (windows, 128, 128, 16, 4). nihss: float32 (windows, 1).
+        starts: first slice of each window.
+        truth, coverage, tissue: bool (91, 109, 60); tissue is brain without CSF.
+        dwi: float32 (91, 109, 60), ratio to the parenchymal mean; for pictures.
+    """
+
+    row: dict[str, Any]
+    image: NDArray[np.float32]
+    nihss: NDArray[np.float32]
+    starts: list[int]
+    truth: NDArray[np.bool_]
+    coverage: NDArray[np.bool_]
+    tissue: NDArray[np.bool_]
+    dwi: NDArray[np.float32]
+
+    def predict(self, predictor: Predictor) -> NDArray[np.float32]:
+        """Probability (91, 109, 60): windows averaged; 0 in CSF, which is in no label."""
+        return average_windows(predictor, self.image, self.nihss, self.starts, self.tissue)
+
+
+def of_records(
+    folder: str | Path, manifest: dict[str, Any], subset: int, wanted: Collection[str]
+) -> Iterator[Case]:
+    """The wanted patients of a subset, with the windows that the records hold.
+
+    Raises:
+        InputError: a damaged shard, by name.
+    """
+    if not wanted:
+        return
+    from tf_hypoperfusion.training.input_pipeline import read_patients
+
+    rows = {patient["participant_id"]: patient for patient in manifest["patients"]}
+    for name, arrays in read_patients(folder, manifest, subset):
+        if name not in wanted:
+            continue
+        starts = arrays["starts"]
+        truth, coverage = (_merge(arrays["y_true"][..., k], starts) > 0.5 for k in (0, 1))
+        row = {k: v for k, v in rows[name].items() if k not in ("subset", "slabs")}
+        yield Case(
+            row,
+            arrays["image"],
+            arrays["nihss"],
+            starts,
+            truth,
+            coverage,
+            tissue=_merge(arrays["image"][..., 1], starts) > 0,  # the ADC of CSF is set to 0
+            dwi=_merge(arrays["image"][..., 0], starts),
+        )
+
+
+def of_cohort(cohort: str | Path, rows: Iterable[dict[str, Any]], stride: int) -> Iterator[Any]:
+    """Patients of an MNI cohort, from their volumes.
+
+    Args:
+        rows: :func:`data_tools.cohort.clinical_record` of each. stride: slices between windows.
+
+    Yields:
+        ``(participant, case)``, or ``(participant, InputError)`` for a patient that cannot be
+        used, so that the others go on.
+    """
+    for row in rows:
+        try:
+            yield row["participant_id"], _load(cohort, row, stride)
+        except InputError as error:
+            yield row["participant_id"], error
+
+
+def _load(cohort: str | Path, row: dict[str, Any], stride: int) -> Case:
+    patient, label, described = mni_patient.load_labelled(cohort, row)
+    image = model_image(patient.dwi, patient.adc_um2_per_s, patient.brain, row["side"])
+    starts = slabs.slab_starts(stride)
+    windows = slabs.cut_slabs(image, starts)
+    return Case(
+        described,
+        windows,
+        np.full((len(windows), 1), intensity.nihss_feature(row["nihss"]), np.float32),
+        starts,
+        label.truth,
+        label.coverage,
+        intensity.parenchyma(patient.adc_um2_per_s, patient.brain),
+        dwi=np.ascontiguousarray(from_frame(image[..., 0])),
+    )
+
+
+def _merge(values: NDArray, starts: list[int]) -> NDArray[np.float32]:
+    return from_frame(slabs.merge_slabs(values, starts, GRID_SHAPE[2]))

@@ -1,0 +1,328 @@
+"""The paper's figures for an evaluated cohort.
+
+Each function returns a matplotlib figure, or in words why there is none.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from data_tools import criteria
+from data_tools.criteria import DEFUSE3
+from data_tools.grid import GRID_AFFINE
+from data_tools.runtime.errors import InputError
+from data_tools.volumes import load_volume, require_grid
+from tf_hypoperfusion.config import GOOD_DICE, PROBABILITY_THRESHOLD
+from tf_hypoperfusion.evaluation import statistics, thresholds
+from tf_hypoperfusion.evaluation.patient_metrics import STEPS, ThresholdCounts
+from tf_hypoperfusion.evaluation.report.patients import LVO, Patients, subgroups
+from tf_hypoperfusion.evaluation.statistics import classify
+
+# Okabe and Ito: told apart by colour-blind readers too.
+BLUE, ORANGE, GREEN, RED, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#666666"
+PAPER_BIN = round(PROBABILITY_THRESHOLD * STEPS)
+NO_COUNTS = "no thresholds.npz beside patients.csv; evaluate again"
+# Ten equal bins of predicted probability, as scikit-learn's calibration_curve.
+CALIBRATION_BINS = 10
+EXAMPLES = ("best", "median", "worst")
+MAPS = (
+    "desc-normalised_dwi", "desc-truth_mask", "desc-hypoperfusion_probseg", "desc-coverage_mask",
+)  # fmt: skip
+
+
+def _new(columns: int = 1, width: float = 5.2, height: float = 4.6):
+    figure = Figure(figsize=(columns * width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(1, columns, squeeze=False)[0]
+    for each in axes:
+        each.spines[["top", "right"]].set_visible(False)
+    return figure, axes
+
+
+def core_and_dice(patients: Patients) -> Figure | str:
+    """Figure S3: baseline core volume against Dice."""
+    rows = patients.table[patients.table["dice"].notna()]
+    if rows.empty:
+        return "no patient with a lesion"
+    figure, (axes,) = _new()
+    lvo = rows["occlusion"].isin(LVO)
+    for members, colour, marker, label in (
+        (rows[lvo], BLUE, "o", "large vessel occlusion"),
+        (rows[~lvo], ORANGE, "^", "other or unknown"),
+    ):
+        axes.scatter(
+            members["core_ml"], members["dice"], s=18, c=colour, marker=marker, alpha=0.7,
+            label=f"{label} (n={len(members)})", linewidths=0,
+        )  # fmt: skip
+    axes.axhline(GOOD_DICE, color=GREY, lw=1, ls="--")
+    axes.set(xlabel="Baseline core volume (mL)", ylabel="Dice", ylim=(-0.02, 1.02))
+    axes.legend(frameon=False, fontsize=8)
+    return figure
+
+
+def volumes(patients: Patients) -> Figure | str:
+    """Figure S2: predicted against true volume, and their Bland-Altman plot."""
+    true, predicted = (patients.table[name].to_numpy() for name in ("truth_ml", "predicted_ml"))
+    figure, (left, right) = _new(2)
+    rho = statistics.concordance(true, predicted)
+    left.scatter(true, predicted, s=16, c=BLUE, alpha=0.6, linewidths=0)
+    top = 1.05 * max(true.max(), predicted.max(), 1)
+    left.plot([0, top], [0, top], color=GREY, lw=1, ls="--", label="identity")
+    text = f"n = {len(true)}"
+    if rho.value is not None:
+        text += f", concordance {rho.value:.2f}"
+        if rho.low is not None:
+            text += f" (95% CI {rho.low:.2f}, {rho.high:.2f})"
+    left.set(
+        xlabel="True volume (mL)", ylabel="Predicted volume (mL)", xlim=(0, top), ylim=(0, top),
+        title=text,
+    )  # fmt: skip
+    left.title.set_fontsize(9)
+    left.legend(frameon=False, fontsize=8)
+    mean, difference = (true + predicted) / 2, predicted - true
+    right.scatter(mean, difference, s=16, c=BLUE, alpha=0.6, linewidths=0)
+    bias = difference.mean()
+    right.axhline(bias, color=RED, lw=1.2, label=f"mean {bias:.0f} mL")
+    if len(true) > 1:
+        sd = difference.std(ddof=1)
+        for sign in (-1.96, 1.96):
+            right.axhline(
+                bias + sign * sd, color=RED, lw=1, ls="--",
+                label=f"mean {'+' if sign > 0 else '-'} 1.96 SD: {bias + sign * sd:.0f} mL",
+            )  # fmt: skip
+    right.set(xlabel="Mean of both (mL)", ylabel="Predicted - true (mL)", title="Bland-Altman")
+    right.legend(frameon=False, fontsize=8)
+    return figure
+
+
+def roc_and_precision_recall(patients: Patients) -> Figure | str:
+    """Voxels of the stroke hemisphere: each patient's curve, and the median patient's."""
+    if patients.counts is None:
+        return NO_COUNTS
+    curves = [(c.roc(), c.precision_recall()) for c in patients.counts]
+    known = [(roc, pr) for roc, pr in curves if roc is not None and pr is not None]
+    if not known:
+        return "no patient with a lesion"
+    figure, (left, right) = _new(2)
+    grid = np.linspace(0, 1, 201)
+    # Curves run from threshold 0 (everything) down; interpolation wants rising x.
+    sensitivity = [np.interp(grid, roc[0][::-1], roc[1][::-1]) for roc, _ in known]
+    precision = [np.interp(grid, pr[1][::-1], pr[0][::-1]) for _, pr in known]
+    for axes, lines, colour in ((left, sensitivity, BLUE), (right, precision, GREEN)):
+        low, middle, high = np.percentile(lines, [25, 50, 75], axis=0)
+        axes.fill_between(grid, low, high, color=colour, alpha=0.2, label="IQR over patients")
+        axes.plot(grid, middle, color=colour, lw=2, label=f"median over {len(lines)} patients")
+    at_paper = [(roc[0][PAPER_BIN], roc[1][PAPER_BIN]) for roc, _ in known]
+    left.plot(*np.median(at_paper, axis=0), "o", color=RED, label="median at 0.5 (paper)")
+    left.plot([0, 1], [0, 1], color=GREY, lw=1, ls="--")
+    left.set(xlabel="1 - specificity", ylabel="Sensitivity", title="ROC")
+    at_paper = [(pr[1][PAPER_BIN], pr[0][PAPER_BIN]) for _, pr in known]
+    right.plot(*np.median(at_paper, axis=0), "o", color=RED, label="median at 0.5 (paper)")
+    right.set(xlabel="Recall", ylabel="Precision", title="Precision and recall", ylim=(0, 1.02))
+    for axes in (left, right):
+        axes.legend(frameon=False, fontsize=8, loc="lower right" if axes is left else "best")
+    return figure
+
+
+def calibration(
+    counts: list[ThresholdCounts],
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], float]:
+    """How often voxels of a predicted probability are in the lesion; all voxels of all patients.
+
+    Returns:
+        Mean prediction, observed share and voxels in each of ten equal bins that holds any, and
+        the expected calibration error: the mean distance of the two, weighted by voxels. A
+        probability is known to 0.001; the middle of that step is taken.
+    """
+    total = np.sum([count.covered for count in counts], axis=0)
+    centres = np.minimum((np.arange(STEPS + 1) + 0.5) / STEPS, 1.0)
+    which = np.minimum(np.arange(STEPS + 1) * CALIBRATION_BINS // STEPS, CALIBRATION_BINS - 1)
+    voxels = np.bincount(which, total.sum(axis=0), CALIBRATION_BINS).astype(np.float64)
+    lesion = np.bincount(which, total[1], CALIBRATION_BINS)
+    predicted = np.bincount(which, total.sum(axis=0) * centres, CALIBRATION_BINS)
+    there = voxels > 0
+    mean, observed = predicted[there] / voxels[there], lesion[there] / voxels[there]
+    error = float(np.average(np.abs(mean - observed), weights=voxels[there]))
+    return mean, observed, voxels[there], error
+
+
+def reliability(patients: Patients) -> Figure | str:
+    """Reliability diagram with the expected calibration error."""
+    if patients.counts is None:
+        return NO_COUNTS
+    mean, observed, voxels, error = calibration(patients.counts)
+    figure, (left, right) = _new(2)
+    left.plot([0, 1], [0, 1], color=GREY, lw=1, ls="--")
+    left.plot(mean, observed, "o-", color=BLUE)
+    left.set(
+        xlabel="Predicted probability", ylabel="Share of voxels in the lesion",
+        xlim=(0, 1), ylim=(0, 1),
+        title=f"Expected calibration error {error:.3f} ({voxels.sum():,.0f} voxels)",
+    )  # fmt: skip
+    left.title.set_fontsize(9)
+    right.bar(mean, voxels, width=0.06, color=BLUE)
+    right.set(xlabel="Predicted probability", ylabel="Voxels", yscale="log", xlim=(0, 1))
+    return figure
+
+
+def dice_by_subgroup(patients: Patients) -> Figure | str:
+    """Violins of Dice with quartiles, one for each subgroup of Table 3."""
+    groups = {name: members.values("dice") for name, members in subgroups(patients).items()}
+    shown = {name: values for name, values in groups.items() if values.size}
+    if not shown:
+        return "no patient with a lesion"
+    figure, (axes,) = _new(width=8.5)
+    places = np.arange(len(shown))
+    for place, values in zip(places, shown.values(), strict=True):
+        if values.size > 2 and np.ptp(values) > 0:
+            body = axes.violinplot(values, [place], widths=0.8, showextrema=False)["bodies"][0]
+            body.set(facecolor=BLUE, alpha=0.3)
+        else:
+            axes.plot(np.full(values.size, place), values, "o", color=BLUE)
+        low, middle, high = np.percentile(values, [25, 50, 75])
+        axes.vlines(place, low, high, color=BLUE, lw=4)
+        axes.plot(place, middle, "o", color="white", markeredgecolor=BLUE)
+    labels = [f"{name}\n(n = {values.size})" for name, values in shown.items()]
+    axes.set_xticks(places, [label.replace("Baseline ", "") for label in labels], fontsize=8)
+    axes.axhline(GOOD_DICE, color=GREY, lw=1, ls="--")
+    axes.set(ylabel="Dice", ylim=(-0.02, 1.02))
+    return figure
+
+
+def operating_curves(patients: Patients) -> Figure | str:
+    """What the probability threshold, and the required mismatch in mL, do to the decision."""
+    if patients.counts is None:
+        return NO_COUNTS
+    truth = patients.table["true_target_mismatch"].to_numpy() == 1
+    core = patients.table["core_ml"].to_numpy()
+    bins = np.arange(20, STEPS, 20)
+    decisions = thresholds.target_mismatch(patients.counts, core, bins)
+    figure, (left, right) = _new(2, width=6)
+    _decision_curves(left, bins / STEPS, decisions, truth)
+    curves = [c for count in patients.counts if (c := count.dice()) is not None]
+    if curves:
+        dice = np.median(np.array(curves)[:, bins], axis=0)
+        left.plot(bins / STEPS, dice, color=RED, lw=2, label="median Dice")
+    left.axvline(PROBABILITY_THRESHOLD, color=GREY, lw=1, ls="--")
+    left.set(xlabel="Probability threshold (0.5: paper)", ylim=(0, 1.02))
+    # The other two criteria of DEFUSE 3 stay as they are.
+    predicted = patients.table["predicted_ml"].to_numpy()
+    ratio_met, _, core_met = criteria.defuse3(predicted, core)
+    required = np.arange(0, 151, 2.5)
+    decisions = (ratio_met & core_met)[:, np.newaxis] & (
+        (predicted - core)[:, np.newaxis] >= required
+    )
+    _decision_curves(right, required, decisions, truth)
+    right.axvline(DEFUSE3.min_difference_ml, color=GREY, lw=1, ls="--")
+    right.set(
+        xlabel=f"Required mismatch in mL ({DEFUSE3.min_difference_ml:g}: DEFUSE 3)", ylim=(0, 1.02)
+    )
+    for axes in (left, right):
+        axes.legend(frameon=False, fontsize=8)
+    return figure
+
+
+def _decision_curves(axes, x, decisions: NDArray[np.bool_], truth: NDArray[np.bool_]) -> None:
+    counted = [classify(decisions[:, j], truth).figures() for j in range(decisions.shape[1])]
+    for measure, colour, style in (
+        ("sensitivity", BLUE, "-"), ("specificity", ORANGE, "--"), ("accuracy", GREEN, "-."),
+    ):  # fmt: skip
+        values = [each[measure].value for each in counted]
+        if values[0] is not None:  # no patient with, or none without, target mismatch
+            axes.plot(x, values, color=colour, ls=style, lw=2, label=measure)
+
+
+def examples(patients: Patients) -> Figure | str:
+    """Figure 3: truth and prediction of the best, median and worst patient in three planes."""
+    ranked = patients.table[patients.table["dice"].notna()].sort_values(
+        "dice", ascending=False, kind="stable"
+    )
+    names = list(ranked["participant_id"])
+    if not names:
+        return "no patient with a lesion"
+    if "voxel_ml" not in patients.table or not patients.map_file(names[0], MAPS[0]).is_file():
+        return "no maps beside patients.csv; evaluate with --maps"
+    picked = [names[0], names[len(names) // 2], names[-1]]
+    figure = Figure(figsize=(9.6, 9.4), facecolor="black", layout="constrained")
+    FigureCanvasAgg(figure)
+    grid = figure.subplots(3, 4, gridspec_kw={"width_ratios": [1, 1, 1, 0.75]})
+    rows = ranked.set_index("participant_id")
+    for line, word, name in zip(grid, EXAMPLES, picked, strict=True):
+        row = rows.loc[name]
+        try:
+            arrays = _example(patients, name)
+        except InputError as error:
+            return f"{error}; delete evaluation/ and evaluate again"
+        truth_ml, predicted_ml = ((a.sum() * row["voxel_ml"]) for a in arrays[1:])
+        if max(abs(truth_ml - row["truth_ml"]), abs(predicted_ml - row["predicted_ml"])) > 0.01:
+            return (
+                f"the maps of {name} hold {truth_ml:.2f} and {predicted_ml:.2f} mL, patients.csv "
+                f"{row['truth_ml']:.2f} and {row['predicted_ml']:.2f}; evaluate again"
+            )
+        _draw_planes(line[:3], *arrays)
+        occlusion = row["occlusion"] if isinstance(row["occlusion"], str) else "unknown occlusion"
+        nihss = "unknown" if np.isnan(row["nihss"]) else f"{row['nihss']:.0f}"
+        line[3].set_axis_off()
+        line[3].text(
+            0.02, 0.5,
+            f"{word} Dice {row['dice']:.2f}\n\n{name}\n{row['side']}, {occlusion}\n"
+            f"NIHSS {nihss}\n\n"
+            f"true {row['truth_ml']:.0f} mL\npredicted {row['predicted_ml']:.0f} mL\n"
+            f"core {row['core_ml']:.0f} mL",
+            color="white", fontsize=10, va="center",
+        )  # fmt: skip
+    for axes, title in zip(grid[0], ("Axial", "Coronal", "Sagittal"), strict=False):
+        axes.set_title(title, color="white", fontsize=10)
+    figure.suptitle(
+        "DWI with true (yellow) and predicted (blue) hypoperfusion; the patient's left is on the "
+        "right", color="white", fontsize=10,
+    )  # fmt: skip
+    return figure
+
+
+def _example(patients: Patients, name: str) -> tuple[NDArray, NDArray, NDArray]:
+    """DWI, truth and prediction, both inside coverage, as all that is counted."""
+    dwi, truth, probability, coverage = (
+        require_grid(load_volume(patients.map_file(name, what), what, may_be_constant=True), what)
+        for what in MAPS
+    )
+    covered = coverage > 0
+    return dwi, truth > 0, (probability >= PROBABILITY_THRESHOLD) & covered
+
+
+def _draw_planes(axes_of_planes, dwi, truth, prediction) -> None:
+    # The slice of each axis that shows most of what is there or was predicted.
+    both = (truth | prediction).astype(int)
+    for axes, axis in zip(axes_of_planes, (2, 1, 0), strict=True):
+        others = tuple(a for a in range(3) if a != axis)
+        k = int(np.argmax(both.sum(axis=others)))
+        axes.imshow(np.take(dwi, k, axis).T, cmap="gray", vmin=0, vmax=2.5, origin="lower")
+        for mask, colour in ((truth, "#F0E442"), (prediction, "#56B4E9")):
+            section = np.take(mask, k, axis).T.astype(float)
+            if section.any():
+                axes.contour(section, [0.5], colors=[colour], linewidths=1.4)
+        axes.set_axis_off()
+        mm = GRID_AFFINE[axis, 3] + GRID_AFFINE[axis, axis] * k
+        letters = "PA" if axis == 0 else "RL"
+        if axis != 0:
+            axes.invert_xaxis()
+        for x, y, text in (
+            (0.02, 0.92, letters[0]), (0.93, 0.92, letters[1]),
+            (0.5, -0.08, f"{'xyz'[axis]} = {mm:.0f} mm"),
+        ):  # fmt: skip
+            align = "center" if x == 0.5 else "left"
+            axes.text(x, y, text, color="white", fontsize=8, ha=align, transform=axes.transAxes)
+
+
+FIGURES: dict[str, tuple[str, Callable[[Patients], Figure | str]]] = {
+    "core_and_dice": ("Baseline core volume and Dice", core_and_dice),
+    "volumes": ("Predicted against true volume", volumes),
+    "dice_by_subgroup": ("Dice by subgroup", dice_by_subgroup),
+    "roc": ("ROC, precision and recall of voxels", roc_and_precision_recall),
+    "reliability": ("Reliability of the probability", reliability),
+    "operating": ("Operating curves", operating_curves),
+    "examples": ("Best, median and worst patient", examples),
+}

@@ -1,0 +1,312 @@
+"""``patients.csv`` of an evaluation, read back and checked."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from data_tools import criteria
+from data_tools.cohort import mni_file
+from data_tools.grid import SIDES
+from data_tools.runtime import atomic
+from data_tools.runtime.errors import InputError
+from tf_hypoperfusion import clinical
+from tf_hypoperfusion.evaluation.patient_metrics import STEPS, ThresholdCounts
+
+REQUIRED = (
+    "participant_id", "age", "sex", "nihss", "side", "occlusion", "field_strength_t", "cohort",
+    "core_ml", "truth_ml", "predicted_ml", "dice", "auc", "true_target_mismatch",
+    "predicted_target_mismatch", "dawn",
+)  # fmt: skip
+# Columns an evaluation of an older version, or another program, need not have.
+OPTIONAL = ("precision", "recall", "hd95_mm", "surface_dice")
+# Of evaluate --choose_threshold: all or none.
+CHOSEN = ("chosen_threshold", "chosen_dice", "chosen_predicted_ml", "chosen_target_mismatch")
+NUMBERS = {  # column: (least, greatest, may be empty)
+    "age": (0, 120, True),
+    "nihss": (0, 42, True),
+    "field_strength_t": (0.01, 20, True),
+    "core_ml": (0, 3000, False),
+    "truth_ml": (0, 3000, False),
+    "predicted_ml": (0, 3000, False),
+    "dice": (0, 1, True),
+    "auc": (0, 1, True),
+    "precision": (0, 1, True),
+    "recall": (0, 1, True),
+    "hd95_mm": (0, 400, True),
+    "surface_dice": (0, 1, True),
+    "voxel_ml": (1e-6, 1, False),
+    "chosen_threshold": (0, 1, False),
+    "chosen_dice": (0, 1, True),
+    "chosen_predicted_ml": (0, 3000, False),
+}
+BOOLEANS = ("true_target_mismatch", "predicted_target_mismatch", "dawn")
+WORDS = {"sex": ("M", "F"), "side": SIDES}
+TERRITORIES = {  # paper, Table 1
+    "ICA or M1 segment": ("ICA", "M1"),
+    "M2 or M3 segments": ("M2", "M3"),
+    "M4 segment or no occlusion": ("M4", "none"),
+}
+# Paper, Performance Evaluation: large vessel occlusion is that of the ICA or the M1 segment.
+LVO = TERRITORIES["ICA or M1 segment"]
+MOST_FAULTS = 20
+
+
+@dataclasses.dataclass(frozen=True)
+class Patients:
+    """An evaluated cohort.
+
+    Attributes:
+        path: of ``patients.csv``. title: for headings.
+        table: one row a patient; numbers as float with NaN, decisions as float 0/1 with NaN.
+        counts: voxels by probability, in the table's order; None without ``thresholds.npz``.
+        left_out: patient -> reason, of the evaluation; None if nobody knows.
+        models: path and checksum of each. warnings: of the evaluation, and of this reading.
+    """
+
+    path: Path
+    title: str
+    table: pd.DataFrame
+    counts: list[ThresholdCounts] | None
+    left_out: dict[str, str] | None
+    models: list[str]
+    warnings: list[str]
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    @property
+    def simulated(self) -> bool:
+        """Whether every patient, or some, came out of the simulator."""
+        return bool((self.table["cohort"] == "simulated").any())
+
+    def where(self, rows: NDArray[np.bool_]) -> "Patients":
+        """The patients of a subgroup."""
+        counts = None
+        if self.counts is not None:
+            counts = [c for c, inside in zip(self.counts, rows, strict=True) if inside]
+        return dataclasses.replace(
+            self, table=self.table[rows].reset_index(drop=True), counts=counts
+        )
+
+    def values(self, column: str) -> NDArray[np.float64]:
+        """A column's known values."""
+        column_values = self.table[column].to_numpy(float)
+        return column_values[np.isfinite(column_values)]
+
+    @property
+    def difference_ml(self) -> NDArray[np.float64]:
+        """Predicted - true volume of every patient."""
+        return (self.table["predicted_ml"] - self.table["truth_ml"]).to_numpy(float)
+
+    def map_file(self, participant: str, what: str) -> Path:
+        """Where the evaluation's NIfTI map of a patient is, or would be."""
+        return mni_file(self.path.parent / "evaluation/maps", participant, what)
+
+
+def subgroups(patients: Patients) -> dict[str, Patients]:
+    """The paper's subgroups (Tables 2 and 3); patients of unknown occlusion are in neither."""
+    core = patients.table["core_ml"].to_numpy() > 0
+    known = patients.table["occlusion"].notna().to_numpy()
+    lvo = patients.table["occlusion"].isin(LVO).to_numpy()
+    return {
+        "All patients": patients,
+        "Baseline core >0 mL": patients.where(core),
+        "Baseline core equal to 0 mL": patients.where(~core),
+        "Large vessel occlusion": patients.where(known & lvo),
+        "No large vessel occlusion": patients.where(known & ~lvo),
+    }
+
+
+def load(path: str | Path, title: str | None = None) -> Patients:
+    """Read ``patients.csv`` and, beside it, ``thresholds.npz`` and ``evaluation.json``.
+
+    Raises:
+        InputError: no such file, a column missing, or any wrong cell, all in one list; decisions
+            that contradict the volumes beside them.
+    """
+    path = Path(path)
+    if path.is_dir():
+        path = path / "patients.csv"
+    if not path.is_file():
+        raise InputError(
+            f"{path}: no such file; expected patients.csv of python -m tf_hypoperfusion.evaluate"
+        )
+    try:
+        table = pd.read_csv(path, dtype=str, keep_default_na=False, na_values=["", "n/a"])
+    except (ValueError, OSError) as error:
+        raise InputError(f"{path}: not a readable comma-separated table ({error})") from error
+    absent = [name for name in REQUIRED if name not in table]
+    if absent:
+        if len(table.columns) == 1 and len(absent) == len(REQUIRED):
+            raise InputError(
+                f"{path}: one column only ({str(table.columns[0])[:40]}...); expected commas "
+                "between the columns, not semicolons or tabs"
+            )
+        raise InputError(
+            f"{path}: no column {', '.join(absent)}; expected patients.csv of "
+            "python -m tf_hypoperfusion.evaluate, evaluated with this version"
+        )
+    if table.empty:
+        raise InputError(f"{path}: holds no patient")
+    for name in OPTIONAL:
+        if name not in table:
+            table[name] = np.nan
+    chosen = [name for name in CHOSEN if name in table]
+    if chosen and len(chosen) < len(CHOSEN):
+        lost = ", ".join(name for name in CHOSEN if name not in table)
+        raise InputError(f"{path}: no column {lost}, but {', '.join(chosen)}; evaluate again")
+    booleans = [*BOOLEANS, *(name for name in chosen if name == CHOSEN[-1])]
+    for name in booleans:  # spreadsheets write TRUE
+        table[name] = table[name].where(table[name].isna(), table[name].str.capitalize())
+    numbers = {k: v for k, v in NUMBERS.items() if k in table}
+    faults = _faults(table, numbers, booleans)
+    if not faults:
+        for name in numbers:
+            table[name] = pd.to_numeric(table[name]).astype(float)
+        for name in booleans:
+            table[name] = table[name].map({"True": 1.0, "False": 0.0}).astype(float)
+        faults = _contradictions(table)
+    if faults:
+        more = len(faults) - MOST_FAULTS
+        raise InputError(
+            f"{path}: {len(faults)} fault(s):\n  "
+            + "\n  ".join(faults[:MOST_FAULTS])
+            + (f"\n  and {more} more" if more > 0 else "")
+        )
+    left_out, models, warnings = _about(path.with_name("evaluation.json"), len(table))
+    counts = _counts(path.with_name("thresholds.npz"), table)
+    return Patients(
+        path,
+        title or path.parent.resolve().name.removeprefix("external-"),
+        table,
+        counts,
+        left_out,
+        models,
+        warnings,
+    )
+
+
+def _about(path: Path, rows: int) -> tuple[dict[str, str] | None, list[str], list[str]]:
+    """Who was left out, models and warnings of ``evaluation.json``, as far as it is readable."""
+    about = atomic.read_json(path)
+    left_out, models, warnings = (about.get(k) for k in ("left_out", "models", "warnings"))
+    if not (isinstance(left_out, dict) and isinstance(models, list) and isinstance(warnings, list)):
+        return None, [], [f"{path.name} is missing or not readable: nobody knows who was left out"]
+    named = [
+        f"{m.get('path')} ({str(m.get('sha256'))[:12]})" if isinstance(m, dict) else str(m)
+        for m in models
+    ]
+    notes = [str(warning) for warning in warnings]
+    if about.get("patients") != rows:
+        notes.append(f"patients.csv holds {rows} of the {about.get('patients')} patients evaluated")
+    return {str(k): str(v) for k, v in left_out.items()}, named, notes
+
+
+def _faults(table: pd.DataFrame, numbers: dict, booleans: list[str]) -> list[str]:
+    faults = []
+    for column in ("participant_id", "side"):
+        for row in np.flatnonzero(table[column].isna()):
+            faults.append(f"row {row + 2}: {column} is empty; expected a value")
+    repeated = table["participant_id"][table["participant_id"].duplicated()].dropna()
+    faults += [f"{name}: stands more than once; expected one row" for name in sorted(set(repeated))]
+
+    def complain(rows, column: str, expected: str) -> None:
+        for row in np.flatnonzero(rows):
+            who = table["participant_id"].iloc[row]
+            faults.append(f"{who}: {column} is {table[column].iloc[row]!r}; expected {expected}")
+
+    for column, (low, high, optional) in numbers.items():
+        values = pd.to_numeric(table[column], errors="coerce")
+        empty = table[column].isna()
+        wrong = ~values.between(low, high) & ~(empty & optional)
+        complain(wrong, column, f"{low:g} to {high:g}" + (", or nothing" if optional else ""))
+    for column in booleans:
+        allowed = table[column].isin(["True", "False"]) | (
+            table[column].isna() & (column == "dawn")
+        )
+        complain(~allowed, column, "True or False")
+    for column, words in WORDS.items():
+        complain(~(table[column].isin(words) | table[column].isna()), column, ", ".join(words))
+    known = [word for words in TERRITORIES.values() for word in words]
+    wrong = ~(table["occlusion"].isin(known) | table["occlusion"].isna())
+    complain(wrong, "occlusion", f"{', '.join(known)}, or nothing")
+    return faults
+
+
+def _contradictions(table: pd.DataFrame) -> list[str]:
+    """A decision that is not that of its own volumes means that somebody mixed two tables."""
+    faults = []
+    decisions = [
+        ("true_target_mismatch", "truth_ml"),
+        ("predicted_target_mismatch", "predicted_ml"),
+    ]
+    if CHOSEN[0] in table:
+        decisions.append(("chosen_target_mismatch", "chosen_predicted_ml"))
+    for column, volume in decisions:
+        expected = criteria.target_mismatch(table[volume], table["core_ml"])
+        for row in np.flatnonzero(expected != (table[column] == 1)):
+            line = table.iloc[row]
+            faults.append(
+                f"{line['participant_id']}: {column} is {bool(line[column])}, but "
+                f"{line[volume]:g} mL with a core of {line['core_ml']:g} mL gives "
+                f"{bool(expected[row])}"
+            )
+    for _, line in table.iterrows():
+        age, nihss = (None if np.isnan(line[name]) else line[name] for name in ("age", "nihss"))
+        dawn = clinical.dawn(age, nihss, line["core_ml"])
+        given = None if np.isnan(line["dawn"]) else bool(line["dawn"])
+        if given is not dawn:
+            faults.append(
+                f"{line['participant_id']}: dawn is {given}, but age, NIHSS and core give {dawn}"
+            )
+    lesion = table["truth_ml"] > 0
+    for row in np.flatnonzero(lesion != table["dice"].notna()):
+        line = table.iloc[row]
+        faults.append(
+            f"{line['participant_id']}: true volume {line['truth_ml']:g} mL, Dice "
+            f"{line['dice']:g}; expected a Dice with a lesion, and none without"
+        )
+    return faults
+
+
+def _counts(path: Path, table: pd.DataFrame) -> list[ThresholdCounts] | None:
+    if not path.is_file():
+        return None
+    try:
+        with np.load(path) as saved:
+            order = {name: i for i, name in enumerate(saved["participant_id"].tolist())}
+            covered, hemisphere = saved["covered"], saved["hemisphere"]
+            voxel_ml = saved["voxel_ml"]
+        shape = (len(order), 2, STEPS + 1)
+        if (covered.shape, hemisphere.shape, voxel_ml.shape) != (shape, shape, shape[:1]):
+            raise ValueError(
+                f"its shapes are {covered.shape}, {hemisphere.shape}, {voxel_ml.shape}"
+            )
+        rows = [order[name] for name in table["participant_id"]]
+    except KeyError as error:
+        raise InputError(
+            f"{path}: does not belong to the patients.csv beside it ({error} is missing); evaluate "
+            "again"
+        ) from error
+    except Exception as error:  # a damaged zip file fails in many ways
+        raise InputError(f"{path}: cannot be read ({error}); evaluate again") from error
+    counts = [
+        ThresholdCounts(covered[i].astype(np.int64), hemisphere[i].astype(np.int64), voxel_ml[i])
+        for i in rows
+    ]
+    predicted = np.array([count.volume_ml()[STEPS // 2] for count in counts])
+    for row in np.flatnonzero(np.abs(predicted - table["predicted_ml"]) > 0.001):
+        raise InputError(
+            f"{path}: {predicted[row]:g} mL predicted in {table['participant_id'].iloc[row]}, but "
+            f"{table['predicted_ml'].iloc[row]:g} mL in patients.csv; evaluate again"
+        )
+    dice = [np.nan if (curve := count.dice()) is None else curve[STEPS // 2] for count in counts]
+    for row in np.flatnonzero(np.abs(np.array(dice) - table["dice"]) > 0.001):
+        raise InputError(
+            f"{path}: Dice {dice[row]:.3f} in {table['participant_id'].iloc[row]}, but "
+            f"{table['dice'].iloc[row]:.3f} in patients.csv; evaluate again"
+        )
+    return counts

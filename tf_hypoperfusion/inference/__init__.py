@@ -1,0 +1,1 @@
+"""One patient's images -> the result: volumes, decision, warnings, page, DICOM objects."""

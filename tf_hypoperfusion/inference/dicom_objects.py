@@ -1,0 +1,280 @@
+"""A result as DICOM objects for the PACS (extra ``dicom``): segmentations and a measurement report.
+
+They refer to the DWI series that they were made of: its patient, study and frame of reference.
+Every series description says "research use only".
+"""
+
+import io
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data_tools import dicom
+from data_tools.runtime import atomic
+from data_tools.runtime.errors import InputError
+from tf_hypoperfusion import __version__
+from tf_hypoperfusion.inference.prediction import DICOM_FILES
+
+if TYPE_CHECKING:
+    from tf_hypoperfusion.inference.prediction import Prediction
+
+RESEARCH = "research use only"
+# High numbers, so that they stand behind the scanner's series.
+SERIES_NUMBERS = (9001, 9002, 9003)
+MAKER = "tf_hypoperfusion"
+MAY_BE_EMPTY = (
+    "PatientID", "PatientName", "PatientBirthDate", "PatientSex", "AccessionNumber", "StudyID",
+    "StudyDate", "StudyTime",
+    "ReferringPhysicianName",
+)  # fmt: skip
+MAX_OFF_GRID_VOXELS = 0.05
+
+
+def sources_of(folder: str | Path, series: int | None) -> list[Any]:
+    """The scanner's slices that results will refer to; asked for before anything is computed.
+
+    Args:
+        folder: of the DICOM files. series: number of the DWI's; None if it was no DICOM.
+
+    Returns:
+        pydicom datasets, one for each slice.
+
+    Raises:
+        InputError: no DICOM files, the extra is missing, or the series cannot be referred to.
+    """
+    if series is None:
+        raise InputError(
+            "--dicom_out refers to the scanner's images; expected a folder of DICOM files as --dwi"
+        )
+    try:
+        import highdicom  # noqa: F401
+    except ImportError as error:
+        raise InputError(
+            f"--dicom_out needs more packages ({error}); install the extra `dicom`"
+        ) from error
+    sources = dicom.slices_of(Path(folder), series)
+    if "FrameOfReferenceUID" not in sources[0]:
+        raise InputError(
+            f"DICOM {folder}: the DWI has no frame of reference (an anonymiser took it?), so no "
+            "result can refer to its places; leave out --dicom_out, or export the series again"
+        )
+    for source in sources:
+        for keyword in MAY_BE_EMPTY:  # anonymisers remove what the standard wants at least empty
+            if keyword not in source:
+                setattr(source, keyword, "")
+    return sources
+
+
+def write_dicom(done: "Prediction", sources: list[Any], out: str | Path) -> list[Path]:
+    """Write ``segmentation.dcm`` (hypoperfusion, core), ``probability.dcm`` and ``report.dcm``.
+
+    Args:
+        sources: of :func:`sources_of`. out: folder for the objects.
+
+    Returns:
+        What was written; no segmentation where both masks are empty.
+
+    Raises:
+        InputError: the masks' grid is not that of the slices.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # on how a patient's name is written
+        objects = _objects(done, sources)
+    for name, data in objects.items():
+        buffer = io.BytesIO()
+        data.save_as(buffer)
+        atomic.write_bytes(Path(out) / name, buffer.getvalue())
+    return [Path(out) / name for name in objects]
+
+
+def _objects(done: "Prediction", sources: list[Any]) -> dict[str, Any]:
+    masks = {"hypoperfusion": done.hypoperfusion, "core": done.core}
+    filled = {name: mask for name, mask in masks.items() if mask.any()}
+    segmentation_file, probability_file, report_file = DICOM_FILES
+    objects: dict[str, Any] = {}
+    if filled:
+        stack = np.stack([_frames(m, done, sources) for m in filled.values()], axis=-1)
+        objects[segmentation_file] = _segmentation(stack > 0.5, list(filled), sources, False)
+    probability = _frames(done.probability, done, sources)[..., np.newaxis]
+    objects[probability_file] = _segmentation(probability, ["hypoperfusion"], sources, True)
+    objects[report_file] = _report(done, objects.get(segmentation_file), list(filled), sources)
+    return objects
+
+
+def _frames(volume: NDArray, done: "Prediction", sources: list[Any]) -> NDArray[np.float32]:
+    """A volume of the DWI's grid as the scanner's frames: [slice, row, column].
+
+    Through millimetres, so that no axis has to be guessed.
+    """
+    to_index = np.linalg.inv(done.native.dwi.affine)
+    frames = []
+    for source in sources:
+        row_axis, column_axis = np.array(source.ImageOrientationPatient, float).reshape(2, 3)
+        rows, columns = (float(x) for x in source.PixelSpacing)
+        r, c = np.indices((source.Rows, source.Columns))
+        lps = (
+            np.array(source.ImagePositionPatient, float)
+            + c[..., None] * columns * row_axis
+            + r[..., None] * rows * column_axis
+        )
+        exact = (lps * [-1, -1, 1]) @ to_index[:3, :3].T + to_index[:3, 3]
+        index = np.rint(exact).astype(int)
+        inside = (index >= 0).all(axis=-1) & (index < volume.shape).all(axis=-1)
+        if np.abs(exact - index).max() > MAX_OFF_GRID_VOXELS or not inside.all():
+            raise InputError(
+                "the DWI's grid is not that of its DICOM slices, so no segmentation can be written"
+            )
+        frames.append(volume[index[..., 0], index[..., 1], index[..., 2]])
+    return np.asarray(frames, np.float32)
+
+
+def _codes() -> dict[str, Any]:
+    from highdicom.sr.coding import CodedConcept
+
+    return {
+        "hypoperfusion": CodedConcept("52674009", "SCT", "Ischemia"),
+        "core": CodedConcept("55641003", "SCT", "Infarct"),
+    }
+
+
+def _algorithm() -> Any:
+    import highdicom as hd
+    from pydicom.sr.codedict import codes
+
+    return hd.AlgorithmIdentificationSequence(
+        name=f"{MAKER} ({RESEARCH})",
+        version=__version__,
+        family=codes.cid7162.ArtificialIntelligence,
+    )
+
+
+def _segmentation(pixels: NDArray, names: list[str], sources: list[Any], fractional: bool) -> Any:
+    import highdicom as hd
+    from highdicom import seg
+    from pydicom.sr.codedict import codes
+
+    words = {
+        "hypoperfusion": "predicted hypoperfusion" + (", probability" if fractional else ""),
+        "core": "core: ADC <= 620e-6 mm2/s",
+    }
+    descriptions = [
+        seg.SegmentDescription(
+            segment_number=k + 1,
+            segment_label=words[name],
+            segmented_property_category=codes.SCT.MorphologicallyAbnormalStructure,
+            segmented_property_type=_codes()[name],
+            algorithm_type=seg.SegmentAlgorithmTypeValues.AUTOMATIC,
+            algorithm_identification=_algorithm(),
+            tracking_uid=hd.UID(),
+            tracking_id=name,
+        )
+        for k, name in enumerate(names)
+    ]
+    kind = seg.SegmentationTypeValues
+    more: dict[str, Any] = {}
+    if fractional:
+        more = {
+            "fractional_type": seg.SegmentationFractionalTypeValues.PROBABILITY,
+            "max_fractional_value": 200,
+        }
+    return seg.Segmentation(
+        source_images=sources,
+        pixel_array=pixels.astype(np.float32) if fractional else pixels.astype(np.uint8),
+        segmentation_type=kind.FRACTIONAL if fractional else kind.BINARY,
+        segment_descriptions=descriptions,
+        series_instance_uid=hd.UID(),
+        series_number=SERIES_NUMBERS[1 if fractional else 0],
+        sop_instance_uid=hd.UID(),
+        instance_number=1,
+        manufacturer=MAKER,
+        manufacturer_model_name=MAKER,
+        software_versions=__version__,
+        device_serial_number="none",
+        content_description=RESEARCH,
+        series_description=(
+            f"Hypoperfusion probability, {RESEARCH}"
+            if fractional
+            else f"Hypoperfusion, core, {RESEARCH}"
+        ),
+        **more,
+    )
+
+
+def _report(done: "Prediction", segmentation: Any, names: list[str], sources: list[Any]) -> Any:
+    """TID 1500: the volumes and the decision, and each segment's volume."""
+    import highdicom as hd
+    from highdicom import sr
+    from highdicom.sr.coding import CodedConcept
+    from pydicom.sr.codedict import codes
+
+    result = done.result
+    ml = {name: result[f"{name}_ml"] for name in ("hypoperfusion", "core")}
+
+    def own(value: str, meaning: str) -> Any:
+        return CodedConcept(value, "99TFHYPO", meaning)
+
+    def measurement(name: Any, value: float, unit: Any) -> Any:
+        return sr.Measurement(name=name, value=round(float(value), 2), unit=unit)
+
+    decision = codes.SCT.Yes if result["defuse3"]["target_mismatch"] else codes.SCT.No
+    milliliter = CodedConcept("mL", "UCUM", "milliliter")
+    summary = sr.MeasurementsAndQualitativeEvaluations(
+        tracking_identifier=sr.TrackingIdentifier(hd.UID(), f"target mismatch, {RESEARCH}"),
+        source_images=[sr.SourceImageForMeasurementGroup.from_source_image(sources[0])],
+        measurements=[
+            measurement(own("hypoperfusion", "Hypoperfusion"), ml["hypoperfusion"], milliliter),
+            measurement(own("core", "Core"), ml["core"], milliliter),
+            measurement(own("mismatch", "Mismatch"), result["mismatch_ml"], milliliter),
+            measurement(
+                own("ratio", "Ratio"),
+                result["mismatch_ratio"],
+                CodedConcept("1", "UCUM", "no units"),
+            ),
+        ],
+        qualitative_evaluations=[
+            sr.QualitativeEvaluation(own("defuse3", "Target mismatch (DEFUSE 3)"), decision),
+            sr.QualitativeEvaluation(own("notice", "Notice"), own("research", RESEARCH)),
+        ],
+    )
+    groups = [summary] + [
+        sr.VolumetricROIMeasurementsAndQualitativeEvaluations(
+            tracking_identifier=sr.TrackingIdentifier(hd.UID(), name),
+            referenced_segment=sr.ReferencedSegment(
+                segmentation.SOPClassUID,
+                segmentation.SOPInstanceUID,
+                k + 1,
+                source_series=sr.SourceSeriesForSegmentation(sources[0].SeriesInstanceUID),
+            ),
+            finding_type=_codes()[name],
+            algorithm_id=sr.AlgorithmIdentification(f"{MAKER} ({RESEARCH})", __version__),
+            measurements=[
+                measurement(codes.SCT.Volume, ml[name], CodedConcept("mL", "UCUM", "milliliter"))
+            ],
+        )
+        for k, name in enumerate(names)
+    ]
+    device = sr.ObserverContext(
+        observer_type=codes.DCM.Device,
+        observer_identifying_attributes=sr.DeviceObserverIdentifyingAttributes(
+            uid=hd.UID(), name=MAKER, manufacturer_name=MAKER, model_name=f"{MAKER} {__version__}"
+        ),
+    )
+    content = sr.MeasurementReport(
+        observation_context=sr.ObservationContext(observer_device_context=device),
+        procedure_reported=CodedConcept("90084008", "SCT", "MRI of brain"),
+        imaging_measurements=groups,
+    )
+    evidence = [*sources, *([segmentation] if segmentation is not None else [])]
+    return sr.Comprehensive3DSR(
+        evidence=evidence,
+        content=content,
+        series_instance_uid=hd.UID(),
+        series_number=SERIES_NUMBERS[2],
+        sop_instance_uid=hd.UID(),
+        instance_number=1,
+        manufacturer=MAKER,
+        series_description=f"Target mismatch, {RESEARCH}",
+    )

@@ -1,0 +1,99 @@
+"""One patient's result -> ``report.html``: one file, offline, for people."""
+
+import base64
+import gzip
+from importlib import resources
+from pathlib import Path, PurePath
+from typing import TYPE_CHECKING, Any
+
+import jinja2
+
+from data_tools.criteria import MISMATCH_RATIO_CAP
+from data_tools.runtime import atomic
+from tf_hypoperfusion.config import RESEARCH_NOTICE
+from tf_hypoperfusion.inference.page import pictures, viewer_data
+
+if TYPE_CHECKING:
+    from tf_hypoperfusion.inference.prediction import Prediction
+
+NIIVUE = "niivue-0.69.0.umd.js"
+PATH_PARTS = 3  # RUN/fold-N/best.keras, saved_models/NAME/VERSION
+CRITERIA = (
+    ("ratio", "mismatch ratio", "", 1),
+    ("difference_ml", "mismatch volume", "mL", 1),
+    ("core_ml", "core volume", "mL", 1),
+)
+
+
+def write_page(done: "Prediction", path: str | Path) -> None:
+    """Write a patient's page.
+
+    Args:
+        done: with ``result`` complete: models, input and software in it. path: of the file.
+    """
+    atomic.write_text(path, render(done))
+
+
+def render(done: "Prediction") -> str:
+    """The page as HTML; everything it needs is inside, and all text is escaped."""
+    result = done.result
+    template = environment().get_template("result.html")
+    drawn = {
+        name: {"src": _data_uri(each.image), "alt": each.alt}
+        for name, each in pictures.draw(done).items()
+    }
+    return template.render(
+        result=result,
+        notice=RESEARCH_NOTICE,
+        ratio_cap=MISMATCH_RATIO_CAP,
+        criteria=[
+            {"name": name, "unit": unit, "digits": digits, **result["defuse3"][key]}
+            for key, name, unit, digits in CRITERIA
+        ],
+        simulated=any("simulated" in str(m.get("cohort")).lower() for m in result["models"]),
+        pictures=drawn,
+        # In a script element JSON must not end it: tojson escapes < and >.
+        viewer={
+            "volumes": viewer_data.volumes(done),
+            "ml_above": viewer_data.ml_above(done),
+            "core_ml": result["core_ml"],
+        },
+        niivue=_niivue(),
+        niivue_name=NIIVUE,
+    )
+
+
+def environment() -> jinja2.Environment:
+    """Templates of this package, escaping."""
+    made = jinja2.Environment(
+        loader=jinja2.ChoiceLoader(
+            [
+                jinja2.PackageLoader("tf_hypoperfusion.inference.page"),
+                jinja2.PackageLoader("data_tools"),  # sortable.js
+            ]
+        ),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    made.filters["short_path"] = short_path
+    return made
+
+
+def short_path(path: str) -> str:
+    """The end of a path, for a page that is passed on: what lies above is nobody else's business.
+
+    >>> short_path("/home/me/runs/mine/fold-0/best.keras"), short_path("http://host:8501/v1/models/m")
+    ('mine/fold-0/best.keras', 'http://host:8501/v1/models/m')
+    """
+    return path if "://" in path else "/".join(PurePath(path).parts[-PATH_PARTS:])
+
+
+def _niivue() -> str:
+    source = resources.files("tf_hypoperfusion.inference.page").joinpath("vendor", NIIVUE)
+    return base64.b64encode(gzip.compress(source.read_bytes(), 9, mtime=0)).decode()
+
+
+def _data_uri(image: bytes) -> Any:
+    return f"data:image/webp;base64,{base64.b64encode(image).decode()}"

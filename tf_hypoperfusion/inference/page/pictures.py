@@ -1,0 +1,125 @@
+"""The still pictures of a patient's page, as WebP: sharp text, and small enough for a mail."""
+
+import io
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data_tools import pictures
+from data_tools.grid import GRID_AFFINE
+from data_tools.pictures import SKY_BLUE, VERMILION, Heat, Overlay
+from tf_hypoperfusion.config import PROBABILITY_THRESHOLD
+
+if TYPE_CHECKING:
+    from tf_hypoperfusion.inference.prediction import Prediction
+
+CONVENTION = f"{pictures.CONVENTION} Research use only."
+ADC_WINDOW_UM2_PER_S = (0.0, 2500.0)
+
+
+class Picture(NamedTuple):
+    """A WebP picture, and what it shows in words."""
+
+    image: bytes
+    alt: str
+
+
+def draw(done: "Prediction") -> dict[str, Picture]:
+    """Every picture of the page: ``dwi``, ``probability``, ``adc``, ``disagreement``, ``glass``."""
+    result = done.result
+    core_ml, hypoperfusion_ml = result["core_ml"], result["hypoperfusion_ml"]
+    dwi, spacing = pictures.to_ras(done.native.dwi.data, done.native.dwi.affine)
+
+    def ras(data: NDArray) -> NDArray:
+        return pictures.to_ras(data, done.native.dwi.affine)[0]
+
+    brain = ras(done.native.brain)
+    window = (0.0, float(np.percentile(dwi[brain], 99.5)))
+    core = Overlay(ras(done.core), f"core {core_ml:.1f} mL", VERMILION, filled=True)
+    outline = Overlay(
+        ras(done.hypoperfusion), f"predicted hypoperfusion {hypoperfusion_ml:.1f} mL", SKY_BLUE
+    )
+    found = {
+        "dwi": Picture(
+            pictures.axial_mosaic(
+                dwi, [core, outline], spacing, "DWI", CONVENTION, window=window, brain=brain,
+                planes=True,
+            ),
+            f"DWI in axial, coronal and sagittal slices. Filled in orange: core, {core_ml:.1f} mL. "
+            f"Outlined in blue: predicted hypoperfusion, {hypoperfusion_ml:.1f} mL.",
+        ),
+        "probability": Picture(
+            pictures.axial_mosaic(
+                dwi, [], spacing, "Probability of hypoperfusion over the DWI", CONVENTION,
+                panels=16, window=window, brain=brain,
+                heat=Heat(
+                    ras(done.probability), "probability of hypoperfusion",
+                    words=((0.1, "0.1 unlikely"), (PROBABILITY_THRESHOLD, "0.5 edge of the mask"),
+                           (0.95, "1 certain")),
+                ),
+            ),
+            "Axial DWI slices with the probability of hypoperfusion in colours from dark blue "
+            "(unlikely) over green (0.5, the edge of the mask) to yellow (certain).",
+        ),
+        "adc": Picture(
+            pictures.axial_mosaic(
+                ras(done.native.adc.data), [core], spacing, "ADC, 0 to 2500e-6 mm2/s", CONVENTION,
+                panels=16, window=ADC_WINDOW_UM2_PER_S, brain=brain,
+            ),
+            f"ADC in axial slices, 0 (black) to 2500e-6 mm2/s (white); core ({core_ml:.1f} mL) "
+            "filled in orange.",
+        ),
+    }  # fmt: skip
+    if done.disagreement is not None:
+        doubt = result["uncertainty"]
+        found["disagreement"] = Picture(
+            pictures.axial_mosaic(
+                dwi, [outline], spacing, "Where the answers disagree", CONVENTION, panels=16,
+                window=window, brain=brain,
+                heat=Heat(
+                    ras(done.disagreement), "standard deviation of the probability", top=0.4,
+                    shown_from=0.05,
+                    words=((0.05, "0.05 agree"), (0.2, "0.2"), (0.37, "0.4 disagree")),
+                ),
+            ),
+            f"Axial DWI slices with the standard deviation of {doubt['opinions']} answers in "
+            "colours, from dark blue (they agree) to yellow (they disagree).",
+        )  # fmt: skip
+    found["glass"] = Picture(
+        _glass_brain(done),
+        "Glass brain: the largest probability of 0.5 and more along each line of sight, from the "
+        "left, the front, the right and above; the patient's left is on the right.",
+    )
+    return {name: Picture(_webp(each.image), each.alt) for name, each in found.items()}
+
+
+def _glass_brain(done: "Prediction") -> bytes:
+    import nibabel as nib
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from nilearn import plotting
+
+    figure = Figure(figsize=(12.8, 3.3), facecolor="black")
+    FigureCanvasAgg(figure)
+    shown = np.where(done.probability_mni >= PROBABILITY_THRESHOLD, done.probability_mni, 0)
+    shown.flat[0] = 1e-3  # an empty image has no range of values
+    display = plotting.plot_glass_brain(
+        nib.Nifti1Image(shown.astype(np.float32), GRID_AFFINE), display_mode="lyrz", figure=figure,
+        black_bg=True, cmap=pictures.HEAT_COLOURS, vmin=0, vmax=1, threshold=0.1, colorbar=True,
+        radiological=True, title=None,
+    )  # fmt: skip
+    if done.core_mni.any():
+        core = nib.Nifti1Image(done.core_mni.astype(np.float32), GRID_AFFINE)
+        display.add_contours(core, levels=[0.5], colors=[VERMILION], linewidths=1.0)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=90, facecolor="black", metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def _webp(png: bytes) -> bytes:
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    Image.open(io.BytesIO(png)).convert("RGB").save(buffer, "WEBP", quality=82, method=4)
+    return buffer.getvalue()

@@ -1,0 +1,91 @@
+"""Volumes for the viewer in the page: 8-bit NIfTI, cut to the head, small enough for a mail."""
+
+import base64
+import gzip
+from typing import TYPE_CHECKING, Any
+
+import nibabel as nib
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from tf_hypoperfusion.inference.prediction import Prediction
+
+MARGIN_VOXELS = 6
+# A probability of exactly 0.5 must stay on its side of the threshold: floor(0.5 x 200) is 100.
+PROBABILITY_STEPS = 200
+ADC_STEP_UM2_PER_S = 10.0
+
+
+def volumes(done: "Prediction") -> list[dict[str, Any]]:
+    """DWI, ADC, probability and core for the viewer, in the order in which they are drawn.
+
+    Returns:
+        For each: ``name``, ``data`` (base64 of a gzipped NIfTI), ``colormap``, ``low`` and ``high``
+        (values of the first and last colour), ``opacity``.
+    """
+    affine = done.native.dwi.affine
+    box = _head(done.native.brain)
+    dwi = np.maximum(done.native.dwi.data[box], 0)
+    white = float(np.percentile(done.native.dwi.data[done.native.brain], 99.5)) or 1.0
+    levels = {
+        "DWI": (np.minimum(dwi * (200 / white), 255), white / 200),
+        "ADC": (
+            np.minimum(done.native.adc.data[box] / ADC_STEP_UM2_PER_S, 255),
+            ADC_STEP_UM2_PER_S,
+        ),
+        "probability": (probability_levels(done.probability[box]), 1 / PROBABILITY_STEPS),
+        "core": (done.core[box], 1.0),
+    }
+    shown = {
+        "DWI": ("gray", 0.0, white, 1.0),
+        "ADC": ("gray", 0.0, 2500.0, 0.0),
+        "probability": ("viridis", 0.5, 1.0, 0.6),
+        "core": ("warm", 0.5, 1.0, 0.8),
+    }
+    moved = affine.copy()
+    moved[:3, 3] = affine[:3, :3] @ [part.start for part in box] + affine[:3, 3]
+    return [
+        {
+            "name": name,
+            "data": _nifti(data, scale, moved),
+            "colormap": shown[name][0],
+            "low": shown[name][1],
+            "high": shown[name][2],
+            "opacity": shown[name][3],
+        }
+        for name, (data, scale) in levels.items()
+    ]
+
+
+def probability_levels(probability: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Probability in steps of 1/200, rounded down."""
+    return np.floor(probability.astype(np.float64) * PROBABILITY_STEPS).astype(np.uint8)
+
+
+def ml_above(done: "Prediction") -> list[float]:
+    """mL of the patient with a probability of at least 0/200, 1/200 ... 200/200."""
+    counts = np.bincount(
+        probability_levels(done.probability[done.native.brain]), minlength=PROBABILITY_STEPS + 1
+    )
+    above = np.cumsum(counts[::-1])[::-1] * done.native.dwi.voxel_ml
+    return [round(float(ml), 2) for ml in above]
+
+
+def _head(brain: NDArray[np.bool_]) -> tuple[slice, slice, slice]:
+    parts = []
+    for axis in range(3):
+        other = tuple(k for k in range(3) if k != axis)
+        found = np.flatnonzero(brain.any(axis=other))
+        first, last = max(int(found[0]) - MARGIN_VOXELS, 0), int(found[-1]) + MARGIN_VOXELS + 1
+        parts.append(slice(first, min(last, brain.shape[axis])))
+    return parts[0], parts[1], parts[2]
+
+
+def _nifti(data: NDArray, scale: float, affine: NDArray[np.float64]) -> str:
+    image = nib.Nifti1Image(data.astype(np.uint8), affine)
+    image.header.set_xyzt_units("mm")
+    image.header.set_slope_inter(scale, 0)
+    image.set_qform(affine, code=1)
+    image.set_sform(affine, code=1)
+    return base64.b64encode(gzip.compress(image.to_bytes(), 9, mtime=0)).decode()

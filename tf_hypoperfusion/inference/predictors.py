@@ -1,0 +1,266 @@
+"""Trained models on disk -> predictors for :mod:`tf_hypoperfusion.inference.sliding_window`."""
+
+import hashlib
+import re
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from data_tools.grid import SLAB_SHAPE
+from data_tools.runtime import atomic
+from data_tools.runtime.atomic import sha256
+from data_tools.runtime.errors import InputError
+from tf_hypoperfusion.inference import onnx_model
+from tf_hypoperfusion.inference.onnx_model import SLAB
+from tf_hypoperfusion.inference.sliding_window import Predictor
+
+# Comes with the software, so that a newcomer sees a result; trained on simulated patients only.
+DEMO_MODEL = Path(__file__).parents[2] / "saved_models" / "hypoperfusion_demo"
+
+CHECKSUMS = "checksums.sha256"  # of an export, as sha256sum -c reads it
+
+
+def load_predictor(path: str | Path, precision: str = "float32") -> Predictor:
+    """Load a ``.keras`` file, a SavedModel folder or an ONNX file, and try it on an empty slab.
+
+    Args:
+        precision: that a ``.keras`` file computes in, ``float32`` or ``bfloat16``; the others keep
+            their own.
+
+    Raises:
+        InputError: no such file, not a model, an export whose files are not as they were written
+            (where it has checksums), or a model that does not answer a slab and an NIHSS
+            with a probability for each voxel.
+    """
+    path = check_undamaged(path)
+    try:
+        predict = _load(path, precision)
+        answer = predict(np.zeros((1, *SLAB), np.float32), np.zeros((1, 1), np.float32))
+        if answer.shape != (1, *SLAB_SHAPE, 1):
+            raise ValueError(f"it answers with shape {answer.shape}")
+        if not (answer >= 0).all() or not (answer <= 1).all():
+            raise ValueError("its answer is no probability")
+    except InputError:  # which has said all
+        raise
+    except Exception as error:  # a file from anywhere can fail in any way
+        raise _no_model(path, error) from error
+    return predict
+
+
+def _load(path: Path, precision: str) -> Predictor:
+    if path.suffix == ".onnx":
+        return onnx_model.load(path)
+    if path.is_dir():
+        return _load_saved_model(path)
+    return of_keras(for_prediction(load_keras(path), precision))
+
+
+def _load_saved_model(path: Path) -> Predictor:
+    from data_tools import records  # noqa: F401, I001  first, so that TensorFlow starts quietly
+
+    import tensorflow as tf
+
+    model = tf.saved_model.load(str(path))
+    serve = model.signatures["serving_default"]
+    return _compiled(lambda image, nihss: serve(image=image, nihss=nihss)["probability"], model)
+
+
+def of_keras(model: Any) -> Predictor:
+    """A Keras model with our inputs and output as a predictor."""
+
+    def call(image, nihss):
+        return model({"image": image, "nihss": nihss}, training=False)["probability"]
+
+    return _compiled(call, model)
+
+
+def for_prediction(model: Any, precision: str = "float32") -> Any:
+    """The same network and weights, computing in ``float32`` or ``bfloat16`` with the faster layers
+    of :mod:`tf_hypoperfusion.model.fast_layers`.
+
+    What it answers stays float32: near 0 and 1 sixteen bits have too few digits. The model given is
+    not to be used any more: it is this one, unless another precision needs another model.
+    """
+    import keras
+
+    from tf_hypoperfusion.model import fast_layers
+    from tf_hypoperfusion.model.keras_compat import dtype_policy
+
+    answer = ("probability_inside", "probability")
+
+    def changes(layer: Any) -> bool:
+        return layer.name not in answer and not isinstance(layer, keras.layers.InputLayer)
+
+    def with_policy(layer: Any) -> Any:
+        config = layer.get_config()
+        if changes(layer) and "dtype" in config:  # an operation that is no layer has none
+            config["dtype"] = dtype_policy(precision)
+        return layer.__class__.from_config(config)
+
+    if any(layer.compute_dtype != precision for layer in model.layers if changes(layer)):
+        weights = model.get_weights()
+        model = keras.models.clone_model(model, clone_function=with_policy)
+        model.set_weights(weights)
+    fast_layers.put_into(model)
+    return model
+
+
+def _compiled(call: Any, model: Any) -> Predictor:
+    import tensorflow as tf
+
+    # A function for each of several models is meant, and no reason for a warning.
+    tf.get_logger().setLevel("ERROR")
+    signature = [tf.TensorSpec((None, *SLAB), tf.float32), tf.TensorSpec((None, 1), tf.float32)]
+    graph = tf.function(call, input_signature=signature)
+    graph.keep_alive = model  # a signature does not hold its model's variables
+
+    def predict(image, nihss):
+        image = tf.constant(np.asarray(image, np.float32))
+        return graph(image, tf.constant(np.asarray(nihss, np.float32))).numpy()
+
+    return predict
+
+
+def load_keras(path: Path) -> Any:
+    """Load a ``.keras`` file written by training.
+
+    Raises:
+        InputError: not a Keras file, or a network with other inputs or outputs.
+    """
+    from data_tools import records  # noqa: F401, I001  first, so that TensorFlow starts quietly
+
+    import keras
+
+    try:
+        model = keras.saving.load_model(path, compile=False)
+        names = sorted(tensor.name.split(":")[0] for tensor in model.inputs)
+        if names != ["image", "nihss"] or list(model.output) != ["probability"]:
+            raise ValueError(f"its inputs are {names}, its output {model.output}")
+    except Exception:  # a file from anywhere can fail in any way
+        if not zipfile.is_zipfile(path):  # of which Keras says that there is no such file
+            error = ValueError("it is no whole .keras archive; was it copied to the end?")
+        raise _no_model(path, error) from error
+    return model
+
+
+def _no_model(path: Path, error: Exception) -> InputError:
+    reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+    return InputError(
+        f"model {path}: cannot be used ({reason}); expected a best.keras of "
+        "tf_hypoperfusion.train, or a SavedModel or model.onnx of tf_hypoperfusion.export"
+    )
+
+
+def check_path(path: str | Path) -> Path:
+    """Refuse, before TensorFlow is started, what cannot be a model.
+
+    Raises:
+        InputError: no such file or folder, or neither ``.keras``, ``.onnx`` nor a SavedModel.
+    """
+    path = Path(path)
+    if path.is_dir():
+        versions = sorted(
+            (p for p in path.iterdir() if re.fullmatch("[0-9]+", p.name)), key=lambda p: int(p.name)
+        )
+        path = versions[-1] if versions else path
+        if not (path / "saved_model.pb").is_file():
+            raise InputError(
+                f"model {path}: the folder holds no saved_model.pb; expected a SavedModel"
+            )
+    elif not path.is_file():
+        raise InputError(
+            f"model {path}: no such file; expected RUN/fold-N/best.keras, which "
+            "python -m tf_hypoperfusion.train writes, or saved_models/NAME/VERSION"
+        )
+    elif path.suffix not in (".keras", ".onnx"):
+        raise InputError(f"model {path}: expected a .keras or .onnx file or a SavedModel folder")
+    return path
+
+
+def check_undamaged(path: str | Path) -> Path:
+    """As :func:`check_path`; where an export has checksums, its files must be as they were written.
+
+    Raises:
+        InputError: what :func:`check_path` refuses, or files damaged or missing, by name.
+    """
+    path = check_path(path)
+    export = path if path.is_dir() else path.parent
+    if path.suffix != ".keras" and (export / CHECKSUMS).is_file() and (wrong := damaged(export)):
+        raise InputError(
+            f"model {path}: damaged or missing: {', '.join(wrong)}; copy it again, or export again"
+        )
+    return path
+
+
+def damaged(version_folder: Path) -> list[str]:
+    """Files of an export that are missing or not as they were written.
+
+    ``checksums.sha256`` itself counts; ``sha256sum -c`` reads it too.
+    """
+    listing = version_folder / CHECKSUMS
+    lines = listing.read_text(errors="replace").splitlines() if listing.is_file() else []
+    wrong = [] if lines else [listing.name]
+    for line in lines:
+        checksum, _, name = line.partition("  ")
+        path = version_folder / name
+        if not path.is_file() or atomic.sha256(path) != checksum:
+            wrong.append(name)
+    return wrong
+
+
+def demo_model() -> Path:
+    """Where the demonstration model is.
+
+    Raises:
+        InputError: it did not come with this installation.
+    """
+    if not DEMO_MODEL.is_dir():
+        raise InputError(
+            f"no --model was given, and the demonstration model is not at {DEMO_MODEL}; expected "
+            "--model=PATH of a best.keras, SavedModel or model.onnx"
+        )
+    return DEMO_MODEL
+
+
+def mapping(value: Any) -> dict[str, Any]:
+    """The value if it is a JSON object, else an empty one: files beside a model may be damaged."""
+    return value if isinstance(value, dict) else {}
+
+
+def describe(path: str | Path) -> dict[str, Any]:
+    """What is known of a model: path, checksum of all its weights, and its training cohort.
+
+    Read from ``config.json`` of a fold, or ``model_card.json`` of an export;
+    ``cohort`` is None where neither is there.
+
+    Raises:
+        InputError: no such model, or a cohort that is no name: a model of simulated patients must
+            not pass for another.
+    """
+    path = check_path(path)
+    files = [path]
+    if path.is_dir():
+        files = sorted([path / "saved_model.pb", *path.glob("variables/*")])
+    sums = [sha256(file) for file in files]
+    checksum = sums[0] if len(sums) == 1 else hashlib.sha256("".join(sums).encode()).hexdigest()
+    if path.is_dir():
+        card = path / "model_card.json"
+    else:
+        card = path.with_name("model_card.json")
+        if path.suffix == ".keras" or not card.is_file():
+            card = path.with_name("config.json")
+    known = atomic.read_json(card)
+    cohort = mapping(known.get("records")).get("cohort")
+    if not isinstance(cohort, str | None):
+        raise InputError(
+            f"{card}: records.cohort is {cohort!r}; expected the name of the cohort that the model "
+            "was trained on; copy the file again"
+        )
+    return {
+        "path": str(path),
+        "sha256": checksum,
+        "cohort": cohort,
+        "fold": known.get("fold"),
+    }

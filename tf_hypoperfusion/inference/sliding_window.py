@@ -1,0 +1,107 @@
+"""Slabs -> volume through any predictor: Keras, SavedModel and REST alike.
+
+A predictor is ``f(image, nihss) -> probability``: float32 arrays (n, 128, 128, 16, 4) and (n, 1)
+in, (n, 128, 128, 16, 1) out.
+"""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data_tools import grid, intensity, slabs
+from data_tools.runtime.errors import InputError
+
+Predictor = Callable[[NDArray[np.float32], NDArray[np.float32]], NDArray[np.float32]]
+
+# Windows a call: more is no faster on a CPU and takes more memory.
+WINDOWS_PER_CALL = 4
+
+
+def model_image(
+    dwi: NDArray[np.float32],
+    adc_um2_per_s: NDArray[np.float32],
+    brain: NDArray[np.bool_],
+    side: str,
+) -> NDArray[np.float32]:
+    """Physical volumes on the MNI grid -> the network's image of the whole head.
+
+    Args:
+        dwi, adc_um2_per_s, brain: (91, 109, 60). side: left, right or bilateral.
+
+    Returns:
+        float32 (128, 128, 60, 4): DWI, ADC (ratios to their parenchymal mean, rounded to float16
+        as in the training records), ADC mask, side.
+    """
+    dwi_ratio, adc_ratio = intensity.normalise(dwi, adc_um2_per_s, brain)
+    ratios = [ratio.astype(np.float16).astype(np.float32) for ratio in (dwi_ratio, adc_ratio)]
+    mask = intensity.adc_mask(adc_um2_per_s, brain).astype(np.float32)
+    image = np.stack([grid.to_frame(channel) for channel in (*ratios, mask)], axis=-1)
+    side_channel = np.broadcast_to(
+        grid.side_frame(side)[:, :, np.newaxis, np.newaxis], (*image.shape[:3], 1)
+    )
+    return np.concatenate([image, side_channel.astype(np.float32)], axis=-1)
+
+
+def predict_volume(
+    predictor: Predictor,
+    image: NDArray[np.float32],
+    nihss: float,
+    stride: int,
+    tissue: NDArray[np.bool_],
+) -> NDArray[np.float32]:
+    """Average the predictions of overlapping slabs (paper, Model Structure).
+
+    Args:
+        predictor: see the module. image: float32 (128, 128, 60, 4).
+        nihss: NIHSS / 21, or -1. stride: slices from one window to the next, 1..16.
+        tissue: bool (91, 109, 60), brain without CSF; the probability is 0 outside it.
+
+    Returns:
+        float32 (91, 109, 60), 0..1.
+
+    Raises:
+        InputError: if the predictor answers with something else than probabilities.
+    """
+    starts = slabs.slab_starts(stride, image.shape[2])
+    windows = slabs.cut_slabs(image, starts)
+    feature = np.full((len(windows), 1), nihss, np.float32)
+    return average_windows(predictor, windows, feature, starts, tissue)
+
+
+def average_windows(
+    predictor: Predictor,
+    windows: NDArray[np.float32],
+    nihss: NDArray[np.float32],
+    starts: Sequence[int],
+    tissue: NDArray[np.bool_],
+) -> NDArray[np.float32]:
+    """As :func:`predict_volume`, for windows that are cut already.
+
+    Args:
+        windows: (n, 128, 128, 16, 4). nihss: (n, 1). starts: first slice of each window.
+    """
+    outputs = []
+    for first in range(0, len(windows), WINDOWS_PER_CALL):
+        part = slice(first, first + WINDOWS_PER_CALL)
+        output = np.asarray(predictor(windows[part], nihss[part]))[..., 0]
+        if not ((output >= 0) & (output <= 1)).all():
+            raise InputError(
+                "the model's answer is not a probability from 0 to 1 in every voxel; its weights "
+                "are damaged or it is no model of this kind"
+            )
+        outputs.append(output)
+    probability = slabs.merge_slabs(np.concatenate(outputs), starts, grid.GRID_SHAPE[2])
+    return np.where(tissue, grid.from_frame(probability), 0).astype(np.float32)
+
+
+def average(predictors: list[Predictor]) -> Predictor:
+    """One predictor that averages several (paper: the five folds on the generalization cohort)."""
+    if len(predictors) == 1:
+        return predictors[0]
+
+    def predict(image: NDArray[np.float32], nihss: NDArray[np.float32]) -> NDArray[np.float32]:
+        outputs = [p(image, nihss) for p in predictors]
+        return np.asarray(np.mean(outputs, axis=0, dtype=np.float64), dtype=np.float32)
+
+    return predict

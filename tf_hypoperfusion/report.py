@@ -1,0 +1,55 @@
+"""The paper's tables and figures, for your own evaluated cohort.
+
+    python -m tf_hypoperfusion.report --patients=runs/NAME/patients.csv --out=runs/NAME/report
+    ... --external=runs/NAME/external-OTHER/patients.csv   a second cohort beside the first
+    ... --compare=runs/OTHER/patients.csv                  paired differences of two runs
+
+Writes index.html (one page, no network), report.md, tables/*.csv, figures/*.png and *.svg, and
+statistics.csv (every number unrounded): Table 1 (who the patients are), Table 2 (target mismatch:
+model, DAWN rule and either, exact McNemar), Table 3 (AUC, Dice, volumes by subgroup), shares of
+good Dice by core, concordance, operating curves, reliability, examples. Curves and examples need
+thresholds.npz and evaluation/ beside patients.csv, as python -m tf_hypoperfusion.evaluate leaves
+them; without them the report says so.
+"""
+
+import sys
+
+from absl import flags
+
+from data_tools.runtime import command
+
+FLAGS = flags.FlagValues()
+flags.DEFINE_string(
+    "patients", None, "patients.csv of an evaluation.", required=True, flag_values=FLAGS
+)
+flags.DEFINE_string("out", None, "Folder of the report.", required=True, flag_values=FLAGS)
+flags.DEFINE_string("external", None, "patients.csv of a second cohort.", flag_values=FLAGS)
+flags.DEFINE_string(
+    "compare", None, "patients.csv of another run on the same patients.", flag_values=FLAGS
+)
+flags.DEFINE_enum(
+    "interval",
+    "stata",
+    ["stata", "wilson", "exact"],
+    "Of proportions: stata is the paper's logit interval, exact is Clopper-Pearson.",
+    flag_values=FLAGS,
+)
+flags.DEFINE_integer("seed", 1, "Of the bootstrap.", lower_bound=0, flag_values=FLAGS)
+
+
+def main() -> int:
+    """Run the command."""
+    from tf_hypoperfusion.evaluation.report import page, patients
+
+    primary = patients.load(FLAGS.patients)
+    external = patients.load(FLAGS.external) if FLAGS.external else None
+    other = patients.load(FLAGS.compare) if FLAGS.compare else None
+    index = page.write_report(FLAGS.out, primary, external, other, FLAGS.interval, FLAGS.seed)
+    if primary.simulated:
+        print(f"WARNING: {page.SIMULATED_NOTICE}", file=sys.stderr)
+    print(f"{len(primary)} patients: {index}")
+    return command.EXIT_OK
+
+
+if __name__ == "__main__":
+    sys.exit(command.run(main, FLAGS, __doc__))

@@ -1,5 +1,0 @@
-"""The paper's tables and figures for any evaluated cohort. numpy, scipy and matplotlib only.
-
-``patients`` reads ``patients.csv``, ``tables`` and ``comparison`` make tables, ``figures`` draws,
-``page`` writes CSV, Markdown, HTML and pictures; ``__main__`` is the command.
-"""

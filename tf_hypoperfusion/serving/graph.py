@@ -1,0 +1,339 @@
+"""From a patient's volumes to probability, mL and decision inside a TensorFlow graph.
+
+What a server runs, so that a client sends the volumes it has and cannot get the normalisation, the
+side or the windows wrong. Every step has a numpy twin (``intensity``, ``sliding_window``,
+``labels``, ``criteria``), whose numbers are taken from there; tests hold both equal.
+
+Volumes lie on the MNI grid of ``data_tools.grid``. The first dimension counts patients: a server
+that batches requests joins them along it.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from data_tools import criteria, grid, labels, slabs
+from data_tools.grid import (
+    ADC_CORE_UM2_PER_S,
+    ADC_CSF_UM2_PER_S,
+    FRAME_PAD_X,
+    FRAME_PAD_Y,
+    FRAME_SHAPE,
+    GRID_SHAPE,
+    NIHSS_DIVISOR,
+    NIHSS_MAX,
+    NIHSS_MISSING,
+    SIDES,
+    SLAB_SLICES,
+)
+from data_tools.intensity import MAX_RATIO
+from tf_hypoperfusion.config import PROBABILITY_THRESHOLD
+from tf_hypoperfusion.inference.sliding_window import WINDOWS_PER_CALL
+
+# (windows, 128, 128, 16, 4), (windows, 1) -> (windows, 128, 128, 16, 1)
+Network = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
+
+SCALARS = {"nihss": tf.float32, "side": tf.string, "voxel_ml": tf.float32}
+VOLUMES = {"dwi": tf.float32, "adc": tf.float32, "brain_mask": tf.float32}
+FIGURES = {
+    "hypoperfusion_ml": tf.float32,
+    "core_ml": tf.float32,
+    "mismatch_ml": tf.float32,
+    "mismatch_ratio": tf.float32,
+    "ratio_met": tf.bool,
+    "difference_met": tf.bool,
+    "core_met": tf.bool,
+    "target_mismatch": tf.bool,
+}
+# Median ADC of living parenchyma is near 800; these are far outside whatever a brain can have.
+ADC_MEDIAN_RANGE_UM2_PER_S = (200.0, 1800.0)
+# The patient's tissue in a voxel of the template: half to twice the template's own brain.
+VOXEL_RANGE_ML = (grid.VOXEL_ML / 4, grid.VOXEL_ML * 2)
+PNG_STEPS = 65535.0
+# voxel_ml comes as float32, so a volume of exactly 15 mL may miss it by a few 1e-7 of itself.
+HAIR = 1e-6
+
+
+def volume_inputs() -> dict[str, tf.TensorSpec]:
+    """Inputs of ``predict_volume``: volumes [b, 91, 109, 60], ``nihss``, ``side``, ``voxel_ml``."""
+    volumes = {
+        name: tf.TensorSpec((None, *GRID_SHAPE), dtype, name) for name, dtype in VOLUMES.items()
+    }
+    return volumes | _scalar_inputs()
+
+
+def bytes_inputs() -> dict[str, tf.TensorSpec]:
+    """Inputs of ``predict_volume_bytes``: volumes as gzip of float32, little endian, C order."""
+    return {name: tf.TensorSpec((None,), tf.string, name) for name in VOLUMES} | _scalar_inputs()
+
+
+def _scalar_inputs() -> dict[str, tf.TensorSpec]:
+    return {name: tf.TensorSpec((None, 1), dtype, name) for name, dtype in SCALARS.items()}
+
+
+def predict_volumes(
+    network: Network, inputs: dict[str, tf.Tensor], stride: int, info: str
+) -> dict[str, tf.Tensor]:
+    """Probability and figures of each patient.
+
+    Args:
+        inputs: as :func:`volume_inputs`: ``adc`` in 1e-6 mm2/s, ``brain_mask`` 0 or 1, ``nihss``
+            0 to 42 or -1 if unknown, ``side`` left, right or bilateral, ``voxel_ml`` the patient's
+            tissue in a voxel (0.008 divided by the determinant of the affine to MNI).
+        stride: slices between windows.
+        info: what the model is, as JSON; goes out with every answer, so that no client takes a
+            model of simulated patients for another.
+
+    Returns:
+        ``probability`` float32 [b, 91, 109, 60], each of :data:`FIGURES` [b, 1], and
+        ``model_info`` [b, 1].
+
+    Raises:
+        tf.errors.InvalidArgumentError: when run, on anything else; the message says what.
+    """
+    shaped = {
+        name: tf.ensure_shape(inputs[name], (None, *GRID_SHAPE) if name in VOLUMES else (None, 1))
+        for name in (*VOLUMES, *SCALARS)
+    }
+
+    def one(patient: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        return _predict_one(network, patient, stride)
+
+    signature = {"probability": tf.TensorSpec(GRID_SHAPE, tf.float32)} | {
+        name: tf.TensorSpec((1,), dtype) for name, dtype in FIGURES.items()
+    }
+    outputs = tf.map_fn(one, shaped, fn_output_signature=signature, parallel_iterations=1)
+    return outputs | {"model_info": tf.fill(tf.shape(shaped["nihss"]), info)}
+
+
+def predict_bytes(
+    network: Network, inputs: dict[str, tf.Tensor], stride: int, info: str
+) -> dict[str, tf.Tensor]:
+    """As :func:`predict_volumes`, with compressed volumes in and out.
+
+    Returns:
+        ``probability_png_bytes`` [b] (TensorFlow Serving's JSON writes outputs of that ending in
+        base64): a 16-bit grey PNG of 91 rows and 109 x 60 columns each; probability
+        is its value / 65535. And the rest.
+    """
+    decoded: dict[str, Any] = {name: inputs[name] for name in SCALARS}
+    for name in VOLUMES:
+        compressed = tf.ensure_shape(inputs[name], (None,))
+        decoded[name] = tf.map_fn(
+            lambda value, name=name: _decode(value, name),
+            compressed,
+            fn_output_signature=tf.TensorSpec(GRID_SHAPE, tf.float32),
+        )
+    outputs = predict_volumes(network, decoded, stride, info)
+
+    def encode(probability: tf.Tensor) -> tf.Tensor:
+        levels = tf.cast(tf.round(probability * PNG_STEPS), tf.uint16)
+        return tf.io.encode_png(tf.reshape(levels, (GRID_SHAPE[0], -1, 1)))
+
+    # Just under 0.5 must not be rounded up to it.
+    probability = outputs.pop("probability")
+    below = (
+        tf.math.nextafter(tf.constant(PROBABILITY_THRESHOLD), tf.constant(0.0)) - 0.5 / PNG_STEPS
+    )
+    kept = tf.where(
+        (probability < PROBABILITY_THRESHOLD) & (probability > below), below, probability
+    )
+    png = tf.map_fn(encode, kept, fn_output_signature=tf.TensorSpec((), tf.string))
+    return {"probability_png_bytes": png} | outputs
+
+
+def _decode(compressed: tf.Tensor, name: str) -> tf.Tensor:
+    size = int(np.prod(GRID_SHAPE)) * 4
+    shape = " x ".join(map(str, GRID_SHAPE))
+    message = f"{name}: expected the gzip of {shape} float32 values, little endian ({size} bytes)"
+    # gzip ends with the size of what it holds: megabytes that would become gigabytes stop here.
+    length = tf.strings.length(compressed)
+    end = tf.strings.substr(compressed, tf.maximum(length - 4, 0), 4)
+    four = tf.strings.substr(tf.strings.join([end, b"\0\0\0\0"]), 0, 4)
+    told = tf.io.decode_raw(four, tf.int32, little_endian=True)[0]
+    plausible = (length >= 18) & (length <= size + size // 100) & (told == size)
+    with tf.control_dependencies([tf.debugging.Assert(plausible, [message])]):
+        raw = tf.io.decode_compressed(compressed, "GZIP")
+    check = tf.debugging.assert_equal(tf.strings.length(raw), size, message)
+    with tf.control_dependencies([check]):
+        return tf.reshape(tf.io.decode_raw(raw, tf.float32, little_endian=True), GRID_SHAPE)
+
+
+def _predict_one(network: Network, patient: dict[str, tf.Tensor], stride: int):
+    dwi, adc, mask = (patient[name] for name in VOLUMES)
+    nihss, side, voxel_ml = (patient[name][0] for name in SCALARS)
+    brain = mask > 0
+    tissue = brain & (adc > 0) & (adc < ADC_CSF_UM2_PER_S)
+    with tf.control_dependencies(_checks(dwi, adc, mask, nihss, side, voxel_ml, tissue)):
+        dwi_mean, adc_mean = (_mean(v, tissue) for v in (dwi, adc))
+    zero = tf.zeros_like(dwi)
+    dwi_ratio = tf.where(brain, tf.maximum(dwi, 0.0) / dwi_mean, zero)
+    adc_ratio = tf.where(tissue, adc / adc_mean, zero)
+    adc_mask = tf.cast(brain & (adc > 0) & (adc < ADC_CORE_UM2_PER_S), tf.float32)
+    image = _image(dwi_ratio, adc_ratio, adc_mask, side)
+    feature = tf.where(nihss == NIHSS_MISSING, NIHSS_MISSING, nihss / NIHSS_DIVISOR)
+    probability = tf.where(tissue, _windows(network, image, feature, stride), zero)
+    hypoperfusion_ml = _ml(probability >= PROBABILITY_THRESHOLD, voxel_ml)
+    core_ml = _ml(_core(dwi_ratio, adc, brain, voxel_ml), voxel_ml)
+    figures = _decide(hypoperfusion_ml, core_ml)
+    return {"probability": probability} | {
+        name: tf.reshape(tf.cast(value, FIGURES[name]), (1,)) for name, value in figures.items()
+    }
+
+
+def _mean(values: tf.Tensor, where: tf.Tensor) -> tf.Tensor:
+    """Mean inside a mask, summed in float64."""
+    return tf.cast(tf.reduce_mean(tf.cast(tf.boolean_mask(values, where), tf.float64)), tf.float32)
+
+
+def _checks(dwi, adc, mask, nihss, side, voxel_ml, tissue) -> list[tf.Operation]:
+    """Refusals, in the order in which a person would look for the mistake."""
+    words = tf.constant(SIDES)
+    no_tissue = "brain_mask holds no tissue with an ADC between 0 and 2000e-6 mm2/s"
+    inside = tf.boolean_mask(adc, tissue)
+    count = tf.size(inside)
+    median = tf.cond(
+        count > 0, lambda: tf.sort(inside)[count // 2], lambda: tf.constant(0.0, adc.dtype)
+    )
+    whole = tf.math.is_finite(nihss) & (nihss == tf.round(nihss))
+    known = whole & (nihss >= 0) & (nihss <= NIHSS_MAX)
+    low, high = ADC_MEDIAN_RANGE_UM2_PER_S
+    rules = [
+        (
+            tf.reduce_any(words == side),
+            f"side: expected one of {', '.join(SIDES)}: that of the lesion",
+        ),
+        (
+            known | (nihss == NIHSS_MISSING),
+            f"nihss: expected a whole number from 0 to {NIHSS_MAX}, or -1 if unknown",
+        ),
+        (
+            tf.math.is_finite(voxel_ml)
+            & (voxel_ml >= VOXEL_RANGE_ML[0])
+            & (voxel_ml <= VOXEL_RANGE_ML[1]),
+            "voxel_ml: expected mL of the patient, in a voxel of 2 mm of the template, "
+            f"{VOXEL_RANGE_ML[0]:g} to {VOXEL_RANGE_ML[1]:g}",
+        ),
+        *(
+            (tf.reduce_all(tf.math.is_finite(v)), f"{name}: holds NaN or infinite values")
+            for name, v in (("dwi", dwi), ("adc", adc), ("brain_mask", mask))
+        ),
+        (tf.reduce_all((mask == 0) | (mask == 1)), "brain_mask: expected 0 and 1 only"),
+        (count > 0, no_tissue),
+        (
+            (median >= low) & (median <= high),
+            f"adc: its median in the brain is not within {low:g} to {high:g}; expected 1e-6 mm2/s",
+        ),
+        (
+            tf.reduce_sum(tf.boolean_mask(dwi, tissue)) > 0,
+            "dwi: its mean in the brain is not above 0",
+        ),
+        (
+            tf.reduce_max(tf.where(mask > 0, dwi, 0.0)) <= MAX_RATIO * _mean(dwi, tissue),
+            f"dwi: a voxel of the brain is over {MAX_RATIO:g} times as bright as its mean",
+        ),
+    ]
+    return [tf.debugging.Assert(condition, [message]) for condition, message in rules]
+
+
+def _image(dwi_ratio, adc_ratio, adc_mask, side) -> tf.Tensor:
+    """The network's image of the whole head: float32 (128, 128, 60, 4)."""
+    after_x = FRAME_SHAPE[0] - GRID_SHAPE[0] - FRAME_PAD_X
+    after_y = FRAME_SHAPE[1] - GRID_SHAPE[1] - FRAME_PAD_Y
+    # Records hold float16: the network has only seen such values.
+    ratios = [tf.cast(tf.cast(v, tf.float16), tf.float32) for v in (dwi_ratio, adc_ratio)]
+    channels = tf.stack([*ratios, adc_mask], axis=-1)
+    framed = tf.pad(channels, [[FRAME_PAD_X, after_x], [FRAME_PAD_Y, after_y], [0, 0], [0, 0]])
+    frames = tf.constant(np.stack([grid.side_frame(word) for word in SIDES]).astype(np.float32))
+    which = tf.argmax(tf.cast(tf.constant(SIDES) == side, tf.int32))
+    half = tf.broadcast_to(frames[which][:, :, tf.newaxis, tf.newaxis], (*framed.shape[:3], 1))
+    return tf.concat([framed, half], axis=-1)
+
+
+def _windows(network: Network, image: tf.Tensor, feature: tf.Tensor, stride: int) -> tf.Tensor:
+    """Average of the overlapping windows: float32 (91, 109, 60)."""
+    slices = GRID_SHAPE[2]
+    starts = slabs.slab_starts(stride, slices)
+    windows = tf.stack([image[:, :, start : start + SLAB_SLICES] for start in starts])
+    together = max(k for k in range(1, WINDOWS_PER_CALL + 1) if len(starts) % k == 0)
+    groups = tf.reshape(windows, (-1, together, *windows.shape[1:]))
+    nihss = tf.fill((together, 1), feature)
+    answers = tf.map_fn(
+        lambda group: network(group, nihss),
+        groups,
+        fn_output_signature=tf.TensorSpec((together, *windows.shape[1:-1], 1), tf.float32),
+        parallel_iterations=1,
+    )
+    answers = tf.cast(tf.reshape(answers, windows.shape[:-1]), tf.float64)
+    total = tf.add_n(
+        [
+            tf.pad(answers[k], [[0, 0], [0, 0], [start, slices - start - SLAB_SLICES]])
+            for k, start in enumerate(starts)
+        ]
+    )
+    counts = np.zeros(slices)
+    for start in starts:
+        counts[start : start + SLAB_SLICES] += 1
+    mean = tf.cast(total / counts, tf.float32)
+    x, y = (slice(p, p + n) for p, n in zip((FRAME_PAD_X, FRAME_PAD_Y), GRID_SHAPE, strict=False))
+    return mean[x, y]
+
+
+def _core(dwi_ratio, adc, brain, voxel_ml) -> tf.Tensor:
+    """Core as :func:`data_tools.labels.core_mask`: low ADC, bright DWI, large enough."""
+    other = brain & (adc > ADC_CORE_UM2_PER_S) & (adc < ADC_CSF_UM2_PER_S)
+    one = tf.constant(1.0)
+    dwi_ratio /= tf.cond(tf.reduce_any(other), lambda: _mean(dwi_ratio, other), lambda: one)
+    low = brain & (adc > 0) & (adc <= ADC_CORE_UM2_PER_S)
+    mask = low & (dwi_ratio >= labels.CORE_MIN_DWI_RATIO)
+    size = int(np.prod(GRID_SHAPE))
+    # Every voxel gets its own number; the largest spreads to its 26 neighbours until all of a
+    # cluster have one. Numbers are exact in float32 up to 2**24.
+    inside = tf.cast(mask, tf.float32)[tf.newaxis, ..., tf.newaxis]
+    numbers = tf.reshape(tf.range(1, size + 1, dtype=tf.float32), inside.shape) * inside
+
+    def spread(numbers: tf.Tensor, _: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        wider = tf.nn.max_pool3d(numbers, 3, 1, "SAME") * inside
+        return wider, tf.reduce_any(wider != numbers)
+
+    numbers, _ = tf.while_loop(lambda _, changed: changed, spread, (numbers, tf.constant(True)))
+    flat = tf.cast(tf.reshape(numbers, (-1,)), tf.int32)
+    bright = tf.reshape(dwi_ratio >= labels.CORE_SEED_DWI_RATIO, (-1,))
+
+    def at_least(counted: tf.Tensor, limit_ml: float) -> tf.Tensor:
+        counts = tf.math.unsorted_segment_sum(tf.cast(counted, tf.int32), flat, size + 1)
+        return tf.cast(counts, tf.float64) * tf.cast(voxel_ml, tf.float64) >= limit_ml * (1 - HAIR)
+
+    every = tf.ones_like(flat)
+    sure = at_least(every, labels.CORE_SURE_ML)
+    keep = at_least(every, labels.CORE_MIN_CLUSTER_ML)
+    keep &= at_least(bright, labels.CORE_SEED_ML) | sure
+    return tf.reshape(tf.gather(keep, flat), GRID_SHAPE) & mask
+
+
+def _ml(mask: tf.Tensor, voxel_ml: tf.Tensor) -> tf.Tensor:
+    return tf.cast(tf.math.count_nonzero(mask), tf.float64) * tf.cast(voxel_ml, tf.float64)
+
+
+def _decide(hypoperfusion_ml: tf.Tensor, core_ml: tf.Tensor) -> dict[str, tf.Tensor]:
+    """DEFUSE 3, as :func:`data_tools.criteria.defuse3`; float64 mL."""
+    rules = criteria.DEFUSE3
+    hair = HAIR * (hypoperfusion_ml + core_ml)
+    some = hypoperfusion_ml > 0
+    ratio = tf.where(core_ml > 0, tf.math.divide_no_nan(hypoperfusion_ml, core_ml), np.inf)
+    ratio_met = some & (hypoperfusion_ml >= rules.min_ratio * core_ml - hair)
+    difference_met = hypoperfusion_ml - core_ml >= rules.min_difference_ml - hair
+    core_met = core_ml <= rules.max_core_ml + hair
+    cap = tf.constant(criteria.MISMATCH_RATIO_CAP, tf.float64)
+    return {
+        "hypoperfusion_ml": hypoperfusion_ml,
+        "core_ml": core_ml,
+        "mismatch_ml": hypoperfusion_ml - core_ml,
+        "mismatch_ratio": tf.where(some, tf.minimum(ratio, cap), tf.zeros_like(cap)),
+        "ratio_met": ratio_met,
+        "difference_met": difference_met,
+        "core_met": core_met,
+        "target_mismatch": ratio_met & difference_met & core_met,
+    }

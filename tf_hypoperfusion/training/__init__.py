@@ -1,0 +1,1 @@
+"""Records -> a trained fold: input, losses, steps, checkpoints, curves."""

@@ -1,0 +1,160 @@
+"""A fold in TensorBoard: curves, pictures of validation patients, settings, graph, profile.
+
+Curves stand at the number of the epoch, from 1; train and validation have the same names, so that
+TensorBoard draws them into one chart.
+"""
+
+import contextlib
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from data_tools import pictures, slabs
+from data_tools.grid import GRID_SHAPE, VOXEL_MM, from_frame
+from tf_hypoperfusion.config import CHANNELS, PROBABILITY_THRESHOLD, RESEARCH_NOTICE
+from tf_hypoperfusion.training import input_pipeline
+
+# The first validation patients with a lesion: every epoch and every run shows the same ones.
+OVERLAY_PATIENTS = 3
+PROFILE_STEPS = (10, 20)
+TERMS = ("composite", "cross_entropy", "dice_loss", "volume_error")
+OTHERS = ("dice", "volume_error_ml")
+TRAIN_ONLY = ("learning_rate", "input_wait_share")
+
+
+class Monitor:
+    """Event files of one fold.
+
+    Args:
+        folder: the fold's ``tensorboard`` folder.
+        settings: the content of ``config.json``.
+        profile: record steps 10 to 20 of this start, for TensorBoard's profile plugin.
+    """
+
+    def __init__(self, folder: Path, settings: dict[str, Any], profile: bool = False):
+        self.folder = folder
+        self.train = tf.summary.create_file_writer(str(folder / "train"))
+        self.validation = tf.summary.create_file_writer(str(folder / "validation"))
+        self.profile, self.profiling = profile, False
+        self._settings(settings)
+
+    def _settings(self, settings: dict[str, Any]) -> None:
+        from tensorboard.plugins.hparams import api
+
+        text = json.dumps(settings, indent=2)
+        with self.train.as_default(step=0):
+            tf.summary.text("config", f"{RESEARCH_NOTICE}\n\n```json\n{text}\n```")
+        flat = {**settings["model"], **settings["training"], "fold": settings["fold"]}
+        with self.validation.as_default(step=0):
+            api.hparams(flat, trial_id=f"{settings['run']}/fold-{settings['fold']}")
+
+    def graph(self, function: tf.types.experimental.ConcreteFunction) -> None:
+        """The network's graph, as it predicts."""
+        with self.train.as_default(step=0):
+            tf.summary.graph(function.graph)
+
+    def step(self, done: int) -> None:
+        """Start and end the profile; ``done`` is the number of steps since this start."""
+        if not self.profile:
+            return
+        if done == PROFILE_STEPS[0]:
+            tf.profiler.experimental.start(str(self.folder / "train"))
+            self.profiling = True
+        elif done == PROFILE_STEPS[1]:
+            self._stop_profile()
+
+    def _stop_profile(self) -> None:
+        if self.profiling:
+            tf.profiler.experimental.stop()
+            self.profiling = False
+
+    def epoch(self, row: dict[str, Any]) -> None:
+        """The row of ``history.csv`` that an epoch has."""
+        for writer, prefix in ((self.train, ""), (self.validation, "val_")):
+            with writer.as_default(step=int(row["epoch"])):
+                for name in TERMS:
+                    tf.summary.scalar(f"loss/{name}", row[prefix + name])
+                for name in OTHERS:
+                    tf.summary.scalar(name, row[prefix + name])
+                tf.summary.scalar("training/examples_per_s", row[f"{prefix}examples_per_s"])
+        with self.train.as_default(step=int(row["epoch"])):
+            for name in TRAIN_ONLY:
+                tf.summary.scalar(f"training/{name}", row[name])
+        self.flush()
+
+    def pictures(self, epoch: int, images: dict[str, bytes]) -> None:
+        """PNG pictures of validation patients by name."""
+        with self.validation.as_default(step=epoch):
+            for name, png in images.items():
+                tf.summary.image(name, tf.io.decode_png(png, channels=3)[tf.newaxis])
+        self.flush()
+
+    def flush(self) -> None:
+        """Let a TensorBoard beside the run see what there is."""
+        self.train.flush()
+        self.validation.flush()
+
+    @contextlib.contextmanager
+    def closing(self) -> Iterator["Monitor"]:
+        """End the profile and the files, however the run ends."""
+        try:
+            yield self
+        finally:
+            self._stop_profile()
+            self.train.close()
+            self.validation.close()
+
+
+class Overlays:
+    """The same few validation patients, drawn again whenever asked.
+
+    Args:
+        records, manifest, subset: where the validation patients are.
+    """
+
+    def __init__(self, records: str | Path, manifest: dict[str, Any], subset: int):
+        self.patients: list[tuple[str, dict[str, Any]]] = []
+        for name, arrays in input_pipeline.read_patients(records, manifest, subset):
+            if arrays["y_true"][..., 0].any():
+                self.patients.append((name, arrays))
+            if len(self.patients) == OVERLAY_PATIENTS:
+                break
+
+    def draw(self, predict: Callable[[NDArray, NDArray], NDArray], title: str) -> dict[str, bytes]:
+        """PNG by ``participant/dwi`` and ``.../adc``, with truth and prediction as contours.
+
+        Args:
+            predict: images (n, 128, 128, 16, 4) and NIHSS (n, 1) -> probabilities (n, ..., 1).
+            title: line above the picture; the participant is set before it.
+        """
+        return {
+            f"{name}/{channel}": self._one(name, arrays, channel, predict, title)
+            for name, arrays in self.patients
+            for channel in ("dwi", "adc")
+        }
+
+    def _one(
+        self, name: str, arrays: dict[str, Any], channel: str, predict: Callable, title: str
+    ) -> bytes:
+        def merged(values: NDArray) -> NDArray[np.float32]:
+            return from_frame(slabs.merge_slabs(values, arrays["starts"], GRID_SHAPE[2]))
+
+        truth, covered = (merged(arrays["y_true"][..., k]) > 0 for k in (0, 1))
+        probability = merged(predict(arrays["image"], arrays["nihss"])[..., 0])
+        predicted = (probability >= PROBABILITY_THRESHOLD) & covered
+        return pictures.axial_mosaic(
+            merged(arrays["image"][..., CHANNELS.index(channel)]),
+            [
+                pictures.Overlay(truth & covered, "truth: Tmax >= 6 s or core", pictures.ORANGE),
+                pictures.Overlay(predicted, "prediction", pictures.SKY_BLUE),
+            ],
+            (VOXEL_MM,) * 3,
+            f"{name}, {channel.upper()}: {title}",
+            RESEARCH_NOTICE,
+            panels=16,
+        )

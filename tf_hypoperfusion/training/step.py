@@ -1,0 +1,213 @@
+"""What one optimizer step computes, compiled for a strategy: gradients, update, evaluation.
+
+A global batch is shared by the replicas; each replica may take its part in several micro-batches,
+whose gradients are added up before the one update. Every sample's loss is divided by the global
+batch, so the sum over micro-batches and replicas is the gradient of the mean loss, exactly.
+"""
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from tf_hypoperfusion.config import ModelConfig, TrainingConfig
+from tf_hypoperfusion.model.attention_unet import build_model
+from tf_hypoperfusion.model.keras_compat import (
+    apply_gradients,
+    build_optimizer_variables,
+    raw_variable,
+    scale_loss,
+)
+from tf_hypoperfusion.training import epoch_metrics, losses
+from tf_hypoperfusion.training.optimizers import build_optimizer, learning_rates
+
+
+def build(
+    strategy: tf.distribute.Strategy,
+    model_config: ModelConfig,
+    config: TrainingConfig,
+    steps_per_epoch: int,
+) -> "TrainingStep":
+    """Make network, loss and optimizer in the strategy's scope, ready to step.
+
+    Args:
+        model_config, config: ``precision`` and ``micro_batch`` of the latter are final: no
+            ``auto``, no 0.
+        steps_per_epoch: for the learning rate's decay.
+    """
+    with strategy.scope():
+        model = build_model(model_config, config.precision, config.seed, for_training=True)
+        kept = model
+        if config.ema_momentum:
+            kept = build_model(model_config, config.precision, config.seed, for_training=True)
+            kept.set_weights(model.get_weights())
+        optimizer = build_optimizer(config, learning_rates(config, steps_per_epoch))
+        build_optimizer_variables(optimizer, model.trainable_variables)
+    return TrainingStep(
+        strategy,
+        model,
+        kept,
+        losses.CompositeLoss(config.bce_weight, config.dice_weight, config.volume_weight),
+        optimizer,
+        config.batch_size,
+        config.batch_size // strategy.num_replicas_in_sync // config.micro_batch,
+        config.ema_momentum,
+    )
+
+
+class TrainingStep:
+    """Runs global batches through a model.
+
+    Args:
+        strategy: whose scope the models and the optimizer were made in.
+        model: is trained. kept: is validated and saved: the same layers, or, with an
+            ``ema_momentum``, a second model that holds the moving average.
+        loss, optimizer: as built. batch_size: global. micro_batches: per replica and batch.
+        ema_momentum: 0 for none. It grows to this value over the first steps.
+    """
+
+    def __init__(
+        self,
+        strategy: tf.distribute.Strategy,
+        model: keras.Model,
+        kept: keras.Model,
+        loss: losses.CompositeLoss,
+        optimizer: Any,
+        batch_size: int,
+        micro_batches: int = 1,
+        ema_momentum: float = 0.0,
+    ):
+        self.strategy, self.model, self.kept = strategy, model, kept
+        self.loss, self.optimizer = loss, optimizer
+        self.batch_size, self.micro_batches = batch_size, micro_batches
+        self.ema_momentum = ema_momentum
+        self._gradients: list[tf.Variable] = []
+        if micro_batches > 1:
+            with strategy.scope():
+                self._gradients = [
+                    tf.Variable(
+                        tf.zeros(variable.shape),
+                        trainable=False,
+                        synchronization=tf.VariableSynchronization.ON_READ,
+                        aggregation=tf.VariableAggregation.SUM,
+                    )
+                    for variable in model.trainable_variables
+                ]
+        # XLA makes 3D convolutions ten times slower on a CPU.
+        self._whole = tf.function(self._whole_batch, jit_compile=False)
+        self._part = tf.function(self._part_of_batch, jit_compile=False)
+        self._finish = tf.function(self._finish_batch, jit_compile=False)
+        self._evaluate = tf.function(self._evaluate_batch, jit_compile=False)
+        self._average = tf.function(self._average_moments, jit_compile=False)
+
+    def train(self, batches: Iterator, step: int) -> tuple[tf.Tensor, float]:
+        """One optimizer step.
+
+        Args:
+            batches: of micro-batches, already distributed. step: optimizer steps done so far.
+
+        Returns:
+            Sums over the global batch (see :func:`epoch_metrics.batch_sums`), perhaps still being
+            computed, and the seconds spent waiting for input.
+        """
+        momentum = tf.constant(min(self.ema_momentum, (1 + step) / (10 + step)), tf.float32)
+        sums, waited = None, 0.0
+        for _ in range(self.micro_batches):
+            began = time.monotonic()
+            batch = next(batches)
+            waited += time.monotonic() - began
+            if self.micro_batches == 1:
+                sums = self._whole(batch, momentum)
+            else:
+                part = self._part(batch)
+                sums = part if sums is None else sums + part
+        if self.micro_batches > 1:
+            self._finish(momentum)
+        assert sums is not None
+        return sums, waited
+
+    def evaluate(self, batches: Iterator, count: int) -> NDArray[np.float64]:
+        """Sums over ``count`` batches through the kept model, without dropout."""
+        total = np.zeros(len(epoch_metrics.MEANS) + 3)
+        for _ in range(count):
+            total += self._evaluate(next(batches)).numpy()
+        return total
+
+    def synchronise(self) -> None:
+        """Average BatchNormalization's moving moments over the replicas, which each had their own.
+
+        A moving average is linear, so it does not matter when, or how often, this is done.
+        """
+        if self.strategy.num_replicas_in_sync > 1:
+            self._average()
+
+    def _forward(self, model: keras.Model, batch: Any, training: bool):
+        inputs, y_true, weight = batch
+        y_pred = model(inputs, training=training)["probability"]
+        terms = losses.terms(y_true, y_pred)
+        sums = epoch_metrics.batch_sums(self.loss, terms, y_true, y_pred, weight)
+        return self.loss.combine(*terms), sums
+
+    def _gradients_of(self, batch: Any):
+        with tf.GradientTape() as tape:
+            each, sums = self._forward(self.model, batch, training=True)
+            scaled = scale_loss(self.optimizer, tf.reduce_sum(each) / self.batch_size)
+        return tape.gradient(scaled, self.model.trainable_variables), sums
+
+    def _whole_batch(self, batch: Any, momentum: tf.Tensor) -> tf.Tensor:
+        def replica(batch):
+            gradients, sums = self._gradients_of(batch)
+            apply_gradients(self.optimizer, gradients, self.model.trainable_variables)
+            return sums
+
+        sums = self.strategy.reduce("SUM", self.strategy.run(replica, (batch,)), axis=None)
+        self._follow(momentum)
+        return sums
+
+    def _part_of_batch(self, batch: Any) -> tf.Tensor:
+        def replica(batch):
+            gradients, sums = self._gradients_of(batch)
+            for total, gradient in zip(self._gradients, gradients, strict=True):
+                total.assign_add(tf.cast(gradient, tf.float32))
+            return sums
+
+        return self.strategy.reduce("SUM", self.strategy.run(replica, (batch,)), axis=None)
+
+    def _finish_batch(self, momentum: tf.Tensor) -> None:
+        def replica():
+            gradients = [total.read_value() for total in self._gradients]
+            apply_gradients(self.optimizer, gradients, self.model.trainable_variables)
+            for total in self._gradients:
+                total.assign(tf.zeros_like(total))
+
+        self.strategy.run(replica)
+        self._follow(momentum)
+
+    def _follow(self, momentum: tf.Tensor) -> None:
+        """Move the averaged model towards the trained one."""
+        if not self.ema_momentum:
+            return
+        for average, variable in zip(self.kept.variables, self.model.variables, strict=True):
+            average, variable = raw_variable(average), raw_variable(variable)
+            if average.dtype == tf.float32:  # the others are seeds of dropout
+                average.assign(momentum * average + (1 - momentum) * variable)
+
+    def _evaluate_batch(self, batch: Any) -> tf.Tensor:
+        def replica(batch):
+            return self._forward(self.kept, batch, training=False)[1]
+
+        return self.strategy.reduce("SUM", self.strategy.run(replica, (batch,)), axis=None)
+
+    def _average_moments(self) -> None:
+        def replica():
+            context = tf.distribute.get_replica_context()
+            for variable in self.model.non_trainable_variables:
+                moment = raw_variable(variable)
+                if moment.dtype == tf.float32:
+                    moment.assign(context.all_reduce("MEAN", moment.read_value()))
+
+        self.strategy.run(replica)

@@ -138,14 +138,14 @@ def main() -> None:
     from data_tools.records import load_manifest
 
     manifest = load_manifest(FLAGS.records)
-    subset = manifest["subsets"][0]
-    if subset["slabs"] < BATCH:
-        raise InputError(f"{FLAGS.records}: subset 0 has {subset['slabs']} slabs; expected {BATCH}")
-    files = [str(Path(FLAGS.records) / s["file"]) for s in subset["shards"]]
-    size = sum(Path(f).stat().st_size for f in files) / subset["slabs"]
-    note = f"{subset['slabs']} slabs, {FLAGS.rounds} rounds of {FLAGS.batches} batches"
+    subset = manifest.subsets[0]
+    if subset.slabs < BATCH:
+        raise InputError(f"{FLAGS.records}: subset 0 has {subset.slabs} slabs; expected {BATCH}")
+    files = [str(Path(FLAGS.records) / s.file) for s in subset.shards]
+    size = sum(Path(f).stat().st_size for f in files) / subset.slabs
+    note = f"{subset.slabs} slabs, {FLAGS.rounds} rounds of {FLAGS.batches} batches"
     tables = Tables(FLAGS.out, ("tensorflow",), note)
-    one_pass = subset["slabs"] // BATCH
+    one_pass = subset.slabs // BATCH
 
     def cold() -> None:
         forget(files)

@@ -123,7 +123,10 @@ def windows_and_width() -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     import numpy as np
 
     from benchmarks.measuring.counting import convolution_gflop
-    from data_tools import records, slabs  # noqa: F401  starts TensorFlow quietly
+    from data_tools import slabs
+    from data_tools.runtime import tensorflow_start
+
+    tensorflow_start.prepare()
     from tf_hypoperfusion import config
     from tf_hypoperfusion.inference import predictors
     from tf_hypoperfusion.inference.sliding_window import WINDOWS_PER_CALL

@@ -14,13 +14,16 @@ import os
 import shutil
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
 from benchmarks.measuring import options, tables
 from data_tools.runtime import atomic, command
 from data_tools.runtime.errors import InputError
+
+if TYPE_CHECKING:
+    from data_tools.manifest import Manifest
 
 FLAGS = flags.FlagValues()
 options.folder("records", "manifest.json", "the folder of data_tools.build_records.", FLAGS)
@@ -33,7 +36,7 @@ flags.DEFINE_string("out", None, "Folder to write to.", required=True, flag_valu
 flags.DEFINE_integer("seed", 1, "Which patients.", 0, flag_values=FLAGS)
 
 
-def fewer_patients(source: Path, target: Path, fold: int, count: int, seed: int) -> dict[str, Any]:
+def fewer_patients(source: Path, target: Path, fold: int, count: int, seed: int) -> "Manifest":
     """Records with ``count`` of a fold's training patients, the other subsets as they are.
 
     Args:
@@ -52,39 +55,49 @@ def fewer_patients(source: Path, target: Path, fold: int, count: int, seed: int)
 
     manifest = records.load_manifest(source)
     training = splits.fold_roles(fold)["train"]
-    everyone = [p for k in training for p in manifest["subsets"][k]["participants"]]
+    everyone = [p for k in training for p in manifest.subsets[k].participants]
     if count > len(everyone):
         raise InputError(
             f"--patients has {count}; expected at most the {len(everyone)} that fold {fold} trains "
             "on"
         )
     chosen = {everyone[k] for k in np.random.default_rng(seed).permutation(len(everyone))[:count]}
-    fingerprint = f"{manifest['fingerprint']}, {count} of fold {fold}, seed {seed}"
+    fingerprint = f"{manifest.fingerprint}, {count} of fold {fold}, seed {seed}"
     if (target / records.MANIFEST).is_file():
         found = records.load_manifest(target)
-        if found["fingerprint"] != fingerprint:
+        if found.fingerprint != fingerprint:
             raise InputError(f"{target} holds records of other patients; give another --out")
         return found
     partial = target.with_name(f".tmp-{target.name}")
     shutil.rmtree(partial, ignore_errors=True)
-    slabs = {patient["participant_id"]: patient["slabs"] for patient in manifest["patients"]}
-    for k, subset in enumerate(manifest["subsets"]):
+    slabs = {name: patient["slabs"] for name, patient in manifest.rows().items()}
+    subsets = list(manifest.subsets)
+    for k, subset in enumerate(subsets):
         if k not in training:
-            for shard in subset["shards"]:
-                _link(source / shard["file"], partial / shard["file"])
+            for shard in subset.shards:
+                _link(source / shard.file, partial / shard.file)
             continue
-        subset["participants"] = [p for p in subset["participants"] if p in chosen]
-        subset["slabs"] = sum(slabs[p] for p in subset["participants"])
-        for shard in subset["shards"]:
-            kept = _records_of(source / shard["file"], chosen)
-            shard |= records.write_shard(partial / shard["file"], kept)
+        participants = tuple(p for p in subset.participants if p in chosen)
+        subsets[k] = dataclasses.replace(
+            subset,
+            participants=participants,
+            slabs=sum(slabs[p] for p in participants),
+            shards=tuple(
+                records.write_shard(partial, each.file, _records_of(source / each.file, chosen))
+                for each in subset.shards
+            ),
+        )
     left_out = set(everyone) - chosen
-    manifest["patients"] = [p for p in manifest["patients"] if p["participant_id"] not in left_out]
-    manifest["slabs"] = sum(subset["slabs"] for subset in manifest["subsets"])
-    manifest["fingerprint"] = fingerprint
-    atomic.write_json(partial / records.MANIFEST, manifest)
+    smaller = dataclasses.replace(
+        manifest,
+        patients=tuple(p for p in manifest.patients if p["participant_id"] not in left_out),
+        slabs=sum(subset.slabs for subset in subsets),
+        subsets=tuple(subsets),
+        fingerprint=fingerprint,
+    )
+    atomic.write_json(partial / records.MANIFEST, smaller.to_json())
     os.replace(partial, target)
-    return manifest
+    return smaller
 
 
 def _link(source: Path, target: Path) -> None:
@@ -107,8 +120,9 @@ def _records_of(shard: Path, participants: set[str]):
 
 def point(count: int, settings: dict[str, Any]) -> tuple[dict[str, Any], Path]:
     """Train and evaluate on so many patients: figures of the training, and patients.csv."""
-    from data_tools import records  # noqa: F401, I001  first, so that TensorFlow starts quietly
+    from data_tools.runtime import tensorflow_start
 
+    tensorflow_start.prepare()
     from tf_hypoperfusion import config
     from tf_hypoperfusion.evaluation import run as evaluation
     from tf_hypoperfusion.training import run_summary, trainer
@@ -118,7 +132,7 @@ def point(count: int, settings: dict[str, Any]) -> tuple[dict[str, Any], Path]:
     places = folder / "records", folder / "run"
     manifest = fewer_patients(Path(FLAGS.records), places[0], FLAGS.fold, count, FLAGS.seed)
     model, training = config.from_json(settings, f"{FLAGS.run}/fold-{FLAGS.fold}/config.json")
-    slabs = sum(manifest["subsets"][k]["slabs"] for k in settings["subsets"]["train"])
+    slabs = sum(manifest.subsets[k].slabs for k in settings["subsets"]["train"])
     steps = settings["steps_per_epoch"] * training.epochs
     steps_per_epoch = slabs // training.batch_size
     if not steps_per_epoch:

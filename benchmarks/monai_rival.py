@@ -14,13 +14,16 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from absl import flags
 
 from benchmarks.measuring import options
 from data_tools.runtime import atomic, command
 from data_tools.runtime.errors import InputError
+
+if TYPE_CHECKING:
+    from data_tools.manifest import Manifest
 
 FLAGS = flags.FlagValues()
 options.others(FLAGS, ("torch", "monai", "onnx", "onnxscript"), required=True)
@@ -32,13 +35,13 @@ flags.DEFINE_integer("fold", 0, "Fold.", 0, 4, flag_values=FLAGS)
 flags.DEFINE_string("out", None, "Run to write to.", required=True, flag_values=FLAGS)
 
 
-def write_slabs(records: str, manifest: dict[str, Any], subsets: list[int], stem: Path) -> int:
+def write_slabs(records: str, manifest: "Manifest", subsets: list[int], stem: Path) -> int:
     """Image (float16) and truth with coverage (uint8) of some subsets, channels first; how many."""
     import numpy as np
 
     from tf_hypoperfusion.training import input_pipeline
 
-    count = sum(manifest["subsets"][k]["slabs"] for k in subsets)
+    count = sum(manifest.subsets[k].slabs for k in subsets)
     arrays = {
         "image": np.lib.format.open_memmap(
             f"{stem}_image.npy", "w+", np.float16, (count, 4, 128, 128, 16)
@@ -68,7 +71,7 @@ def main() -> None:
         raise InputError(f"{FLAGS.run}/fold-{FLAGS.fold} has no config.json; train the fold first")
     atomic.check_writable(FLAGS.out)
     manifest = load_manifest(FLAGS.records)
-    if config["records"]["fingerprint"] != manifest["fingerprint"]:
+    if config["records"]["fingerprint"] != manifest.fingerprint:
         raise InputError(f"{FLAGS.run} was trained on other records than {FLAGS.records}")
     folder = Path(FLAGS.out) / f"fold-{FLAGS.fold}"
     if (folder / "model.onnx").is_file():

@@ -47,7 +47,9 @@ def write_network(folder: Path) -> dict[str, Any]:
     """The network, its weights, slabs and answers where every way finds them; its shape."""
     import numpy as np
 
-    from data_tools import records  # noqa: F401  starts TensorFlow quietly
+    from data_tools.runtime import tensorflow_start
+
+    tensorflow_start.prepare()
     from tf_hypoperfusion import config
     from tf_hypoperfusion.inference import onnx_model, predictors
     from tf_hypoperfusion.model import attention_unet

@@ -48,7 +48,9 @@ def network_times() -> list[dict[str, Any]]:
     import numpy as np
 
     from benchmarks.measuring.counting import convolution_gflop
-    from data_tools import records  # noqa: F401  starts TensorFlow quietly
+    from data_tools.runtime import tensorflow_start
+
+    tensorflow_start.prepare()
     from tf_hypoperfusion import config
     from tf_hypoperfusion.inference import predictors
     from tf_hypoperfusion.model import attention_unet

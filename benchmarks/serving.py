@@ -68,9 +68,9 @@ def main() -> None:
     """Start the server, ask, print the table."""
     import requests
 
-    from tf_hypoperfusion.inference import predictors
+    from tf_hypoperfusion.inference import model_files
 
-    predictors.check_path(f"{FLAGS.models}/{FLAGS.name}")
+    model_files.check_path(f"{FLAGS.models}/{FLAGS.name}")
     note = f"model {FLAGS.name}, {FLAGS.requests} requests a line"
     tables = Tables(FLAGS.out, ("tensorflow", "starlette", "uvicorn"), note)
     sent, arrays = bodies()
@@ -140,13 +140,15 @@ def in_process(arrays: dict) -> dict:
     """The same volumes through the SavedModel here."""
     import numpy as np
 
-    from data_tools import records  # noqa: F401  starts TensorFlow quietly
+    from data_tools.runtime import tensorflow_start
+
+    tensorflow_start.prepare()
     from data_tools.grid import VOXEL_ML
-    from tf_hypoperfusion.inference import predictors
+    from tf_hypoperfusion.inference import model_files
 
     import tensorflow as tf  # isort: skip
 
-    model = tf.saved_model.load(str(predictors.check_path(f"{FLAGS.models}/{FLAGS.name}")))
+    model = tf.saved_model.load(str(model_files.check_path(f"{FLAGS.models}/{FLAGS.name}")))
     inputs = {name: tf.constant(value[np.newaxis]) for name, value in arrays.items()}
     inputs |= {"nihss": tf.constant([[14.0]]), "side": tf.constant([["left"]])}
     inputs["voxel_ml"] = tf.constant([[VOXEL_ML]], tf.float32)

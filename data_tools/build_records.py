@@ -19,6 +19,7 @@ from typing import Any
 
 from absl import flags
 
+from data_tools.manifest import BuildSettings, Manifest, Subset
 from data_tools.runtime import command
 
 FLAGS = flags.FlagValues()
@@ -105,8 +106,8 @@ def _write_shard(name: str, folder: str, cohort: str, rows: list[dict], stride: 
             patients.append({**patient, "slabs": len(serialised)})
             yield from serialised
 
-    figures = records.write_shard(Path(folder) / name, slabs())
-    return {"file": name, **figures}, patients, faults
+    shard = records.write_shard(folder, name, slabs())
+    return shard, patients, faults
 
 
 def build(
@@ -117,7 +118,7 @@ def build(
     seed: int = 1,
     workers: int | str = 1,
     overwrite: bool = False,
-) -> tuple[dict[str, Any], bool]:
+) -> tuple[Manifest, bool]:
     """Build the records of a cohort.
 
     Returns:
@@ -144,7 +145,7 @@ def build(
             what = "holds records of other patients or settings"
             try:
                 manifest = records.load_manifest(target)
-                if manifest["fingerprint"] == fingerprint:
+                if manifest.fingerprint == fingerprint:
                     damaged = records.damaged_shards(target, manifest)
                     if not damaged:
                         return manifest, True
@@ -193,30 +194,30 @@ def build(
                 + "\n".join(sorted(faults))
             )
         description = cohorts.described_name(cohort)
-        manifest = {
-            "schema_version": records.SCHEMA_VERSION,
-            "cohort": description,
-            "settings": settings,
-            "labels": {mni_patient.WITHIN_SIDE: mni_patient.within_side_only(cohort)},
-            "fingerprint": fingerprint,
-            "slabs": sum(figures["slabs"] for figures in shard_figures.values()),
-            "subsets": [
-                {
-                    "participants": subset,
-                    "slabs": sum(patients[p]["slabs"] for p in subset),
-                    "shards": [
+        manifest = Manifest(
+            schema_version=records.SCHEMA_VERSION,
+            cohort=description,
+            settings=BuildSettings(**settings),
+            labels={mni_patient.WITHIN_SIDE: mni_patient.within_side_only(cohort)},
+            fingerprint=fingerprint,
+            slabs=sum(shard.slabs for shard in shard_figures.values()),
+            subsets=tuple(
+                Subset(
+                    participants=tuple(subset),
+                    slabs=sum(patients[p]["slabs"] for p in subset),
+                    shards=tuple(
                         shard_figures[t[0]] for t in tasks if t[0].startswith(f"subset-{k}/")
-                    ],
-                }
+                    ),
+                )
                 for k, subset in enumerate(subsets)
-            ],
-            "patients": [
+            ),
+            patients=tuple(
                 {**patients[p], "subset": k} for k, subset in enumerate(subsets) for p in subset
-            ],
-            "without_truth": without_truth,
-        }
+            ),
+            without_truth=tuple(without_truth),
+        )
         atomic.write_json(partial / records.SPLITS, {"seed": seed, "subsets": subsets})
-        atomic.write_json(partial / records.MANIFEST, manifest)
+        atomic.write_json(partial / records.MANIFEST, manifest.to_json())
         old = target.with_name(f".old-{target.name}")
         shutil.rmtree(old, ignore_errors=True)
         if target.exists():
@@ -265,11 +266,11 @@ def main() -> int:
             FLAGS.overwrite,
         )
     state = "already built" if kept else "built"
-    print(f"{FLAGS.out}: {state}, {len(manifest['patients'])} patients, {manifest['slabs']} slabs")
-    for k, subset in enumerate(manifest["subsets"]):
-        print(f"  subset {k}: {len(subset['participants'])} patients, {subset['slabs']} slabs")
-    if manifest["without_truth"]:
-        print(f"  left out, no Tmax and no mask: {', '.join(manifest['without_truth'])}")
+    print(f"{FLAGS.out}: {state}, {len(manifest.patients)} patients, {manifest.slabs} slabs")
+    for k, subset in enumerate(manifest.subsets):
+        print(f"  subset {k}: {len(subset.participants)} patients, {subset.slabs} slabs")
+    if manifest.without_truth:
+        print(f"  left out, no Tmax and no mask: {', '.join(manifest.without_truth)}")
     return command.EXIT_OK
 
 

@@ -16,17 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_tools.grid import SIDES, SLAB_SHAPE
+from data_tools.manifest import Manifest, Shard
+from data_tools.runtime import tensorflow_start
 from data_tools.runtime.atomic import sha256
 from data_tools.runtime.errors import InputError
-from data_tools.runtime.quiet import native_stderr_silenced
 
-# Without this TensorFlow uses oneDNN only where the CPU has AVX-512 VNNI or better; its own 3D
-# convolutions are several times slower (BUILD_NOTES, Speed). 0 has them back.
-os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
-with native_stderr_silenced():
-    import tensorflow as tf
-
-    tf.config.list_physical_devices()
+tensorflow_start.prepare()
+import tensorflow as tf  # noqa: E402
 
 SCHEMA_VERSION = 1
 MANIFEST, SPLITS = "manifest.json", "splits.json"
@@ -148,23 +144,25 @@ def unpack_slab(slab: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
     return unpacked
 
 
-def write_shard(path: str | os.PathLike, records: Iterable[bytes]) -> dict[str, Any]:
+def write_shard(folder: str | os.PathLike, file: str, records: Iterable[bytes]) -> Shard:
     """Write one shard.
 
-    Returns:
-        ``slabs``, ``bytes`` and ``sha256`` of the file.
+    Args:
+        folder: of the records.
+        file: the shard's path inside it.
+        records: of :func:`encode_slab`.
     """
-    path = Path(path)
+    path = Path(folder) / file
     path.parent.mkdir(parents=True, exist_ok=True)
     count = 0
     with tf.io.TFRecordWriter(str(path)) as writer:
         for record in records:
             writer.write(record)
             count += 1
-    return {"slabs": count, "bytes": path.stat().st_size, "sha256": sha256(path)}
+    return Shard(file=file, slabs=count, bytes=path.stat().st_size, sha256=sha256(path))
 
 
-def load_manifest(records: str | os.PathLike) -> dict[str, Any]:
+def load_manifest(records: str | os.PathLike) -> Manifest:
     """Read ``manifest.json`` and check that every shard is there with its right size.
 
     Raises:
@@ -181,32 +179,32 @@ def load_manifest(records: str | os.PathLike) -> dict[str, Any]:
             f"  python -m data_tools.build_records --cohort=MNI --out={records}"
         )
     try:
-        manifest = json.loads(path.read_text())
-        version = manifest["schema_version"]
-        whole = [manifest[key] for key in ("fingerprint", "cohort", "patients", "slabs")]
-        whole += [all_shards(manifest)]
-    except (ValueError, KeyError, TypeError) as error:
+        manifest = Manifest.from_json(json.loads(path.read_text()))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(
             f"{path}: not a readable manifest ({error}); build the records again"
         ) from error
-    if version != SCHEMA_VERSION:
+    if manifest.schema_version != SCHEMA_VERSION:
         raise InputError(
-            f"{path}: the records have schema version {version}, this software reads version "
-            f"{SCHEMA_VERSION}; build them again with python -m data_tools.build_records"
+            f"{path}: the records have schema version {manifest.schema_version}, this software "
+            f"reads version {SCHEMA_VERSION}; build them again with "
+            "python -m data_tools.build_records"
         )
-    for shard in all_shards(manifest):
-        file = Path(records) / shard["file"]
+    for shard in manifest.shards:
+        file = Path(records) / shard.file
         size = file.stat().st_size if file.is_file() else None
-        if size != shard["bytes"]:
+        if size != shard.bytes:
             found = "is missing" if size is None else f"has {size} bytes"
             raise InputError(
-                f"shard {file} {found}; the manifest says {shard['bytes']} bytes. Copy it again, "
+                f"shard {file} {found}; the manifest says {shard.bytes} bytes. Copy it again, "
                 "or build the records again with --overwrite"
             )
     return manifest
 
 
-def explain_read_error(error: Exception, records: str | os.PathLike, manifest: dict) -> Exception:
+def explain_read_error(
+    error: Exception, records: str | os.PathLike, manifest: Manifest
+) -> Exception:
     """Turn TensorFlow's error about a record into one that names the shard and says what to do.
 
     Errors that are not about the data (no memory, no disk) are given back as they are.
@@ -241,23 +239,18 @@ def damage(records: str | os.PathLike, damaged: Sequence[str]) -> InputError:
 
 
 def damaged_shards(
-    records: str | os.PathLike, manifest: dict[str, Any], subsets: Iterable[int] | None = None
+    records: str | os.PathLike, manifest: Manifest, subsets: Iterable[int] | None = None
 ) -> list[str]:
     """Shards that are gone or whose checksum is not the manifest's; reads every byte.
 
     Args:
         subsets: look at these only; None is all.
     """
-    wanted = range(len(manifest["subsets"])) if subsets is None else subsets
+    wanted = range(len(manifest.subsets)) if subsets is None else subsets
     return [
-        shard["file"]
+        shard.file
         for k in wanted
-        for shard in manifest["subsets"][k]["shards"]
-        if not (Path(records) / shard["file"]).is_file()
-        or sha256(Path(records) / shard["file"]) != shard["sha256"]
+        for shard in manifest.subsets[k].shards
+        if not (Path(records) / shard.file).is_file()
+        or sha256(Path(records) / shard.file) != shard.sha256
     ]
-
-
-def all_shards(manifest: dict[str, Any]) -> list[dict[str, Any]]:
-    """The manifest's shards, subset after subset."""
-    return [shard for subset in manifest["subsets"] for shard in subset["shards"]]

@@ -5,7 +5,34 @@ The criteria and their numbers stand in :mod:`data_tools.criteria`.
 
 import dataclasses
 
-from data_tools import criteria
+from data_tools import criteria, intensity
+from data_tools.grid import SIDES
+from data_tools.runtime.errors import InputError
+
+
+@dataclasses.dataclass(frozen=True)
+class ClinicalFacts:
+    """What is known of the patient besides the images.
+
+    Attributes:
+        side: left, right or bilateral: the side of the brain lesion.
+        nihss: 0..42, or None if unknown.
+        age: years, or None.
+    """
+
+    side: str
+    nihss: int | None
+    age: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.side not in SIDES:
+            raise InputError(
+                f"side is {self.side!r}; expected {', '.join(SIDES)}: the side of the brain "
+                "lesion, not of the weak limbs"
+            )
+        intensity.nihss_feature(self.nihss)
+        if self.age is not None and not 0 <= self.age <= 120:
+            raise InputError(f"age is {self.age:g}; expected 0 to 120 years")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -60,12 +60,12 @@ flags.DEFINE_enum(
 def main() -> int:
     """Run the command."""
     from data_tools.runtime import atomic
-    from tf_hypoperfusion.inference import predictors
+    from tf_hypoperfusion.inference import model_files
     from tf_hypoperfusion.serving import saved_model
 
     saved_model.check_name(FLAGS.name)
     for model in FLAGS.model:
-        predictors.check_path(model)
+        model_files.check_path(model)
     atomic.check_writable(FLAGS.out)
     with atomic.one_writer(f"{FLAGS.out}/{FLAGS.name}"):
         folder, kept = saved_model.export(

@@ -20,6 +20,7 @@ image; ADC may be in mm2/s, 1e-3 or 1e-6 mm2/s (detected and reported).
 Research use only. Not a medical device; not for clinical decisions.
 """
 
+import dataclasses
 import sys
 
 from absl import flags
@@ -84,13 +85,13 @@ def main() -> int:
 
 def _settings() -> str | None:
     """What a result depends on besides the patient; a server's model may change at any time."""
-    from tf_hypoperfusion.inference import predictors
+    from tf_hypoperfusion.inference import model_files
 
     if FLAGS.url:
         return None
     return repr(
         [
-            [predictors.describe(path)["sha256"] for path in _chosen()],
+            [model_files.describe(path).sha256 for path in _chosen()],
             FLAGS.stride,
             FLAGS.precision,
         ]
@@ -100,46 +101,50 @@ def _settings() -> str | None:
 def _check_models() -> None:
     """Before anything is read: a mistyped path should not cost half a minute."""
     from data_tools.runtime.errors import InputError
-    from tf_hypoperfusion.inference import predictors
+    from tf_hypoperfusion.inference import model_files
 
     if not all(_chosen()):
         raise InputError("--model holds an empty name; expected --model=A or --model=A,B,C")
     for path in _chosen():
-        predictors.check_undamaged(path)
+        model_files.check_undamaged(path)
     if FLAGS.model is None:
         print(
-            f"no --model: {predictors.DEMO_MODEL} answers, trained on SIMULATED patients only",
+            f"no --model: {model_files.DEMO_MODEL} answers, trained on SIMULATED patients only",
             file=sys.stderr,
         )
 
 
 def _chosen() -> list[str]:
-    from tf_hypoperfusion.inference import predictors
+    from tf_hypoperfusion.inference import model_files
 
     if FLAGS.model is None:
-        return [str(predictors.demo_model())]
+        return [str(model_files.demo_model())]
     return FLAGS.model or [""]
 
 
 def _models():
     from tf_hypoperfusion import config
-    from tf_hypoperfusion.inference import prediction, predictors, result_folder
+    from tf_hypoperfusion.inference import model_files, prediction, predictors, result_folder
 
-    known = [predictors.describe(path) for path in _chosen()]
+    found = [model_files.describe(path) for path in _chosen()]
     stride = FLAGS.stride or config.TEST_STRIDE
     answers = [
-        prediction.by_windows(predictors.load_predictor(model["path"], FLAGS.precision), stride)
-        for model in known
+        prediction.by_windows(predictors.load_predictor(model.path, FLAGS.precision), stride)
+        for model in found
     ]
-    for model in known:
-        model["precision"] = FLAGS.precision if model["path"].endswith(".keras") else "its own"
-    return result_folder.Answerer(answers, lambda: known, stride)
+    known = [
+        dataclasses.replace(
+            model, precision=FLAGS.precision if model.path.endswith(".keras") else "its own"
+        )
+        for model in found
+    ]
+    return result_folder.Backend(answers, lambda: known, stride)
 
 
 def _server():
     from tf_hypoperfusion.inference import rest_client
 
-    return rest_client.answerer(
+    return rest_client.backend(
         FLAGS.url, FLAGS.served_name, FLAGS.form, FLAGS.stride, FLAGS.token_file
     )
 

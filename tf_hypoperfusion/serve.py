@@ -50,7 +50,9 @@ def main() -> int:
     import threading
     from pathlib import Path
 
-    from data_tools import records  # noqa: F401  first, so that TensorFlow starts quietly
+    from data_tools.runtime import tensorflow_start
+
+    tensorflow_start.prepare()
     from data_tools.runtime.errors import InputError
     from tf_hypoperfusion.inference import rest_client
 

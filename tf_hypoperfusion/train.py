@@ -21,12 +21,15 @@ BatchNormalization sees the difference. Watch the curves and pictures with:
 
 import dataclasses
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
 from data_tools.runtime import command
 from tf_hypoperfusion import config
+
+if TYPE_CHECKING:
+    from data_tools.manifest import Manifest
 
 FLAGS = flags.FlagValues()
 # Settings: None keeps the preset's, or --config's, value.
@@ -232,7 +235,7 @@ def main() -> int:
     return command.EXIT_OK
 
 
-def _check_same_records(manifest: dict[str, Any]) -> None:
+def _check_same_records(manifest: "Manifest") -> None:
     """Say so if --config is repeated on other patients: never silently."""
     if FLAGS.config is None:
         return
@@ -241,7 +244,7 @@ def _check_same_records(manifest: dict[str, Any]) -> None:
 
     before = json.loads(Path(FLAGS.config).read_text()).get("records")
     before = before.get("fingerprint") if isinstance(before, dict) else None
-    if before != manifest["fingerprint"]:
+    if before != manifest.fingerprint:
         print(
             f"WARNING: the records in {FLAGS.records} are not those of {FLAGS.config}; its "
             "settings are repeated on other data",

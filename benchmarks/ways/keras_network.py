@@ -9,8 +9,9 @@ import numpy as np
 
 def prepare(way: dict[str, Any]) -> tuple[Callable[[], Any], dict[str, Any]]:
     """The call of one way: ``task`` infer, train or matmul, ``precision``, ``folder`` of slabs."""
-    from data_tools import records  # noqa: F401  starts TensorFlow quietly
+    from data_tools.runtime import tensorflow_start
 
+    tensorflow_start.prepare()
     task = {"infer": _infer, "train": _train, "matmul": _matmul}[way["task"]]
     return task(way, dict(np.load(f"{way['folder']}/slabs.npz")))
 

@@ -53,26 +53,26 @@ def test_the_same_cohort_gives_the_same_bytes(mni_cohort, records_dir, tmp_path,
 def test_manifest_counts_what_is_there(records_dir):
     manifest = records.load_manifest(records_dir)
     splits = json.loads((records_dir / "splits.json").read_text())
-    assert splits["subsets"] == [subset["participants"] for subset in manifest["subsets"]]
-    assert manifest["slabs"] == 6 * 4
-    for k, subset in enumerate(manifest["subsets"]):
+    assert splits["subsets"] == [list(subset.participants) for subset in manifest.subsets]
+    assert manifest.slabs == 6 * 4
+    for k, subset in enumerate(manifest.subsets):
         counted = 0
-        for shard in subset["shards"]:
-            assert shard["file"].startswith(f"subset-{k}/slabs-0000")
-            path = records_dir / shard["file"]
+        for shard in subset.shards:
+            assert shard.file.startswith(f"subset-{k}/slabs-0000")
+            path = records_dir / shard.file
             found = sum(1 for _ in tf.data.TFRecordDataset(str(path)))
-            assert found == shard["slabs"]
+            assert found == shard.slabs
             counted += found
-        assert counted == subset["slabs"] == 4 * len(subset["participants"])
-    assert sorted(p["participant_id"] for p in manifest["patients"]) == sorted(
+        assert counted == subset.slabs == 4 * len(subset.participants)
+    assert sorted(p["participant_id"] for p in manifest.patients) == sorted(
         name for subset in splits["subsets"] for name in subset
     )
-    assert manifest["without_truth"] == []
+    assert manifest.without_truth == ()
 
 
 def test_slabs_hold_the_patients_normalised_images(mni_cohort, records_dir):
     manifest = records.load_manifest(records_dir)
-    patient = manifest["patients"][2]
+    patient = manifest.patients[2]
     name = patient["participant_id"]
     slabs, shards = slabs_of(records_dir, name)
     assert sorted(slabs) == [0, 16, 32, 44]
@@ -146,7 +146,7 @@ def test_other_settings_need_overwrite(mni_cohort, records_dir, tmp_path):
     manifest, kept = build(mni_cohort, out, seed=2, overwrite=True)
     assert not kept
     assert records.load_manifest(out) == manifest
-    assert manifest["settings"]["seed"] == 2
+    assert manifest.settings.seed == 2
 
 
 def test_a_strangers_folder_is_never_overwritten(mni_cohort, tmp_path):
@@ -165,8 +165,8 @@ def test_an_edited_mask_wins_and_a_patient_without_truth_is_left_out(cohort, tmp
     mni_file(cohort, "sub-0001", "tmax").unlink()
     mni_file(cohort, "sub-0002", "tmax").unlink()
     manifest, _ = build(cohort, tmp_path / "records")
-    patients = {patient["participant_id"]: patient for patient in manifest["patients"]}
-    assert manifest["without_truth"] == ["sub-0002"]
+    patients = manifest.rows()
+    assert manifest.without_truth == ("sub-0002",)
     assert sorted(patients) == ["sub-0001", "sub-0003", "sub-0004", "sub-0005", "sub-0006"]
     assert patients["sub-0001"]["truth_from"] == "edited mask"
     assert patients["sub-0003"]["truth_from"] == "Tmax"
@@ -230,7 +230,7 @@ def test_ml_are_of_the_patients_tissue(cohort, records_dir, tmp_path):
     name = "sub-0001"
     np.savetxt(transform_file(cohort, name), np.diag([2.0, 1.0, 1.0, 1.0]))
     manifest, _ = build(cohort, tmp_path / "records")
-    patient = next(p for p in manifest["patients"] if p["participant_id"] == name)
+    patient = next(p for p in manifest.patients if p["participant_id"] == name)
     assert patient["voxel_ml"] == pytest.approx(0.004)
     assert patient["brain_ml"] == pytest.approx(plain[name]["brain_ml"] / 2, abs=1e-3)
 

@@ -45,8 +45,8 @@ def changed(**features):
 def copied(records_dir, tmp_path):
     """Records that a test may damage, with the manifest's first shard."""
     folder = shutil.copytree(records_dir, tmp_path / "records")
-    first = records.all_shards(json.loads((folder / "manifest.json").read_text()))[0]
-    return folder, folder / first["file"]
+    first = records.load_manifest(folder).shards[0]
+    return folder, folder / first.file
 
 
 def test_what_is_encoded_is_parsed_again():
@@ -113,9 +113,9 @@ def test_a_field_of_another_size_is_an_error(name, size):
 def test_shards_are_counted_and_checked(tmp_path):
     content = [records.encode_slab(**slab(z_start=z)) for z in (0, 4)]
     path = tmp_path / "new" / "a.tfrecord"
-    figures = records.write_shard(path, content)
-    assert figures["slabs"] == 2
-    assert figures["bytes"] == path.stat().st_size
+    shard = records.write_shard(tmp_path, "new/a.tfrecord", content)
+    assert (shard.file, shard.slabs) == ("new/a.tfrecord", 2)
+    assert shard.bytes == path.stat().st_size
     read = [record.numpy() for record in tf.data.TFRecordDataset(str(path))]
     assert read == content
 
@@ -124,7 +124,7 @@ def test_undamaged_records_pass(records_dir):
     manifest = records.load_manifest(records_dir)
     assert records.damaged_shards(records_dir, manifest) == []
     on_disk = sorted(str(p.relative_to(records_dir)) for p in records_dir.glob("subset-*/*"))
-    assert sorted(shard["file"] for shard in records.all_shards(manifest)) == on_disk
+    assert sorted(shard.file for shard in manifest.shards) == on_disk
 
 
 def test_a_flipped_byte_is_found_by_both_checksums(copied):

@@ -1,6 +1,7 @@
 """The commands as a user meets them: help, exit status, one message a mistake, no traceback."""
 
 import csv
+import dataclasses
 import json
 import shutil
 import subprocess
@@ -12,7 +13,7 @@ import pytest
 
 from data_tools.runtime import command
 from tf_hypoperfusion import evaluate, export, predict, train
-from tf_hypoperfusion.inference import predictors
+from tf_hypoperfusion.inference import model_files, predictors
 
 pytestmark = pytest.mark.core
 
@@ -348,13 +349,13 @@ def test_a_model_of_unknown_origin_is_said_to_be(given, run, tmp_path, capsys):
 
 def test_the_checksum_of_a_saved_model_is_of_its_weights_too(exported, tmp_path):
     shutil.copytree(exported, tmp_path / "copy")
-    same = predictors.describe(tmp_path / "copy")["sha256"]
-    assert same == predictors.describe(exported)["sha256"]
+    same = model_files.describe(tmp_path / "copy").sha256
+    assert same == model_files.describe(exported).sha256
     (variables,) = (tmp_path / "copy").glob("*/variables/variables.data*")
     content = bytearray(variables.read_bytes())
     content[100] ^= 1
     variables.write_bytes(content)
-    assert predictors.describe(tmp_path / "copy")["sha256"] != same
+    assert model_files.describe(tmp_path / "copy").sha256 != same
 
 
 def test_a_damaged_export_is_told_before_any_image_is_read(given, exported, tmp_path, capsys):
@@ -390,7 +391,7 @@ def test_records_of_another_schema_inside_are_explained(run, records_dir, tmp_pa
         patch.setattr(records, "SCHEMA_VERSION", 99)
         mask = slab > 0
         record = records.encode_slab("sub-0001", 0, "left", 0.5, slab, slab, mask, mask, mask)
-    shard |= records.write_shard(out / shard["file"], [record])
+    shard |= dataclasses.asdict(records.write_shard(out, shard["file"], [record]))
     (out / "manifest.json").write_text(json.dumps(manifest))
     shutil.rmtree(run / "evaluation", ignore_errors=True)  # or nothing would be read
     assert call(evaluate, f"--run={run}", f"--records={out}", "--fold=0") == 2
@@ -413,14 +414,14 @@ def test_without_a_model_the_demonstration_model_answers_and_says_what_it_is(
     result = json.loads((given["out"] / "result.json").read_text())
     assert "SIMULATED" in result["warnings"][0]
     assert "SIMULATED" in (given["out"] / "report.html").read_text()
-    monkeypatch.setattr(predictors, "DEMO_MODEL", tmp_path / "none")
+    monkeypatch.setattr(model_files, "DEMO_MODEL", tmp_path / "none")
     assert predict_with(given) == 2
     assert "the demonstration model is not at" in capsys.readouterr().err
 
 
 def test_the_demonstration_model_is_whole_and_small():
-    (folder,) = predictors.DEMO_MODEL.iterdir()
-    assert not predictors.damaged(folder)
+    (folder,) = model_files.DEMO_MODEL.iterdir()
+    assert not model_files.damaged(folder)
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     assert size < 25e6
     assert "SIMULATED" in (folder / "model_card.md").read_text()

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from data_tools import intensity, mni_patient, slabs
 from data_tools.grid import GRID_SHAPE, from_frame
+from data_tools.manifest import Manifest
 from data_tools.runtime.errors import InputError
 from tf_hypoperfusion.inference.sliding_window import Predictor, average_windows, model_image
 
@@ -41,7 +42,7 @@ class Case:
 
 
 def of_records(
-    folder: str | Path, manifest: dict[str, Any], subset: int, wanted: Collection[str]
+    folder: str | Path, manifest: Manifest, subset: int, wanted: Collection[str]
 ) -> Iterator[Case]:
     """The wanted patients of a subset, with the windows that the records hold.
 
@@ -52,7 +53,7 @@ def of_records(
         return
     from tf_hypoperfusion.training.input_pipeline import read_patients
 
-    rows = {patient["participant_id"]: patient for patient in manifest["patients"]}
+    rows = manifest.rows()
     for name, arrays in read_patients(folder, manifest, subset):
         if name not in wanted:
             continue

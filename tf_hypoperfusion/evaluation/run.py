@@ -17,6 +17,7 @@ import numpy as np
 
 from data_tools import cohort as cohorts
 from data_tools import mni_patient
+from data_tools.manifest import Manifest
 from data_tools.runtime import atomic, executors
 from data_tools.runtime.errors import InputError
 from data_tools.splits import SUBSETS, fold_roles
@@ -24,7 +25,7 @@ from tf_hypoperfusion.config import RESEARCH_NOTICE, TEST_STRIDE
 from tf_hypoperfusion.evaluation import cases, measured_patient, thresholds
 from tf_hypoperfusion.evaluation.cases import Case
 from tf_hypoperfusion.evaluation.patient_metrics import STEPS
-from tf_hypoperfusion.inference import onnx_model, predictors, sliding_window
+from tf_hypoperfusion.inference import model_files, onnx_model, predictors, sliding_window
 from tf_hypoperfusion.inference.page.index import Entry, write_index
 from tf_hypoperfusion.training import run_summary
 
@@ -96,7 +97,7 @@ class _Part:
     fold: int | None
     asked: bool
     models: list[Path]
-    participants: list[str]
+    participants: Sequence[str]
     subset: int | None = None
     reported: bool = True
 
@@ -141,14 +142,14 @@ def evaluate(settings: Settings) -> Evaluation:
         rows_by_name, without = {}, {}
         if settings.cohort:
             rows_by_name, _ = _cohort_rows(settings.cohort)
-        without = dict.fromkeys(manifest.get("without_truth", []), NO_TRUTH)
+        without = dict.fromkeys(manifest.without_truth, NO_TRUTH)
         parts = [
             _Part(
                 f"{role}-{k}",
                 k,
                 k in asked,
                 [_network(run, k)],
-                manifest["subsets"][subset]["participants"],
+                manifest.subsets[subset].participants,
                 subset,
                 role == reported,
             )
@@ -198,7 +199,7 @@ def _unfinished(run: Path, folds: Sequence[int]) -> list[str]:
 
 
 def _refuse_other_records(
-    run: Path, folds: Sequence[int], records_dir: str, manifest: dict[str, Any]
+    run: Path, folds: Sequence[int], records_dir: str, manifest: Manifest
 ) -> None:
     for k in folds:
         config = atomic.read_json(run / f"fold-{k}/config.json")
@@ -212,7 +213,7 @@ def _refuse_other_records(
                 f"{run}/fold-{k} holds fold {config.get('fold')} by its config.json: it was "
                 f"trained on the test patients of fold {k}. Give the folder its own name back."
             )
-        if (config.get("records") or {}).get("fingerprint") != manifest["fingerprint"]:
+        if (config.get("records") or {}).get("fingerprint") != manifest.fingerprint:
             raise InputError(
                 f"{run}/fold-{k} was trained on other records than {records_dir}, so a test "
                 "patient may have been seen in training; give the records it was trained on"
@@ -253,7 +254,7 @@ def _trained_patients(run: Path, folds: Sequence[int], records_dir: str) -> dict
         _refuse_other_records(run, folds, records_dir, manifest)
     except InputError:
         return {}
-    return {_volumes_of(patient): patient["participant_id"] for patient in manifest["patients"]}
+    return {_volumes_of(patient): patient["participant_id"] for patient in manifest.patients}
 
 
 def _volumes_of(row: dict[str, Any]) -> tuple:
@@ -265,7 +266,7 @@ def _all_parts(
     folder: Path,
     parts: Sequence[_Part],
     rows: dict[str, dict[str, Any]],
-    manifest: dict[str, Any] | None,
+    manifest: Manifest | None,
     seen: dict[tuple, str],
 ) -> tuple[dict[str, dict[str, dict]], dict[str, str]]:
     """Results by part and patient, faults by patient."""
@@ -342,7 +343,7 @@ def _cases(
     part: _Part,
     wanted: Sequence[str],
     rows: dict[str, dict[str, Any]],
-    manifest: dict[str, Any] | None,
+    manifest: Manifest | None,
 ) -> Iterator[tuple[str, Case | InputError]]:
     if settings.external:
         yield from cases.of_cohort(
@@ -354,7 +355,7 @@ def _cases(
         for case in cases.of_records(settings.records, manifest, part.subset, wanted):
             yield case.row["participant_id"], case
         return
-    recorded = {patient["participant_id"]: patient for patient in manifest["patients"]}
+    recorded = manifest.rows()
     absent = [name for name in wanted if name not in rows]
     for name in absent:
         yield name, InputError(f"is in the records, not in {settings.cohort}")
@@ -434,7 +435,10 @@ def _write(
         "notice": RESEARCH_NOTICE,
         **dataclasses.asdict(settings),
         "models": [
-            predictors.describe(path) for part in tested if found[part.name] for path in part.models
+            model_files.describe(path).to_json()
+            for part in tested
+            if found[part.name]
+            for path in part.models
         ],
         "patients": len(rows),
         "left_out": left_out,
@@ -451,13 +455,13 @@ def _write(
     return Evaluation(folder, rows, left_out, list(warnings), medians)
 
 
-def _part_key(settings: Settings, part: _Part, manifest: dict[str, Any] | None) -> list[Any]:
+def _part_key(settings: Settings, part: _Part, manifest: Manifest | None) -> list[Any]:
     volumes = settings.external or settings.cohort
     return [
         EVALUATION_VERSION,
         STEPS,
         [atomic.sha256(path) for path in part.models],
-        manifest["fingerprint"] if manifest else None,
+        manifest.fingerprint if manifest else None,
         [str(Path(volumes).resolve()), settings.stride, *_label_settings(volumes)]
         if volumes
         else None,

@@ -11,15 +11,13 @@ from data_tools.runtime import atomic, executors
 from data_tools.runtime.command import EXIT_OK, EXIT_SOME_FAILED, Asked
 from data_tools.runtime.errors import InputError
 from tf_hypoperfusion import __version__
+from tf_hypoperfusion.clinical import ClinicalFacts
 from tf_hypoperfusion.inference import prediction, result_folder
 from tf_hypoperfusion.inference.page.index import Entry, write_index
-from tf_hypoperfusion.inference.prediction import Clinical
-from tf_hypoperfusion.inference.result_folder import DEFAULT, Answerer, Wishes
+from tf_hypoperfusion.inference.result_folder import DEFAULT, Backend, OutputOptions
 
 
-def answer(
-    asked: Asked, connect: Callable[[], Answerer], settings: Callable[[], str | None]
-) -> int:
+def answer(asked: Asked, connect: Callable[[], Backend], settings: Callable[[], str | None]) -> int:
     """Predict the patient or the cohort and print what a person reads.
 
     Args:
@@ -29,20 +27,20 @@ def answer(
     Returns:
         The exit status.
     """
-    wishes = Wishes(asked.second_opinion, asked.dicom_out, asked.pdf)
+    options = OutputOptions(asked.second_opinion, asked.dicom_out, asked.pdf)
     if asked.cohort is None:
         try:
-            given = Clinical(asked.side, result_folder.parse_nihss(asked.nihss), asked.age)
+            given = ClinicalFacts(asked.side, result_folder.parse_nihss(asked.nihss), asked.age)
             result = result_folder.predict(
                 asked.dwi, asked.adc, given, asked.out, connect, asked.participant,
-                wishes,
+                options,
             )  # fmt: skip
         except InputError as error:
             raise InputError(f"{error}{_older_result(asked.out)}") from error
         print(result_folder.summary(result, asked.out))
         return EXIT_OK
     with atomic.one_writer(asked.out):
-        done, failed = predict_cohort(asked.cohort, asked.out, connect, settings(), wishes)
+        done, failed = predict_cohort(asked.cohort, asked.out, connect, settings(), options)
     kept = sum(result["kept"] for result in done.values())
     yes = sum(result["defuse3"]["target_mismatch"] for result in done.values())
     print(f"{len(done)} patients predicted ({kept} were done before), target mismatch in {yes}")
@@ -66,9 +64,9 @@ def _older_result(out: str) -> str:
 def predict_cohort(
     cohort: str,
     out: str,
-    connect: Callable[[], Answerer],
+    connect: Callable[[], Backend],
     settings: str | None,
-    wishes: Wishes = DEFAULT,
+    options: OutputOptions = DEFAULT,
 ) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
     """Predict every patient of a raw cohort; one bad patient does not stop the others.
 
@@ -89,15 +87,15 @@ def predict_cohort(
     if Path(out).resolve() == Path(cohort).resolve():
         raise InputError(f"--out is the raw cohort itself, {out}; choose another folder")
     atomic.check_writable(out)
-    answerers: list[Answerer] = []
+    backends: list[Backend] = []
 
-    def connect_once() -> Answerer:
-        if not answerers:
-            answerers.append(connect())
-        return answerers[0]
+    def connect_once() -> Backend:
+        if not backends:
+            backends.append(connect())
+        return backends[0]
 
     def predict(participant: str, row: dict[str, Any]) -> dict[str, Any]:
-        return _predict(cohort, out, participant, row, connect_once, settings, wishes)
+        return _predict(cohort, out, participant, row, connect_once, settings, options)
 
     name = cohorts.described_name(cohort)
     rows = [cohorts.clinical_record(row) for _, row in table.iterrows()]
@@ -130,15 +128,15 @@ def _predict(
     out: str,
     participant: str,
     row: dict[str, Any],
-    connect: Callable[[], Answerer],
+    connect: Callable[[], Backend],
     settings: str | None,
-    wishes: Wishes,
+    options: OutputOptions,
 ) -> dict[str, Any]:
     files, faults = cohorts.find_raw_files(cohort, participant)
     if files is None:
         raise InputError("\n".join(fault.what for fault in faults))
-    given = Clinical(row["side"], row["nihss"], row["age"])
-    digest = hashlib.sha256(repr([__version__, settings, given, wishes]).encode())
+    given = ClinicalFacts(row["side"], row["nihss"], row["age"])
+    digest = hashlib.sha256(repr([__version__, settings, given, options]).encode())
     for path in files.existing():
         if path not in (files.tmax, files.truth):  # a prediction does not look at them
             digest.update(f"{path.name} {atomic.sha256(path)}".encode())
@@ -149,7 +147,7 @@ def _predict(
         return {**known, "kept": True}
     result = result_folder.predict(
         str(files.dwi), str(files.adc) if files.adc else None, given, str(folder), connect,
-        participant, wishes, tell=lambda text: None, fingerprint=digest.hexdigest(),
+        participant, options, tell=lambda text: None, fingerprint=digest.hexdigest(),
     )  # fmt: skip
     return {**result, "kept": False}
 

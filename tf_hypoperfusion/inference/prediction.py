@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 
 from data_tools import intensity, labels, patient, pictures
 from data_tools.criteria import DEFUSE3
-from data_tools.grid import ADC_CORE_UM2_PER_S, SIDES, hemisphere
+from data_tools.grid import ADC_CORE_UM2_PER_S, hemisphere
 from data_tools.patient import MniPatient, NativePatient
 from data_tools.runtime import atomic
-from data_tools.runtime.errors import InputError
 from data_tools.volumes import save_volume
 from tf_hypoperfusion import clinical
+from tf_hypoperfusion.clinical import ClinicalFacts
 from tf_hypoperfusion.config import PROBABILITY_THRESHOLD, RESEARCH_NOTICE
 from tf_hypoperfusion.inference import uncertainty
 from tf_hypoperfusion.inference.sliding_window import Predictor, model_image, predict_volume
@@ -28,30 +28,6 @@ MAPS = ("probability", "hypoperfusion_mask", "core_mask", "disagreement")
 DICOM_FILES = ("segmentation.dcm", "probability.dcm", "report.dcm")
 # As much as DEFUSE 3 allows a core. Noise and normal white matter had 35 and 55 mL in two patients.
 UNCOUNTED_ML = DEFUSE3.max_core_ml
-
-
-@dataclasses.dataclass(frozen=True)
-class Clinical:
-    """What is known of the patient besides the images.
-
-    Attributes:
-        side: left, right or bilateral: the side of the brain lesion.
-        nihss: 0..42, or None if unknown. age: years, or None.
-    """
-
-    side: str
-    nihss: int | None
-    age: float | None = None
-
-    def __post_init__(self) -> None:
-        if self.side not in SIDES:
-            raise InputError(
-                f"side is {self.side!r}; expected {', '.join(SIDES)}: the side of the brain "
-                "lesion, not of the weak limbs"
-            )
-        intensity.nihss_feature(self.nihss)
-        if self.age is not None and not 0 <= self.age <= 120:
-            raise InputError(f"age is {self.age:g}; expected 0 to 120 years")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,7 +56,7 @@ class Prediction:
 
 # Whoever answers, a model here or a server: the probability (91, 109, 60) of a patient on the MNI
 # grid, 0 outside tissue.
-VolumePredictor = Callable[[MniPatient, Clinical], NDArray[np.float32]]
+VolumePredictor = Callable[[MniPatient, ClinicalFacts], NDArray[np.float32]]
 
 
 def by_windows(predictor: Predictor, stride: int) -> VolumePredictor:
@@ -90,7 +66,7 @@ def by_windows(predictor: Predictor, stride: int) -> VolumePredictor:
         predictor: see :mod:`sliding_window`. stride: slices between windows.
     """
 
-    def answer(mni: MniPatient, given: Clinical) -> NDArray[np.float32]:
+    def answer(mni: MniPatient, given: ClinicalFacts) -> NDArray[np.float32]:
         image = model_image(mni.dwi, mni.adc_um2_per_s, mni.brain, given.side)
         # CSF is in no label that the network learnt from, so it is in no prediction either.
         tissue = intensity.parenchyma(mni.adc_um2_per_s, mni.brain)
@@ -103,7 +79,7 @@ def by_windows(predictor: Predictor, stride: int) -> VolumePredictor:
 
 def predict_patient(
     native: NativePatient,
-    given: Clinical,
+    given: ClinicalFacts,
     answers: Sequence[VolumePredictor],
     name: str = "patient",
     second_opinion: bool = True,
@@ -233,7 +209,7 @@ def _criterion(value: float, required: str, met: bool) -> dict[str, Any]:
 
 
 def _warnings(
-    given: Clinical,
+    given: ClinicalFacts,
     quality: dict[str, Any],
     core: NDArray[np.bool_],
     hypoperfusion: NDArray[np.bool_],

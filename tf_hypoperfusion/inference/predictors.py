@@ -1,7 +1,5 @@
 """Trained models on disk -> predictors for :mod:`tf_hypoperfusion.inference.sliding_window`."""
 
-import hashlib
-import re
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -9,17 +7,10 @@ from typing import Any
 import numpy as np
 
 from data_tools.grid import SLAB_SHAPE
-from data_tools.runtime import atomic
-from data_tools.runtime.atomic import sha256
 from data_tools.runtime.errors import InputError
-from tf_hypoperfusion.inference import onnx_model
+from tf_hypoperfusion.inference import model_files, onnx_model
 from tf_hypoperfusion.inference.onnx_model import SLAB
 from tf_hypoperfusion.inference.sliding_window import Predictor
-
-# Comes with the software, so that a newcomer sees a result; trained on simulated patients only.
-DEMO_MODEL = Path(__file__).parents[2] / "saved_models" / "hypoperfusion_demo"
-
-CHECKSUMS = "checksums.sha256"  # of an export, as sha256sum -c reads it
 
 
 def load_predictor(path: str | Path, precision: str = "float32") -> Predictor:
@@ -34,7 +25,7 @@ def load_predictor(path: str | Path, precision: str = "float32") -> Predictor:
             (where it has checksums), or a model that does not answer a slab and an NIHSS
             with a probability for each voxel.
     """
-    path = check_undamaged(path)
+    path = model_files.check_undamaged(path)
     try:
         predict = _load(path, precision)
         answer = predict(np.zeros((1, *SLAB), np.float32), np.zeros((1, 1), np.float32))
@@ -58,8 +49,9 @@ def _load(path: Path, precision: str) -> Predictor:
 
 
 def _load_saved_model(path: Path) -> Predictor:
-    from data_tools import records  # noqa: F401, I001  first, so that TensorFlow starts quietly
+    from data_tools.runtime import tensorflow_start
 
+    tensorflow_start.prepare()
     import tensorflow as tf
 
     model = tf.saved_model.load(str(path))
@@ -103,7 +95,7 @@ def for_prediction(model: Any, precision: str = "float32") -> Any:
         weights = model.get_weights()
         model = keras.models.clone_model(model, clone_function=with_policy)
         model.set_weights(weights)
-    fast_layers.put_into(model)
+    fast_layers.use_fast_layers(model)
     return model
 
 
@@ -129,8 +121,9 @@ def load_keras(path: Path) -> Any:
     Raises:
         InputError: not a Keras file, or a network with other inputs or outputs.
     """
-    from data_tools import records  # noqa: F401, I001  first, so that TensorFlow starts quietly
+    from data_tools.runtime import tensorflow_start
 
+    tensorflow_start.prepare()
     import keras
 
     try:
@@ -138,9 +131,10 @@ def load_keras(path: Path) -> Any:
         names = sorted(tensor.name.split(":")[0] for tensor in model.inputs)
         if names != ["image", "nihss"] or list(model.output) != ["probability"]:
             raise ValueError(f"its inputs are {names}, its output {model.output}")
-    except Exception:  # a file from anywhere can fail in any way
+    except Exception as error:  # a file from anywhere can fail in any way
         if not zipfile.is_zipfile(path):  # of which Keras says that there is no such file
-            error = ValueError("it is no whole .keras archive; was it copied to the end?")
+            cut = ValueError("it is no whole .keras archive; was it copied to the end?")
+            raise _no_model(path, cut) from error
         raise _no_model(path, error) from error
     return model
 
@@ -151,116 +145,3 @@ def _no_model(path: Path, error: Exception) -> InputError:
         f"model {path}: cannot be used ({reason}); expected a best.keras of "
         "tf_hypoperfusion.train, or a SavedModel or model.onnx of tf_hypoperfusion.export"
     )
-
-
-def check_path(path: str | Path) -> Path:
-    """Refuse, before TensorFlow is started, what cannot be a model.
-
-    Raises:
-        InputError: no such file or folder, or neither ``.keras``, ``.onnx`` nor a SavedModel.
-    """
-    path = Path(path)
-    if path.is_dir():
-        versions = sorted(
-            (p for p in path.iterdir() if re.fullmatch("[0-9]+", p.name)), key=lambda p: int(p.name)
-        )
-        path = versions[-1] if versions else path
-        if not (path / "saved_model.pb").is_file():
-            raise InputError(
-                f"model {path}: the folder holds no saved_model.pb; expected a SavedModel"
-            )
-    elif not path.is_file():
-        raise InputError(
-            f"model {path}: no such file; expected RUN/fold-N/best.keras, which "
-            "python -m tf_hypoperfusion.train writes, or saved_models/NAME/VERSION"
-        )
-    elif path.suffix not in (".keras", ".onnx"):
-        raise InputError(f"model {path}: expected a .keras or .onnx file or a SavedModel folder")
-    return path
-
-
-def check_undamaged(path: str | Path) -> Path:
-    """As :func:`check_path`; where an export has checksums, its files must be as they were written.
-
-    Raises:
-        InputError: what :func:`check_path` refuses, or files damaged or missing, by name.
-    """
-    path = check_path(path)
-    export = path if path.is_dir() else path.parent
-    if path.suffix != ".keras" and (export / CHECKSUMS).is_file() and (wrong := damaged(export)):
-        raise InputError(
-            f"model {path}: damaged or missing: {', '.join(wrong)}; copy it again, or export again"
-        )
-    return path
-
-
-def damaged(version_folder: Path) -> list[str]:
-    """Files of an export that are missing or not as they were written.
-
-    ``checksums.sha256`` itself counts; ``sha256sum -c`` reads it too.
-    """
-    listing = version_folder / CHECKSUMS
-    lines = listing.read_text(errors="replace").splitlines() if listing.is_file() else []
-    wrong = [] if lines else [listing.name]
-    for line in lines:
-        checksum, _, name = line.partition("  ")
-        path = version_folder / name
-        if not path.is_file() or atomic.sha256(path) != checksum:
-            wrong.append(name)
-    return wrong
-
-
-def demo_model() -> Path:
-    """Where the demonstration model is.
-
-    Raises:
-        InputError: it did not come with this installation.
-    """
-    if not DEMO_MODEL.is_dir():
-        raise InputError(
-            f"no --model was given, and the demonstration model is not at {DEMO_MODEL}; expected "
-            "--model=PATH of a best.keras, SavedModel or model.onnx"
-        )
-    return DEMO_MODEL
-
-
-def mapping(value: Any) -> dict[str, Any]:
-    """The value if it is a JSON object, else an empty one: files beside a model may be damaged."""
-    return value if isinstance(value, dict) else {}
-
-
-def describe(path: str | Path) -> dict[str, Any]:
-    """What is known of a model: path, checksum of all its weights, and its training cohort.
-
-    Read from ``config.json`` of a fold, or ``model_card.json`` of an export;
-    ``cohort`` is None where neither is there.
-
-    Raises:
-        InputError: no such model, or a cohort that is no name: a model of simulated patients must
-            not pass for another.
-    """
-    path = check_path(path)
-    files = [path]
-    if path.is_dir():
-        files = sorted([path / "saved_model.pb", *path.glob("variables/*")])
-    sums = [sha256(file) for file in files]
-    checksum = sums[0] if len(sums) == 1 else hashlib.sha256("".join(sums).encode()).hexdigest()
-    if path.is_dir():
-        card = path / "model_card.json"
-    else:
-        card = path.with_name("model_card.json")
-        if path.suffix == ".keras" or not card.is_file():
-            card = path.with_name("config.json")
-    known = atomic.read_json(card)
-    cohort = mapping(known.get("records")).get("cohort")
-    if not isinstance(cohort, str | None):
-        raise InputError(
-            f"{card}: records.cohort is {cohort!r}; expected the name of the cohort that the model "
-            "was trained on; copy the file again"
-        )
-    return {
-        "path": str(path),
-        "sha256": checksum,
-        "cohort": cohort,
-        "fold": known.get("fold"),
-    }

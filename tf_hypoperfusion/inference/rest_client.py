@@ -15,11 +15,11 @@ from data_tools import intensity
 from data_tools.grid import GRID_SHAPE, SLAB_SHAPE
 from data_tools.patient import MniPatient
 from data_tools.runtime.errors import InputError
+from tf_hypoperfusion.clinical import ClinicalFacts
 from tf_hypoperfusion.config import TEST_STRIDE
 from tf_hypoperfusion.inference import prediction
-from tf_hypoperfusion.inference.prediction import Clinical
-from tf_hypoperfusion.inference.predictors import mapping
-from tf_hypoperfusion.inference.result_folder import Answerer
+from tf_hypoperfusion.inference.model_files import ModelInfo, mapping
+from tf_hypoperfusion.inference.result_folder import Backend
 
 FORMS = ("bytes", "volume", "slabs")
 CONNECT_S, READ_S = 5.0, 300.0
@@ -108,10 +108,10 @@ class Server:
         return answer
 
 
-def answerer(
+def backend(
     url: str, name: str, form: str = "bytes", stride: int | None = None,
     token_file: str | None = None,
-) -> Answerer:  # fmt: skip
+) -> Backend:  # fmt: skip
     """A server as the one who answers for a patient.
 
     Args:
@@ -130,16 +130,16 @@ def answerer(
     if form == "slabs":
         stride = stride or TEST_STRIDE
         answer = prediction.by_windows(_slabs(server), stride)
-        unknown = {"path": server.address, "sha256": None, "cohort": None, "fold": None}
-        return Answerer([answer], lambda: [unknown], stride)
-    known: list[dict[str, Any]] = []
+        unknown = ModelInfo(path=server.address, sha256=None, cohort=None)
+        return Backend([answer], lambda: [unknown], stride)
+    known: list[ModelInfo] = []
 
-    def by_volume(mni: MniPatient, given: Clinical) -> NDArray[np.float32]:
+    def by_volume(mni: MniPatient, given: ClinicalFacts) -> NDArray[np.float32]:
         probability, info = _ask_volume(server, mni, given, form)
-        known[:] = [{"path": server.address, "sha256": None, "cohort": None, "fold": None} | info]
+        known[:] = [info]
         return probability
 
-    return Answerer([by_volume], lambda: known, None)
+    return Backend([by_volume], lambda: known, None)
 
 
 def read_token(path: str | Path) -> str:
@@ -169,8 +169,8 @@ def _slabs(server: Server):
 
 
 def _ask_volume(
-    server: Server, mni: MniPatient, given: Clinical, form: str
-) -> tuple[NDArray[np.float32], dict[str, Any]]:
+    server: Server, mni: MniPatient, given: ClinicalFacts, form: str
+) -> tuple[NDArray[np.float32], ModelInfo]:
     # Only the brain is used; zeros around it compress to nothing.
     volumes = {
         "dwi": np.where(mni.brain, mni.dwi, 0),
@@ -196,7 +196,7 @@ def _ask_volume(
     }
     outputs = server.predict({"signature_name": signature, "inputs": inputs})
     try:
-        info = _known_origin(json.loads(outputs["model_info"][0][0]))
+        info = _known_origin(server.address, json.loads(outputs["model_info"][0][0]))
         if form == "volume":
             return _array(outputs["probability"], (1, *GRID_SHAPE), "probability")[0], info
         return _from_png(base64.b64decode(outputs["probability_png_bytes"][0]["b64"])), info
@@ -207,11 +207,19 @@ def _ask_volume(
         ) from error
 
 
-def _known_origin(info: Any) -> dict[str, Any]:
+def _known_origin(address: str, info: Any) -> ModelInfo:
     """What the model says of itself, if it says it in the way of an export."""
     if not isinstance(info, dict) or not isinstance(info.get("cohort"), str | None):
         raise ValueError("model_info is no description of a model")
-    return info
+    sums = info.get("sha256")
+    return ModelInfo(
+        path=address,
+        sha256=tuple(map(str, sums)) if isinstance(sums, list) else sums,
+        cohort=info.get("cohort"),
+        name=info.get("name"),
+        version=info.get("version"),
+        notice=info.get("notice"),
+    )
 
 
 def _from_png(content: bytes) -> NDArray[np.float32]:

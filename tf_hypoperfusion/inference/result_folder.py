@@ -11,13 +11,15 @@ from data_tools.patient import load_native
 from data_tools.runtime import atomic
 from data_tools.runtime.errors import InputError
 from tf_hypoperfusion import provenance
+from tf_hypoperfusion.clinical import ClinicalFacts
 from tf_hypoperfusion.inference import dicom_objects, page, prediction
+from tf_hypoperfusion.inference.model_files import ModelInfo
 from tf_hypoperfusion.inference.page import pdf
-from tf_hypoperfusion.inference.prediction import Clinical, VolumePredictor
+from tf_hypoperfusion.inference.prediction import VolumePredictor
 
 
 @dataclasses.dataclass(frozen=True)
-class Wishes:
+class OutputOptions:
     """What is made besides the prediction.
 
     Attributes:
@@ -31,22 +33,21 @@ class Wishes:
     pdf: bool = False
 
 
-DEFAULT = Wishes()
+DEFAULT = OutputOptions()
 
 
 @dataclasses.dataclass(frozen=True)
-class Answerer:
+class Backend:
     """Something that answers for a patient.
 
     Attributes:
         answers: one :data:`prediction.VolumePredictor` for each model, or a server's.
-        models: a function that says, after the answer, what is known of each model: ``path``,
-            ``sha256``, ``cohort`` (None: unknown).
+        models: a function that says, after the answer, what is known of each model.
         stride: slices between windows; None if only the server knows.
     """
 
     answers: Sequence[VolumePredictor]
-    models: Callable[[], list[dict[str, Any]]]
+    models: Callable[[], list[ModelInfo]]
     stride: int | None
 
 
@@ -67,11 +68,11 @@ def parse_nihss(text: str) -> int | None:
 def predict(
     dwi: str,
     adc: str | None,
-    given: Clinical,
+    given: ClinicalFacts,
     out: str,
-    connect: Callable[[], Answerer],
+    connect: Callable[[], Backend],
     participant: str | None = None,
-    wishes: Wishes = DEFAULT,
+    options: OutputOptions = DEFAULT,
     tell: Callable[[str], None] | None = None,
     fingerprint: str | None = None,
 ) -> dict[str, Any]:
@@ -82,7 +83,7 @@ def predict(
             is needed. given: clinical facts. out: folder for the result.
         connect: loads the model or finds the server, once the images are known to be good.
         participant: name in the result; None takes the DWI's file name.
-        wishes: what else is made.
+        options: what else is made.
         tell: is told what is being done, and every warning; default: standard error.
         fingerprint: of all that the result depends on; kept in it.
 
@@ -97,23 +98,23 @@ def predict(
     if Path(out).is_file():
         raise InputError(f"--out {out} is a file; expected a folder to write to")
     native = load_native(dwi, adc)
-    sources = dicom_objects.sources_of(dwi, native.dicom_series) if wishes.dicom else []
-    if wishes.pdf:
+    sources = dicom_objects.sources_of(dwi, native.dicom_series) if options.dicom else []
+    if options.pdf:
         pdf.browser()
     atomic.check_writable(out)
     read = time.monotonic()
     tell(f"read {dwi}{f' and {adc}' if adc else ''} (ADC in {native.adc_unit})")
     for note in native.notes:
         tell(note)
-    answerer = connect()
+    backend = connect()
     loaded = time.monotonic()
     tell("registering and predicting, about half a minute")
     name = participant or Path(dwi).name.split(".")[0]
-    done = prediction.predict_patient(native, given, answerer.answers, name, wishes.second_opinion)
-    models = answerer.models()
+    done = prediction.predict_patient(native, given, backend.answers, name, options.second_opinion)
+    models = backend.models()
     result = done.result
     result["warnings"][:0] = _origin_warnings(models)
-    result["stride_slices"] = answerer.stride
+    result["stride_slices"] = backend.stride
     result["input"] = {
         "dwi": dwi,
         "adc": adc,
@@ -121,7 +122,7 @@ def predict(
         "b_value_s_per_mm2": native.b_value,
         "notes": list(native.notes),
     }
-    result["models"] = models
+    result["models"] = [model.to_json() for model in models]
     result["fingerprint"] = fingerprint
     result["software"] = provenance.software()
     result["seconds"] = {
@@ -133,9 +134,9 @@ def predict(
     tell("drawing report.html")
     drawing = time.monotonic()
     page.write_page(done, Path(out) / "report.html")
-    if wishes.pdf:
+    if options.pdf:
         pdf.print_page(Path(out) / "report.html", Path(out) / "report.pdf")
-    if wishes.dicom:
+    if options.dicom:
         dicom_objects.write_dicom(done, sources, Path(out) / "dicom")
     result["seconds"]["report"] = round(time.monotonic() - drawing, 3)
     prediction.write_result(done, out)
@@ -144,14 +145,14 @@ def predict(
     return result
 
 
-def _origin_warnings(models: list[dict[str, Any]]) -> list[str]:
+def _origin_warnings(models: list[ModelInfo]) -> list[str]:
     warnings = []
-    if any("simulated" in (model["cohort"] or "").lower() for model in models):
+    if any(model.simulated for model in models):
         warnings.append(
             "the model was trained on SIMULATED patients only; its result on a real patient "
             "means nothing"
         )
-    if any(model["cohort"] is None for model in models):
+    if any(model.cohort is None for model in models):
         warnings.append(
             "nothing is known of what the model was trained on (no config.json or "
             "model_card.json beside it); it may have been simulated patients"

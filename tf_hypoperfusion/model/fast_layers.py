@@ -54,7 +54,7 @@ class FusedBatchNormalization(layers.BatchNormalization):
         return tf.cast(outputs, inputs.dtype)
 
 
-def put_into(model: Any) -> None:
+def use_fast_layers(model: Any) -> None:
     """Let a built model's stock normalisations compute as :class:`FusedBatchNormalization`.
 
     Their class is exchanged and nothing else, which spares building the model anew (a second).

@@ -11,7 +11,8 @@ from data_tools.runtime.errors import InputError
 from tf_hypoperfusion import __version__, provenance
 from tf_hypoperfusion.config import PROBABILITY_THRESHOLD, RESEARCH_NOTICE
 from tf_hypoperfusion.evaluation import statistics
-from tf_hypoperfusion.inference import predictors
+from tf_hypoperfusion.inference import model_files
+from tf_hypoperfusion.inference.model_files import ModelInfo
 from tf_hypoperfusion.inference.onnx_model import SLAB
 from tf_hypoperfusion.training import history
 
@@ -24,26 +25,26 @@ LIMITS = (
 
 
 def facts(
-    known: Sequence[dict[str, Any]], name: str, version: int, stride: int, precision: str
+    known: Sequence[ModelInfo], name: str, version: int, stride: int, precision: str
 ) -> dict[str, Any]:
     """What ``model_card.json`` holds.
 
     Args:
-        known: the networks, as :func:`predictors.describe` knows them. The rest: of the export.
+        known: the networks, as :func:`model_files.describe` knows them. The rest: of the export.
 
     Raises:
         InputError: an evaluation of these networks lies beside them and is not readable.
     """
     models = []
     for each in known:
-        folder = Path(each["path"]).parent
+        folder = Path(each.path).parent
         settings = atomic.read_json(folder / "config.json")
         rows = history.read(folder)
         best = history.best_row(rows) or {}
         models.append(
             {
-                "path": str(each["path"]),
-                "sha256": each["sha256"],
+                "path": each.path,
+                "sha256": each.sha256,
                 **{key: settings.get(key) for key in ("fold", "records", "model", "training")},
                 "epochs_done": len(rows),
                 "best_epoch": best.get("epoch"),
@@ -52,7 +53,7 @@ def facts(
             }
         )
     cohorts = sorted(
-        {str((predictors.mapping(m["records"])).get("cohort") or "unknown") for m in models}
+        {str((model_files.mapping(m["records"])).get("cohort") or "unknown") for m in models}
     )
     return {
         "name": name,
@@ -62,7 +63,7 @@ def facts(
         "simulated": any("simulated" in cohort.lower() for cohort in cohorts),
         "models": models,
         "tests": tests(known),
-        # Read back by `describe` of predictors; None, where nothing is known, is a warning there.
+        # Read back by `describe` of model_files; None, where nothing is known, is a warning there.
         "records": {"cohort": None if cohorts == ["unknown"] else ", ".join(cohorts)},
         "fold": models[0]["fold"] if len(models) == 1 else None,
         "space": SPACE,
@@ -78,11 +79,11 @@ def facts(
     }
 
 
-def tests(known: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+def tests(known: Sequence[ModelInfo]) -> list[dict[str, Any]]:
     """Test figures of just these networks, from the evaluations that lie in their runs.
 
     Args:
-        known: the networks, as :func:`predictors.describe` knows them.
+        known: the networks, as :func:`model_files.describe` knows them.
 
     Returns:
         One entry an evaluation (of each patient by the fold that never saw it, or of external
@@ -92,13 +93,13 @@ def tests(known: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     Raises:
         InputError: a table of such an evaluation is not as ``evaluate`` wrote it.
     """
-    sums = {each["sha256"] for each in known}
-    runs = sorted({Path(each["path"]).absolute().parents[1] for each in known})
+    sums = {each.sha256 for each in known}
+    runs = sorted({Path(each.path).absolute().parents[1] for each in known})
     found = []
     for run in runs:
         for file in (run / "evaluation.json", *sorted(run.glob("external-*/evaluation.json"))):
             about = atomic.read_json(file)
-            models = [predictors.mapping(model) for model in about.get("models") or []]
+            models = [model_files.mapping(model) for model in about.get("models") or []]
             if {model.get("sha256") for model in models} == sums:
                 found.append(_figures(file.parent, bool(about.get("external"))))
     return found

@@ -24,7 +24,8 @@ from data_tools.intensity import MAX_RATIO
 from data_tools.runtime import atomic
 from data_tools.runtime.errors import InputError
 from tf_hypoperfusion.config import RESEARCH_NOTICE, TEST_STRIDE
-from tf_hypoperfusion.inference import onnx_model, predictors
+from tf_hypoperfusion.inference import model_files, onnx_model, predictors
+from tf_hypoperfusion.inference.model_files import ModelInfo
 from tf_hypoperfusion.inference.onnx_model import SLAB
 from tf_hypoperfusion.serving import model_card
 
@@ -53,11 +54,11 @@ def export(
     """
     if onnx:
         onnx_model.check_installed()
-    known = [predictors.describe(model) for model in models]
+    known = [model_files.describe(model) for model in models]
     for each in known:
-        if not str(each["path"]).endswith(".keras"):
-            raise InputError(f"{each['path']} is an export already; expected a .keras file")
-    sums = [each["sha256"] for each in known]
+        if not each.path.endswith(".keras"):
+            raise InputError(f"{each.path} is an export already; expected a .keras file")
+    sums = [each.sha256 for each in known]
     if len(set(sums)) < len(sums):
         raise InputError("--model names the same network twice; expected each once")
     check_name(name)
@@ -70,7 +71,7 @@ def export(
         same = same and card.get("precision", "float32") == precision
         same = same and card.get("tests") == model_card.tests(known)
         same = same and (not onnx or (folder / str(newest) / onnx_model.FILE).is_file())
-        if same and not predictors.damaged(folder / str(newest)):
+        if same and not model_files.damaged(folder / str(newest)):
             return folder / str(newest), True
     version = newest + 1 if version is None else version
     if version <= newest:
@@ -116,7 +117,7 @@ def export(
         atomic.write_text(partial / "model_card.md", model_card.markdown(card))
         files = sorted(path for path in partial.rglob("*") if path.is_file())
         lines = [f"{atomic.sha256(path)}  {path.relative_to(partial)}\n" for path in files]
-        atomic.write_text(partial / predictors.CHECKSUMS, "".join(lines))
+        atomic.write_text(partial / model_files.CHECKSUMS, "".join(lines))
         partial.rename(folder / str(version))
     finally:
         shutil.rmtree(partial, ignore_errors=True)
@@ -143,14 +144,14 @@ def versions(folder: Path) -> list[int]:
     )
 
 
-def _load(known: Sequence[dict[str, Any]]) -> list[Any]:
+def _load(known: Sequence[ModelInfo]) -> list[Any]:
     networks = []
     for each in known:
-        network = predictors.load_keras(Path(each["path"]))
+        network = predictors.load_keras(Path(each.path))
         shapes = {t.name.split(":")[0]: tuple(t.shape[1:]) for t in network.inputs}
         if shapes != {"image": SLAB, "nihss": (1,)}:
             raise InputError(
-                f"model {each['path']}: takes {shapes}; expected image {SLAB} and nihss (1,)"
+                f"model {each.path}: takes {shapes}; expected image {SLAB} and nihss (1,)"
             )
         networks.append(network)
     return networks

@@ -20,6 +20,7 @@ import numpy as np
 import tensorflow as tf
 
 from data_tools.grid import SIDES, side_frame
+from data_tools.manifest import Manifest
 from data_tools.records import MASKS, explain_read_error, parse_packed, parse_slab, unpack_slab
 from data_tools.runtime.errors import InputError
 from tf_hypoperfusion.training.augmentation import augment_slab, mirror_slab
@@ -70,13 +71,13 @@ class Slabs:
     def __init__(
         self,
         records: str | Path,
-        manifest: dict[str, Any],
+        manifest: Manifest,
         subsets: Sequence[int],
         cached: bool = False,
     ):
-        shards = [shard for k in subsets for shard in manifest["subsets"][k]["shards"]]
-        self.files = [str(Path(records) / shard["file"]) for shard in shards]
-        self.counts = np.array([shard["slabs"] for shard in shards], np.int64)
+        shards = [shard for k in subsets for shard in manifest.subsets[k].shards]
+        self.files = [str(Path(records) / shard.file) for shard in shards]
+        self.counts = np.array([shard.slabs for shard in shards], np.int64)
         self.total = int(self.counts.sum())
         if not self.total:
             raise InputError(
@@ -242,7 +243,7 @@ def _channels_last(volumes: Sequence[tf.Tensor]) -> tf.Tensor:
 
 
 def read_patients(
-    records: str | Path, manifest: dict[str, Any], subset: int
+    records: str | Path, manifest: Manifest, subset: int
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """Each patient of a subset with all slabs: (participant, arrays).
 

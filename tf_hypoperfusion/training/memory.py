@@ -3,10 +3,10 @@
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import tensorflow as tf
 
+from data_tools.manifest import Manifest
 from data_tools.runtime.errors import InputError
 from tf_hypoperfusion.config import ModelConfig
 from tf_hypoperfusion.model.attention_unet import build_model
@@ -51,7 +51,7 @@ def check_cache_word(wanted: str) -> None:
         raise InputError(f"cache is {wanted!r}; expected auto, on or off")
 
 
-def choose_cache(wanted: str, manifest: dict[str, Any], subsets: Sequence[int]) -> bool:
+def choose_cache(wanted: str, manifest: Manifest, subsets: Sequence[int]) -> bool:
     """Whether to hold these subsets' records in memory.
 
     Args:
@@ -63,7 +63,7 @@ def choose_cache(wanted: str, manifest: dict[str, Any], subsets: Sequence[int]) 
     check_cache_word(wanted)
     if wanted != "auto":
         return wanted == "on"
-    size = sum(s["bytes"] for k in subsets for s in manifest["subsets"][k]["shards"])
+    size = sum(shard.bytes for k in subsets for shard in manifest.subsets[k].shards)
     free = available_bytes()
     return free is not None and size <= FOR_RECORDS * free
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from data_tools import pictures, slabs
 from data_tools.grid import GRID_SHAPE, VOXEL_MM, from_frame
+from data_tools.manifest import Manifest
 from tf_hypoperfusion.config import CHANNELS, PROBABILITY_THRESHOLD, RESEARCH_NOTICE
 from tf_hypoperfusion.training import input_pipeline
 
@@ -117,7 +118,7 @@ class Overlays:
         records, manifest, subset: where the validation patients are.
     """
 
-    def __init__(self, records: str | Path, manifest: dict[str, Any], subset: int):
+    def __init__(self, records: str | Path, manifest: Manifest, subset: int):
         self.patients: list[tuple[str, dict[str, Any]]] = []
         for name, arrays in input_pipeline.read_patients(records, manifest, subset):
             if arrays["y_true"][..., 0].any():

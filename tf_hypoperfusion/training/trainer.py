@@ -24,6 +24,7 @@ import numpy as np
 import tensorflow as tf
 
 from data_tools import records, splits
+from data_tools.manifest import Manifest
 from data_tools.runtime import atomic
 from data_tools.runtime.errors import InputError
 from tf_hypoperfusion import provenance
@@ -76,7 +77,7 @@ class Surroundings:
 
 
 def check(
-    config: TrainingConfig, surroundings: Surroundings, manifest: dict[str, Any], fold: int
+    config: TrainingConfig, surroundings: Surroundings, manifest: Manifest, fold: int
 ) -> None:
     """Refuse what cannot be, before a folder is made or an old fold thrown away.
 
@@ -85,7 +86,7 @@ def check(
             that the devices cannot share or the slabs cannot fill, an unknown word for the cache.
     """
     roles = splits.fold_roles(fold)
-    slabs = sum(manifest["subsets"][k]["slabs"] for k in roles["train"])
+    slabs = sum(manifest.subsets[k].slabs for k in roles["train"])
     if slabs < config.batch_size:
         raise too_few_slabs(slabs, config.batch_size)
     try_optimizer(config)
@@ -96,7 +97,7 @@ def check(
 
 
 def _settings(
-    run: str | Path, manifest: dict[str, Any], fold: int, model: ModelConfig, config: TrainingConfig
+    run: str | Path, manifest: Manifest, fold: int, model: ModelConfig, config: TrainingConfig
 ) -> dict[str, Any]:
     """What ``config.json`` holds of a fold, and what a begun one must have had."""
     return {
@@ -104,13 +105,13 @@ def _settings(
         "fold": fold,
         "model": dataclasses.asdict(model),
         "training": dataclasses.asdict(config),
-        "records": {"fingerprint": manifest["fingerprint"], "cohort": manifest["cohort"]},
+        "records": {"fingerprint": manifest.fingerprint, "cohort": manifest.cohort},
         "subsets": splits.fold_roles(fold),
     }
 
 
 def read_begun(
-    run: str | Path, manifest: dict[str, Any], fold: int, model: ModelConfig, config: TrainingConfig
+    run: str | Path, manifest: Manifest, fold: int, model: ModelConfig, config: TrainingConfig
 ) -> BegunFold:
     """What an earlier start left of a fold.
 
@@ -221,7 +222,7 @@ class _FoldRun:
         self,
         folder: Path,
         records_dir: str | Path,
-        manifest: dict[str, Any],
+        manifest: Manifest,
         settings: dict[str, Any],
         begun: BegunFold,
         strategy: tf.distribute.Strategy,

@@ -24,7 +24,7 @@ from tf_hypoperfusion.evaluation.cases import Case
 from tf_hypoperfusion.evaluation.patient_metrics import ThresholdCounts
 from tf_hypoperfusion.evaluation.report.patients import load
 from tf_hypoperfusion.evaluation.run import Settings
-from tf_hypoperfusion.inference import predictors
+from tf_hypoperfusion.inference import model_files, predictors
 from tf_hypoperfusion.serving import model_card
 
 
@@ -228,7 +228,7 @@ def test_settings_are_compared_on_validation_patients(run, records_dir):
 def test_a_models_card_takes_the_figures_of_its_own_networks(run, records_dir):
     rows = evaluation.evaluate(settings(run, records_dir)).rows
     evaluation.evaluate(settings(run, records_dir, validation=True))  # no test figures
-    known = [predictors.describe(run / f"fold-{fold}/best.keras") for fold in (0, 1)]
+    known = [model_files.describe(run / f"fold-{fold}/best.keras") for fold in (0, 1)]
     card = model_card.facts(known, "two", 1, 4, "float32")
     (tested,) = card["tests"]
     dice = [row["dice"] for row in rows if row["dice"] is not None]
@@ -269,7 +269,7 @@ def test_an_external_cohort_is_predicted_by_the_mean_of_all_folds(run, records_d
         )
         assert row["auc"] == pytest.approx(expected["auc"], abs=1e-4)
         assert row["predicted_ml"] == pytest.approx(expected["predicted_ml"], abs=0.1)
-    known = [predictors.describe(run / f"fold-{k}/best.keras") for k in (0, 1)]
+    known = [model_files.describe(run / f"fold-{k}/best.keras") for k in (0, 1)]
     (tested,) = model_card.tests(known)
     assert (tested["cohort"], tested["by"], tested["patients"]) == ("other", "the average", 2)
 

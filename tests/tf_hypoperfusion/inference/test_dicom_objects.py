@@ -16,8 +16,9 @@ import pytest
 from data_tools.cohort import find_raw_files
 from data_tools.patient import load_native
 from data_tools.runtime.errors import InputError
+from tf_hypoperfusion.clinical import ClinicalFacts
 from tf_hypoperfusion.inference import dicom_objects, prediction, result_folder
-from tf_hypoperfusion.inference.prediction import Clinical
+from tf_hypoperfusion.inference.model_files import ModelInfo
 
 pytest.importorskip("highdicom", reason="extra `dicom` is not installed")
 PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
@@ -30,10 +31,10 @@ def corner_predictor(image, nihss):
     return result
 
 
-def answerer():
-    known = {"path": "model", "sha256": None, "cohort": "Simulated", "fold": 0}
+def backend():
+    known = ModelInfo(path="model", sha256=None, cohort="Simulated", fold=0)
     answers = [prediction.by_windows(corner_predictor, 16)]
-    return result_folder.Answerer(answers, lambda: [known], 16)
+    return result_folder.Backend(answers, lambda: [known], 16)
 
 
 @pytest.fixture(scope="module")
@@ -58,8 +59,8 @@ def done(scanned, tmp_path_factory):
     out = tmp_path_factory.mktemp("result")
     with contextlib.redirect_stderr(io.StringIO()):
         result = result_folder.predict(
-            str(scanned), None, Clinical("left", 14, 66), str(out), answerer, "sub-1",
-            wishes=result_folder.Wishes(dicom=True),
+            str(scanned), None, ClinicalFacts("left", 14, 66), str(out), backend, "sub-1",
+            options=result_folder.OutputOptions(dicom=True),
         )  # fmt: skip
     return out, result
 
@@ -152,8 +153,8 @@ def test_images_without_a_frame_of_reference_are_refused_before_the_work(scanned
         data.save_as(path)
     with pytest.raises(InputError, match="no frame of reference"):
         result_folder.predict(
-            str(folder), None, Clinical("left", 14), str(tmp_path / "out"), answerer,
-            wishes=result_folder.Wishes(dicom=True), tell=lambda text: None,
+            str(folder), None, ClinicalFacts("left", 14), str(tmp_path / "out"), backend,
+            options=result_folder.OutputOptions(dicom=True), tell=lambda text: None,
         )  # fmt: skip
     assert not (tmp_path / "out/report.html").exists()
 
@@ -162,8 +163,8 @@ def test_files_that_are_no_dicom_are_refused_before_the_work(raw_cohort, tmp_pat
     found, _ = find_raw_files(raw_cohort, "sub-0001")
     with pytest.raises(InputError, match="expected a folder of DICOM files as --dwi"):
         result_folder.predict(
-            str(found.dwi), str(found.adc), Clinical("left", 14), str(tmp_path / "out"), answerer,
-            wishes=result_folder.Wishes(dicom=True), tell=lambda text: None,
+            str(found.dwi), str(found.adc), ClinicalFacts("left", 14), str(tmp_path / "out"),
+            backend, options=result_folder.OutputOptions(dicom=True), tell=lambda text: None,
         )  # fmt: skip
     assert not (tmp_path / "out").exists()
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from data_tools.runtime.errors import InputError
-from tf_hypoperfusion.inference import onnx_model, predictors, sliding_window
+from tf_hypoperfusion.inference import model_files, onnx_model, predictors, sliding_window
 from tf_hypoperfusion.serving import saved_model
 
 onnxruntime = pytest.importorskip("onnxruntime", reason="extra `onnx` is not installed")
@@ -55,11 +55,11 @@ def test_it_is_listed_in_card_and_checksums(version):
     card = json.loads((version / "model_card.json").read_text())
     assert 0 <= card["onnx"]["largest_difference_from_tensorflow"] <= onnx_model.TOLERANCE
     assert "`model.onnx`" in (version / "model_card.md").read_text()
-    assert predictors.damaged(version) == []
+    assert model_files.damaged(version) == []
     with open(version / "checksums.sha256") as file:
         assert any(line.endswith("  model.onnx\n") for line in file)
-    described = predictors.describe(version / "model.onnx")
-    assert described["cohort"] is None and len(described["sha256"]) == 64
+    described = model_files.describe(version / "model.onnx")
+    assert described.cohort is None and len(described.sha256) == 64
 
 
 def test_the_same_export_with_onnx_is_kept_and_without_it_too(version, networks):

@@ -10,9 +10,10 @@ import pytest
 
 from data_tools.grid import FRAME_PAD_X
 from data_tools.runtime.errors import InputError
+from tf_hypoperfusion.clinical import ClinicalFacts
 from tf_hypoperfusion.inference import prediction, result_folder
+from tf_hypoperfusion.inference.model_files import ModelInfo
 from tf_hypoperfusion.inference.page import pdf, viewer_data
-from tf_hypoperfusion.inference.prediction import Clinical
 
 NAME = "<script>alert(1)</script>&\"'"
 
@@ -84,11 +85,11 @@ def canvas(page):
 
 def predict(dwi, adc, out, name, cohort="Simulated"):
     """Result of the slope predictor for a patient on the left."""
-    known = {"path": "a&b.keras", "sha256": None, "cohort": cohort, "fold": 0}
+    known = ModelInfo(path="a&b.keras", sha256=None, cohort=cohort, fold=0)
     answers = [prediction.by_windows(slope_predictor, 16)]
     return result_folder.predict(
-        str(dwi), str(adc), Clinical("left", 14, 66), str(out),
-        lambda: result_folder.Answerer(answers, lambda: [known], 16), participant=name,
+        str(dwi), str(adc), ClinicalFacts("left", 14, 66), str(out),
+        lambda: result_folder.Backend(answers, lambda: [known], 16), participant=name,
         tell=lambda text: None,
     )  # fmt: skip
 

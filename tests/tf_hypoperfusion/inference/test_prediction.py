@@ -9,8 +9,8 @@ import pytest
 
 from data_tools.patient import load_native
 from data_tools.runtime.errors import InputError
+from tf_hypoperfusion.clinical import ClinicalFacts
 from tf_hypoperfusion.inference import prediction
-from tf_hypoperfusion.inference.prediction import Clinical
 
 
 def left_half_predictor(image, nihss):
@@ -30,7 +30,7 @@ def raw_files(raw_cohort):
 def done(raw_files):
     native = load_native(*raw_files)
     return prediction.predict_patient(
-        native, Clinical("left", 14, 66), [prediction.by_windows(left_half_predictor, 16)], "x"
+        native, ClinicalFacts("left", 14, 66), [prediction.by_windows(left_half_predictor, 16)], "x"
     )
 
 
@@ -120,7 +120,7 @@ def test_the_other_side_is_told_loudly(raw_files):
     """Hypoperfusion predicted on the left, side given as right."""
     native = load_native(*raw_files)
     answer = prediction.by_windows(left_half_predictor, 16)
-    other = prediction.predict_patient(native, Clinical("right", 14), [answer])
+    other = prediction.predict_patient(native, ClinicalFacts("right", 14), [answer])
     assert any("lies on the given side (right)" in w for w in other.result["warnings"])
     assert other.result["dawn"] is None
 
@@ -128,17 +128,19 @@ def test_the_other_side_is_told_loudly(raw_files):
 def test_warnings_for_what_is_unknown():
     quality = {"warnings": ["poor registration: ..."]}
     nothing = np.zeros((91, 109, 60), bool)
-    texts = prediction._warnings(Clinical("left", None), quality, nothing, nothing, 0.0, 0.0, 0.008)
+    texts = prediction._warnings(
+        ClinicalFacts("left", None), quality, nothing, nothing, 0.0, 0.0, 0.008
+    )
     assert [t.split()[0] for t in texts] == ["poor", "NIHSS", "no"]
     core = nothing.copy()
     core[60:75, 50:60, 20:30] = True  # 12 mL on the right
     texts = prediction._warnings(
-        Clinical("left", 5), {"warnings": []}, core, nothing, 12.0, 90.0, 0.008
+        ClinicalFacts("left", 5), {"warnings": []}, core, nothing, 12.0, 90.0, 0.008
     )
     assert texts[0].startswith("CHECK THE SIDE: side was given as left, but 12.0 mL")
     assert (
         prediction._warnings(
-            Clinical("right", 5), {"warnings": []}, core, nothing, 12.0, 90.0, 0.008
+            ClinicalFacts("right", 5), {"warnings": []}, core, nothing, 12.0, 90.0, 0.008
         )
         == []
     )
@@ -155,4 +157,4 @@ def test_warnings_for_what_is_unknown():
 )
 def test_bad_clinical_values(arguments, message):
     with pytest.raises(InputError, match=message):
-        Clinical(*arguments)
+        ClinicalFacts(*arguments)

@@ -8,8 +8,8 @@ import pytest
 from data_tools.grid import GRID_SHAPE, mirrored_side
 from data_tools.patient import MniPatient
 from data_tools.transform import Transform
+from tf_hypoperfusion.clinical import ClinicalFacts
 from tf_hypoperfusion.inference import uncertainty
-from tf_hypoperfusion.inference.prediction import Clinical
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def test_a_model_that_treats_both_sides_alike_agrees_with_its_mirror(mni):
     def answer(patient, given):
         return patient.dwi
 
-    found = uncertainty.ask([answer], mni, Clinical("left", 5))
+    found = uncertainty.ask([answer], mni, ClinicalFacts("left", 5))
     assert found.kind == "mirror"
     np.testing.assert_array_equal(found.mean, mni.dwi)
     np.testing.assert_array_equal(found.each[0], found.each[1])
@@ -40,7 +40,7 @@ def test_the_mirror_image_has_the_other_side_and_comes_back(mni):
         left[:45] = 1
         return left
 
-    found = uncertainty.ask([answer], mni, Clinical("right", 5))
+    found = uncertainty.ask([answer], mni, ClinicalFacts("right", 5))
     assert seen == ["right", "left"]
     assert found.each[1][:46].sum() == 0 and found.each[1][46:].all()
     np.testing.assert_array_equal(found.mean, found.each[0])  # what is reported is not changed
@@ -53,13 +53,15 @@ def test_the_mirror_image_has_the_other_side_and_comes_back(mni):
 
 def test_several_models_are_averaged_and_not_mirrored(mni):
     answers = [lambda patient, given, k=k: patient.dwi * k for k in (0.2, 0.4, 0.9)]
-    found = uncertainty.ask(answers, mni, Clinical("left", 5))
+    found = uncertainty.ask(answers, mni, ClinicalFacts("left", 5))
     assert found.kind == "models" and len(found.each) == 3
     np.testing.assert_allclose(found.mean, mni.dwi * 0.5, rtol=1e-6)
 
 
 def test_one_answer_alone_has_no_interval(mni):
-    found = uncertainty.ask([lambda patient, given: patient.dwi], mni, Clinical("left", 5), False)
+    found = uncertainty.ask(
+        [lambda patient, given: patient.dwi], mni, ClinicalFacts("left", 5), False
+    )
     assert found.kind == "none" and len(found.each) == 1
     assert uncertainty.figures("none", [], 10.0, True) is None
 

@@ -14,7 +14,7 @@ from data_tools.cohort import clinical_record, read_participants
 from data_tools.grid import GRID_SHAPE, VOXEL_ML
 from data_tools.runtime.errors import InputError
 from tf_hypoperfusion import clinical
-from tf_hypoperfusion.inference import predictors, sliding_window
+from tf_hypoperfusion.inference import model_files, predictors, sliding_window
 from tf_hypoperfusion.serving import graph as serving_graph
 from tf_hypoperfusion.serving import saved_model
 
@@ -240,11 +240,11 @@ def test_slabs_with_nan_or_too_few_nihss_are_refused(signatures):
 def test_the_card_says_what_it_is(exported, networks):
     card = json.loads((exported / "model_card.json").read_text())
     assert [m["sha256"] for m in card["models"]] == [
-        predictors.describe(path)["sha256"] for path in networks
+        model_files.describe(path).sha256 for path in networks
     ]
     assert card["stride_slices"] == STRIDE and card["exported_with"]["tensorflow"]
     # These networks have no config.json beside them, which whoever predicts is warned of.
-    assert predictors.describe(exported)["cohort"] is None
+    assert model_files.describe(exported).cohort is None
     text = (exported / "model_card.md").read_text()
     assert "Not a medical device" in text and "2 network(s)" in text and "Limits" in text
     assert card["tests"] == [] and "No evaluation of these networks" in text
@@ -252,19 +252,19 @@ def test_the_card_says_what_it_is(exported, networks):
 
 def test_checksums_are_read_by_sha256sum_and_tell_damage(exported, tmp_path):
     copy = shutil.copytree(exported, tmp_path / "1")
-    assert predictors.damaged(copy) == []
+    assert model_files.damaged(copy) == []
     command = ["sha256sum", "-c", "--quiet", "checksums.sha256"]
     assert subprocess.run(command, cwd=copy).returncode == 0
     index = copy / "variables/variables.index"
     index.write_bytes(index.read_bytes()[:-1])
-    assert predictors.damaged(copy) == ["variables/variables.index"]
+    assert model_files.damaged(copy) == ["variables/variables.index"]
     # A model without its card would not say any more what it was trained on.
     copy = shutil.copytree(exported, tmp_path / "2")
     (copy / "model_card.json").unlink()
     with pytest.raises(InputError, match="damaged or missing: model_card.json; copy it again"):
         predictors.load_predictor(copy)
     (copy / "checksums.sha256").write_text("")
-    assert predictors.damaged(copy) == ["checksums.sha256"]
+    assert model_files.damaged(copy) == ["checksums.sha256"]
 
 
 def test_warm_up_requests_are_read_and_answered(exported, signatures):

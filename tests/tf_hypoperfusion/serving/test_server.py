@@ -29,8 +29,8 @@ pytest.importorskip("starlette")
 from data_tools import mni_patient  # noqa: E402
 from data_tools.grid import GRID_SHAPE, VOXEL_ML  # noqa: E402
 from data_tools.runtime.errors import InputError  # noqa: E402
+from tf_hypoperfusion.clinical import ClinicalFacts  # noqa: E402
 from tf_hypoperfusion.inference import predictors, rest_client  # noqa: E402
-from tf_hypoperfusion.inference.prediction import Clinical  # noqa: E402
 
 STRIDE = 16
 
@@ -443,9 +443,9 @@ def test_tokens_labels_and_the_config_of_tensorflow_serving(exported, tmp_path):
     assert requests.get(path.replace("stable", "none"), headers=headers).status_code == 404
     assert requests.get(f"{serve.url}/healthz").ok
     with pytest.raises(InputError, match="refused with status 401"):
-        rest_client.answerer(serve.url, "hypoperfusion")
-    answerer = rest_client.answerer(serve.url, "hypoperfusion", token_file=str(tmp_path / "token"))
-    assert answerer.stride is None
+        rest_client.backend(serve.url, "hypoperfusion")
+    backend = rest_client.backend(serve.url, "hypoperfusion", token_file=str(tmp_path / "token"))
+    assert backend.stride is None
     assert requests.get(path, headers={"Authorization": "bearer secret"}).ok
     from tensorflow_serving.apis import get_model_status_pb2, model_service_pb2_grpc
 
@@ -546,7 +546,7 @@ def test_answers_of_another_kind_are_refused(info, png, message, mni_cohort, mon
     asked = rest_client.Server(f"http://127.0.0.1:{there.server_port}", "x")
     volumes = mni_patient.load_mni(mni_cohort, "sub-0001")
     with pytest.raises(InputError, match=message):
-        rest_client._ask_volume(asked, volumes, Clinical("left", 5), "bytes")
+        rest_client._ask_volume(asked, volumes, ClinicalFacts("left", 5), "bytes")
     there.shutdown()
 
 
@@ -607,7 +607,7 @@ def test_what_nobody_waits_for_is_not_run_and_a_stop_is_soon(exported, tmp_path)
 def test_servers_that_cannot_be_asked(url, name, message, server, monkeypatch):
     monkeypatch.setattr(rest_client, "BACK_OFF_S", 0.01)
     with pytest.raises(InputError, match=message):
-        rest_client.answerer(url.format(url=server.url), name)
+        rest_client.backend(url.format(url=server.url), name)
 
 
 def test_the_client_writes_what_predict_writes(server, exported, raw_cohort, tmp_path):

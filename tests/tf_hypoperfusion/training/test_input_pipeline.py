@@ -43,14 +43,14 @@ def test_evaluation_gives_every_slab_as_it_is_on_disk(mni_cohort, records_dir, m
     truths = np.concatenate([b[1] for b in batches(dataset, count)])
     weights = np.concatenate([b[2] for b in batches(dataset, count)])
     nihss = np.concatenate([b[0]["nihss"] for b in batches(dataset, count)])
-    expected = manifest["subsets"][0]["slabs"]
+    expected = manifest.subsets[0].slabs
     assert weights.sum() == expected
     assert len(weights) == -(-expected // 3) * 3
     assert not images[weights == 0][..., :3].any()  # the fourth channel is a side, whichever
     assert not truths[weights == 0].any()
 
-    order = [p for shard in (0, 1) for p in manifest["subsets"][0]["participants"][shard::2]]
-    rows = {p["participant_id"]: p for p in manifest["patients"]}
+    order = [p for shard in (0, 1) for p in manifest.subsets[0].participants[shard::2]]
+    rows = manifest.rows()
     starts = slabs.slab_starts(16)
     for k, participant in enumerate(order):
         dwi, adc, tmax, brain, coverage = (
@@ -196,7 +196,7 @@ def test_an_empty_subset_is_refused(records_dir, manifest):
 
 def test_patients_come_back_whole(records_dir, manifest):
     found = dict(read_patients(records_dir, manifest, 0))
-    assert set(found) == set(manifest["subsets"][0]["participants"])
+    assert set(found) == set(manifest.subsets[0].participants)
     for arrays in found.values():
         assert arrays["starts"] == [0, 16, 32, 44]
         assert arrays["image"].shape == (4, 128, 128, 16, 4)
@@ -206,8 +206,8 @@ def test_patients_come_back_whole(records_dir, manifest):
 
 def test_manifest_counts_are_those_of_the_files(records_dir, manifest, slabs_of):
     tf = pytest.importorskip("tensorflow")
-    for k, subset in enumerate(manifest["subsets"]):
-        assert sum(1 for _ in tf.data.TFRecordDataset(slabs_of([k]).files)) == subset["slabs"]
+    for k, subset in enumerate(manifest.subsets):
+        assert sum(1 for _ in tf.data.TFRecordDataset(slabs_of([k]).files)) == subset.slabs
     assert json.loads((records_dir / "splits.json").read_text())["subsets"] == [
-        subset["participants"] for subset in manifest["subsets"]
+        list(subset.participants) for subset in manifest.subsets
     ]

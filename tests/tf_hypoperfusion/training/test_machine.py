@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from data_tools.manifest import Manifest, Shard, Subset
 from data_tools.runtime.errors import InputError
 from tf_hypoperfusion.config import preset
 from tf_hypoperfusion.model.keras_compat import IS_KERAS_3
@@ -103,7 +104,14 @@ def test_available_memory_is_read_from_the_system(tmp_path):
 
 
 def test_cache_is_chosen_by_the_size_of_the_records(monkeypatch):
-    manifest = {"subsets": [{"shards": [{"bytes": 600}, {"bytes": 400}]}, {"shards": []}]}
+    def subset(*sizes):
+        shards = tuple(Shard(file="", slabs=1, bytes=size, sha256="") for size in sizes)
+        return Subset(participants=(), slabs=len(sizes), shards=shards)
+
+    manifest = Manifest(
+        schema_version=1, cohort="", fingerprint="", slabs=2, patients=(),
+        subsets=(subset(600, 400), subset()),
+    )  # fmt: skip
     monkeypatch.setattr(memory, "available_bytes", lambda: 4000)
     assert memory.choose_cache("auto", manifest, [0, 1])
     monkeypatch.setattr(memory, "available_bytes", lambda: 3000)

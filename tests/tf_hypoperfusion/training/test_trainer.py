@@ -42,7 +42,7 @@ def test_settings_say_where_the_run_came_from(whole_run, records_dir):
     from data_tools.records import load_manifest
 
     config = json.loads((whole_run[0] / "fold-0/config.json").read_text())
-    assert config["records"]["fingerprint"] == load_manifest(records_dir)["fingerprint"]
+    assert config["records"]["fingerprint"] == load_manifest(records_dir).fingerprint
     assert config["resolved"] == {"precision": "float32", "micro_batch": 4}
     assert config["software"]["tensorflow"] and config["software"]["numpy"]
     assert len(config["sessions"]) == 1

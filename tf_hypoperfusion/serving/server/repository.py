@@ -21,7 +21,7 @@ from tensorflow_serving.apis import prediction_log_pb2
 
 from data_tools.grid import GRID_SHAPE
 from data_tools.runtime.errors import InputError
-from tf_hypoperfusion.inference import predictors
+from tf_hypoperfusion.inference import model_files
 from tf_hypoperfusion.serving import graph as serving_graph
 from tf_hypoperfusion.serving import saved_model
 from tf_hypoperfusion.serving.server.errors import ServingError
@@ -55,7 +55,7 @@ class Version:
 
     def __init__(self, name: str, number: int, folder: Path):
         self.name, self.number, self.folder = name, number, folder
-        damaged = predictors.damaged(folder) if (folder / predictors.CHECKSUMS).is_file() else []
+        damaged = model_files.damaged(folder) if (folder / model_files.CHECKSUMS).is_file() else []
         if damaged:
             raise InputError(f"{folder}: damaged or missing: {', '.join(damaged)}; export again")
         self.model = tf.saved_model.load(str(folder))

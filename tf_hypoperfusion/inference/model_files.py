@@ -1,0 +1,162 @@
+"""Models on disk: is it one, is it whole, what is known of it. No TensorFlow."""
+
+import dataclasses
+import hashlib
+import re
+from pathlib import Path
+from typing import Any
+
+from data_tools.runtime import atomic
+from data_tools.runtime.atomic import sha256
+from data_tools.runtime.errors import InputError
+
+# Comes with the software, so that a newcomer sees a result; trained on simulated patients only.
+DEMO_MODEL = Path(__file__).parents[2] / "saved_models" / "hypoperfusion_demo"
+
+CHECKSUMS = "checksums.sha256"  # of an export, as sha256sum -c reads it
+# What a model adds to the four facts that every one has; absent where nobody knows it.
+_OPTIONAL = ("precision", "name", "version", "notice")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ModelInfo:
+    """What is known of a model that answers.
+
+    Attributes:
+        path: of the file or folder, or the model's address on a server.
+        sha256: checksum of all its weights; of an export of several networks, theirs; None if a
+            server does not say.
+        cohort: name of the cohort that it was trained on; None if nobody knows.
+        fold: of the run it comes from; None if it is of several or nobody knows.
+        precision: that it computes in here.
+        name: on the server.
+        version: on the server.
+        notice: what the model says of its use.
+    """
+
+    path: str
+    sha256: str | tuple[str, ...] | None
+    cohort: str | None
+    fold: int | None = None
+    precision: str | None = None
+    name: str | None = None
+    version: int | None = None
+    notice: str | None = None
+
+    @property
+    def simulated(self) -> bool:
+        """Whether it was trained on simulated patients."""
+        return "simulated" in (self.cohort or "").lower()
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON types; ``precision`` and what only a server says are left out if absent."""
+        values = dataclasses.asdict(self)
+        return {k: v for k, v in values.items() if k not in _OPTIONAL or v is not None}
+
+
+def check_path(path: str | Path) -> Path:
+    """Refuse, before TensorFlow is started, what cannot be a model.
+
+    Raises:
+        InputError: no such file or folder, or neither ``.keras``, ``.onnx`` nor a SavedModel.
+    """
+    path = Path(path)
+    if path.is_dir():
+        versions = sorted(
+            (p for p in path.iterdir() if re.fullmatch("[0-9]+", p.name)), key=lambda p: int(p.name)
+        )
+        path = versions[-1] if versions else path
+        if not (path / "saved_model.pb").is_file():
+            raise InputError(
+                f"model {path}: the folder holds no saved_model.pb; expected a SavedModel"
+            )
+    elif not path.is_file():
+        raise InputError(
+            f"model {path}: no such file; expected RUN/fold-N/best.keras, which "
+            "python -m tf_hypoperfusion.train writes, or saved_models/NAME/VERSION"
+        )
+    elif path.suffix not in (".keras", ".onnx"):
+        raise InputError(f"model {path}: expected a .keras or .onnx file or a SavedModel folder")
+    return path
+
+
+def check_undamaged(path: str | Path) -> Path:
+    """As :func:`check_path`; where an export has checksums, its files must be as they were written.
+
+    Raises:
+        InputError: what :func:`check_path` refuses, or files damaged or missing, by name.
+    """
+    path = check_path(path)
+    export = path if path.is_dir() else path.parent
+    if path.suffix != ".keras" and (export / CHECKSUMS).is_file() and (wrong := damaged(export)):
+        raise InputError(
+            f"model {path}: damaged or missing: {', '.join(wrong)}; copy it again, or export again"
+        )
+    return path
+
+
+def damaged(version_folder: Path) -> list[str]:
+    """Files of an export that are missing or not as they were written.
+
+    ``checksums.sha256`` itself counts; ``sha256sum -c`` reads it too.
+    """
+    listing = version_folder / CHECKSUMS
+    lines = listing.read_text(errors="replace").splitlines() if listing.is_file() else []
+    wrong = [] if lines else [listing.name]
+    for line in lines:
+        checksum, _, name = line.partition("  ")
+        path = version_folder / name
+        if not path.is_file() or atomic.sha256(path) != checksum:
+            wrong.append(name)
+    return wrong
+
+
+def demo_model() -> Path:
+    """Where the demonstration model is.
+
+    Raises:
+        InputError: it did not come with this installation.
+    """
+    if not DEMO_MODEL.is_dir():
+        raise InputError(
+            f"no --model was given, and the demonstration model is not at {DEMO_MODEL}; expected "
+            "--model=PATH of a best.keras, SavedModel or model.onnx"
+        )
+    return DEMO_MODEL
+
+
+def mapping(value: Any) -> dict[str, Any]:
+    """The value if it is a JSON object, else an empty one: files beside a model may be damaged."""
+    return value if isinstance(value, dict) else {}
+
+
+def describe(path: str | Path) -> ModelInfo:
+    """What is known of a model: path, checksum of all its weights, and its training cohort.
+
+    Read from ``config.json`` of a fold, or ``model_card.json`` of an export;
+    ``cohort`` is None where neither is there.
+
+    Raises:
+        InputError: no such model, or a cohort that is no name: a model of simulated patients must
+            not pass for another.
+    """
+    path = check_path(path)
+    files = [path]
+    if path.is_dir():
+        files = sorted([path / "saved_model.pb", *path.glob("variables/*")])
+    sums = [sha256(file) for file in files]
+    checksum = sums[0] if len(sums) == 1 else hashlib.sha256("".join(sums).encode()).hexdigest()
+    if path.is_dir():
+        card = path / "model_card.json"
+    else:
+        card = path.with_name("model_card.json")
+        if path.suffix == ".keras" or not card.is_file():
+            card = path.with_name("config.json")
+    known = atomic.read_json(card)
+    cohort = mapping(known.get("records")).get("cohort")
+    if not isinstance(cohort, str | None):
+        raise InputError(
+            f"{card}: records.cohort is {cohort!r}; expected the name of the cohort that the model "
+            "was trained on; copy the file again"
+        )
+    return ModelInfo(path=str(path), sha256=checksum, cohort=cohort, fold=known.get("fold"))

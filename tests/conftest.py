@@ -22,6 +22,18 @@ def real_data():
     return folder
 
 
+@pytest.fixture(scope="session", autouse=True)
+def every_result_is_as_published(tmp_path_factory):
+    """At the end: every ``result.json`` that was written fits the published schema."""
+    yield
+    from helpers import results
+
+    if results.VALIDATOR is None:
+        return
+    faults = results.faults_below(tmp_path_factory.getbasetemp())
+    assert not faults, "result.json is not as docs/reference/result.schema.json says:\n" + faults
+
+
 @pytest.fixture(scope="session")
 def mni_cohort(tmp_path_factory):
     """Six simulated patients as ``preprocess`` would write them. Read only."""

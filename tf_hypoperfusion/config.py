@@ -15,6 +15,9 @@ RESEARCH_NOTICE = "Research use only. Not a medical device; not for clinical dec
 PROBABILITY_THRESHOLD = 0.5
 # Paper, Figure 1: the channels of the network's image, in this order.
 CHANNELS = ("dwi", "adc", "adc_mask", "side")
+# Paper, Results: median Dice and share of right decisions, without a visible core and with one.
+NO_CORE_MEDIAN_DICE, NO_CORE_ACCURACY = 0.25, 0.68
+CORE_MEDIAN_DICE, CORE_ACCURACY = 0.65, 0.90
 # Paper, Performance Evaluation: Dice above 0.5 is good agreement.
 GOOD_DICE = 0.5
 # Surfaces this near are one: two voxels, somewhat less than a slice of a diffusion image.

@@ -145,8 +145,9 @@ def _server():
     from tf_hypoperfusion.inference import rest_client
 
     return rest_client.backend(
-        FLAGS.url, FLAGS.served_name, FLAGS.form, FLAGS.stride, FLAGS.token_file
-    )
+        FLAGS.url, FLAGS.served_name, form=FLAGS.form, stride=FLAGS.stride,
+        token_file=FLAGS.token_file,
+    )  # fmt: skip
 
 
 if __name__ == "__main__":

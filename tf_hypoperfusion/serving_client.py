@@ -43,7 +43,9 @@ def main() -> int:
     asked = command.asked(FLAGS)
 
     def connect() -> result_folder.Backend:
-        return rest_client.backend(FLAGS.url, FLAGS.model, FLAGS.form, None, FLAGS.token_file)
+        return rest_client.backend(
+            FLAGS.url, FLAGS.model, form=FLAGS.form, token_file=FLAGS.token_file
+        )
 
     # The server may change its model at any time, so no older result of a cohort is kept.
     return cohort_prediction.answer(asked, connect, lambda: None)

@@ -38,7 +38,9 @@ class Case:
 
     def predict(self, predictor: Predictor) -> NDArray[np.float32]:
         """Probability (91, 109, 60): windows averaged; 0 in CSF, which is in no label."""
-        return average_windows(predictor, self.image, self.nihss, self.starts, self.tissue)
+        return average_windows(
+            predictor, self.image, nihss=self.nihss, starts=self.starts, tissue=self.tissue
+        )
 
 
 def of_records(

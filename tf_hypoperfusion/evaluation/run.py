@@ -525,6 +525,7 @@ def _write_index(folder: Path, rows: Sequence[dict[str, Any]], title: str, who: 
         for row in sorted(rows, key=lambda row: -1.0 if row["dice"] is None else row["dice"])
     ]
     write_index(
-        folder / "index.html", title, f"{len(rows)} {who} patients, the smallest Dice first.",
-        entries, simulated=any(row["cohort"] == "simulated" for row in rows),
+        folder / "index.html", entries, title=title,
+        lead=f"{len(rows)} {who} patients, the smallest Dice first.",
+        simulated=any(row["cohort"] == "simulated" for row in rows),
     )  # fmt: skip

@@ -31,7 +31,8 @@ class Server:
     """A model on a server.
 
     Args:
-        url: http://HOST:PORT. name: of the model, with /versions/N or /labels/L if wanted.
+        url: http://HOST:PORT.
+        name: of the model, with /versions/N or /labels/L if wanted.
         token: sent as bearer token.
 
     Raises:
@@ -109,12 +110,14 @@ class Server:
 
 
 def backend(
-    url: str, name: str, form: str = "bytes", stride: int | None = None,
-    token_file: str | None = None,
+    url: str, name: str, *,
+    form: str = "bytes", stride: int | None = None, token_file: str | None = None,
 ) -> Backend:  # fmt: skip
     """A server as the one who answers for a patient.
 
     Args:
+        url: http://HOST:PORT.
+        name: of the model, with /versions/N or /labels/L if wanted.
         form: ``bytes`` (compressed volumes), ``volume`` (JSON) or ``slabs`` (windows cut here).
         stride: slices between windows; for slabs only, since the server cuts the others.
         token_file: its first line is the bearer token.

@@ -68,7 +68,9 @@ def in_numpy(networks, row, volumes):
     )
     tissue = intensity.parenchyma(volumes.adc_um2_per_s, volumes.brain)
     feature = intensity.nihss_feature(row["nihss"])
-    return sliding_window.predict_volume(predictor, image, feature, STRIDE, tissue)
+    return sliding_window.predict_volume(
+        predictor, image, nihss=feature, stride=STRIDE, tissue=tissue
+    )
 
 
 def test_volumes_give_what_the_numpy_path_gives(networks, signatures, people):

@@ -13,7 +13,7 @@ def whole_run(records_dir, tmp_path_factory):
 
     name, changes = SETTINGS
     run = tmp_path_factory.mktemp("run") / "whole"
-    return run, trainer.train_fold(records_dir, run, 0, *preset(name, **changes))
+    return run, trainer.train_fold(records_dir, run, 0, preset(name, **changes))
 
 
 @pytest.fixture(scope="session")

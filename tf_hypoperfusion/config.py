@@ -170,8 +170,8 @@ PRESETS = {
     ),
     # The shipped demonstration model, chosen on validation patients: small, without dropout, with a
     # moving average and a learning rate that falls to a fifth. 26 minutes a fold of 247 SIMULATED
-    # patients on one core; Dice 0.67 (0.55 to 0.76), AUC 0.96, -3 mL (-24 to 11), target mismatch
-    # right in 338 of 413 (RESULTS.md).
+    # patients on one core; test Dice 0.67 (0.55 to 0.76), AUC 0.96, volumes off by -3 mL (-24 to
+    # 11), target mismatch right in 338 of 413 (RESULTS.md).
     "demonstration": Configs(
         ModelConfig(base_filters=8, dropout=0.0, batch_norm_momentum=0.9, crop_margin=True),
         TrainingConfig(

@@ -7,7 +7,7 @@ import json
 
 import pytest
 from helpers import commands
-from helpers.fake_step import FakeStep
+from helpers.fake_step import FakeStep, without_slabs
 
 from tf_hypoperfusion import train
 from tf_hypoperfusion.training import run_summary, trainer
@@ -21,6 +21,7 @@ def _without_a_network():
     with pytest.MonkeyPatch.context() as patch:
         cheap = functools.partial(trainer.train_folds, build_step=FakeStep)
         patch.setattr(trainer, "train_folds", cheap)
+        without_slabs(patch)
         yield
 
 

@@ -66,11 +66,11 @@ class FoldData:
                 share=self._share(context),
             )[0]
 
-        yield from self._strategy.distribute_datasets_from_function(dataset)
+        return iter(self._strategy.distribute_datasets_from_function(dataset))
 
     def validation(self) -> Iterator:
         """Distributed micro-batches of every validation slab, always in the same order."""
-        yield from self._distributed_validation
+        return iter(self._distributed_validation)
 
     @functools.cached_property
     def _distributed_validation(self) -> tf.distribute.DistributedDataset:

@@ -135,10 +135,11 @@ class FoldRun:
             self._add(*self.step.train(batches, self.progress.epochs * self.data.steps + step))
             now = time.monotonic()
             due = now - saved >= 60 * self.options.save_minutes and step + 1 < self.data.steps
-            if self.alone and (due or stop.is_set()):
+            asked = stop.is_set()
+            if self.alone and (due or asked):
                 saved = now
                 self._save_within_epoch(now - began)
-            if stop.is_set():
+            if asked:
                 raise _stopped(
                     f"in epoch {self.progress.epochs + 1} after step {self.progress.step} of "
                     f"{self.data.steps}"
@@ -149,8 +150,8 @@ class FoldRun:
     def _end_epoch(self) -> None:
         """Validate, and keep what came of the epoch."""
         self.step.synchronise()
-        began = time.monotonic()
-        sums = self.step.evaluate(self.data.validation(), self.data.validation_steps)
+        slabs, began = self.data.validation(), time.monotonic()
+        sums = self.step.evaluate(slabs, self.data.validation_steps)
         row = self._row(epoch_metrics.summarise(sums), time.monotonic() - began)
         if not math.isfinite(row[MONITOR]):
             raise self._not_finite("the validation loss is not finite")

@@ -7,13 +7,20 @@ import signal
 
 import numpy as np
 import pytest
-from helpers.fake_step import FakeStep
+from helpers.fake_step import FakeStep, without_slabs
 from helpers.same_run import assert_same_end
 
 from data_tools.runtime.errors import InputError
 from tf_hypoperfusion.config import preset
 from tf_hypoperfusion.training import checkpoint, memory, precision, trainer
 from tf_hypoperfusion.training.trainer import RunOptions
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _without_slabs():
+    with pytest.MonkeyPatch.context() as patch:
+        without_slabs(patch)
+        yield
 
 
 def train(records_dir, run, *, step=FakeStep, stop=None, overwrite=False, epochs=3, **changes):

@@ -17,6 +17,17 @@ from tf_hypoperfusion.training.trainer import RunOptions
 HAS_ADDONS = not IS_KERAS_3 and importlib.util.find_spec("tensorflow_addons") is not None
 
 
+# One pooling fewer: a network of all its parts, and a third less to compile.
+SETTINGS = preset("tiny", epochs=3, poolings=1)
+
+
+@pytest.fixture(scope="module")
+def whole_run(records_dir, tmp_path_factory):
+    """Three epochs without a break: (run, what train_fold returned). Read only."""
+    run = tmp_path_factory.mktemp("run") / "whole"
+    return run, trainer.train_fold(records_dir, run, 0, SETTINGS)
+
+
 @pytest.mark.core
 def test_a_fold_leaves_what_it_promises(whole_run, records_dir):
     run, result = whole_run
@@ -45,9 +56,8 @@ def test_settings_say_where_the_run_came_from(whole_run, records_dir):
     assert len(config["sessions"]) == 1
     assert config["sessions"][0]["from_epoch"] == 1
     assert any("CPU" in device or "GPU" in device for device in config["devices"])
-    model, training = preset("tiny", epochs=3)
-    assert config["training"] == dataclasses.asdict(training)
-    assert config["model"] == dataclasses.asdict(model)
+    assert config["training"] == dataclasses.asdict(SETTINGS.training)
+    assert config["model"] == dataclasses.asdict(SETTINGS.model)
 
 
 @pytest.mark.core
@@ -79,11 +89,10 @@ def validation_loss(records_dir, predictor, loss):
 def test_resumed_is_uninterrupted_weight_for_weight(whole_run, records_dir, tmp_path):
     """Optimizer, dropout, order and learning rate all go on where they were."""
     run, _ = whole_run
-    settings = preset("tiny", epochs=3)
-    stop = RunOptions(stop_after_epoch=1)
-    trainer.train_fold(records_dir, tmp_path, 0, settings, options=stop)
+    stop = RunOptions(stop_after_epoch=1, overlay_epochs=0)
+    trainer.train_fold(records_dir, tmp_path, 0, SETTINGS, options=stop)
     assert len(list(csv.DictReader((tmp_path / "fold-0/history.csv").open()))) == 1
-    result = trainer.train_fold(records_dir, tmp_path, 0, settings)
+    result = trainer.train_fold(records_dir, tmp_path, 0, SETTINGS)
     assert result.trained == 2
     assert_same_end(tmp_path, run)
 

@@ -21,15 +21,16 @@ BatchNormalization sees the difference. Watch the curves and pictures with:
 
 import dataclasses
 import sys
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 from absl import flags
 
 from data_tools.runtime import command
+from data_tools.runtime.errors import InputError
+from data_tools.splits import SUBSETS, fold_roles
 from tf_hypoperfusion import config
-
-if TYPE_CHECKING:
-    from data_tools.manifest import Manifest
+from tf_hypoperfusion.training import repeat
 
 FLAGS = flags.FlagValues()
 # Settings: None keeps the preset's, or --config's, value.
@@ -109,17 +110,12 @@ flags.DEFINE_bool("profile", False, "Record steps 10 to 20 for TensorBoard.", fl
 flags.DEFINE_bool("overwrite", False, "Train anew, even a finished fold.", flag_values=FLAGS)
 
 
-def settings() -> tuple[Any, Any]:
+def settings() -> config.Configs:
     """Model and training config from the flags.
 
     Raises:
         InputError: flags that contradict each other or the file, or a value out of range.
     """
-    import json
-    from pathlib import Path
-
-    from data_tools.runtime.errors import InputError
-
     given = {name: FLAGS[name].value for name in _SETTINGS if FLAGS[name].value is not None}
     switched = {field: flag for flag, (field, _) in _SWITCHES.items() if FLAGS[flag].value}
     given |= dict.fromkeys(switched, False)
@@ -127,129 +123,55 @@ def settings() -> tuple[Any, Any]:
         return config.preset(FLAGS.preset or "paper", **given)
     if FLAGS.preset is not None:
         raise InputError("--preset contradicts --config, which has all values; give one of them")
-    path = Path(FLAGS.config)
-    try:
-        content = json.loads(path.read_text())
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"--config={path}: cannot be read ({error})") from error
-    if not isinstance(content, dict):
-        raise InputError(f"--config={path}: expected the config.json of a training run")
-    model, training = config.from_json(content, str(path))
-    # The machine's choices are repeated too, but another machine may need others.
-    resolved = content.get("resolved")
-    machine: dict[str, Any] = {k: v for k, v in given.items() if k in ("precision", "micro_batch")}
-    if isinstance(resolved, dict):
-        resolved = {k: resolved.get(k, getattr(training, k)) for k in ("precision", "micro_batch")}
-        training = _replaced(training, resolved, str(path))
-    training = dataclasses.replace(training, **machine)
-    both = dataclasses.asdict(model) | dataclasses.asdict(training)
-    wrong = [
-        f"--{switched[k]} ({k} is {both[k]} in the file)"
-        if k in switched
-        else f"--{k}={v} ({both[k]} in the file)"
-        for k, v in given.items()
-        if both[k] != v
-    ]
-    if wrong:
-        raise InputError(
-            f"{', '.join(wrong)} contradict(s) --config={path}, which repeats a run as it was; "
-            "leave the flags out, or edit a copy of the file"
-        )
-    return model, training
-
-
-def _replaced(training: Any, values: dict[str, Any], where: str) -> Any:
-    """A training config with values of the right kind.
-
-    Raises:
-        InputError: a value is of another kind or out of range.
-    """
-    from data_tools.runtime.errors import InputError
-
-    for name, value in values.items():
-        if type(value) is not type(getattr(training, name)):
-            raise InputError(f"{where}: resolved.{name} is {value!r}; expected a value as written")
-    return dataclasses.replace(training, **values)
+    return repeat.configs_of(Path(FLAGS.config), given, switched)
 
 
 def main() -> int:
     """Run the command."""
-    from data_tools.runtime.errors import InputError
-    from data_tools.splits import SUBSETS, fold_roles
-
-    if FLAGS.fold == "all":
-        folds = list(range(SUBSETS))
-    elif FLAGS.fold.isascii() and FLAGS.fold.isdigit() and len(FLAGS.fold) < 9:
-        folds = [int(FLAGS.fold)]
-        fold_roles(folds[0])  # refuses an unknown fold
-    else:
-        raise InputError(f"fold is {FLAGS.fold!r}; expected 0 to {SUBSETS - 1}, or all")
+    folds = _folds(FLAGS.fold)
     if not FLAGS.save_minutes >= 0 or FLAGS.overlay_epochs < 0:
         raise InputError("--save_minutes and --overlay_epochs are 0 or more")
     if not FLAGS.run.strip():
         raise InputError("--run is empty; expected a folder")
-    model, training = settings()
+    configs = settings()
     # These start TensorFlow (3 s): only after the flags are known good.
     from data_tools import records
-    from data_tools.runtime import atomic
 
     manifest = records.load_manifest(FLAGS.records)
-    _check_same_records(manifest)
-    import contextlib
-    from pathlib import Path
+    if FLAGS.config and repeat.records_fingerprint(Path(FLAGS.config)) != manifest.fingerprint:
+        print(
+            f"WARNING: the records in {FLAGS.records} are not those of {FLAGS.config}; its "
+            "settings are repeated on other data",
+            file=sys.stderr,
+        )
+    from tf_hypoperfusion.training import distribution, trainer
 
-    from tf_hypoperfusion.training import distribution, run_summary, trainer
-
-    surroundings = trainer.Surroundings(
+    options = trainer.RunOptions(
         strategy=distribution.choose_strategy(FLAGS.strategy),
         cache=FLAGS.cache,
         save_minutes=FLAGS.save_minutes,
         overlay_epochs=FLAGS.overlay_epochs,
         profile=FLAGS.profile,
     )
-    for fold in folds:
-        trainer.check(training, surroundings, manifest, fold)
-        if not FLAGS.overwrite:  # a damaged third fold is found before the first is trained
-            trainer.read_begun(FLAGS.run, manifest, fold, model, training)
-    chief = distribution.is_chief(surroundings.strategy)
-    if chief:
-        atomic.check_writable(FLAGS.run)
-    for fold in folds:
-        folder = f"{FLAGS.run}/fold-{fold}"
-        with atomic.one_writer(folder) if chief else contextlib.nullcontext():
-            try:
-                result = trainer.train_fold(
-                    FLAGS.records, FLAGS.run, fold, model, training, FLAGS.overwrite, surroundings
-                )
-            finally:
-                if chief and Path(folder).is_dir():
-                    run_summary.write(FLAGS.run)
-        if chief:
-            trained = f"trained {result['trained']} epochs"
-            print(
-                f"fold {fold} {trained if result['trained'] else 'was finished before'}; best "
-                f"validation loss {result['best_loss']:.4f} in epoch {result['best_epoch']} of "
-                f"{result['epochs']}: {result['folder']}/best.keras",
-                flush=True,
-            )
+    for done in trainer.train_folds(
+        FLAGS.records, FLAGS.run, folds, configs, overwrite=FLAGS.overwrite, options=options
+    ):
+        trained = f"trained {done.trained} epochs" if done.trained else "was finished before"
+        print(
+            f"fold {done.fold} {trained}; best validation loss {done.best_loss:.4f} in epoch "
+            f"{done.best_epoch} of {done.epochs}: {done.folder}/best.keras",
+            flush=True,
+        )
     return command.EXIT_OK
 
 
-def _check_same_records(manifest: "Manifest") -> None:
-    """Say so if --config is repeated on other patients: never silently."""
-    if FLAGS.config is None:
-        return
-    import json
-    from pathlib import Path
-
-    before = json.loads(Path(FLAGS.config).read_text()).get("records")
-    before = before.get("fingerprint") if isinstance(before, dict) else None
-    if before != manifest.fingerprint:
-        print(
-            f"WARNING: the records in {FLAGS.records} are not those of {FLAGS.config}; its "
-            "settings are repeated on other data",
-            file=sys.stderr,
-        )
+def _folds(text: str) -> list[int]:
+    if text == "all":
+        return list(range(SUBSETS))
+    if text.isascii() and text.isdigit() and len(text) < 9:
+        fold_roles(int(text))  # refuses an unknown fold
+        return [int(text)]
+    raise InputError(f"fold is {text!r}; expected 0 to {SUBSETS - 1}, or all")
 
 
 if __name__ == "__main__":

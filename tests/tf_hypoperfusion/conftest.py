@@ -1,19 +1,6 @@
-"""Trained folds that several test files look at. Read only."""
+"""Networks that several test files look at."""
 
 import pytest
-
-SETTINGS = ("tiny", {"epochs": 3})
-
-
-@pytest.fixture(scope="session")
-def whole_run(records_dir, tmp_path_factory):
-    """Three epochs of the tiny preset without a break: (run, what train_fold returned)."""
-    from tf_hypoperfusion.config import preset
-    from tf_hypoperfusion.training import trainer
-
-    name, changes = SETTINGS
-    run = tmp_path_factory.mktemp("run") / "whole"
-    return run, trainer.train_fold(records_dir, run, 0, *preset(name, **changes))
 
 
 @pytest.fixture(scope="session")

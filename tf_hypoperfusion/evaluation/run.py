@@ -190,11 +190,11 @@ def _asked_folds(run: Path, settings: Settings) -> list[int]:
 
 
 def _unfinished(run: Path, folds: Sequence[int]) -> list[str]:
-    rows = {row["fold"]: row for row in run_summary.summarise(run)["folds"]}
+    known = {summary.fold: summary for summary in run_summary.summarise(run).folds}
     return [
-        f"fold {k} is not trained to its end ({rows[k]['epochs']} epochs so far)"
+        f"fold {k} is not trained to its end ({known[k].epochs} epochs so far)"
         for k in folds
-        if k in rows and not rows[k]["finished"]
+        if k in known and not known[k].finished
     ]
 
 

@@ -41,7 +41,7 @@ def two_folds(records_dir, tmp_path_factory):
 
     run = tmp_path_factory.mktemp("evaluated") / "two"
     for fold in (0, 1):
-        trainer.train_fold(records_dir, run, fold, *preset("tiny", epochs=1))
+        trainer.train_fold(records_dir, run, fold, preset("tiny", epochs=1))
     return run
 
 

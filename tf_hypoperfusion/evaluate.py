@@ -1,7 +1,7 @@
 """Predict and measure every patient of a run once, by the fold that never saw it.
 
     python -m tf_hypoperfusion.evaluate --run=runs/NAME --records=records
-    python -m tf_hypoperfusion.evaluate --run=runs/NAME --records=records --cohort=MNI --stride=4
+    python -m tf_hypoperfusion.evaluate --run=runs/NAME --records=records --cohort=MNI
     python -m tf_hypoperfusion.evaluate --run=runs/NAME --records=records --external=OTHER_MNI
     python -m tf_hypoperfusion.evaluate --run=runs/NAME --records=records --validation
 
@@ -25,51 +25,59 @@ from typing import Any
 from absl import flags
 
 from data_tools.runtime import command
+from tf_hypoperfusion import config
 
 FLAGS = flags.FlagValues()
+
+command.heading("Input", FLAGS)
 flags.DEFINE_string(
-    "run", None, "Folder of tf_hypoperfusion.train.", required=True, flag_values=FLAGS
+    "run", None, "<FOLDER> Run of tf_hypoperfusion.train.", required=True, flag_values=FLAGS
 )
-flags.DEFINE_string("records", "records", "Folder of data_tools.build_records.", flag_values=FLAGS)
-flags.DEFINE_string("fold", "all", "0 to 4, or all that are trained.", flag_values=FLAGS)
+flags.DEFINE_string(
+    "records", "records", "<FOLDER> Records written by data_tools.build_records.", flag_values=FLAGS
+)
+flags.DEFINE_string("fold", "all", "<N|all> 0 to 4, or all that are trained.", flag_values=FLAGS)
 flags.DEFINE_string(
     "cohort",
     None,
-    "MNI cohort that the records were built from; the records' windows are used without it.",
+    "<FOLDER> MNI cohort that the records were built from. Without it, the records' windows are "
+    "used.",
     flag_values=FLAGS,
 )
 flags.DEFINE_string(
-    "external", None, "MNI cohort that no fold has seen; the folds are averaged.", flag_values=FLAGS
-)
-flags.DEFINE_integer(
-    "stride",
-    4,
-    "Slices from one window to the next, with --cohort or --external.",
-    lower_bound=1,
-    upper_bound=16,
+    "external",
+    None,
+    "<FOLDER> MNI cohort that no fold has seen. The folds' models are averaged.",
     flag_values=FLAGS,
 )
-command.define_workers(FLAGS, "that measure, beside the network")
+flags.DEFINE_bool(
+    "validation",
+    False,
+    "Measure each fold's validation patients instead of its test patients, into RUN/validation.",
+    flag_values=FLAGS,
+)
+
+command.heading("Method", FLAGS)
+command.define_stride(FLAGS, config.TEST_STRIDE, text="Used with --cohort or --external.")
+flags.DEFINE_enum(
+    "choose_threshold",
+    None,
+    ["val"],
+    "Also choose each fold's threshold on its validation patients (highest mean Dice). The figures "
+    "at 0.5 are kept.",
+    flag_values=FLAGS,
+)
+
+command.heading("Output", FLAGS)
 flags.DEFINE_bool(
     "maps",
     True,
     "Write probability, truth and DWI as NIfTI, pictures, and index.html.",
     flag_values=FLAGS,
 )
-flags.DEFINE_enum(
-    "choose_threshold",
-    None,
-    ["val"],
-    "Also choose each fold's threshold on its validation patients (highest mean Dice); the "
-    "figures at 0.5 stay.",
-    flag_values=FLAGS,
-)
-flags.DEFINE_bool(
-    "validation",
-    False,
-    "Measure each fold's validation patients, not its test patients, into RUN/validation.",
-    flag_values=FLAGS,
-)
+
+command.heading("Machine", FLAGS)
+command.define_workers(FLAGS, "Worker processes for measuring, alongside the network.")
 
 
 def main() -> int:

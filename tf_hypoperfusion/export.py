@@ -18,41 +18,45 @@ import sys
 from absl import flags
 
 from data_tools.runtime import command
+from tf_hypoperfusion import config
 
 FLAGS = flags.FlagValues()
+
+command.heading("Model", FLAGS)
 flags.DEFINE_list(
     "model",
     None,
-    "best.keras of tf_hypoperfusion.train; several, with commas, are averaged.",
+    "<FILE,...> best.keras of tf_hypoperfusion.train. Several, separated by commas, are averaged.",
     required=True,
     flag_values=FLAGS,
 )
-flags.DEFINE_string("name", "hypoperfusion", "Name the server gives it.", flag_values=FLAGS)
-flags.DEFINE_string("out", "saved_models", "Folder of all models.", flag_values=FLAGS)
-flags.DEFINE_integer(
-    "version", None, "Default: one above the highest there.", 1, 2**63 - 1, flag_values=FLAGS
+command.define_stride(FLAGS, config.TEST_STRIDE, text="Used in the signatures that take volumes.")
+command.define_precision(
+    FLAGS,
+    "Arithmetic of the networks. bfloat16 is nearly twice as fast on CPUs with bfloat16 "
+    "instructions. Weights and answers are float32.",
+)
+
+command.heading("Output", FLAGS)
+flags.DEFINE_string(
+    "name", "hypoperfusion", "<NAME> Name of the model on the server.", flag_values=FLAGS
+)
+flags.DEFINE_string(
+    "out", "saved_models", "<FOLDER> Folder that holds all models.", flag_values=FLAGS
 )
 flags.DEFINE_integer(
-    "stride",
-    4,
-    "Slices from one window to the next in the signatures that take volumes.",
+    "version",
+    None,
+    "Version of the model. Without it, one above the highest there.",
     lower_bound=1,
-    upper_bound=16,
-    flag_values=FLAGS,
-)
-flags.DEFINE_enum(
-    "precision",
-    "float32",
-    ["float32", "bfloat16"],
-    "Of the networks' arithmetic; bfloat16 is nearly twice as fast on CPUs that multiply it. "
-    "Weights and answers are float32.",
+    upper_bound=2**63 - 1,
     flag_values=FLAGS,
 )
 flags.DEFINE_enum(
     "format",
     "savedmodel",
     ["savedmodel", "onnx"],
-    "What is written: a SavedModel; or a SavedModel and model.onnx.",
+    "What to write: a SavedModel, or a SavedModel and model.onnx.",
     flag_values=FLAGS,
 )
 

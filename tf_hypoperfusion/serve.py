@@ -19,25 +19,58 @@ from absl import flags
 from data_tools.runtime import command
 
 FLAGS = flags.FlagValues()
-flags.DEFINE_string("models", "saved_models", "Folder of NAME/VERSION.", flag_values=FLAGS)
+
+command.heading("Models", FLAGS)
 flags.DEFINE_string(
-    "config", None, "models.config of TensorFlow Serving, in place of --models.", flag_values=FLAGS
+    "models", "saved_models", "<FOLDER> Models, as NAME/VERSION.", flag_values=FLAGS
 )
-flags.DEFINE_string("host", "127.0.0.1", "Address to listen on.", flag_values=FLAGS)
-flags.DEFINE_integer("port", 8501, "Of REST; 0 takes a free one.", 0, 65535, flag_values=FLAGS)
-flags.DEFINE_integer(
-    "grpc_port", None, "Of gRPC; 0 takes a free one; not given: no gRPC.", 0, 65535,
-    flag_values=FLAGS,
-)  # fmt: skip
-flags.DEFINE_float(
-    "poll_s", 2.0, "Seconds between looks for new versions.", 0.1, flag_values=FLAGS
-)  # fmt: skip
-flags.DEFINE_integer("max_request_mb", 128, "Larger requests get 413.", 1, flag_values=FLAGS)
-flags.DEFINE_integer("max_queue", 64, "More requests at once get 503.", 1, flag_values=FLAGS)
 flags.DEFINE_string(
-    "token_file", None, "File whose first line clients of REST and gRPC must send as bearer token.",
+    "config",
+    None,
+    "<FILE> models.config of TensorFlow Serving, instead of --models.",
     flag_values=FLAGS,
-)  # fmt: skip
+)
+flags.DEFINE_float(
+    "poll_s",
+    2.0,
+    "<SECONDS> How often to look for new versions.",
+    lower_bound=0.1,
+    flag_values=FLAGS,
+)
+
+command.heading("Network", FLAGS)
+flags.DEFINE_string("host", "127.0.0.1", "<ADDRESS> Address to listen on.", flag_values=FLAGS)
+flags.DEFINE_integer("port", 8501, "REST port; 0 picks a free one.", 0, 65535, flag_values=FLAGS)
+flags.DEFINE_integer(
+    "grpc_port",
+    None,
+    "gRPC port; 0 picks a free one. Without it, there is no gRPC.",
+    lower_bound=0,
+    upper_bound=65535,
+    flag_values=FLAGS,
+)
+flags.DEFINE_string(
+    "token_file",
+    None,
+    "<FILE> Its first line is the bearer token that REST and gRPC clients must send.",
+    flag_values=FLAGS,
+)
+
+command.heading("Limits", FLAGS)
+flags.DEFINE_integer(
+    "max_request_mb",
+    128,
+    "Requests larger than this get status 413.",
+    lower_bound=1,
+    flag_values=FLAGS,
+)
+flags.DEFINE_integer(
+    "max_queue",
+    64,
+    "Requests beyond this many at once get status 503.",
+    lower_bound=1,
+    flag_values=FLAGS,
+)
 # Kubernetes kills 30 s after it asked.
 STOP_S = 20
 

@@ -624,21 +624,9 @@ def test_the_client_writes_what_predict_writes(server, exported, raw_cohort, tmp
     assert call(predict, f"--model={exported}/stroke", "--stride=16", f"--out={tmp_path}/here") == 0
     where = (f"--url={server.url}",)
     assert call(serving_client, *where, "--model=stroke", f"--out={tmp_path}/bytes") == 0
-    assert (
-        call(predict, *where, "--served_name=stroke", "--form=volume", f"--out={tmp_path}/volume")
-        == 0
-    )
-    assert (
-        call(
-            predict,
-            *where,
-            "--served_name=stroke",
-            "--form=slabs",
-            "--stride=16",
-            f"--out={tmp_path}/slabs",
-        )
-        == 0
-    )
+    for form, *more in (("volume",), ("slabs", "--stride=16")):
+        given = ("--model=stroke", f"--form={form}", *more, f"--out={tmp_path}/{form}")
+        assert call(serving_client, *where, *given) == 0
     import nibabel as nib
 
     here = nib.load(tmp_path / "here/probability.nii.gz").get_fdata()

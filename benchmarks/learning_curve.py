@@ -124,7 +124,7 @@ def point(count: int, settings: dict[str, Any]) -> tuple[dict[str, Any], Path]:
 
     tensorflow_start.prepare()
     from tf_hypoperfusion import config
-    from tf_hypoperfusion.evaluation import run as evaluation
+    from tf_hypoperfusion.evaluation import plan, run
     from tf_hypoperfusion.training import run_summary, trainer
 
     folder = Path(FLAGS.out) / str(count)
@@ -148,8 +148,8 @@ def point(count: int, settings: dict[str, Any]) -> tuple[dict[str, Any], Path]:
             *places, FLAGS.fold, configs._replace(training=training), options=options
         )
         run_summary.write(places[1])
-    evaluation.evaluate(
-        evaluation.Settings(str(places[1]), str(places[0]), str(FLAGS.fold), maps=False)
+    run.evaluate(
+        plan.Settings(run=str(places[1]), records=str(places[0]), fold=str(FLAGS.fold), maps=False)
     )
     figures = {"steps": steps_per_epoch * training.epochs, "best loss": round(done.best_loss, 4)}
     return figures, places[1] / "patients.csv"

@@ -20,6 +20,8 @@ NO_CORE_MEDIAN_DICE, NO_CORE_ACCURACY = 0.25, 0.68
 CORE_MEDIAN_DICE, CORE_ACCURACY = 0.65, 0.90
 # Paper, Performance Evaluation: Dice above 0.5 is good agreement.
 GOOD_DICE = 0.5
+# Paper, Statistical Analysis: seven tests at once, Bonferroni.
+SIGNIFICANT_P = 0.007
 # Surfaces this near are one: two voxels, somewhat less than a slice of a diffusion image.
 SURFACE_TOLERANCE_MM = 4.0
 # Slices from one window to the next at test time; the paper says "sliding window" only.

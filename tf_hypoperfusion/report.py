@@ -61,7 +61,14 @@ def main() -> int:
     primary = patients.load(FLAGS.patients)
     external = patients.load(FLAGS.external) if FLAGS.external else None
     other = patients.load(FLAGS.compare) if FLAGS.compare else None
-    index = page.write_report(FLAGS.out, primary, external, other, FLAGS.interval, FLAGS.seed)
+    index = page.write_report(
+        FLAGS.out,
+        primary,
+        external=external,
+        other=other,
+        interval=FLAGS.interval,
+        seed=FLAGS.seed,
+    )
     if primary.simulated:
         print(f"WARNING: {page.SIMULATED_NOTICE}", file=sys.stderr)
     print(f"{len(primary)} patients: {index}")

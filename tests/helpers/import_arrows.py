@@ -1,6 +1,6 @@
 """Import arrows between the rooms of a package: its modules, and its sub-packages as one room each.
 
-    python tests/helpers/import_arrows.py [FOLDER_OF_THE_PACKAGE]
+python tests/helpers/import_arrows.py [FOLDER_OF_THE_PACKAGE]
 """
 
 import ast

@@ -144,7 +144,7 @@ def markdown(card: dict[str, Any]) -> str:
     """The same for a reader, as ``model_card.md``."""
     import jinja2
 
-    from tf_hypoperfusion.evaluation.report import tables
+    from tf_hypoperfusion.evaluation.report.table import quartiles_in_words
 
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("tf_hypoperfusion.serving"),
@@ -153,4 +153,4 @@ def markdown(card: dict[str, Any]) -> str:
         keep_trailing_newline=True,
     )
     template = environment.get_template("model_card.md")
-    return template.render(**card, slab=SLAB, spread=tables.quartiles_in_words)
+    return template.render(**card, slab=SLAB, spread=quartiles_in_words)

@@ -173,7 +173,7 @@ def _write_index(evaluation: Evaluation) -> None:
     rows = sorted(evaluation.rows, key=lambda row: -1.0 if row.dice is None else row.dice)
     entries = [
         Entry(
-            {
+            values={
                 "patient": row.participant_id,
                 "fold": str(row.fold),
                 "Dice": row.dice,

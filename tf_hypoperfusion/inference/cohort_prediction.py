@@ -217,7 +217,7 @@ def _entry(participant: str, result: PatientResult) -> Entry:
     doubt = result.uncertainty
     low, high = doubt.range_ml if doubt else (None, None)
     return Entry(
-        {
+        values={
             "patient": participant,
             "target mismatch": result.defuse3.target_mismatch,
             "holds in": f"{doubt.decision_holds_in} of {doubt.opinions}" if doubt else "n/a",
@@ -238,4 +238,4 @@ def _entry(participant: str, result: PatientResult) -> Entry:
 
 
 def _failed_entry(participant: str, message: str) -> Entry:
-    return Entry({"patient": f"{participant} (failed)"}, warnings=message.splitlines())
+    return Entry(values={"patient": f"{participant} (failed)"}, warnings=message.splitlines())

@@ -59,6 +59,7 @@ class Table:
     name: str
     title: str
     columns: list[str]
+    _: dataclasses.KW_ONLY
     rows: list[list[str]] = dataclasses.field(default_factory=list)
     notes: list[str] = dataclasses.field(default_factory=list)
     numbers: list[Number] = dataclasses.field(default_factory=list)

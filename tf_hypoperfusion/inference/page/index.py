@@ -13,7 +13,7 @@ from tf_hypoperfusion.inference.page.page import environment
 EMPTY = -1e9  # sorts before every figure
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Entry:
     """A patient's line.
 

@@ -185,10 +185,10 @@ def test_a_learning_curve_repeats_a_fold_with_fewer_patients(records_dir, tmp_pa
     for count in (1, 2):
         fewer = records.load_manifest(out / f"{count}/records")
         assert records.damaged_shards(out / f"{count}/records", fewer) == []
-        assert [fewer["subsets"][k] == everything["subsets"][k] for k in (0, 1)] == [True] * 2
-        chosen.append({p for k in (2, 3, 4) for p in fewer["subsets"][k]["participants"]})
-        assert len(chosen[-1]) == count and len(fewer["patients"]) == 3 + count
-        assert sum(subset["slabs"] for subset in fewer["subsets"]) == fewer["slabs"]
+        assert [fewer.subsets[k] == everything.subsets[k] for k in (0, 1)] == [True] * 2
+        chosen.append({p for k in (2, 3, 4) for p in fewer.subsets[k].participants})
+        assert len(chosen[-1]) == count and len(fewer.patients) == 3 + count
+        assert sum(subset.slabs for subset in fewer.subsets) == fewer.slabs
     assert chosen[0] < chosen[1]
 
 

@@ -17,6 +17,8 @@ PROBABILITY_THRESHOLD = 0.5
 CHANNELS = ("dwi", "adc", "adc_mask", "side")
 # Paper, Performance Evaluation: Dice above 0.5 is good agreement.
 GOOD_DICE = 0.5
+# Paper: median Dice of its model in the patients without a visible core.
+NO_CORE_MEDIAN_DICE = 0.25
 # Surfaces this near are one: two voxels, somewhat less than a slice of a diffusion image.
 SURFACE_TOLERANCE_MM = 4.0
 # Slices from one window to the next at test time; the paper says "sliding window" only.

@@ -17,7 +17,9 @@ import sys
 
 from absl import flags
 
-from data_tools.runtime import command
+from data_tools.grid import SLAB_SLICES
+from data_tools.runtime import atomic, command
+from tf_hypoperfusion.config import TEST_STRIDE
 
 FLAGS = flags.FlagValues()
 flags.DEFINE_list(
@@ -34,10 +36,10 @@ flags.DEFINE_integer(
 )
 flags.DEFINE_integer(
     "stride",
-    4,
+    TEST_STRIDE,
     "Slices from one window to the next in the signatures that take volumes.",
     lower_bound=1,
-    upper_bound=16,
+    upper_bound=SLAB_SLICES,
     flag_values=FLAGS,
 )
 flags.DEFINE_enum(
@@ -59,7 +61,6 @@ flags.DEFINE_enum(
 
 def main() -> int:
     """Run the command."""
-    from data_tools.runtime import atomic
     from tf_hypoperfusion.inference import model_files
     from tf_hypoperfusion.serving import saved_model
 
@@ -69,9 +70,14 @@ def main() -> int:
     atomic.check_writable(FLAGS.out)
     with atomic.one_writer(f"{FLAGS.out}/{FLAGS.name}"):
         folder, kept = saved_model.export(
-            FLAGS.model, FLAGS.name, FLAGS.out, FLAGS.version, FLAGS.stride, FLAGS.format == "onnx",
-            FLAGS.precision,
-        )  # fmt: skip
+            FLAGS.model,
+            FLAGS.name,
+            FLAGS.out,
+            version=FLAGS.version,
+            stride=FLAGS.stride,
+            onnx=FLAGS.format == "onnx",
+            precision=FLAGS.precision,
+        )
     print(f"{folder}: {'already exported' if kept else 'exported'}")
     return command.EXIT_OK
 

@@ -229,15 +229,22 @@ def test_a_models_card_takes_the_figures_of_its_own_networks(run, records_dir):
     rows = evaluation.evaluate(settings(run, records_dir)).rows
     evaluation.evaluate(settings(run, records_dir, validation=True))  # no test figures
     known = [model_files.describe(run / f"fold-{fold}/best.keras") for fold in (0, 1)]
-    card = model_card.facts(known, "two", 1, 4, "float32")
-    (tested,) = card["tests"]
+    card = model_card.ModelCard(
+        name="two",
+        version=1,
+        networks=model_card.networks(known),
+        tests=model_card.tests(known),
+        stride_slices=4,
+        precision="float32",
+    )
+    (tested,), facts = card.tests, card.to_json()
     dice = [row["dice"] for row in rows if row["dice"] is not None]
-    assert tested["dice_quartiles"] == pytest.approx(np.percentile(dice, [25, 50, 75]))
-    assert (tested["patients"], tested["patients_with_dice"]) == (len(rows), len(dice))
-    assert tested["simulated"] and tested["by"] == "the fold that never saw the patient"
-    assert f"| {len(rows)} SIMULATED | the training cohort |" in model_card.markdown(card)
-    assert json.loads(json.dumps(card["tests"])) == card["tests"]  # an export knows itself again
-    assert model_card.tests(known[:1]) == []  # figures of two networks say nothing of one
+    assert tested.dice_quartiles == pytest.approx(np.percentile(dice, [25, 50, 75]))
+    assert (tested.patients, tested.patients_with_dice) == (len(rows), len(dice))
+    assert tested.simulated and tested.by == "the fold that never saw the patient"
+    assert f"| {len(rows)} SIMULATED | the training cohort |" in model_card.markdown(facts)
+    assert json.loads(json.dumps(facts["tests"])) == facts["tests"]  # an export knows itself again
+    assert model_card.tests(known[:1]) == ()  # figures of two networks say nothing of one
     (run / "patients.csv").write_text("a,b\n1,2\n")
     with pytest.raises(InputError, match="card takes its test figures from there"):
         model_card.tests(known)
@@ -271,7 +278,7 @@ def test_an_external_cohort_is_predicted_by_the_mean_of_all_folds(run, records_d
         assert row["predicted_ml"] == pytest.approx(expected["predicted_ml"], abs=0.1)
     known = [model_files.describe(run / f"fold-{k}/best.keras") for k in (0, 1)]
     (tested,) = model_card.tests(known)
-    assert (tested["cohort"], tested["by"], tested["patients"]) == ("other", "the average", 2)
+    assert (tested.cohort, tested.by, tested.patients) == ("other", "the average", 2)
 
 
 def test_the_training_cohort_is_no_external_one(run, records_dir, mni_cohort):

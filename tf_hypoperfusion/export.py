@@ -17,7 +17,7 @@ import sys
 
 from absl import flags
 
-from data_tools.runtime import command
+from data_tools.runtime import atomic, command
 from tf_hypoperfusion import config
 
 FLAGS = flags.FlagValues()
@@ -63,7 +63,6 @@ flags.DEFINE_enum(
 
 def main() -> int:
     """Run the command."""
-    from data_tools.runtime import atomic
     from tf_hypoperfusion.inference import model_files
     from tf_hypoperfusion.serving import saved_model
 
@@ -73,9 +72,14 @@ def main() -> int:
     atomic.check_writable(FLAGS.out)
     with atomic.one_writer(f"{FLAGS.out}/{FLAGS.name}"):
         folder, kept = saved_model.export(
-            FLAGS.model, FLAGS.name, FLAGS.out, FLAGS.version, FLAGS.stride, FLAGS.format == "onnx",
-            FLAGS.precision,
-        )  # fmt: skip
+            FLAGS.model,
+            FLAGS.name,
+            FLAGS.out,
+            version=FLAGS.version,
+            stride=FLAGS.stride,
+            onnx=FLAGS.format == "onnx",
+            precision=FLAGS.precision,
+        )
     print(f"{folder}: {'already exported' if kept else 'exported'}")
     return command.EXIT_OK
 

@@ -179,7 +179,6 @@ def test_what_is_done_is_kept_and_what_changed_is_not(run, records_dir, monkeypa
     assert other.rows != first.rows
 
 
-@pytest.mark.slow
 def test_a_killed_evaluation_goes_on(evaluated, run, records_dir):
     expected = evaluated[0].rows
     arguments = [sys.executable, "-m", "tf_hypoperfusion.evaluate", f"--run={run}"]
@@ -233,15 +232,22 @@ def test_a_models_card_takes_the_figures_of_its_own_networks(evaluated, evaluate
     rows, run = evaluated[0].rows, evaluated_run
     assert (run / "validation/patients.csv").is_file()  # no test figures
     known = [model_files.describe(run / f"fold-{fold}/best.keras") for fold in (0, 1)]
-    card = model_card.facts(known, "two", 1, 4, "float32")
-    (tested,) = card["tests"]
+    card = model_card.ModelCard(
+        name="two",
+        version=1,
+        networks=model_card.networks(known),
+        tests=model_card.tests(known),
+        stride_slices=4,
+        precision="float32",
+    )
+    (tested,), facts = card.tests, card.to_json()
     dice = [row.dice for row in rows if row.dice is not None]
-    assert tested["dice_quartiles"] == pytest.approx(np.percentile(dice, [25, 50, 75]))
-    assert (tested["patients"], tested["patients_with_dice"]) == (len(rows), len(dice))
-    assert tested["simulated"] and tested["by"] == "the fold that never saw the patient"
-    assert f"| {len(rows)} SIMULATED | the training cohort |" in model_card.markdown(card)
-    assert json.loads(json.dumps(card["tests"])) == card["tests"]  # an export knows itself again
-    assert model_card.tests(known[:1]) == []  # figures of two networks say nothing of one
+    assert tested.dice_quartiles == pytest.approx(np.percentile(dice, [25, 50, 75]))
+    assert (tested.patients, tested.patients_with_dice) == (len(rows), len(dice))
+    assert tested.simulated and tested.by == "the fold that never saw the patient"
+    assert f"| {len(rows)} SIMULATED | the training cohort |" in model_card.markdown(facts)
+    assert json.loads(json.dumps(facts["tests"])) == facts["tests"]  # an export knows itself again
+    assert model_card.tests(known[:1]) == ()  # figures of two networks say nothing of one
     (run / "patients.csv").write_text("a,b\n1,2\n")
     with pytest.raises(InputError, match="card takes its test figures from there"):
         model_card.tests(known)
@@ -285,7 +291,7 @@ def test_an_external_cohort_is_predicted_by_the_mean_of_all_folds(averaged, othe
         assert row.predicted_ml == pytest.approx(expected.predicted_ml, abs=0.1)
     known = [model_files.describe(run / f"fold-{k}/best.keras") for k in (0, 1)]
     (tested,) = model_card.tests(known)
-    assert (tested["cohort"], tested["by"], tested["patients"]) == ("other", "the average", 2)
+    assert (tested.cohort, tested.by, tested.patients) == ("other", "the average", 2)
 
 
 def test_the_training_cohort_is_no_external_one(run, records_dir, mni_cohort):

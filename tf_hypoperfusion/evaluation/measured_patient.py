@@ -122,7 +122,7 @@ def _picture(row: dict[str, Any], case: Case, probability: NDArray[np.float32]) 
         (VOXEL_MM,) * 3,
         f"{row['participant_id']}: Dice {dice}, truth {row['truth_ml']:.0f} mL, predicted "
         f"{row['predicted_ml']:.0f} mL; side {row['side']}",
-        f"{RESEARCH_NOTICE} {pictures.CONVENTION}",
+        footer=f"{RESEARCH_NOTICE} {pictures.CONVENTION}",
         panels=16,
         brain=case.tissue,
     )

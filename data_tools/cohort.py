@@ -338,6 +338,8 @@ def mni_file(cohort: str | os.PathLike, participant: str, name: str) -> Path:
     """Path of a patient's volume in an MNI cohort.
 
     Args:
+        cohort: folder of the MNI cohort.
+        participant: ``sub-0001``.
         name: ``dwi``, ``adc``, ``tmax``, ``desc-brain_mask``, ``desc-coverage_mask``,
             ``desc-hypoperfusion_mask``.
 
@@ -347,10 +349,20 @@ def mni_file(cohort: str | os.PathLike, participant: str, name: str) -> Path:
     return Path(cohort) / participant / f"{participant}_space-{SPACE}_{name}.nii.gz"
 
 
+def has_truth(cohort: str | os.PathLike, participant: str) -> bool:
+    """Whether an MNI cohort holds what a patient's labels are made of: Tmax, or an edited mask."""
+    return any(
+        mni_file(cohort, participant, name).is_file()
+        for name in ("tmax", "desc-hypoperfusion_mask")
+    )
+
+
 def warp_file(cohort: str | os.PathLike, participant: str, way: str) -> Path:
     """Path of a deformable fit's displacement field.
 
     Args:
+        cohort: folder of the MNI cohort.
+        participant: ``sub-0001``.
         way: ``back`` or ``forth``, as in :class:`data_tools.transform.Transform`.
     """
     name = f"{participant}_from-native_to-{SPACE}_desc-{way}_warp.nii.gz"

@@ -167,6 +167,7 @@ def define_workers(flag_values: flags.FlagValues, what: str) -> None:
     """The flags of a command that shares its work: processes here, or a Dask cluster.
 
     Args:
+        flag_values: where to define them.
         what: each process does, for ``--help``.
     """
     flags.DEFINE_integer("workers", 1, f"Processes, {what}.", flag_values=flag_values)

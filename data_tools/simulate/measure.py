@@ -36,7 +36,7 @@ def read_mni(cohort: str | os.PathLike, index: int) -> MniImages:
         volumes.require_grid(volumes.load_mask(paths[key], key), key) > 0
         for key in ("brain", "coverage")
     )
-    return MniImages(dwi, adc, tmax, brain, coverage)
+    return MniImages(dwi=dwi, adc_um2_per_s=adc, tmax_s=tmax, brain=brain, coverage=coverage)
 
 
 def measure(images: MniImages, side: str) -> dict:
@@ -54,7 +54,12 @@ def measure(images: MniImages, side: str) -> dict:
         there is nothing to measure.
     """
     made = labels.make_labels(
-        images.dwi, images.adc_um2_per_s, images.tmax_s, images.brain, images.coverage, VOXEL_ML
+        images.dwi,
+        images.adc_um2_per_s,
+        images.tmax_s,
+        brain=images.brain,
+        coverage=images.coverage,
+        voxel_ml=VOXEL_ML,
     )
     inside = made.core & made.hypoperfusion
     result = {

@@ -192,10 +192,13 @@ def test_registration_does_not_depend_on_the_orientation(files, native, register
 @pytest.mark.parametrize("codes", ["LAS", "RAS", "PSL", "IAR"])
 def test_any_orientation_gives_the_same_mni_images(files, native, true_matrix, monkeypatch, codes):
     # The true matrix in place of a fit: what is left must agree voxel by voxel.
+    figures = dict.fromkeys((f.name for f in dataclasses.fields(registration.FitFigures)), 0.0)
     fit = registration.Fit(
-        Transform(true_matrix), "given", {"kind": "given", "end_slice_brain_share": 0.0}, ()
+        transform=Transform(true_matrix),
+        strategy="given",
+        figures=registration.FitFigures(**figures),
     )
-    monkeypatch.setattr(registration, "register", lambda *arguments: fit)
+    monkeypatch.setattr(registration, "register", lambda *arguments, **options: fit)
     # A Tmax without values in its lowest slices, as programs leave it: no coverage there.
     empty = native.tmax.data.copy()
     empty[:, :, :5] = 0
@@ -319,8 +322,8 @@ def test_half_a_head_is_refused_and_a_little_less_is_not(files, tmp_path):
 
 def test_a_deformable_fit_goes_there_and_back(native, registered):
     fit = registration.register(native.dwi, native.adc.data, native.brain, kind="syn")
-    assert fit.figures["kind"] == "syn"
-    assert fit.figures["tissue_correlation"] > registered[1]["tissue_correlation"] + 0.1
+    assert fit.kind == "syn"
+    assert fit.figures.tissue_correlation > registered[1]["tissue_correlation"] + 0.1
     points = brain_points_mm(native)[::50]
     again = fit.transform.to_native(fit.transform.to_mni(points))
     assert np.percentile(np.linalg.norm(again - points, axis=1), 95) < 0.5

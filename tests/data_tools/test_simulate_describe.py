@@ -109,7 +109,12 @@ def test_measured_volumes_are_those_of_the_labels(cohort):
 
     images = read_mni(cohort, 1)
     made = make_labels(
-        images.dwi, images.adc_um2_per_s, images.tmax_s, images.brain, images.coverage, VOXEL_ML
+        images.dwi,
+        images.adc_um2_per_s,
+        images.tmax_s,
+        brain=images.brain,
+        coverage=images.coverage,
+        voxel_ml=VOXEL_ML,
     )
     found = measure(images, "left")
     assert found["core_ml"] == made.core.sum() * VOXEL_ML

@@ -19,6 +19,9 @@ from data_tools.runtime.errors import InputError
 if TYPE_CHECKING:
     import pandas as pd
 
+# A line of a table about patients, as plain JSON types; its columns differ from table to table.
+Row = dict[str, Any]
+
 MISSING = "n/a"
 # Of a patient whose scanner's files were not converted: sub-*/dicom.
 DICOM_FOLDER = "dicom"
@@ -227,7 +230,7 @@ def optional_number(value: Any) -> float | int | None:
     return int(value) if value == int(value) else float(value)
 
 
-def clinical_record(row: Any) -> dict[str, Any]:
+def clinical_record(row: Any) -> Row:
     """A row of the participants' table as plain JSON types, missing values as None."""
     # pandas turns None into NaN in a row whose other cells are text or missing; NaN != NaN.
     record = {name: row[name] if row[name] == row[name] else None for name in COLUMNS}
@@ -236,7 +239,7 @@ def clinical_record(row: Any) -> dict[str, Any]:
     return record
 
 
-def write_participants(path: Path, records: list[dict[str, Any]]) -> None:
+def write_participants(path: Path, records: list[Row]) -> None:
     """Write participants.tsv atomically from :func:`clinical_record` rows."""
     from data_tools.runtime import atomic
 

@@ -2,13 +2,12 @@
 
 import os
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from data_tools import labels
-from data_tools.cohort import label_settings_file, mni_file, transform_file, warp_file
+from data_tools.cohort import Row, label_settings_file, mni_file, transform_file, warp_file
 from data_tools.grid import GRID_AFFINE, GRID_SHAPE, hemisphere
 from data_tools.patient import MIN_COVERED_SHARE, MniPatient
 from data_tools.plausibility import check_tmax_seconds, detect_adc_unit
@@ -79,9 +78,7 @@ def load_mni(cohort: str | os.PathLike, participant: str) -> MniPatient:
     )
 
 
-def load_labelled(
-    cohort: str | os.PathLike, row: dict[str, Any]
-) -> tuple[MniPatient, labels.Labels, dict[str, Any]]:
+def load_labelled(cohort: str | os.PathLike, row: Row) -> tuple[MniPatient, labels.Labels, Row]:
     """A patient with the truth, and what a table says of both.
 
     Args:

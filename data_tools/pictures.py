@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 ORANGE, SKY_BLUE, GREEN, YELLOW, VERMILION = "#E69F00", "#56B4E9", "#009E73", "#F0E442", "#D55E00"
 
 CONVENTION = "Radiological convention: the patient's left is on the right."
+ADC_WINDOW_UM2_PER_S = (0.0, 2500.0)
 HEAT_COLOURS = "viridis"  # even steps, also for colour-blind readers and in grey
 
 MIN_AREA_SHARE = 0.05  # of the largest slice's, for a slice to be shown

@@ -12,7 +12,6 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from data_tools import cohort as cohorts
 from data_tools import intensity, mni_patient, records, slabs, splits
@@ -20,8 +19,6 @@ from data_tools.grid import to_frame
 from data_tools.manifest import BuildSettings, Manifest, Shard, Subset
 from data_tools.runtime import atomic, executors
 from data_tools.runtime.errors import InputError
-
-Row = dict[str, Any]
 
 
 def build(
@@ -80,7 +77,7 @@ class _Source:
     """
 
     cohort: str
-    rows: dict[str, Row]
+    rows: dict[str, cohorts.Row]
     settings: BuildSettings
     fingerprint: str
 
@@ -213,7 +210,7 @@ def _write(folder: Path, source: _Source, split: _Split, *, workers: int | str) 
 
 def _write_shards(
     folder: Path, source: _Source, split: _Split, *, workers: int | str
-) -> tuple[dict[str, Shard], dict[str, Row]]:
+) -> tuple[dict[str, Shard], dict[str, cohorts.Row]]:
     """Every shard by its file, and every patient's figures by name."""
     write = functools.partial(
         _write_shard, folder=str(folder), cohort=source.cohort, stride=source.settings.stride
@@ -224,7 +221,7 @@ def _write_shards(
         for file, names in files.items()
     ]
     shards: dict[str, Shard] = {}
-    patients: dict[str, Row] = {}
+    patients: dict[str, cohorts.Row] = {}
     faults: list[str] = []
     for task, written in executors.map_patients(write, tasks, workers, "records", unit="shard"):
         shards[task[0]] = written.shard
@@ -243,12 +240,14 @@ class _Written:
     """One shard, its patients' figures, and the faults met."""
 
     shard: Shard
-    patients: list[Row]
+    patients: list[cohorts.Row]
     faults: list[str]
 
 
-def _write_shard(file: str, rows: list[Row], *, folder: str, cohort: str, stride: int) -> _Written:
-    patients: list[Row] = []
+def _write_shard(
+    file: str, rows: list[cohorts.Row], *, folder: str, cohort: str, stride: int
+) -> _Written:
+    patients: list[cohorts.Row] = []
     faults: list[str] = []
 
     def serialised() -> Iterator[bytes]:
@@ -265,7 +264,7 @@ def _write_shard(file: str, rows: list[Row], *, folder: str, cohort: str, stride
     return _Written(shard, patients, faults)
 
 
-def patient_slabs(cohort: str, row: Row, stride: int) -> tuple[list[bytes], Row]:
+def patient_slabs(cohort: str, row: cohorts.Row, stride: int) -> tuple[list[bytes], cohorts.Row]:
     """All slabs of one patient, serialised, and its volumes for the manifest.
 
     Args:

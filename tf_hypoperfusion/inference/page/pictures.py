@@ -8,14 +8,13 @@ from numpy.typing import NDArray
 
 from data_tools import pictures
 from data_tools.grid import GRID_AFFINE
-from data_tools.pictures import SKY_BLUE, VERMILION, Heat, Overlay
+from data_tools.pictures import ADC_WINDOW_UM2_PER_S, SKY_BLUE, VERMILION, Heat, Overlay
 from tf_hypoperfusion.config import PROBABILITY_THRESHOLD
 
 if TYPE_CHECKING:
     from tf_hypoperfusion.inference.prediction import Prediction
 
 CONVENTION = f"{pictures.CONVENTION} Research use only."
-ADC_WINDOW_UM2_PER_S = (0.0, 2500.0)
 
 
 class Picture(NamedTuple):

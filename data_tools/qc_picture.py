@@ -1,4 +1,4 @@
-"""The picture of a preprocessed patient, ``qc.png``: whether the fit holds, and where the core is."""
+"""The picture of a preprocessed patient, ``qc.png``: does the fit hold, and where is the core?"""
 
 import numpy as np
 from numpy.typing import NDArray

@@ -15,7 +15,7 @@ import pytest
 from data_tools.runtime.errors import InputError
 from data_tools.simulate import real_cores, simulate_cohort
 from data_tools.simulate.anatomy import MODEL_VOXEL_ML
-from data_tools.simulate.describe import describe
+from data_tools.simulate.description import describe
 from data_tools.simulate.measure import measure, read_mni
 
 
@@ -117,9 +117,9 @@ def test_measured_volumes_are_those_of_the_labels(cohort):
         voxel_ml=VOXEL_ML,
     )
     found = measure(images, "left")
-    assert found["core_ml"] == made.core.sum() * VOXEL_ML
-    assert found["hypoperfusion_ml"] == made.truth.sum() * VOXEL_ML
-    assert found["hypoperfusion_ml"] >= found["core_ml"] * 0.99 or not made.coverage.all()
+    assert found.core_ml == made.core.sum() * VOXEL_ML
+    assert found.hypoperfusion_ml == made.truth.sum() * VOXEL_ML
+    assert found.hypoperfusion_ml >= found.core_ml * 0.99 or not made.coverage.all()
 
 
 def test_describing_an_unfinished_cohort_is_refused(tmp_path):

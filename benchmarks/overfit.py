@@ -35,7 +35,7 @@ SUBSETS, AIM, LOOK_EVERY = (0, 1, 2, 3), 0.95, 5
 def overfit(folder: str, preset: str, epochs: int, batch_size: int, **changes: Any) -> float:
     """Train until the aim or the last epoch; prints as it goes and returns the last Dice."""
     from data_tools import records
-    from data_tools.build_records import build
+    from data_tools.records_builder import build
     from data_tools.simulate import simulate_cohort
     from tf_hypoperfusion import config
     from tf_hypoperfusion.training import distribution, epoch_metrics

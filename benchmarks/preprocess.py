@@ -126,7 +126,7 @@ def ours(case: Case, kind: str) -> Any:
     from data_tools import labels, registration
 
     lesion = labels.core_mask(case.dwi.data, case.adc, case.brain, case.dwi.voxel_ml)
-    fit = registration.register(case.dwi, case.adc, case.brain, lesion, kind)
+    fit = registration.register(case.dwi, case.adc, case.brain, lesion=lesion, kind=kind)
     return fit.transform
 
 

@@ -67,7 +67,12 @@ class Patient:
         self.number = number  # of sub-NNNN: cohorts may leave some out
 
         made = make_labels(
-            images.dwi, images.adc_um2_per_s, images.tmax_s, images.brain, images.coverage, VOXEL_ML
+            images.dwi,
+            images.adc_um2_per_s,
+            images.tmax_s,
+            brain=images.brain,
+            coverage=images.coverage,
+            voxel_ml=VOXEL_ML,
         )
         flip = slice(None, None, -1) if side == "right" else slice(None)
         dwi, adc = (v[flip] for v in normalise(images.dwi, images.adc_um2_per_s, images.brain))

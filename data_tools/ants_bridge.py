@@ -47,7 +47,10 @@ def fit_deformable(
     """A deformable fit (SyN) on top of an affine one.
 
     Args:
-        start: the affine fit. left_out: bool, on the grid of ``moving``: out of the cost.
+        fixed: what to fit to: the template.
+        moving: what to bend: the patient.
+        start: the affine fit.
+        left_out: bool, on the grid of ``moving``: out of the cost.
     """
     ants = _ants()
     options: dict[str, Any] = {}

@@ -19,6 +19,9 @@ from data_tools.runtime.errors import InputError
 if TYPE_CHECKING:
     import pandas as pd
 
+# A line of a table about patients, as plain JSON types; its columns differ from table to table.
+Row = dict[str, Any]
+
 MISSING = "n/a"
 # Of a patient whose scanner's files were not converted: sub-*/dicom.
 DICOM_FOLDER = "dicom"
@@ -227,7 +230,7 @@ def optional_number(value: Any) -> float | int | None:
     return int(value) if value == int(value) else float(value)
 
 
-def clinical_record(row: Any) -> dict[str, Any]:
+def clinical_record(row: Any) -> Row:
     """A row of the participants' table as plain JSON types, missing values as None."""
     # pandas turns None into NaN in a row whose other cells are text or missing; NaN != NaN.
     record = {name: row[name] if row[name] == row[name] else None for name in COLUMNS}
@@ -236,7 +239,7 @@ def clinical_record(row: Any) -> dict[str, Any]:
     return record
 
 
-def write_participants(path: Path, records: list[dict[str, Any]]) -> None:
+def write_participants(path: Path, records: list[Row]) -> None:
     """Write participants.tsv atomically from :func:`clinical_record` rows."""
     from data_tools.runtime import atomic
 
@@ -338,6 +341,8 @@ def mni_file(cohort: str | os.PathLike, participant: str, name: str) -> Path:
     """Path of a patient's volume in an MNI cohort.
 
     Args:
+        cohort: folder of the MNI cohort.
+        participant: ``sub-0001``.
         name: ``dwi``, ``adc``, ``tmax``, ``desc-brain_mask``, ``desc-coverage_mask``,
             ``desc-hypoperfusion_mask``.
 
@@ -347,10 +352,20 @@ def mni_file(cohort: str | os.PathLike, participant: str, name: str) -> Path:
     return Path(cohort) / participant / f"{participant}_space-{SPACE}_{name}.nii.gz"
 
 
+def has_truth(cohort: str | os.PathLike, participant: str) -> bool:
+    """Whether an MNI cohort holds what a patient's labels are made of: Tmax, or an edited mask."""
+    return any(
+        mni_file(cohort, participant, name).is_file()
+        for name in ("tmax", "desc-hypoperfusion_mask")
+    )
+
+
 def warp_file(cohort: str | os.PathLike, participant: str, way: str) -> Path:
     """Path of a deformable fit's displacement field.
 
     Args:
+        cohort: folder of the MNI cohort.
+        participant: ``sub-0001``.
         way: ``back`` or ``forth``, as in :class:`data_tools.transform.Transform`.
     """
     name = f"{participant}_from-native_to-{SPACE}_desc-{way}_warp.nii.gz"

@@ -15,8 +15,8 @@ from data_tools.grid import (
     hemisphere,
     mirrored_side,
 )
-from data_tools.labels import core_mask, hypoperfusion_mask
-from data_tools.patient import MniPatient, NativePatient
+from data_tools.labels import hypoperfusion_mask
+from data_tools.patient import MniPatient, NativePatient, core_of, core_on_grid
 
 # A side is called contradicted when the other half holds at least this core, and twice as much.
 CONTRADICTING_CORE_ML = 1.0
@@ -50,6 +50,16 @@ class CoreFindings:
     alarms: tuple[str, ...]
     warnings: tuple[str, ...]
 
+    def within(self, side: str) -> "CoreFindings":
+        """The masks of the MNI grid cut to the stroke's half; mL and warnings stay.
+
+        Args:
+            side: left, right or bilateral.
+        """
+        half = hemisphere(side)
+        delayed = None if self.delayed is None else self.delayed & half
+        return dataclasses.replace(self, mni=self.mni & half, delayed=delayed)
+
 
 def examine_core(native: NativePatient, mni: MniPatient, side: str) -> CoreFindings:
     """Find the core on both grids and compare it with the given side.
@@ -59,13 +69,17 @@ def examine_core(native: NativePatient, mni: MniPatient, side: str) -> CoreFindi
         mni: the same patient on the MNI grid.
         side: left, right or bilateral: of the brain lesion.
     """
-    core = core_mask(native.dwi.data, native.adc.data, native.brain, native.dwi.voxel_ml)
-    core_mni = core_mask(mni.dwi, mni.adc_um2_per_s, mni.brain, mni.voxel_ml)
+    core, core_mni = core_of(native), core_on_grid(mni)
     core_ml = float(core.sum() * native.dwi.voxel_ml)
     core_mni_ml = float(core_mni.sum() * mni.voxel_ml)
     delayed = None
     if mni.tmax_s is not None:
-        delayed = hypoperfusion_mask(mni.tmax_s, mni.adc_um2_per_s, mni.coverage, mni.voxel_ml)
+        delayed = hypoperfusion_mask(
+            mni.tmax_s,
+            adc_um2_per_s=mni.adc_um2_per_s,
+            coverage=mni.coverage,
+            voxel_ml=mni.voxel_ml,
+        )
     contradiction = side_contradiction(core_mni, side, mni.voxel_ml)
     alarms = [
         contradiction,

@@ -24,7 +24,7 @@ class Defuse3:
     max_core_ml: float = 70.0
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Dawn:
     """Clinical-core mismatch (Nogueira et al., NEJM 2018)."""
 

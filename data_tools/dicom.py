@@ -29,14 +29,18 @@ DICOMDIR = "1.2.840.10008.1.3.10"
 MAX_GAP_RATIO = 1.5
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Converted:
     """What was found; the files live as long as the ``with`` block.
 
     Attributes:
-        dwi: NIfTI with .bval beside it. adc: the scanner's map, None if there is none.
-        dwi_series, adc_series: number and description, for messages. dwi_number: of the series.
-        notes: what else was decided. warnings: what dcm2niix complained of.
+        dwi: NIfTI with .bval beside it.
+        adc: the scanner's map, None if there is none.
+        dwi_series: number and description, for messages.
+        adc_series: the same of the map; empty without one.
+        dwi_number: of the DWI's series.
+        notes: what else was decided.
+        warnings: what dcm2niix complained of.
     """
 
     dwi: Path
@@ -187,7 +191,7 @@ def slices_of(folder: Path, series_number: int) -> list[Any]:
     return [at[position] for position in sorted(at)]
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class _Header:
     patient: tuple[str, str]
     study: str
@@ -248,12 +252,12 @@ def _header(data: Any) -> _Header:
         where = np.array(data.ImagePositionPatient, float)
         position = round(float(np.cross(*axes) @ where), 2)
     return _Header(
-        (str(data.get("PatientID", "")), str(data.get("PatientName", ""))),
-        str(data.StudyInstanceUID),
-        int(data.get("SeriesNumber", 0) or 0),
-        int(data.get("NumberOfFrames", 1) or 1),
-        position,
-        float(data.get("SpacingBetweenSlices") or 0) or None,
+        patient=(str(data.get("PatientID", "")), str(data.get("PatientName", ""))),
+        study=str(data.StudyInstanceUID),
+        number=int(data.get("SeriesNumber", 0) or 0),
+        frames=int(data.get("NumberOfFrames", 1) or 1),
+        position_mm=position,
+        spacing_mm=float(data.get("SpacingBetweenSlices") or 0) or None,
     )
 
 

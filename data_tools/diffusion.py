@@ -30,14 +30,16 @@ ADC_MAX_UM2_PER_S = 4000.0
 B_KEYS = ("DiffusionBValue", "EffectiveDiffusionBValue", "b_value", "BValue", "bvalue")
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Diffusion:
     """What the network needs of a diffusion study.
 
     Attributes:
-        trace: image of the b-value used. adc: in the unit of its file; 1e-6 mm2/s if computed.
+        trace: image of the b-value used.
+        adc: in the unit of its file; 1e-6 mm2/s if computed.
         b_value: s/mm2; None if nothing says it.
-        notes: what was done and found, for people. warnings: what they should look at.
+        notes: what was done and found, for people.
+        warnings: what they should look at.
         dicom_series: number of the DWI's series, if it came as DICOM files.
     """
 
@@ -60,7 +62,8 @@ def load_diffusion(
 
     Args:
         dwi: NIfTI, 3D, or 4D with NAME.bval beside it; or a folder of DICOM files.
-        adc: the ADC map, if there is one already. need_adc: without one, compute it or complain.
+        adc: the ADC map, if there is one already.
+        need_adc: without one, compute it or complain.
 
     Raises:
         InputError: as :func:`data_tools.volumes.load_volume`; a series without b-values, or with
@@ -102,7 +105,13 @@ def load_diffusion(
             )
         _check_b(path, b_value)
         unknown = () if b_value else (f"DWI {path.name}: no file says its b-value",)
-        return Diffusion(trace, adc, b_value, unknown, _b_warnings(path, b_value))
+        return Diffusion(
+            trace=trace,
+            adc=adc,
+            b_value=b_value,
+            notes=unknown,
+            warnings=_b_warnings(path, b_value),
+        )
     data, affine, b_values = series
     b_value = _choose_shell(path, b_values)
     of_shell = np.abs(b_values - b_value) <= SHELL_S_PER_MM2
@@ -123,7 +132,13 @@ def load_diffusion(
             f"DWI {path}: the series holds no image of b = 0, so no ADC can be computed; expected "
             "an ADC map"
         )
-    return Diffusion(trace, computed, b_value, tuple(notes), _b_warnings(path, b_value))
+    return Diffusion(
+        trace=trace,
+        adc=computed,
+        b_value=b_value,
+        notes=tuple(notes),
+        warnings=_b_warnings(path, b_value),
+    )
 
 
 def _other_coverage(adc: Volume, dwi: Volume) -> list[str]:
@@ -147,7 +162,9 @@ def compute_adc(
     """Mono-exponential ADC (Stejskal and Tanner 1965).
 
     Args:
-        s0, s_b: signals of one shape. b_s_per_mm2: of ``s_b``.
+        s0: signal at b = 0.
+        s_b: signal at ``b_s_per_mm2``, same shape.
+        b_s_per_mm2: of ``s_b``.
 
     Returns:
         1e-6 mm2/s, 0 to 4000; 0 where either signal is not above 0.

@@ -32,6 +32,8 @@ GRID_AFFINE.setflags(write=False)
 FRAME_SHAPE = (128, 128)
 SLAB_SLICES = 16
 SLAB_SHAPE = (*FRAME_SHAPE, SLAB_SLICES)
+# Slices from one slab to the next; the paper says "sliding window" only.
+SLAB_STRIDE = 4
 FRAME_PAD_X = (FRAME_SHAPE[0] - GRID_SHAPE[0]) // 2
 FRAME_PAD_Y = (FRAME_SHAPE[1] - GRID_SHAPE[1]) // 2
 

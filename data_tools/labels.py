@@ -73,7 +73,9 @@ def core_mask(
     or air darkens DWI.
 
     Args:
-        dwi: any unit. adc_um2_per_s: 1e-6 mm2/s. brain: bool. All of one 3D shape.
+        dwi: any unit, 3D.
+        adc_um2_per_s: 1e-6 mm2/s, same shape.
+        brain: bool, same shape.
         voxel_ml: volume of a voxel.
 
     Returns:
@@ -97,6 +99,7 @@ def core_mask(
 
 def hypoperfusion_mask(
     tmax_s: NDArray[np.float32],
+    *,
     adc_um2_per_s: NDArray[np.float32],
     coverage: NDArray[np.bool_],
     voxel_ml: float,
@@ -119,6 +122,7 @@ def make_labels(
     dwi: NDArray[np.float32],
     adc_um2_per_s: NDArray[np.float32],
     tmax_s: NDArray[np.float32] | None,
+    *,
     brain: NDArray[np.bool_],
     coverage: NDArray[np.bool_],
     voxel_ml: float,
@@ -128,9 +132,11 @@ def make_labels(
     """All masks of one patient.
 
     Args:
-        dwi, adc_um2_per_s, tmax_s: images of one shape; ``tmax_s`` may be None where ``truth``
-            is given.
-        brain, coverage: bool; coverage is cut to the brain.
+        dwi: any unit, 3D.
+        adc_um2_per_s: 1e-6 mm2/s, same shape.
+        tmax_s: s, same shape; may be None where ``truth`` is given.
+        brain: bool.
+        coverage: bool; is cut to the brain.
         voxel_ml: volume of a voxel.
         truth: a mask edited by a person; replaces the union of the thresholds as a whole.
         within: bool; hypoperfusion and core outside are no labels (of the stroke's side: old
@@ -143,7 +149,9 @@ def make_labels(
     coverage = coverage & brain
     core = core_mask(dwi, adc_um2_per_s, brain, voxel_ml)
     if tmax_s is not None:
-        hypoperfusion = hypoperfusion_mask(tmax_s, adc_um2_per_s, coverage, voxel_ml)
+        hypoperfusion = hypoperfusion_mask(
+            tmax_s, adc_um2_per_s=adc_um2_per_s, coverage=coverage, voxel_ml=voxel_ml
+        )
     elif truth is not None:
         hypoperfusion = truth & coverage
     else:

@@ -2,13 +2,12 @@
 
 import os
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from data_tools import labels
-from data_tools.cohort import label_settings_file, mni_file, transform_file, warp_file
+from data_tools.cohort import Row, label_settings_file, mni_file, transform_file, warp_file
 from data_tools.grid import GRID_AFFINE, GRID_SHAPE, hemisphere
 from data_tools.patient import MIN_COVERED_SHARE, MniPatient
 from data_tools.plausibility import check_tmax_seconds, detect_adc_unit
@@ -26,6 +25,7 @@ from data_tools.volumes import (
 )
 
 WITHIN_SIDE = "within_stroke_side"
+PREPROCESS_AGAIN = "run python -m data_tools.preprocess again"
 
 
 def load_mni(cohort: str | os.PathLike, participant: str) -> MniPatient:
@@ -67,15 +67,22 @@ def load_mni(cohort: str | os.PathLike, participant: str) -> MniPatient:
     edited = "desc-hypoperfusion_mask"
     truth = read(edited, load_mask) > 0 if there(edited) else None
     transform = read_transform(cohort, participant)
-    return MniPatient(dwi, adc, brain, coverage, transform, tmax, truth)
+    return MniPatient(
+        dwi=dwi,
+        adc_um2_per_s=adc,
+        brain=brain,
+        coverage=coverage,
+        transform=transform,
+        tmax_s=tmax,
+        truth=truth,
+    )
 
 
-def load_labelled(
-    cohort: str | os.PathLike, row: dict[str, Any]
-) -> tuple[MniPatient, labels.Labels, dict[str, Any]]:
+def load_labelled(cohort: str | os.PathLike, row: Row) -> tuple[MniPatient, labels.Labels, Row]:
     """A patient with the truth, and what a table says of both.
 
     Args:
+        cohort: folder of the MNI cohort.
         row: a :func:`data_tools.cohort.clinical_record`.
 
     Returns:
@@ -95,11 +102,11 @@ def load_labelled(
             patient.dwi,
             patient.adc_um2_per_s,
             patient.tmax_s,
-            patient.brain,
-            patient.coverage,
-            patient.voxel_ml,
-            patient.truth,
-            hemisphere(row["side"]) if within_side_only(cohort) else None,
+            brain=patient.brain,
+            coverage=patient.coverage,
+            voxel_ml=patient.voxel_ml,
+            truth=patient.truth,
+            within=hemisphere(row["side"]) if within_side_only(cohort) else None,
         )
     except InputError as error:
         raise InputError(f"{participant}: {error}") from error
@@ -172,7 +179,7 @@ def read_transform(cohort: str | os.PathLike, participant: str) -> Transform:
         if image.shape != (*GRID_SHAPE, 3) or not np.allclose(field_affine, GRID_AFFINE):
             raise InputError(
                 f"warp {path}: shape {image.shape}; expected {(*GRID_SHAPE, 3)} on the MNI grid; "
-                "run python -m data_tools.preprocess again"
+                f"{PREPROCESS_AGAIN}"
             )
         fields.append(read_data(image, f"warp {path}"))
     return Transform(affine, *fields)
@@ -189,6 +196,6 @@ def _read_affine(path: Path) -> NDArray[np.float64]:
     if not readable:
         raise InputError(
             f"transform {path}: expected a 4 x 4 matrix, native mm -> MNI mm, that does not "
-            "mirror; run python -m data_tools.preprocess again"
+            f"mirror; {PREPROCESS_AGAIN}"
         )
     return matrix

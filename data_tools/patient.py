@@ -5,8 +5,9 @@ Training data (``preprocess``) and a new patient (``predict``) walk through thes
 
 import dataclasses
 import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +15,7 @@ from scipy import ndimage
 
 from data_tools import ants_bridge, brain_of_dwi, registration
 from data_tools.diffusion import Diffusion, load_diffusion, sidecar
-from data_tools.grid import hemisphere, mirrored_side, patient_voxel_ml
+from data_tools.grid import patient_voxel_ml
 from data_tools.labels import core_mask
 from data_tools.plausibility import (
     ADC_UNITS,
@@ -28,6 +29,8 @@ from data_tools.plausibility import (
 from data_tools.runtime.errors import InputError
 from data_tools.transform import Transform, resample
 from data_tools.volumes import Volume, load_mask, load_volume
+
+Result = TypeVar("Result")
 
 # Adult brains are 1000 to 1700 mL; partial coverage and atrophy make less, a mask that took in
 # the skull or the background makes more.
@@ -46,13 +49,9 @@ MIN_COVERED_SHARE = 0.3
 # smaller overlap than the third that no fit betters is a warning.
 GOOD_TMAX_DICE, TMAX_DICE_GAIN, POOR_TMAX_DICE = 0.94, 0.02, 0.85
 MAX_HEAD_SHIFT_MM, MAX_HEAD_TURN_DEG = 40.0, 25.0
-# A side is called contradicted when the other half holds at least this core, and twice as much.
-CONTRADICTING_CORE_ML = 1.0
-# Tmax is noisy: as much delay as DEFUSE 3 calls a mismatch.
-CONTRADICTING_DELAY_ML = 15.0
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class NativePatient:
     """Checked images on the patient's own grid.
 
@@ -64,7 +63,8 @@ class NativePatient:
         tmax: s, on its own grid; None if absent.
         truth: 0/1, a hypoperfusion mask edited by a person; None if absent.
         b_value: of the DWI, s/mm2; None if no file says it.
-        notes: what was done to the files. warnings: what a person should look at.
+        notes: what was done to the files.
+        warnings: what a person should look at.
         dicom_series: number of the DWI's series, if it came as DICOM files.
     """
 
@@ -80,14 +80,18 @@ class NativePatient:
     dicom_series: int | None = None
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class MniPatient:
     """The same images on the MNI grid; intensities stay physical.
 
     Attributes:
-        dwi, adc_um2_per_s, tmax_s: float32 (91, 109, 60), 0 where the patient was not imaged.
-        brain, coverage, truth: bool (91, 109, 60).
+        dwi: float32 (91, 109, 60), 0 where the patient was not imaged.
+        adc_um2_per_s: the same in 1e-6 mm2/s.
+        brain: bool (91, 109, 60).
+        coverage: bool, voxels with both diffusion and perfusion.
         transform: native mm <-> MNI mm.
+        tmax_s: as ``dwi``, in s; None if absent.
+        truth: bool, a hypoperfusion mask edited by a person; None if absent.
     """
 
     dwi: NDArray[np.float32]
@@ -132,63 +136,114 @@ def examine(
     Args:
         dwi: NIfTI: a trace image, or a series with its .bval; or a folder of DICOM files.
         adc: NIfTI on the DWI's grid; None takes the scanner's from the DICOM files, or computes it
-            from the series. tmax, truth: NIfTI on their own grids.
+            from the series.
+        tmax: NIfTI on its own grid.
+        truth: NIfTI on its own grid.
 
     Returns:
         ``(patient, [])`` if all is well, else ``(None, faults)``.
     """
-    faults: list[str] = []
+    checks = _Checks()
+    # Each on its own, so that a fault of one does not hide the other's.
+    is_pair = checks.passes(_check_two_files, dwi, adc)
+    adc_volume = checks.result(load_volume, adc, "ADC") if adc else None
+    study = checks.result(load_diffusion, dwi, adc_volume, not adc)
+    tmax_volume = checks.result(load_volume, tmax, "Tmax") if tmax else None
+    truth_volume = checks.result(load_mask, truth, "hypoperfusion mask") if truth else None
+    if tmax_volume is not None:
+        checks.passes(check_tmax_seconds, tmax_volume)
+    if study is None or study.adc is None or not is_pair:
+        return None, checks.faults
+    images = _Images(study.trace, study.adc, tmax_volume, truth_volume)
+    brain = checks.result(_checked_brain, images.dwi, images.adc)
+    if brain is None:
+        return None, checks.faults
+    unit = _check_contents(checks, images, brain, adc_file=Path(adc) if adc else None)
+    if checks.faults or unit is None:
+        return None, checks.faults
+    return checks.result(_patient, study, images, unit), checks.faults
 
-    def attempt(function, *arguments):
+
+class _Checks:
+    """Checks made one after another; what each complains of is kept.
+
+    Attributes:
+        faults: the complaints so far.
+    """
+
+    def __init__(self) -> None:
+        self.faults: list[str] = []
+
+    def result(self, function: Callable[..., Result], *arguments: Any) -> Result | None:
+        """What a function returns; None, and one more fault, if it raises an InputError."""
         try:
             return function(*arguments)
         except InputError as error:
-            faults.append(str(error))
+            self.faults.append(str(error))
             return None
 
-    same_file = bool(
-        adc and Path(dwi).exists() and Path(adc).exists() and os.path.samefile(dwi, adc)
-    )
-    if same_file:
-        faults.append(f"DWI and ADC are the same file, {dwi}; expected two different images")
-    # Each on its own, so that a fault of one does not hide the other's.
-    adc_volume = attempt(load_volume, adc, "ADC") if adc else None
-    study: Diffusion | None = attempt(load_diffusion, dwi, adc_volume, not adc)
-    dwi_volume = study.trace if study else None
-    adc_volume = study.adc if study else None
-    tmax_volume = attempt(load_volume, tmax, "Tmax") if tmax else None
-    truth_volume = attempt(load_mask, truth, "hypoperfusion mask") if truth else None
-    if tmax_volume is not None:
-        attempt(check_tmax_seconds, tmax_volume)
-    brain, unit = None, ""
-    if dwi_volume is not None and adc_volume is not None and not same_file:
-        brain = attempt(_checked_brain, dwi_volume, adc_volume)
-    if brain is not None and dwi_volume is not None:
-        known = len(faults)
-        attempt(check_not_swapped, dwi_volume, adc_volume, brain)
-        if len(faults) == known:  # a swapped pair has no ADC to find the unit of
-            unit = attempt(detect_adc_unit, adc_volume, brain)
-        if unit and adc:
-            attempt(_check_sidecar, adc_volume, Path(adc), unit)
-        attempt(_check_overlap, tmax_volume, "Tmax", dwi_volume, brain)
-        if tmax_volume is not None and not faults:
-            attempt(check_tmax_of_tissue, tmax_volume, _seen_on(tmax_volume, dwi_volume, brain))
-        attempt(_check_overlap, truth_volume, "hypoperfusion mask", dwi_volume, brain)
-    if faults or brain is None or study is None or dwi_volume is None or adc_volume is None:
-        return None, faults
-    adc_um2 = dataclasses.replace(adc_volume, data=adc_volume.data * np.float32(ADC_UNITS[unit]))
-    brain = brain_of_dwi.brain_mask(dwi_volume, adc_um2.data) & (adc_um2.data > 0)
-    attempt(check_contrast, dwi_volume, adc_um2, brain)
-    if faults:
-        return None, faults
-    warnings = list(study.warnings)
-    if tmax_volume is not None:
-        tmax_volume, moved = _align_tmax(tmax_volume, dwi_volume, brain)
+    def passes(self, check: Callable[..., None], *arguments: Any) -> bool:
+        """Whether a check raises no InputError."""
+        known = len(self.faults)
+        self.result(check, *arguments)
+        return len(self.faults) == known
+
+
+@dataclasses.dataclass(frozen=True)
+class _Images:
+    """What was read of a patient; ADC in the unit of its file."""
+
+    dwi: Volume
+    adc: Volume
+    tmax: Volume | None
+    truth: Volume | None
+
+
+def _check_contents(
+    checks: _Checks, images: _Images, brain: NDArray[np.bool_], *, adc_file: Path | None
+) -> str | None:
+    """Whether images that were read are what they are said to be; returns the unit of the ADC."""
+    dwi, adc = images.dwi, images.adc
+    unit = None
+    if checks.passes(check_not_swapped, dwi, adc, brain):  # a swapped pair has no ADC
+        unit = checks.result(detect_adc_unit, adc, brain)
+    if unit is not None and adc_file is not None:
+        checks.passes(_check_sidecar, adc, adc_file, unit)
+    if images.tmax is not None:
+        checks.passes(_check_overlap, images.tmax, "Tmax", dwi, brain)
+        if not checks.faults:
+            checks.passes(check_tmax_of_tissue, images.tmax, _seen_on(images.tmax, dwi, brain))
+    if images.truth is not None:
+        checks.passes(_check_overlap, images.truth, "hypoperfusion mask", dwi, brain)
+    return unit
+
+
+def _patient(study: Diffusion, images: _Images, unit: str) -> NativePatient:
+    """The patient of images without a fault; the DWI's contrast shows only with a known ADC."""
+    adc = dataclasses.replace(images.adc, data=images.adc.data * np.float32(ADC_UNITS[unit]))
+    brain = brain_of_dwi.brain_mask(images.dwi, adc.data) & (adc.data > 0)
+    check_contrast(images.dwi, adc, brain)
+    tmax, warnings = images.tmax, [*study.warnings]
+    if tmax is not None:
+        tmax, moved = _align_tmax(tmax, images.dwi, brain)
         warnings += moved
     return NativePatient(
-        dwi_volume, adc_um2, unit, brain, tmax_volume, truth_volume, study.b_value, study.notes,
-        tuple(warnings), study.dicom_series,
-    ), []  # fmt: skip
+        dwi=images.dwi,
+        adc=adc,
+        adc_unit=unit,
+        brain=brain,
+        tmax=tmax,
+        truth=images.truth,
+        b_value=study.b_value,
+        notes=study.notes,
+        warnings=tuple(warnings),
+        dicom_series=study.dicom_series,
+    )
+
+
+def _check_two_files(dwi: str | os.PathLike, adc: str | os.PathLike | None) -> None:
+    if adc and Path(dwi).exists() and Path(adc).exists() and os.path.samefile(dwi, adc):
+        raise InputError(f"DWI and ADC are the same file, {dwi}; expected two different images")
 
 
 def _align_tmax(tmax: Volume, dwi: Volume, brain: NDArray[np.bool_]) -> tuple[Volume, list[str]]:
@@ -229,6 +284,35 @@ def _check_sidecar(adc: Volume, path: Path, unit: str) -> None:
 
 
 def _checked_brain(dwi: Volume, adc: Volume) -> NDArray[np.bool_]:
+    """The brain that both images show, of a plausible volume."""
+    _check_one_grid(dwi, adc)
+    lost = brain_of_dwi.empty_slices(dwi)
+    if lost:
+        raise InputError(
+            f"DWI {dwi.path}: {len(lost)} slices between others are empty (the first is {lost[0]}, "
+            "counted from 0); expected all of the head. Convert or copy the scanner's files again."
+        )
+    brain = brain_of_dwi.brain_mask(dwi)
+    _check_mapped(adc, dwi, brain)
+    brain &= adc.data > 0
+    if brain.any():
+        end = brain_of_dwi.end_slice_share(brain, dwi)
+        if end >= brain_of_dwi.MAX_CUT_SHARE:
+            raise InputError(
+                f"DWI {dwi.path}: an end slice shows {end:.0%} of the largest slice's brain, so "
+                "much of the head is missing; expected a scan from skull base to vertex"
+            )
+    volume_ml = float(brain.sum() * dwi.voxel_ml)
+    if not BRAIN_RANGE_ML[0] <= volume_ml <= BRAIN_RANGE_ML[1]:
+        raise InputError(
+            f"DWI {dwi.path}: the brain found in it has {volume_ml:.0f} mL; expected "
+            f"{BRAIN_RANGE_ML[0]:.0f} to {BRAIN_RANGE_ML[1]:.0f} mL. Is this a whole-brain DWI "
+            "with b about 1000 s/mm2, and are its voxel sizes right?"
+        )
+    return brain
+
+
+def _check_one_grid(dwi: Volume, adc: Volume) -> None:
     if dwi.data.shape == adc.data.shape and np.array_equal(dwi.data, adc.data):
         raise InputError(
             f"DWI {dwi.path} and ADC {adc.path} hold the same voxels; expected two different images"
@@ -239,13 +323,10 @@ def _checked_brain(dwi: Volume, adc: Volume) -> NDArray[np.bool_]:
             f"(shape {adc.data.shape}, {adc.orientation}) lie on different grids; expected one. "
             "Resample the ADC map onto the DWI's grid."
         )
-    lost = brain_of_dwi.empty_slices(dwi)
-    if lost:
-        raise InputError(
-            f"DWI {dwi.path}: {len(lost)} slices between others are empty (the first is {lost[0]}, "
-            "counted from 0); expected all of the head. Convert or copy the scanner's files again."
-        )
-    brain = brain_of_dwi.brain_mask(dwi)
+
+
+def _check_mapped(adc: Volume, dwi: Volume, brain: NDArray[np.bool_]) -> None:
+    """Whether the ADC map holds something nearly everywhere in the DWI's brain."""
     share = float((adc.data[brain] > 0).mean()) if brain.any() else 1.0
     if share < MIN_ADC_SHARE:
         raise InputError(
@@ -266,22 +347,6 @@ def _checked_brain(dwi: Volume, adc: Volume) -> NDArray[np.bool_]:
             f"ADC {adc.path}: holds nothing in {len(absent)} of the slices in which DWI {dwi.path} "
             f"shows brain (the first is {absent[0]}, counted from 0); expected all of them"
         )
-    brain &= adc.data > 0
-    if brain.any():
-        end = brain_of_dwi.end_slice_share(brain, dwi)
-        if end >= brain_of_dwi.MAX_CUT_SHARE:
-            raise InputError(
-                f"DWI {dwi.path}: an end slice shows {end:.0%} of the largest slice's brain, so "
-                "much of the head is missing; expected a scan from skull base to vertex"
-            )
-    volume_ml = float(brain.sum() * dwi.voxel_ml)
-    if not BRAIN_RANGE_ML[0] <= volume_ml <= BRAIN_RANGE_ML[1]:
-        raise InputError(
-            f"DWI {dwi.path}: the brain found in it has {volume_ml:.0f} mL; expected "
-            f"{BRAIN_RANGE_ML[0]:.0f} to {BRAIN_RANGE_ML[1]:.0f} mL. Is this a whole-brain DWI "
-            "with b about 1000 s/mm2, and are its voxel sizes right?"
-        )
-    return brain
 
 
 def _seen_on(
@@ -296,10 +361,8 @@ def _seen_on(
     return resample(there, matrix, image.data.shape, image.affine) > 0.5
 
 
-def _check_overlap(image: Volume | None, what: str, dwi: Volume, brain: NDArray[np.bool_]) -> None:
+def _check_overlap(image: Volume, what: str, dwi: Volume, brain: NDArray[np.bool_]) -> None:
     """Whether an image of the same session lies where the DWI's brain is."""
-    if image is None:
-        return
     field = dataclasses.replace(image, data=np.ones_like(image.data))
     inside = resample(field, np.eye(4), dwi.data.shape, dwi.affine) > 0.5
     share = float(inside[brain].mean())
@@ -319,6 +382,7 @@ def to_mni(native: NativePatient, kind: str = "affine") -> tuple[MniPatient, dic
     Tmax it is the brain.
 
     Args:
+        native: of :func:`load_native`.
         kind: ``affine`` or ``syn``, see :func:`data_tools.registration.register`.
 
     Returns:
@@ -327,10 +391,8 @@ def to_mni(native: NativePatient, kind: str = "affine") -> tuple[MniPatient, dic
     Raises:
         InputError: the brain cannot be fitted to the template.
     """
-    lesion = None
-    if kind == "syn":
-        lesion = core_mask(native.dwi.data, native.adc.data, native.brain, native.dwi.voxel_ml)
-    fit = registration.register(native.dwi, native.adc.data, native.brain, lesion, kind)
+    lesion = core_of(native) if kind == "syn" else None
+    fit = registration.register(native.dwi, native.adc.data, native.brain, lesion=lesion, kind=kind)
     transform = fit.transform
     brain = transform.bring_mask(native.brain, native.dwi)
     # Where brain meets background, interpolation would mix the two: only what is inside counts.
@@ -348,15 +410,23 @@ def to_mni(native: NativePatient, kind: str = "affine") -> tuple[MniPatient, dic
     truth = None
     if native.truth is not None:
         truth = transform.bring_mask(native.truth.data, native.truth) & coverage
-    patient = MniPatient(dwi, adc, brain, coverage, transform, tmax, truth)
+    patient = MniPatient(
+        dwi=dwi,
+        adc_um2_per_s=adc,
+        brain=brain,
+        coverage=coverage,
+        transform=transform,
+        tmax_s=tmax,
+        truth=truth,
+    )
     return patient, _quality(native, patient, fit)
 
 
 def _quality(native: NativePatient, patient: MniPatient, fit: registration.Fit) -> dict[str, Any]:
     warnings = [*native.warnings, *fit.warnings]
-    if fit.figures["end_slice_brain_share"] > brain_of_dwi.CUT_SHARE:
+    if fit.figures.end_slice_brain_share > brain_of_dwi.CUT_SHARE:
         warnings.append(
-            f"the head is cut off: an end slice shows {fit.figures['end_slice_brain_share']:.0%} "
+            f"the head is cut off: an end slice shows {fit.figures.end_slice_brain_share:.0%} "
             "of the largest slice's brain; what lies beyond is missing in every volume"
         )
     median = float(np.median(native.adc.data[native.brain]))
@@ -370,8 +440,9 @@ def _quality(native: NativePatient, patient: MniPatient, fit: registration.Fit) 
         "verdict": "poor" if warnings else "good",
         "warnings": warnings,
         "notes": list(native.notes),
-        "registration": fit.figures["kind"],
-        **{name: value for name, value in fit.figures.items() if name != "kind"},
+        "registration": fit.kind,
+        "strategy": fit.strategy,
+        **dataclasses.asdict(fit.figures),
         "brain_native_ml": round(float(native.brain.sum() * native.dwi.voxel_ml), 2),
         "brain_mni_ml": round(float(patient.brain.sum() * patient.voxel_ml), 2),
         "coverage_mni_ml": round(float(patient.coverage.sum() * patient.voxel_ml), 2),
@@ -385,50 +456,9 @@ def _quality(native: NativePatient, patient: MniPatient, fit: registration.Fit) 
     }
 
 
-def side_contradiction(core: NDArray[np.bool_], side: str, voxel_ml: float) -> str | None:
-    """A warning if the core lies mostly in the half that is not the given side, else None.
-
-    Args:
-        core: bool (91, 109, 60), RAS+ (index 0 is left).
-        side: left, right or bilateral; bilateral is never contradicted.
-        voxel_ml: mL of the patient's tissue in a voxel.
-    """
-    found = _mostly_opposite(core, side, voxel_ml, CONTRADICTING_CORE_ML)
-    if found is None:
-        return None
-    other, given_ml, other_ml = found
-    return (
-        f"CHECK THE SIDE: side was given as {side}, but {other_ml:.1f} mL of core lie in the "
-        f"{other} half of the brain and {given_ml:.1f} mL in the {side} half. Side means the side "
-        "of the brain lesion, not of the weak limbs."
-    )
-
-
-def tmax_contradiction(hypoperfusion: NDArray[np.bool_], side: str, voxel_ml: float) -> str | None:
-    """A warning if the delayed tissue lies mostly in the half that is not the given side.
-
-    Args: as :func:`side_contradiction`, of :func:`data_tools.labels.hypoperfusion_mask`.
-    """
-    found = _mostly_opposite(hypoperfusion, side, voxel_ml, CONTRADICTING_DELAY_ML)
-    if found is None:
-        return None
-    other, given_ml, other_ml = found
-    return (
-        f"CHECK THE SIDE: side was given as {side}, but Tmax is 6 s and more in {other_ml:.0f} mL "
-        f"of the {other} half of the brain and in {given_ml:.0f} mL of the {side} half. Is the "
-        "side right, and is the Tmax image mirrored against its header?"
-    )
-
-
-def _mostly_opposite(
-    mask: NDArray[np.bool_], side: str, voxel_ml: float, least_ml: float
-) -> tuple[str, float, float] | None:
-    """The other side, and mL in the given and in the other half, if the other one has far more."""
-    if side == "bilateral":
-        return None
-    other = mirrored_side(side)
-    given_ml, other_ml = (float((mask & hemisphere(s)).sum() * voxel_ml) for s in (side, other))
-    return (other, given_ml, other_ml) if other_ml >= max(least_ml, 2 * given_ml) else None
+def core_of(native: NativePatient) -> NDArray[np.bool_]:
+    """Core of a patient on the DWI's own grid; see :func:`data_tools.labels.core_mask`."""
+    return core_mask(native.dwi.data, native.adc.data, native.brain, native.dwi.voxel_ml)
 
 
 def core_on_grid(patient: MniPatient) -> NDArray[np.bool_]:

@@ -61,7 +61,8 @@ def check_tmax_of_tissue(tmax: Volume, brain: NDArray[np.bool_]) -> None:
     """Refuse a map whose values in the brain are no seconds of Tmax.
 
     Args:
-        brain: bool, on the grid of ``tmax``.
+        tmax: the map in the file's unit.
+        brain: bool, on its grid.
 
     Raises:
         InputError: if the median in the brain is over 8: tenths of seconds, or a time to peak.
@@ -80,7 +81,9 @@ def check_said_unit(adc: Volume, said: str | None, found: str) -> None:
     """Refuse an ADC map whose sidecar says another unit than its values have.
 
     Args:
-        said: ``Units`` of the sidecar, None without one. found: a key of :data:`ADC_UNITS`.
+        adc: for the message.
+        said: ``Units`` of the sidecar, None without one.
+        found: a key of :data:`ADC_UNITS`.
 
     Raises:
         InputError: if the text names a unit of diffusion, and another one.
@@ -155,7 +158,9 @@ def check_contrast(dwi: Volume, adc_um2_per_s: Volume, tissue: NDArray[np.bool_]
     """Refuse a b = 0 image, or another one in which water is bright, given as the DWI.
 
     Args:
-        adc_um2_per_s: on the DWI's grid. tissue: brain, CSF in it.
+        dwi: the image in question.
+        adc_um2_per_s: on its grid.
+        tissue: bool, brain, CSF in it.
 
     Raises:
         InputError: if CSF (ADC >= 1600e-6 mm2/s) is over 0.8 times as bright as tissue.

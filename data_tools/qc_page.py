@@ -1,11 +1,12 @@
 """Every patient's qc.json -> one ``qc.html`` of the cohort: sortable, the worst first, offline."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import jinja2
 
+from data_tools.quality import Quality
 from data_tools.runtime import atomic
 
 # Key of qc.json, title, decimals (None: text).
@@ -25,25 +26,51 @@ COLUMNS: tuple[tuple[str, str, int | None], ...] = (
     ("seconds", "seconds", 1),
 )
 ORDER = {"failed": 0, "poor": 1, "good": 2}
+# Empty cells sort before the others.
+BEFORE_ALL = -1e9
+
+Cell = str | float | None
 
 
-def write(
-    out: Path, qualities: Sequence[Mapping[str, Any]], failed: Mapping[str, str], name: str
-) -> None:
+@dataclasses.dataclass(frozen=True)
+class _Row:
+    """A patient's line of the table.
+
+    Attributes:
+        participant_id: ``sub-0001``.
+        verdict: a key of :data:`ORDER`.
+        cells: by the keys of :data:`COLUMNS`; None where there is nothing to show.
+        messages: what to look at.
+    """
+
+    participant_id: str
+    verdict: str
+    cells: Mapping[str, Cell]
+    messages: tuple[str, ...]
+
+    @property
+    def picture(self) -> str | None:
+        """Path of the patient's picture, from the page."""
+        return None if self.verdict == "failed" else f"{self.participant_id}/qc.png"
+
+    @property
+    def sort(self) -> Mapping[str, Cell]:
+        """What a click on each column's title sorts by."""
+        filled = {key: BEFORE_ALL if cell is None else cell for key, cell in self.cells.items()}
+        return filled | {"verdict": ORDER[self.verdict]}
+
+
+def write(out: Path, qualities: Sequence[Quality], failed: Mapping[str, str], name: str) -> None:
     """Write ``qc.html`` into an MNI cohort.
 
     Args:
-        out: the cohort. qualities: contents of each qc.json. failed: reason by patient.
+        out: the cohort.
+        qualities: of the patients that succeeded.
+        failed: reason by patient.
         name: of the cohort; a page of simulated patients says so.
     """
-    rows = [_row(quality) for quality in qualities]
-    rows += [
-        _row({"participant_id": who, "verdict": "failed", "warnings": reason.splitlines()})
-        for who, reason in failed.items()
-    ]
-    rows.sort(
-        key=lambda row: (ORDER[row["verdict"]], row["tissue_correlation"] or 0.0)
-    )  # fmt: skip
+    done = sorted(qualities, key=lambda q: (ORDER[q.verdict], q.tissue_correlation))
+    rows = [*(_failed(who, reason) for who, reason in failed.items()), *map(_done, done)]
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("data_tools"), autoescape=True, trim_blocks=True
     )
@@ -52,18 +79,25 @@ def write(
         simulated="simulated" in name.lower(),
         columns=COLUMNS,
         rows=rows,
-        counts={word: sum(row["verdict"] == word for row in rows) for word in ORDER},
+        counts={word: sum(row.verdict == word for row in rows) for word in ORDER},
     )
     atomic.write_text(out / "qc.html", page)
 
 
-def _row(quality: Mapping[str, Any]) -> dict[str, Any]:
-    row = {key: quality.get(key) for key, _, _ in COLUMNS}
-    done = row["verdict"] != "failed"
-    return row | {
-        "messages": [*quality.get("warnings", []), *quality.get("notes", [])],
-        "picture": f"{row['participant_id']}/qc.png" if done else None,
-        # Empty cells sort before the others.
-        "sort": {key: -1e9 if value is None else value for key, value in row.items()}
-        | {"verdict": ORDER[str(row["verdict"])]},
-    }
+def _done(quality: Quality) -> _Row:
+    return _Row(
+        quality.participant_id,
+        quality.verdict,
+        {key: getattr(quality, key) for key, _, _ in COLUMNS},
+        (*quality.warnings, *quality.notes),
+    )
+
+
+def _failed(participant: str, reason: str) -> _Row:
+    known = {"participant_id": participant, "verdict": "failed"}
+    return _Row(
+        participant,
+        "failed",
+        {key: known.get(key) for key, _, _ in COLUMNS},
+        tuple(reason.splitlines()),
+    )

@@ -10,7 +10,6 @@ import json
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,6 +39,7 @@ FEATURES = {name: tf.io.FixedLenFeature([], dtype) for name, dtype in _SCALAR.it
 def encode_slab(
     participant: str,
     z_start: int,
+    *,
     side: str,
     nihss: float,
     dwi: NDArray,
@@ -51,10 +51,15 @@ def encode_slab(
     """One slab as a serialised ``tf.train.Example``; the same input gives the same bytes.
 
     Args:
-        participant: patient's label. z_start: first slice in the volume.
-        side: left, right or bilateral. nihss: NIHSS / 21, or -1 if missing.
-        dwi, adc: (128, 128, 16), ratios to the parenchymal mean; kept as float16.
-        adc_mask, truth, coverage: bool (128, 128, 16); kept as packed bits.
+        participant: patient's label.
+        z_start: first slice in the volume.
+        side: left, right or bilateral.
+        nihss: NIHSS / 21, or -1 if missing.
+        dwi: (128, 128, 16), ratio to the parenchymal mean; kept as float16.
+        adc: the same of the ADC.
+        adc_mask: bool (128, 128, 16); kept as packed bits.
+        truth: the same: what the network learns.
+        coverage: the same: the voxels that count.
 
     Raises:
         ValueError: on another shape.
@@ -67,7 +72,7 @@ def encode_slab(
             return np.packbits(array).tobytes()
         return array.astype("<f2").tobytes()
 
-    values: dict[str, Any] = {
+    values: dict[str, bytes | float | int] = {
         "schema_version": SCHEMA_VERSION,
         "z_start": z_start,
         "side": SIDES.index(side),
@@ -244,6 +249,8 @@ def damaged_shards(
     """Shards that are gone or whose checksum is not the manifest's; reads every byte.
 
     Args:
+        records: their folder.
+        manifest: of the same folder.
         subsets: look at these only; None is all.
     """
     wanted = range(len(manifest.subsets)) if subsets is None else subsets

@@ -11,7 +11,6 @@ The template is the ICBM 2009a symmetric one that nilearn ships.
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,19 +39,44 @@ ODD_TURN_DEG, MAX_TURN_DEG = 25.0, 45.0
 HEADER_MARGIN = 0.05
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FitFigures:
+    """What was measured of a fit, rounded.
+
+    Attributes:
+        brain_dice_with_template: of the brain masks, inside what was imaged.
+        tissue_correlation: of the tissue map with the template's.
+        template_brain_imaged: share of the template's brain inside the image.
+        affine_determinant: by how much the fit enlarges.
+        turn_deg: by how much it turns the head against its file's axes.
+        end_slice_brain_share: of :func:`data_tools.brain_of_dwi.end_slice_share`.
+    """
+
+    brain_dice_with_template: float
+    tissue_correlation: float
+    template_brain_imaged: float
+    affine_determinant: float
+    turn_deg: float
+    end_slice_brain_share: float
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Fit:
     """A patient's way to the template.
 
     Attributes:
-        transform: both directions. strategy: the one that gave it.
-        figures: what was measured of it (plain JSON types). warnings: what is not good.
+        transform: both directions.
+        kind: ``affine`` or ``syn``.
+        strategy: the one that gave it.
+        figures: what was measured of it.
+        warnings: what is not good.
     """
 
     transform: Transform
+    kind: str = "affine"
     strategy: str
-    figures: dict[str, Any]
-    warnings: tuple[str, ...]
+    figures: FitFigures
+    warnings: tuple[str, ...] = ()
 
 
 def tissue_map(adc_um2_per_s: NDArray[np.float32], brain: NDArray[np.bool_]) -> NDArray[np.float32]:
@@ -95,6 +119,7 @@ def register(
     dwi: Volume,
     adc_um2_per_s: NDArray[np.float32],
     brain: NDArray[np.bool_],
+    *,
     lesion: NDArray[np.bool_] | None = None,
     kind: str = "affine",
 ) -> Fit:
@@ -106,7 +131,9 @@ def register(
     fit is taken, else the best that is not impossible, with a warning.
 
     Args:
-        dwi: b = 1000 image. adc_um2_per_s, brain: on its grid.
+        dwi: b = 1000 image.
+        adc_um2_per_s: 1e-6 mm2/s, on its grid.
+        brain: bool, on its grid.
         lesion: bool, left out of the cost of a deformable fit; None leaves nothing out.
         kind: ``affine``, or ``syn``: deformable on top of it.
 
@@ -122,7 +149,7 @@ def register(
             fits.append(fit)
             if not fit.warnings:
                 break
-    best = max(fits, key=lambda f: (not f.warnings, f.figures["tissue_correlation"]), default=None)
+    best = max(fits, key=lambda f: (not f.warnings, f.figures.tissue_correlation), default=None)
     _check_header(images, best)
     if best is None or not _possible(best):
         measured = "" if best is None else ": " + "; ".join(best.warnings)
@@ -130,13 +157,12 @@ def register(
             f"DWI {dwi.path}: the brain cannot be fitted to the template{measured}. Expected a "
             "whole head with DWI and ADC of one patient; is much of it missing?"
         )
-    transform = best.transform
-    figures = {"kind": kind, "strategy": best.strategy, **best.figures}
-    if kind == "syn":
-        moving = images.like(images.tissue)
-        transform = fit_deformable(template()["tissue"], moving, transform, lesion)
-        figures |= _overlap(images, transform)
-    return Fit(transform, best.strategy, figures, best.warnings)
+    if kind == "affine":
+        return best
+    moving = images.like(images.tissue)
+    transform = fit_deformable(template()["tissue"], moving, best.transform, lesion)
+    figures = dataclasses.replace(best.figures, **_overlap(images, transform))
+    return dataclasses.replace(best, transform=transform, kind=kind, figures=figures)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -182,16 +208,22 @@ def _assess(images: _Images, transform: Transform, strategy: str) -> Fit | None:
     determinant = float(np.linalg.det(linear))
     if not np.isfinite(transform.affine).all() or not 0.1 < determinant < 10:
         return None
-    figures = {
+    figures = FitFigures(
         **_overlap(images, transform),
-        "affine_determinant": round(determinant, 4),
-        "turn_deg": round(turn_deg(linear), 1),
-        "end_slice_brain_share": round(end_slice_share(images.brain, images.dwi), 3),
-    }
-    return Fit(transform, strategy, figures, tuple(_what_is_poor(figures)))
+        affine_determinant=round(determinant, 4),
+        turn_deg=round(turn_deg(linear), 1),
+        end_slice_brain_share=round(end_slice_share(images.brain, images.dwi), 3),
+    )
+    return Fit(
+        transform=transform,
+        strategy=strategy,
+        figures=figures,
+        warnings=tuple(_what_is_poor(figures)),
+    )
 
 
-def _overlap(images: _Images, transform: Transform) -> dict[str, Any]:
+def _overlap(images: _Images, transform: Transform) -> dict[str, float]:
+    """Those of the figures that a bent fit changes."""
     tissue, template_brain = template_on_grid()
     brain = transform.bring_mask(images.brain, images.dwi)
     imaged = transform.bring_mask(np.ones_like(images.brain), images.dwi)
@@ -208,9 +240,9 @@ def _overlap(images: _Images, transform: Transform) -> dict[str, Any]:
     }
 
 
-def _what_is_poor(figures: dict[str, Any]) -> list[str]:
+def _what_is_poor(figures: FitFigures) -> list[str]:
     found = []
-    overlap, correlation = figures["brain_dice_with_template"], figures["tissue_correlation"]
+    overlap, correlation = figures.brain_dice_with_template, figures.tissue_correlation
     look = "look at the picture before using anything"
     if overlap < GOOD_BRAIN_DICE:
         found.append(
@@ -223,14 +255,14 @@ def _what_is_poor(figures: dict[str, Any]) -> list[str]:
             f"{correlation:.2f} (good is {GOOD_CORRELATION:.2f} and more); {look}"
         )
     low, high = DETERMINANT_RANGE
-    if not low <= figures["affine_determinant"] <= high:
+    if not low <= figures.affine_determinant <= high:
         found.append(
-            f"poor registration: it enlarges the brain {figures['affine_determinant']:.1f} times "
+            f"poor registration: it enlarges the brain {figures.affine_determinant:.1f} times "
             f"(expected {low} to {high}); {look}"
         )
-    if figures["turn_deg"] > ODD_TURN_DEG:
+    if figures.turn_deg > ODD_TURN_DEG:
         found.append(
-            f"poor registration: it turns the head by {figures['turn_deg']:.0f} degrees against "
+            f"poor registration: it turns the head by {figures.turn_deg:.0f} degrees against "
             f"its file's axes; {look}"
         )
     return found
@@ -238,10 +270,10 @@ def _what_is_poor(figures: dict[str, Any]) -> list[str]:
 
 def _possible(fit: Fit) -> bool:
     return bool(
-        fit.figures["brain_dice_with_template"] >= MIN_BRAIN_DICE
-        and fit.figures["tissue_correlation"] >= MIN_CORRELATION
-        and fit.figures["turn_deg"] <= MAX_TURN_DEG
-        and DETERMINANT_RANGE[0] <= fit.figures["affine_determinant"] <= DETERMINANT_RANGE[1]
+        fit.figures.brain_dice_with_template >= MIN_BRAIN_DICE
+        and fit.figures.tissue_correlation >= MIN_CORRELATION
+        and fit.figures.turn_deg <= MAX_TURN_DEG
+        and DETERMINANT_RANGE[0] <= fit.figures.affine_determinant <= DETERMINANT_RANGE[1]
     )
 
 
@@ -253,25 +285,25 @@ def _check_header(images: _Images, best: Fit | None) -> None:
     """
     if best is None:
         fit = _assess(images, Transform(_by_tissue(images, False)), "tissue")
-        own = -1.0 if fit is None else fit.figures["tissue_correlation"]
+        own = -1.0 if fit is None else fit.figures.tissue_correlation
     else:
-        own = best.figures["tissue_correlation"]
+        own = best.figures.tissue_correlation
     start = np.eye(4) if best is None else best.transform.affine
     turned = [_about_the_centre(signs) for signs in TURNS.values()]
     at_once = [_overlap(images, Transform(turn @ start))["tissue_correlation"] for turn in turned]
-    doubtful = best is None or not _possible(best) or best.figures["turn_deg"] > ODD_TURN_DEG
+    doubtful = best is None or not _possible(best) or best.figures.turn_deg > ODD_TURN_DEG
     if not doubtful and max(at_once) <= own:
         return
     for words, turn in zip(TURNS, turned, strict=True):
         round_about = dataclasses.replace(images.dwi, affine=turn @ images.dwi.affine)
         other = dataclasses.replace(images, dwi=round_about)
         again = _assess(other, Transform(_by_tissue(other, False)), "turned")
-        if again is None or not _possible(again) or again.figures["turn_deg"] > ODD_TURN_DEG:
+        if again is None or not _possible(again) or again.figures.turn_deg > ODD_TURN_DEG:
             continue
-        if again.figures["tissue_correlation"] > own + HEADER_MARGIN:
+        if again.figures.tissue_correlation > own + HEADER_MARGIN:
             raise InputError(
                 f"DWI {images.dwi.path}: the head lies {words} against the file's header "
-                f"(agreement with the template {again.figures['tissue_correlation']:.2f} when "
+                f"(agreement with the template {again.figures.tissue_correlation:.2f} when "
                 f"turned, {own:.2f} as it is), so left and right are unsure too. Convert the "
                 "scanner's DICOM files again (dcm2niix); do not mend the header by eye."
             )

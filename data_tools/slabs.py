@@ -45,7 +45,9 @@ def merge_slabs(slabs: NDArray, starts: Sequence[int], slices: int) -> NDArray[n
     gives back every bit.
 
     Args:
-        slabs: [slabs, x, y, depth]; starts: the first slice of each; slices: of the volume.
+        slabs: [slabs, x, y, depth].
+        starts: the first slice of each.
+        slices: of the volume.
 
     Returns:
         float32 [x, y, slices].

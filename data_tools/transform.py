@@ -73,7 +73,8 @@ def resample(
     Args:
         volume: what to resample; its orientation does not matter.
         to_target: [4, 4], millimetres of the volume -> millimetres of the target.
-        shape, affine: the target grid.
+        shape: of the target grid.
+        affine: of the target grid, [4, 4].
 
     Returns:
         float32 of ``shape``; 0 outside the volume. No value outside the range of the input, so

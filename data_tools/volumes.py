@@ -126,6 +126,7 @@ def read_data(image: nib.Nifti1Pair, label: str) -> NDArray[np.float32]:
     """The voxels of an open image.
 
     Args:
+        image: of :func:`open_nifti`.
         label: what and path, for messages.
 
     Raises:

@@ -72,7 +72,7 @@ def raw_cohort(tmp_path_factory):
 @pytest.fixture(scope="session")
 def records_dir(mni_cohort, tmp_path_factory):
     """Records of ``mni_cohort``: four slabs a patient, two shards a subset. Read only."""
-    from data_tools.build_records import build
+    from data_tools.records_builder import build
 
     folder = tmp_path_factory.mktemp("records") / "records"
     build(str(mni_cohort), str(folder), stride=16, shards=2, seed=1)

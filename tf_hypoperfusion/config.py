@@ -7,6 +7,7 @@ deposited, the best evidence where the paper is silent.
 import dataclasses
 from typing import Any, NamedTuple
 
+from data_tools.grid import SLAB_STRIDE
 from data_tools.runtime.errors import InputError
 
 RESEARCH_NOTICE = "Research use only. Not a medical device; not for clinical decisions."
@@ -24,8 +25,8 @@ GOOD_DICE = 0.5
 SIGNIFICANT_P = 0.007
 # Surfaces this near are one: two voxels, somewhat less than a slice of a diffusion image.
 SURFACE_TOLERANCE_MM = 4.0
-# Slices from one window to the next at test time; the paper says "sliding window" only.
-TEST_STRIDE = 4
+# Slices from one window to the next at test time.
+TEST_STRIDE = SLAB_STRIDE
 
 
 # No training has more epochs, slabs or weight than this; what does is a slip of the keyboard.

@@ -28,19 +28,22 @@ def map_patients(
     tasks: Iterable[tuple],
     workers: int | str,
     description: str,
+    *,
     unit: str = "patient",
     total: int | None = None,
 ) -> Iterator[tuple[tuple, Any]]:
     """Run ``function(*task)`` for every task, with a progress bar.
 
     Args:
-        function: a module's function (it is pickled by name).
+        function: a module's function (it is pickled by name), or :func:`functools.partial` of one,
+            which holds what all patients share.
         tasks: argument tuples; the first argument names the patient. Taken as they are needed,
             so a generator of large arrays never has more than a few of them in memory.
         workers: processes; 1 works in this process. Or the address of a Dask scheduler,
             ``tcp://HOST:PORT``, whose workers see the same files.
-        description, unit: shown beside the bar. total: number of tasks, where ``tasks`` has no
-            length.
+        description: shown beside the bar.
+        unit: of what the bar counts.
+        total: number of tasks, where ``tasks`` has no length.
 
     Yields:
         ``(task, result)`` in the order of completion. An :class:`InputError` of one task is

@@ -35,13 +35,15 @@ DEEP_GREY_MM = ((24.0, 4.0, 2.0), (12.0, -18.0, 8.0), (13.0, 12.0, 8.0))
 DEEP_GREY_RADIUS_MM = 13.0
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Anatomy:
     """One head on the model grid; all arrays are float32 of :data:`MODEL_SHAPE`.
 
     Attributes:
         template_mm: [3, x, y, z], the template coordinate each voxel came from.
-        grey, white, csf: fractions; their sum is ``brain``.
+        grey: fraction of grey matter; with the next two it adds up to ``brain``.
+        white: of white matter.
+        csf: of fluid.
         brain: fraction of the voxel inside the skull's inner table.
         scalp: 0..1, a thin shell around the brain.
         deep: 0..1, basal ganglia and thalamus.
@@ -148,4 +150,12 @@ def make_anatomy(rng: np.random.Generator, age: float, bend: float = 1.0) -> Ana
     for x, y, z in DEEP_GREY_MM:
         distance = (np.abs(source[0]) - x) ** 2 + (source[1] - y) ** 2 + (source[2] - z) ** 2
         np.maximum(deep, np.exp(-((distance / DEEP_GREY_RADIUS_MM**2) ** 2)), out=deep)
-    return Anatomy(source, grey, white, csf, brain, scalp.astype(np.float32), deep)
+    return Anatomy(
+        template_mm=source,
+        grey=grey,
+        white=white,
+        csf=csf,
+        brain=brain,
+        scalp=scalp.astype(np.float32),
+        deep=deep,
+    )

@@ -34,12 +34,13 @@ ROOT_ML = {True: (10.1, 3.1), False: (5.6, 3.3)}
 LOGIT_CORE = (-0.70, 1.13)
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Plan:
     """What is decided before anything is drawn; the images follow it.
 
     Attributes:
-        age: years. age_known: False for the few without age in the table.
+        age: years.
+        age_known: False for the few without age in the table.
         hypoperfusion_ml: wanted volume of the union of Tmax >= 6 s and core.
         core_ml: wanted core; 0 where none is to be visible.
         severity: normal score of the hypoperfused volume.

@@ -4,7 +4,10 @@ A patient whose files all stand is kept, so an interrupted run goes on where it 
 ``participants.tsv`` is written last and says that the cohort is whole.
 """
 
+import dataclasses
+import functools
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -51,6 +54,7 @@ def simulate_cohort(
     out: str | os.PathLike,
     patients: int,
     seed: int,
+    *,
     space: str = "native",
     workers: int = 1,
     lesions: str | os.PathLike | None = None,
@@ -77,54 +81,86 @@ def simulate_cohort(
     Raises:
         InputError: on a bad argument, or a folder that holds something else.
     """
-    if not 1 <= patients <= MAX_PATIENTS:
-        raise InputError(f"patients is {patients}; expected 1 to {MAX_PATIENTS}")
-    if seed < 0:
-        raise InputError(f"seed is {seed}; expected 0 or a positive whole number")
-    if space not in SPACES:
-        raise InputError(f"space is {space!r}; expected one of {', '.join(SPACES)}")
-    if workers < 1:
-        raise InputError(f"workers is {workers}; expected 1 or more processes")
-    if not MIN_NOISE <= noise <= MAX_NOISE:
-        raise InputError(f"noise is {noise:g}; expected {MIN_NOISE} to {MAX_NOISE} times the usual")
-    if not str(out).strip():
-        raise InputError("out is empty; expected a folder to write to")
+    settings = Settings(
+        seed=seed,
+        space=space,
+        lesions=None if lesions is None else str(lesions),
+        noise=noise,
+        target_mismatch=target_mismatch,
+    )
+    _check(out, patients, settings, workers)
     out = Path(out)
-    if lesions is not None:
-        lesions = str(lesions)
-        real_cores.check(lesions)
-    if out.exists() and not out.is_dir():
-        raise InputError(f"{out} is a file; expected a folder to write to")
-    atomic.check_writable(out)
     with atomic.one_writer(out):
-        numbers = _numbers(patients, seed, target_mismatch)
-        description = _description(seed, space, lesions, noise, target_mismatch)
-        _prepare(out, patients, numbers[-1], description, space)
-        todo = [
-            (n, seed, space, str(out), lesions, noise)
-            for n in numbers
-            if not _is_done(out, n, space)
-        ]
-        for _, failure in map_patients(_write_patient, todo, workers, "simulating"):
+        numbers = _numbers(patients, settings)
+        _prepare(out, numbers, settings)
+        write = functools.partial(_write_patient, out_folder=str(out), settings=settings)
+        todo = [(number,) for number in numbers if not _is_done(out, number, space)]
+        for _, failure in map_patients(write, todo, workers, "simulating"):
             if isinstance(failure, InputError):
                 raise failure
         _write_participants(out, numbers, space)
     return out
 
 
-def _numbers(patients: int, seed: int, target_mismatch: bool) -> list[int]:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What the patients of a cohort are like; see :func:`simulate_cohort`.
+
+    Attributes:
+        seed: of every patient's generator.
+        space: one of :data:`SPACES`.
+        lesions: folder of real core masks; None grows the cores.
+        noise: of DWI and ADC, times the usual.
+        target_mismatch: only patients whose planned volumes are one.
+    """
+
+    seed: int
+    space: str
+    lesions: str | None
+    noise: float
+    target_mismatch: bool
+
+
+def _check(out: str | os.PathLike, patients: int, settings: Settings, workers: int) -> None:
+    """Refuse what cannot be simulated, before anything is written.
+
+    Raises:
+        InputError: on a bad argument, or a folder that cannot be written.
+    """
+    if not 1 <= patients <= MAX_PATIENTS:
+        raise InputError(f"patients is {patients}; expected 1 to {MAX_PATIENTS}")
+    if settings.seed < 0:
+        raise InputError(f"seed is {settings.seed}; expected 0 or a positive whole number")
+    if settings.space not in SPACES:
+        raise InputError(f"space is {settings.space!r}; expected one of {', '.join(SPACES)}")
+    if workers < 1:
+        raise InputError(f"workers is {workers}; expected 1 or more processes")
+    if not MIN_NOISE <= settings.noise <= MAX_NOISE:
+        raise InputError(
+            f"noise is {settings.noise:g}; expected {MIN_NOISE} to {MAX_NOISE} times the usual"
+        )
+    if not str(out).strip():
+        raise InputError("out is empty; expected a folder to write to")
+    if settings.lesions is not None:
+        real_cores.check(settings.lesions)
+    if Path(out).exists() and not Path(out).is_dir():
+        raise InputError(f"{Path(out)} is a file; expected a folder to write to")
+    atomic.check_writable(Path(out))
+
+
+def _numbers(patients: int, settings: Settings) -> list[int]:
     """The first so many numbers, of those with a target mismatch if wanted."""
-    if not target_mismatch:
+    if not settings.target_mismatch:
         return list(range(1, patients + 1))
     found: list[int] = []
     for number in range(1, MAX_PATIENTS + 1):
-        plan = clinical.make_plan(seed, number)
+        plan = clinical.make_plan(settings.seed, number)
         if criteria.target_mismatch(plan.hypoperfusion_ml, plan.core_ml):
             found.append(number)
         if len(found) == patients:
             return found
     raise InputError(
-        f"patients is {patients}; of seed {seed} only {len(found)} have a target mismatch"
+        f"patients is {patients}; of seed {settings.seed} only {len(found)} have a target mismatch"
     )
 
 
@@ -175,14 +211,12 @@ def _is_done(out: Path, index: int, space: str) -> bool:
     return all((out / f).is_file() and atomic.sha256(out / f) == s for f, s in files.items())
 
 
-def _write_patient(
-    index: int, seed: int, space: str, out_folder: str, lesions: str | None, noise: float
-) -> None:
+def _write_patient(index: int, *, out_folder: str, settings: Settings) -> None:
     out = Path(out_folder)
-    patient = simulate_patient(seed, index, lesions, noise)
-    written = _write_native(out, patient) if space == "native" else _write_mni(out, patient)
-    sums = {str(path.relative_to(out)): atomic.sha256(path) for path in written}
-    atomic.write_json(truth_path(out, index, space), _truth(patient) | {"sha256": sums})
+    patient = simulate_patient(settings.seed, index, settings.lesions, settings.noise)
+    write = _write_native if settings.space == "native" else _write_mni
+    sums = {str(path.relative_to(out)): atomic.sha256(path) for path in write(out, patient)}
+    atomic.write_json(truth_path(out, index, settings.space), _truth(patient) | {"sha256": sums})
 
 
 def _write_native(out: Path, patient: SimulatedPatient) -> list[Path]:
@@ -234,7 +268,7 @@ def _write_mni(out: Path, patient: SimulatedPatient) -> list[Path]:
     return list(paths.values())
 
 
-def _truth(patient: SimulatedPatient) -> dict:
+def _truth(patient: SimulatedPatient) -> dict[str, object]:
     # Volumes in MNI mL, before noise and blur; what the images show is measured by describe.
     lesion, plan, voxel_ml = patient.lesion, patient.plan, MODEL_VOXEL_ML
     return {
@@ -250,20 +284,19 @@ def _truth(patient: SimulatedPatient) -> dict:
     }
 
 
-def _description(
-    seed: int, space: str, lesions: str | None, noise: float, target_mismatch: bool
-) -> dict:
-    flags = f"--seed={seed} --space={space}"
-    if noise != 1:
-        flags += f" --noise={noise:g}"
-    if target_mismatch:
+def _description(settings: Settings) -> dict[str, object]:
+    """What dataset_description.json says of a cohort: its flags too, to know it again."""
+    flags = f"--seed={settings.seed} --space={settings.space}"
+    if settings.noise != 1:
+        flags += f" --noise={settings.noise:g}"
+    if settings.target_mismatch:
         flags += " --target_mismatch"
-    if lesions is not None:
-        flags += f" --lesions ({real_cores.describe(lesions)})"
+    if settings.lesions is not None:
+        flags += f" --lesions ({real_cores.describe(settings.lesions)})"
     return {
         "Name": "Simulated acute stroke cohort",
         "BIDSVersion": BIDS_VERSION,
-        "DatasetType": "raw" if space == "native" else "derivative",
+        "DatasetType": "raw" if settings.space == "native" else "derivative",
         "License": "CC0",
         "GeneratedBy": [
             {
@@ -275,8 +308,9 @@ def _description(
     }
 
 
-def _prepare(out: Path, patients: int, last: int, description: dict, space: str) -> None:
+def _prepare(out: Path, numbers: list[int], settings: Settings) -> None:
     """Check that the folder is free or holds the same cohort; write what describes it."""
+    description = _description(settings)
     path = out / "dataset_description.json"
     if path.is_file():
         found = atomic.read_json(path)
@@ -286,11 +320,11 @@ def _prepare(out: Path, patients: int, last: int, description: dict, space: str)
                 f"{out} holds another dataset ({was}); expected none, or one made by the same "
                 "version with the same flags. Choose another --out or delete it."
             )
-        more = [p.name for p in out.glob("sub-*") if p.name > f"sub-{last:04d}"]
+        more = [p.name for p in out.glob("sub-*") if p.name > f"sub-{numbers[-1]:04d}"]
         if more:
             raise InputError(
-                f"{out} already holds {max(more)}, more than the {patients} patients asked for; "
-                "choose another --out or a larger --patients"
+                f"{out} already holds {max(more)}, more than the {len(numbers)} patients asked "
+                "for; choose another --out or a larger --patients"
             )
     elif out.exists() and any(out.iterdir()):
         raise InputError(f"{out} is not empty and no simulated cohort; choose another --out")
@@ -302,13 +336,13 @@ def _prepare(out: Path, patients: int, last: int, description: dict, space: str)
         "Simulated patients: made by data_tools.simulate, not measured in anyone.\n"
         "They serve to test and to measure software, and say nothing about medicine.\n",
     )
-    if space == "native":
+    if settings.space == "native":
         for name, what in (("perfusion", "Tmax maps"), ("simulation", "true transforms")):
             content = {**description, "Name": f"Simulated {what}", "DatasetType": "derivative"}
             atomic.write_json(out / "derivatives" / name / "dataset_description.json", content)
 
 
-def _made_by(description: dict) -> str | None:
+def _made_by(description: Mapping[str, object]) -> str | None:
     """The tool's own line in a dataset_description.json; None if there is none."""
     made_by = description.get("GeneratedBy")
     first = made_by[0] if isinstance(made_by, list) and made_by else None

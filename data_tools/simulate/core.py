@@ -32,7 +32,12 @@ def worst(priority: NDArray, allowed: NDArray[np.bool_], count: int) -> NDArray[
 
 
 def grow(
-    rng: np.random.Generator, anatomy: Anatomy, risk: Risk, starved: NDArray[np.bool_], count: int
+    rng: np.random.Generator,
+    anatomy: Anatomy,
+    risk: Risk,
+    *,
+    starved: NDArray[np.bool_],
+    count: int,
 ) -> NDArray[np.bool_]:
     """Dead voxels around one or more seeds in the starved tissue: ragged and off centre.
 
@@ -40,7 +45,8 @@ def grow(
 
     Args:
         rng: the patient's generator.
-        anatomy, risk: the head and its hemisphere in danger.
+        anatomy: the head.
+        risk: its hemisphere in danger.
         starved: bool [n], the most endangered tissue.
         count: wanted number of voxels.
 
@@ -73,6 +79,7 @@ def real(
     rng: np.random.Generator,
     anatomy: Anatomy,
     risk: Risk,
+    *,
     folder: str | os.PathLike,
     core_ml: float,
     side: str,

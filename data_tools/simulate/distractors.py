@@ -20,6 +20,7 @@ SWELLING = 0.6
 def add(
     rng: np.random.Generator,
     anatomy: Anatomy,
+    *,
     age: float,
     core: NDArray[np.bool_],
     adc_ratio: NDArray[np.float32],
@@ -32,7 +33,8 @@ def add(
         anatomy: the head; not changed.
         age: years.
         core: bool, dead tissue, which swells.
-        adc_ratio, s0_ratio: ratios to healthy tissue, changed in place.
+        adc_ratio: ratio to healthy tissue, changed in place.
+        s0_ratio: the same of the signal at b = 0.
 
     Returns:
         Grey, white and CSF fractions as they are now.

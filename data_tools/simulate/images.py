@@ -37,13 +37,16 @@ SUBSLICES = 3  # samples across a slice's thickness
 ADC_MAX_UM2_PER_S = 4000.0
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class NativeImages:
     """One patient as scanned. Affines map index to scanner mm (RAS+).
 
     Attributes:
-        dwi: float32, b = 1000 trace, arbitrary unit. adc_um2_per_s: same grid.
-        affine: of DWI and ADC. tmax_s, tmax_affine: the perfusion study, fewer slices.
+        dwi: float32, b = 1000 trace, arbitrary unit.
+        adc_um2_per_s: same grid.
+        affine: of DWI and ADC.
+        tmax_s: of the perfusion study, fewer slices.
+        tmax_affine: of the perfusion study.
         native_to_mni: 4x4, scanner mm -> MNI mm: the true affine.
     """
 
@@ -55,7 +58,7 @@ class NativeImages:
     native_to_mni: NDArray[np.float64]
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class MniImages:
     """The same on the MNI grid (91, 109, 60): float32 images, 0 outside the brain; bool masks."""
 
@@ -73,7 +76,9 @@ def tissue_signals(
     adc_ratio, s0_ratio = _ischaemia(rng, anatomy, lesion)
     adc_ratio *= 1 + 0.035 * smooth_field(rng, 8.0) + 0.01 * smooth_field(rng, 40.0)
     s0_ratio *= 1 + 0.09 * smooth_field(rng, 7.0) + 0.015 * smooth_field(rng, 40.0)
-    grey, white, csf = distractors.add(rng, anatomy, plan.age, lesion.core, adc_ratio, s0_ratio)
+    grey, white, csf = distractors.add(
+        rng, anatomy, age=plan.age, core=lesion.core, adc_ratio=adc_ratio, s0_ratio=s0_ratio
+    )
     x, y, z = anatomy.template_mm
     cortex = ADC["cortex"] + (ADC["deep"] - ADC["cortex"]) * anatomy.deep
     s0, s1 = np.zeros_like(csf), np.zeros_like(csf)
@@ -118,7 +123,7 @@ def _ischaemia(rng: np.random.Generator, anatomy: Anatomy, lesion: Lesion):
 
 
 def acquire(
-    rng: np.random.Generator, anatomy: Anatomy, lesion: Lesion, plan: Plan, noise: float = 1.0
+    rng: np.random.Generator, anatomy: Anatomy, lesion: Lesion, plan: Plan, *, noise: float = 1.0
 ) -> NativeImages:
     """Put the head into the scanner and take the three images; ``noise`` times the usual."""
     native_to_mni = _random_pose(rng)
@@ -129,7 +134,10 @@ def acquire(
     flip = rng.random() < 0.5
     slices = int(np.ceil(SCANNED_MM / slice_mm))
     shape = (128, 128, slices)
-    affine = _scan_affine(native_to_mni, shape, in_plane_mm, slice_mm, tilt, flip, (0, -18, 4))
+    affine = _scan_affine(
+        native_to_mni, shape, (0, -18, 4),
+        in_plane_mm=in_plane_mm, slice_mm=slice_mm, tilt=tilt, flip=flip,
+    )  # fmt: skip
     s0 = _sample(s0, affine, native_to_mni, shape)
     s1 = _sample(s1, affine, native_to_mni, shape)
     tissue_level = float(np.median(s1[s1 > 0.2]))
@@ -145,18 +153,19 @@ def acquire(
     perfusion_shape = (128, 128, perfusion_slices)
     centre = (0, -18, rng.normal(18, 5))
     tmax_affine = _scan_affine(
-        native_to_mni, perfusion_shape, in_plane_mm, perfusion_mm, tilt, flip, centre
-    )
+        native_to_mni, perfusion_shape, centre,
+        in_plane_mm=in_plane_mm, slice_mm=perfusion_mm, tilt=tilt, flip=flip,
+    )  # fmt: skip
     noisy = lesion.tmax_s + rng.uniform(0.3, 0.7) * smooth_field(rng, 6.0)
     noisy = ndimage.gaussian_filter(noisy, 0.7) * (anatomy.brain > 0.3)
     tmax_s = np.maximum(_sample(noisy, tmax_affine, native_to_mni, perfusion_shape), 0)
     return NativeImages(
-        np.round(dwi).astype(np.float32),
-        np.round(adc).astype(np.float32),
-        affine,
-        np.round(tmax_s, 2).astype(np.float32),
-        tmax_affine,
-        native_to_mni,
+        dwi=np.round(dwi).astype(np.float32),
+        adc_um2_per_s=np.round(adc).astype(np.float32),
+        affine=affine,
+        tmax_s=np.round(tmax_s, 2).astype(np.float32),
+        tmax_affine=tmax_affine,
+        native_to_mni=native_to_mni,
     )
 
 
@@ -169,11 +178,11 @@ def to_mni(native: NativeImages, anatomy: Anatomy) -> MniImages:
     seen = np.ones(native.tmax_s.shape, np.float32)
     coverage = brain & (_resample(seen, native.tmax_affine, native.native_to_mni) > 0.99)
     return MniImages(
-        np.round(dwi * brain, 1),
-        np.round(adc * brain),
-        np.round(tmax_s * coverage, 2),
-        brain,
-        coverage,
+        dwi=np.round(dwi * brain, 1),
+        adc_um2_per_s=np.round(adc * brain),
+        tmax_s=np.round(tmax_s * coverage, 2),
+        brain=brain,
+        coverage=coverage,
     )
 
 
@@ -199,7 +208,7 @@ def _rotation(axis: int, angle: float) -> NDArray[np.float64]:
     return matrix
 
 
-def _scan_affine(native_to_mni, shape, in_plane_mm, slice_mm, tilt, flip, centre_mm):
+def _scan_affine(native_to_mni, shape, centre_mm, *, in_plane_mm, slice_mm, tilt, flip):
     """Affine of an axial stack whose middle lies at an MNI point; LAS where flipped, else RAS."""
     axes = _rotation(0, tilt) @ np.diag(
         [-in_plane_mm if flip else in_plane_mm, in_plane_mm, slice_mm]

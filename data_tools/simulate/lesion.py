@@ -44,7 +44,7 @@ ELOQUENT = ((38, -18, 50, 1.0), (26, -16, 20, 1.6), (50, 14, 18, 0.8), (56, -44,
 ELOQUENT_RADIUS_MM = 18.0
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Lesion:
     """One stroke on the model grid.
 
@@ -77,7 +77,8 @@ def make_lesion(
 
     Args:
         rng: the patient's generator.
-        anatomy, plan: who has it, and how large it is to be.
+        anatomy: who has it.
+        plan: how large it is to be.
         lesions: folder of real core masks in MNI; None grows the core.
 
     Raises:
@@ -101,9 +102,11 @@ def make_lesion(
         if lesions is None:
             core_count = min(round(CORE_GROWN * plan.core_ml * part / MODEL_VOXEL_ML), count)
             starved = cores.worst(danger, tissue, count)
-            core = cores.grow(rng, anatomy, risk, starved, core_count)
+            core = cores.grow(rng, anatomy, risk, starved=starved, count=core_count)
         else:
-            core, near = cores.real(rng, anatomy, risk, lesions, plan.core_ml * part, side)
+            core, near = cores.real(
+                rng, anatomy, risk, folder=lesions, core_ml=plan.core_ml * part, side=side
+            )
             danger = danger + NEAR_REAL_CORE * near
             count = max(count, int(core.sum()))
         if reperfused:
@@ -111,7 +114,11 @@ def make_lesion(
             danger = danger - 2.0 * np.clip(opened, 0, 1)
         if count:
             tmax_s[risk.where] = _delayed(
-                tmax_s[risk.where], danger, tissue & ~core, count - int(core.sum()), severe
+                tmax_s[risk.where],
+                danger,
+                living=tissue & ~core,
+                count=count - int(core.sum()),
+                severe=severe,
             )
             dead[risk.where] = core
     hypoperfused = (tmax_s >= TMAX_HYPOPERFUSION_S) & anatomy.tissue
@@ -119,8 +126,15 @@ def make_lesion(
     # Cores grow with time and with poor collaterals; so the time follows from the two.
     dead_share = plan.core_ml / max(plan.hypoperfusion_ml, 1.0)
     onset_h = float(np.clip(12 * dead_share + 4 * collateral_score + rng.gamma(2, 1), 0.5, 24))
-    eloquent_ml = _eloquent_ml(anatomy, hypoperfused | dead)
-    return Lesion(tmax_s, dead, hypoperfused, eloquent_ml, collateral_score, onset_h, reperfused)
+    return Lesion(
+        tmax_s=tmax_s,
+        core=dead,
+        hypoperfused=hypoperfused,
+        eloquent_ml=_eloquent_ml(anatomy, hypoperfused | dead),
+        collateral_score=collateral_score,
+        onset_h=onset_h,
+        reperfused=reperfused,
+    )
 
 
 def _normal_tmax_s(rng: np.random.Generator, anatomy: Anatomy) -> NDArray[np.float32]:
@@ -135,6 +149,7 @@ def _normal_tmax_s(rng: np.random.Generator, anatomy: Anatomy) -> NDArray[np.flo
 def _delayed(
     normal_s: NDArray[np.float32],
     danger: NDArray[np.float32],
+    *,
     living: NDArray[np.bool_],
     count: int,
     severe: float,

@@ -4,6 +4,7 @@ Only what the pipeline sees is used (DWI, ADC, Tmax, masks, the participants' ta
 simulation's own truth: the question is whether the cohort looks like the published one.
 """
 
+import dataclasses
 import os
 
 import numpy as np
@@ -36,47 +37,91 @@ def read_mni(cohort: str | os.PathLike, index: int) -> MniImages:
         volumes.require_grid(volumes.load_mask(paths[key], key), key) > 0
         for key in ("brain", "coverage")
     )
-    return MniImages(dwi, adc, tmax, brain, coverage)
+    return MniImages(dwi=dwi, adc_um2_per_s=adc, tmax_s=tmax, brain=brain, coverage=coverage)
 
 
-def measure(images: MniImages, side: str) -> dict:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Measured:
+    """One patient; NaN where there is nothing to measure.
+
+    Attributes:
+        core_ml: core.
+        hypoperfusion_ml: union of Tmax >= 6 s and core, as in the paper.
+        tmax_ml: Tmax >= 6 s alone.
+        share_over_10_s: of Tmax >= 6 s.
+        core_pieces: connected parts of the core.
+        tmax_pieces: connected parts of Tmax >= 6 s.
+        core_inside: share of the core inside Tmax >= 6 s.
+        adc_histogram: counts by tissue, in :data:`ADC_BINS_UM2_PER_S`.
+        adc_ratio: median ratio to the mirrored voxel, by tissue.
+        dwi_ratio: the same of the DWI.
+    """
+
+    core_ml: float
+    hypoperfusion_ml: float
+    tmax_ml: float
+    share_over_10_s: float
+    core_pieces: int
+    tmax_pieces: int
+    core_inside: float
+    adc_histogram: dict[str, NDArray[np.int64]]
+    adc_ratio: dict[str, float]
+    dwi_ratio: dict[str, float]
+
+    def columns(self) -> dict[str, float]:
+        """All but the histograms, flat, for a table."""
+        plain = {
+            name: value
+            for name, value in dataclasses.asdict(self).items()
+            if not isinstance(value, dict)
+        }
+        ratios = {
+            f"{name}_{tissue}": ratio
+            for name in ("adc_ratio", "dwi_ratio")
+            for tissue, ratio in getattr(self, name).items()
+        }
+        return plain | ratios
+
+
+def measure(images: MniImages, side: str) -> Measured:
     """Volumes, shapes and contrasts of one patient.
 
     Args:
         images: the MNI form.
         side: of the lesion; ratios to the other side are taken for one-sided strokes only.
-
-    Returns:
-        ``core_ml``, ``hypoperfusion_ml`` (union of Tmax >= 6 s and core, as in the paper),
-        ``tmax_ml`` (Tmax >= 6 s alone), ``share_over_10_s``, ``core_pieces``, ``tmax_pieces``,
-        ``core_inside`` (share of the core inside Tmax >= 6 s), ``adc_histogram`` {tissue: counts},
-        ``adc_ratio`` and ``dwi_ratio`` {tissue: median ratio to the mirrored voxel}. NaN where
-        there is nothing to measure.
     """
     made = labels.make_labels(
-        images.dwi, images.adc_um2_per_s, images.tmax_s, images.brain, images.coverage, VOXEL_ML
+        images.dwi,
+        images.adc_um2_per_s,
+        images.tmax_s,
+        brain=images.brain,
+        coverage=images.coverage,
+        voxel_ml=VOXEL_ML,
     )
     inside = made.core & made.hypoperfusion
-    result = {
-        "core_ml": made.core.sum() * VOXEL_ML,
-        "hypoperfusion_ml": made.truth.sum() * VOXEL_ML,
-        "tmax_ml": made.hypoperfusion.sum() * VOXEL_ML,
-        "share_over_10_s": _mean(images.tmax_s[made.hypoperfusion] > 10),
-        "core_pieces": ndimage.label(made.core, labels.NEIGHBOURS)[1],
-        "tmax_pieces": ndimage.label(made.hypoperfusion, labels.NEIGHBOURS)[1],
-        "core_inside": inside.sum() / made.core.sum() if made.core.any() else np.nan,
-        "adc_histogram": {},
-        "adc_ratio": {},
-        "dwi_ratio": {},
-    }
-    for name, mask in tissue_masks(images, made, side).items():
-        adc = images.adc_um2_per_s[mask]
-        result["adc_histogram"][name] = np.histogram(adc, ADC_BINS_UM2_PER_S)[0]
-        for key, image in (("adc_ratio", images.adc_um2_per_s), ("dwi_ratio", images.dwi)):
-            other = image[::-1][mask]
-            ratio = image[mask][other > 0] / other[other > 0]
-            result[key][name] = float(np.median(ratio)) if ratio.size > 50 else np.nan
-    return result
+    masks = tissue_masks(images, made, side)
+    adc = images.adc_um2_per_s
+    return Measured(
+        core_ml=float(made.core.sum() * VOXEL_ML),
+        hypoperfusion_ml=float(made.truth.sum() * VOXEL_ML),
+        tmax_ml=float(made.hypoperfusion.sum() * VOXEL_ML),
+        share_over_10_s=_mean(images.tmax_s[made.hypoperfusion] > 10),
+        core_pieces=ndimage.label(made.core, labels.NEIGHBOURS)[1],
+        tmax_pieces=ndimage.label(made.hypoperfusion, labels.NEIGHBOURS)[1],
+        core_inside=float(inside.sum() / made.core.sum()) if made.core.any() else np.nan,
+        adc_histogram={
+            tissue: np.histogram(adc[mask], ADC_BINS_UM2_PER_S)[0] for tissue, mask in masks.items()
+        },
+        adc_ratio={tissue: _to_other_side(adc, mask) for tissue, mask in masks.items()},
+        dwi_ratio={tissue: _to_other_side(images.dwi, mask) for tissue, mask in masks.items()},
+    )
+
+
+def _to_other_side(image: NDArray[np.float32], mask: NDArray[np.bool_]) -> float:
+    """Median ratio to the mirrored voxel; NaN from few voxels."""
+    other = image[::-1][mask]
+    ratio = image[mask][other > 0] / other[other > 0]
+    return float(np.median(ratio)) if ratio.size > 50 else np.nan
 
 
 def tissue_masks(images: MniImages, made: labels.Labels, side: str) -> dict[str, NDArray[np.bool_]]:

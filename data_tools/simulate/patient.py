@@ -9,7 +9,7 @@ from data_tools.simulate import anatomy, clinical, images, lesion
 from data_tools.simulate.images import MniImages, NativeImages
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class SimulatedPatient:
     """Everything about one simulated patient.
 
@@ -17,7 +17,8 @@ class SimulatedPatient:
         participant_id: ``sub-0001``...
         plan: what was drawn first (clinical.Plan).
         nihss: 0..42, or None where missing.
-        anatomy, lesion: the noise-free truth on the model grid.
+        anatomy: the noise-free head on the model grid.
+        lesion: the noise-free stroke on the model grid.
         native: the images as scanned.
     """
 
@@ -62,6 +63,13 @@ def simulate_patient(
     plan = clinical.make_plan(seed, index)
     head = anatomy.make_anatomy(for_anatomy, plan.age)
     stroke = lesion.make_lesion(for_lesion, head, plan, lesions)
-    native = images.acquire(for_images, head, stroke, plan, noise)
+    native = images.acquire(for_images, head, stroke, plan, noise=noise)
     nihss = clinical.draw_nihss(for_nihss, stroke.eloquent_ml, plan.side)
-    return SimulatedPatient(f"sub-{index:04d}", plan, nihss, head, stroke, native)
+    return SimulatedPatient(
+        participant_id=f"sub-{index:04d}",
+        plan=plan,
+        nihss=nihss,
+        anatomy=head,
+        lesion=stroke,
+        native=native,
+    )

@@ -96,8 +96,9 @@ def distances(x_mm: NDArray, y_mm: NDArray, z_mm: NDArray) -> NDArray[np.float32
     """Distance to the nearest point of every territory, in one hemisphere.
 
     Args:
-        x_mm, y_mm, z_mm: MNI coordinates, all of one shape [n]; only the absolute value of x
-            is used.
+        x_mm: MNI coordinate [n]; only its absolute value is used.
+        y_mm: the second one, [n].
+        z_mm: the third one, [n].
 
     Returns:
         float32 [6, n] mm, in the order of :data:`NAMES`.

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from data_tools import build_records, grid, intensity, records
+from data_tools import build_records, grid, intensity, records, records_builder
 from data_tools.cohort import mni_file, transform_file
 from data_tools.runtime import atomic, command
 from data_tools.runtime.errors import InputError
@@ -25,7 +25,7 @@ def cohort(mni_cohort, tmp_path):
 
 
 def build(cohort, out, **options):
-    return build_records.build(str(cohort), str(out), **(OPTIONS | options))
+    return records_builder.build(str(cohort), str(out), **(OPTIONS | options))
 
 
 def contents(folder):
@@ -180,7 +180,7 @@ def test_an_edited_mask_wins_and_a_patient_without_truth_is_left_out(cohort, tmp
 
 def test_labels_can_end_at_the_midline(cohort, records_dir, tmp_path):
     """A delay of the other half is truth, unless the cohort's labels.json says otherwise."""
-    old = records.load_manifest(records_dir)["patients"][0]
+    old = records.load_manifest(records_dir).patients[0]
     name = old["participant_id"]
     path = mni_file(cohort, name, "tmax")
     tmax, brain = load_volume(path), load_mask(mni_file(cohort, name, "desc-coverage_mask"))
@@ -191,11 +191,8 @@ def test_labels_can_end_at_the_midline(cohort, records_dir, tmp_path):
     for within in (False, True):
         atomic.write_json(cohort / "labels.json", {"within_stroke_side": within})
         manifests[within], kept = build(cohort, tmp_path / str(within))
-        assert not kept and manifests[within]["labels"] == {"within_stroke_side": within}
-    truth_ml = {
-        within: next(p for p in m["patients"] if p["participant_id"] == name)["truth_ml"]
-        for within, m in manifests.items()
-    }
+        assert not kept and manifests[within].labels == {"within_stroke_side": within}
+    truth_ml = {within: m.rows()[name]["truth_ml"] for within, m in manifests.items()}
     assert truth_ml[True] <= old["truth_ml"] < truth_ml[False]
     slabs, _ = slabs_of(tmp_path / "True", name)
     truth = max(slabs.values(), key=lambda slab: slab["truth"].sum())["truth"]
@@ -226,7 +223,7 @@ def test_all_faulty_patients_are_named_and_nothing_is_written(cohort, tmp_path):
 
 def test_ml_are_of_the_patients_tissue(cohort, records_dir, tmp_path):
     """A brain half the template's size: every volume is half of what the grid counts."""
-    plain = {p["participant_id"]: p for p in records.load_manifest(records_dir)["patients"]}
+    plain = records.load_manifest(records_dir).rows()
     name = "sub-0001"
     np.savetxt(transform_file(cohort, name), np.diag([2.0, 1.0, 1.0, 1.0]))
     manifest, _ = build(cohort, tmp_path / "records")
@@ -290,7 +287,7 @@ def test_tmax_in_ms_and_coverage_off_the_brain_are_refused(cohort, tmp_path):
 
 def test_damaged_records_are_called_damaged(mni_cohort, records_dir, tmp_path):
     out = shutil.copytree(records_dir, tmp_path / "records")
-    shard = out / records.load_manifest(out)["subsets"][0]["shards"][0]["file"]
+    shard = out / records.load_manifest(out).shards[0].file
     content = bytearray(shard.read_bytes())
     content[5000] ^= 0xFF
     shard.write_bytes(content)

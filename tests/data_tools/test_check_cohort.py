@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 
-from data_tools import check_cohort
+from data_tools import check_cohort, cohort_faults
 from data_tools.cohort import CohortError
 from data_tools.runtime import command
 from data_tools.volumes import load_volume, save_volume
@@ -69,7 +69,7 @@ def test_faults_of_table_folders_and_images_come_in_one_table(cohort, capsys):
 def test_a_row_without_folder_is_a_fault(cohort):
     shutil.rmtree(cohort / "sub-0002")
     with pytest.raises(CohortError, match=r"1 fault\(s\)") as caught:
-        check_cohort.check(str(cohort))
+        cohort_faults.check(str(cohort))
     (fault,) = caught.value.faults
     assert fault.participant == "sub-0002"
     assert "no such folder" in fault.what
@@ -80,7 +80,7 @@ def test_two_dwi_files_are_a_fault(cohort):
     extra.parent.mkdir(parents=True)
     shutil.copy(image(cohort, "sub-0001", "dwi"), extra)
     with pytest.raises(CohortError, match="expected one file. Keep the baseline scan"):
-        check_cohort.check(str(cohort))
+        cohort_faults.check(str(cohort))
 
 
 def test_session_folders_and_isles_names_are_read(cohort):
@@ -88,7 +88,7 @@ def test_session_folders_and_isles_names_are_read(cohort):
     folder.mkdir(parents=True)
     for name, new in (("dwi", "dwi"), ("ADC", "adc")):
         image(cohort, "sub-0001", name).rename(folder / f"sub-0001_ses-0001_{new}.nii.gz")
-    assert "2 patients, no faults" in check_cohort.check(str(cohort))
+    assert "2 patients, no faults" in cohort_faults.check(str(cohort))
 
 
 def test_units_are_counted_apart_and_no_truth_is_said(cohort):
@@ -97,7 +97,7 @@ def test_units_are_counted_apart_and_no_truth_is_said(cohort):
     save_volume(path, adc.data * 1e6, adc.affine)
     path.with_name("sub-0002_ADC.json").unlink()
     shutil.rmtree(cohort / "derivatives/perfusion/sub-0002")
-    summary = check_cohort.check(str(cohort))
+    summary = cohort_faults.check(str(cohort))
     assert "mm2/s 1, 1e-6 mm2/s 1" in summary
     assert "Tmax 1, none 1" in summary
 
@@ -106,7 +106,7 @@ def test_two_patients_with_the_same_images_are_a_fault(cohort):
     for name in ("dwi", "ADC"):
         shutil.copy(image(cohort, "sub-0001", name), image(cohort, "sub-0002", name))
     with pytest.raises(CohortError, match="sub-0002 .*same voxels as that of sub-0001"):
-        check_cohort.check(str(cohort))
+        cohort_faults.check(str(cohort))
 
 
 def test_two_workers_find_the_same(cohort):
@@ -114,7 +114,7 @@ def test_two_workers_find_the_same(cohort):
     messages = []
     for workers in (1, 2):
         with pytest.raises(CohortError) as caught:
-            check_cohort.check(str(cohort), workers=workers)
+            cohort_faults.check(str(cohort), workers=workers)
         messages.append(str(caught.value))
     assert messages[0] == messages[1]
 

@@ -7,7 +7,7 @@ import pytest
 
 from data_tools import core_examination as examination
 from data_tools import patient
-from data_tools.grid import VOXEL_ML
+from data_tools.grid import GRID_SHAPE, VOXEL_ML
 from data_tools.patient import load_native
 
 
@@ -71,6 +71,31 @@ def test_some_core_outside_the_side_is_told_and_most_is_an_alarm():
     alarm = examination.side_contradiction(block(60), "left", VOXEL_ML)
     assert alarm.startswith("CHECK THE SIDE: side was given as left, but 12.0 mL of core lie")
     assert examination.side_contradiction(block(60), "right", VOXEL_ML) is None
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "side", "contradicts"),
+    [
+        (0, 125, "left", True),  # 1 mL
+        (0, 124, "left", False),
+        (200, 400, "left", True),
+        (201, 400, "left", False),
+        (400, 0, "right", True),
+        (400, 0, "left", False),
+        (400, 0, "bilateral", False),
+    ],
+)
+def test_a_core_on_the_other_side_is_a_warning(left, right, side, contradicts):
+    core = np.zeros(GRID_SHAPE, bool)
+    core[10, :, :].flat[:left] = True
+    core[80, :, :].flat[:right] = True
+    message = examination.side_contradiction(core, side, VOXEL_ML)
+    assert (message is not None) == contradicts
+    if contradicts:
+        assert f"side was given as {side}" in message
+    # In a brain half the template's size the same voxels hold half as much.
+    smaller = examination.side_contradiction(core, side, VOXEL_ML / 2)
+    assert (smaller is not None) == (contradicts and max(left, right) >= 250)
 
 
 def test_cores_of_other_sizes_on_the_two_grids_are_told():

@@ -1,6 +1,6 @@
 """Label clean-up on a hand-made volume whose clusters are known to the voxel.
 
-Voxels of 0.008 mL: 125 make 1 mL (smallest hypoperfusion), 62.5 make 0.5 mL (smallest core).
+Voxels of 0.008 mL: 125 make 1 mL (smallest hypoperfusion), 25 make 0.2 mL (smallest core).
 """
 
 import numpy as np
@@ -39,7 +39,7 @@ def paint(region, **values):
 
 def test_a_healthy_head_has_neither_core_nor_hypoperfusion():
     dwi, adc, tmax, brain = healthy()
-    labels = make_labels(dwi, adc, tmax, brain, brain, VOXEL_ML)
+    labels = make_labels(dwi, adc, tmax, brain=brain, coverage=brain, voxel_ml=VOXEL_ML)
     assert not labels.core.any()
     assert not labels.hypoperfusion.any()
     assert not labels.truth.any()
@@ -52,7 +52,9 @@ def test_hypoperfusion_of_one_ml_stays_and_one_voxel_less_goes(extra, kept):
     _, adc, tmax, brain = paint(region, tmax=9.0)
     if extra:
         tmax[10, 10, 5] = TMAX_TISSUE
-    assert hypoperfusion_mask(tmax, adc, brain, VOXEL_ML).sum() == kept
+    assert (
+        hypoperfusion_mask(tmax, adc_um2_per_s=adc, coverage=brain, voxel_ml=VOXEL_ML).sum() == kept
+    )
 
 
 @pytest.mark.parametrize(("length", "kept"), [(5, 25), (4, 0)], ids=["25 voxels", "20 voxels"])
@@ -88,20 +90,24 @@ def test_no_cluster_at_all_gives_an_empty_mask():
 def test_a_skin_two_voxels_thick_goes_and_three_stay(thickness, kept):
     region = box(5, 5, 8, size=(25, 25, thickness))
     _, adc, tmax, brain = paint(region, tmax=9.0)
-    mask = hypoperfusion_mask(tmax, adc, brain, VOXEL_ML)
+    mask = hypoperfusion_mask(tmax, adc_um2_per_s=adc, coverage=brain, voxel_ml=VOXEL_ML)
     assert mask.sum() == (25 * 25 * thickness if kept else 0)
 
 
 @pytest.mark.parametrize(("tmax_s", "kept"), [(6.0, 216), (5.99, 0)])
 def test_hypoperfusion_begins_at_six_seconds(tmax_s, kept):
     _, adc, tmax, brain = paint(box(10, 10, 5, size=(6, 6, 6)), tmax=tmax_s)
-    assert hypoperfusion_mask(tmax, adc, brain, VOXEL_ML).sum() == kept
+    assert (
+        hypoperfusion_mask(tmax, adc_um2_per_s=adc, coverage=brain, voxel_ml=VOXEL_ML).sum() == kept
+    )
 
 
 @pytest.mark.parametrize(("adc_um2_per_s", "kept"), [(2000.0, 0), (1999.0, 216)])
 def test_csf_is_never_hypoperfused(adc_um2_per_s, kept):
     _, adc, tmax, brain = paint(box(10, 10, 5, size=(6, 6, 6)), tmax=9.0, adc=adc_um2_per_s)
-    assert hypoperfusion_mask(tmax, adc, brain, VOXEL_ML).sum() == kept
+    assert (
+        hypoperfusion_mask(tmax, adc_um2_per_s=adc, coverage=brain, voxel_ml=VOXEL_ML).sum() == kept
+    )
 
 
 @pytest.mark.parametrize(
@@ -141,7 +147,9 @@ def test_core_reaches_to_620_and_needs_an_adc(adc_um2_per_s, kept):
 def test_core_and_hypoperfusion_stop_at_the_brains_edge():
     region = (slice(0, 12), slice(10, 20), slice(5, 15))
     dwi, adc, tmax, brain = paint(region, dwi=200.0, adc=450.0, tmax=9.0)
-    labels = make_labels(dwi, adc, tmax, brain, np.ones(SHAPE, bool), VOXEL_ML)
+    labels = make_labels(
+        dwi, adc, tmax, brain=brain, coverage=np.ones(SHAPE, bool), voxel_ml=VOXEL_ML
+    )
     inside = 10 * 10 * 10
     assert labels.core.sum() == labels.hypoperfusion.sum() == inside
     np.testing.assert_array_equal(labels.coverage, brain)
@@ -153,7 +161,7 @@ def test_truth_is_the_union_inside_coverage():
     tmax[delayed] = 9.0
     coverage = brain.copy()
     coverage[:, :, :8] = False
-    labels = make_labels(dwi, adc, tmax, brain, coverage, VOXEL_ML)
+    labels = make_labels(dwi, adc, tmax, brain=brain, coverage=coverage, voxel_ml=VOXEL_ML)
     expected = np.zeros(SHAPE, bool)
     expected[core] = expected[delayed] = True
     np.testing.assert_array_equal(labels.truth, expected & coverage)
@@ -170,7 +178,9 @@ def test_a_supplied_mask_wins_over_both_thresholds():
     edited = np.zeros(SHAPE, bool)
     edited[30, 30, 10] = True  # far too small for the clean-up, and elsewhere
     edited[0, 0, 0] = True  # outside the brain
-    labels = make_labels(dwi, adc, tmax, brain, brain, VOXEL_ML, truth=edited)
+    labels = make_labels(
+        dwi, adc, tmax, brain=brain, coverage=brain, voxel_ml=VOXEL_ML, truth=edited
+    )
     np.testing.assert_array_equal(np.argwhere(labels.truth), [[30, 30, 10]])
     assert labels.core.sum() == labels.hypoperfusion.sum() == 216
 
@@ -179,7 +189,9 @@ def test_a_supplied_mask_stands_in_for_a_missing_tmax():
     dwi, adc, _, brain = healthy()
     edited = np.zeros(SHAPE, bool)
     edited[10:12, 10, 10] = True
-    labels = make_labels(dwi, adc, None, brain, brain, VOXEL_ML, truth=edited)
+    labels = make_labels(
+        dwi, adc, None, brain=brain, coverage=brain, voxel_ml=VOXEL_ML, truth=edited
+    )
     np.testing.assert_array_equal(labels.hypoperfusion, edited)
     np.testing.assert_array_equal(labels.truth, edited)
 
@@ -187,11 +199,11 @@ def test_a_supplied_mask_stands_in_for_a_missing_tmax():
 def test_without_tmax_and_mask_there_is_no_truth():
     dwi, adc, _, brain = healthy()
     with pytest.raises(ValueError, match="needs tmax_s or truth"):
-        make_labels(dwi, adc, None, brain, brain, VOXEL_ML)
+        make_labels(dwi, adc, None, brain=brain, coverage=brain, voxel_ml=VOXEL_ML)
 
 
 def test_an_empty_brain_mask_is_explained():
     dwi, adc, tmax, _ = healthy()
     nothing = np.zeros(SHAPE, bool)
     with pytest.raises(InputError, match="holds no tissue"):
-        make_labels(dwi, adc, tmax, nothing, nothing, VOXEL_ML)
+        make_labels(dwi, adc, tmax, brain=nothing, coverage=nothing, voxel_ml=VOXEL_ML)

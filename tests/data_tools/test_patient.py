@@ -192,10 +192,13 @@ def test_registration_does_not_depend_on_the_orientation(files, native, register
 @pytest.mark.parametrize("codes", ["LAS", "RAS", "PSL", "IAR"])
 def test_any_orientation_gives_the_same_mni_images(files, native, true_matrix, monkeypatch, codes):
     # The true matrix in place of a fit: what is left must agree voxel by voxel.
+    figures = dict.fromkeys((f.name for f in dataclasses.fields(registration.FitFigures)), 0.0)
     fit = registration.Fit(
-        Transform(true_matrix), "given", {"kind": "given", "end_slice_brain_share": 0.0}, ()
+        transform=Transform(true_matrix),
+        strategy="given",
+        figures=registration.FitFigures(**figures),
     )
-    monkeypatch.setattr(registration, "register", lambda *arguments: fit)
+    monkeypatch.setattr(registration, "register", lambda *arguments, **options: fit)
     # A Tmax without values in its lowest slices, as programs leave it: no coverage there.
     empty = native.tmax.data.copy()
     empty[:, :, :5] = 0
@@ -319,8 +322,8 @@ def test_half_a_head_is_refused_and_a_little_less_is_not(files, tmp_path):
 
 def test_a_deformable_fit_goes_there_and_back(native, registered):
     fit = registration.register(native.dwi, native.adc.data, native.brain, kind="syn")
-    assert fit.figures["kind"] == "syn"
-    assert fit.figures["tissue_correlation"] > registered[1]["tissue_correlation"] + 0.1
+    assert fit.kind == "syn"
+    assert fit.figures.tissue_correlation > registered[1]["tissue_correlation"] + 0.1
     points = brain_points_mm(native)[::50]
     again = fit.transform.to_native(fit.transform.to_mni(points))
     assert np.percentile(np.linalg.norm(again - points, axis=1), 95) < 0.5
@@ -349,31 +352,6 @@ def registration_turn(degrees):
     return np.array(
         [[np.cos(angle), -np.sin(angle), 0], [np.sin(angle), np.cos(angle), 0], [0, 0, 1]]
     )
-
-
-@pytest.mark.parametrize(
-    ("left", "right", "side", "contradicts"),
-    [
-        (0, 125, "left", True),  # 1 mL
-        (0, 124, "left", False),
-        (200, 400, "left", True),
-        (201, 400, "left", False),
-        (400, 0, "right", True),
-        (400, 0, "left", False),
-        (400, 0, "bilateral", False),
-    ],
-)
-def test_a_core_on_the_other_side_is_a_warning(left, right, side, contradicts):
-    core = np.zeros(grid.GRID_SHAPE, bool)
-    core[10, :, :].flat[:left] = True
-    core[80, :, :].flat[:right] = True
-    message = patient.side_contradiction(core, side, grid.VOXEL_ML)
-    assert (message is not None) == contradicts
-    if contradicts:
-        assert f"side was given as {side}" in message
-    # In a brain half the template's size the same voxels hold half as much.
-    smaller = patient.side_contradiction(core, side, grid.VOXEL_ML / 2)
-    assert (smaller is not None) == (contradicts and max(left, right) >= 250)
 
 
 def test_a_tmax_that_lies_off_the_brain_is_refused(raw_cohort, tmp_path):

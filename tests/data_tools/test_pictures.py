@@ -66,7 +66,9 @@ def test_an_empty_mask_draws_nothing_but_its_legend():
 
 def test_the_same_picture_has_the_same_bytes():
     def draw():
-        return axial_mosaic(head(), [Overlay(head() > 0, "brain", VERMILION)], (2, 2, 5), "t", "f")
+        return axial_mosaic(
+            head(), [Overlay(head() > 0, "brain", VERMILION)], (2, 2, 5), "t", footer="f"
+        )
 
     assert draw() == draw()
 

@@ -1,6 +1,7 @@
 """Raw cohort -> MNI cohort: one bad patient stops nobody, done ones are kept, nothing is half."""
 
 import contextlib
+import dataclasses
 import io
 import json
 import shutil
@@ -12,10 +13,10 @@ import numpy as np
 import pytest
 from nibabel.processing import resample_from_to
 
-from data_tools import patient as patients
-from data_tools import pictures, preprocess, qc_page, registration
+from data_tools import core_examination, mni_cohort, pictures, preprocess, qc_page, registration
 from data_tools.cohort import mni_file, read_participants, transform_file
 from data_tools.grid import GRID_SHAPE, patient_voxel_ml
+from data_tools.quality import Quality
 from data_tools.runtime import command
 from data_tools.runtime.errors import InputError
 from data_tools.simulate.cohort import truth_path
@@ -135,16 +136,16 @@ def test_a_second_run_keeps_what_is_done(done):
 
 def test_another_file_or_side_is_done_again(quick):
     cohort, out = map(str, quick)
-    first = preprocess.preprocess_patient(GOOD, cohort, out, "left")
-    assert preprocess.preprocess_patient(GOOD, cohort, out, "left")["kept"]
-    again = preprocess.preprocess_patient(GOOD, cohort, out, "right")
-    assert not first["kept"]
-    assert not again["kept"]
+    first = mni_cohort.preprocess_patient(GOOD, "left", cohort=cohort, out=out)
+    assert mni_cohort.preprocess_patient(GOOD, "left", cohort=cohort, out=out).kept
+    again = mni_cohort.preprocess_patient(GOOD, "right", cohort=cohort, out=out)
+    assert not first.kept
+    assert not again.kept
     shutil.rmtree(quick[0] / "derivatives/perfusion" / GOOD)
-    without = preprocess.preprocess_patient(GOOD, cohort, out, "right")
-    assert not without["kept"]
+    without = mni_cohort.preprocess_patient(GOOD, "right", cohort=cohort, out=out)
+    assert not without.kept
     assert not mni_file(out, GOOD, "tmax").exists()  # the old one is gone
-    assert without["coverage_mni_ml"] == without["brain_mni_ml"]
+    assert without.quality.coverage_mni_ml == without.quality.brain_mni_ml
 
 
 def test_an_edited_mask_comes_along(quick):
@@ -154,7 +155,7 @@ def test_an_edited_mask_comes_along(quick):
     folder.mkdir(parents=True)
     image = nib.Nifti1Image((tmax.data > 4).astype(np.uint8), tmax.affine)
     nib.save(image, folder / f"{GOOD}_desc-hypoperfusion_mask.nii.gz")
-    preprocess.preprocess_patient(GOOD, str(cohort), str(out), "left")
+    mni_cohort.preprocess_patient(GOOD, "left", cohort=str(cohort), out=str(out))
     mask = load_mask(mni_file(out, GOOD, "desc-hypoperfusion_mask")).data > 0
     delayed = load_volume(mni_file(out, GOOD, "tmax")).data > 4
     delayed &= load_mask(mni_file(out, GOOD, "desc-coverage_mask")).data > 0
@@ -170,9 +171,9 @@ def test_a_killed_run_leaves_no_half_patient(quick, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(pictures, "axial_mosaic", die)  # after the volumes were written
         with pytest.raises(RuntimeError, match="killed"):
-            preprocess.preprocess_patient(GOOD, cohort, out, "left")
+            mni_cohort.preprocess_patient(GOOD, "left", cohort=cohort, out=out)
     assert not (quick[1] / GOOD).exists()
-    assert not preprocess.preprocess_patient(GOOD, cohort, out, "left")["kept"]
+    assert not mni_cohort.preprocess_patient(GOOD, "left", cohort=cohort, out=out).kept
     assert [path.name for path in quick[1].iterdir()] == [GOOD]
 
 
@@ -191,11 +192,11 @@ def test_a_patient_that_fails_later_leaves_no_stale_result(quick):
 def test_a_side_that_the_core_contradicts_is_a_warning(quick, monkeypatch):
     left_core = np.zeros(GRID_SHAPE, bool)
     left_core[20:30, 40:50, 20:30] = True  # 1000 voxels
-    monkeypatch.setattr(patients, "core_on_grid", lambda patient: left_core)
+    monkeypatch.setattr(core_examination, "core_on_grid", lambda patient: left_core)
     cohort, out = map(str, quick)
-    right = preprocess.preprocess_patient(GOOD, cohort, out, "left")["warnings"]
+    right = mni_cohort.preprocess_patient(GOOD, "left", cohort=cohort, out=out).quality.warnings
     assert not any("mL of core lie" in warning for warning in right)
-    wrong = preprocess.preprocess_patient(GOOD, cohort, out, "right")["warnings"]
+    wrong = mni_cohort.preprocess_patient(GOOD, "right", cohort=cohort, out=out).quality.warnings
     (warning,) = [warning for warning in wrong if "mL of core lie" in warning]
     voxel_ml = patient_voxel_ml(np.loadtxt(transform_file(out, GOOD)))
     assert f"{1000 * voxel_ml:.1f} mL of core lie in the left half" in warning
@@ -206,7 +207,7 @@ def test_a_patient_without_files_is_named(quick):
     cohort, out = quick
     shutil.rmtree(cohort / GOOD)
     with pytest.raises(InputError, match="no such folder; expected the patient's files there"):
-        preprocess.preprocess_patient(GOOD, str(cohort), str(out), "left")
+        mni_cohort.preprocess_patient(GOOD, "left", cohort=str(cohort), out=str(out))
 
 
 def test_the_raw_cohort_is_never_written_to(quick):
@@ -229,38 +230,38 @@ def test_a_folder_of_somebody_else_is_left_alone(quick, raw_cohort, tmp_path):
     victim = shutil.copytree(raw_cohort, tmp_path / "victim")
     before = sorted(path.stat().st_size for path in victim.rglob("*.nii.gz"))
     with pytest.raises(InputError, match="is not empty and was not written by this command"):
-        preprocess.preprocess(str(quick[0]), str(victim))
+        mni_cohort.preprocess(str(quick[0]), str(victim))
     assert sorted(path.stat().st_size for path in victim.rglob("*.nii.gz")) == before
 
 
 def test_a_patient_whose_volume_is_gone_is_done_again(quick):
     cohort, out = map(str, quick)
-    preprocess.preprocess_patient(GOOD, cohort, out, "left")
-    assert preprocess.preprocess_patient(GOOD, cohort, out, "left")["kept"]
+    mni_cohort.preprocess_patient(GOOD, "left", cohort=cohort, out=out)
+    assert mni_cohort.preprocess_patient(GOOD, "left", cohort=cohort, out=out).kept
     mni_file(out, GOOD, "adc").unlink()
-    assert not preprocess.preprocess_patient(GOOD, cohort, out, "left")["kept"]
+    assert not mni_cohort.preprocess_patient(GOOD, "left", cohort=cohort, out=out).kept
     assert mni_file(out, GOOD, "adc").is_file()
 
 
 def test_a_damaged_volume_is_made_again_and_an_edited_one_is_kept(quick):
     cohort, out = map(str, quick)
-    preprocess.preprocess_patient(GOOD, cohort, out, "left")
+    mni_cohort.preprocess_patient(GOOD, "left", cohort=cohort, out=out)
     brain = mni_file(out, GOOD, "desc-brain_mask")
     before, mask = brain.read_bytes(), load_mask(brain)
     mask.data[40:45] = 0
     save_volume(brain, mask.data > 0, mask.affine)
-    assert preprocess.preprocess_patient(GOOD, cohort, out, "left")["kept"]
+    assert mni_cohort.preprocess_patient(GOOD, "left", cohort=cohort, out=out).kept
     brain.write_bytes(before)
     for broken in (b"", brain.read_bytes()[:-300]):
         mni_file(out, GOOD, "adc").write_bytes(broken)
-        assert not preprocess.preprocess_patient(GOOD, cohort, out, "left")["kept"]
+        assert not mni_cohort.preprocess_patient(GOOD, "left", cohort=cohort, out=out).kept
         load_volume(mni_file(out, GOOD, "adc"))
 
 
 @pytest.mark.parametrize("change", ["edited", "added"])
 def test_what_a_person_made_is_not_replaced(quick, change):
     cohort, out = quick
-    preprocess.preprocess(str(cohort), str(out))
+    mni_cohort.preprocess(str(cohort), str(out))
     path = mni_file(
         out, GOOD, "desc-brain_mask" if change == "edited" else "desc-hypoperfusion_mask"
     )
@@ -268,13 +269,13 @@ def test_what_a_person_made_is_not_replaced(quick, change):
     mask.data[40:45] = 0
     save_volume(path, mask.data > 0, mask.affine)
     with pytest.raises(InputError, match=f"sub-0001: is to be made again, and {path.name} was"):
-        preprocess.preprocess_patient(GOOD, str(cohort), str(out), "right")
+        mni_cohort.preprocess_patient(GOOD, "right", cohort=str(cohort), out=str(out))
     damage(cohort, GOOD)
-    done, failed = preprocess.preprocess(str(cohort), str(out))
+    done, failed = mni_cohort.preprocess(str(cohort), str(out))
     assert GOOD in failed and path.is_file()
-    assert GOOD not in [quality["participant_id"] for quality in done]
+    assert GOOD not in [patient.quality.participant_id for patient in done]
     path.unlink()
-    preprocess.preprocess(str(cohort), str(out))
+    mni_cohort.preprocess(str(cohort), str(out))
     assert not (out / GOOD).exists()
 
 
@@ -282,32 +283,32 @@ def test_delayed_tissue_on_the_other_side_is_a_warning(quick):
     cohort, out = map(str, quick)
     side = read_participants(cohort).set_index("participant_id").loc[GOOD, "side"]
     other = {"left": "right", "right": "left"}[side]
-    right = preprocess.preprocess_patient(GOOD, cohort, out, side)
-    assert not any("Tmax is 6 s" in warning for warning in right["warnings"])
-    wrong = preprocess.preprocess_patient(GOOD, cohort, out, other)
-    assert any(f"given as {other}, but Tmax is 6 s and more" in w for w in wrong["warnings"])
-    assert wrong["verdict"] == "poor"
+    right = mni_cohort.preprocess_patient(GOOD, side, cohort=cohort, out=out)
+    assert not any("Tmax is 6 s" in warning for warning in right.quality.warnings)
+    wrong = mni_cohort.preprocess_patient(GOOD, other, cohort=cohort, out=out)
+    assert any(f"given as {other}, but Tmax is 6 s and more" in w for w in wrong.quality.warnings)
+    assert wrong.quality.verdict == "poor"
 
 
 def test_memory_is_measured_for_each_patient(quick):
     cohort, out = map(str, quick)
     ballast = np.ones(2**28, np.uint8)  # 256 MB that the next patient does not hold
-    first = preprocess.preprocess_patient(GOOD, cohort, out, "left")["peak_memory_mb"]
+    first = mni_cohort.preprocess_patient(GOOD, "left", cohort=cohort, out=out)
     del ballast
-    again = preprocess.preprocess_patient(GOOD, cohort, out, "right")["peak_memory_mb"]
-    assert 100 < again < first
+    again = mni_cohort.preprocess_patient(GOOD, "right", cohort=cohort, out=out)
+    assert 100 < again.quality.peak_memory_mb < first.quality.peak_memory_mb
 
 
 @pytest.mark.parametrize(
     ("native", "mni", "warns"), [(10, 7.6, False), (10, 7.4, True), (4, 0, False)]
 )
 def test_core_volumes_that_disagree_are_a_warning(native, mni, warns):
-    assert (preprocess._core_disagreement(native, mni) is not None) == warns
+    assert (core_examination.core_disagreement(native, mni) is not None) == warns
 
 
 def test_labels_within_the_side_are_written_down(quick):
     cohort, out = quick
-    preprocess.preprocess(str(cohort), str(out), within_side=True)
+    mni_cohort.preprocess(str(cohort), str(out), within_side=True)
     assert json.loads((out / "labels.json").read_text()) == {"within_stroke_side": True}
 
 
@@ -320,18 +321,34 @@ def test_the_page_of_the_cohort_names_everybody_worst_first(done):
     assert "http" not in page  # opens offline
 
 
-def test_text_in_the_page_is_escaped(tmp_path):
-    row = {"participant_id": "sub-1", "verdict": "poor", "warnings": ["<script>alert(1)</script>"]}
-    qc_page.write(tmp_path, [row], {"sub-2": "<b>bad</b>\ntwice"}, "<i>name</i>")
+def test_qc_json_is_read_back_as_it_was_written(done):
+    """Byte for byte; also where an earlier version kept only the names of the files."""
+    text = (done[1] / GOOD / "qc.json").read_text()
+    content = json.loads(text)
+    quality = Quality.from_json(content)
+    assert json.dumps(quality.to_json(), indent=2) + "\n" == text
+    earlier = Quality.from_json({**content, "files": list(content["files"])})
+    assert list(earlier.files) == list(quality.files)
+
+
+@pytest.fixture
+def quality(done):
+    """Quality figures in which a test may replace some."""
+    return Quality.from_json(json.loads((done[1] / GOOD / "qc.json").read_text()))
+
+
+def test_text_in_the_page_is_escaped(quality, tmp_path):
+    poor = dataclasses.replace(quality, verdict="poor", warnings=("<script>alert(1)</script>",))
+    qc_page.write(tmp_path, [poor], {"sub-2": "<b>bad</b>\ntwice"}, "<i>name</i>")
     page = (tmp_path / "qc.html").read_text()
     assert "<script>alert" not in page and "<b>bad" not in page and "<i>name" not in page
     assert "&lt;script&gt;alert(1)" in page and "<li>twice</li>" in page
 
 
 @pytest.mark.skipif(not shutil.which("chromium"), reason="no chromium here")
-def test_a_real_browser_sorts_the_page(tmp_path):
+def test_a_real_browser_sorts_the_page(quality, tmp_path):
     rows = [
-        {"participant_id": f"sub-{k}", "verdict": "good", "brain_dice_with_template": dice}
+        dataclasses.replace(quality, participant_id=f"sub-{k}", brain_dice_with_template=dice)
         for k, dice in enumerate((0.95, 0.91, 0.97))
     ]
     qc_page.write(tmp_path, rows, {}, "three")

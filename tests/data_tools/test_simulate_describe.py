@@ -15,7 +15,7 @@ import pytest
 from data_tools.runtime.errors import InputError
 from data_tools.simulate import real_cores, simulate_cohort
 from data_tools.simulate.anatomy import MODEL_VOXEL_ML
-from data_tools.simulate.describe import describe
+from data_tools.simulate.description import describe
 from data_tools.simulate.measure import measure, read_mni
 
 
@@ -109,12 +109,17 @@ def test_measured_volumes_are_those_of_the_labels(cohort):
 
     images = read_mni(cohort, 1)
     made = make_labels(
-        images.dwi, images.adc_um2_per_s, images.tmax_s, images.brain, images.coverage, VOXEL_ML
+        images.dwi,
+        images.adc_um2_per_s,
+        images.tmax_s,
+        brain=images.brain,
+        coverage=images.coverage,
+        voxel_ml=VOXEL_ML,
     )
     found = measure(images, "left")
-    assert found["core_ml"] == made.core.sum() * VOXEL_ML
-    assert found["hypoperfusion_ml"] == made.truth.sum() * VOXEL_ML
-    assert found["hypoperfusion_ml"] >= found["core_ml"] * 0.99 or not made.coverage.all()
+    assert found.core_ml == made.core.sum() * VOXEL_ML
+    assert found.hypoperfusion_ml == made.truth.sum() * VOXEL_ML
+    assert found.hypoperfusion_ml >= found.core_ml * 0.99 or not made.coverage.all()
 
 
 def test_describing_an_unfinished_cohort_is_refused(tmp_path):

@@ -53,10 +53,10 @@ def test_network_beside_the_rivals_on_the_same_patients(benchmark, capsys):
 def test_mirrored_patient_with_the_other_side_gives_the_same_features(benchmark, mni_cohort):
     images = read_mni(mni_cohort, 1)
     mirrored = MniImages(
-        *(
-            np.ascontiguousarray(getattr(images, name)[::-1])
+        **{
+            name: np.ascontiguousarray(getattr(images, name)[::-1])
             for name in ("dwi", "adc_um2_per_s", "tmax_s", "brain", "coverage")
-        )
+        }
     )
     left = benchmark.Patient(images, "left", 12.0)
     right = benchmark.Patient(mirrored, "right", 12.0)

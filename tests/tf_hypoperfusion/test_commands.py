@@ -403,7 +403,10 @@ def test_records_of_another_schema_inside_are_explained(run, records_dir, tmp_pa
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(records, "SCHEMA_VERSION", 99)
         mask = slab > 0
-        record = records.encode_slab("sub-0001", 0, "left", 0.5, slab, slab, mask, mask, mask)
+        record = records.encode_slab(
+            "sub-0001", 0, side="left", nihss=0.5, dwi=slab, adc=slab,
+            adc_mask=mask, truth=mask, coverage=mask,
+        )  # fmt: skip
     shard |= dataclasses.asdict(records.write_shard(out, shard["file"], [record]))
     (out / "manifest.json").write_text(json.dumps(manifest))
     shutil.rmtree(run / "evaluation", ignore_errors=True)  # or nothing would be read

@@ -162,6 +162,6 @@ class Overlays:
             ],
             (VOXEL_MM,) * 3,
             f"{name}, {channel.upper()}: {title}",
-            RESEARCH_NOTICE,
+            footer=RESEARCH_NOTICE,
             panels=16,
         )

@@ -1,5 +1,6 @@
 """One function over many patients, in this process or in several."""
 
+import functools
 import json
 import os
 import subprocess
@@ -23,6 +24,13 @@ def test_results_come_with_their_tasks(tmp_path, workers):
         path.write_text(path.name)
     results = dict(map_patients(atomic.sha256, [(str(path),) for path in paths], workers, "test"))
     assert results == {(str(path),): atomic.sha256(path) for path in paths}
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_what_all_patients_share_is_given_once(workers):
+    function = functools.partial(int, base=2)
+    results = dict(map_patients(function, [("10",), ("11",)], workers, "test"))
+    assert results == {("10",): 2, ("11",): 3}
 
 
 @pytest.mark.parametrize("workers", [1, 2])

@@ -15,9 +15,14 @@ from tf_hypoperfusion.inference import uncertainty
 @pytest.fixture
 def mni():
     rng = np.random.default_rng(0)
-    images = [rng.random(GRID_SHAPE, np.float32) for _ in range(2)]
-    masks = [image > 0.5 for image in images]
-    return MniPatient(*images, *masks, Transform(np.eye(4)))
+    dwi, adc = (rng.random(GRID_SHAPE, np.float32) for _ in range(2))
+    return MniPatient(
+        dwi=dwi,
+        adc_um2_per_s=adc,
+        brain=dwi > 0.5,
+        coverage=adc > 0.5,
+        transform=Transform(np.eye(4)),
+    )
 
 
 def test_a_model_that_treats_both_sides_alike_agrees_with_its_mirror(mni):

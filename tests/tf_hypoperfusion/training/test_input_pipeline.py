@@ -59,7 +59,7 @@ def test_evaluation_gives_every_slab_as_it_is_on_disk(mni_cohort, records_dir, m
         )
         brain, coverage = brain > 0, coverage > 0
         dwi_ratio, adc_ratio = intensity.normalise(dwi, adc, brain)
-        label = make_labels(dwi, adc, tmax, brain, coverage, grid.VOXEL_ML)
+        label = make_labels(dwi, adc, tmax, brain=brain, coverage=coverage, voxel_ml=grid.VOXEL_ML)
         side = rows[participant]["side"]
         given = rows[participant]["nihss"]
         assert nihss[4 * k, 0] == pytest.approx(-1 if given is None else given / 21)

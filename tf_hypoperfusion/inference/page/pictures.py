@@ -8,13 +8,12 @@ from numpy.typing import NDArray
 
 from data_tools import pictures
 from data_tools.grid import GRID_AFFINE
-from data_tools.pictures import SKY_BLUE, VERMILION, Heat, Overlay
+from data_tools.pictures import ADC_WINDOW_UM2_PER_S, SKY_BLUE, VERMILION, Heat, Overlay
 from tf_hypoperfusion.config import PROBABILITY_THRESHOLD, RESEARCH_NOTICE
 from tf_hypoperfusion.inference.prediction import Prediction
 from tf_hypoperfusion.inference.result import PatientResult
 
 CONVENTION = f"{pictures.CONVENTION} Research use only."
-ADC_WINDOW_UM2_PER_S = (0.0, 2500.0)
 
 
 class Picture(NamedTuple):
@@ -87,7 +86,7 @@ def draw(done: Prediction) -> dict[str, Picture]:
     found = {
         "dwi": Picture(
             pictures.axial_mosaic(
-                dwi, [core, outline], spacing, "DWI", CONVENTION, window=window, brain=brain,
+                dwi, [core, outline], spacing, "DWI", footer=CONVENTION, window=window, brain=brain,
                 planes=True,
             ),
             f"DWI in axial, coronal and sagittal slices. Filled in orange: core, {core_ml:.1f} mL. "
@@ -95,10 +94,10 @@ def draw(done: Prediction) -> dict[str, Picture]:
         ),
         "probability": Picture(
             pictures.axial_mosaic(
-                dwi, [], spacing, "Probability of hypoperfusion over the DWI", CONVENTION,
+                dwi, [], spacing, "Probability of hypoperfusion over the DWI", footer=CONVENTION,
                 panels=16, window=window, brain=brain,
                 heat=Heat(
-                    ras(done.probability), "probability of hypoperfusion",
+                    values=ras(done.probability), label="probability of hypoperfusion",
                     words=((0.1, "0.1 unlikely"), (PROBABILITY_THRESHOLD, "0.5 edge of the mask"),
                            (0.95, "1 certain")),
                 ),
@@ -108,8 +107,8 @@ def draw(done: Prediction) -> dict[str, Picture]:
         ),
         "adc": Picture(
             pictures.axial_mosaic(
-                ras(done.native.adc.data), [core], spacing, "ADC, 0 to 2500e-6 mm2/s", CONVENTION,
-                panels=16, window=ADC_WINDOW_UM2_PER_S, brain=brain,
+                ras(done.native.adc.data), [core], spacing, "ADC, 0 to 2500e-6 mm2/s",
+                footer=CONVENTION, panels=16, window=ADC_WINDOW_UM2_PER_S, brain=brain,
             ),
             f"ADC in axial slices, 0 (black) to 2500e-6 mm2/s (white); core ({core_ml:.1f} mL) "
             "filled in orange.",
@@ -118,11 +117,11 @@ def draw(done: Prediction) -> dict[str, Picture]:
     if done.disagreement is not None and done.uncertainty is not None:
         found["disagreement"] = Picture(
             pictures.axial_mosaic(
-                dwi, [outline], spacing, "Where the answers disagree", CONVENTION, panels=16,
+                dwi, [outline], spacing, "Where the answers disagree", footer=CONVENTION, panels=16,
                 window=window, brain=brain,
                 heat=Heat(
-                    ras(done.disagreement), "standard deviation of the probability", top=0.4,
-                    shown_from=0.05,
+                    values=ras(done.disagreement), label="standard deviation of the probability",
+                    top=0.4, shown_from=0.05,
                     words=((0.05, "0.05 agree"), (0.2, "0.2"), (0.37, "0.4 disagree")),
                 ),
             ),

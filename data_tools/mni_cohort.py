@@ -1,0 +1,283 @@
+"""A raw cohort -> the same patients on the MNI grid: one patient, and all of them.
+
+Nothing is half written: a patient's folder and the cohort's table appear when all of it is there.
+"""
+
+import contextlib
+import dataclasses
+import functools
+import hashlib
+import shutil
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from data_tools import cohort as cohorts
+from data_tools import mni_patient, qc_page, qc_picture
+from data_tools import patient as patients
+from data_tools.core_examination import CoreFindings, examine_core
+from data_tools.grid import GRID_AFFINE
+from data_tools.patient import MniPatient
+from data_tools.quality import Quality
+from data_tools.runtime import atomic, executors, peak_memory
+from data_tools.runtime.errors import InputError
+from data_tools.volumes import open_nifti, read_data, save_volume
+
+# Raised when what is computed from the same files changes, so that old results are not kept.
+PREPROCESS_VERSION = 3
+GENERATED_BY = "data_tools.preprocess"
+
+
+@dataclasses.dataclass(frozen=True)
+class Preprocessed:
+    """A patient that is in the MNI cohort.
+
+    Attributes:
+        quality: contents of its qc.json.
+        kept: whether it was done before, with the same files and settings.
+    """
+
+    quality: Quality
+    kept: bool
+
+
+def preprocess(
+    cohort: str,
+    out: str,
+    *,
+    workers: int | str = 1,
+    kind: str = "affine",
+    within_side: bool = False,
+) -> tuple[list[Preprocessed], dict[str, str]]:
+    """Preprocess a cohort; participants.tsv of ``out`` lists the patients that succeeded.
+
+    Args:
+        cohort: folder of the raw cohort.
+        out: folder of the MNI cohort.
+        workers: as :func:`data_tools.runtime.executors.map_patients` takes them.
+        kind: of registration, ``affine`` or ``syn``.
+        within_side: labels of the stroke's side only.
+
+    Returns:
+        The patients that succeeded, and message per patient that failed.
+
+    Raises:
+        InputError: if the table is faulty, or ``out`` is the raw cohort itself.
+    """
+    _check_out(cohort, out)
+    table = cohorts.read_participants(cohort)
+    name = f"{cohorts.described_name(cohort)} - in MNI space"
+    _write_description(Path(out), name)
+    mni_patient.write_label_settings(out, within_side)
+    one = functools.partial(
+        preprocess_patient, cohort=cohort, out=out, kind=kind, within_side=within_side
+    )
+    rows = [cohorts.clinical_record(row) for _, row in table.iterrows()]
+    tasks = [(row["participant_id"], row["side"]) for row in rows]
+    done: dict[str, Preprocessed] = {}
+    failed: dict[str, str] = {}
+    for (participant, _), result in executors.map_patients(one, tasks, workers, "preprocess"):
+        if isinstance(result, InputError):
+            failed[participant] = str(result)
+            _remove_stale(Path(out) / participant)
+        else:
+            done[participant] = result
+    _write_table(Path(out), [row for row in rows if row["participant_id"] in done])
+    order = [participant for participant, _ in tasks]
+    succeeded = [done[participant] for participant in order if participant in done]
+    failures = {participant: failed[participant] for participant in order if participant in failed}
+    qc_page.write(Path(out), [each.quality for each in succeeded], failures, name)
+    return succeeded, failures
+
+
+def preprocess_patient(
+    participant: str,
+    side: str,
+    *,
+    cohort: str,
+    out: str,
+    kind: str = "affine",
+    within_side: bool = False,
+) -> Preprocessed:
+    """Bring one patient to MNI space and write all its files at once.
+
+    Args:
+        participant: ``sub-0001``.
+        side: left, right or bilateral: of the brain lesion.
+        cohort: folder of the raw cohort.
+        out: folder of the MNI cohort.
+        kind: ``affine`` or ``syn``, see :func:`data_tools.registration.register`.
+        within_side: of the labels, for the picture.
+
+    Raises:
+        InputError: naming the patient, if a file cannot be used.
+    """
+    files, faults = cohorts.find_raw_files(cohort, participant)
+    if files is None:
+        raise InputError("\n".join(fault.what for fault in faults))
+    fingerprint = _fingerprint(files.existing(), f"{side} {kind} {within_side}")
+    folder = Path(out) / participant
+    before = _done_before(folder, fingerprint)
+    if before is not None:
+        return Preprocessed(before, kept=True)
+    _check_unedited(folder)
+    began = time.monotonic()
+    peak_memory.reset()
+    native = patients.load_native(files.dwi, files.adc, files.tmax, files.truth)
+    mni, figures = patients.to_mni(native, kind)
+    core = examine_core(native, mni, side)
+    warnings = (*core.alarms, *figures["warnings"], *core.warnings)
+    judged = {
+        "verdict": "poor" if warnings else "good",
+        "warnings": warnings,
+        "notes": tuple(figures["notes"]),
+    }
+    quality = Quality(
+        participant_id=participant,
+        **figures | judged,
+        core_native_ml=round(core.native_ml, 2),
+        core_mni_ml=round(core.mni_ml, 2),
+        seconds=round(time.monotonic() - began, 1),
+        peak_memory_mb=peak_memory.read_mb(),
+        fingerprint=fingerprint,
+    )
+    if within_side:
+        core = core.within(side)
+    # Written to a folder of another name first: a killed run leaves no half patient.
+    partial = folder.with_name(f".tmp-{participant}")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    quality = _write_patient(partial, mni, quality, core)
+    shutil.rmtree(folder, ignore_errors=True)
+    partial.rename(folder)
+    return Preprocessed(quality, kept=False)
+
+
+def _write_patient(folder: Path, mni: MniPatient, quality: Quality, core: CoreFindings) -> Quality:
+    """Write every file of a patient; returns the quality with their checksums."""
+    participant = quality.participant_id
+    volumes = {
+        "dwi": mni.dwi,
+        "adc": mni.adc_um2_per_s,
+        "tmax": mni.tmax_s,
+        "desc-brain_mask": mni.brain,
+        "desc-coverage_mask": mni.coverage,
+        "desc-hypoperfusion_mask": mni.truth,
+    }
+    for name, data in volumes.items():
+        if data is not None:
+            save_volume(folder / cohorts.mni_file("", participant, name).name, data, GRID_AFFINE)
+    mni_patient.write_transform(folder, participant, mni.transform)
+    picture = qc_picture.draw(mni, quality, core=core.mni, delayed=core.delayed)
+    atomic.write_bytes(folder / "qc.png", picture)
+    files = {path.name: atomic.sha256(path) for path in sorted(folder.iterdir())}
+    quality = dataclasses.replace(quality, files=files)
+    atomic.write_json(folder / "qc.json", quality.to_json())
+    return quality
+
+
+def _fingerprint(files: Sequence[Path], settings: str) -> str:
+    digest = hashlib.sha256(f"{PREPROCESS_VERSION} {settings}".encode())
+    for path in files:
+        digest.update(path.name.encode())
+        digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()
+
+
+def _done_before(folder: Path, fingerprint: str) -> Quality | None:
+    """What an earlier run says of a patient, if it had the same input and its files are whole."""
+    done = atomic.read_json(folder / "qc.json")
+    if done.get("fingerprint") != fingerprint:
+        return None
+    if not all(_is_whole(folder / name) for name in done.get("files", {"absent": ""})):
+        return None
+    with contextlib.suppress(KeyError, TypeError):
+        return Quality.from_json(done)
+    return None
+
+
+def _check_unedited(folder: Path) -> None:
+    """Refuse to replace a patient's folder in which a person added or edited something.
+
+    Raises:
+        InputError: naming the files.
+    """
+    if not folder.is_dir():
+        return
+    written = atomic.read_json(folder / "qc.json").get("files", {})
+    if not isinstance(written, dict):  # names only, by an earlier version
+        written = {n: atomic.sha256(folder / n) for n in written if (folder / n).is_file()}
+    edited = [
+        path.name
+        for path in sorted(folder.iterdir())
+        if path.name not in ("qc.json", "qc.png")
+        and _is_whole(path)
+        and written.get(path.name) != atomic.sha256(path)
+    ]
+    if edited:
+        raise InputError(
+            f"{folder}: is to be made again, and {', '.join(edited)} was added or edited since; "
+            "move it away first (an edited hypoperfusion mask belongs to derivatives/labels of the "
+            "raw cohort), or remove the folder. It was left as it is."
+        )
+
+
+def _remove_stale(folder: Path) -> None:
+    """Remove an older result of a patient that failed, but nothing that a person made."""
+    with contextlib.suppress(InputError):
+        _check_unedited(folder)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether a file of an earlier run can still be read; one that a person edited can."""
+    if not path.is_file() or not path.stat().st_size:
+        return False
+    if not path.name.endswith(".nii.gz"):
+        return True
+    try:
+        read_data(open_nifti(path, "volume")[0], path.name)
+    except InputError:
+        return False
+    return True
+
+
+def _check_out(cohort: str, out: str) -> None:
+    """Refuse a folder with anything in it that this command did not write: it would be replaced.
+
+    Raises:
+        InputError: that, a file, or the raw cohort itself.
+    """
+    folder = Path(out)
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"--out is a file, {out}; expected a folder")
+    if Path(cohort).resolve() == folder.resolve():
+        raise InputError(f"--out is the raw cohort itself, {out}; choose another folder")
+    if not folder.is_dir() or not any(folder.iterdir()):
+        return
+    tools = atomic.read_json(folder / "dataset_description.json").get("GeneratedBy", [{}])
+    if tools[0].get("Name") != GENERATED_BY:
+        raise InputError(
+            f"--out {folder} is not empty and was not written by this command; choose another "
+            "folder, so that nothing in it is replaced"
+        )
+
+
+def _write_description(out: Path, name: str) -> None:
+    """The raw cohort's description as a derivative's; the name keeps the word "simulated"."""
+    description = {
+        "Name": name,
+        "BIDSVersion": "1.10.0",
+        "DatasetType": "derivative",
+        "GeneratedBy": [{"Name": GENERATED_BY, "Version": str(PREPROCESS_VERSION)}],
+    }
+    atomic.write_json(out / "dataset_description.json", description)
+
+
+def _write_table(out: Path, rows: list[cohorts.Row]) -> None:
+    path = out / "participants.tsv"
+    if rows:
+        cohorts.write_participants(path, rows)
+    else:
+        # A table of an earlier run would name patients whose folders are gone.
+        path.unlink(missing_ok=True)

@@ -1,0 +1,55 @@
+"""The picture of a preprocessed patient, ``qc.png``: does the fit hold, and where is the core?"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data_tools import pictures, registration
+from data_tools.grid import VOXEL_MM
+from data_tools.patient import MniPatient
+from data_tools.quality import Quality
+
+
+def draw(
+    mni: MniPatient,
+    quality: Quality,
+    *,
+    core: NDArray[np.bool_],
+    delayed: NDArray[np.bool_] | None,
+) -> bytes:
+    """DWI and ADC with the edges of the template, the core and the delayed region.
+
+    Args:
+        mni: the patient on the MNI grid.
+        quality: for the title, with every warning.
+        core: bool, on the grid.
+        delayed: bool, on the grid; None without a Tmax image.
+
+    Returns:
+        PNG bytes.
+    """
+    tissue, template_brain = registration.template_on_grid()
+    edges = [
+        pictures.Overlay(template_brain, "template's brain", pictures.YELLOW),
+        pictures.Overlay(template_brain & (tissue < 0.5), "template's fluid", pictures.GREEN),
+    ]
+    masks = [
+        pictures.Overlay(mni.brain, "patient's brain", pictures.SKY_BLUE),
+        pictures.Overlay(core, "ADC core", pictures.VERMILION, filled=True),
+    ]
+    if delayed is not None:
+        masks.append(pictures.Overlay(delayed, "Tmax 6 s and more", pictures.ORANGE))
+    title = (
+        f"{quality.participant_id}: DWI in MNI space, {quality.verdict}, brain Dice "
+        f"{quality.brain_dice_with_template:.3f}, tissue {quality.tissue_correlation:.2f}"
+        + "".join(f"\n! {warning}" for warning in quality.warnings)
+    )
+    spacing = (VOXEL_MM,) * 3
+    dwi = pictures.axial_mosaic(
+        mni.dwi, [edges[0], *masks], spacing, title, planes=True, brain=mni.brain
+    )
+    adc = pictures.axial_mosaic(
+        mni.adc_um2_per_s, edges, spacing, "ADC, 0 to 2500e-6 mm2/s", panels=8,
+        window=pictures.ADC_WINDOW_UM2_PER_S, planes=True, brain=mni.brain,
+        footer=f"{pictures.CONVENTION} Research use only.",
+    )  # fmt: skip
+    return pictures.stacked([dwi, adc])

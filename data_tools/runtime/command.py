@@ -162,7 +162,7 @@ def define_patient(flag_values: flags.FlagValues) -> None:
     )
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Asked:
     """What the flags of :func:`define_patient` say: one patient, or a cohort."""
 

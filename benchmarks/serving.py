@@ -19,6 +19,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 from absl import flags
 
@@ -103,7 +104,7 @@ def main() -> None:
                 if not good:
                     raise InputError(f"the server answered {form} with {done[0][1]}")
                 seconds, sizes = [each[0] for each in good], (len(sent[form]), good[0][2])
-                rows.append(row(form, clients, seconds, len(good) / took, sizes))
+                rows.append(row(form, clients, seconds, rate=len(good) / took, sizes=sizes))
                 rows[-1]["refused"] = len(done) - len(good)
                 return len(good)
 
@@ -120,7 +121,9 @@ def main() -> None:
         print(f"{answered} of {FLAGS.burst} sent at once were answered")
 
 
-def row(form: str, clients: int, taken: list[float], rate: float, sizes: tuple[int, int]) -> dict:
+def row(
+    form: str, clients: int, taken: list[float], *, rate: float, sizes: tuple[int, int]
+) -> dict[str, Any]:
     """A line of the table; ``sizes``: bytes of a request and of its answer."""
     import numpy as np
 
@@ -159,7 +162,7 @@ def in_process(arrays: dict) -> dict:
         began = time.perf_counter()
         call(**inputs)["probability"].numpy()
         seconds.append(time.perf_counter() - began)
-    return row("in process", 1, seconds, len(seconds) / sum(seconds), (0, 0))
+    return row("in process", 1, seconds, rate=len(seconds) / sum(seconds), sizes=(0, 0))
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ def validation_losses(run):
     return [float(row["val_composite"]) for row in rows]
 
 
-def assert_same(run, other, weights_rtol, weights_atol, losses_rtol):
+def assert_same(run, other, *, weights_rtol, weights_atol, losses_rtol):
     ours, theirs = state(run), state(other)
     assert ours.keys() == theirs.keys()
     for name in theirs:
@@ -30,9 +30,9 @@ def assert_same(run, other, weights_rtol, weights_atol, losses_rtol):
 
 def assert_same_end(run, other):
     """Resumed: weight for weight."""
-    assert_same(run, other, 1e-5, 1e-7, 1e-5)
+    assert_same(run, other, weights_rtol=1e-5, weights_atol=1e-7, losses_rtol=1e-5)
 
 
 def assert_same_within_rounding(run, other):
     """Shared over devices: sums in another order."""
-    assert_same(run, other, 2e-3, 2e-5, 1e-4)
+    assert_same(run, other, weights_rtol=2e-3, weights_atol=2e-5, losses_rtol=1e-4)

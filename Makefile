@@ -1,5 +1,6 @@
 # make demo      the whole way on simulated patients, into ./demo; run again, it goes on
 # make test      everything CI runs: lint, types, import rules, tests on both TensorFlow lines
+# make quick     lint, types, import rules and the tests without a network: a minute or so
 # make install   only the environment, in ./.venv
 # make clean     remove the environments and the demo
 # Options: PYTHON=python3.12 (any of 3.10 to 3.13), VENV=.venv, DEMO=demo
@@ -11,10 +12,10 @@ BIN    := $(VENV)/bin
 RUN    := $(BIN)/python -m
 ADDONS := $(VENV)-addons
 # Test files run in parallel; each needs up to 4 GiB.
-TESTS_AT_ONCE := -n 2 --dist loadfile
+TESTS_AT_ONCE := -n 2 --dist loadgroup --no-loadscope-reorder
 PIP    := python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help install demo test checks test-addons clean
+.PHONY: help install demo test quick checks test-addons clean
 .DELETE_ON_ERROR:
 
 help:
@@ -68,6 +69,9 @@ demo: install
 # The suite's own summary comes last.
 test: install checks test-addons
 	$(RUN) pytest $(TESTS_AT_ONCE)
+
+quick: install checks
+	$(RUN) pytest -m quick -q $(TESTS_AT_ONCE)
 
 checks: install
 	$(BIN)/ruff check .

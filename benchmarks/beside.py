@@ -72,7 +72,7 @@ def rival_line(name: str, ours: "pd.DataFrame", rival: "pd.DataFrame") -> dict[s
 def gain(differences: "pd.Series") -> dict[str, str]:
     """Paired differences of Dice in words."""
     from tf_hypoperfusion.evaluation import statistics
-    from tf_hypoperfusion.evaluation.report.tables import p_value
+    from tf_hypoperfusion.evaluation.report.table import p_value
 
     known = differences.dropna()
     if not known.abs().max() > 0:
@@ -86,7 +86,7 @@ def gain(differences: "pd.Series") -> dict[str, str]:
 
 def quartiles(values: Any, digits: int = 2) -> str:
     """Median (quartiles)."""
-    from tf_hypoperfusion.evaluation.report.tables import spread
+    from tf_hypoperfusion.evaluation.report.table import spread
 
     return spread(values, digits)
 

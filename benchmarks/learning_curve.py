@@ -127,7 +127,7 @@ def point(count: int, settings: dict[str, Any]) -> tuple[dict[str, Any], Path]:
 
     tensorflow_start.prepare()
     from tf_hypoperfusion import config
-    from tf_hypoperfusion.evaluation import run as evaluation
+    from tf_hypoperfusion.evaluation import plan, run
     from tf_hypoperfusion.training import run_summary, trainer
 
     folder = Path(FLAGS.out) / str(count)
@@ -136,27 +136,27 @@ def point(count: int, settings: dict[str, Any]) -> tuple[dict[str, Any], Path]:
     manifest = fewer_patients(
         Path(FLAGS.records), places[0], fold=FLAGS.fold, count=count, seed=FLAGS.seed
     )
-    model, training = config.from_json(settings, f"{FLAGS.run}/fold-{FLAGS.fold}/config.json")
+    configs = config.from_json(settings, f"{FLAGS.run}/fold-{FLAGS.fold}/config.json")
     slabs = sum(manifest.subsets[k].slabs for k in settings["subsets"]["train"])
-    steps = settings["steps_per_epoch"] * training.epochs
-    steps_per_epoch = slabs // training.batch_size
+    steps = settings["steps_per_epoch"] * configs.training.epochs
+    steps_per_epoch = slabs // configs.training.batch_size
     if not steps_per_epoch:
         raise InputError(f"{count} patients have {slabs} slabs: fewer than a batch")
     training = dataclasses.replace(
-        training, **settings["resolved"], epochs=max(1, round(steps / steps_per_epoch))
+        configs.training, **settings["resolved"], epochs=max(1, round(steps / steps_per_epoch))
     )
     print(f"{count} patients, {slabs} slabs: {training.epochs} epochs of {steps_per_epoch} steps")
-    surroundings = trainer.Surroundings(overlay_epochs=0)
+    options = trainer.RunOptions(overlay_epochs=0)
     atomic.check_writable(places[1])
     with atomic.one_writer(places[1] / f"fold-{FLAGS.fold}"):
         done = trainer.train_fold(
-            places[0], places[1], FLAGS.fold, model, training, surroundings=surroundings
+            *places, FLAGS.fold, configs._replace(training=training), options=options
         )
         run_summary.write(places[1])
-    evaluation.evaluate(
-        evaluation.Settings(str(places[1]), str(places[0]), str(FLAGS.fold), maps=False)
+    run.evaluate(
+        plan.Settings(run=str(places[1]), records=str(places[0]), fold=str(FLAGS.fold), maps=False)
     )
-    figures = {"steps": steps_per_epoch * training.epochs, "best loss": round(done["best_loss"], 4)}
+    figures = {"steps": steps_per_epoch * training.epochs, "best loss": round(done.best_loss, 4)}
     return figures, places[1] / "patients.csv"
 
 

@@ -54,7 +54,7 @@ DISCORDANT = (127, 30)
 def main() -> int:
     """Print every figure beside the printed one."""
     from tf_hypoperfusion.evaluation import statistics
-    from tf_hypoperfusion.evaluation.report.tables import p_value, percent
+    from tf_hypoperfusion.evaluation.report.table import p_value, percent
 
     differ = 0
     print(f"{'Table 2':<30}{'':<10}{'ours':>8}{'printed':>9}")

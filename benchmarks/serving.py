@@ -10,16 +10,13 @@ answer's bodies. --burst sends so many at once and counts the answers.
 Seen (2 cores of an AMD EPYC with AVX512-BF16): see BUILD_NOTES.
 """
 
-import base64
 import concurrent.futures
-import gzip
 import json
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
 
 from absl import flags
 
@@ -41,6 +38,7 @@ def bodies() -> tuple[dict[str, bytes], dict]:
     import numpy as np
 
     from data_tools.grid import GRID_SHAPE, SLAB_SHAPE, VOXEL_ML
+    from tf_hypoperfusion.inference.rest_client import volume_request
 
     rng = np.random.default_rng(0)
     brain = np.zeros(GRID_SHAPE, "<f4")
@@ -50,18 +48,12 @@ def bodies() -> tuple[dict[str, bytes], dict]:
         "adc": (brain * rng.normal(800, 80, GRID_SHAPE)).astype("<f4"),
         "brain_mask": brain,
     }
-    scalars = {"nihss": [[14]], "side": [["left"]], "voxel_ml": [[VOXEL_ML]]}
-    packed = {
-        n: [{"b64": base64.b64encode(gzip.compress(v.tobytes(), 6)).decode()}]
-        for n, v in arrays.items()
-    }
-    plain = {n: [v.tolist()] for n, v in arrays.items()}
-    windows = rng.random((4, *SLAB_SHAPE, 4), np.float32).astype(np.float16).astype(np.float32)
     requests = {
-        "bytes": {"signature_name": "predict_volume_bytes", "inputs": packed | scalars},
-        "volume": {"signature_name": "predict_volume", "inputs": plain | scalars},
-        "4 slabs": {"inputs": {"image": windows.tolist(), "nihss": [[0.5]] * 4}},
+        form: volume_request(arrays, nihss=14, side="left", voxel_ml=VOXEL_ML, form=form)
+        for form in ("bytes", "volume")
     }
+    windows = rng.random((4, *SLAB_SHAPE, 4), np.float32).astype(np.float16).astype(np.float32)
+    requests["4 slabs"] = {"inputs": {"image": windows.tolist(), "nihss": [[0.5]] * 4}}
     return {form: json.dumps(body).encode() for form, body in requests.items()}, arrays
 
 
@@ -123,7 +115,7 @@ def main() -> None:
 
 def row(
     form: str, clients: int, taken: list[float], *, rate: float, sizes: tuple[int, int]
-) -> dict[str, Any]:
+) -> dict:
     """A line of the table; ``sizes``: bytes of a request and of its answer."""
     import numpy as np
 

@@ -1,6 +1,6 @@
 """MNI cohort -> five subsets of patients -> sharded TFRecords of slabs.
 
-    python -m data_tools.build_records --cohort=MNI --out=records [--stride=4 --shards=4 --seed=1]
+    python -m data_tools.build_records --cohort=MNI --out=records [--stride=4 --shards=4]
 
 Reads participants.tsv and the volumes that data_tools.preprocess (or data_tools.simulate
 --space=mni) wrote, makes the labels (Tmax >= 6 s united with ADC <= 620e-6 mm2/s, cleaned; a
@@ -13,32 +13,44 @@ import sys
 
 from absl import flags
 
-from data_tools.grid import SLAB_SLICES, SLAB_STRIDE
+from data_tools.grid import SLAB_STRIDE
 from data_tools.runtime import atomic, command
 
 FLAGS = flags.FlagValues()
+
+command.heading("Input", FLAGS)
 flags.DEFINE_string(
-    "cohort", None, "MNI cohort: participants.tsv and sub-*/.", required=True, flag_values=FLAGS
-)
-flags.DEFINE_string("out", "records", "Folder of the records.", flag_values=FLAGS)
-flags.DEFINE_integer(
-    "stride",
-    SLAB_STRIDE,
-    f"Slices from one slab to the next, 1 to {SLAB_SLICES}.",
-    lower_bound=1,
-    upper_bound=SLAB_SLICES,
+    "cohort",
+    None,
+    "<FOLDER> MNI cohort: participants.tsv and sub-*/.",
+    required=True,
     flag_values=FLAGS,
 )
+
+command.heading("Output", FLAGS)
+flags.DEFINE_string("out", "records", "<FOLDER> Where the records go.", flag_values=FLAGS)
+flags.DEFINE_bool(
+    "overwrite",
+    False,
+    "Replace records of other patients or settings, or damaged ones.",
+    flag_values=FLAGS,
+)
+
+command.heading("Slabs", FLAGS)
+command.define_stride(FLAGS, SLAB_STRIDE, cut="slab")
 flags.DEFINE_integer(
     "shards",
     4,
-    "Files per subset; a patient's slabs stay in one.",
+    "Files per subset. All slabs of a patient are in the same file.",
     lower_bound=1,
     flag_values=FLAGS,
 )
-flags.DEFINE_integer("seed", 1, "Of the split into five subsets.", lower_bound=0, flag_values=FLAGS)
-command.define_workers(FLAGS, "one shard each")
-flags.DEFINE_bool("overwrite", False, "Replace records of other settings.", flag_values=FLAGS)
+flags.DEFINE_integer(
+    "seed", 1, "Seed of the split into five subsets.", lower_bound=0, flag_values=FLAGS
+)
+
+command.heading("Machine", FLAGS)
+command.define_workers(FLAGS, "Worker processes, one shard each.")
 
 
 def main() -> int:

@@ -17,10 +17,18 @@ from absl import flags
 from data_tools.runtime import command
 
 FLAGS = flags.FlagValues()
+
+command.heading("Input", FLAGS)
 flags.DEFINE_string(
-    "cohort", None, "Folder with participants.tsv and sub-*/.", required=True, flag_values=FLAGS
+    "cohort",
+    None,
+    "<FOLDER> Raw cohort: participants.tsv and sub-*/.",
+    required=True,
+    flag_values=FLAGS,
 )
-flags.DEFINE_integer("workers", 1, "Processes that read patients.", flag_values=FLAGS)
+
+command.heading("Machine", FLAGS)
+flags.DEFINE_integer("workers", 1, "Worker processes that read patients.", flag_values=FLAGS)
 
 
 def main() -> int:

@@ -12,21 +12,16 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from data_tools import cohort as cohorts
-from data_tools import labels, mni_patient, qc_page, qc_picture
+from data_tools import mni_patient, qc_page, qc_picture
 from data_tools import patient as patients
-from data_tools.grid import GRID_AFFINE, hemisphere
-from data_tools.patient import MniPatient, NativePatient
+from data_tools.core_examination import CoreFindings, examine_core
+from data_tools.grid import GRID_AFFINE
+from data_tools.patient import MniPatient
 from data_tools.quality import Quality
 from data_tools.runtime import atomic, executors, peak_memory
 from data_tools.runtime.errors import InputError
 from data_tools.volumes import open_nifti, read_data, save_volume
-
-# Core on the MNI grid and on the patient's own: less than this apart, where it has any size.
-CORE_AGREEMENT, CORE_OF_SIZE_ML = 0.25, 5.0
 
 # Raised when what is computed from the same files changes, so that old results are not kept.
 PREPROCESS_VERSION = 3
@@ -130,8 +125,8 @@ def preprocess_patient(
     peak_memory.reset()
     native = patients.load_native(files.dwi, files.adc, files.tmax, files.truth)
     mni, figures = patients.to_mni(native, kind)
-    core = _core_and_warnings(native, mni, side)
-    warnings = (*figures["warnings"], *core.warnings)
+    core = examine_core(native, mni, side)
+    warnings = (*core.alarms, *figures["warnings"], *core.warnings)
     judged = {
         "verdict": "poor" if warnings else "good",
         "warnings": warnings,
@@ -158,69 +153,7 @@ def preprocess_patient(
     return Preprocessed(quality, kept=False)
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class _Core:
-    """The core of a patient with the delayed tissue, and what is odd about them.
-
-    Attributes:
-        on_grid: bool, on the MNI grid.
-        delayed: bool, Tmax of 6 s and more on the MNI grid, cleaned; None without a Tmax image.
-        native_ml: on the DWI's own grid.
-        mni_ml: on the MNI grid.
-        warnings: what a person should look at.
-    """
-
-    on_grid: NDArray[np.bool_]
-    delayed: NDArray[np.bool_] | None
-    native_ml: float
-    mni_ml: float
-    warnings: tuple[str, ...]
-
-    def within(self, side: str) -> "_Core":
-        """The masks cut to the stroke's half."""
-        half = hemisphere(side)
-        delayed = None if self.delayed is None else self.delayed & half
-        return dataclasses.replace(self, on_grid=self.on_grid & half, delayed=delayed)
-
-
-def _core_and_warnings(native: NativePatient, mni: MniPatient, side: str) -> _Core:
-    """Core on both grids and delayed tissue; warnings where they and the side disagree."""
-    core = patients.core_on_grid(mni)
-    delayed = None
-    if mni.tmax_s is not None:
-        delayed = labels.hypoperfusion_mask(
-            mni.tmax_s,
-            adc_um2_per_s=mni.adc_um2_per_s,
-            coverage=mni.coverage,
-            voxel_ml=mni.voxel_ml,
-        )
-    native_ml = float(patients.core_of(native).sum() * native.dwi.voxel_ml)
-    mni_ml = float(core.sum() * mni.voxel_ml)
-    warnings = (
-        patients.side_contradiction(core, side, mni.voxel_ml),
-        None if delayed is None else patients.tmax_contradiction(delayed, side, mni.voxel_ml),
-        _core_disagreement(native_ml, mni_ml),
-    )
-    return _Core(
-        on_grid=core,
-        delayed=delayed,
-        native_ml=native_ml,
-        mni_ml=mni_ml,
-        warnings=tuple(warning for warning in warnings if warning),
-    )
-
-
-def _core_disagreement(native_ml: float, mni_ml: float) -> str | None:
-    larger = max(native_ml, mni_ml)
-    if larger < CORE_OF_SIZE_ML or abs(native_ml - mni_ml) <= CORE_AGREEMENT * larger:
-        return None
-    return (
-        f"core is {native_ml:.1f} mL on the DWI's own grid and {mni_ml:.1f} mL on the MNI grid, "
-        f"more than {CORE_AGREEMENT:.0%} apart; look at the picture"
-    )
-
-
-def _write_patient(folder: Path, mni: MniPatient, quality: Quality, core: _Core) -> Quality:
+def _write_patient(folder: Path, mni: MniPatient, quality: Quality, core: CoreFindings) -> Quality:
     """Write every file of a patient; returns the quality with their checksums."""
     participant = quality.participant_id
     volumes = {
@@ -235,7 +168,7 @@ def _write_patient(folder: Path, mni: MniPatient, quality: Quality, core: _Core)
         if data is not None:
             save_volume(folder / cohorts.mni_file("", participant, name).name, data, GRID_AFFINE)
     mni_patient.write_transform(folder, participant, mni.transform)
-    picture = qc_picture.draw(mni, quality, core=core.on_grid, delayed=core.delayed)
+    picture = qc_picture.draw(mni, quality, core=core.mni, delayed=core.delayed)
     atomic.write_bytes(folder / "qc.png", picture)
     files = {path.name: atomic.sha256(path) for path in sorted(folder.iterdir())}
     quality = dataclasses.replace(quality, files=files)

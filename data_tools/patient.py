@@ -15,7 +15,7 @@ from scipy import ndimage
 
 from data_tools import ants_bridge, brain_of_dwi, registration
 from data_tools.diffusion import Diffusion, load_diffusion, sidecar
-from data_tools.grid import hemisphere, mirrored_side, patient_voxel_ml
+from data_tools.grid import patient_voxel_ml
 from data_tools.labels import core_mask
 from data_tools.plausibility import (
     ADC_UNITS,
@@ -49,10 +49,6 @@ MIN_COVERED_SHARE = 0.3
 # smaller overlap than the third that no fit betters is a warning.
 GOOD_TMAX_DICE, TMAX_DICE_GAIN, POOR_TMAX_DICE = 0.94, 0.02, 0.85
 MAX_HEAD_SHIFT_MM, MAX_HEAD_TURN_DEG = 40.0, 25.0
-# A side is called contradicted when the other half holds at least this core, and twice as much.
-CONTRADICTING_CORE_ML = 1.0
-# Tmax is noisy: as much delay as DEFUSE 3 calls a mismatch.
-CONTRADICTING_DELAY_ML = 15.0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -458,52 +454,6 @@ def _quality(native: NativePatient, patient: MniPatient, fit: registration.Fit) 
         "orientation": native.dwi.orientation,
         "spacing_mm": [round(s, 4) for s in native.dwi.spacing_mm],
     }
-
-
-def side_contradiction(core: NDArray[np.bool_], side: str, voxel_ml: float) -> str | None:
-    """A warning if the core lies mostly in the half that is not the given side, else None.
-
-    Args:
-        core: bool (91, 109, 60), RAS+ (index 0 is left).
-        side: left, right or bilateral; bilateral is never contradicted.
-        voxel_ml: mL of the patient's tissue in a voxel.
-    """
-    found = _mostly_opposite(core, side, voxel_ml, CONTRADICTING_CORE_ML)
-    if found is None:
-        return None
-    other, given_ml, other_ml = found
-    return (
-        f"CHECK THE SIDE: side was given as {side}, but {other_ml:.1f} mL of core lie in the "
-        f"{other} half of the brain and {given_ml:.1f} mL in the {side} half. Side means the side "
-        "of the brain lesion, not of the weak limbs."
-    )
-
-
-def tmax_contradiction(hypoperfusion: NDArray[np.bool_], side: str, voxel_ml: float) -> str | None:
-    """A warning if the delayed tissue lies mostly in the half that is not the given side.
-
-    Args: as :func:`side_contradiction`, of :func:`data_tools.labels.hypoperfusion_mask`.
-    """
-    found = _mostly_opposite(hypoperfusion, side, voxel_ml, CONTRADICTING_DELAY_ML)
-    if found is None:
-        return None
-    other, given_ml, other_ml = found
-    return (
-        f"CHECK THE SIDE: side was given as {side}, but Tmax is 6 s and more in {other_ml:.0f} mL "
-        f"of the {other} half of the brain and in {given_ml:.0f} mL of the {side} half. Is the "
-        "side right, and is the Tmax image mirrored against its header?"
-    )
-
-
-def _mostly_opposite(
-    mask: NDArray[np.bool_], side: str, voxel_ml: float, least_ml: float
-) -> tuple[str, float, float] | None:
-    """The other side, and mL in the given and in the other half, if the other one has far more."""
-    if side == "bilateral":
-        return None
-    other = mirrored_side(side)
-    given_ml, other_ml = (float((mask & hemisphere(s)).sum() * voxel_ml) for s in (side, other))
-    return (other, given_ml, other_ml) if other_ml >= max(least_ml, 2 * given_ml) else None
 
 
 def core_of(native: NativePatient) -> NDArray[np.bool_]:

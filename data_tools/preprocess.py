@@ -15,25 +15,40 @@ from absl import flags
 from data_tools.runtime import atomic, command
 
 FLAGS = flags.FlagValues()
+
+command.heading("Input", FLAGS)
 flags.DEFINE_string(
-    "cohort", None, "Raw cohort: participants.tsv and sub-*/dwi/.", required=True, flag_values=FLAGS
+    "cohort",
+    None,
+    "<FOLDER> Raw cohort: participants.tsv and sub-*/dwi/.",
+    required=True,
+    flag_values=FLAGS,
 )
-flags.DEFINE_string("out", None, "Folder of the MNI cohort.", required=True, flag_values=FLAGS)
+
+command.heading("Output", FLAGS)
+flags.DEFINE_string(
+    "out", None, "<FOLDER> Where the MNI cohort goes.", required=True, flag_values=FLAGS
+)
+
+command.heading("Method", FLAGS)
 flags.DEFINE_enum(
     "registration",
     "affine",
     ["affine", "syn"],
-    "Fit to the template: affine, or deformable on top of it (the core left out of its cost).",
+    "Fit to the template: affine, or syn, which adds a deformation (the core is left out of its "
+    "cost).",
     flag_values=FLAGS,
 )
 flags.DEFINE_bool(
     "labels_within_side",
     False,
-    "Hypoperfusion and core of the other side than the stroke's are no labels; kept in labels.json "
-    "for build_records and evaluate. An edited mask is taken as it is.",
+    "Label no hypoperfusion and no core on the side opposite the stroke. The choice is kept in "
+    "labels.json for build_records and evaluate. An edited mask is used as it is.",
     flag_values=FLAGS,
 )
-command.define_workers(FLAGS, "one patient each")
+
+command.heading("Machine", FLAGS)
+command.define_workers(FLAGS, "Worker processes, one patient each.")
 
 
 def main() -> int:

@@ -16,19 +16,23 @@ from absl import flags
 from data_tools.runtime import command
 
 FLAGS = flags.FlagValues()
+
+command.heading("Input", FLAGS)
 for name, text in (
-    ("cohort", "MNI cohort of data_tools.preprocess."),
-    ("participant", "The patient: sub-0001."),
-    ("image", "NIfTI on the MNI grid: a mask or a probability."),
-    ("out", "File to write, .nii.gz."),
+    ("cohort", "<FOLDER> MNI cohort written by data_tools.preprocess."),
+    ("participant", "<NAME> The patient, such as sub-0001."),
+    ("image", "<FILE> NIfTI on the MNI grid: a mask or a probability."),
 ):
     flags.DEFINE_string(name, None, text, required=True, flag_values=FLAGS)
 flags.DEFINE_string(
     "like",
     None,
-    "NIfTI of the same session whose grid is wanted; default: the DWI's grid.",
+    "<FILE> NIfTI of the same session, whose grid is used. Without it, the DWI's grid is used.",
     flag_values=FLAGS,
 )
+
+command.heading("Output", FLAGS)
+flags.DEFINE_string("out", None, "<FILE> File to write, .nii.gz.", required=True, flag_values=FLAGS)
 
 
 def main() -> int:

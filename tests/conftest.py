@@ -13,6 +13,25 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 
+# Files whose tests share no expensive fixture: each test may go to any worker.
+SPREAD = ("test_benchmarks.py", "test_patient.py", "test_trainer_interrupted.py")
+# The slowest go first, so that no worker is left with one of them at the end.
+SLOWEST_FIRST = (
+    "test_trainer.py", "test_trainer_interrupted.py", "test_benchmarks.py", "test_evaluation.py",
+    "test_commands.py", "test_train_command.py", "test_monitoring.py", "test_patient.py",
+    "test_preprocess.py", "test_page.py", "test_dicom_objects.py",
+)  # fmt: skip
+
+
+def pytest_collection_modifyitems(items):
+    """With several workers a file stays on one of them, for its fixtures are made once there."""
+    for item in items:
+        if item.path.name not in SPREAD and item.get_closest_marker("xdist_group") is None:
+            item.add_marker(pytest.mark.xdist_group(item.nodeid.split("::")[0]))
+    order = {name: place for place, name in enumerate(SLOWEST_FIRST)}
+    items.sort(key=lambda item: order.get(item.path.name, len(order)))
+
+
 @pytest.fixture(scope="session")
 def real_data():
     """Folder of real patients; tests that need it are skipped where it is absent."""
@@ -20,6 +39,18 @@ def real_data():
     if not folder.is_dir():
         pytest.skip(f"no real patients at {folder} (set HYPOPERFUSION_REAL_DATA)")
     return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def every_result_is_as_published(tmp_path_factory):
+    """At the end: every ``result.json`` that was written fits the published schema."""
+    yield
+    from helpers import results
+
+    if results.VALIDATOR is None:
+        return
+    faults = results.faults_below(tmp_path_factory.getbasetemp())
+    assert not faults, "result.json is not as docs/reference/result.schema.json says:\n" + faults
 
 
 @pytest.fixture(scope="session")

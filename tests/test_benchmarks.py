@@ -30,6 +30,11 @@ def test_every_script_is_listed_and_teaches():
         assert f"python -m benchmarks.{name}" in shown
 
 
+def test_a_benchmark_of_no_such_name_gets_the_nearest():
+    told = benchmark("benchmarks", "netwrok", status=2).stderr
+    assert "'netwrok' is not understood; did you mean python -m benchmarks.network?" in told
+
+
 def test_the_network_is_timed_by_turns(tmp_path):
     small = ["--preset=tiny", "--slabs=1", "--together=1", "--rounds=2", "--tasks=infer,train"]
     done = benchmark(
@@ -63,7 +68,7 @@ def test_another_python_is_asked_for_what_it_has(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (("network", "--rounds=0"), "not an integer in the range"),
+        (("network", "--rounds=0"), "--rounds=0 is not valid; expected a whole number from 1 to"),
         (("network", "--tasks=infer,bake"), "'bake' is none of infer, train"),
         (("network", "--precisions="), "at least one"),
         (("network", "--micro=2", "--slabs=1", "--together=1"), "more than --slabs=1"),
@@ -78,8 +83,14 @@ def test_another_python_is_asked_for_what_it_has(tmp_path):
         (("accelerator", "--batches=0"), "'0' is no whole number"),
         (("accelerator",), "KERAS_BACKEND is not jax"),
         (("overfit", "--normalisation=odd"), "expected batch, group or none"),
-        (("network", "--rounds=99999999999999999999"), "not an integer in the range"),
-        (("overfit", "--batch_size=17"), "not an integer in the range"),
+        (
+            ("network", "--rounds=99999999999999999999"),
+            "--rounds=99999999999999999999 is not valid; expected a whole number from 1 to 1000000",
+        ),
+        (
+            ("overfit", "--batch_size=17"),
+            "--batch_size=17 is not valid; expected a whole number from 1 to 16",
+        ),
         (("from_scanner_files", "--seeds=a", "--out=x"), "'a' is no whole number"),
         (("learning_curve", "--records=tests", "--run=tests", "--out=x"), "holds no manifest.json"),
     ],
@@ -174,10 +185,10 @@ def test_a_learning_curve_repeats_a_fold_with_fewer_patients(records_dir, tmp_pa
     for count in (1, 2):
         fewer = records.load_manifest(out / f"{count}/records")
         assert records.damaged_shards(out / f"{count}/records", fewer) == []
-        assert [fewer["subsets"][k] == everything["subsets"][k] for k in (0, 1)] == [True] * 2
-        chosen.append({p for k in (2, 3, 4) for p in fewer["subsets"][k]["participants"]})
-        assert len(chosen[-1]) == count and len(fewer["patients"]) == 3 + count
-        assert sum(subset["slabs"] for subset in fewer["subsets"]) == fewer["slabs"]
+        assert [fewer.subsets[k] == everything.subsets[k] for k in (0, 1)] == [True] * 2
+        chosen.append({p for k in (2, 3, 4) for p in fewer.subsets[k].participants})
+        assert len(chosen[-1]) == count and len(fewer.patients) == 3 + count
+        assert sum(subset.slabs for subset in fewer.subsets) == fewer.slabs
     assert chosen[0] < chosen[1]
 
 

@@ -35,7 +35,7 @@ class ClinicalFacts:
             raise InputError(f"age is {self.age:g}; expected 0 to 120 years")
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class TargetMismatch:
     """DEFUSE 3 criteria of one patient, each with its value.
 
@@ -43,7 +43,9 @@ class TargetMismatch:
         ratio: hypoperfusion / core, at most 20; 20 also where the core is 0 and some tissue is
             hypoperfused; 0 where neither is.
         difference_ml: hypoperfusion - core.
-        ratio_met, difference_met, core_met: the three criteria.
+        ratio_met: ratio >= 1.8.
+        difference_met: difference >= 15 mL.
+        core_met: core <= 70 mL.
         target_mismatch: all three.
     """
 
@@ -77,12 +79,12 @@ def defuse3(hypoperfusion_ml: float, core_ml: float) -> TargetMismatch:
         raise ValueError(f"volumes are {hypoperfusion_ml} and {core_ml} mL; expected 0 or more")
     ratio_met, difference_met, core_met = map(bool, criteria.defuse3(hypoperfusion_ml, core_ml))
     return TargetMismatch(
-        mismatch_ratio(hypoperfusion_ml, core_ml),
-        hypoperfusion_ml - core_ml,
-        ratio_met,
-        difference_met,
-        core_met,
-        ratio_met and difference_met and core_met,
+        ratio=mismatch_ratio(hypoperfusion_ml, core_ml),
+        difference_ml=hypoperfusion_ml - core_ml,
+        ratio_met=ratio_met,
+        difference_met=difference_met,
+        core_met=core_met,
+        target_mismatch=ratio_met and difference_met and core_met,
     )
 
 

@@ -1,7 +1,7 @@
 """Predict and measure every patient of a run once, by the fold that never saw it.
 
     python -m tf_hypoperfusion.evaluate --run=runs/NAME --records=records
-    python -m tf_hypoperfusion.evaluate --run=runs/NAME --records=records --cohort=MNI --stride=4
+    python -m tf_hypoperfusion.evaluate --run=runs/NAME --records=records --cohort=MNI
     python -m tf_hypoperfusion.evaluate --run=runs/NAME --records=records --external=OTHER_MNI
     python -m tf_hypoperfusion.evaluate --run=runs/NAME --records=records --validation
 
@@ -20,62 +20,74 @@ python -m tf_hypoperfusion.report --patients=runs/NAME/patients.csv --out=DIR
 """
 
 import sys
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 from absl import flags
 
 from data_tools.runtime import command
+from data_tools.runtime.errors import InputError
+from tf_hypoperfusion import config
+
+if TYPE_CHECKING:
+    from tf_hypoperfusion.evaluation.patient_row import PatientRow
 
 FLAGS = flags.FlagValues()
+
+command.heading("Input", FLAGS)
 flags.DEFINE_string(
-    "run", None, "Folder of tf_hypoperfusion.train.", required=True, flag_values=FLAGS
+    "run", None, "<FOLDER> Run of tf_hypoperfusion.train.", required=True, flag_values=FLAGS
 )
-flags.DEFINE_string("records", "records", "Folder of data_tools.build_records.", flag_values=FLAGS)
-flags.DEFINE_string("fold", "all", "0 to 4, or all that are trained.", flag_values=FLAGS)
+flags.DEFINE_string(
+    "records", "records", "<FOLDER> Records written by data_tools.build_records.", flag_values=FLAGS
+)
+flags.DEFINE_string("fold", "all", "<N|all> 0 to 4, or all that are trained.", flag_values=FLAGS)
 flags.DEFINE_string(
     "cohort",
     None,
-    "MNI cohort that the records were built from; the records' windows are used without it.",
+    "<FOLDER> MNI cohort that the records were built from. Without it, the records' windows are "
+    "used.",
     flag_values=FLAGS,
 )
 flags.DEFINE_string(
-    "external", None, "MNI cohort that no fold has seen; the folds are averaged.", flag_values=FLAGS
-)
-flags.DEFINE_integer(
-    "stride",
-    4,
-    "Slices from one window to the next, with --cohort or --external.",
-    lower_bound=1,
-    upper_bound=16,
+    "external",
+    None,
+    "<FOLDER> MNI cohort that no fold has seen. The folds' models are averaged.",
     flag_values=FLAGS,
 )
-command.define_workers(FLAGS, "that measure, beside the network")
+flags.DEFINE_bool(
+    "validation",
+    False,
+    "Measure each fold's validation patients instead of its test patients, into RUN/validation.",
+    flag_values=FLAGS,
+)
+
+command.heading("Method", FLAGS)
+command.define_stride(FLAGS, config.TEST_STRIDE, text="Used with --cohort or --external.")
+flags.DEFINE_enum(
+    "choose_threshold",
+    None,
+    ["val"],
+    "Also choose each fold's threshold on its validation patients (highest mean Dice). The figures "
+    "at 0.5 are kept.",
+    flag_values=FLAGS,
+)
+
+command.heading("Output", FLAGS)
 flags.DEFINE_bool(
     "maps",
     True,
     "Write probability, truth and DWI as NIfTI, pictures, and index.html.",
     flag_values=FLAGS,
 )
-flags.DEFINE_enum(
-    "choose_threshold",
-    None,
-    ["val"],
-    "Also choose each fold's threshold on its validation patients (highest mean Dice); the "
-    "figures at 0.5 stay.",
-    flag_values=FLAGS,
-)
-flags.DEFINE_bool(
-    "validation",
-    False,
-    "Measure each fold's validation patients, not its test patients, into RUN/validation.",
-    flag_values=FLAGS,
-)
+
+command.heading("Machine", FLAGS)
+command.define_workers(FLAGS, "Worker processes for measuring, alongside the network.")
 
 
 def main() -> int:
     """Run the command."""
-    from data_tools.runtime.errors import InputError
-    from tf_hypoperfusion.evaluation import run as evaluation
+    from tf_hypoperfusion.evaluation import plan, run
 
     if FLAGS.cohort and FLAGS.external:
         raise InputError(
@@ -90,60 +102,56 @@ def main() -> int:
             "--validation measures the patients that a threshold would be chosen on, and no "
             "external cohort; give it without --choose_threshold and --external"
         )
-    done = evaluation.evaluate(
-        evaluation.Settings(
-            FLAGS.run,
-            FLAGS.records,
-            FLAGS.fold,
-            FLAGS.cohort,
-            FLAGS.external,
-            FLAGS.stride,
-            command.workers(FLAGS),
-            FLAGS.maps,
-            FLAGS.choose_threshold == "val",
-            FLAGS.validation,
+    done = run.evaluate(
+        plan.Settings(
+            run=FLAGS.run,
+            records=FLAGS.records,
+            fold=FLAGS.fold,
+            cohort=FLAGS.cohort,
+            external=FLAGS.external,
+            stride=FLAGS.stride,
+            workers=command.workers(FLAGS),
+            maps=FLAGS.maps,
+            choose_threshold=FLAGS.choose_threshold == "val",
+            validation=FLAGS.validation,
         )
     )
     for warning in done.warnings:
         print(f"WARNING: {warning}", file=sys.stderr)
     who = "validation" if FLAGS.validation else "test"
     print(summary(done.rows, str(done.folder / "patients.csv"), who))
-    network, measure = (done.seconds_per_patient[k] for k in ("network", "measure"))
-    print(f"  seconds a patient     network {network:.1f}, measuring {measure:.1f}")
+    took = done.seconds_per_patient
+    print(f"  seconds a patient     network {took.network:.1f}, measuring {took.measure:.1f}")
     if done.left_out:
         print(f"{len(done.left_out)} patient(s) left out:", file=sys.stderr)
         for name, reason in sorted(done.left_out.items()):
             print(f"  {name}: {reason}", file=sys.stderr)
-        known = {evaluation.NO_TRUTH}  # said before, when the records were built
+        known = {plan.NO_TRUTH}  # said before, when the records were built
         return command.EXIT_OK if set(done.left_out.values()) == known else command.EXIT_SOME_FAILED
     return command.EXIT_OK
 
 
-def summary(rows: list[dict[str, Any]], table: str, who: str = "test") -> str:
+def summary(rows: "Sequence[PatientRow]", table: str, who: str = "test") -> str:
     """The figures of an evaluation as a person reads them in a terminal."""
-    from tf_hypoperfusion.evaluation import statistics
+    from tf_hypoperfusion.evaluation.report.table import spread
 
-    def median(name: str) -> str:
-        values = [row[name] for row in rows if row[name] is not None]
-        found = statistics.quartiles(values)
-        if found is None:
-            return "n/a (n=0)"
-        low, middle, high = found
-        return f"{middle:.2f} (IQR {low:.2f} to {high:.2f}, n={len(values)})"
+    def median(values: Iterable[float | None]) -> str:
+        return spread([v for v in values if v is not None], 2, counted=True)
 
-    right = sum(row["true_target_mismatch"] == row["predicted_target_mismatch"] for row in rows)
-    simulated = all(row["cohort"] == "simulated" for row in rows)
+    right = sum(row.true_target_mismatch == row.predicted_target_mismatch for row in rows)
+    simulated = all(row.cohort == "simulated" for row in rows)
     lines = [
         f"{len(rows)} {'SIMULATED ' if simulated else ''}{who} patients: {table}",
-        f"  Dice                  {median('dice')}",
-        f"  AUC                   {median('auc')}",
-        f"  volume difference mL  {median('volume_difference_ml')}",
+        f"  Dice                  {median(row.dice for row in rows)}",
+        f"  AUC                   {median(row.auc for row in rows)}",
+        f"  volume difference mL  {median(row.volume_difference_ml for row in rows)}",
         f"  target mismatch       {right} of {len(rows)} right",
     ]
-    if "chosen_threshold" in rows[0]:
-        chosen = ", ".join(sorted({f"{row['chosen_threshold']:g}" for row in rows}))
-        lines.append(f"  at thresholds chosen on validation patients ({chosen}):")
-        lines.append(f"    Dice                {median('chosen_dice')}")
+    chosen = [row.chosen for row in rows if row.chosen]
+    if chosen:
+        values = ", ".join(sorted({f"{figures.threshold:g}" for figures in chosen}))
+        lines.append(f"  at thresholds chosen on validation patients ({values}):")
+        lines.append(f"    Dice                {median(figures.dice for figures in chosen)}")
     return "\n".join(lines)
 
 

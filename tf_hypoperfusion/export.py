@@ -17,49 +17,52 @@ import sys
 
 from absl import flags
 
-from data_tools.runtime import command
+from data_tools.runtime import atomic, command
+from tf_hypoperfusion import config
 
 FLAGS = flags.FlagValues()
+
+command.heading("Model", FLAGS)
 flags.DEFINE_list(
     "model",
     None,
-    "best.keras of tf_hypoperfusion.train; several, with commas, are averaged.",
+    "<FILE,...> best.keras of tf_hypoperfusion.train. Several, separated by commas, are averaged.",
     required=True,
     flag_values=FLAGS,
 )
-flags.DEFINE_string("name", "hypoperfusion", "Name the server gives it.", flag_values=FLAGS)
-flags.DEFINE_string("out", "saved_models", "Folder of all models.", flag_values=FLAGS)
-flags.DEFINE_integer(
-    "version", None, "Default: one above the highest there.", 1, 2**63 - 1, flag_values=FLAGS
+command.define_stride(FLAGS, config.TEST_STRIDE, text="Used in the signatures that take volumes.")
+command.define_precision(
+    FLAGS,
+    "Arithmetic of the networks. bfloat16 is nearly twice as fast on CPUs with bfloat16 "
+    "instructions. Weights and answers are float32.",
+)
+
+command.heading("Output", FLAGS)
+flags.DEFINE_string(
+    "name", "hypoperfusion", "<NAME> Name of the model on the server.", flag_values=FLAGS
+)
+flags.DEFINE_string(
+    "out", "saved_models", "<FOLDER> Folder that holds all models.", flag_values=FLAGS
 )
 flags.DEFINE_integer(
-    "stride",
-    4,
-    "Slices from one window to the next in the signatures that take volumes.",
+    "version",
+    None,
+    "Version of the model. Without it, one above the highest there.",
     lower_bound=1,
-    upper_bound=16,
-    flag_values=FLAGS,
-)
-flags.DEFINE_enum(
-    "precision",
-    "float32",
-    ["float32", "bfloat16"],
-    "Of the networks' arithmetic; bfloat16 is nearly twice as fast on CPUs that multiply it. "
-    "Weights and answers are float32.",
+    upper_bound=2**63 - 1,
     flag_values=FLAGS,
 )
 flags.DEFINE_enum(
     "format",
     "savedmodel",
     ["savedmodel", "onnx"],
-    "What is written: a SavedModel; or a SavedModel and model.onnx.",
+    "What to write: a SavedModel, or a SavedModel and model.onnx.",
     flag_values=FLAGS,
 )
 
 
 def main() -> int:
     """Run the command."""
-    from data_tools.runtime import atomic
     from tf_hypoperfusion.inference import model_files
     from tf_hypoperfusion.serving import saved_model
 
@@ -69,9 +72,14 @@ def main() -> int:
     atomic.check_writable(FLAGS.out)
     with atomic.one_writer(f"{FLAGS.out}/{FLAGS.name}"):
         folder, kept = saved_model.export(
-            FLAGS.model, FLAGS.name, FLAGS.out, FLAGS.version, FLAGS.stride, FLAGS.format == "onnx",
-            FLAGS.precision,
-        )  # fmt: skip
+            FLAGS.model,
+            FLAGS.name,
+            FLAGS.out,
+            version=FLAGS.version,
+            stride=FLAGS.stride,
+            onnx=FLAGS.format == "onnx",
+            precision=FLAGS.precision,
+        )
     print(f"{folder}: {'already exported' if kept else 'exported'}")
     return command.EXIT_OK
 

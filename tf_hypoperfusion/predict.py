@@ -11,8 +11,8 @@ Writes report.html, the page to read; on the DWI's own grid probability.nii.gz,
 hypoperfusion_mask.nii.gz, core_mask.nii.gz and disagreement.nii.gz; result.json and overview.png.
 Several models (--model=A,B,C) are averaged, and how far they agree is said; a single one is asked
 about the mirror image too. --cohort predicts every patient of a raw cohort (participants.tsv,
-sub-*) and writes index.html; run again, it goes on. --url asks a server (TensorFlow Serving, or
-tf_hypoperfusion.serve) in place of a model here.
+sub-*) and writes index.html; run again, it goes on. To ask a server,
+use tf_hypoperfusion.serving_client.
 
 --side is the side of the brain lesion (right for weak left limbs). DWI is the b = 1000 trace
 image; ADC may be in mm2/s, 1e-3 or 1e-6 mm2/s (detected and reported).
@@ -26,69 +26,45 @@ import sys
 from absl import flags
 
 from data_tools.runtime import command
+from tf_hypoperfusion import config
 
 FLAGS = flags.FlagValues()
+
+command.heading("Model", FLAGS)
 flags.DEFINE_list(
     "model",
     None,
-    "best.keras file(s), SavedModel folder(s) or model.onnx file(s), comma-separated; without it, "
-    "the demonstration model, trained on simulated patients only.",
+    "<PATH,...> best.keras files, SavedModel folders or model.onnx files, separated by commas. "
+    "Without it, the demonstration model, trained on simulated patients only.",
     flag_values=FLAGS,
+)
+command.define_stride(FLAGS, None, text=f"(default: {config.TEST_STRIDE})")
+command.define_precision(
+    FLAGS,
+    "Arithmetic for best.keras models. bfloat16 is faster on machines with bfloat16 "
+    "instructions, and moves the mask's edge a little.",
 )
 command.define_patient(FLAGS)
-flags.DEFINE_integer(
-    "stride",
-    None,
-    "Slices from one window to the next, 1 to 16; default 4.",
-    lower_bound=1,
-    upper_bound=16,
-    flag_values=FLAGS,
+command.moved(
+    ["url", "served_name", "form", "token_file"],
+    "ask a server with python -m tf_hypoperfusion.serving_client",
+    FLAGS,
 )
-flags.DEFINE_enum(
-    "precision",
-    "float32",
-    ["float32", "bfloat16"],
-    "That best.keras files compute in here; bfloat16 is faster on machines that multiply it, and "
-    "moves the mask's edge a little.",
-    flag_values=FLAGS,
-)
-flags.DEFINE_string(
-    "url", None, "Server in place of --model: http://127.0.0.1:8501.", flag_values=FLAGS
-)
-flags.DEFINE_string("served_name", "hypoperfusion", "Model's name there.", flag_values=FLAGS)
-flags.DEFINE_enum(
-    "form",
-    "bytes",
-    ["bytes", "volume", "slabs"],
-    "What is sent to a server: compressed volumes (1 MB), volumes or windows as JSON.",
-    flag_values=FLAGS,
-)
-flags.DEFINE_string("token_file", None, "File with the server's bearer token.", flag_values=FLAGS)
 
 
 def main() -> int:
     """Run the command."""
-    from data_tools.runtime.errors import InputError
     from tf_hypoperfusion.inference import cohort_prediction
 
     asked = command.asked(FLAGS)
-    if FLAGS.url is not None and FLAGS.model is not None:
-        raise InputError(
-            "expected either --model=PATH (a model here) or --url=SERVER (and --served_name, the "
-            "model's name there)"
-        )
-    connect = _models if FLAGS.url is None else _server
-    if FLAGS.url is None:
-        _check_models()
-    return cohort_prediction.answer(asked, connect, _settings)
+    _check_models()
+    return cohort_prediction.answer(asked, _models, _settings)
 
 
-def _settings() -> str | None:
-    """What a result depends on besides the patient; a server's model may change at any time."""
+def _settings() -> str:
+    """What a result depends on besides the patient."""
     from tf_hypoperfusion.inference import model_files
 
-    if FLAGS.url:
-        return None
     return repr(
         [
             [model_files.describe(path).sha256 for path in _chosen()],
@@ -123,7 +99,6 @@ def _chosen() -> list[str]:
 
 
 def _models():
-    from tf_hypoperfusion import config
     from tf_hypoperfusion.inference import model_files, prediction, predictors, result_folder
 
     found = [model_files.describe(path) for path in _chosen()]
@@ -139,14 +114,6 @@ def _models():
         for model in found
     ]
     return result_folder.Backend(answers, lambda: known, stride)
-
-
-def _server():
-    from tf_hypoperfusion.inference import rest_client
-
-    return rest_client.backend(
-        FLAGS.url, FLAGS.served_name, FLAGS.form, FLAGS.stride, FLAGS.token_file
-    )
 
 
 if __name__ == "__main__":

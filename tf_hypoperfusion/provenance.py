@@ -1,11 +1,11 @@
 """Where a run came from: code, package versions, machine. Written into its ``config.json``."""
 
+import dataclasses
 import datetime
 import importlib.metadata
 import platform
 import subprocess
 from pathlib import Path
-from typing import Any
 
 from tf_hypoperfusion import __version__
 
@@ -15,7 +15,30 @@ PACKAGES = (
 )  # fmt: skip
 
 
-def software() -> dict[str, Any]:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Session:
+    """One start of a run.
+
+    Attributes:
+        started: in UTC.
+        host: the machine's name.
+        system: its operating system.
+        devices: TensorFlow's names of those that compute.
+        from_epoch: where it went on, from 1.
+        from_step: within that epoch, from 1.
+        software: see :func:`software`.
+    """
+
+    started: str
+    host: str
+    system: str
+    devices: list[str]
+    from_epoch: int
+    from_step: int
+    software: dict[str, str | None]
+
+
+def software() -> dict[str, str | None]:
     """Versions of this project, Python and every package that matters; None if not installed."""
     return {
         "tf_hypoperfusion": __version__,
@@ -38,17 +61,23 @@ def git_commit(folder: Path | None = None) -> str | None:
     return commit + ("+changes" if changed else "")
 
 
-def session(devices: list[str], first_epoch: int, first_step: int) -> dict[str, Any]:
-    """One start of a run: when, on which machine, from where it went on."""
-    return {
-        "started": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-        "host": platform.node(),
-        "system": platform.platform(),
-        "devices": devices,
-        "from_epoch": first_epoch + 1,
-        "from_step": first_step + 1,
-        "software": software(),
-    }
+def session(devices: list[str], first_epoch: int, first_step: int) -> Session:
+    """A start of a run, now, on this machine.
+
+    Args:
+        devices: that compute.
+        first_epoch: where it goes on, from 0.
+        first_step: within that epoch, from 0.
+    """
+    return Session(
+        started=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        host=platform.node(),
+        system=platform.platform(),
+        devices=devices,
+        from_epoch=first_epoch + 1,
+        from_step=first_step + 1,
+        software=software(),
+    )
 
 
 def _git(folder: Path, *arguments: str) -> str:

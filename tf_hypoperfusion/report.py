@@ -19,22 +19,39 @@ from absl import flags
 from data_tools.runtime import command
 
 FLAGS = flags.FlagValues()
+
+command.heading("Input", FLAGS)
 flags.DEFINE_string(
-    "patients", None, "patients.csv of an evaluation.", required=True, flag_values=FLAGS
+    "patients", None, "<FILE> patients.csv of an evaluation.", required=True, flag_values=FLAGS
 )
-flags.DEFINE_string("out", None, "Folder of the report.", required=True, flag_values=FLAGS)
-flags.DEFINE_string("external", None, "patients.csv of a second cohort.", flag_values=FLAGS)
 flags.DEFINE_string(
-    "compare", None, "patients.csv of another run on the same patients.", flag_values=FLAGS
+    "external",
+    None,
+    "<FILE> patients.csv of a second cohort, shown beside the first.",
+    flag_values=FLAGS,
 )
+flags.DEFINE_string(
+    "compare",
+    None,
+    "<FILE> patients.csv of another run on the same patients, for paired differences.",
+    flag_values=FLAGS,
+)
+
+command.heading("Output", FLAGS)
+flags.DEFINE_string(
+    "out", None, "<FOLDER> Where the report goes.", required=True, flag_values=FLAGS
+)
+
+command.heading("Statistics", FLAGS)
 flags.DEFINE_enum(
     "interval",
     "stata",
     ["stata", "wilson", "exact"],
-    "Of proportions: stata is the paper's logit interval, exact is Clopper-Pearson.",
+    "Confidence intervals of proportions. stata is the paper's logit interval, wilson the score "
+    "interval, exact Clopper-Pearson.",
     flag_values=FLAGS,
 )
-flags.DEFINE_integer("seed", 1, "Of the bootstrap.", lower_bound=0, flag_values=FLAGS)
+flags.DEFINE_integer("seed", 1, "Seed of the bootstrap.", lower_bound=0, flag_values=FLAGS)
 
 
 def main() -> int:
@@ -44,7 +61,14 @@ def main() -> int:
     primary = patients.load(FLAGS.patients)
     external = patients.load(FLAGS.external) if FLAGS.external else None
     other = patients.load(FLAGS.compare) if FLAGS.compare else None
-    index = page.write_report(FLAGS.out, primary, external, other, FLAGS.interval, FLAGS.seed)
+    index = page.write_report(
+        FLAGS.out,
+        primary,
+        external=external,
+        other=other,
+        interval=FLAGS.interval,
+        seed=FLAGS.seed,
+    )
     if primary.simulated:
         print(f"WARNING: {page.SIMULATED_NOTICE}", file=sys.stderr)
     print(f"{len(primary)} patients: {index}")

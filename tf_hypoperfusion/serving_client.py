@@ -1,6 +1,6 @@
 """Ask a server for one patient's result: the same folder as tf_hypoperfusion.predict.
 
-    python -m tf_hypoperfusion.serving_client --url=http://127.0.0.1:8501 --model=hypoperfusion \\
+    python -m tf_hypoperfusion.serving_client --url=http://127.0.0.1:8501 --model=stroke \\
         --dwi=dwi.nii.gz --adc=adc.nii.gz --nihss=14 --side=left --age=66 --out=result
 
 Registers the images here and sends the volumes on the MNI grid; the server normalises, predicts and
@@ -15,25 +15,41 @@ import sys
 from absl import flags
 
 from data_tools.runtime import command
+from tf_hypoperfusion import config
 
 FLAGS = flags.FlagValues()
+
+command.heading("Server", FLAGS)
 flags.DEFINE_string(
-    "url", "http://127.0.0.1:8501", "Of TensorFlow Serving or tf_hypoperfusion.serve.",
+    "url",
+    "http://127.0.0.1:8501",
+    "<URL> Address of TensorFlow Serving or tf_hypoperfusion.serve.",
     flag_values=FLAGS,
-)  # fmt: skip
+)
 flags.DEFINE_string(
-    "model", "hypoperfusion", "Its name there, or NAME/versions/3, or NAME/labels/canary.",
+    "model",
+    "hypoperfusion",
+    "<NAME> Name of the model on the server; or NAME/versions/3, or NAME/labels/canary.",
     flag_values=FLAGS,
-)  # fmt: skip
-command.define_patient(FLAGS)
+)
 flags.DEFINE_enum(
     "form",
     "bytes",
     ["bytes", "volume", "slabs"],
-    "What is sent: compressed volumes (1 MB), volumes or windows as JSON.",
+    "What is sent: compressed volumes (1 MB), or volumes or windows as JSON.",
     flag_values=FLAGS,
 )
-flags.DEFINE_string("token_file", None, "File with the bearer token.", flag_values=FLAGS)
+command.define_stride(
+    FLAGS,
+    None,
+    text="Only with --form=slabs; the server has its own for volumes. "
+    f"(default: {config.TEST_STRIDE})",
+)
+flags.DEFINE_string(
+    "token_file", None, "<FILE> Its first line is the server's bearer token.", flag_values=FLAGS
+)
+command.define_patient(FLAGS)
+command.moved(["served_name"], "give the name of the model as --model", FLAGS)
 
 
 def main() -> int:
@@ -43,7 +59,13 @@ def main() -> int:
     asked = command.asked(FLAGS)
 
     def connect() -> result_folder.Backend:
-        return rest_client.backend(FLAGS.url, FLAGS.model, FLAGS.form, None, FLAGS.token_file)
+        return rest_client.backend(
+            FLAGS.url,
+            FLAGS.model,
+            form=FLAGS.form,
+            stride=FLAGS.stride,
+            token_file=FLAGS.token_file,
+        )
 
     # The server may change its model at any time, so no older result of a cohort is kept.
     return cohort_prediction.answer(asked, connect, lambda: None)

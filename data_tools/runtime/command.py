@@ -4,22 +4,35 @@ Exit status: 0 all done, 1 done but some patients failed (they are listed), 2 ba
 130 interrupted from the keyboard.
 
 Each command has flags of its own (a private ``FlagValues``), so that two commands can be
-imported into one process.
+imported into one process. A command defines them with absl, in the order and under the headings
+in which ``--help`` shows them::
+
+    FLAGS = flags.FlagValues()
+
+    command.heading("Output", FLAGS)
+    flags.DEFINE_string("out", "records", "<FOLDER> Where the records go.", flag_values=FLAGS)
 """
 
 import dataclasses
 import errno
 import os
-import re
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from absl import flags
 
+from data_tools.grid import SLAB_SLICES
+from data_tools.runtime import flag_texts
 from data_tools.runtime.errors import InputError
 
 EXIT_OK, EXIT_SOME_FAILED, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 0, 1, 2, 130
+PRECISIONS = ("float32", "bfloat16")
+
+# By the number of flags defined before; by the name of a flag that is no longer there.
+_HEADINGS: WeakKeyDictionary[flags.FlagValues, dict[int, str]] = WeakKeyDictionary()
+_MOVED: WeakKeyDictionary[flags.FlagValues, dict[str, str]] = WeakKeyDictionary()
 
 
 def run(
@@ -43,23 +56,12 @@ def run(
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     arguments = list(sys.argv[1:] if argv is None else argv)
     if any(argument in ("--help", "-help", "-h", "--helpfull") for argument in arguments):
-        print((description or "").strip(), "\n\nFlags:\n", sep="")
-        print(_describe(flag_values))
+        print(flag_texts.wrap((description or "").strip()), end="\n\n")
+        print(flag_texts.describe(flag_values, _HEADINGS.get(flag_values, {})))
         return EXIT_OK
     try:
-        for name in flag_values:
-            flag_values[name].unparse()
-        positional = flag_values(["command", *arguments])[1:]
-        if positional:
-            raise InputError(
-                f"'{positional[0]}' is not understood: every argument is a flag (--name=value). "
-                "Run with --help to see them."
-            )
+        _parse(flag_values, arguments)
         return main() or EXIT_OK
-    except flags.Error as error:
-        message = re.sub(r"invalid literal for int\(\) with base 10", "no whole number", str(error))
-        message = message.replace("could not convert string to float", "no number")
-        return _fail(f"{message}\nRun with --help to see the flags.")
     except InputError as error:
         return _fail(str(error))
     except OSError as error:  # disk full, read-only, a file where a folder should be
@@ -73,51 +75,89 @@ def run(
         return EXIT_INTERRUPTED
 
 
+def heading(title: str, flag_values: flags.FlagValues) -> None:
+    """Let ``--help`` show the flags that are defined from here on under a heading.
+
+    Args:
+        title: of the group; one that was there before goes on.
+        flag_values: the command's flags.
+    """
+    _HEADINGS.setdefault(flag_values, {})[len(flag_values)] = title
+
+
+def moved(names: Sequence[str], advice: str, flag_values: flags.FlagValues) -> None:
+    """Answer flags that the command had once, but has no more, with what to do instead.
+
+    Args:
+        names: of the former flags.
+        advice: the end of the message, such as "ask a server with ...".
+        flag_values: the command's flags.
+    """
+    _MOVED.setdefault(flag_values, {}).update(dict.fromkeys(names, advice))
+
+
 def define_patient(flag_values: flags.FlagValues) -> None:
-    """The flags of a command about one patient or a cohort: images, clinical facts, where to."""
-    flags.DEFINE_string(
-        "cohort",
-        None,
-        "In place of one patient: a raw cohort, participants.tsv and sub-*; writes OUT/index.html.",
-        flag_values=flag_values,
-    )
-    flags.DEFINE_string(
-        "adc",
-        None,
-        "ADC map on the DWI's grid, NIfTI; not needed with DICOM files or a series with b = 0.",
-        flag_values=flag_values,
-    )
+    """The flags of a command about one patient or a cohort: images, clinical facts, where to.
+
+    Args:
+        flag_values: the command's flags.
+    """
+    heading("One patient", flag_values)
     for name, text in (
-        ("dwi", "b = 1000 trace image, or a series with its .bval, NIfTI; or a DICOM folder."),
-        ("nihss", "0 to 42, or n/a."),
-        ("side", "left, right or bilateral: of the brain lesion."),
-        ("out", "Folder for the result."),
+        (
+            "dwi",
+            "<PATH> The b = 1000 trace image, or a series with its .bval, as NIfTI; or a folder of "
+            "DICOM files.",
+        ),
+        (
+            "adc",
+            "<FILE> ADC map on the DWI's grid, as NIfTI. Not needed with DICOM files or with a "
+            "series that has b = 0.",
+        ),
+        ("nihss", "<N|n/a> NIHSS score, 0 to 42, or n/a."),
+        ("side", "<SIDE> Side of the brain lesion: left, right or bilateral."),
     ):
-        flags.DEFINE_string(name, None, text, required=name == "out", flag_values=flag_values)
+        flags.DEFINE_string(name, None, text, flag_values=flag_values)
     flags.DEFINE_float(
-        "age", None, "Years; without it DAWN is not classed.", flag_values=flag_values
+        "age",
+        None,
+        "<YEARS> Age. Without it, the DAWN criteria are not evaluated.",
+        flag_values=flag_values,
     )
     flags.DEFINE_string(
         "participant",
         None,
-        "Name in the result; default: the DWI's file name.",
+        "<NAME> Name in the result. Without it, the DWI's file name is used.",
         flag_values=flag_values,
+    )
+    heading("Or a whole cohort", flag_values)
+    flags.DEFINE_string(
+        "cohort",
+        None,
+        "<FOLDER> Raw cohort: participants.tsv and sub-*. Also writes OUT/index.html.",
+        flag_values=flag_values,
+    )
+    heading("Output", flag_values)
+    flags.DEFINE_string(
+        "out", None, "<FOLDER> Where the result goes.", required=True, flag_values=flag_values
     )
     flags.DEFINE_bool(
         "second_opinion",
         True,
-        "Ask a single model about the mirror image too: how far do the answers agree?",
+        "Also ask a single model about the mirror image, to see how far its two answers agree.",
         flag_values=flag_values,
     )
     flags.DEFINE_bool(
-        "pdf", False, "Also print report.html to report.pdf (an installed Chromium or Chrome).",
+        "pdf",
+        False,
+        "Also print report.html to report.pdf. Needs an installed Chromium or Chrome.",
         flag_values=flag_values,
-    )  # fmt: skip
+    )
     flags.DEFINE_bool(
         "dicom_out",
         False,
-        "Also write DICOM objects for the PACS (segmentation, probability, report) into OUT/dicom; "
-        "with DICOM files as --dwi (extra `dicom`).",
+        "Also write DICOM objects for the PACS (segmentation, probability, report) into OUT/dicom. "
+        "Needs DICOM files as --dwi, and the extra `dicom`.",
         flag_values=flag_values,
     )
 
@@ -163,19 +203,50 @@ def asked(flag_values: flags.FlagValues) -> Asked:
     return Asked(**values)
 
 
-def define_workers(flag_values: flags.FlagValues, what: str) -> None:
+def define_stride(
+    flag_values: flags.FlagValues, default: int | None, *, cut: str = "window", text: str = ""
+) -> None:
+    """``--stride``, from one window of a patient to the next.
+
+    Args:
+        flag_values: the command's flags.
+        default: slices; None where the command must know whether it was given.
+        cut: what is cut with it.
+        text: more for ``--help``.
+    """
+    flags.DEFINE_integer(
+        "stride",
+        default,
+        f"Slices from one {cut} to the next, 1 to {SLAB_SLICES}. {text}".strip(),
+        lower_bound=1,
+        upper_bound=SLAB_SLICES,
+        flag_values=flag_values,
+    )
+
+
+def define_precision(flag_values: flags.FlagValues, text: str) -> None:
+    """``--precision`` of a trained network's arithmetic.
+
+    Args:
+        flag_values: the command's flags.
+        text: whose arithmetic, and what it changes, for ``--help``.
+    """
+    flags.DEFINE_enum("precision", "float32", PRECISIONS, text, flag_values=flag_values)
+
+
+def define_workers(flag_values: flags.FlagValues, text: str) -> None:
     """The flags of a command that shares its work: processes here, or a Dask cluster.
 
     Args:
-        flag_values: where to define them.
-        what: each process does, for ``--help``.
+        flag_values: the command's flags.
+        text: what the processes are for, for ``--help``.
     """
-    flags.DEFINE_integer("workers", 1, f"Processes, {what}.", flag_values=flag_values)
+    flags.DEFINE_integer("workers", 1, text, flag_values=flag_values)
     flags.DEFINE_string(
         "dask_scheduler",
         None,
-        "tcp://HOST:PORT of a Dask cluster that does the work in place of --workers; it sees the "
-        "same files (extra `cluster`).",
+        "<ADDRESS> tcp://HOST:PORT of a Dask cluster that does the work instead of --workers. It "
+        "must see the same files (extra `cluster`).",
         flag_values=flag_values,
     )
 
@@ -185,21 +256,22 @@ def workers(flag_values: flags.FlagValues) -> int | str:
     return flag_values.dask_scheduler or flag_values.workers
 
 
-def _describe(flag_values: flags.FlagValues) -> str:
-    lines = []
-    for name in sorted(flag_values):
-        flag = flag_values[name]
-        if name != flag.name or name in ("flagfile", "undefok"):  # absl's own
-            continue
-        note = "required" if name in _required(flag_values) else f"default: {flag.default}"
-        lines.append(f"  --{name}: {flag.help} ({note})")
-    return "\n".join(lines)
+def _parse(flag_values: flags.FlagValues, arguments: list[str]) -> None:
+    """Set the flags.
 
-
-def _required(flag_values: flags.FlagValues) -> set[str]:
-    # absl keeps "required" as validators of single flags.
-    every = (v for group in flag_values._flags().values() for v in group.validators)
-    return {name for v in every if "must have a value" in v.message for name in v.get_flags_names()}
+    Raises:
+        InputError: an argument is no flag, or a value cannot be used.
+    """
+    for name in flag_values:
+        flag_values[name].unparse()
+    advice = "\nRun with --help to see the flags."
+    try:
+        positional = flag_values(["command", *arguments])[1:]
+    except (flags.Error, ValueError) as error:  # ValueError: --noflag=value
+        told = flag_texts.explain(error, arguments, flag_values, _MOVED.get(flag_values, {}))
+        raise InputError(told + advice) from error
+    if positional:
+        raise InputError(flag_texts.explain_positional(positional[0], flag_values) + advice)
 
 
 def _fail(message: str) -> int:

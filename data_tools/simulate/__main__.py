@@ -19,36 +19,47 @@ from absl import flags
 from data_tools.runtime import command
 
 FLAGS = flags.FlagValues()
+
+command.heading("Output", FLAGS)
 flags.DEFINE_string(
     "out",
     None,
-    "Folder to write to; new, or an earlier part of the same cohort.",
-    flag_values=FLAGS,
+    "<FOLDER> Where the cohort goes: a new folder, or an earlier part of the same cohort.",
     required=True,
+    flag_values=FLAGS,
 )
-flags.DEFINE_integer("patients", None, "How many, 1 to 9999.", flag_values=FLAGS, required=True)
-flags.DEFINE_integer("seed", 2023, "Same seed, same patients.", flag_values=FLAGS)
 flags.DEFINE_enum(
     "space",
     "native",
     ["native", "mni"],
-    "As scanners give them, or as preprocessed.",
+    "Images as scanners give them, or as preprocessed.",
     flag_values=FLAGS,
 )
+
+command.heading("Patients", FLAGS)
+flags.DEFINE_integer(
+    "patients", None, "How many patients, 1 to 9999.", required=True, flag_values=FLAGS
+)
+flags.DEFINE_integer("seed", 2023, "The same seed gives the same patients.", flag_values=FLAGS)
 flags.DEFINE_string(
     "lesions",
     None,
-    "Folder of real core masks in MNI (.nii.gz, or a .tar of them) instead of grown cores.",
+    "<FOLDER> Real core masks in MNI space (.nii.gz files, or a .tar of them) instead of grown "
+    "cores.",
     flag_values=FLAGS,
 )
-flags.DEFINE_float("noise", 1.0, "Of DWI and ADC, times the usual.", flag_values=FLAGS)
+flags.DEFINE_float(
+    "noise", 1.0, "Noise in DWI and ADC, as a multiple of the default.", flag_values=FLAGS
+)
 flags.DEFINE_bool(
     "target_mismatch",
     False,
-    "Only patients whose planned volumes are a target mismatch; they keep their numbers.",
+    "Only patients whose planned volumes are a target mismatch. They keep their numbers.",
     flag_values=FLAGS,
 )
-flags.DEFINE_integer("workers", 1, "Processes that share the work.", flag_values=FLAGS)
+
+command.heading("Machine", FLAGS)
+flags.DEFINE_integer("workers", 1, "Worker processes that share the patients.", flag_values=FLAGS)
 
 
 def main() -> None:

@@ -14,9 +14,22 @@ from absl import flags
 from data_tools.runtime import command
 
 FLAGS = flags.FlagValues()
-flags.DEFINE_string("cohort", None, "Simulated MNI cohort.", flag_values=FLAGS, required=True)
-flags.DEFINE_string("out", None, "Folder; default COHORT/description.", flag_values=FLAGS)
-flags.DEFINE_integer("workers", 1, "Processes.", flag_values=FLAGS)
+
+command.heading("Input", FLAGS)
+flags.DEFINE_string(
+    "cohort", None, "<FOLDER> Simulated cohort in MNI space.", required=True, flag_values=FLAGS
+)
+
+command.heading("Output", FLAGS)
+flags.DEFINE_string(
+    "out",
+    None,
+    "<FOLDER> Where the tables and the figure go. Without it, COHORT/description.",
+    flag_values=FLAGS,
+)
+
+command.heading("Machine", FLAGS)
+flags.DEFINE_integer("workers", 1, "Worker processes that measure patients.", flag_values=FLAGS)
 
 FEW = 50
 

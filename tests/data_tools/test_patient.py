@@ -354,31 +354,6 @@ def registration_turn(degrees):
     )
 
 
-@pytest.mark.parametrize(
-    ("left", "right", "side", "contradicts"),
-    [
-        (0, 125, "left", True),  # 1 mL
-        (0, 124, "left", False),
-        (200, 400, "left", True),
-        (201, 400, "left", False),
-        (400, 0, "right", True),
-        (400, 0, "left", False),
-        (400, 0, "bilateral", False),
-    ],
-)
-def test_a_core_on_the_other_side_is_a_warning(left, right, side, contradicts):
-    core = np.zeros(grid.GRID_SHAPE, bool)
-    core[10, :, :].flat[:left] = True
-    core[80, :, :].flat[:right] = True
-    message = patient.side_contradiction(core, side, grid.VOXEL_ML)
-    assert (message is not None) == contradicts
-    if contradicts:
-        assert f"side was given as {side}" in message
-    # In a brain half the template's size the same voxels hold half as much.
-    smaller = patient.side_contradiction(core, side, grid.VOXEL_ML / 2)
-    assert (smaller is not None) == (contradicts and max(left, right) >= 250)
-
-
 def test_a_tmax_that_lies_off_the_brain_is_refused(raw_cohort, tmp_path):
     files, _ = find_raw_files(raw_cohort, "sub-0001")
     tmax = load_volume(files.tmax)

@@ -13,8 +13,7 @@ import numpy as np
 import pytest
 from nibabel.processing import resample_from_to
 
-from data_tools import mni_cohort, pictures, preprocess, qc_page, registration
-from data_tools import patient as patients
+from data_tools import core_examination, mni_cohort, pictures, preprocess, qc_page, registration
 from data_tools.cohort import mni_file, read_participants, transform_file
 from data_tools.grid import GRID_SHAPE, patient_voxel_ml
 from data_tools.quality import Quality
@@ -193,7 +192,7 @@ def test_a_patient_that_fails_later_leaves_no_stale_result(quick):
 def test_a_side_that_the_core_contradicts_is_a_warning(quick, monkeypatch):
     left_core = np.zeros(GRID_SHAPE, bool)
     left_core[20:30, 40:50, 20:30] = True  # 1000 voxels
-    monkeypatch.setattr(patients, "core_on_grid", lambda patient: left_core)
+    monkeypatch.setattr(core_examination, "core_on_grid", lambda patient: left_core)
     cohort, out = map(str, quick)
     right = mni_cohort.preprocess_patient(GOOD, "left", cohort=cohort, out=out).quality.warnings
     assert not any("mL of core lie" in warning for warning in right)
@@ -304,7 +303,7 @@ def test_memory_is_measured_for_each_patient(quick):
     ("native", "mni", "warns"), [(10, 7.6, False), (10, 7.4, True), (4, 0, False)]
 )
 def test_core_volumes_that_disagree_are_a_warning(native, mni, warns):
-    assert (mni_cohort._core_disagreement(native, mni) is not None) == warns
+    assert (core_examination.core_disagreement(native, mni) is not None) == warns
 
 
 def test_labels_within_the_side_are_written_down(quick):

@@ -1,19 +1,8 @@
-"""Trained folds that several test files look at. Read only."""
+"""Networks that several test files look at."""
+
+import importlib.util
 
 import pytest
-
-SETTINGS = ("tiny", {"epochs": 3})
-
-
-@pytest.fixture(scope="session")
-def whole_run(records_dir, tmp_path_factory):
-    """Three epochs of the tiny preset without a break: (run, what train_fold returned)."""
-    from tf_hypoperfusion.config import preset
-    from tf_hypoperfusion.training import trainer
-
-    name, changes = SETTINGS
-    run = tmp_path_factory.mktemp("run") / "whole"
-    return run, trainer.train_fold(records_dir, run, 0, *preset(name, **changes))
 
 
 @pytest.fixture(scope="session")
@@ -29,3 +18,24 @@ def networks(tmp_path_factory):
         paths[-1].parent.mkdir()
         build_model(PRESETS["tiny"][0], seed=seed).save(paths[-1])
     return paths
+
+
+@pytest.fixture(scope="session")
+def network_predictors(networks):
+    """Predictors of both networks, in their order."""
+    from tf_hypoperfusion.inference import predictors
+
+    return [predictors.load_predictor(path) for path in networks]
+
+
+@pytest.fixture(scope="session")
+def averaged_export(networks, tmp_path_factory):
+    """Both networks as version 1 of "both", windows every 16 slices; with ONNX if installed.
+
+    Read only. Its tests carry ``xdist_group("saved_model")``.
+    """
+    from tf_hypoperfusion.serving import saved_model
+
+    onnx = all(importlib.util.find_spec(name) for name in ("tf2onnx", "onnx", "onnxruntime"))
+    out = tmp_path_factory.mktemp("exported")
+    return saved_model.export(networks, "both", out, stride=16, onnx=onnx)[0]

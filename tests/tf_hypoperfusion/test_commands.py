@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import importlib
 import json
 import shutil
 import subprocess
@@ -45,8 +46,20 @@ def exported(run, tmp_path_factory):
     return out / "test"
 
 
-@pytest.mark.parametrize("module", COMMANDS)
-def test_help_teaches_and_exits_0(module):
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_teaches_and_exits_0(name, capsys):
+    module = importlib.import_module(name)
+    if not hasattr(module, "FLAGS"):
+        module = importlib.import_module(f"{name}.__main__")
+    assert call(module, "--help") == 0
+    shown = capsys.readouterr()
+    assert f"python -m {name}" in shown.out
+    assert "--" in shown.out
+    assert not shown.err
+
+
+def test_help_in_a_process_of_its_own():
+    module = "data_tools.simulate"
     done = subprocess.run([sys.executable, "-m", module, "--help"], capture_output=True, text=True)
     assert done.returncode == 0
     assert f"python -m {module}" in done.stdout
@@ -64,12 +77,12 @@ def test_train_without_records_says_how_to_make_them(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((), "--fold must have a value"),
+        ((), "--fold is required."),
         (("--fold=5",), "fold is 5; expected 0 to 4"),
         (("--fold=x",), "fold is 'x'; expected 0 to 4, or all"),
         (("--fold=0", "--preset=huge"), "preset is 'huge'"),
         (("--fold=0", "--batch_size=0"), "batch_size is 0"),
-        (("--fold=0", "--colour=red"), "Unknown command line flag 'colour'"),
+        (("--fold=0", "--colour=red"), "--colour is not a flag of this command"),
         (("--fold=0", "stray"), "'stray' is not understood"),
         (("--fold=0", "--precision=int8"), "precision is 'int8'"),
         (
@@ -401,9 +414,13 @@ def test_records_of_another_schema_inside_are_explained(run, records_dir, tmp_pa
     assert "do not fit this software (schema version 1)" in capsys.readouterr().err
 
 
-def test_a_model_here_or_a_server_not_both(given, capsys):
-    assert predict_with(given | {"url": "http://127.0.0.1:9"}) == 2
-    assert "either --model=PATH" in capsys.readouterr().err
+@pytest.mark.parametrize("flag", ["url", "served_name", "form", "token_file"])
+def test_predict_sends_those_who_want_a_server_to_its_client(flag, given, capsys):
+    assert predict_with(given | {flag: "http://127.0.0.1:9"}) == 2
+    told = capsys.readouterr().err
+    assert f"--{flag} is not a flag of this command" in told
+    assert "ask a server with python -m tf_hypoperfusion.serving_client" in told
+    assert not given["out"].exists()
 
 
 def test_without_a_model_the_demonstration_model_answers_and_says_what_it_is(

@@ -36,6 +36,6 @@ def test_versions_are_those_installed():
 
 def test_a_session_says_where_it_went_on():
     session = provenance.session(["/cpu:0"], 3, 0)
-    assert (session["from_epoch"], session["from_step"]) == (4, 1)
-    assert session["devices"] == ["/cpu:0"]
-    assert session["started"].endswith("+00:00")
+    assert (session.from_epoch, session.from_step) == (4, 1)
+    assert session.devices == ["/cpu:0"]
+    assert session.started.endswith("+00:00")

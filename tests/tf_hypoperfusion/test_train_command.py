@@ -1,17 +1,28 @@
 """The train command: repeating a run, contradictions, all folds, the summary, the ablations."""
 
 import csv
+import dataclasses
+import functools
 import json
 
 import pytest
+from helpers import commands
+from helpers.fake_step import FakeStep, without_slabs
 
-from data_tools.runtime import command
 from tf_hypoperfusion import train
-from tf_hypoperfusion.training import run_summary
+from tf_hypoperfusion.training import run_summary, trainer
+
+call = functools.partial(commands.call, train)
 
 
-def call(*arguments):
-    return command.run(train.main, train.FLAGS, train.__doc__, [str(a) for a in arguments])
+@pytest.fixture(scope="module", autouse=True)
+def _without_a_network():
+    """The command around the training is looked at here."""
+    with pytest.MonkeyPatch.context() as patch:
+        cheap = functools.partial(trainer.train_folds, build_step=FakeStep)
+        patch.setattr(trainer, "train_folds", cheap)
+        without_slabs(patch)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +49,7 @@ def test_five_folds_test_every_subset_once(all_folds):
 
 def test_summary_collects_the_folds(all_folds):
     found = json.loads((all_folds / "summary.json").read_text())
-    assert found == run_summary.summarise(all_folds)
+    assert found == dataclasses.asdict(run_summary.summarise(all_folds))
     assert found["finished"] == [0, 1, 2, 3, 4]
     losses = []
     for row in found["folds"]:
@@ -50,8 +61,8 @@ def test_summary_collects_the_folds(all_folds):
 
 
 def test_summary_of_nothing_and_of_a_begun_fold(all_folds, tmp_path):
-    assert run_summary.summarise(tmp_path)["folds"] == []
-    assert run_summary.summarise(tmp_path)["median"]["val_dice"] is None
+    assert run_summary.summarise(tmp_path).folds == []
+    assert run_summary.summarise(tmp_path).median["val_dice"] is None
     begun = tmp_path / "fold-3"
     begun.mkdir()
     for name in ("config.json", "history.csv"):
@@ -60,8 +71,8 @@ def test_summary_of_nothing_and_of_a_begun_fold(all_folds, tmp_path):
     config["training"]["epochs"] = 2
     (begun / "config.json").write_text(json.dumps(config))
     found = run_summary.summarise(tmp_path)
-    assert [row["fold"] for row in found["folds"]] == [3]
-    assert found["finished"] == []
+    assert [summary.fold for summary in found.folds] == [3]
+    assert found.finished == []
 
 
 def test_finished_folds_are_left_as_they_are(all_folds, records_dir, capsys):
@@ -75,7 +86,7 @@ def test_finished_folds_are_left_as_they_are(all_folds, records_dir, capsys):
 def test_a_run_is_repeated_from_its_config(all_folds, records_dir, tmp_path, capsys):
     config = all_folds / "fold-1/config.json"
     given = (f"--config={config}", f"--records={records_dir}", f"--run={tmp_path}/again")
-    assert call("--fold=1", *given) == 0
+    assert call("--fold=1", *given, "--overlay_epochs=0") == 0
     assert "WARNING" not in capsys.readouterr().err
     ours, theirs = (history(folder / "fold-1")[0] for folder in (tmp_path / "again", all_folds))
     for name, value in theirs.items():
@@ -128,7 +139,7 @@ def test_a_config_on_other_records_warns(all_folds, records_dir, tmp_path, capsy
     config = json.loads((all_folds / "fold-1/config.json").read_text())
     config["records"]["fingerprint"] = "another"
     (tmp_path / "config.json").write_text(json.dumps(config))
-    given = (f"--config={tmp_path}/config.json", f"--records={records_dir}")
+    given = (f"--config={tmp_path}/config.json", f"--records={records_dir}", "--overlay_epochs=0")
     assert call("--fold=1", *given, f"--run={tmp_path}/run") == 0
     assert "are not those of" in capsys.readouterr().err
 
@@ -154,4 +165,4 @@ def test_a_damaged_fold_does_not_hide_the_others(all_folds, tmp_path):
 
     shutil.copytree(all_folds, tmp_path / "run")
     (tmp_path / "run/fold-3/history.csv").write_bytes(b"epoch\xff,1\n2,3\n")
-    assert run_summary.summarise(tmp_path / "run")["finished"] == [0, 1, 2, 4]
+    assert run_summary.summarise(tmp_path / "run").finished == [0, 1, 2, 4]

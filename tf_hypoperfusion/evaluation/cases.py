@@ -3,7 +3,6 @@
 import dataclasses
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,22 +11,26 @@ from data_tools import intensity, mni_patient, slabs
 from data_tools.grid import GRID_SHAPE, from_frame
 from data_tools.manifest import Manifest
 from data_tools.runtime.errors import InputError
+from tf_hypoperfusion.evaluation.patient_row import Cell, PatientFacts
 from tf_hypoperfusion.inference.sliding_window import Predictor, average_windows, model_image
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Case:
     """One patient to be predicted and compared.
 
     Attributes:
-        row: clinical fields, ``core_ml``, ``truth_ml`` and the other volumes, ``voxel_ml``.
-        image: float32 (windows, 128, 128, 16, 4). nihss: float32 (windows, 1).
+        facts: clinical fields and volumes.
+        image: float32 (windows, 128, 128, 16, 4).
+        nihss: float32 (windows, 1).
         starts: first slice of each window.
-        truth, coverage, tissue: bool (91, 109, 60); tissue is brain without CSF.
+        truth: bool (91, 109, 60).
+        coverage: bool (91, 109, 60).
+        tissue: bool (91, 109, 60): brain without CSF.
         dwi: float32 (91, 109, 60), ratio to the parenchymal mean; for pictures.
     """
 
-    row: dict[str, Any]
+    facts: PatientFacts
     image: NDArray[np.float32]
     nihss: NDArray[np.float32]
     starts: list[int]
@@ -38,7 +41,9 @@ class Case:
 
     def predict(self, predictor: Predictor) -> NDArray[np.float32]:
         """Probability (91, 109, 60): windows averaged; 0 in CSF, which is in no label."""
-        return average_windows(predictor, self.image, self.nihss, self.starts, self.tissue)
+        return average_windows(
+            predictor, self.image, nihss=self.nihss, starts=self.starts, tissue=self.tissue
+        )
 
 
 def of_records(
@@ -59,49 +64,54 @@ def of_records(
             continue
         starts = arrays["starts"]
         truth, coverage = (_merge(arrays["y_true"][..., k], starts) > 0.5 for k in (0, 1))
-        row = {k: v for k, v in rows[name].items() if k not in ("subset", "slabs")}
         yield Case(
-            row,
-            arrays["image"],
-            arrays["nihss"],
-            starts,
-            truth,
-            coverage,
+            facts=PatientFacts.from_json(rows[name]),
+            image=arrays["image"],
+            nihss=arrays["nihss"],
+            starts=starts,
+            truth=truth,
+            coverage=coverage,
             tissue=_merge(arrays["image"][..., 1], starts) > 0,  # the ADC of CSF is set to 0
             dwi=_merge(arrays["image"][..., 0], starts),
         )
 
 
-def of_cohort(cohort: str | Path, rows: Iterable[dict[str, Any]], stride: int) -> Iterator[Any]:
+def of_cohort(
+    cohort: str | Path, rows: Iterable[dict[str, Cell]], stride: int
+) -> Iterator[tuple[str, Case | InputError]]:
     """Patients of an MNI cohort, from their volumes.
 
     Args:
-        rows: :func:`data_tools.cohort.clinical_record` of each. stride: slices between windows.
+        cohort: its folder.
+        rows: :func:`data_tools.cohort.clinical_record` of each.
+        stride: slices between windows.
 
     Yields:
         ``(participant, case)``, or ``(participant, InputError)`` for a patient that cannot be
         used, so that the others go on.
     """
     for row in rows:
+        name = str(row["participant_id"])
         try:
-            yield row["participant_id"], _load(cohort, row, stride)
+            yield name, _load(cohort, row, stride)
         except InputError as error:
-            yield row["participant_id"], error
+            yield name, error
 
 
-def _load(cohort: str | Path, row: dict[str, Any], stride: int) -> Case:
+def _load(cohort: str | Path, row: dict[str, Cell], stride: int) -> Case:
     patient, label, described = mni_patient.load_labelled(cohort, row)
-    image = model_image(patient.dwi, patient.adc_um2_per_s, patient.brain, row["side"])
+    facts = PatientFacts.from_json(described)
+    image = model_image(patient.dwi, patient.adc_um2_per_s, patient.brain, facts.side)
     starts = slabs.slab_starts(stride)
     windows = slabs.cut_slabs(image, starts)
     return Case(
-        described,
-        windows,
-        np.full((len(windows), 1), intensity.nihss_feature(row["nihss"]), np.float32),
-        starts,
-        label.truth,
-        label.coverage,
-        intensity.parenchyma(patient.adc_um2_per_s, patient.brain),
+        facts=facts,
+        image=windows,
+        nihss=np.full((len(windows), 1), intensity.nihss_feature(facts.nihss), np.float32),
+        starts=starts,
+        truth=label.truth,
+        coverage=label.coverage,
+        tissue=intensity.parenchyma(patient.adc_um2_per_s, patient.brain),
         dwi=np.ascontiguousarray(from_frame(image[..., 0])),
     )
 

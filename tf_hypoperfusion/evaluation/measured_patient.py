@@ -1,5 +1,6 @@
 """One patient of an evaluation: measured, kept on disk, drawn. Runs in workers; no TensorFlow."""
 
+import dataclasses
 import json
 import time
 from pathlib import Path
@@ -12,12 +13,17 @@ from data_tools import cohort as cohorts
 from data_tools import pictures
 from data_tools.grid import GRID_AFFINE, VOXEL_MM
 from data_tools.runtime import atomic
+from data_tools.runtime.errors import InputError
 from data_tools.volumes import save_volume
 from tf_hypoperfusion import clinical
 from tf_hypoperfusion.config import PROBABILITY_THRESHOLD, RESEARCH_NOTICE
-from tf_hypoperfusion.evaluation import patient_metrics
-from tf_hypoperfusion.evaluation.cases import Case
-from tf_hypoperfusion.evaluation.patient_metrics import STEPS, ThresholdCounts
+from tf_hypoperfusion.evaluation.patient_metrics import (
+    STEPS,
+    ThresholdCounts,
+    patient_metrics,
+    threshold_counts,
+)
+from tf_hypoperfusion.evaluation.patient_row import PatientFacts, PatientRow
 from tf_hypoperfusion.inference.page.index import write_evaluated
 
 MAPS = (
@@ -28,101 +34,221 @@ MAPS = (
 )
 
 
-def measure(
-    name: str,
-    part_name: str,
-    result_file: Path,
-    maps: Path | None,
-    key: str,
-    case: Case,
-    probability: NDArray[np.float32],
-    network_s: float,
-    fold: int | None,
-) -> dict[str, Any]:
-    """One patient's row and threshold counts, kept in ``result_file``.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PredictedPatient:
+    """A patient whom the network has answered for, ready to be measured.
+
+    Attributes:
+        facts: what is known without the network.
+        truth: bool (91, 109, 60).
+        coverage: bool (91, 109, 60).
+        tissue: bool (91, 109, 60): brain without CSF; for the picture.
+        dwi: float32 (91, 109, 60), ratio to the parenchymal mean; for map and picture.
+        probability: float32 (91, 109, 60).
+        fold: that answered; None for the average of all.
+        network_s: seconds that the answer took.
+        key: of models, data and settings, to know the result again.
+        folder: of the evaluation.
+        draw: write maps, picture and page too.
+    """
+
+    facts: PatientFacts
+    truth: NDArray[np.bool_]
+    coverage: NDArray[np.bool_]
+    tissue: NDArray[np.bool_]
+    dwi: NDArray[np.float32]
+    probability: NDArray[np.float32]
+    fold: int | None
+    network_s: float
+    key: str
+    folder: Path
+    draw: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Seconds:
+    """How long a patient took, or the median patient.
+
+    Attributes:
+        network: to predict.
+        measure: to measure, and to draw where that was asked for.
+    """
+
+    network: float
+    measure: float
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MeasuredPatient:
+    """What evaluation keeps of a patient, in a JSON file of its own.
+
+    Attributes:
+        key: of models, data and settings.
+        row: of ``patients.csv``.
+        counts: from which the figures at any threshold follow.
+        seconds: that it took.
+    """
+
+    key: str
+    row: PatientRow
+    counts: ThresholdCounts
+    seconds: Seconds
+
+    def to_json(self) -> dict[str, Any]:
+        """What the file holds."""
+        return {
+            "key": self.key,
+            "row": self.row.to_json(),
+            "covered": self.counts.covered.tolist(),
+            "hemisphere": self.counts.hemisphere.tolist(),
+            "seconds": dataclasses.asdict(self.seconds),
+        }
+
+    @classmethod
+    def from_json(cls, saved: dict[str, Any]) -> "MeasuredPatient":
+        """Read what :meth:`to_json` wrote.
+
+        Raises:
+            KeyError, TypeError, ValueError: it is not whole.
+        """
+        row = PatientRow.from_json(saved["row"])
+        covered, hemisphere = (np.array(saved[name]) for name in ("covered", "hemisphere"))
+        if (covered.shape, hemisphere.shape) != ((2, STEPS + 1),) * 2:
+            raise ValueError(f"counts of shape {covered.shape} and {hemisphere.shape}")
+        return cls(
+            key=saved["key"],
+            row=row,
+            counts=ThresholdCounts(covered, hemisphere, row.voxel_ml),
+            seconds=Seconds(**saved["seconds"]),
+        )
+
+
+def measure(name: str, part: str, predicted: PredictedPatient | InputError) -> MeasuredPatient:
+    """Measure a patient, and keep the result.
 
     Args:
-        name, part_name: of the patient and of those it is evaluated with.
-        maps: folder for NIfTI maps, beside which picture and page go; None writes neither.
-        key: of models, data and settings, to know the result again. case: without its image.
-        probability: float32 on the grid. network_s: seconds that it took. fold: None for all.
+        name: of the patient.
+        part: name of the patients whom the same models answer for.
+        predicted: the answer, or why there is none: one bad patient does not stop the others.
+
+    Raises:
+        InputError: there is no answer.
     """
+    if isinstance(predicted, InputError):
+        raise predicted
     began = time.monotonic()
-    arguments = (probability, case.truth, case.coverage, case.row["side"], case.row["voxel_ml"])
-    figures = patient_metrics.patient_metrics(*arguments)
-    counts = patient_metrics.threshold_counts(*arguments)
-    row = {"fold": "all" if fold is None else fold, **case.row, **figures}
-    core_ml = row["core_ml"]
-    for what, volume_ml in (("true", row["truth_ml"]), ("predicted", row["predicted_ml"])):
-        decision = clinical.defuse3(volume_ml, core_ml)
-        row[f"{what}_mismatch_ratio"] = decision.ratio
-        row[f"{what}_mismatch_ml"] = decision.difference_ml
-        row[f"{what}_target_mismatch"] = decision.target_mismatch
-    row["dawn"] = clinical.dawn(row["age"], row["nihss"], core_ml)
-    if maps is not None:
-        masks = [mask.astype(np.uint8) for mask in (case.truth & case.coverage, case.coverage)]
-        arrays: list[NDArray] = [probability, *masks, case.dwi]
-        for what, data in zip(MAPS, arrays, strict=True):
-            save_volume(cohorts.mni_file(maps, name, what), data, GRID_AFFINE, "research use only")
-        atomic.write_bytes(picture_file(maps.parent, name), _picture(row, case, probability))
-        write_evaluated(page_file(maps.parent, name), row)
-    result = {
-        "key": key,
-        "row": row,
-        "covered": counts.covered.tolist(),
-        "hemisphere": counts.hemisphere.tolist(),
-        "seconds": {"network": network_s, "measure": time.monotonic() - began},
-    }
-    atomic.write_text(result_file, json.dumps(result, allow_nan=False))
-    return result
+    row = _row(predicted)
+    counts = threshold_counts(
+        predicted.probability,
+        truth=predicted.truth,
+        coverage=predicted.coverage,
+        side=row.side,
+        voxel_ml=row.voxel_ml,
+    )
+    if predicted.draw:
+        _draw(predicted, row)
+    measured = MeasuredPatient(
+        key=predicted.key,
+        row=row,
+        counts=counts,
+        seconds=Seconds(predicted.network_s, time.monotonic() - began),
+    )
+    path = result_file(predicted.folder, part, name)
+    atomic.write_text(path, json.dumps(measured.to_json(), allow_nan=False))
+    return measured
 
 
-def is_whole(saved: dict[str, Any], key: str) -> bool:
-    """Whether a kept result is whole and has this key: these models, data and settings."""
-    if saved.get("key") != key or not isinstance(saved.get("row"), dict):
-        return False
-    shapes = [np.shape(saved.get(name) or ()) for name in ("covered", "hemisphere")]
-    seconds = saved.get("seconds")
-    return shapes == [(2, STEPS + 1)] * 2 and isinstance(seconds, dict) and len(seconds) == 2
+def read(folder: Path, part: str, name: str, key: str) -> MeasuredPatient | None:
+    """The kept result of a patient, if it is whole and of these models, data and settings."""
+    saved = atomic.read_json(result_file(folder, part, name))
+    if saved.get("key") != key:
+        return None
+    try:
+        return MeasuredPatient.from_json(saved)
+    except (KeyError, TypeError, ValueError):
+        return None
 
 
-def counts_of(result: dict[str, Any]) -> ThresholdCounts:
-    """The threshold counts of a kept result."""
-    return ThresholdCounts(
-        np.array(result["covered"]), np.array(result["hemisphere"]), result["row"]["voxel_ml"]
+def result_file(folder: Path, part: str, name: str) -> Path:
+    """Where a patient's result is kept."""
+    return folder / "evaluation" / part / f"{name}.json"
+
+
+def is_drawn(folder: Path, name: str) -> bool:
+    """Whether all that is drawn of a patient is there."""
+    maps = [map_file(folder, name, what) for what in MAPS]
+    return all(
+        path.is_file() for path in (picture_file(folder, name), page_file(folder, name), *maps)
     )
 
 
-def drawn(maps: Path, name: str) -> bool:
-    """Whether all that :func:`measure` draws of a patient is there."""
-    pages = (picture_file(maps.parent, name), page_file(maps.parent, name))
-    return all(path.is_file() for path in pages) and all(
-        cohorts.mni_file(maps, name, what).is_file() for what in MAPS
-    )
+def map_file(folder: Path, name: str, what: str) -> Path:
+    """Where one of a patient's NIfTI maps is."""
+    return cohorts.mni_file(folder / "evaluation/maps", name, what)
 
 
 def picture_file(folder: Path, name: str) -> Path:
     """Where a patient's picture is."""
-    return folder / "pictures" / f"{name}.png"
+    return folder / "evaluation/pictures" / f"{name}.png"
 
 
 def page_file(folder: Path, name: str) -> Path:
     """Where a patient's page is."""
-    return folder / "pages" / f"{name}.html"
+    return folder / "evaluation/pages" / f"{name}.html"
 
 
-def _picture(row: dict[str, Any], case: Case, probability: NDArray[np.float32]) -> bytes:
+def _row(predicted: PredictedPatient) -> PatientRow:
+    facts = predicted.facts
+    figures = patient_metrics(
+        predicted.probability,
+        truth=predicted.truth,
+        coverage=predicted.coverage,
+        side=facts.side,
+        voxel_ml=facts.voxel_ml,
+    )
+    true = clinical.defuse3(figures.truth_ml, facts.core_ml)
+    ours = clinical.defuse3(figures.predicted_ml, facts.core_ml)
+    return PatientRow(
+        fold="all" if predicted.fold is None else predicted.fold,
+        **(vars(facts) | vars(figures)),
+        true_mismatch_ratio=true.ratio,
+        true_mismatch_ml=true.difference_ml,
+        true_target_mismatch=true.target_mismatch,
+        predicted_mismatch_ratio=ours.ratio,
+        predicted_mismatch_ml=ours.difference_ml,
+        predicted_target_mismatch=ours.target_mismatch,
+        dawn=clinical.dawn(facts.age, facts.nihss, facts.core_ml),
+    )
+
+
+def _draw(predicted: PredictedPatient, row: PatientRow) -> None:
+    """Maps, picture and page of a patient."""
+    truth = predicted.truth & predicted.coverage
+    arrays: tuple[NDArray, ...] = (
+        predicted.probability,
+        truth.astype(np.uint8),
+        predicted.coverage.astype(np.uint8),
+        predicted.dwi,
+    )
+    folder, name = predicted.folder, row.participant_id
+    for what, data in zip(MAPS, arrays, strict=True):
+        save_volume(map_file(folder, name, what), data, GRID_AFFINE, "research use only")
+    atomic.write_bytes(picture_file(folder, name), _picture(predicted, row))
+    write_evaluated(page_file(folder, name), row.to_json())
+
+
+def _picture(predicted: PredictedPatient, row: PatientRow) -> bytes:
     """DWI with truth and prediction inside coverage."""
-    truth = pictures.Overlay(case.truth & case.coverage, "truth", pictures.ORANGE)
-    predicted = (probability >= PROBABILITY_THRESHOLD) & case.coverage
-    dice = "n/a" if row["dice"] is None else f"{row['dice']:.2f}"
+    truth = pictures.Overlay(predicted.truth & predicted.coverage, "truth", pictures.ORANGE)
+    ours = (predicted.probability >= PROBABILITY_THRESHOLD) & predicted.coverage
+    dice = "n/a" if row.dice is None else f"{row.dice:.2f}"
     return pictures.axial_mosaic(
-        case.dwi,
-        [truth, pictures.Overlay(predicted, "prediction", pictures.SKY_BLUE)],
+        predicted.dwi,
+        [truth, pictures.Overlay(ours, "prediction", pictures.SKY_BLUE)],
         (VOXEL_MM,) * 3,
-        f"{row['participant_id']}: Dice {dice}, truth {row['truth_ml']:.0f} mL, predicted "
-        f"{row['predicted_ml']:.0f} mL; side {row['side']}",
+        title=f"{row.participant_id}: Dice {dice}, truth {row.truth_ml:.0f} mL, predicted "
+        f"{row.predicted_ml:.0f} mL; side {row.side}",
         footer=f"{RESEARCH_NOTICE} {pictures.CONVENTION}",
         panels=16,
-        brain=case.tissue,
+        brain=predicted.tissue,
     )

@@ -6,7 +6,6 @@ Only voxels with both diffusion and perfusion (coverage) count. No TensorFlow.
 """
 
 import dataclasses
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,12 +15,13 @@ from tf_hypoperfusion.config import PROBABILITY_THRESHOLD, SURFACE_TOLERANCE_MM
 
 # Thresholds 0.000, 0.001 ... 1.000: k / STEPS is bin k, so 0.5 is exact.
 STEPS = 1000
+PAPER_STEP = round(PROBABILITY_THRESHOLD * STEPS)
 
 
-def dice(prediction: NDArray[np.bool_], truth: NDArray[np.bool_]) -> float | None:
+def dice(prediction: NDArray[np.bool_], *, truth: NDArray[np.bool_]) -> float | None:
     """2 |P and T| / (|P| + |T|); None if the truth is empty.
 
-    >>> dice(np.array([True, True]), np.array([True, False]))
+    >>> dice(np.array([True, True]), truth=np.array([True, False]))
     0.6666666666666666
     """
     if not truth.any():
@@ -29,7 +29,9 @@ def dice(prediction: NDArray[np.bool_], truth: NDArray[np.bool_]) -> float | Non
     return float(2.0 * (prediction & truth).sum() / (prediction.sum() + truth.sum()))
 
 
-def auc(probability: NDArray, truth: NDArray[np.bool_], region: NDArray[np.bool_]) -> float | None:
+def auc(
+    probability: NDArray, *, truth: NDArray[np.bool_], region: NDArray[np.bool_]
+) -> float | None:
     """Area under the ROC curve of the voxels in ``region``; None unless both classes are there."""
     inside = truth[region]
     if not inside.any() or inside.all():
@@ -40,7 +42,7 @@ def auc(probability: NDArray, truth: NDArray[np.bool_], region: NDArray[np.bool_
 
 
 def surface_figures(
-    prediction: NDArray[np.bool_], truth: NDArray[np.bool_]
+    prediction: NDArray[np.bool_], *, truth: NDArray[np.bool_]
 ) -> tuple[float | None, float | None]:
     """95th percentile Hausdorff distance, and surface Dice, between two masks on the MNI grid.
 
@@ -65,41 +67,66 @@ def surface_figures(
     )
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PatientMetrics:
+    """Segmentation figures of one patient at the paper's threshold; None where undefined.
+
+    Attributes:
+        dice: None without a lesion.
+        auc: in the stroke hemisphere; None without a lesion there.
+        precision: None without a lesion or without a prediction.
+        recall: None without a lesion.
+        hd95_mm: None without a lesion or without a prediction.
+        surface_dice: None without a lesion.
+        truth_ml: volume of the truth.
+        predicted_ml: volume of the prediction.
+        volume_difference_ml: predicted - truth.
+    """
+
+    dice: float | None
+    auc: float | None
+    precision: float | None
+    recall: float | None
+    hd95_mm: float | None
+    surface_dice: float | None
+    truth_ml: float
+    predicted_ml: float
+    volume_difference_ml: float
+
+
 def patient_metrics(
     probability: NDArray[np.float32],
+    *,
     truth: NDArray[np.bool_],
     coverage: NDArray[np.bool_],
     side: str,
     voxel_ml: float,
-) -> dict[str, Any]:
+) -> PatientMetrics:
     """Segmentation figures of one patient.
 
     Args:
-        probability, truth, coverage: (91, 109, 60).
+        probability: (91, 109, 60).
+        truth: of the same shape.
+        coverage: of the same shape; only what is inside counts.
         side: left, right or bilateral.
         voxel_ml: mL of the patient's tissue in a voxel of the MNI grid.
-
-    Returns:
-        ``dice``, ``auc``, ``precision``, ``recall``, ``hd95_mm``, ``surface_dice`` (None without
-        a lesion; precision and HD95 also without a prediction), ``truth_ml``, ``predicted_ml``,
-        ``volume_difference_ml`` (predicted - truth).
     """
     truth = truth & coverage
     prediction = (probability >= PROBABILITY_THRESHOLD) & coverage
     predicted_ml, truth_ml = float(prediction.sum() * voxel_ml), float(truth.sum() * voxel_ml)
     common, lesion = int((prediction & truth).sum()), bool(truth.any())
-    hd95_mm, surface_dice = surface_figures(prediction, truth)
-    return {
-        "dice": dice(prediction, truth),
-        "auc": auc(probability, truth, coverage & hemisphere(side)),
-        "precision": common / int(prediction.sum()) if lesion and prediction.any() else None,
-        "recall": common / int(truth.sum()) if lesion else None,
-        "hd95_mm": hd95_mm,
-        "surface_dice": surface_dice,
-        "truth_ml": truth_ml,
-        "predicted_ml": predicted_ml,
-        "volume_difference_ml": predicted_ml - truth_ml,
-    }
+    hd95_mm, surface_dice = surface_figures(prediction, truth=truth)
+    return PatientMetrics(
+        dice=dice(prediction, truth=truth),
+        auc=auc(probability, truth=truth, region=coverage & hemisphere(side)),
+        precision=common / int(prediction.sum()) if lesion and prediction.any() else None,
+        recall=common / int(truth.sum()) if lesion else None,
+        hd95_mm=hd95_mm,
+        surface_dice=surface_dice,
+        truth_ml=truth_ml,
+        predicted_ml=predicted_ml,
+        volume_difference_ml=predicted_ml - truth_ml,
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,8 +136,8 @@ class ThresholdCounts:
     Every figure at every threshold of k / 1000 follows exactly, without the volumes.
 
     Attributes:
-        covered, hemisphere: int (2, 1001): voxels by truth (0, 1) and floor(1000 probability), in
-            coverage, and in coverage and the stroke's hemisphere.
+        covered: int (2, 1001): voxels of the coverage by truth (0, 1) and floor(1000 probability).
+        hemisphere: the same of the coverage's voxels in the stroke's hemisphere.
         voxel_ml: mL of a voxel.
     """
 
@@ -151,6 +178,7 @@ class ThresholdCounts:
 
 def threshold_counts(
     probability: NDArray[np.float32],
+    *,
     truth: NDArray[np.bool_],
     coverage: NDArray[np.bool_],
     side: str,

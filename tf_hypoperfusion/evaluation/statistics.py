@@ -16,22 +16,24 @@ from scipy import stats
 
 CONFIDENCE = 0.95
 INTERVALS = ("stata", "wilson", "exact")
-# Seven tests at once (paper, Statistical Analysis: P <= .007, Bonferroni).
-SIGNIFICANT_P = 0.007
 BOOTSTRAP_SAMPLES = 1999
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Estimate:
     """A figure with its 95% interval; ``low`` and ``high`` are None where undefined.
 
     Attributes:
-        value: None if ``n`` is 0. n: patients. k: patients counted, of a proportion only.
+        value: None if ``n`` is 0.
+        low: of the interval.
+        high: of the interval.
+        n: patients.
+        k: patients counted, of a proportion only.
     """
 
     value: float | None
-    low: float | None
-    high: float | None
+    low: float | None = None
+    high: float | None = None
     n: int
     k: int | None = None
 
@@ -40,6 +42,8 @@ def proportion(k: int, n: int, method: str = "stata") -> Estimate:
     """k of n with its 95% interval.
 
     Args:
+        k: patients counted.
+        n: patients in all.
         method: ``stata``: logit interval of Stata 15's ``proportion``, which the paper used:
             logit(p) +- t(.975, n - 1) SE / (p (1 - p)), SE = sqrt(p (1 - p) / (n - 1)), taken
             back; it does not exist at k = 0 and k = n, where the exact one is given. ``wilson``:
@@ -60,7 +64,7 @@ def proportion(k: int, n: int, method: str = "stata") -> Estimate:
     if not 0 <= k <= n:
         raise ValueError(f"{k} of {n}; expected 0 <= k <= n")
     if n == 0:
-        return Estimate(None, None, None, 0, 0)
+        return Estimate(value=None, n=0, k=0)
     p = k / n
     if method == "stata" and 0 < k < n:
         half = stats.t.ppf((1 + CONFIDENCE) / 2, n - 1) / math.sqrt(p * (1 - p) * (n - 1))
@@ -70,14 +74,15 @@ def proportion(k: int, n: int, method: str = "stata") -> Estimate:
         kind = "wilson" if method == "wilson" else "exact"
         interval = stats.binomtest(k, n).proportion_ci(CONFIDENCE, method=kind)
         low, high = float(interval.low), float(interval.high)
-    return Estimate(p, low, high, n, k)
+    return Estimate(value=p, low=low, high=high, n=n, k=k)
 
 
 def mcnemar_exact(only_first: int, only_second: int) -> float | None:
     """Two-sided exact McNemar test of two classifications of the same patients.
 
     Args:
-        only_first, only_second: patients that only the one, or only the other, classed right.
+        only_first: patients that only the one classed right.
+        only_second: patients that only the other classed right.
 
     Returns:
         P; None if both were right and wrong in the same patients.
@@ -174,11 +179,11 @@ def concordance(x: ArrayLike, y: ArrayLike) -> Estimate:
     a, b = np.asarray(x, float), np.asarray(y, float)
     n = a.size
     if n < 3 or not np.ptp(a) or not np.ptp(b):
-        return Estimate(None, None, None, n)
+        return Estimate(value=None, n=n)
     rho = _concordance(a, b)
     r = float(np.clip(np.corrcoef(a, b)[0, 1], -1, 1))
     if abs(rho) >= 1 - 1e-12 or abs(r) < 1e-12:
-        return Estimate(rho, None, None, n)
+        return Estimate(value=rho, n=n)
     shift = (a.mean() - b.mean()) ** 2 / (a.std() * b.std())
     variance = (
         (1 - r**2) * rho**2 / ((1 - rho**2) * r**2)
@@ -187,7 +192,7 @@ def concordance(x: ArrayLike, y: ArrayLike) -> Estimate:
     ) / (n - 2)
     half = stats.norm.ppf((1 + CONFIDENCE) / 2) * math.sqrt(max(variance, 0.0))
     z = math.atanh(rho)
-    return Estimate(rho, math.tanh(z - half), math.tanh(z + half), n)
+    return Estimate(value=rho, low=math.tanh(z - half), high=math.tanh(z + half), n=n)
 
 
 def _concordance(a: NDArray, b: NDArray) -> float:
@@ -206,7 +211,8 @@ def bootstrap(
     Args:
         samples: one array or several of equal length: the same patients in each.
         statistic: of those arrays, a number.
-        seed: of the resampling. count: resamples.
+        seed: of the resampling.
+        count: resamples.
 
     Returns:
         Without value if there is no patient; without interval if fewer than three, or if the
@@ -215,10 +221,10 @@ def bootstrap(
     arrays = [np.asarray(sample, float) for sample in samples]
     n = arrays[0].size
     if not n:
-        return Estimate(None, None, None, 0)
+        return Estimate(value=None, n=0)
     value = float(statistic(*arrays))
     if n < 3:
-        return Estimate(value, None, None, n)
+        return Estimate(value=value, n=n)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         found = stats.bootstrap(
@@ -233,8 +239,8 @@ def bootstrap(
         ).confidence_interval
     low, high = float(found.low), float(found.high)
     if not (math.isfinite(low) and math.isfinite(high)):
-        return Estimate(value, None, None, n)
-    return Estimate(value, low, high, n)
+        return Estimate(value=value, n=n)
+    return Estimate(value=value, low=low, high=high, n=n)
 
 
 def median_estimate(values: ArrayLike, seed: int = 1) -> Estimate:
@@ -251,7 +257,7 @@ def quartiles(values: ArrayLike) -> tuple[float, float, float] | None:
     return float(low), float(middle), float(high)
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Classification:
     """A yes/no decision against the truth; counts, and the five figures of Table 2."""
 
@@ -282,10 +288,10 @@ def classify(decision: NDArray[np.bool_], truth: NDArray[np.bool_]) -> Classific
     """Count a decision against the truth; both bool (n,)."""
     decision, truth = np.asarray(decision, bool), np.asarray(truth, bool)
     return Classification(
-        int((decision & truth).sum()),
-        int((~decision & truth).sum()),
-        int((~decision & ~truth).sum()),
-        int((decision & ~truth).sum()),
+        true_positive=int((decision & truth).sum()),
+        false_negative=int((~decision & truth).sum()),
+        true_negative=int((~decision & ~truth).sum()),
+        false_positive=int((decision & ~truth).sum()),
     )
 
 

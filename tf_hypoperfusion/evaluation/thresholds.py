@@ -1,7 +1,7 @@
 """What would change at another probability threshold than the paper's 0.5. No TensorFlow."""
 
+import dataclasses
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from data_tools import criteria
 from tf_hypoperfusion import clinical
 from tf_hypoperfusion.config import PROBABILITY_THRESHOLD
-from tf_hypoperfusion.evaluation.patient_metrics import STEPS, ThresholdCounts
+from tf_hypoperfusion.evaluation.patient_metrics import PAPER_STEP, STEPS, ThresholdCounts
 
 # 0 would call the whole brain hypoperfused.
 LOWEST, HIGHEST = 0.05, 0.95
@@ -29,25 +29,37 @@ def choose(counts: Sequence[ThresholdCounts]) -> float:
     mean = np.mean(curves, axis=0)
     bins = np.arange(round(LOWEST * STEPS), round(HIGHEST * STEPS) + 1)
     best = bins[mean[bins] >= mean[bins].max() - 1e-12]
-    nearest = best[np.argmin(np.abs(best - round(PROBABILITY_THRESHOLD * STEPS)))]
+    nearest = best[np.argmin(np.abs(best - PAPER_STEP))]
     return float(nearest) / STEPS
 
 
-def at(count: ThresholdCounts, threshold: float, core_ml: float) -> dict[str, Any]:
-    """A patient's figures at a threshold of k / 1000.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FiguresAtThreshold:
+    """A patient's figures at a threshold.
 
-    Returns:
-        ``chosen_threshold``, ``chosen_dice`` (None without a lesion), ``chosen_predicted_ml``,
-        ``chosen_target_mismatch``.
+    Attributes:
+        threshold: k / 1000.
+        dice: None without a lesion.
+        predicted_ml: volume of the prediction.
+        target_mismatch: DEFUSE 3 on that volume.
     """
+
+    threshold: float
+    dice: float | None
+    predicted_ml: float
+    target_mismatch: bool
+
+
+def at(count: ThresholdCounts, threshold: float, core_ml: float) -> FiguresAtThreshold:
+    """A patient's figures at a threshold of k / 1000."""
     k = round(threshold * STEPS)
     dice, volume_ml = count.dice(), float(count.volume_ml()[k])
-    return {
-        "chosen_threshold": threshold,
-        "chosen_dice": None if dice is None else float(dice[k]),
-        "chosen_predicted_ml": volume_ml,
-        "chosen_target_mismatch": clinical.defuse3(volume_ml, core_ml).target_mismatch,
-    }
+    return FiguresAtThreshold(
+        threshold=threshold,
+        dice=None if dice is None else float(dice[k]),
+        predicted_ml=volume_ml,
+        target_mismatch=clinical.defuse3(volume_ml, core_ml).target_mismatch,
+    )
 
 
 def target_mismatch(

@@ -1,48 +1,61 @@
 """What ``predict`` and ``serving_client`` are asked for: one patient, or all of a cohort."""
 
+import dataclasses
 import hashlib
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from data_tools import cohort as cohorts
+from data_tools.cohort import RawFiles
 from data_tools.runtime import atomic, executors
 from data_tools.runtime.command import EXIT_OK, EXIT_SOME_FAILED, Asked
 from data_tools.runtime.errors import InputError
 from tf_hypoperfusion import __version__
 from tf_hypoperfusion.clinical import ClinicalFacts
-from tf_hypoperfusion.inference import prediction, result_folder
+from tf_hypoperfusion.inference import result_files, result_folder
 from tf_hypoperfusion.inference.page.index import Entry, write_index
-from tf_hypoperfusion.inference.result_folder import DEFAULT, Backend, OutputOptions
+from tf_hypoperfusion.inference.result import FILE, PatientResult, read_result
+from tf_hypoperfusion.inference.result_files import DEFAULT, OutputOptions
+from tf_hypoperfusion.inference.result_folder import Backend, PatientFiles
+
+Connect = Callable[[], Backend]
 
 
-def answer(asked: Asked, connect: Callable[[], Backend], settings: Callable[[], str | None]) -> int:
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """A patient of a cohort that was predicted.
+
+    Attributes:
+        result: what ``result.json`` holds.
+        kept: it was there before, of the same files, facts and settings.
+    """
+
+    result: PatientResult
+    kept: bool
+
+
+def answer(asked: Asked, connect: Connect, settings: Callable[[], str | None]) -> int:
     """Predict the patient or the cohort and print what a person reads.
 
     Args:
-        connect: loads the models or finds the server. settings: says what a result depends on
-            besides the patient; for a cohort only. None: nobody knows, so nothing is kept.
+        asked: what the flags say.
+        connect: loads the models or finds the server.
+        settings: says what a result depends on besides the patient; for a cohort only. None:
+            nobody knows, so nothing is kept.
 
     Returns:
         The exit status.
     """
     options = OutputOptions(asked.second_opinion, asked.dicom_out, asked.pdf)
     if asked.cohort is None:
-        try:
-            given = ClinicalFacts(asked.side, result_folder.parse_nihss(asked.nihss), asked.age)
-            result = result_folder.predict(
-                asked.dwi, asked.adc, given, asked.out, connect, asked.participant,
-                options,
-            )  # fmt: skip
-        except InputError as error:
-            raise InputError(f"{error}{_older_result(asked.out)}") from error
-        print(result_folder.summary(result, asked.out))
-        return EXIT_OK
+        return _answer_one(asked, connect, options)
     with atomic.one_writer(asked.out):
-        done, failed = predict_cohort(asked.cohort, asked.out, connect, settings(), options)
-    kept = sum(result["kept"] for result in done.values())
-    yes = sum(result["defuse3"]["target_mismatch"] for result in done.values())
+        done, failed = predict_cohort(
+            asked.cohort, asked.out, connect, settings=settings(), options=options
+        )
+    kept = sum(each.kept for each in done.values())
+    yes = sum(each.result.defuse3.target_mismatch for each in done.values())
     print(f"{len(done)} patients predicted ({kept} were done before), target mismatch in {yes}")
     print(f"look at {asked.out}/index.html")
     for participant, message in failed.items():
@@ -50,9 +63,20 @@ def answer(asked: Asked, connect: Callable[[], Backend], settings: Callable[[], 
     return EXIT_SOME_FAILED if failed else EXIT_OK
 
 
+def _answer_one(asked: Asked, connect: Connect, options: OutputOptions) -> int:
+    try:
+        given = ClinicalFacts(asked.side, result_folder.parse_nihss(asked.nihss), asked.age)
+        files = PatientFiles(dwi=asked.dwi, adc=asked.adc, given=given, name=asked.participant)
+        result = result_folder.predict(files, asked.out, connect, options=options)
+    except InputError as error:
+        raise InputError(f"{error}{_older_result(asked.out)}") from error
+    print(result_folder.summary(result, asked.out))
+    return EXIT_OK
+
+
 def _older_result(out: str) -> str:
     """That the folder holds a result, which is not the one asked for; empty if it does not."""
-    older = atomic.read_json(Path(out) / "result.json").get("patient")
+    older = atomic.read_json(Path(out) / FILE).get("patient")
     if older is None:
         return ""
     return (
@@ -61,29 +85,40 @@ def _older_result(out: str) -> str:
     )
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Patient:
+    """A row of the cohort's table with its files, or why they cannot be used."""
+
+    participant: str
+    given: ClinicalFacts
+    files: RawFiles | None
+    faults: tuple[str, ...]
+
+
 def predict_cohort(
-    cohort: str,
-    out: str,
-    connect: Callable[[], Backend],
-    settings: str | None,
-    options: OutputOptions = DEFAULT,
-) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
+    cohort: str, out: str, connect: Connect, *,
+    settings: str | None, options: OutputOptions = DEFAULT,
+) -> tuple[dict[str, Outcome], dict[str, str]]:  # fmt: skip
     """Predict every patient of a raw cohort; one bad patient does not stop the others.
 
     Writes ``OUT/sub-*/`` as :func:`result_folder.predict` does, and ``OUT/index.html``. Patients
     done before with the same files, facts and ``settings`` are kept.
 
     Args:
-        cohort: participants.tsv and ``sub-*``. connect: loads the models, once, when first needed.
+        cohort: participants.tsv and ``sub-*``.
+        out: folder for the results.
+        connect: loads the models, once, when first needed.
         settings: what else the result depends on: models' checksums, stride; None keeps nothing.
+        options: what else is made.
 
     Returns:
-        What each ``result.json`` holds, and a message for each patient that failed.
+        Each patient that was predicted, and a message for each one that failed.
 
     Raises:
         InputError: the table is faulty, or ``out`` is the raw cohort.
     """
-    table = cohorts.read_participants(cohort)
+    patients = _read(cohort)
+    name = cohorts.described_name(cohort)
     if Path(out).resolve() == Path(cohort).resolve():
         raise InputError(f"--out is the raw cohort itself, {out}; choose another folder")
     atomic.check_writable(out)
@@ -94,87 +129,113 @@ def predict_cohort(
             backends.append(connect())
         return backends[0]
 
-    def predict(participant: str, row: dict[str, Any]) -> dict[str, Any]:
-        return _predict(cohort, out, participant, row, connect_once, settings, options)
+    def predict(participant: str, patient: _Patient) -> Outcome:
+        folder = Path(out) / participant
+        return _predict(patient, folder, connect_once, settings=settings, options=options)
 
-    name = cohorts.described_name(cohort)
-    rows = [cohorts.clinical_record(row) for _, row in table.iterrows()]
-    tasks = [(row["participant_id"], row) for row in rows]
-    done: dict[str, dict[str, Any]] = {}
+    done: dict[str, Outcome] = {}
     failed: dict[str, str] = {}
-    for task, result in executors.map_patients(predict, tasks, 1, "predict"):
-        if isinstance(result, InputError):
-            failed[task[0]] = str(result)
-            prediction.clear(Path(out) / task[0])  # no older result may stand where this failed
+    tasks = [(patient.participant, patient) for patient in patients]
+    for (who, _), outcome in executors.map_patients(predict, tasks, 1, "predict"):
+        if isinstance(outcome, InputError):
+            failed[who] = str(outcome)
+            result_files.clear(Path(out) / who)  # no older result may stand where this failed
         else:
-            done[task[0]] = result
+            done[who] = outcome
+    results = {who: outcome.result for who, outcome in done.items()}
     write_index(
         Path(out) / "index.html",
-        f"Predictions: {name}",
-        f"{len(done)} of {len(rows)} patients; those that failed or have warnings come first.",
         sorted(
             [_failed_entry(who, message) for who, message in failed.items()]
-            + [_entry(who, result) for who, result in done.items()],
+            + [_entry(who, result) for who, result in results.items()],
             key=lambda entry: (entry.link is not None, -len(entry.warnings)),
         ),
+        title=f"Predictions: {name}",
+        lead=f"{len(done)} of {len(patients)} patients; those that failed or have warnings come "
+        "first.",
         simulated="simulated" in name.lower()
-        or any("SIMULATED" in w for result in done.values() for w in result["warnings"]),
+        or any(result.simulated for result in results.values()),
     )
     return done, failed
 
 
+def _read(cohort: str) -> list[_Patient]:
+    """Every patient of the table, before any of them is predicted.
+
+    Raises:
+        InputError: the table is faulty.
+    """
+    patients = []
+    for _, row in cohorts.read_participants(cohort).iterrows():
+        facts = cohorts.clinical_record(row)
+        files, faults = cohorts.find_raw_files(cohort, facts["participant_id"])
+        patients.append(
+            _Patient(
+                participant=facts["participant_id"],
+                given=ClinicalFacts(facts["side"], facts["nihss"], facts["age"]),
+                files=files,
+                faults=tuple(fault.what for fault in faults),
+            )
+        )
+    return patients
+
+
 def _predict(
-    cohort: str,
-    out: str,
-    participant: str,
-    row: dict[str, Any],
-    connect: Callable[[], Backend],
-    settings: str | None,
-    options: OutputOptions,
-) -> dict[str, Any]:
-    files, faults = cohorts.find_raw_files(cohort, participant)
-    if files is None:
-        raise InputError("\n".join(fault.what for fault in faults))
-    given = ClinicalFacts(row["side"], row["nihss"], row["age"])
-    digest = hashlib.sha256(repr([__version__, settings, given, options]).encode())
+    patient: _Patient, folder: Path, connect: Connect, *,
+    settings: str | None, options: OutputOptions,
+) -> Outcome:  # fmt: skip
+    if patient.files is None:
+        raise InputError("\n".join(patient.faults))
+    fingerprint = _fingerprint(patient, patient.files, settings, options)
+    known = read_result(folder) if settings is not None else None
+    if known and known.fingerprint == fingerprint and (folder / result_files.PAGE).is_file():
+        return Outcome(known, kept=True)
+    files = PatientFiles(
+        dwi=str(patient.files.dwi),
+        adc=str(patient.files.adc) if patient.files.adc else None,
+        given=patient.given,
+        name=patient.participant,
+    )
+    result = result_folder.predict(
+        files, str(folder), connect, options=options, tell=lambda text: None,
+        fingerprint=fingerprint,
+    )  # fmt: skip
+    return Outcome(result, kept=False)
+
+
+def _fingerprint(
+    patient: _Patient, files: RawFiles, settings: str | None, options: OutputOptions
+) -> str:
+    digest = hashlib.sha256(repr([__version__, settings, patient.given, options]).encode())
     for path in files.existing():
         if path not in (files.tmax, files.truth):  # a prediction does not look at them
             digest.update(f"{path.name} {atomic.sha256(path)}".encode())
-    folder = Path(out) / participant
-    known = atomic.read_json(folder / "result.json")
-    same = settings is not None and known.get("fingerprint") == digest.hexdigest()
-    if same and (folder / "report.html").is_file():
-        return {**known, "kept": True}
-    result = result_folder.predict(
-        str(files.dwi), str(files.adc) if files.adc else None, given, str(folder), connect,
-        participant, options, tell=lambda text: None, fingerprint=digest.hexdigest(),
-    )  # fmt: skip
-    return {**result, "kept": False}
+    return digest.hexdigest()
 
 
-def _entry(participant: str, result: dict[str, Any]) -> Entry:
-    doubt = result["uncertainty"]
-    low, high = doubt["range_ml"] if doubt else (None, None)
+def _entry(participant: str, result: PatientResult) -> Entry:
+    doubt = result.uncertainty
+    low, high = doubt.range_ml if doubt else (None, None)
     return Entry(
-        {
+        values={
             "patient": participant,
-            "target mismatch": result["defuse3"]["target_mismatch"],
-            "holds in": f"{doubt['decision_holds_in']} of {doubt['opinions']}" if doubt else "n/a",
-            "hypoperfusion, mL": result["hypoperfusion_ml"],
+            "target mismatch": result.defuse3.target_mismatch,
+            "holds in": f"{doubt.decision_holds_in} of {doubt.opinions}" if doubt else "n/a",
+            "hypoperfusion, mL": result.hypoperfusion_ml,
             "from, mL": low,
             "to, mL": high,
-            "core, mL": result["core_ml"],
-            "mismatch, mL": result["mismatch_ml"],
-            "ratio": result["mismatch_ratio"],
-            "side": result["given"]["side"],
-            "NIHSS": result["given"]["nihss"],
+            "core, mL": result.core_ml,
+            "mismatch, mL": result.mismatch_ml,
+            "ratio": result.mismatch_ratio,
+            "side": result.given.side,
+            "NIHSS": result.given.nihss,
         },
-        link=f"{participant}/report.html",
-        picture=f"{participant}/overview.png",
+        link=f"{participant}/{result_files.PAGE}",
+        picture=f"{participant}/{result_files.OVERVIEW}",
         alt=f"DWI of {participant} with core and predicted hypoperfusion",
-        warnings=result["warnings"],
+        warnings=result.warnings,
     )
 
 
 def _failed_entry(participant: str, message: str) -> Entry:
-    return Entry({"patient": f"{participant} (failed)"}, warnings=message.splitlines())
+    return Entry(values={"patient": f"{participant} (failed)"}, warnings=message.splitlines())

@@ -6,21 +6,22 @@ Every series description says "research use only".
 
 import io
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from data_tools import dicom
-from data_tools.runtime import atomic
+from data_tools.grid import ADC_CORE_UM2_PER_S
 from data_tools.runtime.errors import InputError
 from tf_hypoperfusion import __version__
-from tf_hypoperfusion.inference.prediction import DICOM_FILES
+from tf_hypoperfusion.inference.prediction import Prediction
+from tf_hypoperfusion.inference.result import PatientResult
 
-if TYPE_CHECKING:
-    from tf_hypoperfusion.inference.prediction import Prediction
-
+FOLDER = "dicom"
+FILES = ("segmentation.dcm", "probability.dcm", "report.dcm")
 RESEARCH = "research use only"
 # High numbers, so that they stand behind the scanner's series.
 SERIES_NUMBERS = (9001, 9002, 9003)
@@ -37,7 +38,8 @@ def sources_of(folder: str | Path, series: int | None) -> list[Any]:
     """The scanner's slices that results will refer to; asked for before anything is computed.
 
     Args:
-        folder: of the DICOM files. series: number of the DWI's; None if it was no DICOM.
+        folder: of the DICOM files.
+        series: number of the DWI's; None if it was no DICOM.
 
     Returns:
         pydicom datasets, one for each slice.
@@ -68,43 +70,46 @@ def sources_of(folder: str | Path, series: int | None) -> list[Any]:
     return sources
 
 
-def write_dicom(done: "Prediction", sources: list[Any], out: str | Path) -> list[Path]:
-    """Write ``segmentation.dcm`` (hypoperfusion, core), ``probability.dcm`` and ``report.dcm``.
+def draw(done: Prediction, result: PatientResult, sources: Sequence[Any]) -> dict[str, bytes]:
+    """``segmentation.dcm`` (hypoperfusion, core), ``probability.dcm`` and ``report.dcm``.
 
     Args:
-        sources: of :func:`sources_of`. out: folder for the objects.
+        done: the measured patient.
+        result: built from it.
+        sources: of :func:`sources_of`.
 
     Returns:
-        What was written; no segmentation where both masks are empty.
+        Each file's content; no segmentation where both masks are empty.
 
     Raises:
         InputError: the masks' grid is not that of the slices.
     """
+    files = {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # on how a patient's name is written
-        objects = _objects(done, sources)
+        objects = _objects(done, result, sources)
     for name, data in objects.items():
         buffer = io.BytesIO()
         data.save_as(buffer)
-        atomic.write_bytes(Path(out) / name, buffer.getvalue())
-    return [Path(out) / name for name in objects]
+        files[name] = buffer.getvalue()
+    return files
 
 
-def _objects(done: "Prediction", sources: list[Any]) -> dict[str, Any]:
-    masks = {"hypoperfusion": done.hypoperfusion, "core": done.core}
+def _objects(done: Prediction, result: PatientResult, sources: Sequence[Any]) -> dict[str, Any]:
+    masks = {"hypoperfusion": done.hypoperfusion, "core": done.core.native}
     filled = {name: mask for name, mask in masks.items() if mask.any()}
-    segmentation_file, probability_file, report_file = DICOM_FILES
+    segmentation_file, probability_file, report_file = FILES
     objects: dict[str, Any] = {}
     if filled:
         stack = np.stack([_frames(m, done, sources) for m in filled.values()], axis=-1)
         objects[segmentation_file] = _segmentation(stack > 0.5, list(filled), sources, False)
     probability = _frames(done.probability, done, sources)[..., np.newaxis]
     objects[probability_file] = _segmentation(probability, ["hypoperfusion"], sources, True)
-    objects[report_file] = _report(done, objects.get(segmentation_file), list(filled), sources)
+    objects[report_file] = _report(result, objects.get(segmentation_file), list(filled), sources)
     return objects
 
 
-def _frames(volume: NDArray, done: "Prediction", sources: list[Any]) -> NDArray[np.float32]:
+def _frames(volume: NDArray, done: Prediction, sources: Sequence[Any]) -> NDArray[np.float32]:
     """A volume of the DWI's grid as the scanner's frames: [slice, row, column].
 
     Through millimetres, so that no axis has to be guessed.
@@ -151,14 +156,16 @@ def _algorithm() -> Any:
     )
 
 
-def _segmentation(pixels: NDArray, names: list[str], sources: list[Any], fractional: bool) -> Any:
+def _segmentation(
+    pixels: NDArray, names: list[str], sources: Sequence[Any], fractional: bool
+) -> Any:
     import highdicom as hd
     from highdicom import seg
     from pydicom.sr.codedict import codes
 
     words = {
         "hypoperfusion": "predicted hypoperfusion" + (", probability" if fractional else ""),
-        "core": "core: ADC <= 620e-6 mm2/s",
+        "core": f"core: ADC <= {ADC_CORE_UM2_PER_S:.0f}e-6 mm2/s",
     }
     descriptions = [
         seg.SegmentDescription(
@@ -203,15 +210,16 @@ def _segmentation(pixels: NDArray, names: list[str], sources: list[Any], fractio
     )
 
 
-def _report(done: "Prediction", segmentation: Any, names: list[str], sources: list[Any]) -> Any:
+def _report(
+    result: PatientResult, segmentation: Any, names: list[str], sources: Sequence[Any]
+) -> Any:
     """TID 1500: the volumes and the decision, and each segment's volume."""
     import highdicom as hd
     from highdicom import sr
     from highdicom.sr.coding import CodedConcept
     from pydicom.sr.codedict import codes
 
-    result = done.result
-    ml = {name: result[f"{name}_ml"] for name in ("hypoperfusion", "core")}
+    ml = {"hypoperfusion": result.hypoperfusion_ml, "core": result.core_ml}
 
     def own(value: str, meaning: str) -> Any:
         return CodedConcept(value, "99TFHYPO", meaning)
@@ -219,7 +227,7 @@ def _report(done: "Prediction", segmentation: Any, names: list[str], sources: li
     def measurement(name: Any, value: float, unit: Any) -> Any:
         return sr.Measurement(name=name, value=round(float(value), 2), unit=unit)
 
-    decision = codes.SCT.Yes if result["defuse3"]["target_mismatch"] else codes.SCT.No
+    decision = codes.SCT.Yes if result.defuse3.target_mismatch else codes.SCT.No
     milliliter = CodedConcept("mL", "UCUM", "milliliter")
     summary = sr.MeasurementsAndQualitativeEvaluations(
         tracking_identifier=sr.TrackingIdentifier(hd.UID(), f"target mismatch, {RESEARCH}"),
@@ -227,10 +235,10 @@ def _report(done: "Prediction", segmentation: Any, names: list[str], sources: li
         measurements=[
             measurement(own("hypoperfusion", "Hypoperfusion"), ml["hypoperfusion"], milliliter),
             measurement(own("core", "Core"), ml["core"], milliliter),
-            measurement(own("mismatch", "Mismatch"), result["mismatch_ml"], milliliter),
+            measurement(own("mismatch", "Mismatch"), result.mismatch_ml, milliliter),
             measurement(
                 own("ratio", "Ratio"),
-                result["mismatch_ratio"],
+                result.mismatch_ratio,
                 CodedConcept("1", "UCUM", "no units"),
             ),
         ],

@@ -41,7 +41,8 @@ def write(network: Callable[[Any, Any], Any], path: Path, properties: Mapping[st
     Args:
         network: image [b, 128, 128, 16, 4], nihss [b, 1] -> probability [b, 128, 128, 16, 1],
             TensorFlow operations on float32.
-        path: of the file. properties: kept in it, for who finds it alone.
+        path: of the file.
+        properties: kept in it, for who finds it alone.
 
     Returns:
         Largest difference of a probability between both, over three seeded random slabs.

@@ -17,6 +17,7 @@ def load_predictor(path: str | Path, precision: str = "float32") -> Predictor:
     """Load a ``.keras`` file, a SavedModel folder or an ONNX file, and try it on an empty slab.
 
     Args:
+        path: of the file or folder.
         precision: that a ``.keras`` file computes in, ``float32`` or ``bfloat16``; the others keep
             their own.
 

@@ -4,6 +4,7 @@ import base64
 import gzip
 import io
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -31,7 +32,8 @@ class Server:
     """A model on a server.
 
     Args:
-        url: http://HOST:PORT. name: of the model, with /versions/N or /labels/L if wanted.
+        url: http://HOST:PORT.
+        name: of the model, with /versions/N or /labels/L if wanted.
         token: sent as bearer token.
 
     Raises:
@@ -109,12 +111,14 @@ class Server:
 
 
 def backend(
-    url: str, name: str, form: str = "bytes", stride: int | None = None,
-    token_file: str | None = None,
+    url: str, name: str, *,
+    form: str = "bytes", stride: int | None = None, token_file: str | None = None,
 ) -> Backend:  # fmt: skip
     """A server as the one who answers for a patient.
 
     Args:
+        url: http://HOST:PORT.
+        name: of the model, with /versions/N or /labels/L if wanted.
         form: ``bytes`` (compressed volumes), ``volume`` (JSON) or ``slabs`` (windows cut here).
         stride: slices between windows; for slabs only, since the server cuts the others.
         token_file: its first line is the bearer token.
@@ -168,6 +172,38 @@ def _slabs(server: Server):
     return predict
 
 
+def volume_request(
+    volumes: Mapping[str, NDArray],
+    *,
+    nihss: int,
+    side: str,
+    voxel_ml: float,
+    form: str = "bytes",
+) -> dict[str, object]:
+    """The body of a predict request for one patient.
+
+    Args:
+        volumes: ``dwi``, ``adc`` (1e-6 mm2/s) and ``brain_mask`` on the MNI grid.
+        nihss: -1 if unknown.
+        side: of the lesion.
+        voxel_ml: mL of the patient's tissue in a voxel.
+        form: ``bytes`` (compressed volumes) or ``volume`` (JSON).
+    """
+    arrays = {name: np.ascontiguousarray(v, "<f4") for name, v in volumes.items()}
+    inputs: dict[str, object]
+    if form == "bytes":
+        signature = "predict_volume_bytes"
+        inputs = {
+            name: [{"b64": base64.b64encode(gzip.compress(v.tobytes(), 6, mtime=0)).decode()}]
+            for name, v in arrays.items()
+        }
+    else:
+        signature = "predict_volume"
+        inputs = {name: [v.tolist()] for name, v in arrays.items()}
+    inputs |= {"nihss": [[nihss]], "side": [[side]], "voxel_ml": [[voxel_ml]]}
+    return {"signature_name": signature, "inputs": inputs}
+
+
 def _ask_volume(
     server: Server, mni: MniPatient, given: ClinicalFacts, form: str
 ) -> tuple[NDArray[np.float32], ModelInfo]:
@@ -177,24 +213,15 @@ def _ask_volume(
         "adc": np.where(mni.brain, mni.adc_um2_per_s, 0),
         "brain_mask": mni.brain,
     }
-    packed = {name: np.ascontiguousarray(v, "<f4") for name, v in volumes.items()}
-    inputs: dict[str, Any]
-    if form == "bytes":
-        signature = "predict_volume_bytes"
-        inputs = {
-            name: [{"b64": base64.b64encode(gzip.compress(v.tobytes(), 6, mtime=0)).decode()}]
-            for name, v in packed.items()
-        }
-    else:
-        signature = "predict_volume"
-        inputs = {name: [v.tolist()] for name, v in packed.items()}
     intensity.nihss_feature(given.nihss)
-    inputs |= {
-        "nihss": [[-1 if given.nihss is None else given.nihss]],
-        "side": [[given.side]],
-        "voxel_ml": [[mni.voxel_ml]],
-    }
-    outputs = server.predict({"signature_name": signature, "inputs": inputs})
+    body = volume_request(
+        volumes,
+        nihss=-1 if given.nihss is None else given.nihss,
+        side=given.side,
+        voxel_ml=mni.voxel_ml,
+        form=form,
+    )
+    outputs = server.predict(body)
     try:
         info = _known_origin(server.address, json.loads(outputs["model_info"][0][0]))
         if form == "volume":

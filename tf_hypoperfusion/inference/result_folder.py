@@ -5,35 +5,27 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
-from data_tools.patient import load_native
+from data_tools.criteria import DEFUSE3
+from data_tools.patient import NativePatient, load_native
 from data_tools.runtime import atomic
 from data_tools.runtime.errors import InputError
-from tf_hypoperfusion import provenance
+from tf_hypoperfusion import clinical, provenance
 from tf_hypoperfusion.clinical import ClinicalFacts
-from tf_hypoperfusion.inference import dicom_objects, page, prediction
+from tf_hypoperfusion.config import PROBABILITY_THRESHOLD, RESEARCH_NOTICE
+from tf_hypoperfusion.inference import cautions, dicom_objects, prediction, result_files
 from tf_hypoperfusion.inference.model_files import ModelInfo
 from tf_hypoperfusion.inference.page import pdf
-from tf_hypoperfusion.inference.prediction import VolumePredictor
-
-
-@dataclasses.dataclass(frozen=True)
-class OutputOptions:
-    """What is made besides the prediction.
-
-    Attributes:
-        second_opinion: ask a single model about the mirror image too.
-        dicom: write DICOM objects into ``OUT/dicom``; the images must be DICOM files.
-        pdf: print the page too.
-    """
-
-    second_opinion: bool = True
-    dicom: bool = False
-    pdf: bool = False
-
-
-DEFAULT = OutputOptions()
+from tf_hypoperfusion.inference.prediction import Prediction, VolumePredictor
+from tf_hypoperfusion.inference.result import (
+    Criterion,
+    Defuse3,
+    InputImages,
+    PatientResult,
+    Registration,
+    Seconds,
+)
+from tf_hypoperfusion.inference.result_files import DEFAULT, OutputOptions
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,12 +39,32 @@ class Backend:
     """
 
     answers: Sequence[VolumePredictor]
-    models: Callable[[], list[ModelInfo]]
+    models: Callable[[], Sequence[ModelInfo]]
     stride: int | None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PatientFiles:
+    """What is predicted from.
+
+    Attributes:
+        dwi: NIfTI file or folder of DICOM files.
+        adc: NIfTI file, or None where ``dwi`` holds what is needed.
+        given: clinical facts.
+        name: in the result; None takes the DWI's file name.
+    """
+
+    dwi: str
+    adc: str | None
+    given: ClinicalFacts
+    name: str | None = None
 
 
 def parse_nihss(text: str) -> int | None:
     """``n/a`` -> None, digits -> int.
+
+    Args:
+        text: as it was typed.
 
     Raises:
         InputError: for anything else.
@@ -66,29 +78,19 @@ def parse_nihss(text: str) -> int | None:
 
 
 def predict(
-    dwi: str,
-    adc: str | None,
-    given: ClinicalFacts,
-    out: str,
-    connect: Callable[[], Backend],
-    participant: str | None = None,
-    options: OutputOptions = DEFAULT,
-    tell: Callable[[str], None] | None = None,
+    files: PatientFiles, out: str, connect: Callable[[], Backend], *,
+    options: OutputOptions = DEFAULT, tell: Callable[[str], None] | None = None,
     fingerprint: str | None = None,
-) -> dict[str, Any]:
-    """Read, ask, write; tells on stderr what it is doing.
+) -> PatientResult:  # fmt: skip
+    """Read, ask, build the result, draw, write; tells on stderr what it is doing.
 
     Args:
-        dwi: NIfTI file or folder of DICOM files. adc: NIfTI file, or None where ``dwi`` holds what
-            is needed. given: clinical facts. out: folder for the result.
+        files: images and facts of the patient.
+        out: folder for the result.
         connect: loads the model or finds the server, once the images are known to be good.
-        participant: name in the result; None takes the DWI's file name.
-        options: what else is made.
+        options: what else is result.
         tell: is told what is being done, and every warning; default: standard error.
         fingerprint: of all that the result depends on; kept in it.
-
-    Returns:
-        What ``result.json`` holds.
 
     Raises:
         InputError: images, model or server that cannot be used.
@@ -97,89 +99,130 @@ def predict(
     tell = tell or _say
     if Path(out).is_file():
         raise InputError(f"--out {out} is a file; expected a folder to write to")
-    native = load_native(dwi, adc)
-    sources = dicom_objects.sources_of(dwi, native.dicom_series) if options.dicom else []
+    native = load_native(files.dwi, files.adc)
+    sources = dicom_objects.sources_of(files.dwi, native.dicom_series) if options.dicom else []
     if options.pdf:
         pdf.browser()
     atomic.check_writable(out)
     read = time.monotonic()
-    tell(f"read {dwi}{f' and {adc}' if adc else ''} (ADC in {native.adc_unit})")
+    tell(f"read {files.dwi}{f' and {files.adc}' if files.adc else ''} (ADC in {native.adc_unit})")
     for note in native.notes:
         tell(note)
     backend = connect()
     loaded = time.monotonic()
     tell("registering and predicting, about half a minute")
-    name = participant or Path(dwi).name.split(".")[0]
-    done = prediction.predict_patient(native, given, backend.answers, name, options.second_opinion)
-    models = backend.models()
-    result = done.result
-    result["warnings"][:0] = _origin_warnings(models)
-    result["stride_slices"] = backend.stride
-    result["input"] = {
-        "dwi": dwi,
-        "adc": adc,
-        "adc_unit": native.adc_unit,
-        "b_value_s_per_mm2": native.b_value,
-        "notes": list(native.notes),
-    }
-    result["models"] = [model.to_json() for model in models]
-    result["fingerprint"] = fingerprint
-    result["software"] = provenance.software()
-    result["seconds"] = {
-        "read": round(read - began, 3),
-        "load_model": round(loaded - read, 3),
-        **result["seconds"],
-    }
-    prediction.write_maps(done, out)
+    done = prediction.predict_patient(native, files.given, backend.answers, options.second_opinion)
+    seconds = Seconds(read=round(read - began, 3), load_model=round(loaded - read, 3),
+                      **done.seconds)  # fmt: skip
+    result = build_result(files, done, backend, seconds=seconds, fingerprint=fingerprint)
     tell("drawing report.html")
-    drawing = time.monotonic()
-    page.write_page(done, Path(out) / "report.html")
-    if options.pdf:
-        pdf.print_page(Path(out) / "report.html", Path(out) / "report.pdf")
-    if options.dicom:
-        dicom_objects.write_dicom(done, sources, Path(out) / "dicom")
-    result["seconds"]["report"] = round(time.monotonic() - drawing, 3)
-    prediction.write_result(done, out)
-    for warning in result["warnings"]:
+    clock = prediction.Clock()
+    drawn = result_files.draw(done, result, options, dicom_sources=sources, clock=clock)
+    result = dataclasses.replace(result, seconds=_with_total(seconds, clock))
+    result_files.write(drawn, result, out)
+    for warning in result.warnings:
         tell(f"WARNING: {warning}")
     return result
 
 
-def _origin_warnings(models: list[ModelInfo]) -> list[str]:
-    warnings = []
-    if any(model.simulated for model in models):
-        warnings.append(
-            "the model was trained on SIMULATED patients only; its result on a real patient "
-            "means nothing"
-        )
-    if any(model.cohort is None for model in models):
-        warnings.append(
-            "nothing is known of what the model was trained on (no config.json or "
-            "model_card.json beside it); it may have been simulated patients"
-        )
-    return warnings
+def build_result(
+    files: PatientFiles, done: Prediction, backend: Backend, *,
+    seconds: Seconds, fingerprint: str | None = None,
+) -> PatientResult:  # fmt: skip
+    """The result of a measured patient; the one place where it is put together.
+
+    Args:
+        files: what was predicted from.
+        done: the measured patient.
+        backend: who answered.
+        seconds: of the steps so far.
+        fingerprint: of all that the result depends on.
+    """
+    models = tuple(backend.models())
+    decision, core_ml = done.decision, done.core.native_ml
+    return PatientResult(
+        notice=RESEARCH_NOTICE,
+        patient=files.name or Path(files.dwi).name.split(".")[0],
+        given=files.given,
+        hypoperfusion_ml=round(done.hypoperfusion_ml, 2),
+        core_ml=round(core_ml, 2),
+        hypoperfusion_mni_ml=round(done.hypoperfusion_mni_ml, 2),
+        core_mni_ml=round(done.core.mni_ml, 2),
+        mismatch_ratio=round(decision.ratio, 3),
+        mismatch_ml=round(decision.difference_ml, 2),
+        defuse3=Defuse3(
+            ratio=_criterion(decision.ratio, f">= {DEFUSE3.min_ratio}", decision.ratio_met),
+            difference_ml=_criterion(
+                decision.difference_ml, f">= {DEFUSE3.min_difference_ml:g}", decision.difference_met
+            ),
+            core_ml=_criterion(core_ml, f"<= {DEFUSE3.max_core_ml:g}", decision.core_met),
+            target_mismatch=decision.target_mismatch,
+        ),
+        dawn=clinical.dawn(files.given.age, files.given.nihss, core_ml),
+        uncertainty=done.uncertainty,
+        warnings=cautions.warnings_of(done, models),
+        registration=_registration(done),
+        probability_threshold=PROBABILITY_THRESHOLD,
+        seconds=seconds,
+        stride_slices=backend.stride,
+        input=_images(files, done.native),
+        models=models,
+        fingerprint=fingerprint,
+        software=provenance.software(),
+    )
 
 
-def summary(result: dict, out: str) -> str:
-    """The result as a person reads it in a terminal."""
-    criteria = result["defuse3"]
+def summary(result: PatientResult, out: str) -> str:
+    """The result as a person reads it in a terminal.
+
+    Args:
+        result: of :func:`predict`.
+        out: the folder that it is in.
+    """
+    criteria = result.defuse3
     lines = [
-        f"hypoperfusion {result['hypoperfusion_ml']:.1f} mL, core {result['core_ml']:.1f} mL, "
-        f"mismatch {result['mismatch_ml']:.1f} mL, ratio {result['mismatch_ratio']:.1f}",
-        "target mismatch (DEFUSE 3): " + ("YES" if criteria["target_mismatch"] else "NO"),
+        f"hypoperfusion {result.hypoperfusion_ml:.1f} mL, core {result.core_ml:.1f} mL, "
+        f"mismatch {result.mismatch_ml:.1f} mL, ratio {result.mismatch_ratio:.1f}",
+        "target mismatch (DEFUSE 3): " + ("YES" if criteria.target_mismatch else "NO"),
     ]
     for name in ("ratio", "difference_ml", "core_ml"):
-        criterion = criteria[name]
-        state = "met" if criterion["met"] else "not met"
-        lines.append(f"  {name} {criterion['value']:g} {criterion['required']}: {state}")
-    dawn = {True: "YES", False: "NO", None: "n/a (age or NIHSS unknown)"}[result["dawn"]]
+        criterion: Criterion = getattr(criteria, name)
+        state = "met" if criterion.met else "not met"
+        lines.append(f"  {name} {criterion.value:g} {criterion.required}: {state}")
+    dawn = {True: "YES", False: "NO", None: "n/a (age or NIHSS unknown)"}[result.dawn]
     lines += [
         f"clinical-core mismatch (DAWN): {dawn}",
-        result["notice"],
-        f"{result['seconds']['total']:.1f} s; look at {out}/report.html; result.json, "
+        result.notice,
+        f"{result.seconds.total:.1f} s; look at {out}/report.html; result.json, "
         "overview.png and NIfTI volumes are beside it",
     ]
     return "\n".join(lines)
+
+
+def _criterion(value: float, required: str, met: bool) -> Criterion:
+    return Criterion(value=round(value, 3), required=required, met=met)
+
+
+def _registration(done: Prediction) -> Registration:
+    figures = {name: value for name, value in done.quality.items() if name != "warnings"}
+    tuples = {name: tuple(figures[name]) for name in ("notes", "shape", "spacing_mm")}
+    return Registration(**figures | tuples | {"affine": tuple(map(tuple, figures["affine"]))})
+
+
+def _images(files: PatientFiles, native: NativePatient) -> InputImages:
+    return InputImages(
+        dwi=files.dwi,
+        adc=files.adc,
+        adc_unit=native.adc_unit,
+        b_value_s_per_mm2=native.b_value,
+        notes=tuple(native.notes),
+    )
+
+
+def _with_total(seconds: Seconds, drawing: prediction.Clock) -> Seconds:
+    drawn = dataclasses.replace(seconds, **drawing.laps)
+    steps = dataclasses.asdict(drawn)
+    return dataclasses.replace(drawn, total=round(sum(steps.values()), 3))
 
 
 def _say(text: str) -> None:

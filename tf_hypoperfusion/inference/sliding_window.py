@@ -27,7 +27,10 @@ def model_image(
     """Physical volumes on the MNI grid -> the network's image of the whole head.
 
     Args:
-        dwi, adc_um2_per_s, brain: (91, 109, 60). side: left, right or bilateral.
+        dwi: (91, 109, 60).
+        adc_um2_per_s: (91, 109, 60).
+        brain: bool (91, 109, 60).
+        side: left, right or bilateral.
 
     Returns:
         float32 (128, 128, 60, 4): DWI, ADC (ratios to their parenchymal mean, rounded to float16
@@ -46,6 +49,7 @@ def model_image(
 def predict_volume(
     predictor: Predictor,
     image: NDArray[np.float32],
+    *,
     nihss: float,
     stride: int,
     tissue: NDArray[np.bool_],
@@ -53,8 +57,10 @@ def predict_volume(
     """Average the predictions of overlapping slabs (paper, Model Structure).
 
     Args:
-        predictor: see the module. image: float32 (128, 128, 60, 4).
-        nihss: NIHSS / 21, or -1. stride: slices from one window to the next, 1..16.
+        predictor: see the module.
+        image: float32 (128, 128, 60, 4).
+        nihss: NIHSS / 21, or -1.
+        stride: slices from one window to the next, 1..16.
         tissue: bool (91, 109, 60), brain without CSF; the probability is 0 outside it.
 
     Returns:
@@ -66,12 +72,13 @@ def predict_volume(
     starts = slabs.slab_starts(stride, image.shape[2])
     windows = slabs.cut_slabs(image, starts)
     feature = np.full((len(windows), 1), nihss, np.float32)
-    return average_windows(predictor, windows, feature, starts, tissue)
+    return average_windows(predictor, windows, nihss=feature, starts=starts, tissue=tissue)
 
 
 def average_windows(
     predictor: Predictor,
     windows: NDArray[np.float32],
+    *,
     nihss: NDArray[np.float32],
     starts: Sequence[int],
     tissue: NDArray[np.bool_],
@@ -79,7 +86,11 @@ def average_windows(
     """As :func:`predict_volume`, for windows that are cut already.
 
     Args:
-        windows: (n, 128, 128, 16, 4). nihss: (n, 1). starts: first slice of each window.
+        predictor: see the module.
+        windows: (n, 128, 128, 16, 4).
+        nihss: (n, 1).
+        starts: first slice of each window.
+        tissue: bool (91, 109, 60), as in :func:`predict_volume`.
     """
     outputs = []
     for first in range(0, len(windows), WINDOWS_PER_CALL):

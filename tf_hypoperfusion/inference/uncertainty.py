@@ -6,14 +6,17 @@ answers about it, mirrored back, differs from its first answer by what it does n
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from data_tools.grid import mirrored_side
 from data_tools.patient import MniPatient
-from tf_hypoperfusion.clinical import defuse3
+from tf_hypoperfusion.clinical import ClinicalFacts, defuse3
+from tf_hypoperfusion.inference.result import Uncertainty
+
+Kind = Literal["models", "mirror", "none"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,20 +32,22 @@ class Opinions:
 
     mean: NDArray[np.float32]
     each: tuple[NDArray[np.float32], ...]
-    kind: str
+    kind: Kind
 
 
 def ask(
-    answers: Sequence[Callable[[MniPatient, Any], NDArray[np.float32]]],
+    answers: Sequence[Callable[[MniPatient, ClinicalFacts], NDArray[np.float32]]],
     mni: MniPatient,
-    given: Any,
+    given: ClinicalFacts,
     mirror: bool = True,
 ) -> Opinions:
     """Ask every network; a single one is asked about the mirror image too.
 
     Args:
         answers: one for each network (or for a server, which averages its own).
-        given: clinical facts with a ``side``, a dataclass. mirror: False leaves the mirror out.
+        mni: the patient.
+        given: clinical facts.
+        mirror: False leaves the mirror image out.
     """
     each = tuple(answer(mni, given) for answer in answers)
     if len(each) > 1:
@@ -66,28 +71,26 @@ def mirrored(mni: MniPatient) -> MniPatient:
 
 
 def figures(
-    kind: str, hypoperfusion_ml: Sequence[float], core_ml: float, target_mismatch: bool
-) -> dict[str, Any] | None:
+    kind: Kind, hypoperfusion_ml: Sequence[float], core_ml: float, target_mismatch: bool
+) -> Uncertainty | None:
     """What the opinions mean for volume and decision; None for a single one.
 
     Args:
-        hypoperfusion_ml: by each opinion, on the patient's own grid. core_ml: the same for all.
+        kind: of :class:`Opinions`.
+        hypoperfusion_ml: by each opinion, on the patient's own grid.
+        core_ml: the same for all.
         target_mismatch: the decision that is reported.
 
-    Returns:
-        Plain JSON types: ``kind``, ``hypoperfusion_ml`` of each, ``range_ml``, and
-        ``decision_holds_in`` of ``opinions``.
-
-    >>> figures("models", [80.0, 30.0], 20.0, True)["decision_holds_in"]
+    >>> figures("models", [80.0, 30.0], 20.0, True).decision_holds_in
     1
     """
     if kind == "none":
         return None
     decisions = [defuse3(ml, core_ml).target_mismatch for ml in hypoperfusion_ml]
-    return {
-        "kind": kind,
-        "opinions": len(decisions),
-        "hypoperfusion_ml": [round(ml, 2) for ml in hypoperfusion_ml],
-        "range_ml": [round(min(hypoperfusion_ml), 2), round(max(hypoperfusion_ml), 2)],
-        "decision_holds_in": sum(decision == target_mismatch for decision in decisions),
-    }
+    return Uncertainty(
+        kind=kind,
+        opinions=len(decisions),
+        hypoperfusion_ml=tuple(round(ml, 2) for ml in hypoperfusion_ml),
+        range_ml=(round(min(hypoperfusion_ml), 2), round(max(hypoperfusion_ml), 2)),
+        decision_holds_in=sum(decision == target_mismatch for decision in decisions),
+    )

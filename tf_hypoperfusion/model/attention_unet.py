@@ -1,6 +1,27 @@
 """The attention-gated 3D U-Net with the NIHSS fused in at the bottleneck (paper, Figure 1).
 
 Stock Keras layers only (in what is saved), so the same network runs on any Keras backend.
+
+What the layers of the ``paper`` preset put out, by their names:
+
+| layer | x, y, slices | channels |
+| --- | --- | --- |
+| image | 128 x 128 x 16 | 4 |
+| encoder0_conv1 | 128 x 128 x 16 | 32 |
+| encoder1_conv1 | 64 x 64 x 8 | 64 |
+| encoder2_conv1 | 32 x 32 x 4 | 128 |
+| bottleneck_conv1 | 16 x 16 x 2 | 256 |
+| nihss_concat | 16 x 16 x 2 | 257 |
+| bottleneck_fused_conv0 | 16 x 16 x 2 | 256 |
+| decoder2_up | 32 x 32 x 4 | 128 |
+| gate2 | 32 x 32 x 4 | 128 |
+| decoder2_concat | 32 x 32 x 4 | 256 |
+| decoder2_conv1 | 32 x 32 x 4 | 128 |
+| decoder1_conv1 | 64 x 64 x 8 | 64 |
+| decoder0_conv1 | 128 x 128 x 16 | 32 |
+| probability | 128 x 128 x 16 | 1 |
+
+With ``crop_margin`` x and y are those of 96 x 112 in between.
 """
 
 import keras
@@ -31,46 +52,47 @@ def build_model(
     more block. Decoder: transposed convolution, gated skip concatenated, two blocks, dropout.
 
     Args:
-        config: sizes and switches. precision: ``float32``, ``bfloat16`` or ``float16``.
+        config: sizes and switches.
+        precision: ``float32``, ``bfloat16`` or ``float16``.
         seed: of dropout; None draws one. Weights follow ``keras.utils.set_random_seed``.
         for_training: with the layers of :mod:`tf_hypoperfusion.model.fast_layers` (TensorFlow
             only); the same weights in the same order.
     """
-    builder = _Builder(config, precision, seed, for_training)
+    blocks = Blocks(config, precision, seed, for_training)
     image = keras.Input((*SLAB_SHAPE, len(CHANNELS)), name="image")
     nihss = keras.Input((1,), name="nihss")
     x, skips = image, []
     if not config.side_channel:  # it is the last channel
         x = x[:, :, :, :, : CHANNELS.index("side")]  # Keras 2 cannot save an Ellipsis
     if config.crop_margin:
-        x = layers.Cropping3D(MARGIN, name="crop_margin", dtype=builder.dtype)(x)
+        x = layers.Cropping3D(MARGIN, name="crop_margin", dtype=blocks.dtype)(x)
     for level in range(config.poolings):
-        x = builder.blocks(x, level, 2, f"encoder{level}")
+        x = blocks.convolutions(x, level, 2, f"encoder{level}")
         skips.append(x)
-        x = layers.MaxPooling3D(2, name=f"encoder{level}_pool", dtype=builder.dtype)(x)
-        x = builder.dropout(x, f"encoder{level}_dropout")
-    x = builder.blocks(x, config.poolings, 2, "bottleneck")
-    x = builder.fuse(x, nihss) if config.nihss_fusion else builder.ignore(x, nihss)
-    x = builder.blocks(x, config.poolings, 1, "bottleneck_fused")
+        x = layers.MaxPooling3D(2, name=f"encoder{level}_pool", dtype=blocks.dtype)(x)
+        x = blocks.dropout(x, f"encoder{level}_dropout")
+    x = blocks.convolutions(x, config.poolings, 2, "bottleneck")
+    x = blocks.fuse(x, nihss) if config.nihss_fusion else blocks.ignore(x, nihss)
+    x = blocks.convolutions(x, config.poolings, 1, "bottleneck_fused")
     for level in reversed(range(config.poolings)):
         filters = config.base_filters * 2**level
-        g = builder.transposed_convolution(
+        g = blocks.transposed_convolution(
             filters,
             2,
             strides=2,
             kernel_initializer="he_normal",
             name=f"decoder{level}_up",
-            dtype=builder.dtype,
+            dtype=blocks.dtype,
         )(x)
         skip = (
-            builder.gate(g, skips[level], filters, f"gate{level}")
+            blocks.gate(g, skips[level], filters, f"gate{level}")
             if config.attention_gates
             else skips[level]
         )
-        x = layers.Concatenate(name=f"decoder{level}_concat", dtype=builder.dtype)([skip, g])
-        x = builder.blocks(x, level, 2, f"decoder{level}")
-        x = builder.dropout(x, f"decoder{level}_dropout")
-    logit = builder.convolution(1, 1, name="logit", dtype=builder.dtype)(x)
+        x = layers.Concatenate(name=f"decoder{level}_concat", dtype=blocks.dtype)([skip, g])
+        x = blocks.convolutions(x, level, 2, f"decoder{level}")
+        x = blocks.dropout(x, f"decoder{level}_dropout")
+    logit = blocks.convolution(1, 1, name="logit", dtype=blocks.dtype)(x)
     # Sigmoid in float32: near 0 and 1 bfloat16 has too few digits for the cross entropy.
     name = "probability_inside" if config.crop_margin else "probability"
     probability = layers.Activation("sigmoid", name=name, dtype="float32")(logit)
@@ -81,10 +103,19 @@ def build_model(
     )
 
 
-class _Builder:
-    """Layers with this configuration's normalisation, dropout and dtype."""
+class Blocks:
+    """What the network is made of, with this configuration's normalisation, dropout and dtype.
 
-    def __init__(self, config: ModelConfig, precision: str, seed: int | None, for_training: bool):
+    Takes what :func:`build_model` does.
+    """
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        precision: str = "float32",
+        seed: int | None = None,
+        for_training: bool = False,
+    ):
         self.config, self.dtype, self.seed = config, dtype_policy(precision), seed
         self.dropouts = 0
         self.convolution: type = layers.Conv3D
@@ -109,7 +140,7 @@ class _Builder:
             return layers.GroupNormalization(groups, name=name, dtype=self.dtype)(x)
         return x
 
-    def blocks(self, x, level: int, count: int, name: str):
+    def convolutions(self, x, level: int, count: int, name: str):
         filters = self.config.base_filters * 2**level
         for i in range(count):
             x = self.normalise(x, f"{name}_norm{i}")
@@ -148,8 +179,26 @@ class _Builder:
         return layers.Add(name="nihss_add_nothing", dtype=self.dtype)([x, number])
 
     def gate(self, g, x, filters: int, name: str):
-        """Attention gate (paper, Figure 1): 1 x 1 convolutions of g and x, sum, ReLU, convolution,
-        sigmoid; the coefficient multiplies the skip connection x.
+        """Attention gate (paper, Figure 1): which voxels of the skip connection go through.
+
+        Formula:
+
+        ```
+        a = sigmoid(N(W_psi ReLU(N(W_g g + b_g) + N(W_x x + b_x)) + b_psi))
+        gate(g, x) = a x
+        ```
+
+        ``W`` are 1 x 1 x 1 convolutions, to ``filters`` channels and, of psi, to one; ``N``
+        normalises; ``a`` is one coefficient in 0..1 for all channels of a voxel.
+
+        Args:
+            g: (batch, x, y, z, channels) from below, already at the size of ``x``.
+            x: (batch, x, y, z, channels) of the encoder.
+            filters: width of the projections.
+            name: of the layer that gives the product; the others' names begin with it.
+
+        Returns:
+            The shape of ``x``.
         """
 
         def project(value, width: int, part: str):

@@ -9,7 +9,7 @@ that batches requests joins them along it.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -30,6 +30,7 @@ from data_tools.grid import (
 )
 from data_tools.intensity import MAX_RATIO
 from tf_hypoperfusion.config import PROBABILITY_THRESHOLD
+from tf_hypoperfusion.inference.onnx_model import SLAB
 from tf_hypoperfusion.inference.sliding_window import WINDOWS_PER_CALL
 
 # (windows, 128, 128, 16, 4), (windows, 1) -> (windows, 128, 128, 16, 1)
@@ -56,6 +57,25 @@ PNG_STEPS = 65535.0
 HAIR = 1e-6
 
 
+class _Patient(NamedTuple):
+    """A patient of a request: volumes (91, 109, 60) and scalars."""
+
+    dwi: tf.Tensor
+    adc: tf.Tensor
+    brain_mask: tf.Tensor
+    nihss: tf.Tensor
+    side: tf.Tensor
+    voxel_ml: tf.Tensor
+
+
+def slab_inputs() -> dict[str, tf.TensorSpec]:
+    """Inputs of ``serving_default``: ``image`` [b, 128, 128, 16, 4], ``nihss`` [b, 1]."""
+    return {
+        "image": tf.TensorSpec((None, *SLAB), tf.float32, "image"),
+        "nihss": tf.TensorSpec((None, 1), tf.float32, "nihss"),
+    }
+
+
 def volume_inputs() -> dict[str, tf.TensorSpec]:
     """Inputs of ``predict_volume``: volumes [b, 91, 109, 60], ``nihss``, ``side``, ``voxel_ml``."""
     volumes = {
@@ -73,12 +93,49 @@ def _scalar_inputs() -> dict[str, tf.TensorSpec]:
     return {name: tf.TensorSpec((None, 1), dtype, name) for name, dtype in SCALARS.items()}
 
 
+def predict_slabs(network: Network, inputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+    """Probability of windows that a client cut and normalised itself.
+
+    Args:
+        network: what is asked.
+        inputs: as :func:`slab_inputs`: ratios to the parenchymal mean, ADC mask and side;
+            ``nihss`` divided by 21, or -1 if unknown.
+
+    Returns:
+        ``probability`` float32 [b, 128, 128, 16, 1].
+
+    Raises:
+        tf.errors.InvalidArgumentError: when run, on anything else; the message says what.
+    """
+    # A wrong rank that reached the first convolution would abort the server's process.
+    image = tf.ensure_shape(inputs["image"], (None, *SLAB))
+    nihss = tf.ensure_shape(inputs["nihss"], (None, 1))
+    finite = tf.reduce_all(tf.math.is_finite(image)) & tf.reduce_all(tf.math.is_finite(nihss))
+    small = tf.reduce_all(~(tf.abs(image) > MAX_RATIO) | ~tf.math.is_finite(image))
+    odd = (nihss < NIHSS_MISSING) | (nihss > NIHSS_MAX / NIHSS_DIVISOR)
+    known = tf.reduce_all(~odd | ~tf.math.is_finite(nihss))
+    rules = [
+        (finite, "image, nihss: hold NaN or infinite values"),
+        (small, f"image: expected ratios to the parenchymal mean, at most {MAX_RATIO:g}"),
+        (known, f"nihss: expected NIHSS / {NIHSS_DIVISOR:g}, or {NIHSS_MISSING:g} if unknown"),
+    ]
+    checks = [tf.debugging.Assert(condition, [message]) for condition, message in rules]
+    checks.append(
+        tf.debugging.assert_equal(
+            tf.shape(image)[0], tf.shape(nihss)[0], "image and nihss: expected one NIHSS a slab"
+        )
+    )
+    with tf.control_dependencies(checks):
+        return {"probability": network(tf.identity(image), tf.identity(nihss))}
+
+
 def predict_volumes(
-    network: Network, inputs: dict[str, tf.Tensor], stride: int, info: str
+    network: Network, inputs: dict[str, tf.Tensor], *, stride: int, info: str
 ) -> dict[str, tf.Tensor]:
     """Probability and figures of each patient.
 
     Args:
+        network: what is asked, window by window.
         inputs: as :func:`volume_inputs`: ``adc`` in 1e-6 mm2/s, ``brain_mask`` 0 or 1, ``nihss``
             0 to 42 or -1 if unknown, ``side`` left, right or bilateral, ``voxel_ml`` the patient's
             tissue in a voxel (0.008 divided by the determinant of the affine to MNI).
@@ -99,7 +156,8 @@ def predict_volumes(
     }
 
     def one(patient: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        return _predict_one(network, patient, stride)
+        scalars = {name: patient[name][0] for name in SCALARS}
+        return _predict_one(network, _Patient(**patient | scalars), stride)
 
     signature = {"probability": tf.TensorSpec(GRID_SHAPE, tf.float32)} | {
         name: tf.TensorSpec((1,), dtype) for name, dtype in FIGURES.items()
@@ -109,7 +167,7 @@ def predict_volumes(
 
 
 def predict_bytes(
-    network: Network, inputs: dict[str, tf.Tensor], stride: int, info: str
+    network: Network, inputs: dict[str, tf.Tensor], *, stride: int, info: str
 ) -> dict[str, tf.Tensor]:
     """As :func:`predict_volumes`, with compressed volumes in and out.
 
@@ -118,7 +176,7 @@ def predict_bytes(
         base64): a 16-bit grey PNG of 91 rows and 109 x 60 columns each; probability
         is its value / 65535. And the rest.
     """
-    decoded: dict[str, Any] = {name: inputs[name] for name in SCALARS}
+    decoded = {name: inputs[name] for name in SCALARS}
     for name in VOLUMES:
         compressed = tf.ensure_shape(inputs[name], (None,))
         decoded[name] = tf.map_fn(
@@ -126,7 +184,7 @@ def predict_bytes(
             compressed,
             fn_output_signature=tf.TensorSpec(GRID_SHAPE, tf.float32),
         )
-    outputs = predict_volumes(network, decoded, stride, info)
+    outputs = predict_volumes(network, decoded, stride=stride, info=info)
 
     def encode(probability: tf.Tensor) -> tf.Tensor:
         levels = tf.cast(tf.round(probability * PNG_STEPS), tf.uint16)
@@ -161,23 +219,24 @@ def _decode(compressed: tf.Tensor, name: str) -> tf.Tensor:
         return tf.reshape(tf.io.decode_raw(raw, tf.float32, little_endian=True), GRID_SHAPE)
 
 
-def _predict_one(network: Network, patient: dict[str, tf.Tensor], stride: int):
-    dwi, adc, mask = (patient[name] for name in VOLUMES)
-    nihss, side, voxel_ml = (patient[name][0] for name in SCALARS)
-    brain = mask > 0
+def _predict_one(network: Network, patient: _Patient, stride: int) -> dict[str, tf.Tensor]:
+    dwi, adc, nihss, voxel_ml = patient.dwi, patient.adc, patient.nihss, patient.voxel_ml
+    brain = patient.brain_mask > 0
     tissue = brain & (adc > 0) & (adc < ADC_CSF_UM2_PER_S)
-    with tf.control_dependencies(_checks(dwi, adc, mask, nihss, side, voxel_ml, tissue)):
+    with tf.control_dependencies(_checks(patient, tissue)):
         dwi_mean, adc_mean = (_mean(v, tissue) for v in (dwi, adc))
     zero = tf.zeros_like(dwi)
     dwi_ratio = tf.where(brain, tf.maximum(dwi, 0.0) / dwi_mean, zero)
     adc_ratio = tf.where(tissue, adc / adc_mean, zero)
     adc_mask = tf.cast(brain & (adc > 0) & (adc < ADC_CORE_UM2_PER_S), tf.float32)
-    image = _image(dwi_ratio, adc_ratio, adc_mask, side)
+    image = _image(dwi_ratio=dwi_ratio, adc_ratio=adc_ratio, adc_mask=adc_mask, side=patient.side)
     feature = tf.where(nihss == NIHSS_MISSING, NIHSS_MISSING, nihss / NIHSS_DIVISOR)
     probability = tf.where(tissue, _windows(network, image, feature, stride), zero)
-    hypoperfusion_ml = _ml(probability >= PROBABILITY_THRESHOLD, voxel_ml)
-    core_ml = _ml(_core(dwi_ratio, adc, brain, voxel_ml), voxel_ml)
-    figures = _decide(hypoperfusion_ml, core_ml)
+    core = _core(dwi_ratio=dwi_ratio, adc=adc, brain=brain, voxel_ml=voxel_ml)
+    figures = _decide(
+        hypoperfusion_ml=_ml(probability >= PROBABILITY_THRESHOLD, voxel_ml),
+        core_ml=_ml(core, voxel_ml),
+    )
     return {"probability": probability} | {
         name: tf.reshape(tf.cast(value, FIGURES[name]), (1,)) for name, value in figures.items()
     }
@@ -188,10 +247,10 @@ def _mean(values: tf.Tensor, where: tf.Tensor) -> tf.Tensor:
     return tf.cast(tf.reduce_mean(tf.cast(tf.boolean_mask(values, where), tf.float64)), tf.float32)
 
 
-def _checks(dwi, adc, mask, nihss, side, voxel_ml, tissue) -> list[tf.Operation]:
+def _checks(patient: _Patient, tissue: tf.Tensor) -> list[tf.Operation]:
     """Refusals, in the order in which a person would look for the mistake."""
+    dwi, adc, mask, nihss, side, voxel_ml = patient
     words = tf.constant(SIDES)
-    no_tissue = "brain_mask holds no tissue with an ADC between 0 and 2000e-6 mm2/s"
     inside = tf.boolean_mask(adc, tissue)
     count = tf.size(inside)
     median = tf.cond(
@@ -221,7 +280,10 @@ def _checks(dwi, adc, mask, nihss, side, voxel_ml, tissue) -> list[tf.Operation]
             for name, v in (("dwi", dwi), ("adc", adc), ("brain_mask", mask))
         ),
         (tf.reduce_all((mask == 0) | (mask == 1)), "brain_mask: expected 0 and 1 only"),
-        (count > 0, no_tissue),
+        (
+            count > 0,
+            f"brain_mask holds no tissue with an ADC between 0 and {ADC_CSF_UM2_PER_S:g}e-6 mm2/s",
+        ),
         (
             (median >= low) & (median <= high),
             f"adc: its median in the brain is not within {low:g} to {high:g}; expected 1e-6 mm2/s",
@@ -238,7 +300,9 @@ def _checks(dwi, adc, mask, nihss, side, voxel_ml, tissue) -> list[tf.Operation]
     return [tf.debugging.Assert(condition, [message]) for condition, message in rules]
 
 
-def _image(dwi_ratio, adc_ratio, adc_mask, side) -> tf.Tensor:
+def _image(
+    *, dwi_ratio: tf.Tensor, adc_ratio: tf.Tensor, adc_mask: tf.Tensor, side: tf.Tensor
+) -> tf.Tensor:
     """The network's image of the whole head: float32 (128, 128, 60, 4)."""
     after_x = FRAME_SHAPE[0] - GRID_SHAPE[0] - FRAME_PAD_X
     after_y = FRAME_SHAPE[1] - GRID_SHAPE[1] - FRAME_PAD_Y
@@ -281,7 +345,9 @@ def _windows(network: Network, image: tf.Tensor, feature: tf.Tensor, stride: int
     return mean[x, y]
 
 
-def _core(dwi_ratio, adc, brain, voxel_ml) -> tf.Tensor:
+def _core(
+    *, dwi_ratio: tf.Tensor, adc: tf.Tensor, brain: tf.Tensor, voxel_ml: tf.Tensor
+) -> tf.Tensor:
     """Core as :func:`data_tools.labels.core_mask`: low ADC, bright DWI, large enough."""
     other = brain & (adc > ADC_CORE_UM2_PER_S) & (adc < ADC_CSF_UM2_PER_S)
     one = tf.constant(1.0)
@@ -317,7 +383,7 @@ def _ml(mask: tf.Tensor, voxel_ml: tf.Tensor) -> tf.Tensor:
     return tf.cast(tf.math.count_nonzero(mask), tf.float64) * tf.cast(voxel_ml, tf.float64)
 
 
-def _decide(hypoperfusion_ml: tf.Tensor, core_ml: tf.Tensor) -> dict[str, tf.Tensor]:
+def _decide(*, hypoperfusion_ml: tf.Tensor, core_ml: tf.Tensor) -> dict[str, tf.Tensor]:
     """DEFUSE 3, as :func:`data_tools.criteria.defuse3`; float64 mL."""
     rules = criteria.DEFUSE3
     hair = HAIR * (hypoperfusion_ml + core_ml)

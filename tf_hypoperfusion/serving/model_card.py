@@ -1,85 +1,207 @@
 """What an exported model says of itself: data, networks, test figures, signatures, limits."""
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from data_tools import criteria
 from data_tools.grid import GRID_SHAPE, SPACE
 from data_tools.runtime import atomic
 from data_tools.runtime.errors import InputError
 from tf_hypoperfusion import __version__, provenance
-from tf_hypoperfusion.config import PROBABILITY_THRESHOLD, RESEARCH_NOTICE
+from tf_hypoperfusion.config import NO_CORE_MEDIAN_DICE, PROBABILITY_THRESHOLD, RESEARCH_NOTICE
 from tf_hypoperfusion.evaluation import statistics
 from tf_hypoperfusion.inference import model_files
 from tf_hypoperfusion.inference.model_files import ModelInfo
 from tf_hypoperfusion.inference.onnx_model import SLAB
 from tf_hypoperfusion.training import history
 
+FILE = "model_card.json"
 LIMITS = (
     "Trained on strokes of the internal carotid and middle cerebral artery; not for others.",
-    "Weak where no core is visible (the paper's model: median Dice 0.25).",
+    f"Weak where no core is visible (the paper's model: median Dice {NO_CORE_MEDIAN_DICE:g}).",
     "DWI and ADC of other diseases than acute stroke were not tried.",
     "The side is that of the brain lesion; a wrong side gives a wrong answer without an error.",
 )
+UNKNOWN = "unknown"
+
+Facts = Mapping[str, object]  # as a JSON file has them
+Quartiles = tuple[float, float, float]
 
 
-def facts(
-    known: Sequence[ModelInfo], name: str, version: int, stride: int, precision: str
-) -> dict[str, Any]:
-    """What ``model_card.json`` holds.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class NetworkFacts:
+    """A network of the export and its training.
+
+    Attributes:
+        path: of its ``.keras`` file when it was exported.
+        sha256: checksum of that file.
+        fold: as the fold's ``config.json`` has it, as the next three; None where it has none.
+        records: their fingerprint and cohort.
+        model: settings of the network.
+        training: settings of the training.
+        epochs_done: epochs in its history.
+        best_epoch: whose weights these are; None without a history.
+        validation: figures of that epoch.
+        trained_with: versions of the software, from ``config.json`` too.
+    """
+
+    path: str
+    sha256: str | tuple[str, ...] | None
+    fold: int | None
+    records: Facts | None
+    model: Facts | None
+    training: Facts | None
+    epochs_done: int
+    best_epoch: float | None
+    validation: Facts
+    trained_with: Facts | None
+
+    @property
+    def cohort(self) -> str:
+        """Name of the cohort that it was trained on."""
+        return str(model_files.mapping(self.records).get("cohort") or UNKNOWN)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TestFigures:
+    """Figures of an evaluation of just the networks that are exported.
+
+    Attributes:
+        cohort: whose patients were predicted.
+        simulated: whether they are simulated.
+        by: who predicted them.
+        patients: how many.
+        patients_with_dice: how many have a Dice.
+        dice_quartiles: lower quartile, median, upper quartile; None without a Dice.
+        volume_difference_ml_quartiles: the same of predicted minus true volume.
+        volume_concordance: of predicted and true volume; None where it is undefined.
+        target_mismatch_right: patients whose target mismatch was predicted rightly.
+    """
+
+    cohort: str
+    simulated: bool
+    by: str
+    patients: int
+    patients_with_dice: int
+    dice_quartiles: Quartiles | None
+    volume_difference_ml_quartiles: Quartiles | None
+    volume_concordance: float | None
+    target_mismatch_right: int
+
+    def to_json(self) -> Facts:
+        """As JSON gives them back: an export knows its own figures again."""
+        values = dataclasses.asdict(self)
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
+
+
+@dataclasses.dataclass(frozen=True)
+class OnnxFacts:
+    """The ONNX file beside the SavedModel.
+
+    Attributes:
+        file: its name.
+        opset: whose operations it uses.
+        largest_difference_from_tensorflow: of a probability.
+    """
+
+    file: str
+    opset: int
+    largest_difference_from_tensorflow: float
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ModelCard:
+    """What ``model_card.json`` says of an exported version.
+
+    Attributes:
+        name: what a server calls the model.
+        version: its number.
+        networks: whose probabilities are averaged.
+        tests: their evaluations.
+        stride_slices: from one window to the next in the signatures that take volumes.
+        precision: that the networks compute in.
+        onnx: None without an ONNX file.
+        exported_with: versions of the software.
+    """
+
+    name: str
+    version: int
+    networks: tuple[NetworkFacts, ...]
+    tests: tuple[TestFigures, ...]
+    stride_slices: int
+    precision: str
+    onnx: OnnxFacts | None = None
+    exported_with: Facts = dataclasses.field(default_factory=provenance.software)
+
+    def to_json(self) -> Facts:
+        """Plain JSON types, in the file's order; ``onnx`` is left out if there is none."""
+        cohorts = sorted({network.cohort for network in self.networks})
+        return {
+            "name": self.name,
+            "version": self.version,
+            "notice": RESEARCH_NOTICE,
+            "trained_on": cohorts,
+            "simulated": any("simulated" in cohort.lower() for cohort in cohorts),
+            "models": [dataclasses.asdict(network) for network in self.networks],
+            "tests": [figures.to_json() for figures in self.tests],
+            # Read back by `describe` of model_files, to which None is a warning.
+            "records": {"cohort": cohort_of(self.networks)},
+            "fold": self.networks[0].fold if len(self.networks) == 1 else None,
+            "space": SPACE,
+            "grid": list(GRID_SHAPE),
+            "stride_slices": self.stride_slices,
+            "precision": self.precision,
+            "probability_threshold": PROBABILITY_THRESHOLD,
+            "defuse3": vars(criteria.DEFUSE3),
+            "limits": list(LIMITS),
+            "reference": "Yu et al., Radiology 2023;307(1):e220882",
+            "tf_hypoperfusion": __version__,
+            "exported_with": self.exported_with,
+            **({"onnx": dataclasses.asdict(self.onnx)} if self.onnx else {}),
+        }
+
+
+def cohort_of(networks: Sequence[NetworkFacts]) -> str | None:
+    """The cohorts that networks were trained on, in one name; None if nothing is known."""
+    cohorts = sorted({network.cohort for network in networks})
+    return None if cohorts == [UNKNOWN] else ", ".join(cohorts)
+
+
+def networks(known: Sequence[ModelInfo]) -> tuple[NetworkFacts, ...]:
+    """How networks were trained, from the files of their folds.
 
     Args:
-        known: the networks, as :func:`model_files.describe` knows them. The rest: of the export.
+        known: as :func:`model_files.describe` knows them.
 
     Raises:
-        InputError: an evaluation of these networks lies beside them and is not readable.
+        InputError: a fold's history is not readable.
     """
-    models = []
-    for each in known:
-        folder = Path(each.path).parent
-        settings = atomic.read_json(folder / "config.json")
-        rows = history.read(folder)
-        best = history.best_row(rows) or {}
-        models.append(
-            {
-                "path": each.path,
-                "sha256": each.sha256,
-                **{key: settings.get(key) for key in ("fold", "records", "model", "training")},
-                "epochs_done": len(rows),
-                "best_epoch": best.get("epoch"),
-                "validation": {k[4:]: v for k, v in best.items() if k.startswith("val_")},
-                "trained_with": settings.get("software"),
-            }
-        )
-    cohorts = sorted(
-        {str((model_files.mapping(m["records"])).get("cohort") or "unknown") for m in models}
+    return tuple(_network(each) for each in known)
+
+
+def _network(known: ModelInfo) -> NetworkFacts:
+    folder = Path(known.path).parent
+    settings = atomic.read_json(folder / "config.json")
+    rows = history.read(folder)
+    best = history.best_row(rows) or {}
+    return NetworkFacts(
+        path=known.path,
+        sha256=known.sha256,
+        fold=settings.get("fold"),
+        records=settings.get("records"),
+        model=settings.get("model"),
+        training=settings.get("training"),
+        epochs_done=len(rows),
+        best_epoch=best.get("epoch"),
+        validation={
+            name.removeprefix("val_"): v for name, v in best.items() if name.startswith("val_")
+        },
+        trained_with=settings.get("software"),
     )
-    return {
-        "name": name,
-        "version": version,
-        "notice": RESEARCH_NOTICE,
-        "trained_on": cohorts,
-        "simulated": any("simulated" in cohort.lower() for cohort in cohorts),
-        "models": models,
-        "tests": tests(known),
-        # Read back by `describe` of model_files; None, where nothing is known, is a warning there.
-        "records": {"cohort": None if cohorts == ["unknown"] else ", ".join(cohorts)},
-        "fold": models[0]["fold"] if len(models) == 1 else None,
-        "space": SPACE,
-        "grid": list(GRID_SHAPE),
-        "stride_slices": stride,
-        "precision": precision,
-        "probability_threshold": PROBABILITY_THRESHOLD,
-        "defuse3": vars(criteria.DEFUSE3),
-        "limits": list(LIMITS),
-        "reference": "Yu et al., Radiology 2023;307(1):e220882",
-        "tf_hypoperfusion": __version__,
-        "exported_with": provenance.software(),
-    }
 
 
-def tests(known: Sequence[ModelInfo]) -> list[dict[str, Any]]:
+def tests(known: Sequence[ModelInfo]) -> tuple[TestFigures, ...]:
     """Test figures of just these networks, from the evaluations that lie in their runs.
 
     Args:
@@ -87,7 +209,7 @@ def tests(known: Sequence[ModelInfo]) -> list[dict[str, Any]]:
 
     Returns:
         One entry an evaluation (of each patient by the fold that never saw it, or of external
-        cohorts by the average); [] without one. An evaluation of other, fewer or more networks says
+        cohorts by the average); () without one. An evaluation of other, fewer or more networks says
         nothing of these and is left out.
 
     Raises:
@@ -101,11 +223,11 @@ def tests(known: Sequence[ModelInfo]) -> list[dict[str, Any]]:
             about = atomic.read_json(file)
             models = [model_files.mapping(model) for model in about.get("models") or []]
             if {model.get("sha256") for model in models} == sums:
-                found.append(_figures(file.parent, bool(about.get("external"))))
-    return found
+                found.append(_figures(file.parent, external=bool(about.get("external"))))
+    return tuple(found)
 
 
-def _figures(folder: Path, external: bool) -> dict[str, Any]:
+def _figures(folder: Path, *, external: bool) -> TestFigures:
     from tf_hypoperfusion.evaluation.report import (
         patients,  # with pandas, which a server does not need
     )
@@ -120,31 +242,31 @@ def _figures(folder: Path, external: bool) -> dict[str, Any]:
     table = tested.table
     dice = tested.values("dice")
     right = table["true_target_mismatch"] == table["predicted_target_mismatch"]
-    volumes = statistics.concordance(table["truth_ml"], table["predicted_ml"])
-    return {
-        "cohort": tested.title if external else "the training cohort",
-        "simulated": tested.simulated,
-        "by": "the average" if external else "the fold that never saw the patient",
-        "patients": len(tested),
-        "patients_with_dice": len(dice),
-        "dice_quartiles": _listed(dice),
-        "volume_difference_ml_quartiles": _listed(tested.difference_ml),
-        "volume_concordance": volumes.value,
-        "target_mismatch_right": int(right.sum()),
-    }
+    return TestFigures(
+        cohort=tested.title if external else "the training cohort",
+        simulated=tested.simulated,
+        by="the average" if external else "the fold that never saw the patient",
+        patients=len(tested),
+        patients_with_dice=len(dice),
+        dice_quartiles=statistics.quartiles(dice),
+        volume_difference_ml_quartiles=statistics.quartiles(tested.difference_ml),
+        volume_concordance=statistics.concordance(table["truth_ml"], table["predicted_ml"]).value,
+        target_mismatch_right=int(right.sum()),
+    )
 
 
-def _listed(values: Any) -> list[float] | None:
-    """Quartiles as JSON gives them back."""
-    found = statistics.quartiles(values)
-    return None if found is None else list(found)
+def write(card: ModelCard, folder: Path) -> None:
+    """Write ``model_card.json``, and ``model_card.md`` for a reader."""
+    facts = card.to_json()
+    atomic.write_json(folder / FILE, facts)
+    atomic.write_text(folder / "model_card.md", markdown(facts))
 
 
-def markdown(card: dict[str, Any]) -> str:
-    """The same for a reader, as ``model_card.md``."""
+def markdown(facts: Facts) -> str:
+    """``model_card.md`` of what ``model_card.json`` holds."""
     import jinja2
 
-    from tf_hypoperfusion.evaluation.report import tables
+    from tf_hypoperfusion.evaluation.report.table import quartiles_in_words
 
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("tf_hypoperfusion.serving"),
@@ -153,4 +275,4 @@ def markdown(card: dict[str, Any]) -> str:
         keep_trailing_newline=True,
     )
     template = environment.get_template("model_card.md")
-    return template.render(**card, slab=SLAB, spread=tables.quartiles_in_words)
+    return template.render(**facts, slab=SLAB, spread=quartiles_in_words)

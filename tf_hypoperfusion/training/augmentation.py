@@ -40,7 +40,8 @@ def augment_slab(slab: dict[str, tf.Tensor], seed: tf.Tensor) -> dict[str, tf.Te
     """A small affine of everything but the side, other contrast, and noise inside the head.
 
     Args:
-        slab: as of ``data_tools.records.parse_slab``. seed: int64 (2,).
+        slab: as of ``data_tools.records.parse_slab``.
+        seed: int64 (2,).
 
     Returns:
         The same fields and dtypes. Masks stay 0/1. The side is kept: half a head stays half a head.

@@ -5,35 +5,47 @@ weights), the epochs that are done, the step within the epoch that is not, and t
 It is one file, replaced in one rename, so it is never half new.
 """
 
-import contextlib
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from data_tools.runtime import atomic
-from data_tools.runtime.errors import InputError
 from tf_hypoperfusion.model.keras_compat import to_numpy
+from tf_hypoperfusion.training import fold_errors
 from tf_hypoperfusion.training.epoch_metrics import MEANS
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(kw_only=True)
 class Progress:
     """Where a fold is.
 
     Attributes:
-        epochs: whole epochs done. step: optimizer steps done in the next one.
+        epochs: whole epochs done.
+        step: optimizer steps done in the next one.
         sums: that epoch's training sums so far, float64 (8,).
-        seconds, waited_s: spent in that epoch so far, in all and waiting for input.
+        seconds: spent in that epoch so far.
+        waited_s: of these, waiting for input.
     """
 
     epochs: int = 0
     step: int = 0
-    sums: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(len(MEANS) + 3))
+    sums: NDArray[np.float64] = dataclasses.field(default_factory=lambda: np.zeros(len(MEANS) + 3))
     seconds: float = 0.0
     waited_s: float = 0.0
+
+
+def state_file(folder: Path) -> Path:
+    """The state of a fold, to go on from."""
+    return folder / "state.npz"
+
+
+def best_file(folder: Path) -> Path:
+    """The model of the lowest validation loss, for inference."""
+    return folder / "best.keras"
 
 
 def save_state(path: Path, variables: Sequence[Any], progress: Progress) -> None:
@@ -42,10 +54,15 @@ def save_state(path: Path, variables: Sequence[Any], progress: Progress) -> None
     Raises:
         InputError: a variable is not finite, or the disk refuses; the file before stays.
     """
-    arrays: dict[str, Any] = {f"variable_{i:04d}": to_numpy(v) for i, v in enumerate(variables)}
+    arrays = {_name(i): to_numpy(variable) for i, variable in enumerate(variables)}
     if not all(np.isfinite(array).all() for array in arrays.values()):
-        raise not_finite("the weights are not finite", path.parent, progress)
-    with saving(path), atomic.replacing(path) as temporary:
+        raise fold_errors.not_finite(
+            "the weights are not finite",
+            path.parent,
+            epoch=progress.epochs + 1,
+            step=progress.step + 1,
+        )
+    with fold_errors.saving(path), atomic.replacing(path) as temporary:
         np.savez(temporary, **(dataclasses.asdict(progress) | arrays))
 
 
@@ -60,13 +77,13 @@ def load_progress(path: Path) -> Progress:
     try:
         with np.load(path) as state:
             progress = Progress(
-                int(state["epochs"]),
-                int(state["step"]),
-                state["sums"],
-                float(state["seconds"]),
-                float(state["waited_s"]),
+                epochs=int(state["epochs"]),
+                step=int(state["step"]),
+                sums=state["sums"],
+                seconds=float(state["seconds"]),
+                waited_s=float(state["waited_s"]),
             )
-            state["variable_0000"]
+            state[_name(0)]
             if (
                 progress.sums.shape != Progress().sums.shape
                 or min(progress.epochs, progress.step) < 0
@@ -74,7 +91,7 @@ def load_progress(path: Path) -> Progress:
                 raise ValueError("its sums or counts cannot be")
             return progress
     except Exception as error:  # a damaged zip file fails in many ways
-        raise _unreadable(path, error) from error
+        raise fold_errors.damaged_fold(_unreadable(path, error)) from error
 
 
 def restore(path: Path, variables: Sequence[Any]) -> None:
@@ -85,57 +102,21 @@ def restore(path: Path, variables: Sequence[Any]) -> None:
     """
     try:
         with np.load(path) as state:
-            arrays = [state[f"variable_{i:04d}"] for i in range(len(variables))]
-            extra = f"variable_{len(variables):04d}" in state
+            arrays = [state[_name(i)] for i in range(len(variables))]
+            extra = _name(len(variables)) in state
     except Exception as error:
-        raise _unreadable(path, error) from error
+        raise fold_errors.damaged_fold(_unreadable(path, error)) from error
     shapes = [tuple(variable.shape) for variable in variables]
     if extra or shapes != [array.shape for array in arrays]:
-        raise _unreadable(path, "its variables are those of another network or optimizer")
+        another = "its variables are those of another network or optimizer"
+        raise fold_errors.damaged_fold(_unreadable(path, another))
     for variable, array in zip(variables, arrays, strict=True):
         variable.assign(array)
 
 
-def _unreadable(path: Path, reason: Any) -> InputError:
-    return InputError(
-        f"{path}: the training state cannot be read ({reason}); bring it back from a copy, or "
-        "train the fold anew with --overwrite"
-    )
+def _name(index: int) -> str:
+    return f"variable_{index:04d}"
 
 
-def not_finite(what: str, folder: Path, progress: Progress) -> InputError:
-    """The error of a run that has come to NaN or infinity."""
-    kept = f"the last good state is kept in {folder}"
-    if not (folder / "state.npz").is_file():
-        kept = "nothing was saved before"
-    return InputError(
-        f"{what} in epoch {progress.epochs + 1}, step {progress.step + 1}; {kept}. Try a smaller "
-        "--learning_rate, --warmup_epochs, or --precision=float32, with another --run (or with "
-        "--overwrite, which throws this one away)."
-    )
-
-
-@contextlib.contextmanager
-def saving(path: Path):
-    """Say what to do when a disk refuses.
-
-    Raises:
-        InputError: in place of an OSError.
-    """
-    try:
-        yield
-    except OSError as error:
-        raise refused(path, error.strerror or error) from error
-
-
-def refused(path: Path, reason: Any) -> InputError:
-    """The error of a disk that did not take a file."""
-    return InputError(
-        f"{path} could not be written ({reason}); what was saved before is kept. Make room or mend "
-        "the disk, and run the same command (without --overwrite) again: it goes on from there."
-    )
-
-
-def best_file(folder: Path) -> Path:
-    """The model of the lowest validation loss, for inference."""
-    return folder / "best.keras"
+def _unreadable(path: Path, reason: Any) -> str:
+    return f"{path}: the training state cannot be read ({reason})"

@@ -107,6 +107,7 @@ def agree(strategy: tf.distribute.Strategy, what: Any) -> bool:
     """Whether all processes hold the same value; every one must ask, which also makes them meet.
 
     Args:
+        strategy: joins the processes.
         what: anything that JSON can say.
     """
     text = json.dumps(what, sort_keys=True, default=str)
@@ -151,7 +152,9 @@ def choose_micro_batch(
     """How many slabs one device holds at once.
 
     Args:
-        wanted: slabs, or 0 for as many as fit. batch_size: global. strategy: shares it.
+        wanted: slabs, or 0 for as many as fit.
+        batch_size: global.
+        strategy: shares the batch.
         fitting: how many slabs fit into the memory; None if that is unknown.
 
     Returns:

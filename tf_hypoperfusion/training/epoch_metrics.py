@@ -16,12 +16,15 @@ MEANS = ("composite", "cross_entropy", "dice_loss", "volume_error", "volume_erro
 _AXES = (1, 2, 3, 4)
 
 
-def batch_sums(loss: losses.CompositeLoss, terms, y_true, y_pred, weight):
+def batch_sums(loss: losses.CompositeLoss, terms, y_true, y_pred, *, weight):
     """One batch -> float32 (8,): sum of weights, weighted sums of :data:`MEANS`, overlap, total.
 
     Args:
-        loss: weighs the terms. terms: of :func:`losses.terms`, each (batch,).
-        y_true, y_pred: as in :mod:`tf_hypoperfusion.training.losses`. weight: float32 (batch,).
+        loss: weighs the terms.
+        terms: of :func:`losses.terms`, each (batch,).
+        y_true: truth and coverage, as in :mod:`tf_hypoperfusion.training.losses`.
+        y_pred: probabilities, likewise.
+        weight: float32 (batch,).
     """
     coverage = ops.cast(y_true[..., 1:], "float32")
     truth = ops.cast(y_true[..., :1], "float32") * coverage

@@ -14,10 +14,11 @@ import dataclasses
 import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 import tensorflow as tf
+from numpy.typing import NDArray
 
 from data_tools.grid import SIDES, side_frame
 from data_tools.manifest import Manifest
@@ -33,7 +34,6 @@ MAX_EPOCHS = 100_000
 
 # What becomes an input or a truth of the network; names and first slices do not.
 _NETWORK = ("dwi", "adc", *MASKS, "side", "nihss")
-PATIENT_ARRAYS = ("image", "nihss", "y_true")
 _SIDE_FRAMES = np.stack([side_frame(side)[..., np.newaxis] for side in SIDES]).astype(np.float32)
 
 
@@ -43,7 +43,9 @@ class Share:
 
     Attributes:
         micro_batch: slabs that one device gets at once.
-        replicas: devices of all processes. worker, workers: this process, and how many there are.
+        replicas: devices of all processes.
+        worker: number of this process.
+        workers: how many processes there are.
     """
 
     micro_batch: int
@@ -57,11 +59,22 @@ class Share:
         return replica // (self.replicas // self.workers) == self.worker
 
 
+class PatientSlabs(TypedDict):
+    """A patient's slabs: first slices, ``image``, ``nihss`` and ``y_true`` as in a batch."""
+
+    starts: list[int]
+    image: NDArray[np.float32]
+    nihss: NDArray[np.float32]
+    y_true: NDArray[np.float32]
+
+
 class Slabs:
     """The slabs of some subsets, on disk or held in memory.
 
     Args:
-        records: folder. manifest: its manifest. subsets: numbers of subsets.
+        records: their folder.
+        manifest: of the folder.
+        subsets: numbers of subsets.
         cached: read every record once, now, and keep it in memory (1.15 MB each).
 
     Raises:
@@ -115,6 +128,7 @@ def training_dataset(
     slabs: Slabs,
     batch_size: int,
     seed: int,
+    *,
     mirror: bool = True,
     augment: bool = False,
     first_epoch: int = 0,
@@ -124,9 +138,13 @@ def training_dataset(
     """Endless shuffled micro-batches, and how many *steps* (global batches) make an epoch.
 
     Args:
-        slabs: what to train on. batch_size: global. seed: of order, mirror and augmentation.
-        mirror, augment: see :mod:`tf_hypoperfusion.training.augmentation`.
-        first_epoch, first_step: where to begin; counted from 0.
+        slabs: what to train on.
+        batch_size: global.
+        seed: of order, mirror and augmentation.
+        mirror: half of the slabs, see :mod:`tf_hypoperfusion.training.augmentation`.
+        augment: all of them, likewise.
+        first_epoch: where to begin, from 0.
+        first_step: where to begin within it, from 0.
         share: this process's part and the micro-batch; None is all of it, a batch at a time.
 
     Returns:
@@ -136,10 +154,8 @@ def training_dataset(
     Raises:
         InputError: if there are fewer slabs than one batch holds.
     """
-    if slabs.total < batch_size:
-        raise too_few_slabs(slabs.total, batch_size)
     share = share or Share(batch_size)
-    steps = slabs.total // batch_size
+    steps = training_steps(slabs, batch_size)
 
     def one_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
         order = tf.random.experimental.stateless_shuffle(
@@ -174,6 +190,17 @@ def training_dataset(
     return epochs.apply(endless).prefetch(tf.data.AUTOTUNE), steps
 
 
+def training_steps(slabs: Slabs, batch_size: int) -> int:
+    """Global batches in an epoch.
+
+    Raises:
+        InputError: if there are fewer slabs than one batch holds.
+    """
+    if slabs.total < batch_size:
+        raise too_few_slabs(slabs.total, batch_size)
+    return slabs.total // batch_size
+
+
 def evaluation_dataset(slabs: Slabs, share: Share) -> tuple[tf.data.Dataset, int]:
     """Every slab once, in a fixed order; empty slabs of weight 0 fill up the last batches.
 
@@ -183,8 +210,8 @@ def evaluation_dataset(slabs: Slabs, share: Share) -> tuple[tf.data.Dataset, int
     """
     dataset = slabs.in_order(tf.range(len(slabs.files)), 1).apply(_holding(slabs.total))
     dataset = dataset.map(slabs.parse, num_parallel_calls=tf.data.AUTOTUNE)
-    together = share.micro_batch * share.replicas
-    padding = -slabs.total % together
+    steps = evaluation_steps(slabs, share)
+    padding = steps * share.micro_batch * share.replicas - slabs.total
     if padding:
         empty = tf.nest.map_structure(lambda s: tf.zeros(s.shape, s.dtype), dataset.element_spec)
         dataset = dataset.concatenate(tf.data.Dataset.from_tensors(empty).repeat(padding))
@@ -193,7 +220,12 @@ def evaluation_dataset(slabs: Slabs, share: Share) -> tuple[tf.data.Dataset, int
         dataset = dataset.map(lambda _, sample: sample)
     dataset = dataset.batch(share.micro_batch, drop_remainder=True)
     dataset = dataset.map(packed_inputs, num_parallel_calls=tf.data.AUTOTUNE).repeat()
-    return dataset.prefetch(tf.data.AUTOTUNE), (slabs.total + padding) // together
+    return dataset.prefetch(tf.data.AUTOTUNE), steps
+
+
+def evaluation_steps(slabs: Slabs, share: Share) -> int:
+    """How many times every device gets a batch until each slab has been evaluated once."""
+    return -(-slabs.total // (share.micro_batch * share.replicas))
 
 
 def too_few_slabs(slabs: int, batch_size: int) -> InputError:
@@ -244,12 +276,8 @@ def _channels_last(volumes: Sequence[tf.Tensor]) -> tf.Tensor:
 
 def read_patients(
     records: str | Path, manifest: Manifest, subset: int
-) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Each patient of a subset with all slabs: (participant, arrays).
-
-    Yields:
-        ``starts`` (first slices), ``image`` (slabs, 128, 128, 16, 4), ``nihss`` (slabs, 1),
-        ``y_true`` (slabs, 128, 128, 16, 2).
+) -> Iterator[tuple[str, PatientSlabs]]:
+    """Each patient of a subset with all slabs: (participant, slabs).
 
     Raises:
         InputError: a damaged shard, by name.
@@ -268,7 +296,11 @@ def read_patients(
             raise explain_read_error(error, records, manifest) from error
 
     for name, group in itertools.groupby(read(), key=lambda slab: slab[0]):
-        slabs = list(group)
-        arrays = (np.stack([slab[k] for slab in slabs]) for k in (2, 3, 4))
-        starts = [int(slab[1]) for slab in slabs]
-        yield name.decode(), {"starts": starts, **dict(zip(PATIENT_ARRAYS, arrays, strict=True))}
+        _, starts, images, nihss, truths = zip(*group, strict=True)
+        slabs = PatientSlabs(
+            starts=[int(start) for start in starts],
+            image=np.stack(images),
+            nihss=np.stack(nihss),
+            y_true=np.stack(truths),
+        )
+        yield name.decode(), slabs

@@ -1,5 +1,6 @@
 """What fits into this machine's memory: slabs at once in training, and records held."""
 
+import functools
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,13 +14,14 @@ from tf_hypoperfusion.model.attention_unet import build_model
 
 # Peak memory of a training step over the sum of all layers' outputs in float32. Measured with the
 # paper's network, 1 to 4 slabs: 1.0 to 1.33; in bfloat16 0.7 to 0.9, but near float32's where
-# channels are not in sixteens (see stand_in_layers).
+# channels are not in sixteens (see fast_layers).
 STEP_OVER_OUTPUTS = 1.35
 # Shares of the free memory that training and held records may take; the rest is the system's.
 FOR_TRAINING, FOR_RECORDS = 0.6, 0.3
 FLOAT32_BYTES = 4
 
 
+@functools.cache
 def bytes_per_slab(config: ModelConfig) -> int:
     """Memory that one slab takes in a training step, from the sizes of the layers' outputs."""
     values = 0
@@ -56,6 +58,8 @@ def choose_cache(wanted: str, manifest: Manifest, subsets: Sequence[int]) -> boo
 
     Args:
         wanted: ``auto``, ``on`` or ``off``.
+        manifest: of the records.
+        subsets: their numbers.
 
     Raises:
         InputError: another word.

@@ -8,7 +8,6 @@ import contextlib
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -19,6 +18,9 @@ from data_tools.grid import GRID_SHAPE, VOXEL_MM, from_frame
 from data_tools.manifest import Manifest
 from tf_hypoperfusion.config import CHANNELS, PROBABILITY_THRESHOLD, RESEARCH_NOTICE
 from tf_hypoperfusion.training import input_pipeline
+from tf_hypoperfusion.training.history import Row
+from tf_hypoperfusion.training.input_pipeline import PatientSlabs
+from tf_hypoperfusion.training.settings import FoldConfig
 
 # The first validation patients with a lesion: every epoch and every run shows the same ones.
 OVERLAY_PATIENTS = 3
@@ -33,48 +35,48 @@ class Monitor:
 
     Args:
         folder: the fold's ``tensorboard`` folder.
-        settings: the content of ``config.json``.
+        config: what ``config.json`` holds.
         profile: record steps 10 to 20 of this start, for TensorBoard's profile plugin.
     """
 
-    def __init__(self, folder: Path, settings: dict[str, Any], profile: bool = False):
+    def __init__(self, folder: Path, config: FoldConfig, profile: bool = False):
         self.folder = folder
         self.train = tf.summary.create_file_writer(str(folder / "train"))
         self.validation = tf.summary.create_file_writer(str(folder / "validation"))
-        self.profile, self.profiling = profile, False
-        self._settings(settings)
+        self.profile, self.profiling, self.steps = profile, False, 0
+        self._settings(config)
 
-    def _settings(self, settings: dict[str, Any]) -> None:
+    def _settings(self, config: FoldConfig) -> None:
         from tensorboard.plugins.hparams import api
 
-        text = json.dumps(settings, indent=2)
+        text = json.dumps(config.to_json(), indent=2)
         with self.train.as_default(step=0):
             tf.summary.text("config", f"{RESEARCH_NOTICE}\n\n```json\n{text}\n```")
-        flat = {**settings["model"], **settings["training"], "fold": settings["fold"]}
+        settings = config.settings
+        flat = {**vars(settings.model), **vars(settings.training), "fold": settings.fold}
         with self.validation.as_default(step=0):
-            api.hparams(flat, trial_id=f"{settings['run']}/fold-{settings['fold']}")
+            api.hparams(flat, trial_id=f"{settings.run}/fold-{settings.fold}")
 
-    def graph(self, function: tf.types.experimental.ConcreteFunction) -> None:
+    def graph(self, graph: tf.Graph) -> None:
         """The network's graph, as it predicts."""
         with self.train.as_default(step=0):
-            tf.summary.graph(function.graph)
+            tf.summary.graph(graph)
 
-    def step(self, done: int) -> None:
-        """Start and end the profile; ``done`` is the number of steps since this start."""
-        if not self.profile:
-            return
-        if done == PROFILE_STEPS[0]:
+    def step_begins(self) -> None:
+        """Start and end the profile; called before every step of this start."""
+        if self.profile and self.steps == PROFILE_STEPS[0]:
             tf.profiler.experimental.start(str(self.folder / "train"))
             self.profiling = True
-        elif done == PROFILE_STEPS[1]:
+        elif self.steps == PROFILE_STEPS[1]:
             self._stop_profile()
+        self.steps += 1
 
     def _stop_profile(self) -> None:
         if self.profiling:
             tf.profiler.experimental.stop()
             self.profiling = False
 
-    def epoch(self, row: dict[str, Any]) -> None:
+    def epoch(self, row: Row) -> None:
         """The row of ``history.csv`` that an epoch has."""
         for writer, prefix in ((self.train, ""), (self.validation, "val_")):
             with writer.as_default(step=int(row["epoch"])):
@@ -115,11 +117,15 @@ class Overlays:
     """The same few validation patients, drawn again whenever asked.
 
     Args:
-        records, manifest, subset: where the validation patients are.
+        records: their folder.
+        manifest: of the records.
+        subset: that holds the validation patients.
+        every: draw them after every so many epochs.
     """
 
-    def __init__(self, records: str | Path, manifest: Manifest, subset: int):
-        self.patients: list[tuple[str, dict[str, Any]]] = []
+    def __init__(self, records: str | Path, manifest: Manifest, subset: int, *, every: int):
+        self.every = every
+        self.patients: list[tuple[str, PatientSlabs]] = []
         for name, arrays in input_pipeline.read_patients(records, manifest, subset):
             if arrays["y_true"][..., 0].any():
                 self.patients.append((name, arrays))
@@ -134,13 +140,13 @@ class Overlays:
             title: line above the picture; the participant is set before it.
         """
         return {
-            f"{name}/{channel}": self._one(name, arrays, channel, predict, title)
+            f"{name}/{channel}": self._one(name, arrays, channel, predict=predict, title=title)
             for name, arrays in self.patients
             for channel in ("dwi", "adc")
         }
 
     def _one(
-        self, name: str, arrays: dict[str, Any], channel: str, predict: Callable, title: str
+        self, name: str, arrays: PatientSlabs, channel: str, *, predict: Callable, title: str
     ) -> bytes:
         def merged(values: NDArray) -> NDArray[np.float32]:
             return from_frame(slabs.merge_slabs(values, arrays["starts"], GRID_SHAPE[2]))

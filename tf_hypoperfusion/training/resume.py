@@ -11,65 +11,56 @@ from data_tools.runtime.errors import InputError
 from tf_hypoperfusion.config import PRECISIONS
 from tf_hypoperfusion.training import checkpoint, history
 from tf_hypoperfusion.training.checkpoint import Progress
-
-# Settings that "auto" fills in on the machine of the first start; a resumed run keeps them.
-RESOLVED = ("precision", "micro_batch")
+from tf_hypoperfusion.training.fold_errors import damaged_fold
+from tf_hypoperfusion.training.settings import RESOLVED, FoldSettings, Resolved
 
 
 @dataclasses.dataclass(frozen=True)
-class BegunFold:
+class FoldOnDisk:
     """A fold as found on disk; everything empty if it was never begun.
 
     Attributes:
-        resolved: what the first start chose for the settings in ``RESOLVED``.
-        sessions: one entry for each start before.
+        resolved: what the first start's machine chose; None if there was none.
+        sessions: one entry for each start before, as it stands in ``config.json``.
         progress: where it stands.
-        history: a row for each epoch that is done, and no more.
+        rows: of the history, one for each epoch that is done, and no more.
     """
 
-    resolved: dict[str, Any] = dataclasses.field(default_factory=dict)
-    sessions: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    resolved: Resolved | None = None
+    sessions: list[Any] = dataclasses.field(default_factory=list)
     progress: Progress = dataclasses.field(default_factory=Progress)
-    history: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    rows: list[history.Row] = dataclasses.field(default_factory=list)
 
 
-def read(folder: Path, settings: dict[str, Any]) -> BegunFold:
+def read(folder: Path, settings: FoldSettings) -> FoldOnDisk:
     """Read a fold's folder back.
 
     Args:
         folder: of the fold, which may not exist.
-        settings: of this start (``run``, ``fold``, ``model``, ``training``, ``records``,
-            ``subsets``).
+        settings: of this start.
 
     Raises:
         InputError: it was begun with other settings, or its files do not belong together.
     """
-    saved = _read_settings(folder, settings)
-    state_file = folder / "state.npz"
-    progress = checkpoint.load_progress(state_file)
-    rows = history.read(folder)
-    best_there = checkpoint.best_file(folder).is_file()
-    if best_there and not _whole_zip(checkpoint.best_file(folder)):
-        raise InputError(
-            f"{checkpoint.best_file(folder)} is damaged; bring it back from a copy, or train the "
-            "fold anew with --overwrite"
-        )
-    training = settings["training"]
-    finished = best_there and history.finished(rows, training["epochs"], training["patience"])
+    resolved, sessions = _read_config(folder, settings)
+    state = checkpoint.state_file(folder)
+    progress, rows = checkpoint.load_progress(state), history.read(folder)
+    best = checkpoint.best_file(folder)
+    if best.is_file() and not _whole_zip(best):
+        raise damaged_fold(f"{best} is damaged")
+    epochs, patience = settings.training.epochs, settings.training.patience
+    finished = best.is_file() and history.finished(rows, epochs, patience)
     # One epoch may have been written before a kill, and its state not yet.
-    if len(rows) > 1 and not state_file.is_file() and not finished:
-        raise InputError(
-            f"{folder} has a history of {len(rows)} epochs but no state.npz to go on from; "
-            "bring it back, or train anew with --overwrite"
+    if len(rows) > 1 and not state.is_file() and not finished:
+        raise damaged_fold(
+            f"{folder} has a history of {len(rows)} epochs but no state.npz to go on from"
         )
-    if len(rows) < progress.epochs or (progress.epochs and not best_there):
-        raise InputError(
+    if len(rows) < progress.epochs or (progress.epochs and not best.is_file()):
+        raise damaged_fold(
             f"{folder} has the state of {progress.epochs} epochs but not its history.csv or "
-            "best.keras; bring them back, or train anew with --overwrite"
+            "best.keras"
         )
-    if not finished:
-        rows = rows[: progress.epochs]
-    return BegunFold(saved.get("resolved", {}), saved.get("sessions", []), progress, rows)
+    return FoldOnDisk(resolved, sessions, progress, rows if finished else rows[: progress.epochs])
 
 
 def _whole_zip(path: Path) -> bool:
@@ -80,33 +71,22 @@ def _whole_zip(path: Path) -> bool:
         return False
 
 
-def _read_settings(folder: Path, settings: dict[str, Any]) -> dict[str, Any]:
+def _read_config(folder: Path, settings: FoldSettings) -> tuple[Resolved | None, list[Any]]:
+    """What the machine chose and the starts before, if the settings are the same."""
     path = folder / "config.json"
     if not path.is_file():
         kept = [name for name in ("state.npz", "history.csv") if (folder / name).is_file()]
         if kept:
-            raise InputError(
+            raise damaged_fold(
                 f"{folder} has {' and '.join(kept)} but no config.json, so nobody knows with which "
-                "settings it was begun; bring it back, or train anew with --overwrite"
+                "settings it was begun"
             )
-        return {}
+        return None, []
     saved = atomic.read_json(path)
-    resolved = saved.get("resolved") or {}
-    if not (_is_resolved(resolved) and isinstance(saved.get("sessions"), list)):
-        raise InputError(
-            f"{path}: not readable or not whole; bring it back from a copy, or train the fold anew "
-            "with --overwrite"
-        )
-    flat_saved, flat = _flatten(saved), _flatten(settings)
-    # What was left to the machine may also be given as the machine chose it.
-    same = {"run"} | {
-        f"training.{name}" for name in RESOLVED if settings["training"][name] == resolved[name]
-    }
-    different = [
-        f"{name} was {flat_saved.get(name)}, now {value}"
-        for name, value in flat.items()
-        if name not in same and flat_saved.get(name) != value
-    ]
+    resolved, sessions = _resolved(saved.get("resolved")), saved.get("sessions")
+    if resolved is None or not isinstance(sessions, list):
+        raise damaged_fold(f"{path}: not readable or not whole")
+    different = _differences(saved, settings, resolved)
     if different:
         longer = any(line.startswith("training.epochs") for line in different)
         raise InputError(
@@ -114,14 +94,31 @@ def _read_settings(folder: Path, settings: dict[str, Any]) -> dict[str, Any]:
             + ("(The learning rate's decay depends on the number of epochs.) " if longer else "")
             + "Give another --run, the same settings, or --overwrite to train it anew."
         )
-    return saved
+    return resolved, sessions
 
 
-def _is_resolved(resolved: Any) -> bool:
-    if not isinstance(resolved, dict) or set(resolved) != set(RESOLVED):
-        return False
-    micro_batch = resolved["micro_batch"]
-    return resolved["precision"] in PRECISIONS and type(micro_batch) is int and micro_batch > 0
+def _resolved(saved: Any) -> Resolved | None:
+    if not isinstance(saved, dict) or set(saved) != set(RESOLVED):
+        return None
+    micro_batch = saved["micro_batch"]
+    whole = saved["precision"] in PRECISIONS and type(micro_batch) is int and micro_batch > 0
+    return Resolved(**saved) if whole else None
+
+
+def _differences(saved: Any, settings: FoldSettings, resolved: Resolved) -> list[str]:
+    """Settings that are not those of the file, each in words."""
+    before, now = _flatten(saved), _flatten(dataclasses.asdict(settings))
+    # What was left to the machine may also be given as the machine chose it.
+    same = {"run"} | {
+        f"training.{name}"
+        for name in RESOLVED
+        if getattr(settings.training, name) == getattr(resolved, name)
+    }
+    return [
+        f"{name} was {before.get(name)}, now {value}"
+        for name, value in now.items()
+        if name not in same and before.get(name) != value
+    ]
 
 
 def _flatten(value: Any, name: str = "") -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """The folds of a run in one file: ``summary.json``, whichever machine trained them."""
 
+import dataclasses
 import statistics
 from pathlib import Path
 from typing import Any
@@ -12,56 +13,100 @@ from tf_hypoperfusion.training import history
 FIGURES = ("val_composite", "val_dice", "val_volume_error_ml")
 
 
-def summarise(run: str | Path) -> dict[str, Any]:
-    """What stands in the folds' histories and settings.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FoldSummary:
+    """A fold that has an epoch. A run of an older version lacks some, which are None.
 
-    Returns:
-        ``folds``: one row per fold that has an epoch, with its best epoch's figures, seconds and
-        settings that matter for comparison; ``median`` of the best epochs' figures over folds;
-        ``finished``: numbers of the folds whose last epoch (or patience) is done.
+    Attributes:
+        fold: 0 to 4.
+        epochs: that are done.
+        finished: whether they are all, or patience has ended.
+        best_epoch: that of the lowest validation loss, from 1.
+        val_composite: validation loss of the best epoch.
+        val_dice: of the best epoch.
+        val_volume_error_ml: of the best epoch.
+        seconds: of training in all epochs.
+        parameters: of the network.
+        cohort: that it was trained on.
+        devices: that computed, by TensorFlow's names.
     """
-    rows = []
-    for fold in range(SUBSETS):
-        folder = Path(run) / f"fold-{fold}"
-        config = atomic.read_json(folder / "config.json")
-        try:
-            rows = history.read(folder)
-        except InputError:  # a damaged fold is no reason to lose the others
-            continue
-        best = history.best_row(rows)
-        if best is None or not config:
-            continue
-        # A run of an older version, or a config.json cut by hand, may lack any of these.
-        training, cohort = config.get("training") or {}, config.get("records") or {}
-        epochs, patience = training.get("epochs", 0), training.get("patience", 0)
-        rows.append(
-            {
-                "fold": fold,
-                "epochs": len(rows),
-                "finished": history.finished(rows, epochs, patience),
-                "best_epoch": best["epoch"],
-                **{name: best.get(name) for name in FIGURES},
-                "seconds": round(sum(row.get("seconds", 0.0) for row in rows), 1),
-                "parameters": config.get("parameters"),
-                "cohort": cohort.get("cohort"),
-                "devices": config.get("devices"),
-            }
-        )
-    return {
-        "run": Path(run).name,
-        "finished": [row["fold"] for row in rows if row["finished"]],
-        "median": {
-            name: statistics.median(known) if (known := _known(rows, name)) else None
-            for name in FIGURES
-        },
-        "folds": rows,
-    }
+
+    fold: int
+    epochs: int
+    finished: bool
+    best_epoch: int
+    val_composite: float | None
+    val_dice: float | None
+    val_volume_error_ml: float | None
+    seconds: float
+    parameters: int | None
+    cohort: str | None
+    devices: list[str] | None
 
 
-def _known(rows: list[dict[str, Any]], name: str) -> list[float]:
-    return [row[name] for row in rows if row[name] is not None]
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RunSummary:
+    """What ``summary.json`` holds.
+
+    Attributes:
+        run: its name.
+        finished: numbers of the folds that are.
+        median: of the best epochs' figures over folds; None where no fold has one.
+        folds: those that have an epoch.
+    """
+
+    run: str
+    finished: list[int]
+    median: dict[str, float | None]
+    folds: list[FoldSummary]
+
+    def to_json(self) -> dict[str, Any]:
+        """What is written."""
+        return dataclasses.asdict(self)
+
+
+def summarise(run: str | Path) -> RunSummary:
+    """What stands in the folds' histories and settings."""
+    every = (_summarise_fold(Path(run) / f"fold-{fold}", fold) for fold in range(SUBSETS))
+    folds = [fold for fold in every if fold]
+    return RunSummary(
+        run=Path(run).name,
+        finished=[fold.fold for fold in folds if fold.finished],
+        median={name: _median([getattr(fold, name) for fold in folds]) for name in FIGURES},
+        folds=folds,
+    )
+
+
+def _summarise_fold(folder: Path, fold: int) -> FoldSummary | None:
+    config = atomic.read_json(folder / "config.json")
+    try:
+        rows = history.read(folder)
+    except InputError:  # a damaged fold is no reason to lose the others
+        return None
+    best = history.best_row(rows)
+    if best is None or not config:
+        return None
+    # A run of an older version, or a config.json cut by hand, may lack any of these.
+    training, cohort = config.get("training") or {}, config.get("records") or {}
+    epochs, patience = training.get("epochs", 0), training.get("patience", 0)
+    return FoldSummary(
+        fold=fold,
+        epochs=len(rows),
+        finished=history.finished(rows, epochs, patience),
+        best_epoch=int(best["epoch"]),
+        **{name: best.get(name) for name in FIGURES},
+        seconds=round(sum(row.get("seconds", 0.0) for row in rows), 1),
+        parameters=config.get("parameters"),
+        cohort=cohort.get("cohort"),
+        devices=config.get("devices"),
+    )
+
+
+def _median(figures: list[float | None]) -> float | None:
+    known = [figure for figure in figures if figure is not None]
+    return statistics.median(known) if known else None
 
 
 def write(run: str | Path) -> None:
     """Write ``summary.json`` of a run."""
-    atomic.write_json(Path(run) / "summary.json", summarise(run))
+    atomic.write_json(Path(run) / "summary.json", summarise(run).to_json())

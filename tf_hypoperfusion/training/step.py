@@ -7,6 +7,7 @@ batch, so the sum over micro-batches and replicas is the gradient of the mean lo
 
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -14,16 +15,23 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from data_tools.runtime import atomic
 from tf_hypoperfusion.config import ModelConfig, TrainingConfig
 from tf_hypoperfusion.model.attention_unet import build_model
 from tf_hypoperfusion.model.keras_compat import (
     apply_gradients,
     build_optimizer_variables,
+    dropout_state,
+    optimizer_state,
     raw_variable,
     scale_loss,
+    to_numpy,
 )
 from tf_hypoperfusion.training import epoch_metrics, losses
 from tf_hypoperfusion.training.optimizers import build_optimizer, learning_rates
+
+# Slabs that are predicted at once for the pictures.
+PREDICTED_TOGETHER = 4
 
 
 def build(
@@ -35,8 +43,9 @@ def build(
     """Make network, loss and optimizer in the strategy's scope, ready to step.
 
     Args:
-        model_config, config: ``precision`` and ``micro_batch`` of the latter are final: no
-            ``auto``, no 0.
+        strategy: shares every batch over its devices.
+        model_config: the network.
+        config: ``precision`` and ``micro_batch`` are final: no ``auto``, no 0.
         steps_per_epoch: for the learning rate's decay.
     """
     with strategy.scope():
@@ -49,13 +58,14 @@ def build(
         build_optimizer_variables(optimizer, model.trainable_variables)
     return TrainingStep(
         strategy,
-        model,
-        kept,
-        losses.CompositeLoss(config.bce_weight, config.dice_weight, config.volume_weight),
-        optimizer,
-        config.batch_size,
-        config.batch_size // strategy.num_replicas_in_sync // config.micro_batch,
-        config.ema_momentum,
+        model_config,
+        model=model,
+        kept=kept,
+        loss=losses.CompositeLoss(config.bce_weight, config.dice_weight, config.volume_weight),
+        optimizer=optimizer,
+        batch_size=config.batch_size,
+        micro_batches=config.batch_size // strategy.num_replicas_in_sync // config.micro_batch,
+        ema_momentum=config.ema_momentum,
     )
 
 
@@ -64,15 +74,22 @@ class TrainingStep:
 
     Args:
         strategy: whose scope the models and the optimizer were made in.
-        model: is trained. kept: is validated and saved: the same layers, or, with an
-            ``ema_momentum``, a second model that holds the moving average.
-        loss, optimizer: as built. batch_size: global. micro_batches: per replica and batch.
+        model_config: of both models.
+        model: is trained.
+        kept: is validated and saved: the same model, or, with an ``ema_momentum``, a second one
+            that holds the moving average.
+        loss: returns (batch,).
+        optimizer: with its variables built.
+        batch_size: global.
+        micro_batches: per replica and batch.
         ema_momentum: 0 for none. It grows to this value over the first steps.
     """
 
     def __init__(
         self,
         strategy: tf.distribute.Strategy,
+        model_config: ModelConfig,
+        *,
         model: keras.Model,
         kept: keras.Model,
         loss: losses.CompositeLoss,
@@ -81,7 +98,8 @@ class TrainingStep:
         micro_batches: int = 1,
         ema_momentum: float = 0.0,
     ):
-        self.strategy, self.model, self.kept = strategy, model, kept
+        self.strategy, self.model_config = strategy, model_config
+        self.model, self.kept = model, kept
         self.loss, self.optimizer = loss, optimizer
         self.batch_size, self.micro_batches = batch_size, micro_batches
         self.ema_momentum = ema_momentum
@@ -103,12 +121,32 @@ class TrainingStep:
         self._finish = tf.function(self._finish_batch, jit_compile=False)
         self._evaluate = tf.function(self._evaluate_batch, jit_compile=False)
         self._average = tf.function(self._average_moments, jit_compile=False)
+        self._predict = tf.function(
+            lambda image, nihss: kept({"image": image, "nihss": nihss}, training=False)
+        )
+
+    @property
+    def state(self) -> list[Any]:
+        """Every variable that a resumed run needs: weights, dropout, optimizer, average."""
+        average = [] if self.kept is self.model else self.kept.variables
+        return [
+            *self.model.variables,
+            *dropout_state(self.model),
+            *optimizer_state(self.optimizer),
+            *average,
+        ]
+
+    @property
+    def parameters(self) -> int:
+        """How many the network has."""
+        return int(self.model.count_params())
 
     def train(self, batches: Iterator, step: int) -> tuple[tf.Tensor, float]:
         """One optimizer step.
 
         Args:
-            batches: of micro-batches, already distributed. step: optimizer steps done so far.
+            batches: of micro-batches, already distributed.
+            step: optimizer steps done so far.
 
         Returns:
             Sums over the global batch (see :func:`epoch_metrics.batch_sums`), perhaps still being
@@ -145,11 +183,41 @@ class TrainingStep:
         if self.strategy.num_replicas_in_sync > 1:
             self._average()
 
+    def predict(self, images: NDArray, nihss: NDArray) -> NDArray:
+        """Probabilities (n, 128, 128, 16, 1) of the kept model, without dropout.
+
+        Args:
+            images: float32 (n, 128, 128, 16, 4).
+            nihss: float32 (n, 1).
+        """
+        parts = []
+        for first in range(0, len(images), PREDICTED_TOGETHER):
+            together = slice(first, first + PREDICTED_TOGETHER)
+            parts.append(self._predict(images[together], nihss[together])["probability"].numpy())
+        return np.concatenate(parts)
+
+    def graph(self) -> tf.Graph:
+        """The kept model as it predicts, for any number of slabs."""
+        named = {tensor.name.split(":")[0]: tensor for tensor in self.kept.inputs}
+        specs = [
+            tf.TensorSpec((None, *named[name].shape[1:]), tf.float32) for name in ("image", "nihss")
+        ]
+        return self._predict.get_concrete_function(*specs).graph
+
+    def save_for_inference(self, path: Path) -> None:
+        """Stock layers in float32, whatever it was trained in: any machine can use the file."""
+        model = build_model(self.model_config)
+        for variable, trained in zip(model.variables, self.kept.variables, strict=True):
+            if variable.dtype == "float32":  # the others are seeds of dropout
+                variable.assign(to_numpy(trained))
+        with atomic.replacing(path) as temporary:
+            model.save(temporary)
+
     def _forward(self, model: keras.Model, batch: Any, training: bool):
         inputs, y_true, weight = batch
         y_pred = model(inputs, training=training)["probability"]
         terms = losses.terms(y_true, y_pred)
-        sums = epoch_metrics.batch_sums(self.loss, terms, y_true, y_pred, weight)
+        sums = epoch_metrics.batch_sums(self.loss, terms, y_true, y_pred, weight=weight)
         return self.loss.combine(*terms), sums
 
     def _gradients_of(self, batch: Any):

@@ -41,10 +41,19 @@ def test_mains_status_is_passed_on(toy):
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        ([], "--cohort"),
-        (["--cohort=a", "--stride=0"], "flag --stride=0"),
-        (["--cohort=a", "--stride=x"], "flag --stride=x"),
-        (["--cohort=a", "--strid=4"], "strid"),
+        ([], "--cohort is required."),
+        (
+            ["--cohort=a", "--stride=0"],
+            "--stride=0 is not valid; expected a whole number, 1 or more",
+        ),
+        (
+            ["--cohort=a", "--stride=x"],
+            "--stride=x is not valid; expected a whole number, 1 or more",
+        ),
+        (
+            ["--cohort=a", "--strid=4"],
+            "--strid is not a flag of this command; did you mean --stride?",
+        ),
         (["--cohort=a", "left"], "'left' is not understood: every argument is a flag"),
     ],
 )
@@ -91,6 +100,63 @@ def test_help_shows_what_it_does_and_the_flags(toy, capsys, argument):
     assert shown.startswith("Check a cohort.")
     assert "--cohort" in shown
     assert "Folder to read." in shown
+
+
+def test_headings_part_the_flags_and_a_title_may_come_again(capsys):
+    values = flags.FlagValues()
+    flags.DEFINE_string("name", "x", "Name.", flag_values=values)
+    command.heading("Output", values)
+    flags.DEFINE_string("out", None, "<FOLDER> Where to.", required=True, flag_values=values)
+    command.heading("Machine", values)
+    command.define_workers(values, "Worker processes.")
+    command.heading("Output", values)
+    flags.DEFINE_bool("maps", True, "Maps too.", flag_values=values)
+    assert command.run(lambda: 0, values, "Writes.", ["--help"]) == 0
+    assert (
+        capsys.readouterr().out
+        == """Writes.
+
+Flags:
+  --name=TEXT                 Name. (default: x)
+
+Output:
+  --out=FOLDER                Where to. (required)
+  --[no]maps                  Maps too. (default: true)
+
+Machine:
+  --workers=N                 Worker processes. (default: 1)
+  --dask_scheduler=ADDRESS    tcp://HOST:PORT of a Dask cluster that does the work instead of
+                              --workers. It must see the same files (extra `cluster`).
+"""
+    )
+
+
+def test_a_flag_that_went_says_where_it_is(toy, capsys):
+    command.moved(["colour", "shade"], "paint with python -m paint", toy)
+    for name in ("colour", "shade"):
+        assert command.run(lambda: pytest.fail("main ran"), toy, "", [f"--{name}=red"]) == 2
+        told = f"error: --{name} is not a flag of this command; paint with python -m paint\n"
+        assert capsys.readouterr().err.startswith(told)
+
+
+def test_the_stride_is_within_a_slab_and_the_precision_one_of_two(capsys):
+    values = flags.FlagValues()
+    command.define_stride(values, 4, cut="slab", text="Not more.")
+    command.define_precision(values, "Arithmetic.")
+
+    def main():
+        assert (values.stride, values.precision) == (16, "bfloat16")
+
+    assert command.run(main, values, "", ["--stride=16", "--precision=bfloat16"]) == 0
+    assert command.run(main, values, "", ["--help"]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "Slices from one slab to the next, 1 to 16. Not more. (default: 4)" in shown
+    assert "--precision=float32|bfloat16 Arithmetic. (default: float32)" in shown
+    for wrong in ("--stride=17", "--stride=0"):
+        assert command.run(main, values, "", [wrong]) == 2
+        assert "expected a whole number from 1 to 16" in capsys.readouterr().err
+    assert command.run(main, values, "", ["--precision=int8"]) == 2
+    assert "expected float32 or bfloat16" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["build_records", "check_cohort", "preprocess"])

@@ -13,24 +13,19 @@ import nibabel as nib
 import numpy as np
 import pytest
 from helpers import PROJECT
+from helpers.commands import call
 
 from data_tools.cohort import mni_file
-from data_tools.runtime import command
 from data_tools.runtime.errors import InputError
 from tf_hypoperfusion import evaluate
-from tf_hypoperfusion.evaluation import patient_metrics, thresholds
+from tf_hypoperfusion.evaluation import cases, patient_metrics, plan, thresholds
 from tf_hypoperfusion.evaluation import run as evaluation
 from tf_hypoperfusion.evaluation.cases import Case
 from tf_hypoperfusion.evaluation.patient_metrics import ThresholdCounts
+from tf_hypoperfusion.evaluation.plan import Settings
 from tf_hypoperfusion.evaluation.report.patients import load
-from tf_hypoperfusion.evaluation.run import Settings
 from tf_hypoperfusion.inference import model_files, predictors
 from tf_hypoperfusion.serving import model_card
-
-
-def call(*arguments):
-    """Run the command in this process; returns its exit status."""
-    return command.run(evaluate.main, evaluate.FLAGS, evaluate.__doc__, list(arguments))
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +36,7 @@ def two_folds(records_dir, tmp_path_factory):
 
     run = tmp_path_factory.mktemp("evaluated") / "two"
     for fold in (0, 1):
-        trainer.train_fold(records_dir, run, fold, *preset("tiny", epochs=1))
+        trainer.train_fold(records_dir, run, fold, preset("tiny", epochs=1))
     return run
 
 
@@ -51,36 +46,46 @@ def run(two_folds, tmp_path):
     return shutil.copytree(two_folds, tmp_path / "run")
 
 
+@pytest.fixture(scope="module")
+def evaluated(two_folds, records_dir, tmp_path_factory):
+    """Both folds evaluated: what came of it, and of the validation patients. Read only."""
+    folder = shutil.copytree(two_folds, tmp_path_factory.mktemp("evaluated") / "run")
+    done = evaluation.evaluate(settings(folder, records_dir))
+    return done, evaluation.evaluate(settings(folder, records_dir, validation=True))
+
+
+@pytest.fixture
+def evaluated_run(evaluated, tmp_path):
+    """A copy of it that a test may write into: nobody is predicted again."""
+    return shutil.copytree(evaluated[0].folder, tmp_path / "run")
+
+
 def settings(run, records_dir, **changes):
-    return Settings(str(run), str(records_dir), **changes)
+    return Settings(run=str(run), records=str(records_dir), **changes)
 
 
 def rows_of(run):
     return list(csv.DictReader((run / "patients.csv").open()))
 
 
-def without_models(rows):
-    return [{k: v for k, v in row.items() if k != "fold"} for row in rows]
-
-
-def test_every_patient_once_by_the_fold_that_kept_it(run, records_dir):
-    done = evaluation.evaluate(settings(run, records_dir))
+def test_every_patient_once_by_the_fold_that_kept_it(evaluated, records_dir):
+    done, _ = evaluated
     manifest = json.loads((records_dir / "manifest.json").read_text())
     for fold in (0, 1):
-        names = [row["participant_id"] for row in done.rows if row["fold"] == fold]
+        names = [row.participant_id for row in done.rows if row.fold == fold]
         assert names == manifest["subsets"][fold]["participants"]
     assert not done.left_out
-    about = json.loads((run / "evaluation.json").read_text())
+    about = json.loads((done.folder / "evaluation.json").read_text())
     assert [model["fold"] for model in about["models"]] == [0, 1]
     assert about["patients"] == len(done.rows) and "Research use only" in about["notice"]
 
 
-def test_a_fold_of_other_software_is_measured_alike(run, records_dir):
+def test_a_fold_of_other_software_is_measured_alike(evaluated, evaluated_run, records_dir):
     """The same network as model.onnx in place of best.keras: the same figures."""
     pytest.importorskip("onnxruntime", reason="extra `onnx` is not installed")
     from tf_hypoperfusion.inference import onnx_model
 
-    ours = evaluation.evaluate(settings(run, records_dir, fold="1", maps=False)).rows
+    ours, run = evaluated[0].rows, evaluated_run
     path = run / "fold-1/best.keras"
     network = predictors.load_keras(path)
     onnx_model.write(
@@ -93,16 +98,16 @@ def test_a_fold_of_other_software_is_measured_alike(run, records_dir):
     theirs = evaluation.evaluate(settings(run, records_dir, fold="1", maps=False)).rows
     assert len(theirs) == len(ours) > 0
     for one, other in zip(ours, theirs, strict=True):
-        assert one["participant_id"] == other["participant_id"]
-        assert other["predicted_ml"] == pytest.approx(one["predicted_ml"], abs=0.1)
-        assert other["dice"] == pytest.approx(one["dice"], abs=1e-3, nan_ok=True)
+        assert one.participant_id == other.participant_id
+        assert other.predicted_ml == pytest.approx(one.predicted_ml, abs=0.1)
+        assert other.dice == pytest.approx(one.dice, abs=1e-3, nan_ok=True)
     about = json.loads((run / "evaluation.json").read_text())
     (model,) = [m for m in about["models"] if m["fold"] == 1]
     assert model["path"].endswith("fold-1/model.onnx") and "imulated" in model["cohort"]
 
 
-def test_the_index_shows_every_patient_the_worst_first(run, records_dir):
-    evaluation.evaluate(settings(run, records_dir))
+def test_the_index_shows_every_patient_the_worst_first(evaluated):
+    run = evaluated[0].folder
     page = (run / "index.html").read_text()
     dice = {row["participant_id"]: float(row["dice"] or -1) for row in rows_of(run)}
     found = re.findall(r'src="evaluation/pictures/(sub-[0-9]+)\.png"', page)
@@ -116,34 +121,34 @@ def test_the_index_shows_every_patient_the_worst_first(run, records_dir):
         assert f'src="../pictures/{name}.png"' in own and "This patient is SIMULATED" in own
 
 
-def test_the_maps_are_what_the_figures_say(run, records_dir):
-    done = evaluation.evaluate(settings(run, records_dir, fold="0"))
+def test_the_maps_are_what_the_figures_say(evaluated):
+    done, _ = evaluated
     for row in done.rows:
-        name = row["participant_id"]
         arrays = [
-            nib.load(mni_file(run / "evaluation/maps", name, what)).get_fdata()
+            nib.load(
+                mni_file(done.folder / "evaluation/maps", row.participant_id, what)
+            ).get_fdata()
             for what in ("desc-hypoperfusion_probseg", "desc-truth_mask", "desc-coverage_mask")
         ]
         covered = arrays[2] > 0
-        predicted_ml = ((arrays[0] >= 0.5) & covered).sum() * row["voxel_ml"]
-        assert predicted_ml == pytest.approx(row["predicted_ml"], abs=1e-6)
-        assert arrays[1].sum() * row["voxel_ml"] == pytest.approx(row["truth_ml"], abs=1e-3)
+        predicted_ml = ((arrays[0] >= 0.5) & covered).sum() * row.voxel_ml
+        assert predicted_ml == pytest.approx(row.predicted_ml, abs=1e-6)
+        assert arrays[1].sum() * row.voxel_ml == pytest.approx(row.truth_ml, abs=1e-3)
 
 
-def test_records_and_volumes_give_the_same_figures(run, records_dir, mni_cohort):
-    from_records = evaluation.evaluate(settings(run, records_dir, fold="0", maps=False)).rows
+def test_records_and_volumes_give_the_same_figures(evaluated, run, records_dir, mni_cohort):
+    from_records = [row for row in evaluated[0].rows if row.fold == 0]
     from_volumes = evaluation.evaluate(
         settings(run, records_dir, fold="0", maps=False, cohort=str(mni_cohort), stride=16)
     ).rows
     for a, b in zip(from_records, from_volumes, strict=True):
-        assert a["participant_id"] == b["participant_id"]
+        assert a.participant_id == b.participant_id
         for name in ("dice", "auc", "predicted_ml", "truth_ml", "hd95_mm"):
-            assert a[name] == pytest.approx(b[name], abs=1e-3), name
+            assert getattr(a, name) == pytest.approx(getattr(b, name), abs=1e-3), name
 
 
-def test_workers_change_nothing(run, records_dir):
-    alone = evaluation.evaluate(settings(run, records_dir)).rows
-    shutil.rmtree(run / "evaluation")
+def test_workers_change_nothing(evaluated, run, records_dir):
+    alone = evaluated[0].rows
     assert evaluation.evaluate(settings(run, records_dir, workers=2)).rows == alone
 
 
@@ -152,7 +157,7 @@ def test_what_is_done_is_kept_and_what_changed_is_not(run, records_dir, monkeypa
     predict = Case.predict
 
     def counting(self, predictor):
-        predicted.append(self.row["participant_id"])
+        predicted.append(self.facts.participant_id)
         return predict(self, predictor)
 
     monkeypatch.setattr(Case, "predict", counting)
@@ -162,7 +167,7 @@ def test_what_is_done_is_kept_and_what_changed_is_not(run, records_dir, monkeypa
     again = evaluation.evaluate(settings(run, records_dir))
     assert not predicted and again.rows == first.rows
     assert again.seconds_per_patient == first.seconds_per_patient  # as when they were measured
-    name = first.rows[0]["participant_id"]
+    name = first.rows[0].participant_id
     damaged = run / f"evaluation/test-0/{name}.json"
     damaged.write_text(damaged.read_text()[:-50])
     assert evaluation.evaluate(settings(run, records_dir)).rows == first.rows
@@ -170,15 +175,12 @@ def test_what_is_done_is_kept_and_what_changed_is_not(run, records_dir, monkeypa
     predicted.clear()
     shutil.copy(run / "fold-1/best.keras", run / "fold-0/best.keras")  # another model
     other = evaluation.evaluate(settings(run, records_dir))
-    assert set(predicted) == {row["participant_id"] for row in first.rows if row["fold"] == 0}
+    assert set(predicted) == {row.participant_id for row in first.rows if row.fold == 0}
     assert other.rows != first.rows
 
 
-@pytest.mark.slow
-def test_a_killed_evaluation_goes_on(run, records_dir, tmp_path):
-    expected = evaluation.evaluate(settings(run, records_dir)).rows
-    shutil.rmtree(run / "evaluation")
-    (run / "patients.csv").unlink()
+def test_a_killed_evaluation_goes_on(evaluated, run, records_dir):
+    expected = evaluated[0].rows
     arguments = [sys.executable, "-m", "tf_hypoperfusion.evaluate", f"--run={run}"]
     arguments += [f"--records={records_dir}", "--workers=2"]
     process = subprocess.Popen(arguments, cwd=PROJECT, stderr=subprocess.DEVNULL)
@@ -192,7 +194,8 @@ def test_a_killed_evaluation_goes_on(run, records_dir, tmp_path):
     assert evaluation.evaluate(settings(run, records_dir)).rows == expected
 
 
-def test_the_threshold_is_chosen_on_validation_patients(run, records_dir):
+def test_the_threshold_is_chosen_on_validation_patients(evaluated_run, records_dir):
+    run = evaluated_run
     done = evaluation.evaluate(settings(run, records_dir, choose_threshold=True))
     for fold in (0, 1):
         saved = [
@@ -205,18 +208,18 @@ def test_the_threshold_is_chosen_on_validation_patients(run, records_dir):
         counts = [
             ThresholdCounts(np.array(r["covered"]), np.array(r["hemisphere"]), 0.008) for r in saved
         ]
-        chosen = {row["chosen_threshold"] for row in done.rows if row["fold"] == fold}
+        chosen = {row.chosen.threshold for row in done.rows if row.fold == fold}
         assert chosen == {thresholds.choose(counts)}
     about = json.loads((run / "evaluation.json").read_text())
     assert "validation patients" in about["chosen_on"]
 
 
-def test_settings_are_compared_on_validation_patients(run, records_dir):
-    tested = evaluation.evaluate(settings(run, records_dir)).rows
-    done = evaluation.evaluate(settings(run, records_dir, validation=True))
+def test_settings_are_compared_on_validation_patients(evaluated, records_dir):
+    tested, done = evaluated[0].rows, evaluated[1]
+    run = evaluated[0].folder
     subsets = json.loads((records_dir / "manifest.json").read_text())["subsets"]
     for fold in (0, 1):
-        names = {row["participant_id"] for row in done.rows if row["fold"] == fold}
+        names = {row.participant_id for row in done.rows if row.fold == fold}
         assert names == set(subsets[fold + 1]["participants"])
     assert done.folder == run / "validation"
     read = [load(folder / "patients.csv") for folder in (run, run / "validation")]
@@ -225,19 +228,26 @@ def test_settings_are_compared_on_validation_patients(run, records_dir):
     assert "validation patients" in (run / "validation/index.html").read_text()
 
 
-def test_a_models_card_takes_the_figures_of_its_own_networks(run, records_dir):
-    rows = evaluation.evaluate(settings(run, records_dir)).rows
-    evaluation.evaluate(settings(run, records_dir, validation=True))  # no test figures
+def test_a_models_card_takes_the_figures_of_its_own_networks(evaluated, evaluated_run):
+    rows, run = evaluated[0].rows, evaluated_run
+    assert (run / "validation/patients.csv").is_file()  # no test figures
     known = [model_files.describe(run / f"fold-{fold}/best.keras") for fold in (0, 1)]
-    card = model_card.facts(known, "two", 1, 4, "float32")
-    (tested,) = card["tests"]
-    dice = [row["dice"] for row in rows if row["dice"] is not None]
-    assert tested["dice_quartiles"] == pytest.approx(np.percentile(dice, [25, 50, 75]))
-    assert (tested["patients"], tested["patients_with_dice"]) == (len(rows), len(dice))
-    assert tested["simulated"] and tested["by"] == "the fold that never saw the patient"
-    assert f"| {len(rows)} SIMULATED | the training cohort |" in model_card.markdown(card)
-    assert json.loads(json.dumps(card["tests"])) == card["tests"]  # an export knows itself again
-    assert model_card.tests(known[:1]) == []  # figures of two networks say nothing of one
+    card = model_card.ModelCard(
+        name="two",
+        version=1,
+        networks=model_card.networks(known),
+        tests=model_card.tests(known),
+        stride_slices=4,
+        precision="float32",
+    )
+    (tested,), facts = card.tests, card.to_json()
+    dice = [row.dice for row in rows if row.dice is not None]
+    assert tested.dice_quartiles == pytest.approx(np.percentile(dice, [25, 50, 75]))
+    assert (tested.patients, tested.patients_with_dice) == (len(rows), len(dice))
+    assert tested.simulated and tested.by == "the fold that never saw the patient"
+    assert f"| {len(rows)} SIMULATED | the training cohort |" in model_card.markdown(facts)
+    assert json.loads(json.dumps(facts["tests"])) == facts["tests"]  # an export knows itself again
+    assert model_card.tests(known[:1]) == ()  # figures of two networks say nothing of one
     (run / "patients.csv").write_text("a,b\n1,2\n")
     with pytest.raises(InputError, match="card takes its test figures from there"):
         model_card.tests(known)
@@ -251,27 +261,37 @@ def other_cohort(tmp_path_factory):
     return simulate_cohort(tmp_path_factory.mktemp("other") / "other", 2, seed=99, space="mni")
 
 
-def test_an_external_cohort_is_predicted_by_the_mean_of_all_folds(run, records_dir, other_cohort):
-    done = evaluation.evaluate(settings(run, records_dir, external=str(other_cohort), stride=16))
-    assert done.folder == run / "external-other"
-    assert [row["fold"] for row in done.rows] == ["all", "all"]
-    from tf_hypoperfusion.evaluation import cases
+@pytest.fixture(scope="module")
+def averaged(two_folds, records_dir, other_cohort, tmp_path_factory):
+    """Both folds averaged over the other cohort: the run, and what came of it. Read only."""
+    run = shutil.copytree(two_folds, tmp_path_factory.mktemp("averaged") / "run")
+    given = settings(run, records_dir, external=str(other_cohort), stride=16)
+    return run, evaluation.evaluate(given)
 
+
+def test_an_external_cohort_is_predicted_by_the_mean_of_all_folds(averaged, other_cohort):
+    run, done = averaged
+    assert done.folder == run / "external-other"
+    assert [row.fold for row in done.rows] == ["all", "all"]
     loaded = [predictors.load_predictor(run / f"fold-{k}/best.keras") for k in (0, 1)]
     table = [
         {**row, "age": row["age"] or None}
-        for row in evaluation._cohort_rows(str(other_cohort))[0].values()
+        for row in plan.clinical_rows(str(other_cohort))[0].values()
     ]
     for (_, case), row in zip(cases.of_cohort(other_cohort, table, 16), done.rows, strict=True):
         mean = np.mean([case.predict(predictor) for predictor in loaded], axis=0)
         expected = patient_metrics.patient_metrics(
-            mean.astype(np.float32), case.truth, case.coverage, row["side"], row["voxel_ml"]
+            mean.astype(np.float32),
+            truth=case.truth,
+            coverage=case.coverage,
+            side=row.side,
+            voxel_ml=row.voxel_ml,
         )
-        assert row["auc"] == pytest.approx(expected["auc"], abs=1e-4)
-        assert row["predicted_ml"] == pytest.approx(expected["predicted_ml"], abs=0.1)
+        assert row.auc == pytest.approx(expected.auc, abs=1e-4)
+        assert row.predicted_ml == pytest.approx(expected.predicted_ml, abs=0.1)
     known = [model_files.describe(run / f"fold-{k}/best.keras") for k in (0, 1)]
     (tested,) = model_card.tests(known)
-    assert (tested["cohort"], tested["by"], tested["patients"]) == ("other", "the average", 2)
+    assert (tested.cohort, tested.by, tested.patients) == ("other", "the average", 2)
 
 
 def test_the_training_cohort_is_no_external_one(run, records_dir, mni_cohort):
@@ -306,7 +326,7 @@ def test_changed_clinical_data_are_evaluated_anew(run, records_dir, other_cohort
     cells[table[0].split("\t").index("nihss")] = "42"
     (cohort / "participants.tsv").write_text("\n".join([table[0], "\t".join(cells), *table[2:]]))
     after = evaluation.evaluate(given).rows
-    assert after[0]["nihss"] == 42 and after[0]["predicted_ml"] != before[0]["predicted_ml"]
+    assert after[0].nihss == 42 and after[0].predicted_ml != before[0].predicted_ml
     assert after[1:] == before[1:]
 
 
@@ -322,16 +342,16 @@ def test_a_fold_in_anothers_place_is_refused(run, records_dir):
 
 def test_fold_by_fold_fills_one_table_and_says_what_is_missing(run, records_dir):
     alone = evaluation.evaluate(settings(run, records_dir, fold="1"))
-    assert {row["fold"] for row in alone.rows} == {1}
+    assert {row.fold for row in alone.rows} == {1}
     assert "patients of fold 0, 2, 3, 4 are not in the table" in alone.warnings[-1]
     both = evaluation.evaluate(settings(run, records_dir, fold="0"))
-    assert {row["fold"] for row in both.rows} == {0, 1}
+    assert {row.fold for row in both.rows} == {0, 1}
     assert "patients of fold 2, 3, 4 are" in both.warnings[-1]
 
 
-def test_a_result_without_its_parts_is_made_anew(run, records_dir):
-    first = evaluation.evaluate(settings(run, records_dir, fold="0")).rows
-    path = run / f"evaluation/test-0/{first[0]['participant_id']}.json"
+def test_a_result_without_its_parts_is_made_anew(evaluated, evaluated_run, records_dir):
+    first, run = evaluated[0].rows, evaluated_run
+    path = run / f"evaluation/test-0/{first[0].participant_id}.json"
     path.write_text(json.dumps({"key": json.loads(path.read_text())["key"]}))
     assert evaluation.evaluate(settings(run, records_dir, fold="0")).rows == first
 
@@ -341,13 +361,15 @@ def test_a_patient_without_a_folder_is_a_failure(run, records_dir, other_cohort,
     gone = sorted(cohort.glob("sub-*"))[0]
     shutil.rmtree(gone)
     arguments = (f"--run={run}", f"--records={records_dir}", f"--external={cohort}", "--stride=16")
-    assert call(*arguments) == 1
+    assert call(evaluate, *arguments) == 1
     about = json.loads((run / "external-gone/evaluation.json").read_text())
     assert about["left_out"][gone.name].startswith("no volumes")
 
 
-def test_without_the_records_an_external_cohort_gets_a_warning(run, tmp_path, other_cohort):
-    done = evaluation.evaluate(settings(run, tmp_path / "none", external=str(other_cohort)))
+def test_without_the_records_an_external_cohort_gets_a_warning(averaged, tmp_path, other_cohort):
+    run = shutil.copytree(averaged[0], tmp_path / "run")
+    unchecked = settings(run, tmp_path / "none", external=str(other_cohort), stride=16)
+    done = evaluation.evaluate(unchecked)
     assert "nobody checked" in done.warnings[0]
 
 
@@ -358,7 +380,7 @@ def test_patients_that_cannot_be_used_are_named_and_the_others_go_on(
     names = sorted(path.name for path in cohort.glob("sub-*"))
     mni_file(cohort, names[0], "adc").write_bytes(b"no image")
     arguments = (f"--run={run}", f"--records={records_dir}", f"--external={cohort}", "--stride=16")
-    assert call(*arguments) == 1
+    assert call(evaluate, *arguments) == 1
     message = capsys.readouterr().err
     assert "1 patient(s) left out" in message and f"{names[0]}:" in message
     rows = rows_of(run / "external-faulty")
@@ -391,6 +413,6 @@ def test_another_cohort_than_that_of_the_records_is_refused(
     ],
 )
 def test_contradicting_flags_are_refused(flags, message, run, records_dir, capsys):
-    assert call(f"--run={run}", f"--records={records_dir}", *flags) == 2
+    assert call(evaluate, f"--run={run}", f"--records={records_dir}", *flags) == 2
     assert message in capsys.readouterr().err
     assert not (run / "patients.csv").exists()

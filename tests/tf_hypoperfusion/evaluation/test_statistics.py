@@ -173,7 +173,9 @@ def test_classification_counts_and_figures():
     truth = np.array([1, 1, 1, 0, 0, 1], bool)
     decision = np.array([1, 0, 1, 1, 0, 1], bool)
     counted = classify(decision, truth)
-    assert counted == statistics.Classification(3, 1, 1, 1)
+    assert counted == statistics.Classification(
+        true_positive=3, false_negative=1, true_negative=1, false_positive=1
+    )
     figures = counted.figures()
     assert [(figures[name].k, figures[name].n) for name in figures] == [
         (3, 4), (1, 2), (3, 4), (1, 2), (4, 6)

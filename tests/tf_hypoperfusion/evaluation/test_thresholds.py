@@ -20,30 +20,30 @@ def volumes():
     probability = np.clip(0.35 * truth + rng.normal(0.3, 0.15, GRID_SHAPE), 0, 1)
     probability = probability.astype(np.float32)
     probability[0, 0, :3] = (0.0, 0.5, 1.0)
-    return probability, truth, coverage
+    return {"probability": probability, "truth": truth, "coverage": coverage}
 
 
 @pytest.fixture(scope="module")
 def counts(volumes):
-    return threshold_counts(*volumes, side="left", voxel_ml=0.004)
+    return threshold_counts(**volumes, side="left", voxel_ml=0.004)
 
 
 @pytest.mark.parametrize("k", [0, 1, 250, 499, 500, 501, 700, 999, 1000])
 def test_dice_and_volume_at_any_threshold_are_those_of_the_mask(volumes, counts, k):
-    probability, truth, coverage = volumes
+    probability, truth, coverage = volumes.values()
     mask = (probability.astype(np.float64) >= k / STEPS) & coverage
     assert counts.volume_ml()[k] == pytest.approx(mask.sum() * 0.004)
-    assert counts.dice()[k] == pytest.approx(patient_metrics.dice(mask, truth & coverage))
+    assert counts.dice()[k] == pytest.approx(patient_metrics.dice(mask, truth=truth & coverage))
 
 
 def test_at_the_papers_threshold_they_are_the_patients_own_figures(volumes, counts):
-    figures = patient_metrics.patient_metrics(*volumes, side="left", voxel_ml=0.004)
-    assert counts.dice()[STEPS // 2] == pytest.approx(figures["dice"])
-    assert counts.volume_ml()[STEPS // 2] == pytest.approx(figures["predicted_ml"])
+    figures = patient_metrics.patient_metrics(**volumes, side="left", voxel_ml=0.004)
+    assert counts.dice()[STEPS // 2] == pytest.approx(figures.dice)
+    assert counts.volume_ml()[STEPS // 2] == pytest.approx(figures.predicted_ml)
 
 
 def test_curves_of_the_hemisphere_are_scikit_learns(volumes, counts):
-    probability, truth, coverage = volumes
+    probability, truth, coverage = volumes.values()
     region = coverage & hemisphere("left")
     false, true = counts.roc()
     area = trapezoid(true[::-1], false[::-1])
@@ -55,8 +55,9 @@ def test_curves_of_the_hemisphere_are_scikit_learns(volumes, counts):
 
 
 def test_without_a_lesion_there_is_a_volume_and_nothing_else(volumes):
-    probability, truth, coverage = volumes
-    counts = threshold_counts(probability, np.zeros_like(truth), coverage, "left", 0.008)
+    _, truth, coverage = volumes.values()
+    without = volumes | {"truth": np.zeros_like(truth)}
+    counts = threshold_counts(**without, side="left", voxel_ml=0.008)
     assert counts.dice() is None and counts.roc() is None and counts.precision_recall() is None
     assert counts.volume_ml()[0] == pytest.approx(coverage.sum() * 0.008)
 
@@ -69,11 +70,11 @@ def test_the_chosen_threshold_has_the_highest_mean_dice(counts):
 
 
 def test_figures_at_a_chosen_threshold(counts):
-    row = thresholds.at(counts, 0.4, core_ml=3.0)
-    assert row["chosen_dice"] == pytest.approx(counts.dice()[400])
-    assert row["chosen_predicted_ml"] == pytest.approx(counts.volume_ml()[400])
+    figures = thresholds.at(counts, 0.4, core_ml=3.0)
+    assert figures.dice == pytest.approx(counts.dice()[400])
+    assert figures.predicted_ml == pytest.approx(counts.volume_ml()[400])
     expected = clinical.defuse3(counts.volume_ml()[400], 3.0).target_mismatch
-    assert row["chosen_target_mismatch"] is expected
+    assert figures.target_mismatch is expected
 
 
 def test_decisions_at_thresholds_are_those_of_single_patients(counts):

@@ -12,6 +12,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+from helpers.predictions import core_findings, prediction_of
 
 from data_tools.cohort import find_raw_files
 from data_tools.patient import load_native
@@ -19,6 +20,8 @@ from data_tools.runtime.errors import InputError
 from tf_hypoperfusion.clinical import ClinicalFacts
 from tf_hypoperfusion.inference import dicom_objects, prediction, result_folder
 from tf_hypoperfusion.inference.model_files import ModelInfo
+from tf_hypoperfusion.inference.result_files import OutputOptions
+from tf_hypoperfusion.inference.result_folder import PatientFiles
 
 pytest.importorskip("highdicom", reason="extra `dicom` is not installed")
 PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
@@ -60,8 +63,11 @@ def done(scanned, tmp_path_factory):
     out = tmp_path_factory.mktemp("result")
     with contextlib.redirect_stderr(io.StringIO()):
         result = result_folder.predict(
-            str(scanned), None, ClinicalFacts("left", 14, 66), str(out), backend, "sub-1",
-            options=result_folder.OutputOptions(dicom=True),
+            PatientFiles(
+                dwi=str(scanned), adc=None, given=ClinicalFacts("left", 14, 66), name="sub-1"
+            ),
+            str(out), backend,
+            options=OutputOptions(dicom=True),
         )  # fmt: skip
     return out, result
 
@@ -116,7 +122,7 @@ def test_objects_refer_to_the_scan_and_say_research(done, scanned):
         nib.load(done[0] / "probability.nii.gz").get_fdata().max(), abs=0.006
     )
     text = str(objects["report.dcm"])
-    for value in (done[1]["hypoperfusion_ml"], done[1]["core_ml"], done[1]["mismatch_ratio"]):
+    for value in (done[1].hypoperfusion_ml, done[1].core_ml, done[1].mismatch_ratio):
         assert f"{round(value, 2)}" in text
     assert objects["segmentation.dcm"].SOPInstanceUID in text
 
@@ -127,17 +133,14 @@ def test_an_empty_mask_is_no_segment(empty, done, scanned):
     native = load_native(scanned)
     none = np.zeros(native.dwi.data.shape, bool)
     some = native.brain
-    given = prediction.Prediction(
+    given = prediction_of(
         native,
-        native.brain * np.float32(0.4),
+        probability=native.brain * np.float32(0.4),
         hypoperfusion=some if empty == "core" else none,
-        core=some if empty == "hypoperfusion" else none,
-        disagreement=None,
-        probability_mni=np.zeros((91, 109, 60), np.float32),
-        core_mni=np.zeros((91, 109, 60), bool),
-        result=done[1],
+        core=core_findings(some if empty == "hypoperfusion" else none),
     )
-    objects = dicom_objects._objects(given, dicom_objects.sources_of(scanned, native.dicom_series))
+    sources = dicom_objects.sources_of(scanned, native.dicom_series)
+    objects = dicom_objects._objects(given, done[1], sources)
     assert ("segmentation.dcm" in objects) == (empty != "both")
     assert {"probability.dcm", "report.dcm"} < set(objects) or empty == "both"
     if empty != "both":
@@ -154,8 +157,9 @@ def test_images_without_a_frame_of_reference_are_refused_before_the_work(scanned
         data.save_as(path)
     with pytest.raises(InputError, match="no frame of reference"):
         result_folder.predict(
-            str(folder), None, ClinicalFacts("left", 14), str(tmp_path / "out"), backend,
-            options=result_folder.OutputOptions(dicom=True), tell=lambda text: None,
+            PatientFiles(dwi=str(folder), adc=None, given=ClinicalFacts("left", 14)),
+            str(tmp_path / "out"), backend,
+            options=OutputOptions(dicom=True), tell=lambda text: None,
         )  # fmt: skip
     assert not (tmp_path / "out/report.html").exists()
 
@@ -164,8 +168,11 @@ def test_files_that_are_no_dicom_are_refused_before_the_work(raw_cohort, tmp_pat
     found, _ = find_raw_files(raw_cohort, "sub-0001")
     with pytest.raises(InputError, match="expected a folder of DICOM files as --dwi"):
         result_folder.predict(
-            str(found.dwi), str(found.adc), ClinicalFacts("left", 14), str(tmp_path / "out"),
-            backend, options=result_folder.OutputOptions(dicom=True), tell=lambda text: None,
+            PatientFiles(
+                dwi=str(found.dwi), adc=str(found.adc), given=ClinicalFacts("left", 14)
+            ),
+            str(tmp_path / "out"), backend,
+            options=OutputOptions(dicom=True), tell=lambda text: None,
         )  # fmt: skip
     assert not (tmp_path / "out").exists()
 

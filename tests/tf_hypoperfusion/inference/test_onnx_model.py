@@ -12,13 +12,13 @@ from tf_hypoperfusion.inference import model_files, onnx_model, predictors, slid
 from tf_hypoperfusion.serving import saved_model
 
 onnxruntime = pytest.importorskip("onnxruntime", reason="extra `onnx` is not installed")
+pytestmark = pytest.mark.xdist_group("saved_model")
 
 
 @pytest.fixture(scope="module")
-def version(networks, tmp_path_factory):
-    """Both networks as one export with ONNX."""
-    out = tmp_path_factory.mktemp("onnx")
-    return saved_model.export(networks, "both", out, stride=16, onnx=True)[0]
+def exported(averaged_export):
+    """A predictor of the SavedModel beside the file."""
+    return predictors.load_predictor(averaged_export)
 
 
 @pytest.fixture(scope="module")
@@ -28,17 +28,18 @@ def slabs():
     return image, random.uniform(-1, 2, (5, 1)).astype(np.float32)
 
 
-def test_answers_are_those_of_the_saved_model_and_of_the_networks(version, networks, slabs):
-    answer = predictors.load_predictor(version / "model.onnx")(*slabs)
-    exported = predictors.load_predictor(version)(*slabs)
-    mean = sliding_window.average([predictors.load_predictor(path) for path in networks])(*slabs)
+def test_answers_are_those_of_the_saved_model_and_of_the_networks(
+    averaged_export, exported, network_predictors, slabs
+):
+    answer = predictors.load_predictor(averaged_export / "model.onnx")(*slabs)
+    mean = sliding_window.average(network_predictors)(*slabs)
     assert answer.std() > 0.01
-    np.testing.assert_allclose(answer, exported, atol=1e-5)
+    np.testing.assert_allclose(answer, exported(*slabs), atol=1e-5)
     np.testing.assert_allclose(answer, mean, atol=1e-5)
 
 
-def test_names_shapes_and_origin_are_in_the_file(version):
-    session = onnxruntime.InferenceSession(version / "model.onnx")
+def test_names_shapes_and_origin_are_in_the_file(averaged_export):
+    session = onnxruntime.InferenceSession(averaged_export / "model.onnx")
     assert {i.name: i.shape for i in session.get_inputs()} == {
         "image": ["batch", *onnx_model.SLAB],
         "nihss": ["batch", 1],
@@ -51,24 +52,24 @@ def test_names_shapes_and_origin_are_in_the_file(version):
     assert len(json.loads(properties["sha256"])) == 2
 
 
-def test_it_is_listed_in_card_and_checksums(version):
-    card = json.loads((version / "model_card.json").read_text())
+def test_it_is_listed_in_card_and_checksums(averaged_export):
+    card = json.loads((averaged_export / "model_card.json").read_text())
     assert 0 <= card["onnx"]["largest_difference_from_tensorflow"] <= onnx_model.TOLERANCE
-    assert "`model.onnx`" in (version / "model_card.md").read_text()
-    assert model_files.damaged(version) == []
-    with open(version / "checksums.sha256") as file:
+    assert "`model.onnx`" in (averaged_export / "model_card.md").read_text()
+    assert model_files.damaged(averaged_export) == []
+    with open(averaged_export / "checksums.sha256") as file:
         assert any(line.endswith("  model.onnx\n") for line in file)
-    described = model_files.describe(version / "model.onnx")
+    described = model_files.describe(averaged_export / "model.onnx")
     assert described.cohort is None and len(described.sha256) == 64
 
 
-def test_the_same_export_with_onnx_is_kept_and_without_it_too(version, networks):
-    out = version.parents[1]
-    assert saved_model.export(networks, "both", out, stride=16, onnx=True) == (version, True)
-    assert saved_model.export(networks, "both", out, stride=16) == (version, True)
+def test_the_same_export_with_onnx_is_kept_and_without_it_too(averaged_export, networks):
+    out, kept = averaged_export.parents[1], (averaged_export, True)
+    assert saved_model.export(networks, "both", out, stride=16, onnx=True) == kept
+    assert saved_model.export(networks, "both", out, stride=16) == kept
 
 
-def test_it_runs_where_there_is_no_tensorflow(version, slabs, tmp_path):
+def test_it_runs_where_there_is_no_tensorflow(averaged_export, exported, slabs, tmp_path):
     for name in ("tensorflow", "keras", "tf2onnx"):
         (tmp_path / f"{name}.py").write_text("raise ImportError('not here')")
     np.savez(tmp_path / "slabs.npz", image=slabs[0], nihss=slabs[1])
@@ -78,17 +79,16 @@ def test_it_runs_where_there_is_no_tensorflow(version, slabs, tmp_path):
         "x = np.load(sys.argv[2]); answer = predictors.load_predictor(sys.argv[1])\n"
         "np.save(sys.argv[3], answer(x['image'], x['nihss']))"
     )
-    arguments = [version / "model.onnx", tmp_path / "slabs.npz", tmp_path / "answer.npy"]
+    arguments = [averaged_export / "model.onnx", tmp_path / "slabs.npz", tmp_path / "answer.npy"]
     command = [sys.executable, "-c", code, *map(str, arguments)]
     environment = {"PYTHONPATH": f"{tmp_path}:.", "PATH": "/usr/bin:/bin"}
     subprocess.run(command, check=True, env=environment, timeout=120)
-    expected = predictors.load_predictor(version)(*slabs)
-    np.testing.assert_allclose(np.load(tmp_path / "answer.npy"), expected, atol=1e-5)
+    np.testing.assert_allclose(np.load(tmp_path / "answer.npy"), exported(*slabs), atol=1e-5)
 
 
-def test_a_damaged_file_is_named(version, tmp_path):
+def test_a_damaged_file_is_named(averaged_export, tmp_path):
     half = tmp_path / "model.onnx"
-    half.write_bytes((version / "model.onnx").read_bytes()[:-1000])
+    half.write_bytes((averaged_export / "model.onnx").read_bytes()[:-1000])
     with pytest.raises(InputError, match="model.onnx: cannot be used"):
         predictors.load_predictor(half)
 

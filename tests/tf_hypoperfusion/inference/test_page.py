@@ -14,6 +14,7 @@ from tf_hypoperfusion.clinical import ClinicalFacts
 from tf_hypoperfusion.inference import prediction, result_folder
 from tf_hypoperfusion.inference.model_files import ModelInfo
 from tf_hypoperfusion.inference.page import pdf, viewer_data
+from tf_hypoperfusion.inference.result import read_result
 
 NAME = "<script>alert(1)</script>&\"'"
 
@@ -88,8 +89,10 @@ def predict(dwi, adc, out, name, cohort="Simulated"):
     known = ModelInfo(path="a&b.keras", sha256=None, cohort=cohort, fold=0)
     answers = [prediction.by_windows(slope_predictor, 16)]
     return result_folder.predict(
-        str(dwi), str(adc), ClinicalFacts("left", 14, 66), str(out),
-        lambda: result_folder.Backend(answers, lambda: [known], 16), participant=name,
+        result_folder.PatientFiles(
+            dwi=str(dwi), adc=str(adc), given=ClinicalFacts("left", 14, 66), name=name
+        ),
+        str(out), lambda: result_folder.Backend(answers, lambda: [known], 16),
         tell=lambda text: None,
     )  # fmt: skip
 
@@ -104,22 +107,22 @@ def test_the_page_is_one_small_file_that_asks_for_nothing(written, opened):
 def test_what_a_person_needs_stands_on_top(written, opened):
     page, result = opened[0], written[1]
     text = page.inner_text("main")
-    decision = "TARGET MISMATCH" if result["defuse3"]["target_mismatch"] else "NO TARGET MISMATCH"
+    decision = "TARGET MISMATCH" if result.defuse3.target_mismatch else "NO TARGET MISMATCH"
     assert page.inner_text("h1") == f"{NAME}: {decision}"
     assert "Research use only" in page.inner_text(".notice")
     assert "SIMULATED" in page.inner_text(".notice")
-    for warning in result["warnings"]:
+    for warning in result.warnings:
         assert warning in page.inner_text("[role=alert]")
-    assert f"{result['hypoperfusion_ml']:.1f} mL" in text and "left" in text and "66 years" in text
-    doubt = result["uncertainty"]
-    assert f"{doubt['decision_holds_in']} of {doubt['opinions']}" in text
+    assert f"{result.hypoperfusion_ml:.1f} mL" in text and "left" in text and "66 years" in text
+    doubt = result.uncertainty
+    assert f"{doubt.decision_holds_in} of {doubt.opinions}" in text
     assert "Simulated <b>cohort</b>" in text  # as text, not as a tag
     assert page.locator("main b").count() == 0
 
 
 def test_the_slider_shows_the_masks_own_ml(written, opened):
     page, result = opened[0], written[1]
-    assert page.inner_text("#threshold-ml") == f"{result['hypoperfusion_ml']:.1f} mL"
+    assert page.inner_text("#threshold-ml") == f"{result.hypoperfusion_ml:.1f} mL"
     shown = []
     for value in (5, 50, 80, 95):
         page.locator("#threshold").fill(str(value))
@@ -130,7 +133,7 @@ def test_the_slider_shows_the_masks_own_ml(written, opened):
     page.keyboard.press("ArrowLeft")
     assert page.inner_text("#threshold-value") == "0.90"
     page.click("#reset")
-    assert page.inner_text("#threshold-ml") == f"{result['hypoperfusion_ml']:.1f} mL"
+    assert page.inner_text("#threshold-ml") == f"{result.hypoperfusion_ml:.1f} mL"
 
 
 def test_the_canvas_shows_the_head_and_follows_the_controls(opened):
@@ -159,13 +162,13 @@ def test_pages_of_real_patients(folder, dwi, adc, real_data, open_page, tmp_path
     assert [url for url in asked if not url.startswith(("data:", "blob:"))] == [page.url]
     assert complaints == []
     assert canvas(page).std() > 20
-    assert page.inner_text("#threshold-ml") == f"{result['hypoperfusion_ml']:.1f} mL"
-    if result["core_ml"] == 0:  # no colour of a core where there is none
+    assert page.inner_text("#threshold-ml") == f"{result.hypoperfusion_ml:.1f} mL"
+    if result.core_ml == 0:  # no colour of a core where there is none
         page.locator("#planes").select_option("3")
         shown = canvas(page)
         core = (np.abs(shown - [213, 94, 0]) < 40).all(axis=-1)
         assert core.sum() < 20
-    assert ("weak on such patients" in page.inner_text("main")) == (result["core_ml"] == 0)
+    assert ("weak on such patients" in page.inner_text("main")) == (result.core_ml == 0)
     assert (tmp_path / "report.html").stat().st_size < 5_000_000
 
 
@@ -183,15 +186,15 @@ def test_it_prints_on_two_pages(opened, tmp_path):
     assert len(re.findall(rb"/Type\s*/Page\b", content)) == 2
 
 
-def test_the_command_prints_it_too(written, tmp_path, monkeypatch):
+def test_the_command_prints_it_too(written, monkeypatch):
     if shutil.which("chromium") is None:
         pytest.skip("no chromium here")
-    pdf.print_page(written[0] / "report.html", tmp_path / "report.pdf")
-    content = (tmp_path / "report.pdf").read_bytes()
+    html = (written[0] / "report.html").read_text()
+    content = pdf.printed(html)
     assert len(re.findall(rb"/Type\s*/Page\b", content)) == 2
     monkeypatch.setattr(pdf, "BROWSERS", ("no-such-browser",))
     with pytest.raises(InputError, match="--pdf needs a browser that prints"):
-        pdf.print_page(written[0] / "report.html", tmp_path / "again.pdf")
+        pdf.printed(html)
 
 
 def test_without_webgl_the_pictures_stay(written, browser):
@@ -216,4 +219,6 @@ def test_result_json_is_the_last_file_and_names_the_seconds(written):
     assert json.loads((out / "result.json").read_text())["seconds"]["report"] > 0
     newest = max(out.iterdir(), key=lambda path: path.stat().st_mtime_ns)
     assert newest.name == "result.json"
-    assert set(result["uncertainty"]) >= {"kind", "range_ml", "decision_holds_in"}
+    doubt = json.loads((out / "result.json").read_text())["uncertainty"]
+    assert set(doubt) >= {"kind", "range_ml", "decision_holds_in"}
+    assert read_result(out) == result

@@ -17,7 +17,9 @@ BRAIN = np.ones(grid.GRID_SHAPE, bool)
 
 @pytest.mark.parametrize("stride", [1, 4, 7, 16])
 def test_identity_predictor_gives_the_channel_back(image, stride):
-    probability = predict_volume(lambda x, _: x[..., :1], image, 0.5, stride, BRAIN)
+    probability = predict_volume(
+        lambda x, _: x[..., :1], image, nihss=0.5, stride=stride, tissue=BRAIN
+    )
     np.testing.assert_array_equal(probability, grid.from_frame(image[..., 0]))
 
 
@@ -29,7 +31,7 @@ def test_overlaps_are_averaged(image):
         level = (len(calls) - 1) / 2  # 0, 0.5, 1: same answer within a call of 4 windows
         return np.full((*windows.shape[:4], 1), level, np.float32)
 
-    probability = predict_volume(predictor, image, 0.25, 4, BRAIN)
+    probability = predict_volume(predictor, image, nihss=0.25, stride=4, tissue=BRAIN)
     # 12 windows start at 0, 4 .. 44, four a call; slice 16 lies in the windows of starts 4 .. 16
     assert probability[0, 0, 16] == pytest.approx((0 + 0 + 0 + 0.5) / 4)
     assert probability[0, 0, 0] == 0
@@ -40,7 +42,9 @@ def test_overlaps_are_averaged(image):
 def test_nothing_outside_the_brain(image):
     brain = BRAIN.copy()
     brain[:40] = False
-    probability = predict_volume(lambda x, _: np.ones_like(x[..., :1]), image, 0, 16, brain)
+    probability = predict_volume(
+        lambda x, _: np.ones_like(x[..., :1]), image, nihss=0, stride=16, tissue=brain
+    )
     np.testing.assert_array_equal(probability, brain.astype(np.float32))
 
 

@@ -74,6 +74,6 @@ def test_one_answer_alone_has_no_interval(mni):
 def test_the_decision_is_counted_where_it_holds():
     """Core 20 mL: mismatch from 36 mL on (ratio 1.8) and 35 mL (difference 15)."""
     found = uncertainty.figures("models", [35.9, 36.0, 80.0, 10.0, 200.0], 20.0, True)
-    assert found["decision_holds_in"] == 3 and found["opinions"] == 5
-    assert found["range_ml"] == [10.0, 200.0]
-    assert uncertainty.figures("models", [35.9, 36.0], 20.0, False)["decision_holds_in"] == 1
+    assert found.decision_holds_in == 3 and found.opinions == 5
+    assert found.range_ml == (10.0, 200.0)
+    assert uncertainty.figures("models", [35.9, 36.0], 20.0, False).decision_holds_in == 1

@@ -8,7 +8,8 @@ import pytest
 
 from tf_hypoperfusion.config import ModelConfig, preset
 from tf_hypoperfusion.inference import predictors
-from tf_hypoperfusion.model.attention_unet import build_model
+from tf_hypoperfusion.model import attention_unet
+from tf_hypoperfusion.model.attention_unet import Blocks, build_model
 
 pytestmark = pytest.mark.core
 
@@ -47,6 +48,15 @@ def test_parameters_of_the_paper_preset_counted_by_hand():
         total += conv(3, width, width)
     total += conv(1, 32, 1)
     assert build_model(preset("paper")[0]).count_params() == total == 7_430_980
+
+
+def test_the_table_of_the_docstring_is_that_of_the_paper_preset():
+    model = build_model(preset("paper")[0])
+    lines = [line for line in attention_unet.__doc__.splitlines() if line.startswith("| ")][2:]
+    assert len(lines) == 14
+    for name, extent, channels in (line.strip("| ").split(" | ") for line in lines):
+        shape = (*map(int, extent.split(" x ")), int(channels))
+        assert tuple(model.get_layer(name).output.shape[1:]) == shape, name
 
 
 def test_names_shapes_and_range():
@@ -142,6 +152,36 @@ def test_the_network_for_training_is_the_same_network():
             for m in (trained, stock)
         )
         np.testing.assert_allclose(ours, theirs, atol=tolerance)
+
+
+@pytest.mark.parametrize("normalisation", ["none", "batch"])
+def test_the_gate_alone_is_its_formula(normalisation):
+    """Against numpy, with weights and moments of their own for each part."""
+    g, x = keras.Input((3, 4, 2, 5)), keras.Input((3, 4, 2, 3))
+    blocks = Blocks(ModelConfig(normalisation=normalisation))
+    model = keras.Model([g, x], blocks.gate(g, x, 6, "gate"))
+    rng = np.random.default_rng(4)
+    model.set_weights([rng.uniform(0.5, 1.5, w.shape) for w in model.get_weights()])
+    for part in ("g", "x", "psi"):  # so that the coefficient is neither 0 nor 1 everywhere
+        kernel, bias = model.get_layer(f"gate_{part}").get_weights()
+        model.get_layer(f"gate_{part}").set_weights([rng.normal(size=kernel.shape), bias - 1])
+
+    def project(values, part):
+        kernel, bias = model.get_layer(f"gate_{part}").get_weights()
+        values = values @ kernel[0, 0, 0] + bias
+        if normalisation == "none":
+            return values
+        norm = model.get_layer(f"gate_{part}_norm")
+        gamma, beta, mean, variance = norm.get_weights()
+        return gamma * (values - mean) / np.sqrt(variance + norm.epsilon) + beta
+
+    below, skip = (rng.normal(size=(2, 3, 4, 2, channels)) for channels in (5, 3))
+    active = np.maximum(project(below, "g") + project(skip, "x"), 0)
+    coefficient = 1 / (1 + np.exp(-project(active, "psi")))
+    assert coefficient.shape == (2, 3, 4, 2, 1)
+    assert coefficient.std() > 0.1
+    found = model([below.astype(np.float32), skip.astype(np.float32)], training=False)
+    np.testing.assert_allclose(np.asarray(found), skip * coefficient, rtol=1e-4, atol=1e-5)
 
 
 def test_a_closed_gate_shuts_the_skip_connection():

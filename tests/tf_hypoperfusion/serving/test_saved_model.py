@@ -8,6 +8,7 @@ import subprocess
 import numpy as np
 import pytest
 import tensorflow as tf
+from helpers.serving import STRIDE
 
 from data_tools import intensity, labels, mni_patient, patient
 from data_tools.cohort import clinical_record, read_participants
@@ -16,21 +17,14 @@ from data_tools.runtime.errors import InputError
 from tf_hypoperfusion import clinical
 from tf_hypoperfusion.inference import model_files, predictors, sliding_window
 from tf_hypoperfusion.serving import graph as serving_graph
-from tf_hypoperfusion.serving import saved_model
+from tf_hypoperfusion.serving import saved_model, warmup
 
-STRIDE = 16
-
-
-@pytest.fixture(scope="module")
-def exported(networks, tmp_path_factory):
-    """Both networks as one model."""
-    out = tmp_path_factory.mktemp("exported")
-    return saved_model.export(networks, "both", out, stride=STRIDE)[0]
+pytestmark = pytest.mark.xdist_group("saved_model")
 
 
 @pytest.fixture(scope="module")
-def signatures(exported):
-    model = tf.saved_model.load(str(exported))
+def signatures(averaged_export):
+    model = tf.saved_model.load(str(averaged_export))
 
     def call(name, inputs):
         return {k: v.numpy() for k, v in model.signatures[name](**inputs).items()}
@@ -60,21 +54,23 @@ def request(row, volumes, voxel_ml=VOXEL_ML):
     }
 
 
-def in_numpy(networks, row, volumes):
+def in_numpy(network_predictors, row, volumes):
     """Probability of the mean of both networks by the way that training data walk."""
-    predictor = sliding_window.average([predictors.load_predictor(path) for path in networks])
+    predictor = sliding_window.average(network_predictors)
     image = sliding_window.model_image(
         volumes.dwi, volumes.adc_um2_per_s, volumes.brain, row["side"]
     )
     tissue = intensity.parenchyma(volumes.adc_um2_per_s, volumes.brain)
     feature = intensity.nihss_feature(row["nihss"])
-    return sliding_window.predict_volume(predictor, image, feature, STRIDE, tissue)
+    return sliding_window.predict_volume(
+        predictor, image, nihss=feature, stride=STRIDE, tissue=tissue
+    )
 
 
-def test_volumes_give_what_the_numpy_path_gives(networks, signatures, people):
+def test_volumes_give_what_the_numpy_path_gives(network_predictors, signatures, people):
     for row, volumes in people[:3]:
         answer = signatures("predict_volume", request(row, volumes))
-        probability = in_numpy(networks, row, volumes)
+        probability = in_numpy(network_predictors, row, volumes)
         np.testing.assert_allclose(answer["probability"][0], probability, atol=1e-5)
         core_ml = patient.core_on_grid(volumes).sum() * VOXEL_ML
         hypoperfusion_ml = (answer["probability"][0] >= 0.5).sum() * VOXEL_ML
@@ -119,14 +115,14 @@ def test_bytes_give_what_volumes_give(signatures, people):
     assert answer["core_ml"] == expected["core_ml"]
 
 
-def test_the_slab_signature_is_the_mean_of_the_networks(networks, signatures):
+def test_the_slab_signature_is_the_mean_of_the_networks(network_predictors, signatures):
     rng = np.random.default_rng(0)
     image = rng.random((2, 128, 128, 16, 4), np.float32)
     nihss = np.float32([[0.5], [-1]])
     answer = signatures(
         "serving_default", {"image": tf.constant(image), "nihss": tf.constant(nihss)}
     )
-    each = [predictors.load_predictor(path)(image, nihss) for path in networks]
+    each = [predictor(image, nihss) for predictor in network_predictors]
     np.testing.assert_allclose(answer["probability"], np.mean(each, axis=0), atol=1e-6)
     assert np.abs(each[0] - each[1]).max() > 1e-4  # the networks do differ
 
@@ -149,7 +145,10 @@ def test_core_clusters_are_those_of_scipy(seed):
     expected = labels.core_mask(dwi, adc, brain, voxel_ml)
     ratio, _ = intensity.normalise(dwi, adc, brain)
     found = serving_graph._core(
-        tf.constant(ratio), tf.constant(adc), tf.constant(brain), tf.constant(voxel_ml)
+        dwi_ratio=tf.constant(ratio),
+        adc=tf.constant(adc),
+        brain=tf.constant(brain),
+        voxel_ml=tf.constant(voxel_ml),
     )
     np.testing.assert_array_equal(found.numpy(), expected)
     assert 0 < expected.sum() < (adc == 400).sum()
@@ -160,7 +159,8 @@ def test_decisions_at_the_limits_are_those_of_the_criteria():
     for hypoperfusion in values:
         for core in values:
             found = serving_graph._decide(
-                tf.constant(float(hypoperfusion), tf.float64), tf.constant(float(core), tf.float64)
+                hypoperfusion_ml=tf.constant(float(hypoperfusion), tf.float64),
+                core_ml=tf.constant(float(core), tf.float64),
             )
             expected = clinical.defuse3(hypoperfusion, core)
             assert bool(found["target_mismatch"]) is expected.target_mismatch
@@ -237,21 +237,21 @@ def test_slabs_with_nan_or_too_few_nihss_are_refused(signatures):
         signatures("serving_default", {"image": image, "nihss": nihss[:1]})
 
 
-def test_the_card_says_what_it_is(exported, networks):
-    card = json.loads((exported / "model_card.json").read_text())
+def test_the_card_says_what_it_is(averaged_export, networks):
+    card = json.loads((averaged_export / "model_card.json").read_text())
     assert [m["sha256"] for m in card["models"]] == [
         model_files.describe(path).sha256 for path in networks
     ]
     assert card["stride_slices"] == STRIDE and card["exported_with"]["tensorflow"]
     # These networks have no config.json beside them, which whoever predicts is warned of.
-    assert model_files.describe(exported).cohort is None
-    text = (exported / "model_card.md").read_text()
+    assert model_files.describe(averaged_export).cohort is None
+    text = (averaged_export / "model_card.md").read_text()
     assert "Not a medical device" in text and "2 network(s)" in text and "Limits" in text
     assert card["tests"] == [] and "No evaluation of these networks" in text
 
 
-def test_checksums_are_read_by_sha256sum_and_tell_damage(exported, tmp_path):
-    copy = shutil.copytree(exported, tmp_path / "1")
+def test_checksums_are_read_by_sha256sum_and_tell_damage(averaged_export, tmp_path):
+    copy = shutil.copytree(averaged_export, tmp_path / "1")
     assert model_files.damaged(copy) == []
     command = ["sha256sum", "-c", "--quiet", "checksums.sha256"]
     assert subprocess.run(command, cwd=copy).returncode == 0
@@ -259,7 +259,7 @@ def test_checksums_are_read_by_sha256sum_and_tell_damage(exported, tmp_path):
     index.write_bytes(index.read_bytes()[:-1])
     assert model_files.damaged(copy) == ["variables/variables.index"]
     # A model without its card would not say any more what it was trained on.
-    copy = shutil.copytree(exported, tmp_path / "2")
+    copy = shutil.copytree(averaged_export, tmp_path / "2")
     (copy / "model_card.json").unlink()
     with pytest.raises(InputError, match="damaged or missing: model_card.json; copy it again"):
         predictors.load_predictor(copy)
@@ -267,11 +267,11 @@ def test_checksums_are_read_by_sha256sum_and_tell_damage(exported, tmp_path):
     assert model_files.damaged(copy) == ["checksums.sha256"]
 
 
-def test_warm_up_requests_are_read_and_answered(exported, signatures):
+def test_warm_up_requests_are_read_and_answered(averaged_export, signatures):
     from tensorflow_serving.apis import prediction_log_pb2
 
     seen = []
-    for record in tf.data.TFRecordDataset(str(exported / saved_model.WARMUP_FILE)):
+    for record in tf.data.TFRecordDataset(str(averaged_export / warmup.FILE)):
         log = prediction_log_pb2.PredictionLog.FromString(record.numpy())
         request = log.predict_log.request
         seen.append(request.model_spec.signature_name)
@@ -284,20 +284,27 @@ def test_warm_up_requests_are_read_and_answered(exported, signatures):
     assert seen == ["serving_default", "predict_volume", "predict_volume_bytes"]
 
 
-def test_the_same_export_is_kept_and_a_damaged_one_is_not(networks, tmp_path):
-    first, kept = saved_model.export(networks[:1], "one", tmp_path, stride=STRIDE)
+@pytest.fixture
+def stroke_copy(stroke_export, tmp_path):
+    """A saved_models of its own with version 1 of "stroke"."""
+    return shutil.copytree(stroke_export[0].parents[1], tmp_path / "saved_models")
+
+
+def test_the_same_export_is_kept_and_a_damaged_one_is_not(stroke_export, stroke_copy, networks):
+    first, kept = stroke_export
     assert (first.name, kept) == ("1", False)
-    assert saved_model.export(networks[:1], "one", tmp_path, stride=STRIDE) == (first, True)
+    first = stroke_copy / "stroke/1"
+    assert saved_model.export(networks[:1], "stroke", stroke_copy, stride=STRIDE) == (first, True)
     (first / "variables/variables.index").unlink()
-    again, kept = saved_model.export(networks[:1], "one", tmp_path, stride=STRIDE)
+    again, kept = saved_model.export(networks[:1], "stroke", stroke_copy, stride=STRIDE)
     assert (again.name, kept) == ("2", False)
 
 
-def test_an_export_in_16_bits_is_another_version_with_nearly_the_same_answer(networks, tmp_path):
-    folders = [
-        saved_model.export(networks[:1], "one", tmp_path, stride=STRIDE, precision=precision)[0]
-        for precision in ("float32", "bfloat16")
-    ]
+def test_an_export_in_16_bits_is_another_version_with_nearly_the_same_answer(stroke_copy, networks):
+    rough_export, _ = saved_model.export(
+        networks[:1], "stroke", stroke_copy, stride=STRIDE, precision="bfloat16"
+    )
+    folders = [stroke_copy / "stroke/1", rough_export]
     assert [f.name for f in folders] == ["1", "2"]
     cards = [json.loads((f / "model_card.json").read_text()) for f in folders]
     assert [card["precision"] for card in cards] == ["float32", "bfloat16"]
@@ -310,9 +317,9 @@ def test_an_export_in_16_bits_is_another_version_with_nearly_the_same_answer(net
     assert 0 < np.abs(exact - rough).max() < 0.05
 
 
-def test_what_cannot_be_exported(networks, exported, tmp_path):
+def test_what_cannot_be_exported(networks, averaged_export, tmp_path):
     with pytest.raises(InputError, match="is an export already"):
-        saved_model.export([exported], "x", tmp_path)
+        saved_model.export([averaged_export], "x", tmp_path)
     with pytest.raises(InputError, match="the same network twice"):
         saved_model.export([networks[0], networks[0]], "x", tmp_path)
     for name in ("a/b", "..", "a:b", "", "a b"):

@@ -19,7 +19,7 @@ def variables(seed=0, shapes=((3, 2), (4,))):
 
 @pytest.fixture
 def saved(tmp_path):
-    progress = Progress(2, 7, np.arange(8.0), 12.5, 0.25)
+    progress = Progress(epochs=2, step=7, sums=np.arange(8.0), seconds=12.5, waited_s=0.25)
     checkpoint.save_state(tmp_path / "state.npz", variables(), progress)
     return tmp_path / "state.npz"
 
@@ -59,7 +59,7 @@ def test_weights_that_are_not_finite_are_never_saved(saved):
     broken = variables()
     broken[1].assign([1.0, np.inf, 0.0, 0.0])
     with pytest.raises(InputError, match="weights are not finite in epoch 3, step 8"):
-        checkpoint.save_state(saved, broken, Progress(2, 7))
+        checkpoint.save_state(saved, broken, Progress(epochs=2, step=7))
     assert saved.read_bytes() == before
 
 

@@ -19,7 +19,9 @@ def batch(seed, size):
 def sums(y_true, y_pred, weight=None):
     weight = np.ones(len(y_true), np.float32) if weight is None else np.float32(weight)
     terms = losses.terms(y_true, y_pred)
-    return np.asarray(epoch_metrics.batch_sums(LOSS, terms, y_true, y_pred, weight), np.float64)
+    return np.asarray(
+        epoch_metrics.batch_sums(LOSS, terms, y_true, y_pred, weight=weight), np.float64
+    )
 
 
 def test_two_batches_are_one():

@@ -4,9 +4,18 @@ import io
 
 import numpy as np
 import pytest
+from helpers.fake_step import FakeStep
 
 from tf_hypoperfusion.config import RESEARCH_NOTICE, preset
-from tf_hypoperfusion.training import history, trainer
+from tf_hypoperfusion.training import history, step, trainer
+
+
+class StepWithGraph(FakeStep):
+    """Trains nothing, but knows what the network looks like."""
+
+    def __init__(self, *settings):
+        super().__init__(*settings)
+        self.graph = step.build(*settings).graph
 
 
 @pytest.fixture(scope="module")
@@ -15,8 +24,9 @@ def fold(records_dir, tmp_path_factory):
     run = tmp_path_factory.mktemp("run") / "watched"
     settings = preset("tiny", epochs=2)
     for stop in (1, None):
-        watch = trainer.Surroundings(overlay_epochs=1, stop_after_epoch=stop)
-        trainer.train_fold(records_dir, run, 0, *settings, surroundings=watch)
+        watch = trainer.RunOptions(overlay_epochs=1, stop_after_epoch=stop)
+        build_step = FakeStep if stop is None else StepWithGraph
+        trainer.train_fold(records_dir, run, 0, settings, options=watch, build_step=build_step)
     return run / "fold-0"
 
 
@@ -79,8 +89,8 @@ def test_settings_and_graph_are_there(fold):
 
 def test_profile_is_written(records_dir, tmp_path):
     settings = preset("tiny", epochs=4, batch_size=2)  # 6 steps an epoch: steps 10 to 20 are there
-    watch = trainer.Surroundings(overlay_epochs=0, profile=True)
-    trainer.train_fold(records_dir, tmp_path, 0, *settings, surroundings=watch)
+    watch = trainer.RunOptions(overlay_epochs=0, profile=True)
+    trainer.train_fold(records_dir, tmp_path, 0, settings, options=watch, build_step=FakeStep)
     written = list((tmp_path / "fold-0/tensorboard/train/plugins/profile").rglob("*.xplane.pb"))
     assert len(written) == 1
     assert written[0].stat().st_size > 1000

@@ -32,7 +32,7 @@ def batch():
 
 
 def make(micro_batches=1, ema=0.0, **changes):
-    changes = {"normalisation": "none", "dropout": 0.0} | changes
+    changes = {"poolings": 1, "normalisation": "none", "dropout": 0.0} | changes
     model_config, config = preset("tiny", **changes)
     keras.utils.set_random_seed(3)
     strategy = distribution.choose_strategy()
@@ -45,8 +45,17 @@ def make(micro_batches=1, ema=0.0, **changes):
         # Plain gradient descent shows the gradient itself.
         optimizer = keras.optimizers.SGD(0.1)
         build_optimizer_variables(optimizer, model.trainable_variables)
-    loss = CompositeLoss()
-    return TrainingStep(strategy, model, kept, loss, optimizer, BATCH, micro_batches, ema)
+    return TrainingStep(
+        strategy,
+        model_config,
+        model=model,
+        kept=kept,
+        loss=CompositeLoss(),
+        optimizer=optimizer,
+        batch_size=BATCH,
+        micro_batches=micro_batches,
+        ema_momentum=ema,
+    )
 
 
 def parts(batch, count):
@@ -140,6 +149,6 @@ def test_bfloat16_is_near_float32_and_its_sums_are_float32(batch):
     rough, rough_sums = stepped(batch, 1, precision="bfloat16")
     assert rough_sums.dtype == np.float32
     np.testing.assert_allclose(rough_sums, sums, rtol=0.05)
-    # Also every bias: TensorFlow's own gradient of it is a thirtieth here (see stand_in_layers).
+    # Also every bias: TensorFlow's own gradient of it is a thirtieth here (see fast_layers).
     for one, other in zip(rough, exact, strict=True):
         np.testing.assert_allclose(one, other, rtol=0, atol=0.05 * np.abs(other).max())

@@ -1,5 +1,6 @@
 """The paper's tables and figures for any evaluated cohort. numpy, scipy and matplotlib only.
 
-``patients`` reads ``patients.csv``, ``tables`` and ``comparison`` make tables, ``figures`` draws,
-``page`` writes CSV, Markdown, HTML and pictures; the command is ``tf_hypoperfusion.report``.
+``patients`` reads ``patients.csv``; ``characteristics``, ``decisions``, ``segmentation`` and
+``comparison`` make tables, each a ``table.Table``; ``figures`` draws; ``page`` writes CSV,
+Markdown, HTML and pictures. The command is ``tf_hypoperfusion.report``.
 """

@@ -1,4 +1,4 @@
-"""Two evaluations of the same patients: paired differences with intervals."""
+"""Two evaluations of the same patients, paired; two cohorts beside each other."""
 
 import numpy as np
 import pandas as pd
@@ -6,7 +6,8 @@ import pandas as pd
 from data_tools.runtime.errors import InputError
 from tf_hypoperfusion.evaluation import statistics
 from tf_hypoperfusion.evaluation.report.patients import Patients
-from tf_hypoperfusion.evaluation.report.tables import Table, with_interval
+from tf_hypoperfusion.evaluation.report.segmentation import MEASURES, values_of
+from tf_hypoperfusion.evaluation.report.table import Table, spread, who_counts, with_interval
 
 
 def compare(first: Patients, second: Patients, seed: int) -> Table:
@@ -15,6 +16,40 @@ def compare(first: Patients, second: Patients, seed: int) -> Table:
     Raises:
         InputError: no patient in common, or one whose truth differs between the two.
     """
+    both = _patients_of_both(first, second)
+    names = first.title, second.title
+    if names[0] == names[1]:  # runs of one name in two places
+        names = str(first.path.parent), str(second.path.parent)
+    table = Table(
+        "comparison",
+        f"{names[0]} - {names[1]}: paired differences ({len(both)} patients)",
+        [
+            "Measure",
+            "Median difference (95% CI)",
+            "Mean difference (95% CI)",
+            "Better in",
+            "P",
+            "n",
+        ],
+    )
+    ours, theirs = ((both[f"predicted_ml{s}"] - both[f"truth_ml{s}"]).abs() for s in ("", "_other"))
+    _add_differences(table, "Dice", both["dice"] - both["dice_other"], seed=seed)
+    _add_differences(table, "AUC", both["auc"] - both["auc_other"], seed=seed)
+    absolute = "Absolute volume difference (mL)"
+    _add_differences(table, absolute, ours - theirs, seed=seed, digits=1, better=-1)
+    _add_decisions(table, both, names, seed)
+    table.rows.append(_concordance(table, both, seed))
+    table.notes = [
+        f"{len(first) - len(both)} patient(s) only in {names[0]} and {len(second) - len(both)} "
+        f"only in {names[1]} are left out; patients without a lesion have no Dice and no AUC.",
+        "Intervals: BCa bootstrap over patients of the paired differences, seed "
+        f"{seed}. P: Wilcoxon's signed rank test; exact McNemar test for the decision.",
+    ]
+    return table
+
+
+def _patients_of_both(first: Patients, second: Patients) -> pd.DataFrame:
+    """One row per patient; the second's columns end in ``_other``."""
     both = first.table.merge(second.table, on="participant_id", suffixes=("", "_other"))
     if both.empty:
         raise InputError(
@@ -29,51 +64,45 @@ def compare(first: Patients, second: Patients, seed: int) -> Table:
                 f"{row['participant_id']}: {name} is {row[name]:g} in {first.path} and "
                 f"{row[f'{name}_other']:g} in {second.path}; expected the same patients"
             )
-    names = [first.title, second.title]
-    if names[0] == names[1]:  # runs of one name in two places
-        names = [str(first.path.parent), str(second.path.parent)]
-    table = Table(
-        "comparison",
-        f"{names[0]} - {names[1]}: paired differences ({len(both)} patients)",
+    return both
+
+
+def _add_differences(
+    table: Table,
+    label: str,
+    differences: pd.Series,
+    *,
+    seed: int,
+    digits: int = 3,
+    better: int = 1,
+) -> None:
+    """The row of a measure, of which more (``better`` 1) or less (-1) is better."""
+    values = differences.dropna().to_numpy()
+    median = statistics.bootstrap([values], np.median, seed)
+    mean = statistics.bootstrap([values], np.mean, seed)
+    table.number("paired", f"median difference of {label}", median)
+    table.number("paired", f"mean difference of {label}", mean)
+    table.rows.append(
         [
-            "Measure",
-            "Median difference (95% CI)",
-            "Mean difference (95% CI)",
-            "Better in",
-            "P",
-            "n",
-        ],
+            label,
+            with_interval(median, digits),
+            with_interval(mean, digits),
+            f"{int((better * values > 0).sum())} of {values.size}",
+            table.test("paired", label, statistics.wilcoxon(values), values.size),
+            str(values.size),
+        ]
     )
-    absolute = [(both[f"predicted_ml{s}"] - both[f"truth_ml{s}"]).abs() for s in ("", "_other")]
-    lines = [
-        ("Dice", both["dice"] - both["dice_other"], 1),
-        ("AUC", both["auc"] - both["auc_other"], 1),
-        ("Absolute volume difference (mL)", absolute[0] - absolute[1], -1),
-    ]
-    for label, differences, better in lines:
-        values = differences.dropna().to_numpy()
-        median = statistics.bootstrap([values], np.median, seed)
-        mean = statistics.bootstrap([values], np.mean, seed)
-        table.number("paired", f"median difference of {label}", median)
-        table.number("paired", f"mean difference of {label}", mean)
-        digits = 1 if "mL" in label else 3
-        table.rows.append(
-            [
-                label,
-                with_interval(median, digits),
-                with_interval(mean, digits),
-                f"{int((better * values > 0).sum())} of {values.size}",
-                table.test("paired", label, statistics.wilcoxon(values), values.size),
-                str(values.size),
-            ]
-        )
-    right = [
+
+
+def _add_decisions(table: Table, both: pd.DataFrame, names: tuple[str, str], seed: int) -> None:
+    """The row of the decisions on target mismatch."""
+    ours, theirs = (
         (both[f"predicted_target_mismatch{s}"] == both[f"true_target_mismatch{s}"]).to_numpy()
         for s in ("", "_other")
-    ]
-    only = int((right[0] & ~right[1]).sum()), int((~right[0] & right[1]).sum())
+    )
+    only = int((ours & ~theirs).sum()), int((~ours & theirs).sum())
     n = len(both)
-    difference = statistics.bootstrap([right[0].astype(float) - right[1]], np.mean, seed)
+    difference = statistics.bootstrap([ours.astype(float) - theirs], np.mean, seed)
     table.number("paired", "difference of accuracy", difference)
     table.rows.append(
         [
@@ -85,15 +114,6 @@ def compare(first: Patients, second: Patients, seed: int) -> Table:
             str(n),
         ]
     )
-    table.rows.append(_concordance(table, both, seed))
-    alone = len(first) - n, len(second) - n
-    table.notes = [
-        f"{alone[0]} patient(s) only in {names[0]} and {alone[1]} only in {names[1]} are "
-        "left out; patients without a lesion have no Dice and no AUC.",
-        "Intervals: BCa bootstrap over patients of the paired differences, seed "
-        f"{seed}. P: Wilcoxon's signed rank test; exact McNemar test for the decision.",
-    ]
-    return table
 
 
 def _concordance(table: Table, both: pd.DataFrame, seed: int) -> list[str]:
@@ -110,3 +130,37 @@ def _concordance(table: Table, both: pd.DataFrame, seed: int) -> list[str]:
     table.number("paired", "difference of concordance", estimate)
     cell = with_interval(estimate, 3)
     return ["Concordance of volumes", "", cell, "", "", str(len(both))]
+
+
+def cohorts_compared(first: Patients, second: Patients) -> Table:
+    """The paper's comparison of its primary and its generalization cohort.
+
+    Raises:
+        InputError: both are the same patients.
+    """
+    volumes = ["truth_ml", "core_ml", "predicted_ml"]
+    same = first.table[volumes].merge(second.table[volumes], on=volumes)
+    if len(same) >= min(len(first), len(second)) > 1:
+        raise InputError(
+            f"{first.path} and {second.path} hold the same patients; expected a second cohort. Two "
+            "evaluations of one cohort are compared by --compare."
+        )
+    table = Table(
+        "cohorts",
+        f"Performance in {first.title} and {second.title}",
+        [
+            "Measure",
+            f"{first.title} (n = {len(first)})",
+            f"{second.title} (n = {len(second)})",
+            "P",
+        ],
+    )
+    for measure, (label, digits) in MEASURES.items():
+        a, b = values_of(first, measure), values_of(second, measure)
+        p = table.test("cohorts", label, statistics.mann_whitney(a, b), len(a) + len(b))
+        table.rows.append([label, spread(a, digits), spread(b, digits), p])
+    table.notes = [
+        "Medians with IQR; two-sided Mann-Whitney U test.",
+        *(f"{cohort.title}: {who_counts(cohort)}" for cohort in (first, second)),
+    ]
+    return table

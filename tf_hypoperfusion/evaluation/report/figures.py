@@ -17,13 +17,12 @@ from data_tools.runtime.errors import InputError
 from data_tools.volumes import load_volume, require_grid
 from tf_hypoperfusion.config import GOOD_DICE, PROBABILITY_THRESHOLD
 from tf_hypoperfusion.evaluation import statistics, thresholds
-from tf_hypoperfusion.evaluation.patient_metrics import STEPS, ThresholdCounts
+from tf_hypoperfusion.evaluation.patient_metrics import PAPER_STEP, STEPS, ThresholdCounts
 from tf_hypoperfusion.evaluation.report.patients import LVO, Patients, subgroups
 from tf_hypoperfusion.evaluation.statistics import classify
 
 # Okabe and Ito: told apart by colour-blind readers too.
 BLUE, ORANGE, GREEN, RED, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#666666"
-PAPER_BIN = round(PROBABILITY_THRESHOLD * STEPS)
 NO_COUNTS = "no thresholds.npz beside patients.csv; evaluate again"
 # Ten equal bins of predicted probability, as scikit-learn's calibration_curve.
 CALIBRATION_BINS = 10
@@ -115,12 +114,13 @@ def roc_and_precision_recall(patients: Patients) -> Figure | str:
         low, middle, high = np.percentile(lines, [25, 50, 75], axis=0)
         axes.fill_between(grid, low, high, color=colour, alpha=0.2, label="IQR over patients")
         axes.plot(grid, middle, color=colour, lw=2, label=f"median over {len(lines)} patients")
-    at_paper = [(roc[0][PAPER_BIN], roc[1][PAPER_BIN]) for roc, _ in known]
-    left.plot(*np.median(at_paper, axis=0), "o", color=RED, label="median at 0.5 (paper)")
+    paper = f"median at {PROBABILITY_THRESHOLD:g} (paper)"
+    at_paper = [(roc[0][PAPER_STEP], roc[1][PAPER_STEP]) for roc, _ in known]
+    left.plot(*np.median(at_paper, axis=0), "o", color=RED, label=paper)
     left.plot([0, 1], [0, 1], color=GREY, lw=1, ls="--")
     left.set(xlabel="1 - specificity", ylabel="Sensitivity", title="ROC")
-    at_paper = [(pr[1][PAPER_BIN], pr[0][PAPER_BIN]) for _, pr in known]
-    right.plot(*np.median(at_paper, axis=0), "o", color=RED, label="median at 0.5 (paper)")
+    at_paper = [(pr[1][PAPER_STEP], pr[0][PAPER_STEP]) for _, pr in known]
+    right.plot(*np.median(at_paper, axis=0), "o", color=RED, label=paper)
     right.set(xlabel="Recall", ylabel="Precision", title="Precision and recall", ylim=(0, 1.02))
     for axes in (left, right):
         axes.legend(frameon=False, fontsize=8, loc="lower right" if axes is left else "best")
@@ -207,7 +207,7 @@ def operating_curves(patients: Patients) -> Figure | str:
         dice = np.median(np.array(curves)[:, bins], axis=0)
         left.plot(bins / STEPS, dice, color=RED, lw=2, label="median Dice")
     left.axvline(PROBABILITY_THRESHOLD, color=GREY, lw=1, ls="--")
-    left.set(xlabel="Probability threshold (0.5: paper)", ylim=(0, 1.02))
+    left.set(xlabel=f"Probability threshold ({PROBABILITY_THRESHOLD:g}: paper)", ylim=(0, 1.02))
     # The other two criteria of DEFUSE 3 stay as they are.
     predicted = patients.table["predicted_ml"].to_numpy()
     ratio_met, _, core_met = criteria.defuse3(predicted, core)

@@ -5,19 +5,26 @@ import csv
 import dataclasses
 import html
 import io
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import jinja2
+from matplotlib.figure import Figure
 from tqdm import tqdm
 
 from data_tools.runtime import atomic
 from data_tools.runtime.errors import InputError
 from tf_hypoperfusion import __version__
 from tf_hypoperfusion.config import RESEARCH_NOTICE
-from tf_hypoperfusion.evaluation.report import comparison, figures, tables
+from tf_hypoperfusion.evaluation.report import (
+    characteristics,
+    comparison,
+    decisions,
+    figures,
+    segmentation,
+)
 from tf_hypoperfusion.evaluation.report.patients import Patients
-from tf_hypoperfusion.evaluation.report.tables import Table
+from tf_hypoperfusion.evaluation.report.table import Number, Table
 from tf_hypoperfusion.evaluation.statistics import Estimate
 
 SIMULATED_NOTICE = (
@@ -26,9 +33,36 @@ SIMULATED_NOTICE = (
 )
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Drawing:
+    """A figure as the page shows it.
+
+    Attributes:
+        name: of its files.
+        title: above it.
+        png: the picture in base64; None without one.
+        reason: why there is no picture.
+    """
+
+    name: str
+    title: str
+    png: str | None = None
+    reason: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Section:
+    """A chapter of the page."""
+
+    title: str
+    tables: Sequence[Table]
+    figures: Sequence[Drawing] = ()
+
+
 def write_report(
     out: str | Path,
     primary: Patients,
+    *,
     external: Patients | None = None,
     other: Patients | None = None,
     interval: str = "stata",
@@ -39,9 +73,11 @@ def write_report(
     Args:
         out: folder; gets ``index.html``, ``report.md``, ``statistics.csv``, ``tables/``,
             ``figures/``.
+        primary: the cohort.
         external: a second cohort, beside the first in Table 1 and with tables of its own.
         other: another evaluation of the first cohort, for paired differences.
-        interval: of proportions; see :func:`statistics.proportion`. seed: of the bootstrap.
+        interval: of proportions; see :func:`statistics.proportion`.
+        seed: of the bootstrap.
 
     Returns:
         The path of ``index.html``.
@@ -53,95 +89,103 @@ def write_report(
     if (out / "index.html").is_file() and not (out / "statistics.csv").is_file():
         raise InputError(f"{out} holds another page (index.html); choose another --out")
     atomic.check_writable(out)
-    cohorts = [primary] + ([external] if external else [])
-    sections: list[dict[str, Any]] = []
-    made = [tables.characteristics(cohorts)]
+    cohorts = {"": primary} | ({"external_": external} if external else {})
+    overview = [characteristics.characteristics(list(cohorts.values()))]
     if external:
-        made.append(tables.cohorts_compared(primary, external))
+        overview.append(comparison.cohorts_compared(primary, external))
     if other:
-        made.append(comparison.compare(primary, other, seed))
-    sections.append({"title": "Cohort", "tables": made, "figures": []})
-    for k, cohort in enumerate(cohorts):
-        prefix = "external_" if k else ""
-        sections.append(
-            {
-                "title": f"{cohort.title} ({len(cohort)} patients)",
-                "tables": _tables(cohort, interval, seed, prefix),
-                "figures": [
-                    {"name": prefix + name, "title": title, "cohort": cohort, "draw": draw}
-                    for name, (title, draw) in figures.FIGURES.items()
-                ],
-            }
-        )
+        overview.append(comparison.compare(primary, other, seed))
+    tables = {prefix: _tables(cohort, interval, seed, prefix) for prefix, cohort in cohorts.items()}
     with atomic.one_writer(out):
         atomic.sweep(out)
-        drawn = [figure for section in sections for figure in section["figures"]]
-        for figure in tqdm(drawn, desc="figures", unit="figure", dynamic_ncols=True):
-            figure |= _draw(figure["draw"](figure["cohort"]), out / "figures" / figure["name"])
-        numbers = []
-        for section in sections:
-            for table in section["tables"]:
-                rows = _csv([table.columns, *table.rows])
-                atomic.write_text(out / "tables" / f"{table.name}.csv", rows)
-                numbers += [{"table": table.name, **number} for number in table.numbers]
-        for prefix, cohort in zip(("", "external_"), cohorts, strict=False):
-            if cohort.counts is not None:
-                error = Estimate(figures.calibration(cohort.counts)[3], None, None, len(cohort))
-                line = {"table": f"{prefix}reliability", "group": "All patients"}
-                line["measure"] = "expected calibration error"
-                numbers.append(line | {"p": None} | dataclasses.asdict(error))
-        atomic.write_csv(out / "statistics.csv", numbers)
-        content: dict[str, Any] = {
-            "title": f"Hypoperfusion: {primary.title}",
-            "notices": [RESEARCH_NOTICE]
-            + ([SIMULATED_NOTICE] if any(cohort.simulated for cohort in cohorts) else []),
-            "warnings": [(c.title, warning) for c in cohorts for warning in c.warnings],
-            "left_out": [
-                (cohort.title, name, reason)
-                for cohort in cohorts
-                for name, reason in sorted((cohort.left_out or {}).items())
-            ],
-            "nobody": all(cohort.left_out is not None for cohort in cohorts),
-            "sources": [(c.title, str(c.path), ", ".join(c.models) or "unknown") for c in cohorts],
-            "sections": sections,
-            "version": __version__,
-        }
-        for template, name in (("report.md", "report.md"), ("report.html", "index.html")):
-            atomic.write_text(out / name, _environment().get_template(template).render(**content))
+        drawings = _draw_all(cohorts, out / "figures")
+        sections = [Section("Cohort", overview)] + [
+            Section(f"{cohort.title} ({len(cohort)} patients)", tables[prefix], drawings[prefix])
+            for prefix, cohort in cohorts.items()
+        ]
+        _write_numbers(out, [table for section in sections for table in section.tables], cohorts)
+        _write_pages(out, sections, list(cohorts.values()))
     return out / "index.html"
 
 
 def _tables(cohort: Patients, interval: str, seed: int, prefix: str) -> list[Table]:
     made: list[Table | None] = [
-        tables.target_mismatch(cohort, interval),
-        *tables.segmentation(cohort),
-        tables.good_dice(cohort, interval),
-        tables.agreement(cohort, seed),
-        tables.operating_points(cohort, interval),
-        *tables.chosen_threshold(cohort, interval),
+        decisions.target_mismatch(cohort, interval),
+        *segmentation.segmentation(cohort),
+        segmentation.good_dice(cohort, interval),
+        segmentation.agreement(cohort, seed),
+        decisions.operating_points(cohort, interval),
+        *decisions.chosen_threshold(cohort, interval),
     ]
-    there = [table for table in made if table is not None]
-    for table in there:
-        table.name = prefix + table.name
-    return there
+    return [dataclasses.replace(table, name=prefix + table.name) for table in made if table]
 
 
-def _draw(figure: Any, path: Path) -> dict[str, Any]:
+def _draw_all(cohorts: Mapping[str, Patients], folder: Path) -> dict[str, list[Drawing]]:
+    """Every figure of every cohort, by the cohort's prefix."""
+    drawings: dict[str, list[Drawing]] = {prefix: [] for prefix in cohorts}
+    todo = [(prefix, name) for prefix in cohorts for name in figures.FIGURES]
+    for prefix, name in tqdm(todo, desc="figures", unit="figure", dynamic_ncols=True):
+        title, draw = figures.FIGURES[name]
+        drawing = _draw(draw(cohorts[prefix]), folder / (prefix + name), title)
+        drawings[prefix].append(drawing)
+    return drawings
+
+
+def _draw(figure: Figure | str, path: Path, title: str) -> Drawing:
     """Write a figure as PNG and SVG; say why there is none otherwise."""
     if isinstance(figure, str):
         for ending in (".png", ".svg"):
             path.with_suffix(ending).unlink(missing_ok=True)  # of an earlier report
-        return {"reason": figure}
-    found = {}
-    for kind in ("png", "svg"):
-        buffer = io.BytesIO()
-        face = figure.get_facecolor()
-        # Dates and versions in the metadata would make equal reports differ.
-        without = {"Software": None} if kind == "png" else {"Date": None, "Creator": None}
-        figure.savefig(buffer, format=kind, dpi=110, facecolor=face, metadata=without)
-        atomic.write_bytes(path.with_suffix(f".{kind}"), buffer.getvalue())
-        found[kind] = base64.b64encode(buffer.getvalue()).decode()
-    return {"png": found["png"], "reason": None}
+        return Drawing(name=path.name, title=title, reason=figure)
+    # Dates and versions in the metadata would make equal reports differ.
+    png = _image(figure, "png", {"Software": None})
+    atomic.write_bytes(path.with_suffix(".png"), png)
+    atomic.write_bytes(
+        path.with_suffix(".svg"), _image(figure, "svg", {"Date": None, "Creator": None})
+    )
+    return Drawing(name=path.name, title=title, png=base64.b64encode(png).decode())
+
+
+def _image(figure: Figure, kind: str, metadata: dict[str, None]) -> bytes:
+    buffer = io.BytesIO()
+    face = figure.get_facecolor()
+    figure.savefig(buffer, format=kind, dpi=110, facecolor=face, metadata=metadata)
+    return buffer.getvalue()
+
+
+def _write_numbers(out: Path, tables: Sequence[Table], cohorts: Mapping[str, Patients]) -> None:
+    """Each table as CSV, and every number unrounded in ``statistics.csv``."""
+    numbers = []
+    for table in tables:
+        atomic.write_text(out / "tables" / f"{table.name}.csv", _csv([table.columns, *table.rows]))
+        numbers += [number.cells(table.name) for number in table.numbers]
+    for prefix, cohort in cohorts.items():
+        if cohort.counts is not None:
+            error = Estimate(value=figures.calibration(cohort.counts)[3], n=len(cohort))
+            measure = "expected calibration error"
+            number = Number(group="All patients", measure=measure, estimate=error)
+            numbers.append(number.cells(f"{prefix}reliability"))
+    atomic.write_csv(out / "statistics.csv", numbers)
+
+
+def _write_pages(out: Path, sections: Sequence[Section], cohorts: Sequence[Patients]) -> None:
+    simulated = any(cohort.simulated for cohort in cohorts)
+    content = {
+        "title": f"Hypoperfusion: {cohorts[0].title}",
+        "notices": [RESEARCH_NOTICE, *([SIMULATED_NOTICE] if simulated else [])],
+        "warnings": [(c.title, warning) for c in cohorts for warning in c.warnings],
+        "left_out": [
+            (cohort.title, name, reason)
+            for cohort in cohorts
+            for name, reason in sorted((cohort.left_out or {}).items())
+        ],
+        "nobody": all(cohort.left_out is not None for cohort in cohorts),
+        "sources": [(c.title, str(c.path), ", ".join(c.models) or "unknown") for c in cohorts],
+        "sections": sections,
+        "version": __version__,
+    }
+    for template, name in (("report.md", "report.md"), ("report.html", "index.html")):
+        atomic.write_text(out / name, _environment().get_template(template).render(**content))
 
 
 def _csv(rows: list[list[str]]) -> str:

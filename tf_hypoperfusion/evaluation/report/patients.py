@@ -13,7 +13,7 @@ from data_tools.grid import SIDES
 from data_tools.runtime import atomic
 from data_tools.runtime.errors import InputError
 from tf_hypoperfusion import clinical
-from tf_hypoperfusion.evaluation.patient_metrics import STEPS, ThresholdCounts
+from tf_hypoperfusion.evaluation.patient_metrics import PAPER_STEP, STEPS, ThresholdCounts
 
 REQUIRED = (
     "participant_id", "age", "sex", "nihss", "side", "occlusion", "field_strength_t", "cohort",
@@ -54,16 +54,18 @@ LVO = TERRITORIES["ICA or M1 segment"]
 MOST_FAULTS = 20
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Patients:
     """An evaluated cohort.
 
     Attributes:
-        path: of ``patients.csv``. title: for headings.
-        table: one row a patient; numbers as float with NaN, decisions as float 0/1 with NaN.
+        path: of ``patients.csv``.
+        title: for headings.
+        table: one row per patient; numbers as float with NaN, decisions as float 0/1 with NaN.
         counts: voxels by probability, in the table's order; None without ``thresholds.npz``.
         left_out: patient -> reason, of the evaluation; None if nobody knows.
-        models: path and checksum of each. warnings: of the evaluation, and of this reading.
+        models: path and checksum of each.
+        warnings: of the evaluation, and of this reading.
     """
 
     path: Path
@@ -130,6 +132,21 @@ def load(path: str | Path, title: str | None = None) -> Patients:
     path = Path(path)
     if path.is_dir():
         path = path / "patients.csv"
+    table = _checked(_read(path), path)
+    left_out, models, warnings = _about(path.with_name("evaluation.json"), len(table))
+    return Patients(
+        path=path,
+        title=title or path.parent.resolve().name.removeprefix("external-"),
+        table=table,
+        counts=_counts(path.with_name("thresholds.npz"), table),
+        left_out=left_out,
+        models=models,
+        warnings=warnings,
+    )
+
+
+def _read(path: Path) -> pd.DataFrame:
+    """The table as text; refused if it is none, or lacks a column."""
     if not path.is_file():
         raise InputError(
             f"{path}: no such file; expected patients.csv of python -m tf_hypoperfusion.evaluate"
@@ -139,29 +156,32 @@ def load(path: str | Path, title: str | None = None) -> Patients:
     except (ValueError, OSError) as error:
         raise InputError(f"{path}: not a readable comma-separated table ({error})") from error
     absent = [name for name in REQUIRED if name not in table]
+    if len(table.columns) == 1 and len(absent) == len(REQUIRED):
+        raise InputError(
+            f"{path}: one column only ({str(table.columns[0])[:40]}...); expected commas "
+            "between the columns, not semicolons or tabs"
+        )
     if absent:
-        if len(table.columns) == 1 and len(absent) == len(REQUIRED):
-            raise InputError(
-                f"{path}: one column only ({str(table.columns[0])[:40]}...); expected commas "
-                "between the columns, not semicolons or tabs"
-            )
         raise InputError(
             f"{path}: no column {', '.join(absent)}; expected patients.csv of "
             "python -m tf_hypoperfusion.evaluate, evaluated with this version"
         )
     if table.empty:
         raise InputError(f"{path}: holds no patient")
-    for name in OPTIONAL:
-        if name not in table:
-            table[name] = np.nan
     chosen = [name for name in CHOSEN if name in table]
     if chosen and len(chosen) < len(CHOSEN):
         lost = ", ".join(name for name in CHOSEN if name not in table)
         raise InputError(f"{path}: no column {lost}, but {', '.join(chosen)}; evaluate again")
-    booleans = [*BOOLEANS, *(name for name in chosen if name == CHOSEN[-1])]
+    return table
+
+
+def _checked(table: pd.DataFrame, path: Path) -> pd.DataFrame:
+    """Text -> numbers, with every fault of the table in one list."""
+    table = table.assign(**{name: np.nan for name in OPTIONAL if name not in table})
+    numbers = [name for name in NUMBERS if name in table]
+    booleans = [*BOOLEANS, *(name for name in CHOSEN[-1:] if name in table)]
     for name in booleans:  # spreadsheets write TRUE
         table[name] = table[name].where(table[name].isna(), table[name].str.capitalize())
-    numbers = {k: v for k, v in NUMBERS.items() if k in table}
     faults = _faults(table, numbers, booleans)
     if not faults:
         for name in numbers:
@@ -176,17 +196,7 @@ def load(path: str | Path, title: str | None = None) -> Patients:
             + "\n  ".join(faults[:MOST_FAULTS])
             + (f"\n  and {more} more" if more > 0 else "")
         )
-    left_out, models, warnings = _about(path.with_name("evaluation.json"), len(table))
-    counts = _counts(path.with_name("thresholds.npz"), table)
-    return Patients(
-        path,
-        title or path.parent.resolve().name.removeprefix("external-"),
-        table,
-        counts,
-        left_out,
-        models,
-        warnings,
-    )
+    return table
 
 
 def _about(path: Path, rows: int) -> tuple[dict[str, str] | None, list[str], list[str]]:
@@ -205,7 +215,7 @@ def _about(path: Path, rows: int) -> tuple[dict[str, str] | None, list[str], lis
     return {str(k): str(v) for k, v in left_out.items()}, named, notes
 
 
-def _faults(table: pd.DataFrame, numbers: dict, booleans: list[str]) -> list[str]:
+def _faults(table: pd.DataFrame, numbers: list[str], booleans: list[str]) -> list[str]:
     faults = []
     for column in ("participant_id", "side"):
         for row in np.flatnonzero(table[column].isna()):
@@ -218,7 +228,8 @@ def _faults(table: pd.DataFrame, numbers: dict, booleans: list[str]) -> list[str
             who = table["participant_id"].iloc[row]
             faults.append(f"{who}: {column} is {table[column].iloc[row]!r}; expected {expected}")
 
-    for column, (low, high, optional) in numbers.items():
+    for column in numbers:
+        low, high, optional = NUMBERS[column]
         values = pd.to_numeric(table[column], errors="coerce")
         empty = table[column].isna()
         wrong = ~values.between(low, high) & ~(empty & optional)
@@ -297,13 +308,13 @@ def _counts(path: Path, table: pd.DataFrame) -> list[ThresholdCounts] | None:
         ThresholdCounts(covered[i].astype(np.int64), hemisphere[i].astype(np.int64), voxel_ml[i])
         for i in rows
     ]
-    predicted = np.array([count.volume_ml()[STEPS // 2] for count in counts])
+    predicted = np.array([count.volume_ml()[PAPER_STEP] for count in counts])
     for row in np.flatnonzero(np.abs(predicted - table["predicted_ml"]) > 0.001):
         raise InputError(
             f"{path}: {predicted[row]:g} mL predicted in {table['participant_id'].iloc[row]}, but "
             f"{table['predicted_ml'].iloc[row]:g} mL in patients.csv; evaluate again"
         )
-    dice = [np.nan if (curve := count.dice()) is None else curve[STEPS // 2] for count in counts]
+    dice = [np.nan if (curve := count.dice()) is None else curve[PAPER_STEP] for count in counts]
     for row in np.flatnonzero(np.abs(np.array(dice) - table["dice"]) > 0.001):
         raise InputError(
             f"{path}: Dice {dice[row]:.3f} in {table['participant_id'].iloc[row]}, but "

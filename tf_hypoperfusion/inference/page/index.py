@@ -13,7 +13,7 @@ from tf_hypoperfusion.inference.page.page import environment
 EMPTY = -1e9  # sorts before every figure
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Entry:
     """A patient's line.
 
@@ -31,13 +31,15 @@ class Entry:
 
 
 def write_index(
-    path: str | Path, title: str, lead: str, entries: Sequence[Entry], simulated: bool
+    path: str | Path, entries: Sequence[Entry], *, title: str, lead: str, simulated: bool
 ) -> None:
     """Write the page.
 
     Args:
-        path: of ``index.html``. lead: the sentence above the table.
+        path: of ``index.html``.
         entries: in the order shown at first; a column it lacks is n/a.
+        title: of the page.
+        lead: the sentence above the table.
         simulated: patients or model; said loudly.
     """
     columns = list(dict.fromkeys(name for entry in entries for name in entry.values))
@@ -70,7 +72,8 @@ def write_evaluated(path: str | Path, row: dict[str, Any]) -> None:
     """Write the page of one evaluated patient: figures and the picture beside it.
 
     Args:
-        row: of ``patients.csv``. path: in ``evaluation/pages``; the picture is in ``pictures``.
+        path: in ``evaluation/pages``; the picture is in ``pictures``.
+        row: of ``patients.csv``.
     """
     page = environment().get_template("evaluated.html").render(row=row, notice=RESEARCH_NOTICE)
     atomic.write_text(path, page)

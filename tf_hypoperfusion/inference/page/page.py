@@ -3,18 +3,17 @@
 import base64
 import gzip
 from importlib import resources
-from pathlib import Path, PurePath
-from typing import TYPE_CHECKING, Any
+from pathlib import PurePath
+from typing import Any
 
 import jinja2
 
 from data_tools.criteria import MISMATCH_RATIO_CAP
-from data_tools.runtime import atomic
-from tf_hypoperfusion.config import RESEARCH_NOTICE
+from data_tools.grid import ADC_CORE_UM2_PER_S
+from tf_hypoperfusion import config
 from tf_hypoperfusion.inference.page import pictures, viewer_data
-
-if TYPE_CHECKING:
-    from tf_hypoperfusion.inference.prediction import Prediction
+from tf_hypoperfusion.inference.prediction import Prediction
+from tf_hypoperfusion.inference.result import PatientResult
 
 NIIVUE = "niivue-0.69.0.umd.js"
 PATH_PARTS = 3  # RUN/fold-N/best.keras, saved_models/NAME/VERSION
@@ -25,18 +24,13 @@ CRITERIA = (
 )
 
 
-def write_page(done: "Prediction", path: str | Path) -> None:
-    """Write a patient's page.
+def render(done: Prediction, result: PatientResult) -> str:
+    """The page as HTML; everything it needs is inside, and all text is escaped.
 
     Args:
-        done: with ``result`` complete: models, input and software in it. path: of the file.
+        done: the measured patient.
+        result: built from it.
     """
-    atomic.write_text(path, render(done))
-
-
-def render(done: "Prediction") -> str:
-    """The page as HTML; everything it needs is inside, and all text is escaped."""
-    result = done.result
     template = environment().get_template("result.html")
     drawn = {
         name: {"src": _data_uri(each.image), "alt": each.alt}
@@ -44,19 +38,21 @@ def render(done: "Prediction") -> str:
     }
     return template.render(
         result=result,
-        notice=RESEARCH_NOTICE,
+        notice=config.RESEARCH_NOTICE,
+        published=config,
+        adc_core_um2_per_s=ADC_CORE_UM2_PER_S,
         ratio_cap=MISMATCH_RATIO_CAP,
         criteria=[
-            {"name": name, "unit": unit, "digits": digits, **result["defuse3"][key]}
+            {"name": name, "unit": unit, "digits": digits, **vars(getattr(result.defuse3, key))}
             for key, name, unit, digits in CRITERIA
         ],
-        simulated=any("simulated" in str(m.get("cohort")).lower() for m in result["models"]),
+        simulated=result.simulated,
         pictures=drawn,
         # In a script element JSON must not end it: tojson escapes < and >.
         viewer={
             "volumes": viewer_data.volumes(done),
             "ml_above": viewer_data.ml_above(done),
-            "core_ml": result["core_ml"],
+            "core_ml": result.core_ml,
         },
         niivue=_niivue(),
         niivue_name=NIIVUE,

@@ -6,7 +6,6 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from data_tools.runtime import atomic
 from data_tools.runtime.errors import InputError
 
 BROWSERS = (
@@ -35,19 +34,23 @@ def browser() -> str:
     )
 
 
-def print_page(page: str | Path, out: str | Path) -> None:
-    """Print a page to a PDF of two A4 sheets.
+def printed(html: str) -> bytes:
+    """A page as a PDF of two A4 sheets.
+
+    Args:
+        html: the whole page.
 
     Raises:
         InputError: no browser, or it failed.
     """
     with tempfile.TemporaryDirectory(prefix="hypoperfusion-pdf-") as folder:
-        made = Path(folder) / "page.pdf"
+        page, made = Path(folder) / "page.html", Path(folder) / "page.pdf"
+        page.write_text(html)
         command = [
             browser(), "--headless", "--disable-gpu", "--no-first-run", "--no-pdf-header-footer",
             f"--user-data-dir={folder}/profile", f"--print-to-pdf={made}",
             *(["--no-sandbox"] if os.geteuid() == 0 else []),
-            Path(page).resolve().as_uri(),
+            page.as_uri(),
         ]  # fmt: skip
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS)
@@ -55,5 +58,5 @@ def print_page(page: str | Path, out: str | Path) -> None:
         except subprocess.TimeoutExpired:
             said = [f"no end within {SECONDS} s"]
         if not made.is_file():
-            raise InputError(f"{page} could not be printed; {command[0]} said: {said[0]}")
-        atomic.write_bytes(out, made.read_bytes())
+            raise InputError(f"the page could not be printed; {command[0]} said: {said[0]}")
+        return made.read_bytes()

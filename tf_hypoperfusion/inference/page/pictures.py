@@ -1,7 +1,7 @@
 """The still pictures of a patient's page, as WebP: sharp text, and small enough for a mail."""
 
 import io
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,10 +9,9 @@ from numpy.typing import NDArray
 from data_tools import pictures
 from data_tools.grid import GRID_AFFINE
 from data_tools.pictures import ADC_WINDOW_UM2_PER_S, SKY_BLUE, VERMILION, Heat, Overlay
-from tf_hypoperfusion.config import PROBABILITY_THRESHOLD
-
-if TYPE_CHECKING:
-    from tf_hypoperfusion.inference.prediction import Prediction
+from tf_hypoperfusion.config import PROBABILITY_THRESHOLD, RESEARCH_NOTICE
+from tf_hypoperfusion.inference.prediction import Prediction
+from tf_hypoperfusion.inference.result import PatientResult
 
 CONVENTION = f"{pictures.CONVENTION} Research use only."
 
@@ -24,10 +23,55 @@ class Picture(NamedTuple):
     alt: str
 
 
-def draw(done: "Prediction") -> dict[str, Picture]:
-    """Every picture of the page: ``dwi``, ``probability``, ``adc``, ``disagreement``, ``glass``."""
-    result = done.result
-    core_ml, hypoperfusion_ml = result["core_ml"], result["hypoperfusion_ml"]
+def overview(done: Prediction, result: PatientResult) -> bytes:
+    """PNG: axial DWI slices with the predicted hypoperfusion's contour and the core filled.
+
+    Args:
+        done: the measured patient.
+        result: built from it; its decision, facts and warnings are the title.
+    """
+    dwi = done.native.dwi
+    image, spacing = pictures.to_ras(dwi.data, dwi.affine)
+    overlays = []
+    for mask, label, colour, filled in (
+        (done.core.native, f"core {result.core_ml:.0f} mL", VERMILION, True),
+        (
+            done.hypoperfusion,
+            f"predicted hypoperfusion {result.hypoperfusion_ml:.0f} mL",
+            SKY_BLUE,
+            False,
+        ),
+    ):
+        overlays.append(Overlay(pictures.to_ras(mask, dwi.affine)[0], label, colour, filled))
+    yes = "TARGET MISMATCH" if result.defuse3.target_mismatch else "no target mismatch"
+    nihss = "unknown" if result.given.nihss is None else result.given.nihss
+    title = "\n".join(
+        [
+            f"{result.patient}: {yes} (DEFUSE 3), ratio {result.mismatch_ratio:.1f}, "
+            f"mismatch {result.mismatch_ml:.0f} mL; side {result.given.side}, NIHSS {nihss}",
+            *(f"! {warning}" for warning in result.warnings),
+        ]
+    )
+    brain, _ = pictures.to_ras(done.native.brain, dwi.affine)
+    window = (0.0, float(np.percentile(image[brain], 99.5)))
+    return pictures.axial_mosaic(
+        image,
+        overlays,
+        spacing,
+        title,
+        window=window,
+        brain=brain,
+        footer=f"{RESEARCH_NOTICE} {pictures.CONVENTION}",
+    )
+
+
+def draw(done: Prediction) -> dict[str, Picture]:
+    """Every picture of the page: ``dwi``, ``probability``, ``adc``, ``disagreement``, ``glass``.
+
+    Args:
+        done: the measured patient.
+    """
+    core_ml, hypoperfusion_ml = done.core.native_ml, done.hypoperfusion_ml
     dwi, spacing = pictures.to_ras(done.native.dwi.data, done.native.dwi.affine)
 
     def ras(data: NDArray) -> NDArray:
@@ -35,7 +79,7 @@ def draw(done: "Prediction") -> dict[str, Picture]:
 
     brain = ras(done.native.brain)
     window = (0.0, float(np.percentile(dwi[brain], 99.5)))
-    core = Overlay(ras(done.core), f"core {core_ml:.1f} mL", VERMILION, filled=True)
+    core = Overlay(ras(done.core.native), f"core {core_ml:.1f} mL", VERMILION, filled=True)
     outline = Overlay(
         ras(done.hypoperfusion), f"predicted hypoperfusion {hypoperfusion_ml:.1f} mL", SKY_BLUE
     )
@@ -70,8 +114,7 @@ def draw(done: "Prediction") -> dict[str, Picture]:
             "filled in orange.",
         ),
     }  # fmt: skip
-    if done.disagreement is not None:
-        doubt = result["uncertainty"]
+    if done.disagreement is not None and done.uncertainty is not None:
         found["disagreement"] = Picture(
             pictures.axial_mosaic(
                 dwi, [outline], spacing, "Where the answers disagree", footer=CONVENTION, panels=16,
@@ -82,8 +125,8 @@ def draw(done: "Prediction") -> dict[str, Picture]:
                     words=((0.05, "0.05 agree"), (0.2, "0.2"), (0.37, "0.4 disagree")),
                 ),
             ),
-            f"Axial DWI slices with the standard deviation of {doubt['opinions']} answers in "
-            "colours, from dark blue (they agree) to yellow (they disagree).",
+            f"Axial DWI slices with the standard deviation of {done.uncertainty.opinions} answers "
+            "in colours, from dark blue (they agree) to yellow (they disagree).",
         )  # fmt: skip
     found["glass"] = Picture(
         _glass_brain(done),
@@ -93,7 +136,7 @@ def draw(done: "Prediction") -> dict[str, Picture]:
     return {name: Picture(_webp(each.image), each.alt) for name, each in found.items()}
 
 
-def _glass_brain(done: "Prediction") -> bytes:
+def _glass_brain(done: Prediction) -> bytes:
     import nibabel as nib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -108,8 +151,8 @@ def _glass_brain(done: "Prediction") -> bytes:
         black_bg=True, cmap=pictures.HEAT_COLOURS, vmin=0, vmax=1, threshold=0.1, colorbar=True,
         radiological=True, title=None,
     )  # fmt: skip
-    if done.core_mni.any():
-        core = nib.Nifti1Image(done.core_mni.astype(np.float32), GRID_AFFINE)
+    if done.core.mni.any():
+        core = nib.Nifti1Image(done.core.mni.astype(np.float32), GRID_AFFINE)
         display.add_contours(core, levels=[0.5], colors=[VERMILION], linewidths=1.0)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=90, facecolor="black", metadata={"Software": None})

@@ -2,14 +2,13 @@
 
 import base64
 import gzip
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    from tf_hypoperfusion.inference.prediction import Prediction
+from tf_hypoperfusion.inference.prediction import Prediction
 
 MARGIN_VOXELS = 6
 # A probability of exactly 0.5 must stay on its side of the threshold: floor(0.5 x 200) is 100.
@@ -17,7 +16,7 @@ PROBABILITY_STEPS = 200
 ADC_STEP_UM2_PER_S = 10.0
 
 
-def volumes(done: "Prediction") -> list[dict[str, Any]]:
+def volumes(done: Prediction) -> list[dict[str, Any]]:
     """DWI, ADC, probability and core for the viewer, in the order in which they are drawn.
 
     Returns:
@@ -35,7 +34,7 @@ def volumes(done: "Prediction") -> list[dict[str, Any]]:
             ADC_STEP_UM2_PER_S,
         ),
         "probability": (probability_levels(done.probability[box]), 1 / PROBABILITY_STEPS),
-        "core": (done.core[box], 1.0),
+        "core": (done.core.native[box], 1.0),
     }
     shown = {
         "DWI": ("gray", 0.0, white, 1.0),
@@ -63,7 +62,7 @@ def probability_levels(probability: NDArray[np.float32]) -> NDArray[np.uint8]:
     return np.floor(probability.astype(np.float64) * PROBABILITY_STEPS).astype(np.uint8)
 
 
-def ml_above(done: "Prediction") -> list[float]:
+def ml_above(done: Prediction) -> list[float]:
     """mL of the patient with a probability of at least 0/200, 1/200 ... 200/200."""
     counts = np.bincount(
         probability_levels(done.probability[done.native.brain]), minlength=PROBABILITY_STEPS + 1

@@ -15,7 +15,8 @@ class ServingError(Exception):
     """A request that cannot be answered.
 
     Attributes:
-        code: a key of :data:`HTTP_STATUS`. message: what happened and what was expected.
+        code: a key of :data:`HTTP_STATUS`.
+        message: what happened and what was expected.
     """
 
     def __init__(self, code: str, message: str):

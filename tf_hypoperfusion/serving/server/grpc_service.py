@@ -1,62 +1,27 @@
 """TensorFlow Serving's gRPC services: Predict, model metadata and status."""
 
 import concurrent.futures
-import hmac
+from collections.abc import Mapping
 from typing import Any
 
 import grpc
+import numpy as np
 import tensorflow as tf
 from tensorflow_serving.apis import (
-    get_model_metadata_pb2,
-    get_model_status_pb2,
     model_service_pb2_grpc,
     predict_pb2,
     prediction_service_pb2_grpc,
 )
 
 from data_tools.runtime.errors import InputError
+from tf_hypoperfusion.serving.server import messages
+from tf_hypoperfusion.serving.server.bearer import is_token
 from tf_hypoperfusion.serving.server.errors import ServingError
-from tf_hypoperfusion.serving.server.repository import AVAILABLE, END, LOADING, Repository, Version
+from tf_hypoperfusion.serving.server.repository import Repository
 from tf_hypoperfusion.serving.server.runner import Runner
+from tf_hypoperfusion.serving.server.version import TensorHeader, Version
 
-
-def status_message(states: dict[int, tuple[str, str]], number: int | None = None) -> Any:
-    """``GetModelStatusResponse`` of a model's versions, or of one."""
-    codes = get_model_status_pb2.ModelVersionStatus.State
-    words = {LOADING: codes.LOADING, AVAILABLE: codes.AVAILABLE, END: codes.END}
-    response = get_model_status_pb2.GetModelStatusResponse()
-    for version, (state, reason) in states.items():
-        if number in (None, version):
-            line = response.model_version_status.add(version=version, state=words[state])
-            line.status.error_code = 2 if reason else 0  # UNKNOWN, OK
-            line.status.error_message = reason
-    return response
-
-
-def metadata_message(version: Version) -> Any:
-    """``GetModelMetadataResponse`` with the signatures as the SavedModel holds them."""
-    response = get_model_metadata_pb2.GetModelMetadataResponse()
-    response.model_spec.name = version.name
-    response.model_spec.version.value = version.number
-    signatures = get_model_metadata_pb2.SignatureDefMap()
-    for name, signature in version.definitions.items():
-        signatures.signature_def[name].CopyFrom(signature)
-    response.metadata["signature_def"].Pack(signatures)
-    return response
-
-
-def find_states(
-    repository: Repository, name: str, number: int | None
-) -> dict[int, tuple[str, str]]:
-    """States of a model's versions.
-
-    Raises:
-        ServingError: no such model, or no such version of it.
-    """
-    states = repository.states(name)
-    if number is not None and number not in states:
-        raise ServingError("NOT_FOUND", f"Could not find version {number} of model {name}")
-    return states
+THREADS = 16
 
 
 class _Token(grpc.ServerInterceptor):
@@ -76,17 +41,12 @@ class _Token(grpc.ServerInterceptor):
         return continuation(handler_call_details) if good else self.refuse
 
 
-def is_token(header: str | bytes, token: str) -> bool:
-    """Whether an ``Authorization`` header carries the token; takes as long whatever it holds."""
-    text = header.decode("latin-1") if isinstance(header, bytes) else header
-    scheme, _, value = text.partition(" ")
-    same = hmac.compare_digest(value.strip().encode(), token.encode())
-    return scheme.lower() == "bearer" and same
+def _number(spec: Any) -> int | None:
+    return spec.version.value if spec.HasField("version") else None
 
 
 def _find(repository: Repository, spec: Any) -> Version:
-    number = spec.version.value if spec.HasField("version") else None
-    return repository.get(spec.name, number, spec.version_label or None)
+    return repository.get(spec.name, _number(spec), spec.version_label or None)
 
 
 def _abort(context: Any, error: ServingError) -> None:
@@ -101,39 +61,40 @@ class _Prediction(prediction_service_pb2_grpc.PredictionServiceServicer):
         try:
             version = _find(self.repository, request.model_spec)
             signature = request.model_spec.signature_name or "serving_default"
-            try:
-                # Before any is decoded: a few bytes can stand for a tensor of gigabytes.
-                version.check(
-                    signature,
-                    {
-                        name: (
-                            tf.as_dtype(value.dtype).name,
-                            [size.size for size in value.tensor_shape.dim],
-                        )
-                        for name, value in request.inputs.items()
-                    },
-                )
-                inputs = {name: tf.make_ndarray(value) for name, value in request.inputs.items()}
-            except ServingError:
-                raise
-            except Exception as error:  # a tensor that contradicts itself fails in many ways
-                raise ServingError("INVALID_ARGUMENT", f"no tensor: {error}") from error
+            inputs = _decoded(version, signature, request.inputs)
             outputs = self.runner.run(version, signature, inputs)
-            response = predict_pb2.PredictResponse()
-            response.model_spec.name = version.name
-            response.model_spec.version.value = version.number
-            response.model_spec.signature_name = signature
-            for name, value in outputs.items():
-                response.outputs[name].CopyFrom(tf.make_tensor_proto(value))
-            return response
         except ServingError as error:
             return _abort(context, error)
+        response = predict_pb2.PredictResponse()
+        response.model_spec.name = version.name
+        response.model_spec.version.value = version.number
+        response.model_spec.signature_name = signature
+        for name, value in outputs.items():
+            response.outputs[name].CopyFrom(tf.make_tensor_proto(value))
+        return response
 
     def GetModelMetadata(self, request, context):
         try:
-            return metadata_message(_find(self.repository, request.model_spec))
+            return messages.metadata(_find(self.repository, request.model_spec))
         except ServingError as error:
             return _abort(context, error)
+
+
+def _decoded(version: Version, signature: str, protos: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Inputs of a request, refused before any is decoded: a few bytes can stand for gigabytes."""
+    try:
+        headers = {
+            name: TensorHeader(
+                tf.as_dtype(proto.dtype).name, [size.size for size in proto.tensor_shape.dim]
+            )
+            for name, proto in protos.items()
+        }
+        version.check(signature, headers)
+        return {name: tf.make_ndarray(proto) for name, proto in protos.items()}
+    except ServingError:
+        raise
+    except Exception as error:  # a tensor that contradicts itself fails in many ways
+        raise ServingError("INVALID_ARGUMENT", f"no tensor: {error}") from error
 
 
 class _Model(model_service_pb2_grpc.ModelServiceServicer):
@@ -141,28 +102,35 @@ class _Model(model_service_pb2_grpc.ModelServiceServicer):
         self.repository = repository
 
     def GetModelStatus(self, request, context):
+        spec = request.model_spec
         try:
-            spec = request.model_spec
-            number = spec.version.value if spec.HasField("version") else None
-            return status_message(find_states(self.repository, spec.name, number), number)
+            return messages.status(self.repository.states(spec.name, _number(spec)))
         except ServingError as error:
             return _abort(context, error)
 
 
 def start(
-    repository: Repository, runner: Runner, address: str, max_request_bytes: int,
+    repository: Repository,
+    runner: Runner,
+    address: str,
+    *,
+    max_request_bytes: int,
     token: str | None = None,
-) -> tuple[grpc.Server, int]:  # fmt: skip
+) -> tuple[grpc.Server, int]:
     """Start the gRPC server; returns it and its port.
 
     Args:
-        address: HOST:PORT; port 0 takes a free one. token: asked for in each call's metadata.
+        repository: the models.
+        runner: that answers.
+        address: HOST:PORT; port 0 takes a free one.
+        max_request_bytes: larger requests are refused.
+        token: asked for in each call's metadata.
 
     Raises:
         InputError: the port is in use, or no such address.
     """
     server = grpc.server(
-        concurrent.futures.ThreadPoolExecutor(16),
+        concurrent.futures.ThreadPoolExecutor(THREADS),
         interceptors=[_Token(token)] if token else (),
         options=[
             ("grpc.so_reuseport", 0),  # a second server on the port would take half of the clients

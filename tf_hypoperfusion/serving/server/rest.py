@@ -5,7 +5,7 @@ import json
 import re
 import threading
 import time
-from typing import Any
+from typing import Any, NamedTuple
 
 import anyio
 from google.protobuf import json_format
@@ -15,10 +15,12 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from tf_hypoperfusion.serving.server import grpc_service, tensors
+from tf_hypoperfusion.serving.server import messages, tensors
+from tf_hypoperfusion.serving.server.bearer import is_token
 from tf_hypoperfusion.serving.server.errors import HTTP_STATUS, ServingError
-from tf_hypoperfusion.serving.server.repository import Repository, Version
+from tf_hypoperfusion.serving.server.repository import Repository
 from tf_hypoperfusion.serving.server.runner import Runner
+from tf_hypoperfusion.serving.server.version import Version
 
 PATH = re.compile(
     r"(?P<name>[^/:]+)(?:/versions/(?P<version>\d{1,18})|/labels/(?P<label>[^/:]+))?"
@@ -47,95 +49,115 @@ class Figures:
         models.set_function(lambda: len(repository.names()))
 
 
-def build_app(
-    repository: Repository, runner: Runner, max_request_bytes: int, max_requests: int,
-    token: str | None = None,
-) -> Starlette:  # fmt: skip
-    """The web application.
+class _Target(NamedTuple):
+    """What a path names: a model, perhaps its version by number or label, and what of it."""
+
+    name: str
+    number: int | None
+    label: str | None
+    what: str | None
+
+    @classmethod
+    def of_path(cls, path: str) -> "_Target | None":
+        found = PATH.fullmatch(path)
+        if found is None:
+            return None
+        number = int(found["version"]) if found["version"] else None
+        return cls(found["name"], number, found["label"], found["what"])
+
+    def version(self, repository: Repository) -> Version:
+        return repository.get(self.name, self.number, self.label)
+
+
+class RestApi:
+    """The paths and what answers them.
 
     Args:
-        max_requests: more predict requests at once get 503, before their bodies are read.
+        repository: the models.
+        runner: that answers.
         max_request_bytes: larger bodies get 413.
+        max_requests: more predict requests at once get 503, before their bodies are read.
         token: asked for as a bearer token, but for health.
     """
-    figures = Figures(repository, runner)
-    taken = 0  # requests from their first byte to their answer
-    threads = anyio.CapacityLimiter(max_requests)
-    # JSON of megabytes holds the interpreter; one at a time leaves turns to the health checks.
-    one_json = threading.Lock()
 
-    async def models(request: Request) -> Response:
-        if token and not grpc_service.is_token(request.headers.get("authorization", ""), token):
+    def __init__(
+        self,
+        repository: Repository,
+        runner: Runner,
+        *,
+        max_request_bytes: int,
+        max_requests: int,
+        token: str | None = None,
+    ):
+        self._repository, self._runner, self._token = repository, runner, token
+        self._max_request_bytes, self._max_requests = max_request_bytes, max_requests
+        self._figures = Figures(repository, runner)
+        self._taken = 0  # requests from their first byte to their answer
+        self._threads = anyio.CapacityLimiter(max_requests)
+        # JSON of megabytes holds the interpreter; one at a time leaves turns to the health checks.
+        self._one_json = threading.Lock()
+
+    def app(self) -> Starlette:
+        """The web application."""
+        return Starlette(
+            routes=[
+                Route("/v1/models/{rest:path}", self._models, methods=["GET", "POST"]),
+                Route("/healthz", self._alive),
+                Route("/readyz", self._ready),
+                Route("/monitoring/prometheus/metrics", self._metrics),
+            ]
+        )
+
+    async def _models(self, request: Request) -> Response:
+        if self._token and not is_token(request.headers.get("authorization", ""), self._token):
             return _error(ServingError("UNAUTHENTICATED", "expected Authorization: Bearer TOKEN"))
-        found = PATH.fullmatch(request.path_params["rest"])
-        predict = found is not None and found["what"] == ":predict"
-        if found is None or predict != (request.method == "POST"):
+        target = _Target.of_path(request.path_params["rest"])
+        predict = target is not None and target.what == ":predict"
+        if target is None or predict != (request.method == "POST"):
             message = f"Malformed request: {request.method} {request.url.path}"
             return _error(ServingError("INVALID_ARGUMENT", message))
-        number = int(found["version"]) if found["version"] else None
         try:
             if predict:
-                return await admit(request, found["name"], number, found["label"])
-            if found["what"] == "/metadata":
-                version = repository.get(found["name"], number, found["label"])
-                return Response(_metadata(version), media_type="application/json")
-            if found["label"]:
-                number = repository.get(found["name"], label=found["label"]).number
-            return JSONResponse(_status(repository, found["name"], number))
+                return await self._admit(request, target)
+            if target.what == "/metadata":
+                text = _to_json(messages.metadata(target.version(self._repository)))
+                return Response(text, media_type="application/json")
+            number = target.version(self._repository).number if target.label else target.number
+            states = self._repository.states(target.name, number)
+            return JSONResponse(json.loads(_to_json(messages.status(states))))
         except ServingError as error:
             return _error(error)
         except ClientDisconnect:
             return Response(status_code=499)  # nobody reads it
 
-    async def admit(
-        request: Request, name: str, number: int | None, label: str | None
-    ) -> Response:  # fmt: skip
-        nonlocal taken
-        if taken >= max_requests:
-            figures.requests.labels("unknown", "RESOURCE_EXHAUSTED").inc()
+    async def _admit(self, request: Request, target: _Target) -> Response:
+        """Read the body of a predict request and answer it, if there are not too many."""
+        if self._taken >= self._max_requests:
+            self._figures.requests.labels("unknown", "RESOURCE_EXHAUSTED").inc()
             raise ServingError(
                 "RESOURCE_EXHAUSTED",
-                f"{max_requests} requests are being answered or wait; try again later",
+                f"{self._max_requests} requests are being answered or wait; try again later",
             )
-        taken += 1
-        gone = threading.Event()
-
-        async def watch() -> None:
-            while not await request.is_disconnected():
-                await asyncio.sleep(WATCH_S)
-            gone.set()
-
+        self._taken += 1
         try:
-            body = await _body(request, max_request_bytes)
-            watcher = asyncio.create_task(watch())
+            body = await _body(request, self._max_request_bytes)
+            gone = threading.Event()
+            watcher = asyncio.create_task(_watch(request, gone))
             try:
                 return await anyio.to_thread.run_sync(
-                    _predict, name, number, label, body, gone, limiter=threads
+                    self._predict, target, body, gone, limiter=self._threads
                 )
             finally:
                 watcher.cancel()
         finally:
-            taken -= 1
+            self._taken -= 1
 
-    def _predict(
-        name: str, number: int | None, label: str | None, body: bytes, gone: threading.Event
-    ) -> Response:
+    def _predict(self, target: _Target, body: bytes, gone: threading.Event) -> Response:
         began, status = time.monotonic(), "ok"
         # A name from a request must not become a label of its own before the model is known.
-        known = name if name in repository.names() else "unknown"
+        known = target.name if target.name in self._repository.names() else "unknown"
         try:
-            version = repository.get(name, number, label)
-            specs = {signature: version.specs(signature) for signature in version.signatures}
-            with one_json:
-                try:
-                    decoded = json.loads(body)
-                except (ValueError, RecursionError) as error:
-                    message = f"JSON Parse error: {str(error)[:200]}"
-                    raise ServingError("INVALID_ARGUMENT", message) from error
-                signature, inputs, by_rows = tensors.parse(decoded, specs)
-            outputs = runner.run(version, signature, inputs, gone)
-            with one_json:
-                return JSONResponse(tensors.answer(outputs, by_rows))
+            return self._answer(target, body, gone)
         except ServingError as error:
             status = error.code
             return _error(error)
@@ -143,51 +165,62 @@ def build_app(
             status = "INTERNAL"
             return _error(ServingError("INTERNAL", f"{type(error).__name__}: {str(error)[:300]}"))
         finally:
-            figures.requests.labels(known, status).inc()
-            figures.seconds.labels(known).observe(time.monotonic() - began)
+            self._figures.requests.labels(known, status).inc()
+            self._figures.seconds.labels(known).observe(time.monotonic() - began)
 
-    async def ready(request: Request) -> Response:
-        names = repository.names()
+    def _answer(self, target: _Target, body: bytes, gone: threading.Event) -> Response:
+        version = target.version(self._repository)
+        specs = {signature: version.specs(signature) for signature in version.signatures}
+        with self._one_json:
+            asked = tensors.parse(_decoded(body), specs)
+        outputs = self._runner.run(version, asked.signature, asked.inputs, gone=gone)
+        with self._one_json:
+            return JSONResponse(tensors.answer(outputs, by_rows=asked.by_rows))
+
+    async def _ready(self, request: Request) -> Response:
+        names = self._repository.names()
         return JSONResponse({"models": names}, status_code=200 if names else 503)
 
-    async def alive(request: Request) -> Response:
+    async def _alive(self, request: Request) -> Response:
         return PlainTextResponse("ok")
 
-    async def metrics(request: Request) -> Response:
-        return PlainTextResponse(generate_latest(figures.registry))
-
-    return Starlette(
-        routes=[
-            Route("/v1/models/{rest:path}", models, methods=["GET", "POST"]),
-            Route("/healthz", alive),
-            Route("/readyz", ready),
-            Route("/monitoring/prometheus/metrics", metrics),
-        ]
-    )
+    async def _metrics(self, request: Request) -> Response:
+        return PlainTextResponse(generate_latest(self._figures.registry))
 
 
 class _TooLarge(ServingError):
-    pass
+    def __init__(self, limit: int):
+        super().__init__(
+            "INVALID_ARGUMENT",
+            f"the request is larger than {limit} bytes; send volumes as predict_volume_bytes",
+        )
 
 
 async def _body(request: Request, limit: int) -> bytes:
     parts, size = [], 0
     announced = request.headers.get("content-length", "0")
     if announced.isdecimal() and int(announced) > limit:
-        raise _too_large(limit)
+        raise _TooLarge(limit)
     async for part in request.stream():
         size += len(part)
         if size > limit:
-            raise _too_large(limit)
+            raise _TooLarge(limit)
         parts.append(part)
     return b"".join(parts)
 
 
-def _too_large(limit: int) -> _TooLarge:
-    return _TooLarge(
-        "INVALID_ARGUMENT",
-        f"the request is larger than {limit} bytes; send volumes as predict_volume_bytes",
-    )
+async def _watch(request: Request, gone: threading.Event) -> None:
+    while not await request.is_disconnected():
+        await asyncio.sleep(WATCH_S)
+    gone.set()
+
+
+def _decoded(body: bytes) -> tensors.Json:
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError) as error:
+        message = f"JSON Parse error: {str(error)[:200]}"
+        raise ServingError("INVALID_ARGUMENT", message) from error
 
 
 def _error(error: ServingError) -> Response:
@@ -196,18 +229,8 @@ def _error(error: ServingError) -> Response:
     return JSONResponse({"error": error.message}, status_code=status, headers=headers)
 
 
-def _status(repository: Repository, name: str, number: int | None) -> dict[str, Any]:
-    states = grpc_service.find_states(repository, name, number)
-    message = grpc_service.status_message(states, number)
-    # Names and empty fields as TensorFlow Serving writes them.
-    return json.loads(_to_json(message))
-
-
-def _metadata(version: Version) -> str:
-    return _to_json(grpc_service.metadata_message(version))
-
-
 def _to_json(message: Any) -> str:
+    """Names and empty fields as TensorFlow Serving writes them."""
     return json_format.MessageToJson(
         message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
     )

@@ -9,7 +9,7 @@ import time
 import numpy as np
 
 from tf_hypoperfusion.serving.server.errors import ServingError
-from tf_hypoperfusion.serving.server.repository import Version
+from tf_hypoperfusion.serving.server.version import Version
 
 SLAB_SIGNATURE = "serving_default"
 # As many windows as are faster together than alone; more only take memory.
@@ -17,7 +17,7 @@ MAX_BATCH_SLABS = 8
 BATCH_WAIT_S = 0.005
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class _Request:
     version: Version
     signature: str
@@ -53,11 +53,15 @@ class Runner:
         version: Version,
         signature: str,
         inputs: dict[str, np.ndarray],
+        *,
         gone: threading.Event | None = None,
     ) -> dict[str, np.ndarray]:
         """Check, wait for a turn, answer.
 
         Args:
+            version: that is asked.
+            signature: of the version.
+            inputs: decoded tensors by name.
             gone: set when nobody waits for the answer any more; the request is then left out.
 
         Raises:
@@ -66,8 +70,13 @@ class Runner:
         version.check_arrays(signature, inputs)
         if self._closed.is_set():
             raise ServingError("UNAVAILABLE", "the server is stopping")
-        future: concurrent.futures.Future = concurrent.futures.Future()
-        request = _Request(version, signature, inputs, future, gone or threading.Event())
+        request = _Request(
+            version=version,
+            signature=signature,
+            inputs=inputs,
+            future=concurrent.futures.Future(),
+            gone=gone or threading.Event(),
+        )
         try:
             self._queue.put_nowait(request)
         except queue.Full:

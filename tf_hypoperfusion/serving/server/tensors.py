@@ -3,7 +3,7 @@
 import base64
 import binascii
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -12,18 +12,29 @@ from tf_hypoperfusion.serving.server.errors import ServingError
 
 # TensorFlow Serving writes string outputs of this ending in base64.
 BYTES_ENDING = "_bytes"
+Json = Any  # whatever a client sends
 
 
-def parse(
-    body: Any, specs: Mapping[str, Mapping[str, tf.TensorSpec]]
-) -> tuple[str, dict[str, np.ndarray], bool]:
+class PredictRequest(NamedTuple):
+    """A decoded predict request.
+
+    Attributes:
+        signature: that is asked.
+        inputs: tensors by name.
+        by_rows: whether they came as ``instances`` and not as ``inputs``.
+    """
+
+    signature: str
+    inputs: dict[str, np.ndarray]
+    by_rows: bool
+
+
+def parse(body: Json, specs: Mapping[str, Mapping[str, tf.TensorSpec]]) -> PredictRequest:
     """A predict request.
 
     Args:
-        body: decoded JSON. specs: inputs of each signature.
-
-    Returns:
-        Signature, inputs, and whether it came by rows (``instances``).
+        body: decoded JSON.
+        specs: inputs of each signature.
 
     Raises:
         ServingError: INVALID_ARGUMENT, with what was expected.
@@ -50,10 +61,10 @@ def parse(
     if missing or odd:
         raise _bad(f"inputs of {signature!r}: missing {missing}, unknown {odd}")
     inputs = {name: _tensor(name, columns[name], spec.dtype) for name, spec in known.items()}
-    return signature, inputs, by_rows
+    return PredictRequest(signature, inputs, by_rows)
 
 
-def _rows(rows: Any, known: Mapping[str, tf.TensorSpec]) -> dict[str, list]:
+def _rows(rows: Json, known: Mapping[str, tf.TensorSpec]) -> dict[str, list]:
     if not isinstance(rows, list) or not rows:
         raise _bad("'instances' is empty or no list; expected one object a row")
     if not all(isinstance(row, dict) and set(row) != {"b64"} for row in rows):
@@ -72,7 +83,7 @@ def _only(known: Mapping[str, tf.TensorSpec]) -> str:
     return next(iter(known))
 
 
-def _tensor(name: str, value: Any, dtype: tf.DType) -> np.ndarray:
+def _tensor(name: str, value: Json, dtype: tf.DType) -> np.ndarray:
     try:
         if dtype == tf.string:
             array = np.array(_strings(value), dtype=object)
@@ -88,7 +99,7 @@ def _tensor(name: str, value: Any, dtype: tf.DType) -> np.ndarray:
         return array.astype(dtype.as_numpy_dtype)
 
 
-def _strings(value: Any) -> Any:
+def _strings(value: Json) -> Json:
     if isinstance(value, list):
         return [_strings(each) for each in value]
     if isinstance(value, str):
@@ -98,7 +109,7 @@ def _strings(value: Any) -> Any:
     raise ValueError("expected a string or {'b64': ...}")
 
 
-def answer(outputs: Mapping[str, np.ndarray], by_rows: bool) -> dict[str, Any]:
+def answer(outputs: Mapping[str, np.ndarray], *, by_rows: bool) -> Json:
     """The response to a predict request."""
     columns = {name: _listed(name, value) for name, value in outputs.items()}
     alone = next(iter(columns.values())) if len(columns) == 1 else None
@@ -110,11 +121,11 @@ def answer(outputs: Mapping[str, np.ndarray], by_rows: bool) -> dict[str, Any]:
     return {"predictions": [dict(zip(columns, row, strict=True)) for row in rows]}
 
 
-def _listed(name: str, value: np.ndarray) -> Any:
+def _listed(name: str, value: np.ndarray) -> Json:
     if value.dtype.kind not in "OS":
         return value.tolist()
 
-    def text(each: Any) -> Any:
+    def text(each: Json) -> Json:
         if isinstance(each, list):
             return [text(one) for one in each]
         if name.endswith(BYTES_ENDING):

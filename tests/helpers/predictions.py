@@ -1,0 +1,42 @@
+"""A measured patient without the measuring."""
+
+import numpy as np
+
+from data_tools.core_examination import CoreFindings
+from tf_hypoperfusion import clinical
+from tf_hypoperfusion.clinical import ClinicalFacts
+from tf_hypoperfusion.inference.prediction import Prediction
+
+NOTHING_MNI = np.zeros((91, 109, 60), bool)
+
+
+def core_findings(core, core_mni=NOTHING_MNI, core_ml=0.0, alarms=()):
+    """A core without an examination."""
+    return CoreFindings(
+        native=core, mni=core_mni, native_ml=core_ml, mni_ml=core_ml, delayed=None,
+        alarms=tuple(alarms), warnings=(),
+    )  # fmt: skip
+
+
+def prediction_of(
+    native=None, *, given=None, core=None, hypoperfusion=None, hypoperfusion_mni=NOTHING_MNI,
+    probability=None, hypoperfusion_ml=0.0, quality=None,
+):  # fmt: skip
+    """A prediction of which only what is given means something."""
+    core = core or core_findings(NOTHING_MNI)
+    return Prediction(
+        native=native,
+        given=given or ClinicalFacts("left", 5),
+        quality=quality or {"warnings": []},
+        core=core,
+        probability=probability,
+        probability_mni=np.zeros((91, 109, 60), np.float32),
+        hypoperfusion=hypoperfusion,
+        hypoperfusion_mni=hypoperfusion_mni,
+        disagreement=None,
+        uncertainty=None,
+        hypoperfusion_ml=hypoperfusion_ml,
+        hypoperfusion_mni_ml=hypoperfusion_ml,
+        decision=clinical.defuse3(hypoperfusion_ml, core.native_ml),
+        seconds={},
+    )

@@ -1,0 +1,84 @@
+"""Tables 1 to 3 against the paper's counts and by hand, and what hangs on them."""
+
+import re
+
+import numpy as np
+from helpers.evaluated_cohorts import papers_primary_cohort, rows_of
+
+from benchmarks import paper_tables
+from tf_hypoperfusion.evaluation.report import characteristics, decisions, segmentation
+
+
+def test_table_2_of_the_papers_primary_cohort(write):
+    made = decisions.target_mismatch(write(papers_primary_cohort()), "stata")
+    by_decision = {row[1]: row for row in made.rows[:3]}
+    assert by_decision["Model"][2:] == [
+        "254/283 (90; 86, 93)", "100/130 (77; 69, 83)", "254/284 (89; 85, 93)",
+        "100/129 (78; 69, 84)", "354/413 (86; 82, 89)", "<.001",
+    ]  # fmt: skip
+    assert by_decision["Clinical-DWI (DAWN)"][2:4] == [
+        "140/281 (50; 44, 56)",
+        "116/130 (89; 83, 94)",
+    ]
+    assert by_decision["Clinical-DWI (DAWN)"][6] == "256/411 (62; 57, 67)"
+    either = by_decision["Either"]
+    assert either[2] == "264/281 (94; 90, 96)" and either[3] == "97/130 (75; 66, 81)"
+    assert either[6].startswith("361/411 (88; 84, 9")
+    p = next(n.p for n in made.numbers if n.group == "All patients" and n.p is not None)
+    assert f"{p:.1e}" == "2.1e-15"
+    assert any("2 patient(s) without age or NIHSS" in note for note in made.notes)
+
+
+def test_every_printed_figure_of_table_2_comes_out(capsys):
+    assert paper_tables.main() == 0
+    assert "0 figure(s) differ" in capsys.readouterr().out
+
+
+def test_table_1_counts_and_medians(cohort):
+    made = rows_of(characteristics.characteristics([cohort]))
+    assert made["Age (y)*"] == ["70 ± 0; 2 unknown"]
+    assert made["  ICA or M1 segment"] == ["6 (50)"] and made["  Unknown"] == ["1"]
+    core = cohort.table["core_ml"]
+    low, middle, high = np.percentile(core, [25, 50, 75])
+    assert made["Core volume (mL)†"] == [f"{middle:.0f} ({low:.0f} to {high:.0f})"]
+    assert made["Mismatched cases"] == ["10 (83)"]  # all but one without lesion, one of core 75
+
+
+def test_table_1_of_two_cohorts_has_p_values(cohort, write):
+    other = write(papers_primary_cohort(), "paper")
+    made = characteristics.characteristics([cohort, other])
+    assert made.columns[-1] == "P value" and "paper (n = 413)" in made.columns
+    by_name = rows_of(made)
+    assert re.fullmatch(r"<\.001|\.\d+|>\.99", by_name["Core volume (mL)†"][-1])
+    assert by_name["Age (y)*"][-1] == "n/a"  # nobody's age differs
+
+
+def test_table_3_leaves_patients_without_lesion_out_of_overlap_only(cohort):
+    made, further = segmentation.segmentation(cohort)
+    by_name = rows_of(made)
+    dice = cohort.table["dice"].dropna()
+    assert len(dice) == 11
+    assert by_name["All patients (n = 12; 11 lesions)"][1].startswith(f"{dice.median():.2f}")
+    difference = cohort.table["predicted_ml"] - cohort.table["truth_ml"]
+    assert by_name["All patients (n = 12; 11 lesions)"][2].startswith(f"{difference.median():.0f}")
+    assert "Large vessel occlusion (n = 6)" in by_name and "1.5 T (n = 6)" in by_name
+    assert "No large vessel occlusion (n = 5; 4 lesions)" in by_name  # one is unknown
+    assert "P: 1.5 T / 3 T" in by_name
+    assert (
+        rows_of(further)["All patients (n = 12; 11 lesions)"] == ["n/a (n=0)"] * 4
+    )  # columns not there
+
+
+def test_shares_of_good_dice_by_core(cohort):
+    made = rows_of(segmentation.good_dice(cohort, "exact"))
+    table = cohort.table[cohort.table["dice"].notna()]
+    for name, low in ((">= 0 mL", 0), (">= 10 mL", 10), (">= 20 mL", 20)):
+        inside = table[table["core_ml"] >= low]
+        assert made[name][0].startswith(f"{(inside['dice'] > 0.5).sum()}/{len(inside)} (")
+
+
+def test_operating_points_at_the_papers_threshold_are_table_2_and_3(with_counts):
+    point = rows_of(decisions.operating_points(with_counts, "stata"))["0.5 (paper)"]
+    assert point[0] == rows_of(segmentation.segmentation(with_counts)[0])["All patients (n = 4)"][1]
+    accuracy = decisions.target_mismatch(with_counts, "stata").rows[0][6]
+    assert point[4] == accuracy

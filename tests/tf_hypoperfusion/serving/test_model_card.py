@@ -1,0 +1,70 @@
+"""The card: built from its types it is the file that was shipped, byte for byte."""
+
+import dataclasses
+import json
+
+import pytest
+from helpers import PROJECT
+
+from data_tools.runtime import atomic
+from tf_hypoperfusion.inference.model_files import ModelInfo
+from tf_hypoperfusion.serving import model_card
+from tf_hypoperfusion.serving.model_card import ModelCard, NetworkFacts, OnnxFacts
+
+SHIPPED = PROJECT / "saved_models/hypoperfusion_demo/1"
+
+
+@pytest.fixture
+def shipped(monkeypatch):
+    """The card of the demonstration model, and its file's content."""
+    facts = json.loads((SHIPPED / "model_card.json").read_text())
+    monkeypatch.setattr(model_card, "__version__", facts["tf_hypoperfusion"])
+    card = ModelCard(
+        name=facts["name"],
+        version=facts["version"],
+        networks=tuple(NetworkFacts(**network) for network in facts["models"]),
+        tests=tuple(model_card.TestFigures(**figures) for figures in facts["tests"]),
+        stride_slices=facts["stride_slices"],
+        precision=facts["precision"],
+        exported_with=facts["exported_with"],
+    )
+    return card, facts
+
+
+def test_the_shipped_card_is_written_again(shipped, tmp_path):
+    card, facts = shipped
+    model_card.write(card, tmp_path)
+    for name in ("model_card.json", "model_card.md"):
+        assert (tmp_path / name).read_bytes() == (SHIPPED / name).read_bytes()
+    assert model_card.markdown(facts) == (SHIPPED / "model_card.md").read_text()
+
+
+def test_an_onnx_file_comes_last(shipped):
+    card, facts = shipped
+    onnx = OnnxFacts("model.onnx", 18, 2e-7)
+    with_onnx = dataclasses.replace(card, onnx=onnx).to_json()
+    assert list(with_onnx) == [*facts, "onnx"]
+    assert "ONNX opset 18" in model_card.markdown(with_onnx)
+
+
+def test_networks_and_cohorts_are_those_of_the_folds_files(tmp_path):
+    known = []
+    for fold, cohort in enumerate(("Simulated A", "B")):
+        folder = tmp_path / f"fold-{fold}"
+        folder.mkdir()
+        settings = {"fold": fold, "records": {"cohort": cohort}, "software": {"numpy": "2"}}
+        atomic.write_json(folder / "config.json", settings)
+        path = f"{folder}/best.keras"
+        known.append(ModelInfo(path=path, sha256=str(fold), cohort=cohort, fold=fold))
+    (tmp_path / "fold-0/history.csv").write_text(
+        "epoch,dice,val_composite,val_dice\n1,0.1,0.5,0.2\n2,0.3,0.4,0.4\n3,0.4,0.6,0.5\n"
+    )
+    first, second = networks = model_card.networks(known)
+    assert (first.epochs_done, first.best_epoch) == (3, 2)
+    assert first.validation == {"composite": 0.4, "dice": 0.4}
+    assert (second.epochs_done, second.best_epoch, second.validation) == (0, None, {})
+    assert second.trained_with == {"numpy": "2"} and second.model is None
+    assert model_card.cohort_of(networks) == "B, Simulated A"
+    assert model_card.cohort_of([second]) == "B"
+    (tmp_path / "fold-1/config.json").write_text('{"records": 3}')
+    assert model_card.cohort_of(model_card.networks(known[1:])) is None

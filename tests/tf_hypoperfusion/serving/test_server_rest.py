@@ -1,0 +1,158 @@
+"""REST: paths, JSON in and out, malformed and hostile requests."""
+
+import base64
+import gzip
+import json
+import random
+
+import numpy as np
+import pytest
+import requests
+
+pytestmark = pytest.mark.xdist_group("serving")
+
+
+def test_status_metadata_health_and_figures(server):
+    status = requests.get(f"{server.url}/v1/models/stroke").json()["model_version_status"]
+    assert status == [
+        {"version": "1", "state": "AVAILABLE", "status": {"error_code": "OK", "error_message": ""}}
+    ]
+    assert requests.get(f"{server.url}/v1/models/stroke/versions/1").json()["model_version_status"]
+    metadata = requests.get(f"{server.url}/v1/models/stroke/metadata").json()
+    signatures = metadata["metadata"]["signature_def"]["signature_def"]
+    assert set(signatures) >= {"serving_default", "predict_volume", "predict_volume_bytes"}
+    assert signatures["serving_default"]["inputs"]["nihss"]["dtype"] == "DT_FLOAT"
+    assert metadata["model_spec"]["version"] == "1"
+    assert requests.get(f"{server.url}/healthz").text == "ok"
+    assert (
+        "hypoperfusion_models 1.0"
+        in requests.get(f"{server.url}/monitoring/prometheus/metrics").text
+    )
+
+
+def test_rows_and_columns_are_the_networks_answer(server, slab):
+    image, nihss, expected = slab
+    columns = server.predict({"inputs": {"image": image.tolist(), "nihss": nihss.tolist()}})
+    np.testing.assert_allclose(columns.json()["outputs"], expected, atol=1e-6)
+    row = {"image": image[0].tolist(), "nihss": nihss[0].tolist()}
+    rows = server.predict({"instances": [row]}, "stroke/versions/1")
+    np.testing.assert_allclose(rows.json()["predictions"], expected, atol=1e-6)
+
+
+def test_volumes_in_both_forms(server, patient_bodies):
+    packed, plain = (
+        server.predict(patient_bodies[form]).json()["outputs"] for form in ("bytes", "volume")
+    )
+    assert plain["hypoperfusion_ml"] == packed["hypoperfusion_ml"]
+    assert json.loads(plain["model_info"][0][0])["name"] == "stroke"
+    levels = base64.b64decode(packed["probability_png_bytes"][0]["b64"])
+    assert levels[:4] == b"\x89PNG" and len(levels) < 1_200_000
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "message"),
+    [
+        (b"{", 400, "JSON Parse error"),
+        (b"[" * 100_000, 400, "JSON Parse error"),
+        (b"\xff\xfe", 400, "JSON Parse error"),
+        ([], 400, "expected a JSON object"),
+        ({}, 400, "either 'instances' (rows) or 'inputs' (columns)"),
+        ({"instances": []}, 400, "is empty"),
+        ({"instances": [{"image": 1}, 2]}, 400, "mixes named and unnamed rows"),
+        ({"instances": [{"image": 1}, {"nihss": 2}]}, 400, "the same names"),
+        ({"inputs": {"image": [1]}}, 400, "missing ['nihss']"),
+        ({"inputs": {"image": [[1], [1, 2]], "nihss": [[1]]}}, 400, "image: no rectangular"),
+        ({"inputs": {"image": ["a"], "nihss": [[1]]}}, 400, "image: holds other values"),
+        ({"inputs": {"image": [None], "nihss": [[1]]}}, 400, "image: "),
+        ({"inputs": {"image": [1.0], "nihss": [[1]]}}, 400, "image: shape [1]"),
+        ({"inputs": {"image": [], "nihss": [[1]]}}, 400, "image: shape [0]"),
+        ({"signature_name": "x", "inputs": {}}, 400, "expected one of"),
+        ({"signature_name": 3, "inputs": {}}, 400, "expected one of"),
+        ({"inputs": {}, "extra": 1}, 400, "unknown key(s) 'extra'"),
+    ],
+)
+def test_malformed_requests_get_a_reason(server, body, status, message):
+    answer = server.predict(body)
+    assert answer.status_code == status, answer.text
+    assert message in answer.json()["error"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"side": [["L"]]}, "side: expected one of left, right, bilateral"),
+        ({"nihss": [[43]]}, "nihss: expected a whole number"),
+        ({"nihss": [[float("nan")]]}, "nihss: expected a whole number"),
+        ({"voxel_ml": [[8]]}, "voxel_ml: expected mL"),
+        ({"dwi": [{"b64": "AAAA"}]}, ""),
+        ({"dwi": [{"b64": "not base64!"}]}, "dwi: no rectangular tensor"),
+        ({"dwi": ["text"]}, ""),
+        ({"dwi": [{"b64": "H4sIAAAAAAACAzM0MjYxNTO3AACv2uCaCAAAAA=="}]}, "dwi: expected the gzip"),
+    ],
+)  # fmt: skip
+def test_patients_that_cannot_be_are_refused(server, patient_body, change, message):
+    answer = server.predict(patient_body | {"inputs": patient_body["inputs"] | change})
+    assert answer.status_code == 400, answer.text
+    assert message in answer.json()["error"]
+
+
+def test_paths_methods_and_models_that_are_not_there(server):
+    for path, status in (
+        ("/v1/models/none", 404), ("/v1/models/stroke/versions/9", 404),
+        ("/v1/models/stroke/labels/stable", 404), ("/v1/models/", 400), ("/nothing", 404),
+        ("/v1/models/stroke:classify", 400), ("/v1/models/..%2f..%2fetc", 400),
+        ("/v1/models/stroke/versions/" + "9" * 40, 400),
+    ):  # fmt: skip
+        assert requests.get(server.url + path).status_code == status, path
+    assert server.predict({"instances": [1]}, "none").status_code == 404
+    assert requests.post(f"{server.url}/v1/models/stroke", data=b"{}").status_code == 400
+    assert requests.put(f"{server.url}/v1/models/stroke", data=b"{}").status_code == 405
+
+
+def test_too_large_is_413_and_the_server_goes_on(server):
+    assert server.predict(b" " * (41 * 2**20)).status_code == 413
+    assert requests.get(f"{server.url}/readyz").ok
+
+
+def test_small_requests_that_would_become_large_are_refused(server, patient_body):
+    body = patient_body
+    bomb = base64.b64encode(gzip.compress(bytes(200_000_000))).decode()
+    answer = server.predict(body | {"inputs": body["inputs"] | {"adc": [{"b64": bomb}]}})
+    assert answer.status_code == 400 and "adc: expected the gzip" in answer.text
+    many = {name: value * 9 for name, value in body["inputs"].items()}
+    answer = server.predict(body | {"inputs": many})
+    assert answer.status_code == 400 and "9 rows in one request; expected 8" in answer.text
+
+
+def test_fuzz_neither_kills_nor_spoils(server, slab, patient_body):
+    """A thousand requests cut, turned and mixed at random; good ones in between stay right."""
+    image, nihss, expected = slab
+    rng = random.Random(7)
+    small = json.dumps({"inputs": {"image": image[:, :2, :2].tolist(), "nihss": nihss.tolist()}})
+    packed = json.dumps(patient_body)
+
+    def nonsense():
+        kind = rng.randrange(6)
+        if kind == 0:
+            return rng.randbytes(rng.randrange(300))
+        text = bytearray((small if kind < 4 else packed[-400:]).encode())
+        for _ in range(rng.randrange(1, 12)):
+            place = rng.randrange(len(text))
+            text[place : place + rng.randrange(4)] = rng.randbytes(rng.randrange(4))
+        if kind == 3:
+            return bytes(text[: rng.randrange(len(text))])
+        return bytes(text)
+
+    with requests.Session() as session:
+        for k in range(1000):
+            answer = session.post(
+                f"{server.url}/v1/models/stroke:predict", data=nonsense(), timeout=60
+            )
+            assert answer.status_code == 400, (k, answer.status_code, answer.text)
+            assert "error" in answer.json()
+            if k % 250 == 0:
+                body = {"inputs": {"image": image.tolist(), "nihss": nihss.tolist()}}
+                np.testing.assert_allclose(
+                    server.predict(body).json()["outputs"], expected, atol=1e-6
+                )
+    assert server.process.poll() is None

@@ -1,0 +1,90 @@
+"""Many clients at once: batches that do not mix, limits, clients that leave."""
+
+import concurrent.futures
+import json
+import time
+
+import numpy as np
+import pytest
+import requests
+from helpers.serving import ServerHere, ServerProcess
+
+from tf_hypoperfusion.inference import rest_client
+
+pytestmark = [pytest.mark.xdist_group("serving"), pytest.mark.usefixtures("serve_extra")]
+
+
+def test_many_at_once_are_all_answered_alike(server, patient_body):
+    expected = server.predict(patient_body).json()["outputs"]["hypoperfusion_ml"]
+    data = json.dumps(patient_body).encode()
+    with concurrent.futures.ThreadPoolExecutor(24) as pool:
+        answers = list(pool.map(lambda _: server.predict(data), range(48)))
+    assert [a.status_code for a in answers] == [200] * 48
+    assert all(a.json()["outputs"]["hypoperfusion_ml"] == expected for a in answers)
+
+
+def test_slabs_of_several_clients_in_one_batch_do_not_mix(server, network_predictors):
+    rng = np.random.default_rng(3)
+    images = [np.round(rng.random((1, 128, 128, 16, 4)), 1) for _ in range(6)]
+    feature = np.array([[0.5]])
+    bodies = [{"inputs": {"image": i.tolist(), "nihss": [[0.5]]}} for i in images]
+    bodies.insert(3, {"inputs": {"image": (images[0] * np.nan).tolist(), "nihss": [[0.5]]}})
+    with concurrent.futures.ThreadPoolExecutor(7) as pool:
+        answers = list(pool.map(server.predict, bodies))
+    assert answers.pop(3).status_code == 400  # and its neighbours are answered
+    for image, answer in zip(images, answers, strict=True):
+        expected = network_predictors[0](image, feature)
+        np.testing.assert_allclose(answer.json()["outputs"], expected, atol=1e-5)
+
+
+def test_requests_with_rows_that_do_not_match_reach_no_neighbour(server, slab, patient_body):
+    """Joined with others, a missing row would shift everybody's NIHSS by one."""
+    image, nihss, expected = slab
+    one, two = image.tolist(), np.concatenate([image, image]).tolist()
+    bodies = [
+        {"inputs": {"image": one, "nihss": [[0.1], [-1]]}},
+        {"inputs": {"image": one, "nihss": nihss.tolist()}},
+        {"inputs": {"image": two, "nihss": [[0.3]]}},
+    ]
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        busy = pool.submit(server.predict, patient_body)
+        answers = list(pool.map(server.predict, bodies))
+        assert busy.result().ok
+    assert [a.status_code for a in answers] == [400, 200, 400]
+    assert "different numbers of rows" in answers[0].text
+    np.testing.assert_allclose(answers[1].json()["outputs"], expected, atol=1e-6)
+
+
+def test_a_full_queue_says_503_and_the_client_asks_again(saved_models, patient_body, monkeypatch):
+    monkeypatch.setattr(rest_client, "RETRIES", 8)  # a busy machine needs longer than the default
+    serve = ServerHere(saved_models, max_queue=1)
+    data = json.dumps(patient_body).encode()
+    with concurrent.futures.ThreadPoolExecutor(12) as pool:
+        answers = list(pool.map(lambda _: serve.predict(data), range(12)))
+        codes = {answer.status_code for answer in answers}
+        assert codes == {200, 503}
+        refused = next(answer for answer in answers if answer.status_code == 503)
+        assert refused.headers["Retry-After"] == "1" and "try again" in refused.json()["error"]
+        client = rest_client.Server(serve.url, "stroke")
+        # Busy now; the client waits and gets its answer.
+        busy = [pool.submit(serve.predict, data) for _ in range(6)]
+        assert client.predict(patient_body)["hypoperfusion_ml"]
+        [future.result() for future in busy]
+    assert serve.stop()
+
+
+def test_what_nobody_waits_for_is_not_run_and_a_stop_is_soon(saved_models, patient_body, tmp_path):
+    serve = ServerProcess(f"--models={saved_models}", "--max_queue=12", log=tmp_path / "log")
+    data = json.dumps(patient_body).encode()
+    with concurrent.futures.ThreadPoolExecutor(40) as pool:
+        answers = [pool.submit(serve.predict, data, timeout=3) for _ in range(40)]
+        while not all(answer.done() for answer in answers):
+            assert requests.get(f"{serve.url}/healthz", timeout=10).ok
+            time.sleep(0.2)
+    codes = [answer.result().status_code for answer in answers if not answer.exception()]
+    assert 503 in codes and set(codes) <= {200, 503}
+    began = time.monotonic()
+    assert serve.predict(data).ok  # those who left are not before it
+    assert serve.stop() == 0
+    assert time.monotonic() - began < 60
+    assert "Traceback" not in serve.log.read_text()

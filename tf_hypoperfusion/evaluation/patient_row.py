@@ -1,0 +1,130 @@
+"""A line of ``patients.csv``: what is known of a patient, and what was measured.
+
+Volumes are mL of the patient's own tissue.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from tf_hypoperfusion.evaluation.thresholds import FiguresAtThreshold
+
+Cell = str | int | float | bool | None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PatientFacts:
+    """What is known of a patient without a network; None where it is not.
+
+    Attributes:
+        participant_id: as in ``participants.tsv``.
+        age: years.
+        sex: M or F.
+        nihss: 0 to 42.
+        side: left, right or bilateral: of the brain lesion.
+        occlusion: ICA, M1, M2, M3, M4 or none.
+        field_strength_t: of the scanner.
+        cohort: where the patient is from; ``simulated`` is said wherever figures are shown.
+        core_ml: volume of the ischaemic core.
+        hypoperfusion_ml: volume of what Tmax shows.
+        truth_ml: volume of the truth.
+        coverage_ml: volume with both diffusion and perfusion.
+        brain_ml: volume of the brain.
+        voxel_ml: tissue in a voxel of the MNI grid.
+        truth_from: Tmax or edited mask.
+    """
+
+    participant_id: str
+    age: float | None
+    sex: str | None
+    nihss: int | None
+    side: str
+    occlusion: str | None
+    field_strength_t: float | None
+    cohort: str | None
+    core_ml: float
+    hypoperfusion_ml: float
+    truth_ml: float
+    coverage_ml: float
+    brain_ml: float
+    voxel_ml: float
+    truth_from: str
+
+    @classmethod
+    def from_json(cls, row: Mapping[str, Any]) -> "PatientFacts":
+        """Of a patient of a manifest, or of :func:`data_tools.mni_patient.load_labelled`.
+
+        Raises:
+            KeyError: a fact is missing.
+        """
+        return cls(**_fields_of(cls, row))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PatientRow(PatientFacts):
+    """A line of ``patients.csv``.
+
+    Figures are those of :class:`~tf_hypoperfusion.evaluation.patient_metrics.PatientMetrics`;
+    ``truth_ml`` is not rounded.
+
+    Attributes:
+        fold: that predicted the patient; ``all`` if their average did.
+        dice: of truth and prediction.
+        auc: in the stroke hemisphere.
+        precision: share of the prediction that is true.
+        recall: share of the truth that is predicted.
+        hd95_mm: 95th percentile Hausdorff distance.
+        surface_dice: share of both surfaces that are near the other.
+        predicted_ml: volume of the prediction.
+        volume_difference_ml: predicted - true volume.
+        true_mismatch_ratio: true volume / core.
+        true_mismatch_ml: true volume - core.
+        true_target_mismatch: DEFUSE 3 on the true volume.
+        predicted_mismatch_ratio: predicted volume / core.
+        predicted_mismatch_ml: predicted volume - core.
+        predicted_target_mismatch: DEFUSE 3 on the predicted volume.
+        dawn: clinical-core mismatch; None if age or NIHSS is unknown.
+        chosen: figures at the threshold chosen on validation patients; None if none was chosen.
+    """
+
+    fold: int | str
+    dice: float | None
+    auc: float | None
+    precision: float | None
+    recall: float | None
+    hd95_mm: float | None
+    surface_dice: float | None
+    predicted_ml: float
+    volume_difference_ml: float
+    true_mismatch_ratio: float
+    true_mismatch_ml: float
+    true_target_mismatch: bool
+    predicted_mismatch_ratio: float
+    predicted_mismatch_ml: float
+    predicted_target_mismatch: bool
+    dawn: bool | None
+    chosen: FiguresAtThreshold | None = None
+
+    def to_json(self) -> dict[str, Cell]:
+        """Cells by column, in the order of the file; no ``chosen_...`` if nothing was chosen."""
+        cells = dataclasses.asdict(self)
+        chosen = cells.pop("chosen") or {}
+        return {
+            "fold": cells.pop("fold"),
+            **cells,
+            **{f"chosen_{name}": value for name, value in chosen.items()},
+        }
+
+    @classmethod
+    def from_json(cls, row: Mapping[str, Any]) -> "PatientRow":
+        """Read a row without ``chosen_...``, as it is kept beside a patient's counts.
+
+        Raises:
+            KeyError: a column is missing.
+        """
+        return cls(**_fields_of(cls, row))
+
+
+def _fields_of(kind: Any, row: Mapping[str, Any]) -> dict[str, Any]:
+    names = [field.name for field in dataclasses.fields(kind) if field.name != "chosen"]
+    return {name: row[name] for name in names}

@@ -1,0 +1,202 @@
+"""What an evaluation found, and its files: ``patients.csv``, counts, ``evaluation.json``, index."""
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from data_tools.runtime import atomic
+from data_tools.runtime.errors import InputError
+from data_tools.splits import SUBSETS
+from tf_hypoperfusion.config import RESEARCH_NOTICE
+from tf_hypoperfusion.evaluation import thresholds
+from tf_hypoperfusion.evaluation.measured_patient import MeasuredPatient, Seconds
+from tf_hypoperfusion.evaluation.patient_metrics import ThresholdCounts
+from tf_hypoperfusion.evaluation.patient_row import PatientRow
+from tf_hypoperfusion.evaluation.plan import VALIDATION, Part, Plan, Settings
+from tf_hypoperfusion.inference import model_files
+from tf_hypoperfusion.inference.model_files import ModelInfo
+from tf_hypoperfusion.inference.page.index import Entry, write_index
+
+# (part, patient) -> what was measured, or why nothing was.
+Outcomes = dict[tuple[str, str], MeasuredPatient | InputError]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """What :func:`tf_hypoperfusion.evaluation.run.evaluate` found.
+
+    Attributes:
+        settings: what was asked for.
+        folder: of ``patients.csv``.
+        rows: one per patient.
+        counts: the same patients' voxels by probability.
+        models: that predicted them.
+        left_out: patient -> reason.
+        warnings: of the whole.
+        seconds_per_patient: medians, when they were measured.
+        chosen_thresholds: of each fold; {} if none was to be chosen.
+    """
+
+    settings: Settings
+    folder: Path
+    rows: tuple[PatientRow, ...]
+    counts: tuple[ThresholdCounts, ...]
+    models: tuple[ModelInfo, ...]
+    left_out: dict[str, str]
+    warnings: tuple[str, ...]
+    seconds_per_patient: Seconds
+    chosen_thresholds: dict[int, float]
+
+    def to_json(self) -> dict[str, Any]:
+        """What ``evaluation.json`` holds."""
+        about = {
+            "notice": RESEARCH_NOTICE,
+            **dataclasses.asdict(self.settings),
+            "models": [model.to_json() for model in self.models],
+            "patients": len(self.rows),
+            "left_out": self.left_out,
+            "warnings": list(self.warnings),
+            "seconds_per_patient": dataclasses.asdict(self.seconds_per_patient),
+        }
+        if self.chosen_thresholds:
+            about["chosen_thresholds"] = {str(k): v for k, v in self.chosen_thresholds.items()}
+            about["chosen_on"] = "validation patients of each fold: highest mean Dice"
+        return about
+
+
+def gather(plan: Plan, outcomes: Outcomes) -> Evaluation:
+    """Put together what came of each patient.
+
+    Raises:
+        InputError: nothing was measured, or a threshold is to be chosen and the validation
+            patients of a fold were not measured.
+    """
+    measured = [(part, _measured(part, outcomes)) for part in plan.parts if part.reported]
+    left_out = plan.left_out | _faults(plan, outcomes)
+    patients = [patient for _, of_part in measured for patient in of_part]
+    if not patients:
+        raise InputError(
+            "no patient could be evaluated:\n"
+            + "\n".join(f"  {name}: {reason}" for name, reason in sorted(left_out.items()))
+        )
+    used = [part for part, of_part in measured if of_part]
+    rows, chosen = [patient.row for patient in patients], {}
+    if plan.settings.choose_threshold:
+        chosen = _choose_thresholds(plan, outcomes)
+        rows = [_at_chosen(patient, chosen) for patient in patients]
+    return Evaluation(
+        settings=plan.settings,
+        folder=plan.folder,
+        rows=tuple(rows),
+        counts=tuple(patient.counts for patient in patients),
+        models=tuple(model_files.describe(path) for part in used for path in part.models),
+        left_out=left_out,
+        warnings=(*plan.warnings, *_absent_folds(plan, used)),
+        seconds_per_patient=Seconds(
+            network=_median(patient.seconds.network for patient in patients),
+            measure=_median(patient.seconds.measure for patient in patients),
+        ),
+        chosen_thresholds=chosen,
+    )
+
+
+def write(evaluation: Evaluation) -> None:
+    """Write every file about all patients; ``evaluation.json`` comes last."""
+    folder = evaluation.folder
+    atomic.write_csv(folder / "patients.csv", [row.to_json() for row in evaluation.rows])
+    with atomic.replacing(folder / "thresholds.npz") as temporary:
+        np.savez_compressed(
+            temporary,
+            participant_id=np.array([row.participant_id for row in evaluation.rows]),
+            covered=np.array([count.covered for count in evaluation.counts], np.uint32),
+            hemisphere=np.array([count.hemisphere for count in evaluation.counts], np.uint32),
+            voxel_ml=np.array([count.voxel_ml for count in evaluation.counts]),
+        )
+    if evaluation.settings.maps:
+        _write_index(evaluation)
+    atomic.write_json(folder / "evaluation.json", evaluation.to_json())
+
+
+def _measured(part: Part, outcomes: Outcomes) -> list[MeasuredPatient]:
+    found = [outcomes.get((part.name, name)) for name in sorted(part.participants)]
+    return [outcome for outcome in found if isinstance(outcome, MeasuredPatient)]
+
+
+def _faults(plan: Plan, outcomes: Outcomes) -> dict[str, str]:
+    faults: dict[str, str] = {}
+    for part in plan.parts:
+        for name in part.participants:
+            outcome = outcomes.get((part.name, name))
+            if isinstance(outcome, InputError):
+                faults.setdefault(name, str(outcome).removeprefix(f"{name}: "))
+    return faults
+
+
+def _absent_folds(plan: Plan, used: Sequence[Part]) -> list[str]:
+    folds = {part.fold for part in used}
+    if plan.settings.external or len(folds) == SUBSETS:
+        return []
+    absent = ", ".join(str(k) for k in range(SUBSETS) if k not in folds)
+    return [f"patients of fold {absent} are not in the table: not evaluated yet"]
+
+
+def _choose_thresholds(plan: Plan, outcomes: Outcomes) -> dict[int, float]:
+    """Each fold's threshold, chosen on the validation patients that were measured."""
+    chosen = {}
+    for part in plan.parts:
+        validation = [] if part.reported else _measured(part, outcomes)
+        if validation and part.fold is not None:
+            chosen[part.fold] = thresholds.choose([patient.counts for patient in validation])
+    return chosen
+
+
+def _at_chosen(patient: MeasuredPatient, chosen: dict[int, float]) -> PatientRow:
+    row = patient.row
+    if row.fold not in chosen:
+        raise InputError(
+            f"fold {row.fold} was evaluated before, without its validation patients; "
+            "give --fold=all with --choose_threshold=val"
+        )
+    figures = thresholds.at(patient.counts, chosen[row.fold], row.core_ml)
+    return dataclasses.replace(row, chosen=figures)
+
+
+def _median(seconds: Iterable[float]) -> float:
+    return round(float(np.median(list(seconds))), 3)
+
+
+def _write_index(evaluation: Evaluation) -> None:
+    """``index.html``: every patient with a picture, the smallest Dice first."""
+    rows = sorted(evaluation.rows, key=lambda row: -1.0 if row.dice is None else row.dice)
+    entries = [
+        Entry(
+            values={
+                "patient": row.participant_id,
+                "fold": str(row.fold),
+                "Dice": row.dice,
+                "AUC": row.auc,
+                "truth, mL": row.truth_ml,
+                "predicted, mL": row.predicted_ml,
+                "core, mL": row.core_ml,
+                "target mismatch": row.true_target_mismatch,
+                "predicted": row.predicted_target_mismatch,
+                "side": row.side,
+                "NIHSS": row.nihss,
+            },
+            link=f"evaluation/pages/{row.participant_id}.html",
+            picture=f"evaluation/pictures/{row.participant_id}.png",
+            alt=f"DWI of {row.participant_id} with truth and prediction",
+        )
+        for row in rows
+    ]
+    who = VALIDATION if evaluation.settings.validation else "test"
+    write_index(
+        evaluation.folder / "index.html",
+        entries,
+        title=f"Evaluation: {evaluation.folder.name}",
+        lead=f"{len(rows)} {who} patients, the smallest Dice first.",
+        simulated=any(row.cohort == "simulated" for row in rows),
+    )

@@ -1,0 +1,157 @@
+"""Table 1: who the patients are; with two cohorts, side by side with P values."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+
+from numpy.typing import ArrayLike
+
+from data_tools import criteria
+from tf_hypoperfusion.evaluation import statistics
+from tf_hypoperfusion.evaluation.report.patients import TERRITORIES, Patients
+from tf_hypoperfusion.evaluation.report.table import Table, percent, spread
+from tf_hypoperfusion.evaluation.statistics import Estimate
+
+Cohorts = Sequence[Patients]
+
+
+def characteristics(cohorts: Cohorts) -> Table:
+    """Make the table.
+
+    Args:
+        cohorts: one, or two to be compared.
+    """
+    two = len(cohorts) == 2
+    heads = [f"{cohort.title} (n = {len(cohort)})" for cohort in cohorts]
+    table = Table(
+        "table1_characteristics",
+        "Table 1: Baseline characteristics",
+        ["Characteristic", *heads, *(["P value"] if two else [])],
+    )
+    for add_rows in ROWS:
+        add_rows(table, cohorts)
+    table.notes = [
+        "Numbers of patients with percentages in parentheses, except * mean ± SD, † median (IQR). "
+        "‡ Median (IQR); set to 20 where the core is 0 or the ratio is larger.",
+        "Hypoperfusion volume is that of the truth: Tmax ≥ 6 s united with the core.",
+        "The modified Rankin Scale is not recorded.",
+    ]
+    if two:
+        table.notes.append(
+            "Welch t test for age, Fisher exact test for tables of 2 x 2, chi-squared test for "
+            "larger ones, Mann-Whitney U test for medians; all two sided."
+        )
+    return table
+
+
+def _age(table: Table, cohorts: Cohorts) -> None:
+    def cell(cohort: Patients) -> str:
+        values = cohort.values("age")
+        if not values.size:
+            return "n/a (n=0)"
+        mean = float(values.mean())
+        table.number(cohort.title, "mean age (y)", Estimate(value=mean, n=values.size))
+        sd = f"{values.std(ddof=1):.0f}" if values.size > 1 else "n/a"
+        return f"{mean:.0f} ± {sd}{_unknown(cohort, 'age')}"
+
+    cells = [cell(cohort) for cohort in cohorts]
+    p = _compared(statistics.welch_t, [cohort.values("age") for cohort in cohorts])
+    _add_tested(table, ["Age (y)*", *cells], p, sum(map(len, cohorts)))
+
+
+def _median(table: Table, cohorts: Cohorts, *, name: str, column: str) -> None:
+    values = [cohort.values(column) for cohort in cohorts]
+    for cohort, of_cohort in zip(cohorts, values, strict=True):
+        table.median(cohort.title, column, of_cohort)
+    cells = [
+        spread(of_cohort, 0) + _unknown(cohort, column)
+        for cohort, of_cohort in zip(cohorts, values, strict=True)
+    ]
+    p = _compared(statistics.mann_whitney, values)
+    _add_tested(table, [name, *cells], p, sum(map(len, cohorts)))
+
+
+def _mismatch_ratio(table: Table, cohorts: Cohorts) -> None:
+    ratios = [criteria.mismatch_ratio(c.table["truth_ml"], c.table["core_ml"]) for c in cohorts]
+    cells = [spread(of_cohort, 1) for of_cohort in ratios]
+    p = _compared(statistics.mann_whitney, ratios)
+    _add_tested(table, ["Mismatch ratio‡", *cells], p, sum(map(len, cohorts)))
+
+
+def _mismatched(table: Table, cohorts: Cohorts) -> None:
+    counts = _counts(cohorts, "true_target_mismatch", [(1,), (0,)])
+    cells = _with_percent(counts[0], cohorts)
+    p = statistics.contingency(counts)
+    _add_tested(table, ["Mismatched cases", *cells], p, sum(map(len, cohorts)))
+
+
+def _categories(
+    table: Table, cohorts: Cohorts, *, name: str, column: str, groups: Mapping[str, Sequence[str]]
+) -> None:
+    counts = _counts(cohorts, column, groups.values())
+    head = [name, *("" for _ in cohorts)]
+    _add_tested(table, head, statistics.contingency(counts), sum(map(sum, counts)))
+    for label, row in zip(groups, counts, strict=True):
+        for cohort, k in zip(cohorts, row, strict=True):
+            estimate = Estimate(value=k / len(cohort), n=len(cohort), k=k)
+            table.number(cohort.title, f"{name}: {label}", estimate)
+        _add(table, [f"  {label}", *_with_percent(row, cohorts)])
+    unknown = [int(cohort.table[column].isna().sum()) for cohort in cohorts]
+    if any(unknown):
+        _add(table, ["  Unknown", *map(str, unknown)])
+
+
+def _field_strengths(table: Table, cohorts: Cohorts) -> None:
+    strengths = sorted({v for cohort in cohorts for v in cohort.values("field_strength_t")})
+    if strengths:
+        _add(table, ["Field strength", *("" for _ in cohorts)])
+    for strength in strengths:
+        (counts,) = _counts(cohorts, "field_strength_t", [(strength,)])
+        _add(table, [f"  {strength:g} T", *map(str, counts)])
+
+
+ROWS: tuple[Callable[[Table, Cohorts], None], ...] = (
+    _age,
+    partial(_categories, name="Sex", column="sex", groups={"M": ("M",), "F": ("F",)}),
+    partial(_categories, name="Occluded territory", column="occlusion", groups=TERRITORIES),
+    partial(
+        _categories,
+        name="Side of stroke",
+        column="side",
+        groups={"Left": ("left",), "Right": ("right",), "Bilateral": ("bilateral",)},
+    ),
+    partial(_median, name="NIHSS score†", column="nihss"),
+    partial(_median, name="Core volume (mL)†", column="core_ml"),
+    partial(_median, name="Hypoperfusion volume (mL)†", column="truth_ml"),
+    _mismatch_ratio,
+    _mismatched,
+    _field_strengths,
+)
+
+
+def _add(table: Table, row: list[str]) -> None:
+    """A row without a test."""
+    table.rows.append(row + [""] * (len(table.columns) - len(row)))
+
+
+def _add_tested(table: Table, row: list[str], p: float | None, n: int) -> None:
+    """A row whose cohorts are compared where there are two."""
+    tested = len(row) < len(table.columns)
+    table.rows.append([*row, table.test("cohorts", row[0], p, n)] if tested else row)
+
+
+def _compared(test: Callable[..., float | None], values: Sequence[ArrayLike]) -> float | None:
+    return test(*values) if len(values) == 2 else None
+
+
+def _counts(cohorts: Cohorts, column: str, groups: Iterable[Sequence]) -> list[list[int]]:
+    """Patients by group and cohort."""
+    return [[int(c.table[column].isin(words).sum()) for c in cohorts] for words in groups]
+
+
+def _with_percent(counts: Sequence[int], cohorts: Cohorts) -> list[str]:
+    return [f"{k} ({percent(k / len(c))})" for k, c in zip(counts, cohorts, strict=True)]
+
+
+def _unknown(cohort: Patients, column: str) -> str:
+    count = int(cohort.table[column].isna().sum())
+    return f"; {count} unknown" if count else ""

@@ -1,0 +1,178 @@
+"""Table 3 and what belongs to it: AUC, Dice and volumes, by subgroup, by core, with intervals."""
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tf_hypoperfusion.config import (
+    GOOD_DICE,
+    PROBABILITY_THRESHOLD,
+    SIGNIFICANT_P,
+    SURFACE_TOLERANCE_MM,
+)
+from tf_hypoperfusion.evaluation import statistics
+from tf_hypoperfusion.evaluation.report.patients import Patients, subgroups
+from tf_hypoperfusion.evaluation.report.table import (
+    Table,
+    share,
+    spread,
+    who_counts,
+    with_interval,
+)
+from tf_hypoperfusion.evaluation.statistics import Estimate
+
+# Measure: (label, digits).
+MEASURES = {
+    "auc": ("AUC", 2),
+    "dice": ("Dice", 2),
+    "difference": ("Volume difference (mL)", 0),
+    "absolute": ("Absolute volume difference (mL)", 0),
+}
+FURTHER = {
+    "precision": ("Precision", 2),
+    "recall": ("Recall", 2),
+    "hd95_mm": ("HD95 (mm)", 0),
+    "surface_dice": ("Surface Dice", 2),
+}
+CORE_LEVELS_ML = (1, 10, 20)
+
+
+def values_of(patients: Patients, measure: str) -> NDArray[np.float64]:
+    """The known values of one of the measures."""
+    if measure == "difference":
+        return patients.difference_ml
+    if measure == "absolute":
+        return np.abs(patients.difference_ml)
+    return patients.values(measure)
+
+
+def segmentation(patients: Patients) -> list[Table]:
+    """Table 3, by subgroup, and the same for measures that the paper does not have."""
+    groups = subgroups(patients)
+    pairs = [
+        ("Baseline core >0 mL", "Baseline core equal to 0 mL"),
+        ("Large vessel occlusion", "No large vessel occlusion"),
+    ]
+    strengths = sorted(set(patients.values("field_strength_t")))
+    for strength in strengths:
+        rows = (patients.table["field_strength_t"] == strength).to_numpy()
+        groups[f"{strength:g} T"] = patients.where(rows)
+    if len(strengths) == 2:
+        pairs.append((f"{strengths[0]:g} T", f"{strengths[1]:g} T"))
+    made = []
+    for name, title, measures in (
+        ("table3_segmentation", "Table 3: Segmentation by subgroup", MEASURES),
+        ("table3_further", "Table 3, further measures", FURTHER),
+    ):
+        table = Table(name, title, ["Group", *(label for label, _ in measures.values())])
+        for group, members in groups.items():
+            _add_medians(table, group, members, measures)
+        for pair in pairs:
+            _add_tests(table, pair, groups, measures)
+        table.notes = _notes(patients)
+        made.append(table)
+    empty = int(((patients.table["truth_ml"] > 0) & patients.table["hd95_mm"].isna()).sum())
+    made[1].notes.append(
+        f"{empty} patient(s) with a lesion but an empty prediction have no precision and "
+        "no HD95. Distances are mm of the template's brain; surface Dice at "
+        f"{SURFACE_TOLERANCE_MM:g} mm."
+    )
+    return made
+
+
+def _add_medians(
+    table: Table, group: str, members: Patients, measures: Mapping[str, tuple[str, int]]
+) -> None:
+    lesion = int((members.table["truth_ml"] > 0).sum())
+    count = f"n = {len(members)}" + ("" if lesion == len(members) else f"; {lesion} lesions")
+    cells = [f"{group} ({count})"]
+    for measure, (label, digits) in measures.items():
+        values = values_of(members, measure)
+        cells.append(spread(values, digits))
+        table.median(group, label, values)
+    table.rows.append(cells)
+
+
+def _add_tests(
+    table: Table,
+    pair: tuple[str, str],
+    groups: Mapping[str, Patients],
+    measures: Mapping[str, tuple[str, int]],
+) -> None:
+    names = " / ".join(pair)
+    cells = [f"P: {names}"]
+    for measure, (label, _) in measures.items():
+        a, b = (values_of(groups[group], measure) for group in pair)
+        cells.append(table.test(names, label, statistics.mann_whitney(a, b), len(a) + len(b)))
+    table.rows.append(cells)
+
+
+def _notes(patients: Patients) -> list[str]:
+    return [
+        "Medians with IQR. P: two-sided Mann-Whitney U test; the paper takes P <= "
+        f"{SIGNIFICANT_P} as significant.",
+        who_counts(patients) + " AUC is that of the stroke hemisphere (whole brain if bilateral), "
+        f"the others of the coverage at probability {PROBABILITY_THRESHOLD:g}. CSF is covered "
+        "too: it is in no lesion and its probability is 0, so it counts among AUC's true "
+        "negatives.",
+    ]
+
+
+def good_dice(patients: Patients, interval: str) -> Table:
+    """Share of patients with a Dice above 0.5, by baseline core."""
+    column = f"Dice > {GOOD_DICE:g}"
+    table = Table(
+        "good_dice_by_core",
+        f"Share of {column} by baseline core",
+        ["Baseline core", column, "P value"],
+    )
+    lesions = patients.table[patients.table["dice"].notna()]
+    good, core_ml = (lesions["dice"] > GOOD_DICE).to_numpy(), lesions["core_ml"].to_numpy()
+    with_core = good[core_ml > 0]
+    reference = statistics.proportion(int(with_core.sum()), with_core.size).value
+    untested = {">= 0 mL": core_ml >= 0, "> 0 mL": core_ml > 0}
+    tested = {f">= {level_ml} mL": core_ml >= level_ml for level_ml in CORE_LEVELS_ML}
+    for level, inside in (untested | tested).items():
+        hits = good[inside]
+        estimate = statistics.proportion(int(hits.sum()), hits.size, interval)
+        table.number(f"core {level}", f"share of {column}", estimate)
+        row = [level, share(estimate), ""]
+        if level in tested:
+            p = None if reference is None else statistics.share_against(hits, reference)
+            row[-1] = table.test(f"core {level}", "share against core > 0", p, hits.size)
+        table.rows.append(row)
+    table.notes = [
+        "Patients with a lesion. P: one-sample t test against the share at a core above 0, as in "
+        "the paper; the groups contain each other, so it is no test of independent groups."
+    ]
+    return table
+
+
+def agreement(patients: Patients, seed: int) -> Table:
+    """Concordance of volumes, and bootstrap intervals of the medians (paper, Table S1)."""
+    table = Table("agreement", "Agreement, with 95% intervals", ["Measure", "Estimate", "n"])
+    volumes = (patients.table["truth_ml"].to_numpy(), patients.table["predicted_ml"].to_numpy())
+    rho = statistics.concordance(*volumes)
+
+    def concordance(x: NDArray, y: NDArray) -> float:
+        return statistics.concordance(x, y).value or 0.0
+
+    lines = {
+        "Concordance of true and predicted volume (z transform)": rho,
+        "Concordance of true and predicted volume (bootstrap)": Estimate(value=None, n=rho.n)
+        if rho.value is None
+        else statistics.bootstrap(volumes, concordance, seed),
+    }
+    for measure, (label, _) in (MEASURES | {"surface_dice": FURTHER["surface_dice"]}).items():
+        values = values_of(patients, measure)
+        lines[f"Median {label}"] = statistics.median_estimate(values, seed)
+    for label, estimate in lines.items():
+        table.number("All patients", label, estimate)
+        table.rows.append([label, with_interval(estimate), str(estimate.n)])
+    table.notes = [
+        f"Bootstrap over patients: BCa, {statistics.BOOTSTRAP_SAMPLES} resamples, seed {seed}. "
+        "Lin's concordance correlation coefficient; above 0.70 is excellent, 0.50 to 0.70 moderate "
+        "(paper)."
+    ]
+    return table

@@ -1,0 +1,168 @@
+"""A table of the report: its text, its numbers, and how a number is written.
+
+Every cell says how many patients it counts; what cannot be computed is "n/a (n=0)" or similar.
+"""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from tf_hypoperfusion.evaluation import statistics
+from tf_hypoperfusion.evaluation.statistics import Estimate
+
+if TYPE_CHECKING:  # with pandas, which those who only write numbers do not need
+    from tf_hypoperfusion.evaluation.report.patients import Patients
+
+# Of a decision against the truth, in the order of Table 2.
+FIGURES = ("sensitivity", "specificity", "ppv", "npv", "accuracy")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Number:
+    """A line of ``statistics.csv``.
+
+    Attributes:
+        group: patients that it is of.
+        measure: what it is.
+        p: of a test.
+        estimate: with its interval or quartiles; of a test only the number of patients.
+    """
+
+    group: str
+    measure: str
+    p: float | None = None
+    estimate: Estimate
+
+    def cells(self, table: str) -> dict[str, str | float | None]:
+        """By column, in the order of the file."""
+        about = {"table": table, "group": self.group, "measure": self.measure, "p": self.p}
+        return about | dataclasses.asdict(self.estimate)
+
+
+@dataclasses.dataclass
+class Table:
+    """A table as people read it, and its numbers as programs do.
+
+    Attributes:
+        name: of its files.
+        title: above it.
+        columns: their heads.
+        rows: text by row and column.
+        notes: below it.
+        numbers: for ``statistics.csv``.
+    """
+
+    name: str
+    title: str
+    columns: list[str]
+    _: dataclasses.KW_ONLY
+    rows: list[list[str]] = dataclasses.field(default_factory=list)
+    notes: list[str] = dataclasses.field(default_factory=list)
+    numbers: list[Number] = dataclasses.field(default_factory=list)
+
+    def number(self, group: str, measure: str, estimate: Estimate) -> None:
+        """Keep an estimate."""
+        self.numbers.append(Number(group=group, measure=measure, estimate=estimate))
+
+    def median(self, group: str, measure: str, values: ArrayLike) -> None:
+        """Keep a median with its quartiles."""
+        low, middle, high = statistics.quartiles(values) or (None, None, None)
+        n = int(np.isfinite(np.asarray(values, float)).sum())
+        estimate = Estimate(value=middle, low=low, high=high, n=n)
+        self.number(group, f"median (IQR) {measure}", estimate)
+
+    def test(self, group: str, measure: str, p: float | None, n: int) -> str:
+        """Keep a P value, and give it as text."""
+        nothing = Estimate(value=None, n=n)
+        self.numbers.append(Number(group=group, measure=measure, p=p, estimate=nothing))
+        return p_value(p)
+
+
+def p_value(p: float | None) -> str:
+    """As the paper prints it.
+
+    >>> p_value(0.0004), p_value(0.3777), p_value(0.0016), p_value(None)
+    ('<.001', '.38', '.002', 'n/a')
+    """
+    if p is None:
+        return "n/a"
+    if p < 0.001:
+        return "<.001"
+    if p > 0.99:
+        return ">.99"
+    return (f"{p:.3f}" if p < 0.01 else f"{p:.2f}").lstrip("0")
+
+
+def share(estimate: Estimate) -> str:
+    """k/n with percentage and interval.
+
+    >>> share(statistics.proportion(254, 283)), share(statistics.proportion(0, 0))
+    ('254/283 (90; 86, 93)', 'n/a (n=0)')
+    """
+    if estimate.value is None or estimate.low is None or estimate.high is None:
+        return "n/a (n=0)"
+    return (
+        f"{estimate.k}/{estimate.n} ({percent(estimate.value)}; "
+        f"{percent(estimate.low)}, {percent(estimate.high)})"
+    )
+
+
+def percent(share: float) -> int:
+    """Whole percent, halves upwards as in print; Python would round 44.5 to 44.
+
+    >>> percent(89 / 200)
+    45
+    """
+    return math.floor(100 * share + 0.5 + 1e-9)
+
+
+def spread(values: ArrayLike, digits: int, *, counted: bool = False) -> str:
+    """Median (lower to upper quartile) of the known values; if ``counted``, with their number.
+
+    >>> spread([1.0, 2.0, 3.0], 1), spread([1.0, 2.0, 3.0], 1, counted=True), spread([], 1)
+    ('2.0 (1.5 to 2.5)', '2.0 (IQR 1.5 to 2.5, n=3)', 'n/a (n=0)')
+    """
+    n = int(np.isfinite(np.asarray(values, float)).sum()) if counted else None
+    return quartiles_in_words(statistics.quartiles(values), digits, n)
+
+
+def quartiles_in_words(quartiles: Sequence[float] | None, digits: int, n: int | None = None) -> str:
+    """Lower quartile, median and upper quartile, as :func:`spread` writes them; None for no value.
+
+    >>> quartiles_in_words((-1.5, -0.3, 2.0), 0)
+    '0 (-2 to 2)'
+    """
+    if quartiles is None:
+        return "n/a (n=0)"
+    low, middle, high = (f"{_no_minus_zero(v, digits):.{digits}f}" for v in quartiles)
+    if n is None:
+        return f"{middle} ({low} to {high})"
+    return f"{middle} (IQR {low} to {high}, n={n})"
+
+
+def with_interval(estimate: Estimate, digits: int = 2) -> str:
+    """Value (low to high)."""
+    if estimate.value is None:
+        return f"n/a (n={estimate.n})"
+    value = f"{_no_minus_zero(estimate.value, digits):.{digits}f}"
+    if estimate.low is None or estimate.high is None:
+        return f"{value} (no interval, n={estimate.n})"
+    low, high = (_no_minus_zero(v, digits) for v in (estimate.low, estimate.high))
+    return f"{value} ({low:.{digits}f} to {high:.{digits}f})"
+
+
+def who_counts(patients: "Patients") -> str:
+    """Which patients are in which figure, in words."""
+    none = int((patients.table["truth_ml"] == 0).sum())
+    return (
+        f"{len(patients)} patients; {none} without a hypoperfusion lesion leave every figure of "
+        "overlap and AUC and stay in the volume differences."
+    )
+
+
+def _no_minus_zero(value: float, digits: int) -> float:
+    return round(value, digits) + 0.0

@@ -1,0 +1,92 @@
+"""Every warning that a prediction calls for; those about core and side come from data_tools."""
+
+from collections.abc import Sequence
+
+from data_tools.grid import hemisphere
+from tf_hypoperfusion.config import NO_CORE_MEDIAN_DICE
+from tf_hypoperfusion.inference.model_files import ModelInfo
+from tf_hypoperfusion.inference.prediction import Prediction
+from tf_hypoperfusion.inference.result import Uncertainty
+
+
+def warnings_of(done: Prediction, models: Sequence[ModelInfo]) -> tuple[str, ...]:
+    """All warnings of a result, in the order in which a person reads them.
+
+    Args:
+        done: the measured patient.
+        models: what is known of those that answered.
+    """
+    return (
+        *of_origin(models),
+        *done.core.alarms,
+        *done.quality["warnings"],
+        *done.core.warnings,
+        *of_prediction(done),
+        *of_doubt(done.uncertainty),
+    )
+
+
+def of_origin(models: Sequence[ModelInfo]) -> list[str]:
+    """Warnings about what the models were trained on.
+
+    Args:
+        models: what is known of those that answered.
+    """
+    warnings = []
+    if any(model.simulated for model in models):
+        warnings.append(
+            "the model was trained on SIMULATED patients only; its result on a real patient "
+            "means nothing"
+        )
+    if any(model.cohort is None for model in models):
+        warnings.append(
+            "nothing is known of what the model was trained on (no config.json or "
+            "model_card.json beside it); it may have been simulated patients"
+        )
+    return warnings
+
+
+def of_prediction(done: Prediction) -> list[str]:
+    """Warnings about the predicted region, and about what was not given.
+
+    Args:
+        done: the measured patient.
+    """
+    side, mask = done.given.side, done.hypoperfusion_mni
+    core_ml, hypoperfusion_ml = done.core.native_ml, done.hypoperfusion_ml
+    warnings = []
+    if side != "bilateral" and mask.any():
+        share = float((mask & hemisphere(side)).sum() / mask.sum())
+        if share < 0.5:
+            warnings.append(
+                f"only {share:.0%} of the predicted hypoperfusion lies on the given side ({side})"
+            )
+    if done.given.nihss is None:
+        warnings.append("NIHSS is unknown; the model was told so, and is less sure without it")
+    if core_ml > hypoperfusion_ml:
+        warnings.append(
+            "the core is larger than the predicted hypoperfusion, which should hold it: the "
+            "prediction failed or the core is noise"
+        )
+    if core_ml == 0:
+        warnings.append(
+            "no core is visible; the published model was weak on such patients (median Dice "
+            f"{NO_CORE_MEDIAN_DICE})"
+        )
+    return warnings
+
+
+def of_doubt(doubt: Uncertainty | None) -> list[str]:
+    """A warning if the answers do not agree about the decision.
+
+    Args:
+        doubt: None for a single answer.
+    """
+    if doubt is None or doubt.decision_holds_in == doubt.opinions:
+        return []
+    who = "models" if doubt.kind == "models" else "answers (the image and its mirror image)"
+    low, high = doubt.range_ml
+    return [
+        f"the decision holds in {doubt.decision_holds_in} of {doubt.opinions} {who}: they "
+        f"find {low:.0f} to {high:.0f} mL of hypoperfusion"
+    ]

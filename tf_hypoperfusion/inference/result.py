@@ -1,0 +1,286 @@
+"""A patient's result: what is known once the images were measured; ``result.json`` on disk.
+
+It is built once, from measurements, and then only read: by the terminal, the page, the DICOM
+objects and the file. ``docs/reference/result.schema.json`` is made from these types.
+"""
+
+import dataclasses
+from pathlib import Path
+from typing import Any, Literal
+
+from data_tools.runtime import atomic
+from data_tools.runtime.errors import InputError
+from tf_hypoperfusion.clinical import ClinicalFacts
+from tf_hypoperfusion.inference.model_files import ModelInfo
+
+FILE = "result.json"
+Json = dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Criterion:
+    """One criterion of DEFUSE 3.
+
+    Attributes:
+        value: of this patient; a ratio, or mL.
+        required: in words: the comparison and its bound.
+        met: whether the value is as required.
+    """
+
+    value: float
+    required: str
+    met: bool
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Defuse3:
+    """Target mismatch by DEFUSE 3.
+
+    Attributes:
+        ratio: hypoperfusion / core, at most 20; 20 also where no core is visible.
+        difference_ml: hypoperfusion - core.
+        core_ml: the core.
+        target_mismatch: all three criteria are met.
+    """
+
+    ratio: Criterion
+    difference_ml: Criterion
+    core_ml: Criterion
+    target_mismatch: bool
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Uncertainty:
+    """How far several answers about the patient agree.
+
+    Attributes:
+        kind: the answers of several models, or of one model about the image and its mirror image.
+        opinions: how many answers there are.
+        hypoperfusion_ml: by each answer.
+        range_ml: the smallest and the largest of them.
+        decision_holds_in: in how many of the answers target mismatch is the same as reported.
+    """
+
+    kind: Literal["models", "mirror"]
+    opinions: int
+    hypoperfusion_ml: tuple[float, ...]
+    range_ml: tuple[float, float]
+    decision_holds_in: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Registration:
+    """How well the patient fits the template, and what the images are.
+
+    Attributes:
+        verdict: poor where the images or the fit call for a warning.
+        notes: what was done to the files.
+        registration: kind of the fit.
+        strategy: which of the ways to fit gave it.
+        brain_dice_with_template: overlap of the brain with the template's.
+        tissue_correlation: of tissue against fluid with the template's.
+        template_brain_imaged: share of the template's brain inside the images.
+        affine_determinant: how much larger the template's brain is.
+        turn_deg: degrees by which the head is turned against its file's axes.
+        end_slice_brain_share: brain in the fuller end slice, of the largest slice's; cut heads.
+        brain_native_ml: brain on the DWI's grid.
+        brain_mni_ml: brain on the MNI grid, in mL of the patient.
+        coverage_mni_ml: brain that both diffusion and perfusion images show.
+        b_value_s_per_mm2: of the DWI; None if no file says it.
+        adc_unit_in_file: unit that was found in the ADC file.
+        adc_parenchyma_median_um2_per_s: median ADC of the brain, 1e-6 mm2/s.
+        shape: voxels of the DWI along each axis.
+        affine: from the DWI's voxels to mm.
+        orientation: directions of the DWI's axes.
+        spacing_mm: voxel size of the DWI.
+    """
+
+    verdict: Literal["good", "poor"]
+    notes: tuple[str, ...]
+    registration: str
+    strategy: str
+    brain_dice_with_template: float
+    tissue_correlation: float
+    template_brain_imaged: float
+    affine_determinant: float
+    turn_deg: float
+    end_slice_brain_share: float
+    brain_native_ml: float
+    brain_mni_ml: float
+    coverage_mni_ml: float
+    b_value_s_per_mm2: float | None
+    adc_unit_in_file: str
+    adc_parenchyma_median_um2_per_s: float
+    shape: tuple[int, ...]
+    affine: tuple[tuple[float, ...], ...]
+    orientation: str
+    spacing_mm: tuple[float, ...]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Seconds:
+    """How long each step took.
+
+    Attributes:
+        read: files to checked images.
+        load_model: models, or the server found.
+        register: to the template, with the core on both grids.
+        network: every answer.
+        way_back: probabilities to the DWI's grid.
+        write: volumes and overview picture.
+        report: page, and what was asked for besides.
+        total: all of these.
+    """
+
+    read: float
+    load_model: float
+    register: float
+    network: float
+    way_back: float
+    write: float = 0.0
+    report: float = 0.0
+    total: float = 0.0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class InputImages:
+    """The images that were read.
+
+    Attributes:
+        dwi: file, or folder of DICOM files.
+        adc: file; None if it came with the DWI.
+        adc_unit: unit that was found in the file.
+        b_value_s_per_mm2: of the DWI; None if no file says it.
+        notes: what was done to the files.
+    """
+
+    dwi: str
+    adc: str | None
+    adc_unit: str
+    b_value_s_per_mm2: float | None
+    notes: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PatientResult:
+    """What ``result.json`` holds; its fields in the order of the file.
+
+    Attributes:
+        notice: that this is for research only.
+        patient: name in the result.
+        given: side, NIHSS and age as they were given.
+        hypoperfusion_ml: predicted, on the DWI's grid.
+        core_ml: ADC of at most 620e-6 mm2/s and bright on DWI, on the DWI's grid.
+        hypoperfusion_mni_ml: the same on the MNI grid, in mL of the patient.
+        core_mni_ml: the same on the MNI grid, in mL of the patient.
+        mismatch_ratio: hypoperfusion / core, at most 20.
+        mismatch_ml: hypoperfusion - core.
+        defuse3: target mismatch, criterion by criterion.
+        dawn: clinical-core mismatch of DAWN; None if age or NIHSS is unknown.
+        uncertainty: how far several answers agree; None if there is one only.
+        warnings: what a person must look at.
+        registration: the fit to the template and the images' geometry.
+        probability_threshold: from which on a voxel counts as hypoperfused.
+        seconds: how long each step took.
+        stride_slices: slices from one window to the next; None if only the server knows.
+        input: the images.
+        models: those that answered.
+        fingerprint: of all that the result depends on; None if the result is not to be kept.
+        software: versions; None where a package is not installed.
+    """
+
+    notice: str
+    patient: str
+    given: ClinicalFacts
+    hypoperfusion_ml: float
+    core_ml: float
+    hypoperfusion_mni_ml: float
+    core_mni_ml: float
+    mismatch_ratio: float
+    mismatch_ml: float
+    defuse3: Defuse3
+    dawn: bool | None
+    uncertainty: Uncertainty | None
+    warnings: tuple[str, ...]
+    registration: Registration
+    probability_threshold: float
+    seconds: Seconds
+    stride_slices: int | None
+    input: InputImages
+    models: tuple[ModelInfo, ...]
+    fingerprint: str | None
+    software: dict[str, str | None]
+
+    @property
+    def simulated(self) -> bool:
+        """Whether a model that answered was trained on simulated patients."""
+        return any(model.simulated for model in self.models)
+
+    def to_json(self) -> Json:
+        """Plain JSON types, in the order of the fields."""
+        return dataclasses.asdict(self) | {"models": [model.to_json() for model in self.models]}
+
+
+def write_result(result: PatientResult, out: str | Path) -> None:
+    """Write ``result.json`` into a folder.
+
+    Args:
+        result: complete.
+        out: the patient's folder.
+    """
+    atomic.write_json(Path(out) / FILE, result.to_json())
+
+
+def read_result(out: str | Path) -> PatientResult | None:
+    """The result in a folder; None where there is none, or one of another version.
+
+    Args:
+        out: the patient's folder.
+    """
+    import pydantic
+
+    content = atomic.read_json(Path(out) / FILE)
+    try:
+        return _adapter().validate_python(content)
+    except (pydantic.ValidationError, InputError):
+        return None
+
+
+def schema() -> Json:
+    """The JSON Schema of ``result.json``, made from these types and their docstrings."""
+    made = _adapter().json_schema()
+    types = {made["title"]: made, **made["$defs"]}
+    for each in (
+        PatientResult, ClinicalFacts, Criterion, Defuse3, InputImages, ModelInfo, Registration,
+        Seconds, Uncertainty,
+    ):  # fmt: skip
+        described = types[each.__name__]
+        words = (each.__doc__ or "").split("Attributes:")
+        described["description"] = " ".join(words[0].split())
+        for name, text in _entries(words[1]).items():
+            described["properties"][name]["description"] = text
+    head = {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "result.json of tf_hypoperfusion",
+    }
+    return head | {key: value for key, value in made.items() if key != "title"}
+
+
+def _adapter() -> Any:
+    import pydantic
+
+    return pydantic.TypeAdapter(PatientResult)
+
+
+def _entries(text: str) -> dict[str, str]:
+    """Name -> words, of an ``Attributes:`` section."""
+    found: dict[str, str] = {}
+    name = ""
+    for line in text.splitlines():
+        indent = len(line) - len(line.lstrip())
+        if indent == 8 and ":" in line:
+            name, _, line = line.strip().partition(":")
+            found[name] = ""
+        if name and line.strip():
+            found[name] = f"{found[name]} {line.strip()}".strip()
+    return found

@@ -1,0 +1,99 @@
+"""A result's files: everything is drawn in memory first, then written, ``result.json`` last."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from data_tools import volumes
+from data_tools.runtime import atomic
+from tf_hypoperfusion.inference import dicom_objects, page
+from tf_hypoperfusion.inference.page import pdf, pictures
+from tf_hypoperfusion.inference.prediction import Clock, Prediction
+from tf_hypoperfusion.inference.result import FILE, PatientResult, write_result
+
+MAPS = ("probability", "hypoperfusion_mask", "core_mask", "disagreement")
+OVERVIEW, PAGE, PDF = "overview.png", "report.html", "report.pdf"
+
+
+@dataclasses.dataclass(frozen=True)
+class OutputOptions:
+    """What is result besides the prediction.
+
+    Attributes:
+        second_opinion: ask a single model about the mirror image too.
+        dicom: write DICOM objects into ``OUT/dicom``; the images must be DICOM files.
+        pdf: print the page too.
+    """
+
+    second_opinion: bool = True
+    dicom: bool = False
+    pdf: bool = False
+
+
+DEFAULT = OutputOptions()
+
+
+def draw(
+    done: Prediction, result: PatientResult, options: OutputOptions = DEFAULT, *,
+    dicom_sources: Sequence[Any] = (), clock: Clock | None = None,
+) -> dict[str, bytes]:  # fmt: skip
+    """Every file of a result but ``result.json``, by its name in the patient's folder.
+
+    Args:
+        done: the measured patient.
+        result: built from it.
+        options: what else is result.
+        dicom_sources: of :func:`dicom_objects.sources_of`; needed for DICOM objects.
+        clock: gets the laps ``write`` (volumes, overview) and ``report`` (the rest).
+
+    Raises:
+        InputError: the page could not be printed, or the DICOM slices lie on another grid.
+    """
+    clock = clock or Clock()
+    affine = done.native.dwi.affine
+    maps = (done.probability, done.hypoperfusion, done.core.native, done.disagreement)
+    files = {
+        f"{name}.nii.gz": volumes.to_nifti_bytes(data, affine, "predicted; research use only")
+        for name, data in zip(MAPS, maps, strict=True)
+        if data is not None
+    }
+    files[OVERVIEW] = pictures.overview(done, result)
+    clock.lap("write")
+    html = page.render(done, result)
+    files[PAGE] = html.encode()
+    if options.pdf:
+        files[PDF] = pdf.printed(html)
+    if options.dicom:
+        files |= {
+            f"{dicom_objects.FOLDER}/{name}": content
+            for name, content in dicom_objects.draw(done, result, dicom_sources).items()
+        }
+    clock.lap("report")
+    return files
+
+
+def write(files: dict[str, bytes], result: PatientResult, out: str | Path) -> None:
+    """Replace what a folder holds of an earlier result; where ``result.json`` stands, all is there.
+
+    Args:
+        files: of :func:`draw`.
+        result: without its own file.
+        out: the patient's folder.
+    """
+    clear(out)
+    for name, content in files.items():
+        atomic.write_bytes(Path(out) / name, content)
+    write_result(result, out)
+
+
+def clear(out: str | Path) -> None:
+    """Remove what an earlier prediction wrote into a folder, ``result.json`` first.
+
+    Args:
+        out: the patient's folder; what others put there stays.
+    """
+    names = [FILE, PAGE, PDF, OVERVIEW, *(f"{name}.nii.gz" for name in MAPS)]
+    names += [f"{dicom_objects.FOLDER}/{name}" for name in dicom_objects.FILES]
+    for name in names:
+        (Path(out) / name).unlink(missing_ok=True)

@@ -1,0 +1,285 @@
+"""One start of a fold: the loop over epochs and steps, and when it stops."""
+
+import contextlib
+import dataclasses
+import math
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from data_tools.manifest import Manifest
+from data_tools.runtime.errors import InputError
+from tf_hypoperfusion import provenance
+from tf_hypoperfusion.config import TrainingConfig
+from tf_hypoperfusion.training import checkpoint, distribution, epoch_metrics, history, memory
+from tf_hypoperfusion.training.checkpoint import Progress
+from tf_hypoperfusion.training.fold_data import FoldData
+from tf_hypoperfusion.training.fold_errors import not_finite
+from tf_hypoperfusion.training.fold_writer import FoldWriter, writing
+from tf_hypoperfusion.training.history import MONITOR, Row
+from tf_hypoperfusion.training.monitoring import Overlays
+from tf_hypoperfusion.training.optimizers import learning_rates
+from tf_hypoperfusion.training.resume import FoldOnDisk
+from tf_hypoperfusion.training.settings import FoldConfig, FoldSettings, Resolved
+from tf_hypoperfusion.training.step_interface import BuildStep
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """How a fold is run and watched; changes nothing in what is learned.
+
+    Attributes:
+        strategy: None makes a MirroredStrategy for this machine.
+        cache: ``auto`` holds the records in memory if they fit; ``on``, ``off``.
+        save_minutes: how often the state is saved within an epoch; it always is at its end.
+        overlay_epochs: pictures of validation patients every so many epochs; 0: never.
+        profile: record steps 10 to 20 for TensorBoard's profile plugin.
+        stop_after_epoch: stop early after this many epochs in all, as an interruption would.
+    """
+
+    strategy: tf.distribute.Strategy | None = None
+    cache: str = "auto"
+    save_minutes: float = 10.0
+    overlay_epochs: int = 5
+    profile: bool = False
+    stop_after_epoch: int | None = None
+
+
+class FoldRun:
+    """A fold from where it stands on disk to its last epoch.
+
+    Args:
+        folder: of the fold.
+        settings: of this start.
+        config: for training, with nothing left to the machine.
+        on_disk: what earlier starts left; empty if that is to be overwritten.
+        records_dir: what ``data_tools.build_records`` wrote.
+        manifest: of the records.
+        strategy: where it runs.
+        options: how it is watched.
+        overwrite: throw away what there is, when this run begins to write.
+        build_step: makes network, loss and optimizer.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        settings: FoldSettings,
+        config: TrainingConfig,
+        on_disk: FoldOnDisk,
+        *,
+        records_dir: str | Path,
+        manifest: Manifest,
+        strategy: tf.distribute.Strategy,
+        options: RunOptions,
+        overwrite: bool,
+        build_step: BuildStep,
+    ):
+        self.folder, self.settings, self.config = folder, settings, config
+        self.records_dir, self.manifest = records_dir, manifest
+        self.strategy, self.options, self.overwrite = strategy, options, overwrite
+        self.sessions, self.rows = on_disk.sessions, list(on_disk.rows)
+        self.progress = dataclasses.replace(on_disk.progress)
+        self.chief = distribution.is_chief(strategy)
+        # Several processes save at the end of an epoch only, where they meet.
+        self.alone = not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
+        subsets = settings.subsets
+        cached = memory.choose_cache(
+            options.cache, manifest, [*subsets["train"], *subsets["validation"]]
+        )
+        # Before the dataset: tf.data mixes TensorFlow's global seed into its own.
+        keras.utils.set_random_seed(config.seed)
+        self.data = FoldData(
+            records_dir, manifest, subsets, config=config, strategy=strategy, cached=cached
+        )
+        self.step = build_step(strategy, settings.model, config, self.data.steps)
+        state = checkpoint.state_file(folder)
+        if state.is_file() and not overwrite:
+            checkpoint.restore(state, self.step.state)
+        self.learning_rates = learning_rates(config, self.data.steps)
+        self.writer: FoldWriter | None = None
+        self._pending: tf.Tensor | None = None
+
+    def fit(self, last: int) -> list[Row]:
+        """Train until ``last`` epochs are done, or patience ends.
+
+        Returns:
+            The rows of all epochs.
+
+        Raises:
+            InputError: a loss that is not finite, a disk that refuses.
+            KeyboardInterrupt: asked to stop; the state was saved.
+        """
+        batches = self.data.training(self.progress.epochs, self.progress.step)
+        with stop_signal(self.alone) as stop, self._writing() as self.writer:
+            while not history.finished(self.rows, last, self.config.patience):
+                self._train_epoch(batches, stop)
+                self._end_epoch()
+                if stop.is_set():
+                    raise _stopped(f"after epoch {self.progress.epochs} of {self.config.epochs}")
+        return self.rows
+
+    def _train_epoch(self, batches: Iterator, stop: threading.Event) -> None:
+        """The steps of the epoch that are left."""
+        saved = time.monotonic()
+        began = saved - self.progress.seconds
+        for step in self._steps_left():
+            self._add(*self.step.train(batches, self.progress.epochs * self.data.steps + step))
+            now = time.monotonic()
+            due = now - saved >= 60 * self.options.save_minutes and step + 1 < self.data.steps
+            asked = stop.is_set()
+            if self.alone and (due or asked):
+                saved = now
+                self._save_within_epoch(now - began)
+            if asked:
+                raise _stopped(
+                    f"in epoch {self.progress.epochs + 1} after step {self.progress.step} of "
+                    f"{self.data.steps}"
+                )
+        self._settle()
+        self.progress.seconds = time.monotonic() - began
+
+    def _end_epoch(self) -> None:
+        """Validate, and keep what came of the epoch."""
+        self.step.synchronise()
+        slabs, began = self.data.validation(), time.monotonic()
+        sums = self.step.evaluate(slabs, self.data.validation_steps)
+        row = self._row(epoch_metrics.summarise(sums), time.monotonic() - began)
+        if not math.isfinite(row[MONITOR]):
+            raise self._not_finite("the validation loss is not finite")
+        self.rows.append(row)
+        self.progress = Progress(epochs=self.progress.epochs + 1)
+        if self.writer:
+            self.writer.epoch_ends(self.rows, self.progress)
+
+    def _row(self, validated: dict[str, float], validation_s: float) -> Row:
+        epoch, steps, seconds = self.progress.epochs, self.data.steps, self.progress.seconds
+        return {
+            "epoch": epoch + 1,
+            "learning_rate": float(self.learning_rates(epoch * steps)),
+            "seconds": round(seconds, 2),
+            "examples_per_s": round(steps * self.config.batch_size / seconds, 3),
+            "input_wait_share": round(self.progress.waited_s / seconds, 4),
+            **epoch_metrics.summarise(self.progress.sums),
+            **{f"val_{name}": value for name, value in validated.items()},
+            "val_examples_per_s": round(self.data.validation_slabs / validation_s, 3),
+        }
+
+    def _add(self, sums: tf.Tensor, waited_s: float) -> None:
+        """Count a step; its sums one step later, so that a GPU never waits for them."""
+        self.progress.waited_s += waited_s
+        self._settle()
+        self._pending = sums
+
+    def _settle(self) -> None:
+        """Count the sums that are still pending."""
+        if self._pending is None:
+            return
+        values = self._pending.numpy().astype(np.float64)
+        self._pending = None
+        if not np.isfinite(values).all():
+            raise self._not_finite("the training loss is not finite")
+        self.progress.sums = self.progress.sums + values
+        self.progress.step += 1
+
+    def _save_within_epoch(self, seconds: float) -> None:
+        self._settle()
+        self.progress.seconds = seconds
+        self.step.synchronise()
+        if self.writer:
+            self.writer.save(self.progress)
+
+    def _not_finite(self, what: str) -> InputError:
+        return not_finite(
+            what, self.folder, epoch=self.progress.epochs + 1, step=self.progress.step + 1
+        )
+
+    def _steps_left(self) -> Iterator[int]:
+        """Steps that the epoch still needs; with a progress bar, if somebody looks."""
+        from tqdm import tqdm
+
+        for step in tqdm(
+            range(self.progress.step, self.data.steps),
+            desc=f"epoch {self.progress.epochs + 1}/{self.config.epochs}",
+            initial=self.progress.step,
+            total=self.data.steps,
+            unit="step",
+            leave=False,
+            disable=not (self.chief and sys.stderr.isatty()),
+        ):
+            if self.writer:
+                self.writer.step_begins()
+            yield step
+
+    def _writing(self) -> contextlib.AbstractContextManager[FoldWriter | None]:
+        """The fold's folder, for the chief alone."""
+        if not self.chief:
+            return contextlib.nullcontext()
+        options = self.options
+        devices = [str(device) for device in self.strategy.extended.worker_devices]
+        config = FoldConfig(
+            settings=self.settings,
+            resolved=Resolved(self.config.precision, self.config.micro_batch),
+            parameters=self.step.parameters,
+            steps_per_epoch=self.data.steps,
+            session=provenance.session(devices, self.progress.epochs, self.progress.step),
+            earlier_sessions=self.sessions,
+        )
+        overlays = None
+        if options.overlay_epochs:
+            subset = self.settings.subsets["validation"][0]
+            overlays = Overlays(
+                self.records_dir, self.manifest, subset, every=options.overlay_epochs
+            )
+        return writing(
+            self.folder,
+            config,
+            self.step,
+            overwrite=self.overwrite,
+            profile=options.profile,
+            overlays=overlays,
+        )
+
+
+def _stopped(where: str) -> KeyboardInterrupt:
+    return KeyboardInterrupt(
+        f"stopped {where}; the state is saved, the same command without --overwrite goes on from "
+        "there"
+    )
+
+
+@contextlib.contextmanager
+def stop_signal(alone: bool) -> Iterator[threading.Event]:
+    """Set at SIGTERM (a scheduler's) and the first Ctrl-C: the step is finished, then saved.
+
+    A second Ctrl-C stops at once; and the first, where several processes train together.
+
+    Args:
+        alone: whether this process trains without others.
+    """
+    event = threading.Event()
+
+    def ask(number, frame):
+        if event.is_set() and number == signal.SIGINT:
+            raise KeyboardInterrupt("stopped at once; the last saved state is kept")
+        event.set()
+        note = "\nasked to stop: after this step, or this validation; Ctrl-C again: at once\n"
+        os.write(2, note.encode())
+
+    if not alone or threading.current_thread() is not threading.main_thread():
+        yield event
+        return
+    before = {number: signal.signal(number, ask) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield event
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,104 @@
+"""What ``config.json`` of a fold holds: what is trained, on what, where, and by which software."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from data_tools import splits
+from data_tools.manifest import Manifest
+from tf_hypoperfusion.config import Configs, ModelConfig, TrainingConfig
+from tf_hypoperfusion.provenance import Session
+
+
+@dataclasses.dataclass(frozen=True)
+class RecordsUsed:
+    """The records that a fold is trained on.
+
+    Attributes:
+        fingerprint: checksum of everything they are made of.
+        cohort: its name.
+    """
+
+    fingerprint: str
+    cohort: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FoldSettings:
+    """What is trained; a fold that was begun goes on with the same only.
+
+    Attributes:
+        run: name of the run's folder.
+        fold: 0 to 4.
+        model: the network.
+        training: as asked for; what is left to the machine may be ``auto`` or 0.
+        records: what it is trained on.
+        subsets: which of them train, validate and test.
+    """
+
+    run: str
+    fold: int
+    model: ModelConfig
+    training: TrainingConfig
+    records: RecordsUsed
+    subsets: dict[str, list[int]]
+
+    @classmethod
+    def of(cls, run: str | Path, fold: int, configs: Configs, manifest: Manifest) -> "FoldSettings":
+        """The settings of a fold of a run that is trained on these records."""
+        return cls(
+            run=Path(run).name,
+            fold=fold,
+            model=configs.model,
+            training=configs.training,
+            records=RecordsUsed(manifest.fingerprint, manifest.cohort),
+            subsets=splits.fold_roles(fold),
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Resolved:
+    """What the machine of the first start chose where that was left to it; a resumed run keeps it.
+
+    Attributes:
+        precision: no ``auto``.
+        micro_batch: slabs that one device holds at once, no 0.
+    """
+
+    precision: str
+    micro_batch: int
+
+
+RESOLVED = tuple(field.name for field in dataclasses.fields(Resolved))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FoldConfig:
+    """The whole of ``config.json``.
+
+    Attributes:
+        settings: what is trained.
+        resolved: what the machine chose.
+        parameters: of the network.
+        steps_per_epoch: optimizer steps.
+        session: this start.
+        earlier_sessions: the starts before, as they stand in the file.
+    """
+
+    settings: FoldSettings
+    resolved: Resolved
+    parameters: int
+    steps_per_epoch: int
+    session: Session
+    earlier_sessions: list[Any]
+
+    def to_json(self) -> dict[str, Any]:
+        """What is written."""
+        return dataclasses.asdict(self.settings) | {
+            "resolved": dataclasses.asdict(self.resolved),
+            "parameters": self.parameters,
+            "steps_per_epoch": self.steps_per_epoch,
+            "devices": self.session.devices,
+            "software": self.session.software,
+            "sessions": [*self.earlier_sessions, dataclasses.asdict(self.session)],
+        }

@@ -27,7 +27,7 @@ FLAGS = flags.FlagValues()
 options.preset(FLAGS, "paper")
 options.numbers("batches", [1, 4, 8, 16, 32], "Slabs a call.", FLAGS)
 PRECISIONS = ("float32", "bfloat16")
-options.choices("precisions", PRECISIONS, "In which.", FLAGS, PRECISIONS)
+options.choices("precisions", PRECISIONS, "In which.", FLAGS, known=PRECISIONS)
 options.rounds(FLAGS)
 options.out(FLAGS)
 
@@ -63,7 +63,8 @@ def calls(precision: str) -> tuple[dict[str, Any], float]:
         return loss.call(truth, answer["probability"]).mean(), moments
 
     @jax.jit
-    def step(weights, moments, moving, inputs, truth):
+    def step(state, inputs, truth):
+        weights, moments, moving = state
         (value, moments), gradients = jax.value_and_grad(objective, has_aux=True)(
             weights, moments, inputs, truth
         )
@@ -74,7 +75,7 @@ def calls(precision: str) -> tuple[dict[str, Any], float]:
         infer(state[0], state[1], inputs).block_until_ready()
 
     def call_step(inputs, truth):
-        value, now = step(*state, inputs, truth)
+        value, now = step(state, inputs, truth)
         value.block_until_ready()
         state[:] = [list(part) for part in now]
 

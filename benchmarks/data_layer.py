@@ -121,8 +121,8 @@ def forget(files: list[str]) -> None:
         os.close(handle)
 
 
-def row(way: str, taken: list[float], slabs: int, base: float, each: float) -> dict[str, Any]:
-    """A line of the table."""
+def row(way: str, taken: list[float], slabs: int, *, base: float, each: float) -> dict[str, Any]:
+    """A line of the table; ``base``: slabs in a second of the first way; ``each``: bytes of one."""
     rate = slabs / median(taken)
     return {
         "way": way,
@@ -171,12 +171,15 @@ def main() -> None:
         others = monai(folder) if FLAGS.others else {}
     sizes = {name: each for name, (_, each) in ways.items()} | {"trainer, shards cold": size}
     base = slabs["memory-map, float32"] / median(seconds["memory-map, float32"])
-    rows = [row(name, taken, slabs[name], base, sizes[name]) for name, taken in seconds.items()]
+    rows = [
+        row(name, taken, slabs[name], base=base, each=sizes[name])
+        for name, taken in seconds.items()
+    ]
     for name, seen in others.items():
         if "failed" in seen:
             rows.append({"way": name, "versions": f"failed: {seen['failed']}"})
         else:
-            line = row(name, seen["seconds"], FLAGS.batches * BATCH, base, SLAB_BYTES)
+            line = row(name, seen["seconds"], FLAGS.batches * BATCH, base=base, each=SLAB_BYTES)
             rows.append(line | {"versions": seen["versions"]})
     tables.show("slabs to the training step", rows)
 

@@ -36,12 +36,15 @@ flags.DEFINE_string("out", None, "Folder to write to.", required=True, flag_valu
 flags.DEFINE_integer("seed", 1, "Which patients.", 0, flag_values=FLAGS)
 
 
-def fewer_patients(source: Path, target: Path, fold: int, count: int, seed: int) -> "Manifest":
+def fewer_patients(source: Path, target: Path, *, fold: int, count: int, seed: int) -> "Manifest":
     """Records with ``count`` of a fold's training patients, the other subsets as they are.
 
     Args:
-        source: records. target: new records; kept if they are there, whole, and the same.
-        fold: whose training patients. count: how many stay. seed: which of them.
+        source: records.
+        target: new records; kept if they are there, whole, and the same.
+        fold: whose training patients.
+        count: how many stay.
+        seed: which of them.
 
     Returns:
         The manifest of ``target``.
@@ -130,7 +133,9 @@ def point(count: int, settings: dict[str, Any]) -> tuple[dict[str, Any], Path]:
     folder = Path(FLAGS.out) / str(count)
     folder.mkdir(parents=True, exist_ok=True)
     places = folder / "records", folder / "run"
-    manifest = fewer_patients(Path(FLAGS.records), places[0], FLAGS.fold, count, FLAGS.seed)
+    manifest = fewer_patients(
+        Path(FLAGS.records), places[0], fold=FLAGS.fold, count=count, seed=FLAGS.seed
+    )
     configs = config.from_json(settings, f"{FLAGS.run}/fold-{FLAGS.fold}/config.json")
     slabs = sum(manifest.subsets[k].slabs for k in settings["subsets"]["train"])
     steps = settings["steps_per_epoch"] * configs.training.epochs

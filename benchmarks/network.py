@@ -37,9 +37,9 @@ options.count("together", 4, "Windows a call.", FLAGS)
 options.count("micro", 1, "Slabs of a training step.", FLAGS)
 options.rounds(FLAGS)
 flags.DEFINE_bool("compile", False, "torch.compile too: minutes to warm up.", flag_values=FLAGS)
-options.choices("tasks", ["infer", "train"], "What to measure.", FLAGS, ("infer", "train"))
+options.choices("tasks", ["infer", "train"], "What to measure.", FLAGS, known=("infer", "train"))
 PRECISIONS = ("float32", "bfloat16")
-options.choices("precisions", PRECISIONS, "In which.", FLAGS, PRECISIONS)
+options.choices("precisions", PRECISIONS, "In which.", FLAGS, known=PRECISIONS)
 options.out(FLAGS)
 
 

@@ -32,7 +32,7 @@ options.rounds(FLAGS)
 options.count("batch_size", 32, "Slabs per optimizer step.", FLAGS)
 options.numbers("micro", [1, 2, 4], "Micro-batches.", FLAGS)
 PRECISIONS = ("float32", "bfloat16")
-options.choices("precisions", PRECISIONS, "In which.", FLAGS, PRECISIONS)
+options.choices("precisions", PRECISIONS, "In which.", FLAGS, known=PRECISIONS)
 options.out(FLAGS)
 
 

@@ -7,17 +7,19 @@ fault of the table and of the folders is collected, so that a researcher mends t
 import dataclasses
 import os
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from data_tools.grid import NIHSS_MAX, SIDES, SPACE
+from data_tools.runtime import atomic
 from data_tools.runtime.errors import InputError
 
 if TYPE_CHECKING:
     import pandas as pd
+    import pandera.pandas as pa
 
 # A line of a table about patients, as plain JSON types; its columns differ from table to table.
 Row = dict[str, Any]
@@ -36,6 +38,8 @@ COLUMNS = (
     "cohort",
 )
 REQUIRED_COLUMNS = ("participant_id", "nihss", "side")
+NUMBERS = ("age", "nihss", "field_strength_t")
+EXPECTED_SIDE = f"expected {', '.join(SIDES)}: the side of the brain lesion"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,9 +114,22 @@ def read_participants(cohort: str | os.PathLike) -> "pd.DataFrame":
         InputError: no such folder or table.
     """
     import pandas as pd
-    import pandera.pandas as pa
 
-    path = Path(cohort) / "participants.tsv"
+    table = _read_table(Path(cohort) / "participants.tsv")
+    table = table.reindex(columns=COLUMNS).astype(object).where(lambda t: t.notna(), None)
+    faults = [*_bad_cells(table), *_repeated(table)]
+    if faults:
+        raise CohortError(faults)
+    table = table.reset_index(drop=True)
+    for name in NUMBERS:
+        table[name] = pd.to_numeric(table[name]).astype(float)
+    return table
+
+
+def _read_table(path: Path) -> "pd.DataFrame":
+    """The rows as text; their index counts the blank lines that are left out."""
+    import pandas as pd
+
     if not path.is_file():
         raise InputError(
             f"{path}: no such file; expected a tab-separated table with the columns "
@@ -136,18 +153,30 @@ def read_participants(cohort: str | os.PathLike) -> "pd.DataFrame":
             f"{path}: no column {', '.join(absent)}; found {', '.join(map(str, table.columns))}. "
             "Are the columns separated by tabs?"
         )
-    # Blank lines are left out; the index keeps counting them, for the rows named in messages.
     table = table[(table.notna() & (table != "")).any(axis=1)]
     if table.empty:
         raise InputError(f"{path}: holds no patient")
-    table = table.reindex(columns=COLUMNS).astype(object).where(lambda t: t.notna(), None)
+    return table
 
-    def column(check, expected: str, nullable: bool = True, **options):
-        return pa.Column(
-            object, pa.Check(check, element_wise=True, error=expected), nullable=nullable, **options
-        )
 
-    schema = pa.DataFrameSchema(
+def _bad_cells(table: "pd.DataFrame") -> list[Fault]:
+    import pandera.pandas as pa
+
+    try:
+        _schema().validate(table, lazy=True)
+    except pa.errors.SchemaErrors as error:
+        return [_bad_cell(case, table) for case in error.failure_cases.to_dict("records")]
+    return []
+
+
+def _schema() -> "pa.DataFrameSchema":
+    import pandera.pandas as pa
+
+    def column(check: Callable[[Any], bool], expected: str, nullable: bool = True) -> pa.Column:
+        wrong = pa.Check(check, element_wise=True, error=expected)
+        return pa.Column(object, wrong, nullable=nullable)
+
+    return pa.DataFrameSchema(
         {
             "participant_id": column(
                 _is_label, "expected sub- and letters or digits", nullable=False
@@ -158,47 +187,36 @@ def read_participants(cohort: str | os.PathLike) -> "pd.DataFrame":
                 _is_number(0, NIHSS_MAX, whole=True),
                 f"expected a whole number, 0 to {NIHSS_MAX}, or {MISSING}",
             ),
-            "side": column(
-                lambda v: v in SIDES,
-                f"expected {', '.join(SIDES)}: the side of the brain lesion",
-                nullable=False,
-            ),
+            "side": column(lambda v: v in SIDES, EXPECTED_SIDE, nullable=False),
             "field_strength_t": column(
                 _is_number(0.05, 12), f"expected tesla, 0.05 to 12, or {MISSING}"
             ),
         }
     )
-    faults = []
-    try:
-        schema.validate(table, lazy=True)
-    except pa.errors.SchemaErrors as error:
-        for case in error.failure_cases.to_dict("records"):
-            row = case["index"]
-            who = table["participant_id"].loc[int(row)] if row == row and row is not None else None
-            value = MISSING if case["failure_case"] is None else repr(case["failure_case"])
-            expected = case["check"]
-            if expected == "not_nullable":
-                value, expected = MISSING, "expected a value"
-                if case["column"] == "side":
-                    expected = f"expected {', '.join(SIDES)}: the side of the brain lesion"
-            faults.append(
-                Fault(
-                    str(who or "?"),
-                    f"participants.tsv row {int(row) + 2}",
-                    f"{case['column']} is {value}; {expected}",
-                )
-            )
+
+
+def _bad_cell(case: Mapping[Hashable, Any], table: "pd.DataFrame") -> Fault:
+    """A failure case of pandera in words."""
+    row = case["index"]
+    who = table["participant_id"].loc[int(row)] if row == row and row is not None else None
+    value = MISSING if case["failure_case"] is None else repr(case["failure_case"])
+    expected = case["check"]
+    if expected == "not_nullable":
+        value = MISSING
+        expected = EXPECTED_SIDE if case["column"] == "side" else "expected a value"
+    return Fault(
+        str(who or "?"),
+        f"participants.tsv row {int(row) + 2}",
+        f"{case['column']} is {value}; {expected}",
+    )
+
+
+def _repeated(table: "pd.DataFrame") -> list[Fault]:
     repeated = table["participant_id"][table["participant_id"].duplicated()]
-    faults += [
+    return [
         Fault(str(name), "participants.tsv", "stands more than once; expected one row per patient")
         for name in sorted(set(repeated.dropna()))
     ]
-    if faults:
-        raise CohortError(faults)
-    table = table.reset_index(drop=True)
-    for name in ("age", "nihss", "field_strength_t"):
-        table[name] = pd.to_numeric(table[name]).astype(float)
-    return table
 
 
 def _is_label(value: Any) -> bool:
@@ -210,7 +228,7 @@ def _is_label(value: Any) -> bool:
     )
 
 
-def _is_number(low: float, high: float, whole: bool = False):
+def _is_number(low: float, high: float, whole: bool = False) -> Callable[[Any], bool]:
     def check(value: Any) -> bool:
         try:
             number = float(value)
@@ -234,15 +252,13 @@ def clinical_record(row: Any) -> Row:
     """A row of the participants' table as plain JSON types, missing values as None."""
     # pandas turns None into NaN in a row whose other cells are text or missing; NaN != NaN.
     record = {name: row[name] if row[name] == row[name] else None for name in COLUMNS}
-    for name in ("age", "nihss", "field_strength_t"):
+    for name in NUMBERS:
         record[name] = optional_number(record[name])
     return record
 
 
 def write_participants(path: Path, records: list[Row]) -> None:
     """Write participants.tsv atomically from :func:`clinical_record` rows."""
-    from data_tools.runtime import atomic
-
     lines = ["\t".join(COLUMNS)]
     for record in records:
         lines.append(
@@ -258,71 +274,68 @@ def find_raw_files(
 
     Reads BIDS names with or without ``ses-*`` folders, ISLES'22's ``_adc``, and ``sub-*/dicom``.
     """
-    root, faults = Path(cohort), []
+    root = Path(cohort)
     folder = root / participant
-
-    def only(what: str, base: Path, endings: tuple[str, ...], required: bool) -> Path | None:
-        found = sorted(
-            path
-            for path in base.rglob("*.nii*")
-            if path.name.startswith(participant + "_")
-            and path.name.removesuffix(".gz").removesuffix(".nii").endswith(endings)
-        )
-        if len(found) == 1:
-            return found[0]
-        if found:
-            names = ", ".join(str(path.relative_to(root)) for path in found)
-            faults.append(
-                Fault(
-                    participant,
-                    what,
-                    f"found {names}; expected one file. Keep the baseline scan, remove the others.",
-                )
-            )
-        elif required:
-            faults.append(
-                Fault(
-                    participant,
-                    what,
-                    f"no {participant}_*{endings[0]}.nii.gz below {base}; expected one",
-                )
-            )
-        return None
-
     if not folder.is_dir():
-        return None, [
-            Fault(
-                participant,
-                str(folder),
-                "no such folder; expected the patient's files there, or no row in participants.tsv",
-            )
-        ]
+        what = "no such folder; expected the patient's files there, or no row in participants.tsv"
+        return None, [Fault(participant, str(folder), what)]
+    search = _Search(root, participant)
     scanner = folder / DICOM_FOLDER
-    dwi = only("DWI", folder, ("_dwi", "_trace", "_DWI"), not scanner.is_dir())
+    dwi = search.only("DWI", folder, "_dwi", "_trace", "_DWI", required=not scanner.is_dir())
     # A series with its b-values needs no ADC map.
     series = scanner.is_dir() or any(
         len(path.read_text(errors="replace").split()) > 1
         for path in folder.rglob(f"{participant}_*.bval")
     )
-    adc = only("ADC", folder, ("_ADC", "_adc"), not series)
-    if dwi is None and not faults:
+    adc = search.only("ADC", folder, "_ADC", "_adc", required=not series)
+    if dwi is None and not search.faults:
         dwi = scanner
-    tmax = only("Tmax", root / "derivatives/perfusion" / participant, ("_Tmax", "_tmax"), False)
-    truth = only(
-        "hypoperfusion mask",
-        root / "derivatives/labels" / participant,
-        ("_desc-hypoperfusion_mask",),
-        False,
+    derived = root / "derivatives"
+    tmax = search.only("Tmax", derived / "perfusion" / participant, "_Tmax", "_tmax")
+    truth = search.only(
+        "hypoperfusion mask", derived / "labels" / participant, "_desc-hypoperfusion_mask"
     )
-    if dwi is None or faults:
-        return None, faults
+    if dwi is None or search.faults:
+        return None, search.faults
     return RawFiles(dwi, adc, tmax, truth), []
+
+
+@dataclasses.dataclass
+class _Search:
+    """Looks for a patient's files and keeps what is wrong with them."""
+
+    root: Path
+    participant: str
+    faults: list[Fault] = dataclasses.field(default_factory=list)
+
+    def only(self, what: str, base: Path, *endings: str, required: bool = False) -> Path | None:
+        """The one NIfTI file below ``base`` whose name ends so, or a fault and None."""
+        found = sorted(
+            path
+            for path in base.rglob("*.nii*")
+            if path.name.startswith(self.participant + "_")
+            and path.name.removesuffix(".gz").removesuffix(".nii").endswith(endings)
+        )
+        if len(found) == 1:
+            return found[0]
+        if found:
+            names = ", ".join(str(path.relative_to(self.root)) for path in found)
+            self._complain(
+                what,
+                f"found {names}; expected one file. Keep the baseline scan, remove the others.",
+            )
+        elif required:
+            self._complain(
+                what, f"no {self.participant}_*{endings[0]}.nii.gz below {base}; expected one"
+            )
+        return None
+
+    def _complain(self, file: str, what: str) -> None:
+        self.faults.append(Fault(self.participant, file, what))
 
 
 def described_name(cohort: str | os.PathLike) -> str:
     """Name in ``dataset_description.json``, else the folder's; of simulated patients it says so."""
-    from data_tools.runtime import atomic
-
     described = atomic.read_json(Path(cohort) / "dataset_description.json")
     return str(described.get("Name", Path(cohort).name))
 

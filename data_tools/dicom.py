@@ -6,13 +6,14 @@ import json
 import re
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from data_tools.runtime.errors import InputError
+from data_tools.volumes import damaged_file
 
 # Siemens, GE and Philips write "ADC"; exponential ADC maps (eADC) are another image.
 ADC_WORDS = re.compile(r"(?<![a-z])(adc|apparent diffusion)(?![a-z])", re.I)
@@ -67,21 +68,10 @@ def converted(folder: Path) -> Iterator[Converted]:
     files = _read_headers(folder)
     _check_one_patient(folder, files)
     with tempfile.TemporaryDirectory(prefix="hypoperfusion-dicom-") as place:
-        # -i y would leave out derived images, and ADC maps are derived.
-        command = [program, "-b", "y", "-ba", "y", "-z", "n", "-f", "%s_%d", "-o", place, folder]
-        try:
-            done = subprocess.run(
-                [str(part) for part in command], capture_output=True, text=True, timeout=SECONDS
-            )
-        except subprocess.TimeoutExpired as error:
-            raise InputError(f"DICOM {folder}: dcm2niix did not end in {SECONDS} s") from error
+        done = _convert(program, folder, place)
         series = [_Series(path) for path in sorted(Path(place).glob("*.nii"))]
         if not any(each.is_dwi for each in series):
-            # Of what it made no image of, slices may be lost.
-            made = {each.number % 1000 for each in series}
-            for number in sorted({h.number for h in files.values() if h.number % 1000 not in made}):
-                of_series = list(_of_series(files, number).values())
-                _check_slices(folder, f"series {number}", of_series)
+            _check_unconverted(folder, files, series)
         if not series:
             said = next(iter((done.stderr + done.stdout).strip().splitlines()[-1:]), "nothing")
             raise InputError(f"DICOM {folder}: dcm2niix made no image of it; it said: {said}")
@@ -100,6 +90,15 @@ def converted(folder: Path) -> Iterator[Converted]:
             notes=notes,
             warnings=tuple(dict.fromkeys(worries)),
         )
+
+
+def _convert(program: str, folder: Path, place: str) -> subprocess.CompletedProcess[str]:
+    # -i y would leave out derived images, and ADC maps are derived.
+    command = [program, "-b", "y", "-ba", "y", "-z", "n", "-f", "%s_%d", "-o", place, str(folder)]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=SECONDS)
+    except subprocess.TimeoutExpired as error:
+        raise InputError(f"DICOM {folder}: dcm2niix did not end in {SECONDS} s") from error
 
 
 class _Series:
@@ -219,9 +218,7 @@ def _read_headers(folder: Path) -> dict[Path, _Header]:
         except InvalidDicomError:
             continue  # a text file
         except (OSError, ValueError, EOFError, KeyError, AttributeError, TypeError) as error:
-            raise InputError(
-                f"DICOM {path}: the file ends too early or is damaged ({error}); copy it again"
-            ) from error
+            raise damaged_file(f"DICOM {path}", error) from error
     if not found:
         raise InputError(f"DICOM {folder}: holds no DICOM file; expected one patient's study")
     return found
@@ -287,6 +284,13 @@ def _check_slices(folder: Path, name: str, files: list[_Header]) -> None:
             f"DICOM {folder} ({name}): the slice after {after:g} mm is {gaps.max():g} mm away; "
             f"expected {usual:g} mm, as others are or as the scanner says. {again}"
         )
+
+
+def _check_unconverted(folder: Path, files: dict[Path, _Header], series: Sequence[_Series]) -> None:
+    """Where there is no DWI: refuse series without an image of which slices are lost."""
+    made = {each.number % 1000 for each in series}
+    for number in sorted({h.number for h in files.values() if h.number % 1000 not in made}):
+        _check_slices(folder, f"series {number}", list(_of_series(files, number).values()))
 
 
 def _check_one_patient(folder: Path, files: dict[Path, _Header]) -> None:

@@ -71,70 +71,77 @@ def load_diffusion(
     """
     path = Path(dwi)
     if path.is_dir():
-        with dicom.converted(path) as found:
-            given, notes = adc, [f"DICOM: DWI from {found.dwi_series}", *found.notes]
-            warnings: list[str] = []
-            if adc is None and found.adc:
-                loaded = load_volume(found.adc, "ADC")
-                given = dataclasses.replace(loaded, path=f"{path} ({found.adc_series})")
-            study = load_diffusion(found.dwi, given)
-            trace = dataclasses.replace(study.trace, path=f"{path} ({found.dwi_series})")
-            if adc is None and found.adc and given and not given.same_grid(trace):
-                # Of one study, in the scanner's own millimetres.
-                moved = resample(given, np.eye(4), trace.data.shape, trace.affine)
-                given = Volume(moved, trace.affine, given.path)
-                study = dataclasses.replace(study, adc=given)
-                notes.append("DICOM: the ADC map has another grid and was resampled to the DWI's")
-                warnings += _other_coverage(loaded, trace)
-            notes += study.notes
-            warnings += [*found.warnings, *study.warnings]
-            return dataclasses.replace(
-                study,
-                trace=trace,
-                notes=tuple(notes),
-                warnings=tuple(warnings),
-                dicom_series=found.dwi_number,
-            )
+        return _of_dicom(path, adc)
     series = _load_series(path) if path.is_file() else None
     if series is None:
-        trace, b_value = load_volume(path, "DWI"), _sidecar_b(path)
-        if adc is None and need_adc:
-            raise InputError(
-                f"DWI {path}: is one image, from which no ADC can be computed; expected an ADC "
-                "map, or a series with b = 0 and its .bval"
-            )
-        _check_b(path, b_value)
-        unknown = () if b_value else (f"DWI {path.name}: no file says its b-value",)
-        return Diffusion(
+        return _of_trace(path, adc, need_adc)
+    return _of_series(path, series, adc, need_adc)
+
+
+def _of_dicom(folder: Path, adc: Volume | None) -> Diffusion:
+    with dicom.converted(folder) as found:
+        own_adc = None
+        if adc is None and found.adc:
+            loaded = load_volume(found.adc, "ADC")
+            own_adc = dataclasses.replace(loaded, path=f"{folder} ({found.adc_series})")
+        study = load_diffusion(found.dwi, adc or own_adc)
+        trace = dataclasses.replace(study.trace, path=f"{folder} ({found.dwi_series})")
+        notes = [f"DICOM: DWI from {found.dwi_series}", *found.notes]
+        warnings: list[str] = []
+        if own_adc is not None and not own_adc.same_grid(trace):
+            # Of one study, in the scanner's own millimetres.
+            moved = resample(own_adc, np.eye(4), trace.data.shape, trace.affine)
+            study = dataclasses.replace(study, adc=Volume(moved, trace.affine, own_adc.path))
+            notes.append("DICOM: the ADC map has another grid and was resampled to the DWI's")
+            warnings += _other_coverage(own_adc, trace)
+        return dataclasses.replace(
+            study,
             trace=trace,
-            adc=adc,
-            b_value=b_value,
-            notes=unknown,
-            warnings=_b_warnings(path, b_value),
+            notes=(*notes, *study.notes),
+            warnings=(*warnings, *found.warnings, *study.warnings),
+            dicom_series=found.dwi_number,
         )
-    data, affine, b_values = series
-    b_value = _choose_shell(path, b_values)
-    of_shell = np.abs(b_values - b_value) <= SHELL_S_PER_MM2
-    of_zero = b_values <= B0_MAX_S_PER_MM2
-    trace = _checked(_geometric_mean(data[..., of_shell]), affine, path)
-    notes = [
-        f"DWI {path.name}: geometric mean of {int(of_shell.sum())} of {len(b_values)} images, "
-        f"b = {b_value:g} s/mm2"
-    ]
-    if adc is not None or not need_adc:
-        computed = adc
-    elif of_zero.any():
-        s0 = data[..., of_zero].mean(axis=-1)
-        computed = Volume(compute_adc(s0, trace.data, b_value), affine, f"computed from {path}")
-        notes.append(f"ADC computed from b = 0 and b = {b_value:g} s/mm2 of {path.name}")
-    else:
+
+
+def _of_trace(path: Path, adc: Volume | None, need_adc: bool) -> Diffusion:
+    trace, b_value = load_volume(path, "DWI"), _sidecar_b(path)
+    if adc is None and need_adc:
         raise InputError(
-            f"DWI {path}: the series holds no image of b = 0, so no ADC can be computed; expected "
-            "an ADC map"
+            f"DWI {path}: is one image, from which no ADC can be computed; expected an ADC "
+            "map, or a series with b = 0 and its .bval"
         )
+    _check_b(path, b_value)
     return Diffusion(
         trace=trace,
-        adc=computed,
+        adc=adc,
+        b_value=b_value,
+        notes=() if b_value else (f"DWI {path.name}: no file says its b-value",),
+        warnings=_b_warnings(path, b_value),
+    )
+
+
+def _of_series(path: Path, series: "_Series", adc: Volume | None, need_adc: bool) -> Diffusion:
+    b_value = _choose_shell(path, series.b_values)
+    of_shell = np.abs(series.b_values - b_value) <= SHELL_S_PER_MM2
+    of_zero = series.b_values <= B0_MAX_S_PER_MM2
+    trace = _checked(_geometric_mean(series.data[..., of_shell]), series.affine, path)
+    notes = [
+        f"DWI {path.name}: geometric mean of {int(of_shell.sum())} of {len(of_shell)} images, "
+        f"b = {b_value:g} s/mm2"
+    ]
+    if adc is None and need_adc:
+        if not of_zero.any():
+            raise InputError(
+                f"DWI {path}: the series holds no image of b = 0, so no ADC can be computed; "
+                "expected an ADC map"
+            )
+        s0 = series.data[..., of_zero].mean(axis=-1)
+        computed = compute_adc(s0, trace.data, b_value)
+        adc = Volume(computed, series.affine, f"computed from {path}")
+        notes.append(f"ADC computed from b = 0 and b = {b_value:g} s/mm2 of {path.name}")
+    return Diffusion(
+        trace=trace,
+        adc=adc,
         b_value=b_value,
         notes=tuple(notes),
         warnings=_b_warnings(path, b_value),
@@ -203,8 +210,17 @@ def _beside(path: Path, ending: str) -> Path:
     return _stem(path).with_name(_stem(path).name + ending)
 
 
-def _load_series(path: Path) -> tuple[NDArray, NDArray, NDArray] | None:
-    """Data [x, y, z, image], affine and b-values of a 4D file; None for one volume."""
+@dataclasses.dataclass(frozen=True)
+class _Series:
+    """A 4D file: data [x, y, z, image], affine, and a b-value for each image."""
+
+    data: NDArray[np.float32]
+    affine: NDArray[np.float64]
+    b_values: NDArray[np.float64]
+
+
+def _load_series(path: Path) -> _Series | None:
+    """A series of images; None for a file of one volume."""
     image, affine = open_nifti(path, "DWI")
     if len(image.shape) != 4 or image.shape[3] == 1:
         return None
@@ -220,8 +236,7 @@ def _load_series(path: Path) -> tuple[NDArray, NDArray, NDArray] | None:
             f"DWI {path}: holds {image.shape[3]} images, and {bval.name} {len(b_values)} b-values; "
             "expected one for each"
         )
-    data = read_data(image, f"DWI {path}")
-    return data, affine, b_values
+    return _Series(read_data(image, f"DWI {path}"), affine, b_values)
 
 
 def _choose_shell(path: Path, b_values: NDArray[np.float64]) -> float:

@@ -135,9 +135,7 @@ def read_data(image: nib.Nifti1Pair, label: str) -> NDArray[np.float32]:
     try:
         data = np.asarray(image.dataobj, dtype=np.float32)
     except (OSError, EOFError, ValueError) as error:
-        raise InputError(
-            f"{label}: the file ends too early or is damaged ({error}); copy it again"
-        ) from error
+        raise damaged_file(label, error) from error
     bad = int(data.size - np.isfinite(data).sum())
     if bad:
         raise InputError(
@@ -147,6 +145,16 @@ def read_data(image: nib.Nifti1Pair, label: str) -> NDArray[np.float32]:
     return data
 
 
+def damaged_file(label: str, error: Exception) -> InputError:
+    """What to tell of a file that cannot be read to its end.
+
+    Args:
+        label: what and path.
+        error: the reader's own.
+    """
+    return InputError(f"{label}: the file ends too early or is damaged ({error}); copy it again")
+
+
 def _check_gzip(path: Path, label: str) -> None:
     # nibabel stops at the last voxel and never reaches the checksum, which stands at the end.
     try:
@@ -154,9 +162,7 @@ def _check_gzip(path: Path, label: str) -> None:
             while stream.read(1 << 20):
                 pass
     except (OSError, EOFError, zlib.error) as error:
-        raise InputError(
-            f"{label}: the file ends too early or is damaged ({error}); copy it again"
-        ) from error
+        raise damaged_file(label, error) from error
 
 
 def load_mask(path: str | os.PathLike, what: str = "mask") -> Volume:

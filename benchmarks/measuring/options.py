@@ -36,7 +36,7 @@ class _List(flags.CsvListSerializer, flags.ArgumentParser):
 
 
 def numbers(
-    name: str, default: Sequence[int], text: str, values: flags.FlagValues, least: int = 1
+    name: str, default: Sequence[int], text: str, values: flags.FlagValues, *, least: int = 1
 ) -> None:
     """A list of whole numbers from 1 on. ``least``: how many; 0 allows ``--name=``."""
 
@@ -45,11 +45,12 @@ def numbers(
             raise ValueError(f"{word!r} is no whole number from 1 to {MOST}")
         return int(word)
 
-    _define(_List(read, least), name, default, text, values)
+    parser = _List(read, least)
+    flags.DEFINE(parser, name, list(default), text, values, parser)
 
 
 def choices(
-    name: str, default: Sequence[str], text: str, values: flags.FlagValues, known: Sequence[str]
+    name: str, default: Sequence[str], text: str, values: flags.FlagValues, *, known: Sequence[str]
 ) -> None:
     """A list of words out of ``known``."""
 
@@ -58,14 +59,11 @@ def choices(
             raise ValueError(f"{word!r} is none of {', '.join(known)}")
         return word
 
-    _define(_List(read, 1), name, default, text, values)
-
-
-def _define(parser, name, default, text, values):
+    parser = _List(read, 1)
     flags.DEFINE(parser, name, list(default), text, values, parser)
 
 
-def count(name: str, default: int, text: str, values: flags.FlagValues, lowest: int = 1) -> None:
+def count(name: str, default: int, text: str, values: flags.FlagValues, *, lowest: int = 1) -> None:
     """A whole number from ``lowest`` on."""
     flags.DEFINE_integer(name, default, text, lowest, MOST, flag_values=values)
 
@@ -127,7 +125,7 @@ def interpreter(path: str) -> str:
 
 
 def folder(
-    name: str, holds: str, text: str, values: flags.FlagValues, required: bool = True
+    name: str, holds: str, text: str, values: flags.FlagValues, *, required: bool = True
 ) -> None:
     """A folder that must hold a file of the name ``holds``."""
     flags.DEFINE_string(name, None, text, flag_values=values, required=required)

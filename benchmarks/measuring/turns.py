@@ -46,7 +46,8 @@ def measure(ways: list[dict[str, Any]], rounds: int, log: Path) -> list[dict[str
 
     Args:
         ways: each with ``python`` (the interpreter), ``module`` (in benchmarks.ways), what its
-            ``prepare`` reads, and perhaps ``environment`` (variables). rounds: calls of each.
+            ``prepare`` reads, and perhaps ``environment`` (variables).
+        rounds: calls of each.
         log: for what they write besides.
 
     Returns:

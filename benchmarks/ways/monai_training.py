@@ -87,8 +87,8 @@ def main(place: Path) -> None:
     def loss_of(network: nn.Module, image: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
         with torch.autocast("cpu", torch.bfloat16) if half else contextlib.nullcontext():
             logit = network(image)
-        weights = [training[f"{term}_weight"] for term in ("bce", "dice", "volume")]
-        return composite_loss(truth, torch.sigmoid(logit.float()), *weights)
+        weights = {name: training[name] for name in ("bce_weight", "dice_weight", "volume_weight")}
+        return composite_loss(truth, torch.sigmoid(logit.float()), **weights)
 
     count = len(slabs["train"][0])
     steps, rows, best = count // size, [], float("inf")

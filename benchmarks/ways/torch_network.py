@@ -73,6 +73,7 @@ def prepare(way: dict[str, Any]) -> tuple[Callable[[], Any], dict[str, Any]]:
 def composite_loss(
     truth: torch.Tensor,
     predicted: torch.Tensor,
+    *,
     bce_weight: float = 1.0,
     dice_weight: float = 0.5,
     volume_weight: float = 0.25,

@@ -12,7 +12,7 @@ import socket
 import sys
 import threading
 import urllib.parse
-from collections.abc import Callable, Iterable, Iterator, Sized
+from collections.abc import Callable, Generator, Iterable, Iterator, Sized
 from typing import Any
 
 from tqdm import tqdm
@@ -63,29 +63,38 @@ def map_patients(
                 yield task, _attempt(function, task)
                 bar.update()
             return
-        waiting = iter(tasks)
-        with _pool(workers) as (pool, processes):
-            futures: dict[concurrent.futures.Future, tuple] = {}
+        with contextlib.closing(_shared(function, tasks, workers)) as results:
+            for done in results:
+                yield done
+                bar.update()
 
-            def submit() -> None:
-                for task in itertools.islice(waiting, 2 * processes - len(futures)):
-                    futures[pool.submit(_attempt, function, task)] = task
 
-            try:
+def _shared(
+    function: Callable[..., Any], tasks: Iterable[tuple], workers: int | str
+) -> Generator[tuple[tuple, Any], None, None]:
+    """Tasks and results from a pool that never has more tasks than it will soon begin."""
+    waiting = iter(tasks)
+    with _pool(workers) as (pool, processes):
+        futures: dict[concurrent.futures.Future, tuple] = {}
+
+        def submit() -> None:
+            for task in itertools.islice(waiting, 2 * processes - len(futures)):
+                futures[pool.submit(_attempt, function, task)] = task
+
+        try:
+            submit()
+            while futures:
+                done, _ = concurrent.futures.wait(
+                    futures, return_when=concurrent.futures.FIRST_COMPLETED
+                )
+                for future in done:
+                    yield futures.pop(future), future.result()
                 submit()
-                while futures:
-                    done, _ = concurrent.futures.wait(
-                        futures, return_when=concurrent.futures.FIRST_COMPLETED
-                    )
-                    for future in done:
-                        yield futures.pop(future), future.result()
-                        bar.update()
-                    submit()
-            except BaseException:  # also when the caller no longer asks
-                for future in futures:
-                    future.cancel()
-                pool.shutdown(wait=False)
-                raise
+        except BaseException:  # also when the caller no longer asks
+            for future in futures:
+                future.cancel()
+            pool.shutdown(wait=False)
+            raise
 
 
 @contextlib.contextmanager

@@ -160,13 +160,14 @@ class TestDicom:
             folder = tmp_path / name
             if "dwi" in what:
                 write_series(
-                    folder, [b0, native.dwi.data], native.dwi.affine, 3, "ep2d_diff_TRACEW",
-                    list(self.TRACE), b_values=[0, 1000], **options,
+                    folder, [b0, native.dwi.data], native.dwi.affine, number=3,
+                    description="ep2d_diff_TRACEW", kind=list(self.TRACE), b_values=[0, 1000],
+                    **options,
                 )  # fmt: skip
             if "adc" in what:
                 write_series(
-                    folder, [native.adc.data], native.dwi.affine, 4, "ep2d_diff_ADC",
-                    list(self.MAP), **options,
+                    folder, [native.adc.data], native.dwi.affine, number=4,
+                    description="ep2d_diff_ADC", kind=list(self.MAP), **options,
                 )  # fmt: skip
             return folder
 
@@ -195,7 +196,9 @@ class TestDicom:
         finer = native.dwi.affine @ np.diag([0.5, 0.5, 1, 1])
         twice = np.repeat(np.repeat(native.adc.data, 2, 0), 2, 1)
         finer[:3, 3] -= finer[:3, :2].sum(axis=1) / 2  # a voxel's centre lies between its four
-        write_series(folder, [twice], finer, 4, "ep2d_diff_ADC", list(self.MAP))
+        write_series(
+            folder, [twice], finer, number=4, description="ep2d_diff_ADC", kind=list(self.MAP)
+        )
         got = patient.load_native(folder)
         assert any("was resampled to the DWI's" in note for note in got.notes)
         inside = got.brain & (got.adc.data < 2000)

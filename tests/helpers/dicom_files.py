@@ -6,7 +6,7 @@ LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
 def write_series(
-    folder, volumes, affine, number, description, kind, patient="P1", study="1.2.3", b_values=None
+    folder, volumes, affine, *, number, description, kind, patient="P1", study="1.2.3", b_values=()
 ):
     """One file a slice, as Siemens writes them; ``volumes`` are [x, y, z], RAS+ ``affine``."""
     from pydicom.dataset import Dataset, FileMetaDataset

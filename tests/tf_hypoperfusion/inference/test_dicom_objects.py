@@ -50,8 +50,9 @@ def scanned(raw_cohort, tmp_path_factory):
     folder = tmp_path_factory.mktemp("scanned")
     b0 = native.dwi.data * np.exp(native.adc.data / 1000)
     write_series(
-        folder, [b0, native.dwi.data], native.dwi.affine, 3, "ep2d_diff_TRACEW",
-        ["ORIGINAL", "PRIMARY", "DIFFUSION", "TRACEW", "ND"], b_values=[0, 1000],
+        folder, [b0, native.dwi.data], native.dwi.affine, number=3,
+        description="ep2d_diff_TRACEW", kind=["ORIGINAL", "PRIMARY", "DIFFUSION", "TRACEW", "ND"],
+        b_values=[0, 1000],
     )  # fmt: skip
     return folder
 

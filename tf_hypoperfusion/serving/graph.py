@@ -8,8 +8,8 @@ Volumes lie on the MNI grid of ``data_tools.grid``. The first dimension counts p
 that batches requests joins them along it.
 """
 
+import dataclasses
 from collections.abc import Callable
-from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -57,7 +57,8 @@ PNG_STEPS = 65535.0
 HAIR = 1e-6
 
 
-class _Patient(NamedTuple):
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Patient:
     """A patient of a request: volumes (91, 109, 60) and scalars."""
 
     dwi: tf.Tensor
@@ -249,7 +250,8 @@ def _mean(values: tf.Tensor, where: tf.Tensor) -> tf.Tensor:
 
 def _checks(patient: _Patient, tissue: tf.Tensor) -> list[tf.Operation]:
     """Refusals, in the order in which a person would look for the mistake."""
-    dwi, adc, mask, nihss, side, voxel_ml = patient
+    dwi, adc, mask = patient.dwi, patient.adc, patient.brain_mask
+    nihss, side, voxel_ml = patient.nihss, patient.side, patient.voxel_ml
     words = tf.constant(SIDES)
     inside = tf.boolean_mask(adc, tissue)
     count = tf.size(inside)

@@ -7,6 +7,8 @@ from helpers import PROJECT
 
 from data_tools.runtime import command
 
+pytestmark = pytest.mark.quick
+
 COMMANDS = sorted(
     ".".join(path.relative_to(PROJECT).with_suffix("").parts)
     for package in ("data_tools", "tf_hypoperfusion")

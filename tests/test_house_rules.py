@@ -7,6 +7,8 @@ import pytest
 from helpers import PROJECT
 from helpers.import_arrows import arrows, floors, imported
 
+pytestmark = pytest.mark.quick
+
 PACKAGES = ("data_tools", "tf_hypoperfusion")
 MODULES = sorted(path for package in PACKAGES for path in PROJECT.glob(f"{package}/**/*.py"))
 

@@ -18,6 +18,8 @@ from data_tools.cohort import (
 )
 from data_tools.runtime.errors import InputError
 
+pytestmark = pytest.mark.quick
+
 GOOD = {
     "participant_id": "sub-0001",
     "age": "67",

@@ -5,7 +5,7 @@ import pytest
 
 from data_tools import criteria
 
-pytestmark = pytest.mark.core
+pytestmark = [pytest.mark.core, pytest.mark.quick]
 
 
 def test_many_patients_against_a_plain_reading():

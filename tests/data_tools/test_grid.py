@@ -6,7 +6,7 @@ import pytest
 
 from data_tools import grid
 
-pytestmark = pytest.mark.core
+pytestmark = [pytest.mark.core, pytest.mark.quick]
 
 
 def world_x_mm():

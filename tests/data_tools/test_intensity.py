@@ -6,7 +6,7 @@ import pytest
 from data_tools.intensity import adc_mask, nihss_feature, normalise, parenchyma
 from data_tools.runtime.errors import InputError
 
-pytestmark = pytest.mark.core
+pytestmark = [pytest.mark.core, pytest.mark.quick]
 
 # One row of voxels: outside the brain, no ADC, core, tissue, tissue, just under CSF, CSF.
 BRAIN = np.array([0, 1, 1, 1, 1, 1, 1], bool)

@@ -9,7 +9,7 @@ import pytest
 from data_tools.labels import core_mask, hypoperfusion_mask, make_labels, remove_small_clusters
 from data_tools.runtime.errors import InputError
 
-pytestmark = pytest.mark.core
+pytestmark = [pytest.mark.core, pytest.mark.quick]
 
 SHAPE = (40, 40, 20)
 VOXEL_ML = 0.008

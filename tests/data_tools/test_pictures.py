@@ -9,6 +9,8 @@ import pytest
 
 from data_tools.pictures import VERMILION, Overlay, axial_mosaic, to_ras
 
+pytestmark = pytest.mark.quick
+
 SHAPE = (40, 50, 30)
 
 

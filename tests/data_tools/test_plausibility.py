@@ -13,6 +13,8 @@ from data_tools.plausibility import (
 from data_tools.runtime.errors import InputError
 from data_tools.volumes import Volume
 
+pytestmark = pytest.mark.quick
+
 AFFINE = np.diag([2.0, 2, 5, 1])
 
 

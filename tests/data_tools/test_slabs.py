@@ -5,7 +5,7 @@ import pytest
 
 from data_tools.slabs import cut_slabs, merge_slabs, slab_starts
 
-pytestmark = pytest.mark.core
+pytestmark = [pytest.mark.core, pytest.mark.quick]
 
 
 @pytest.mark.parametrize("stride", range(1, 17))

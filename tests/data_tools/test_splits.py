@@ -5,6 +5,8 @@ import pytest
 from data_tools.runtime.errors import InputError
 from data_tools.splits import fold_roles, split_patients
 
+pytestmark = pytest.mark.quick
+
 NAMES = [f"sub-{k:04d}" for k in range(1, 24)]
 
 

@@ -18,6 +18,8 @@ from data_tools.volumes import (
     to_nifti_bytes,
 )
 
+pytestmark = pytest.mark.quick
+
 AFFINE = np.array([[-2.0, 0, 0, 30], [0, 1.5, 0, -20], [0, 0, 5, 10], [0, 0, 0, 1]])  # LAS
 DATA = np.random.default_rng(0).integers(0, 900, (12, 10, 8)).astype(np.float32)
 

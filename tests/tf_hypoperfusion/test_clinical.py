@@ -4,6 +4,8 @@ import pytest
 
 from tf_hypoperfusion.clinical import dawn, defuse3, mismatch_ratio
 
+pytestmark = pytest.mark.quick
+
 
 @pytest.mark.parametrize(
     ("hypoperfusion_ml", "core_ml", "expected"),

@@ -9,6 +9,8 @@ from helpers import PROJECT
 from data_tools.runtime.errors import InputError
 from tf_hypoperfusion.config import PRESETS, preset
 
+pytestmark = pytest.mark.quick
+
 
 def test_paper_preset_is_the_paper():
     model, training = preset("paper")

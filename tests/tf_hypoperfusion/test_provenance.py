@@ -2,7 +2,11 @@
 
 import subprocess
 
+import pytest
+
 from tf_hypoperfusion import __version__, provenance
+
+pytestmark = pytest.mark.quick
 
 
 def git(folder, *arguments):

@@ -10,6 +10,8 @@ import pytest
 from data_tools.runtime import atomic
 from data_tools.runtime.errors import InputError
 
+pytestmark = pytest.mark.quick
+
 
 def names(folder):
     return sorted(path.name for path in folder.iterdir())

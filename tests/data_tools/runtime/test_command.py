@@ -8,6 +8,8 @@ from absl import flags
 from data_tools.runtime import command
 from data_tools.runtime.errors import InputError
 
+pytestmark = pytest.mark.quick
+
 
 @pytest.fixture
 def toy():

@@ -5,6 +5,8 @@ from absl import flags
 
 from data_tools.runtime import command, flag_texts
 
+pytestmark = pytest.mark.quick
+
 
 @pytest.fixture
 def values():

@@ -7,6 +7,8 @@ from scipy.stats import mannwhitneyu
 from data_tools.grid import GRID_SHAPE, hemisphere
 from tf_hypoperfusion.evaluation.patient_metrics import auc, dice, patient_metrics, surface_figures
 
+pytestmark = pytest.mark.quick
+
 
 @pytest.fixture
 def patient():

@@ -9,6 +9,8 @@ from benchmarks import beside
 from data_tools.runtime.errors import InputError
 from tf_hypoperfusion.evaluation.report import comparison
 
+pytestmark = pytest.mark.quick
+
 
 def test_paired_differences_by_hand(cohort, write):
     better = cohort.table.copy().pipe(as_written)

@@ -11,6 +11,8 @@ from data_tools.runtime.errors import InputError
 from tf_hypoperfusion import report
 from tf_hypoperfusion.evaluation.report import decisions, patients
 
+pytestmark = pytest.mark.quick
+
 
 @pytest.mark.parametrize(
     ("column", "value", "message"),

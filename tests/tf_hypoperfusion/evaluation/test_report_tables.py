@@ -3,10 +3,13 @@
 import re
 
 import numpy as np
+import pytest
 from helpers.evaluated_cohorts import papers_primary_cohort, rows_of
 
 from benchmarks import paper_tables
 from tf_hypoperfusion.evaluation.report import characteristics, decisions, segmentation
+
+pytestmark = pytest.mark.quick
 
 
 def test_table_2_of_the_papers_primary_cohort(write):

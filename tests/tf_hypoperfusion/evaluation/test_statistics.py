@@ -10,6 +10,8 @@ from scipy import stats
 from tf_hypoperfusion.evaluation import statistics
 from tf_hypoperfusion.evaluation.statistics import classify, proportion
 
+pytestmark = pytest.mark.quick
+
 # (k, n, low, high) as printed in Yu et al. 2023, whole percent.
 PRINTED = [
     (254, 283, 86, 93), (100, 130, 69, 83), (140, 281, 44, 56), (116, 130, 83, 94),

@@ -10,6 +10,8 @@ from tf_hypoperfusion import clinical
 from tf_hypoperfusion.evaluation import patient_metrics, thresholds
 from tf_hypoperfusion.evaluation.patient_metrics import STEPS, threshold_counts
 
+pytestmark = pytest.mark.quick
+
 
 @pytest.fixture(scope="module")
 def volumes():

@@ -8,6 +8,8 @@ from tf_hypoperfusion.clinical import ClinicalFacts
 from tf_hypoperfusion.inference import cautions, uncertainty
 from tf_hypoperfusion.inference.model_files import ModelInfo
 
+pytestmark = pytest.mark.quick
+
 
 def half(side):
     mask = NOTHING_MNI.copy()

@@ -11,6 +11,8 @@ from tf_hypoperfusion.inference import result
 from tf_hypoperfusion.inference.model_files import ModelInfo
 from tf_hypoperfusion.inference.result import PatientResult
 
+pytestmark = pytest.mark.quick
+
 
 def criterion(value):
     return result.Criterion(value=value, required=">= 1.8", met=True)

@@ -6,6 +6,8 @@ import pytest
 from data_tools import grid
 from tf_hypoperfusion.inference.sliding_window import average, model_image, predict_volume
 
+pytestmark = pytest.mark.quick
+
 
 @pytest.fixture
 def image():

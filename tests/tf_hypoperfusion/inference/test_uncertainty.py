@@ -11,6 +11,8 @@ from data_tools.transform import Transform
 from tf_hypoperfusion.clinical import ClinicalFacts
 from tf_hypoperfusion.inference import uncertainty
 
+pytestmark = pytest.mark.quick
+
 
 @pytest.fixture
 def mni():

@@ -23,6 +23,7 @@ SLOWEST_FIRST = (
 )  # fmt: skip
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items):
     """With several workers a file stays on one of them, for its fixtures are made once there."""
     for item in items:

@@ -17,6 +17,7 @@ import sys
 from absl import flags
 
 from data_tools.runtime import command
+from data_tools.simulate import simulate_cohort
 
 FLAGS = flags.FlagValues()
 
@@ -64,9 +65,7 @@ flags.DEFINE_integer("workers", 1, "Worker processes that share the patients.", 
 
 def main() -> None:
     """Simulate and say where it lies."""
-    from data_tools import simulate
-
-    out = simulate.simulate_cohort(
+    out = simulate_cohort(
         FLAGS.out,
         FLAGS.patients,
         FLAGS.seed,

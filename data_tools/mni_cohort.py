@@ -124,17 +124,13 @@ def preprocess_patient(
     began = time.monotonic()
     peak_memory.reset()
     native = patients.load_native(files.dwi, files.adc, files.tmax, files.truth)
-    mni, figures = patients.to_mni(native, kind)
+    mni, found = patients.to_mni(native, kind)
     core = examine_core(native, mni, side)
-    warnings = (*core.alarms, *figures["warnings"], *core.warnings)
-    judged = {
-        "verdict": "poor" if warnings else "good",
-        "warnings": warnings,
-        "notes": tuple(figures["notes"]),
-    }
+    warnings = (*core.alarms, *found.warnings, *core.warnings)
     quality = Quality(
         participant_id=participant,
-        **figures | judged,
+        warnings=warnings,
+        **vars(found.registration) | {"verdict": "poor" if warnings else "good"},
         core_native_ml=round(core.native_ml, 2),
         core_mni_ml=round(core.mni_ml, 2),
         seconds=round(time.monotonic() - began, 1),

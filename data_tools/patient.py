@@ -26,6 +26,7 @@ from data_tools.plausibility import (
     check_tmax_seconds,
     detect_adc_unit,
 )
+from data_tools.quality import ImageQuality, Registration
 from data_tools.runtime.errors import InputError
 from data_tools.transform import Transform, resample
 from data_tools.volumes import Volume, load_mask, load_volume
@@ -374,7 +375,7 @@ def _check_overlap(image: Volume, what: str, dwi: Volume, brain: NDArray[np.bool
         )
 
 
-def to_mni(native: NativePatient, kind: str = "affine") -> tuple[MniPatient, dict[str, Any]]:
+def to_mni(native: NativePatient, kind: str = "affine") -> tuple[MniPatient, ImageQuality]:
     """Register a patient and bring every image onto the MNI grid.
 
     Coverage is the brain inside the Tmax image's field of view, without slices where Tmax is
@@ -386,7 +387,7 @@ def to_mni(native: NativePatient, kind: str = "affine") -> tuple[MniPatient, dic
         kind: ``affine`` or ``syn``, see :func:`data_tools.registration.register`.
 
     Returns:
-        The patient and the figures of the quality control (plain JSON types).
+        The patient, and figures and warnings of images and fit.
 
     Raises:
         InputError: the brain cannot be fitted to the template.
@@ -422,7 +423,7 @@ def to_mni(native: NativePatient, kind: str = "affine") -> tuple[MniPatient, dic
     return patient, _quality(native, patient, fit)
 
 
-def _quality(native: NativePatient, patient: MniPatient, fit: registration.Fit) -> dict[str, Any]:
+def _quality(native: NativePatient, patient: MniPatient, fit: registration.Fit) -> ImageQuality:
     warnings = [*native.warnings, *fit.warnings]
     if fit.figures.end_slice_brain_share > brain_of_dwi.CUT_SHARE:
         warnings.append(
@@ -436,24 +437,24 @@ def _quality(native: NativePatient, patient: MniPatient, fit: registration.Fit) 
             f"the median ADC of the brain is {median:.0f}e-6 mm2/s (usual is {low:.0f} to "
             f"{high:.0f}); is the map scaled as its scanner scaled it?"
         )
-    return {
-        "verdict": "poor" if warnings else "good",
-        "warnings": warnings,
-        "notes": list(native.notes),
-        "registration": fit.kind,
-        "strategy": fit.strategy,
+    figures = Registration(
+        verdict="poor" if warnings else "good",
+        notes=tuple(native.notes),
+        registration=fit.kind,
+        strategy=fit.strategy,
         **dataclasses.asdict(fit.figures),
-        "brain_native_ml": round(float(native.brain.sum() * native.dwi.voxel_ml), 2),
-        "brain_mni_ml": round(float(patient.brain.sum() * patient.voxel_ml), 2),
-        "coverage_mni_ml": round(float(patient.coverage.sum() * patient.voxel_ml), 2),
-        "b_value_s_per_mm2": native.b_value,
-        "adc_unit_in_file": native.adc_unit,
-        "adc_parenchyma_median_um2_per_s": round(median, 1),
-        "shape": list(native.dwi.data.shape),
-        "affine": native.dwi.affine.tolist(),
-        "orientation": native.dwi.orientation,
-        "spacing_mm": [round(s, 4) for s in native.dwi.spacing_mm],
-    }
+        brain_native_ml=round(float(native.brain.sum() * native.dwi.voxel_ml), 2),
+        brain_mni_ml=round(float(patient.brain.sum() * patient.voxel_ml), 2),
+        coverage_mni_ml=round(float(patient.coverage.sum() * patient.voxel_ml), 2),
+        b_value_s_per_mm2=native.b_value,
+        adc_unit_in_file=native.adc_unit,
+        adc_parenchyma_median_um2_per_s=round(median, 1),
+        shape=tuple(native.dwi.data.shape),
+        affine=tuple(map(tuple, native.dwi.affine.tolist())),
+        orientation=native.dwi.orientation,
+        spacing_mm=tuple(round(s, 4) for s in native.dwi.spacing_mm),
+    )
+    return ImageQuality(figures, tuple(warnings))
 
 
 def core_of(native: NativePatient) -> NDArray[np.bool_]:

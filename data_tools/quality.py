@@ -1,8 +1,70 @@
-"""How well a patient came to MNI space: ``qc.json`` as a frozen type."""
+"""What is measured of a patient in MNI space, and what ``qc.json`` holds, as frozen types."""
 
 import dataclasses
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Registration:
+    """How well the patient fits the template, and what the images are.
+
+    Attributes:
+        verdict: poor where the images or the fit call for a warning.
+        notes: what was done to the files.
+        registration: kind of the fit.
+        strategy: which of the ways to fit gave it.
+        brain_dice_with_template: overlap of the brain with the template's.
+        tissue_correlation: of tissue against fluid with the template's.
+        template_brain_imaged: share of the template's brain inside the images.
+        affine_determinant: how much larger the template's brain is.
+        turn_deg: degrees by which the head is turned against its file's axes.
+        end_slice_brain_share: brain in the fuller end slice, of the largest slice's; cut heads.
+        brain_native_ml: brain on the DWI's grid.
+        brain_mni_ml: brain on the MNI grid, in mL of the patient.
+        coverage_mni_ml: brain that both diffusion and perfusion images show.
+        b_value_s_per_mm2: of the DWI; None if no file says it.
+        adc_unit_in_file: unit that was found in the ADC file.
+        adc_parenchyma_median_um2_per_s: median ADC of the brain, 1e-6 mm2/s.
+        shape: voxels of the DWI along each axis.
+        affine: from the DWI's voxels to mm.
+        orientation: directions of the DWI's axes.
+        spacing_mm: voxel size of the DWI.
+    """
+
+    verdict: Literal["good", "poor"]
+    notes: tuple[str, ...]
+    registration: str
+    strategy: str
+    brain_dice_with_template: float
+    tissue_correlation: float
+    template_brain_imaged: float
+    affine_determinant: float
+    turn_deg: float
+    end_slice_brain_share: float
+    brain_native_ml: float
+    brain_mni_ml: float
+    coverage_mni_ml: float
+    b_value_s_per_mm2: float | None
+    adc_unit_in_file: str
+    adc_parenchyma_median_um2_per_s: float
+    shape: tuple[int, ...]
+    affine: tuple[tuple[float, ...], ...]
+    orientation: str
+    spacing_mm: tuple[float, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageQuality:
+    """What :func:`data_tools.patient.to_mni` found.
+
+    Attributes:
+        registration: figures of images and fit.
+        warnings: what a person should look at.
+    """
+
+    registration: Registration
+    warnings: tuple[str, ...]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -16,7 +78,7 @@ class Quality:
         notes: what was done to the files.
         registration: ``affine`` or ``syn``.
         strategy: the way that gave the fit.
-        brain_dice_with_template: see :class:`data_tools.registration.FitFigures`, as the next five.
+        brain_dice_with_template: see :class:`Registration`, as all to ``spacing_mm``.
         tissue_correlation: of the tissue map with the template's.
         template_brain_imaged: share of the template's brain inside the image.
         affine_determinant: by how much the fit enlarges.
@@ -58,10 +120,10 @@ class Quality:
     b_value_s_per_mm2: float | None
     adc_unit_in_file: str
     adc_parenchyma_median_um2_per_s: float
-    shape: list[int]
-    affine: list[list[float]]
+    shape: Sequence[int]
+    affine: Sequence[Sequence[float]]
     orientation: str
-    spacing_mm: list[float]
+    spacing_mm: Sequence[float]
     core_native_ml: float
     core_mni_ml: float
     seconds: float

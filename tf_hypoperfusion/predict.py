@@ -56,9 +56,9 @@ def main() -> int:
     """Run the command."""
     from tf_hypoperfusion.inference import cohort_prediction
 
-    asked = command.asked(FLAGS)
+    request = command.patient_request(FLAGS)
     _check_models()
-    return cohort_prediction.answer(asked, _models, _settings)
+    return cohort_prediction.answer(request, _models, _settings)
 
 
 def _settings() -> str:
@@ -104,7 +104,7 @@ def _models():
     found = [model_files.describe(path) for path in _chosen()]
     stride = FLAGS.stride or config.TEST_STRIDE
     answers = [
-        prediction.by_windows(predictors.load_predictor(model.path, FLAGS.precision), stride)
+        prediction.volume_predictor(predictors.load_predictor(model.path, FLAGS.precision), stride)
         for model in found
     ]
     known = [

@@ -56,7 +56,7 @@ def main() -> int:
     """Run the command."""
     from tf_hypoperfusion.inference import cohort_prediction, rest_client, result_folder
 
-    asked = command.asked(FLAGS)
+    request = command.patient_request(FLAGS)
 
     def connect() -> result_folder.Backend:
         return rest_client.backend(
@@ -68,7 +68,7 @@ def main() -> int:
         )
 
     # The server may change its model at any time, so no older result of a cohort is kept.
-    return cohort_prediction.answer(asked, connect, lambda: None)
+    return cohort_prediction.answer(request, connect, lambda: None)
 
 
 if __name__ == "__main__":

@@ -163,7 +163,7 @@ def define_patient(flag_values: flags.FlagValues) -> None:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Asked:
+class PatientRequest:
     """What the flags of :func:`define_patient` say: one patient, or a cohort."""
 
     out: str
@@ -179,7 +179,7 @@ class Asked:
     participant: str | None
 
 
-def asked(flag_values: flags.FlagValues) -> Asked:
+def patient_request(flag_values: flags.FlagValues) -> PatientRequest:
     """The flags of :func:`define_patient`.
 
     Raises:
@@ -199,8 +199,10 @@ def asked(flag_values: flags.FlagValues) -> Asked:
             f"--cohort reads every patient's images and facts itself; leave out "
             f"{', '.join('--' + name for name in given)}"
         )
-    values: dict[str, Any] = {f.name: flag_values[f.name].value for f in dataclasses.fields(Asked)}
-    return Asked(**values)
+    values: dict[str, Any] = {
+        f.name: flag_values[f.name].value for f in dataclasses.fields(PatientRequest)
+    }
+    return PatientRequest(**values)
 
 
 def define_stride(

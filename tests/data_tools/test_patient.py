@@ -209,7 +209,7 @@ def test_any_orientation_gives_the_same_mni_images(files, native, true_matrix, m
     for name in files:
         turned(files[name], codes)
     got, quality = patient.to_mni(patient.load_native(**files))
-    assert quality["orientation"] == codes
+    assert quality.registration.orientation == codes
     for name in ("brain", "coverage"):
         np.testing.assert_array_equal(getattr(got, name), getattr(expected, name))
     for name in ("dwi", "adc_um2_per_s", "tmax_s"):
@@ -239,21 +239,22 @@ def test_a_marked_left_stays_left_there_and_back(native, registered, true_matrix
 
 def test_quality_figures_are_measured(native, registered):
     mni, quality = registered
-    assert quality["verdict"] == "good"
-    assert quality["warnings"] == []
-    assert quality["brain_dice_with_template"] > 0.9
-    assert quality["brain_native_ml"] == pytest.approx(
+    found = quality.registration
+    assert found.verdict == "good"
+    assert quality.warnings == ()
+    assert found.brain_dice_with_template > 0.9
+    assert found.brain_native_ml == pytest.approx(
         native.brain.sum() * native.dwi.voxel_ml, abs=0.01
     )
     # The affine scales volumes by its determinant; mL are of the patient's tissue all the same.
-    assert quality["affine_determinant"] > 1.2
-    assert quality["brain_mni_ml"] == pytest.approx(
-        mni.brain.sum() * grid.VOXEL_ML / quality["affine_determinant"], rel=1e-3
+    assert found.affine_determinant > 1.2
+    assert found.brain_mni_ml == pytest.approx(
+        mni.brain.sum() * grid.VOXEL_ML / found.affine_determinant, rel=1e-3
     )
-    assert quality["brain_mni_ml"] == pytest.approx(quality["brain_native_ml"], rel=0.1)
-    assert quality["coverage_mni_ml"] <= quality["brain_mni_ml"]
+    assert found.brain_mni_ml == pytest.approx(found.brain_native_ml, rel=0.1)
+    assert found.coverage_mni_ml <= found.brain_mni_ml
     assert not mni.coverage[~mni.brain].any()
-    json.dumps(quality, allow_nan=False)
+    json.dumps(dataclasses.asdict(quality), allow_nan=False)
 
 
 def test_a_failed_fit_is_tried_in_another_way(native, true_matrix, monkeypatch):
@@ -316,14 +317,14 @@ def test_half_a_head_is_refused_and_a_little_less_is_not(files, tmp_path):
         with pytest.raises(InputError, match=r"filled-dwi.nii.gz: (an end slice shows|the brain)"):
             patient.load_native(tmp_path / "filled-dwi.nii.gz", tmp_path / "filled-adc.nii.gz")
     mni, quality = patient.to_mni(keep(slice(int(count * 0.85))))
-    assert quality["template_brain_imaged"] > 0.9
-    assert 0.8 < quality["affine_determinant"] < 2.6
+    assert quality.registration.template_brain_imaged > 0.9
+    assert 0.8 < quality.registration.affine_determinant < 2.6
 
 
 def test_a_deformable_fit_goes_there_and_back(native, registered):
     fit = registration.register(native.dwi, native.adc.data, native.brain, kind="syn")
     assert fit.kind == "syn"
-    assert fit.figures.tissue_correlation > registered[1]["tissue_correlation"] + 0.1
+    assert fit.figures.tissue_correlation > registered[1].registration.tissue_correlation + 0.1
     points = brain_points_mm(native)[::50]
     again = fit.transform.to_native(fit.transform.to_mni(points))
     assert np.percentile(np.linalg.norm(again - points, axis=1), 95) < 0.5

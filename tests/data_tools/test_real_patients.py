@@ -47,13 +47,13 @@ def test_a_left_lesion_drawn_by_experts_stays_left(real_data):
     assert left_before > 0.6
 
     mni, quality = patient.to_mni(native)
-    assert quality["verdict"] == "good"
+    assert quality.registration.verdict == "good"
     left_after = mni.truth[hemisphere("left")].sum() / mni.truth.sum()
     assert left_after == pytest.approx(left_before, abs=0.1)
     mean_x_mm = (GRID_AFFINE @ [*np.argwhere(mni.truth).mean(axis=0), 1])[0]
     assert mean_x_mm < -5
     # Volumes scale by the determinant of the affine.
-    ml = native.truth.data.sum() * native.truth.voxel_ml * quality["affine_determinant"]
+    ml = native.truth.data.sum() * native.truth.voxel_ml * quality.registration.affine_determinant
     assert mni.truth.sum() * 0.008 == pytest.approx(ml, rel=0.3)
     # There and back: scattered emboli, many of a few voxels.
     back = mni.transform.back(mni.transform.bring_mask(native.truth.data, native.truth), native.dwi)

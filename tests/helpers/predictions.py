@@ -3,6 +3,7 @@
 import numpy as np
 
 from data_tools.core_examination import CoreFindings
+from data_tools.quality import ImageQuality
 from tf_hypoperfusion import clinical
 from tf_hypoperfusion.clinical import ClinicalFacts
 from tf_hypoperfusion.inference.prediction import Prediction
@@ -20,14 +21,14 @@ def core_findings(core, core_mni=NOTHING_MNI, core_ml=0.0, alarms=()):
 
 def prediction_of(
     native=None, *, given=None, core=None, hypoperfusion=None, hypoperfusion_mni=NOTHING_MNI,
-    probability=None, hypoperfusion_ml=0.0, quality=None,
+    probability=None, hypoperfusion_ml=0.0, warnings=(),
 ):  # fmt: skip
     """A prediction of which only what is given means something."""
     core = core or core_findings(NOTHING_MNI)
     return Prediction(
         native=native,
         given=given or ClinicalFacts("left", 5),
-        quality=quality or {"warnings": []},
+        quality=ImageQuality(None, tuple(warnings)),
         core=core,
         probability=probability,
         probability_mni=np.zeros((91, 109, 60), np.float32),

@@ -19,7 +19,7 @@ def warnings_of(done: Prediction, models: Sequence[ModelInfo]) -> tuple[str, ...
     return (
         *of_origin(models),
         *done.core.alarms,
-        *done.quality["warnings"],
+        *done.quality.warnings,
         *done.core.warnings,
         *of_prediction(done),
         *of_doubt(done.uncertainty),

@@ -9,7 +9,7 @@ from pathlib import Path
 from data_tools import cohort as cohorts
 from data_tools.cohort import RawFiles
 from data_tools.runtime import atomic, executors
-from data_tools.runtime.command import EXIT_OK, EXIT_SOME_FAILED, Asked
+from data_tools.runtime.command import EXIT_OK, EXIT_SOME_FAILED, PatientRequest
 from data_tools.runtime.errors import InputError
 from tf_hypoperfusion import __version__
 from tf_hypoperfusion.clinical import ClinicalFacts
@@ -35,11 +35,11 @@ class Outcome:
     kept: bool
 
 
-def answer(asked: Asked, connect: Connect, settings: Callable[[], str | None]) -> int:
+def answer(request: PatientRequest, connect: Connect, settings: Callable[[], str | None]) -> int:
     """Predict the patient or the cohort and print what a person reads.
 
     Args:
-        asked: what the flags say.
+        request: what the flags say.
         connect: loads the models or finds the server.
         settings: says what a result depends on besides the patient; for a cohort only. None:
             nobody knows, so nothing is kept.
@@ -47,30 +47,32 @@ def answer(asked: Asked, connect: Connect, settings: Callable[[], str | None]) -
     Returns:
         The exit status.
     """
-    options = OutputOptions(asked.second_opinion, asked.dicom_out, asked.pdf)
-    if asked.cohort is None:
-        return _answer_one(asked, connect, options)
-    with atomic.one_writer(asked.out):
+    options = OutputOptions(request.second_opinion, request.dicom_out, request.pdf)
+    if request.cohort is None:
+        return _answer_one(request, connect, options)
+    with atomic.one_writer(request.out):
         done, failed = predict_cohort(
-            asked.cohort, asked.out, connect, settings=settings(), options=options
+            request.cohort, request.out, connect, settings=settings(), options=options
         )
     kept = sum(each.kept for each in done.values())
     yes = sum(each.result.defuse3.target_mismatch for each in done.values())
     print(f"{len(done)} patients predicted ({kept} were done before), target mismatch in {yes}")
-    print(f"look at {asked.out}/index.html")
+    print(f"look at {request.out}/index.html")
     for participant, message in failed.items():
         print(f"failed: {participant}: {message}", file=sys.stderr)
     return EXIT_SOME_FAILED if failed else EXIT_OK
 
 
-def _answer_one(asked: Asked, connect: Connect, options: OutputOptions) -> int:
+def _answer_one(request: PatientRequest, connect: Connect, options: OutputOptions) -> int:
     try:
-        given = ClinicalFacts(asked.side, result_folder.parse_nihss(asked.nihss), asked.age)
-        files = PatientFiles(dwi=asked.dwi, adc=asked.adc, given=given, name=asked.participant)
-        result = result_folder.predict(files, asked.out, connect, options=options)
+        given = ClinicalFacts(request.side, result_folder.parse_nihss(request.nihss), request.age)
+        files = PatientFiles(
+            dwi=request.dwi, adc=request.adc, given=given, name=request.participant
+        )
+        result = result_folder.predict(files, request.out, connect, options=options)
     except InputError as error:
-        raise InputError(f"{error}{_older_result(asked.out)}") from error
-    print(result_folder.summary(result, asked.out))
+        raise InputError(f"{error}{_older_result(request.out)}") from error
+    print(result_folder.summary(result, request.out))
     return EXIT_OK
 
 
@@ -197,7 +199,7 @@ def _predict(
         name=patient.participant,
     )
     result = result_folder.predict(
-        files, str(folder), connect, options=options, tell=lambda text: None,
+        files, str(folder), connect, options=options, log=lambda text: None,
         fingerprint=fingerprint,
     )  # fmt: skip
     return Outcome(result, kept=False)

@@ -6,7 +6,6 @@ Knows no TensorFlow: the predictor may be a Keras model, a SavedModel or a serve
 import dataclasses
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 from data_tools import intensity, patient
 from data_tools.core_examination import CoreFindings, examine_core
 from data_tools.patient import MniPatient, NativePatient
+from data_tools.quality import ImageQuality
 from tf_hypoperfusion import clinical
 from tf_hypoperfusion.clinical import ClinicalFacts, TargetMismatch
 from tf_hypoperfusion.config import PROBABILITY_THRESHOLD
@@ -49,7 +49,7 @@ class Prediction:
 
     native: NativePatient
     given: ClinicalFacts
-    quality: dict[str, Any]
+    quality: ImageQuality
     core: CoreFindings
     probability: NDArray[np.float32]
     probability_mni: NDArray[np.float32]
@@ -63,7 +63,7 @@ class Prediction:
     seconds: dict[str, float]
 
 
-def by_windows(predictor: Predictor, stride: int) -> VolumePredictor:
+def volume_predictor(predictor: Predictor, stride: int) -> VolumePredictor:
     """Answer with overlapping windows through a predictor of slabs.
 
     Args:
@@ -95,7 +95,7 @@ def predict_patient(
     Args:
         native: from :func:`data_tools.patient.load_native`.
         given: clinical facts.
-        answers: one of :func:`by_windows` for each model, which are averaged; or a server's.
+        answers: one of :func:`volume_predictor` for each model, which are averaged; or a server's.
         second_opinion: ask a single model about the mirror image too; see :mod:`uncertainty`.
 
     Raises:

@@ -133,7 +133,7 @@ def backend(
     server.ready()
     if form == "slabs":
         stride = stride or TEST_STRIDE
-        answer = prediction.by_windows(_slabs(server), stride)
+        answer = prediction.volume_predictor(_slabs(server), stride)
         unknown = ModelInfo(path=server.address, sha256=None, cohort=None)
         return Backend([answer], lambda: [unknown], stride)
     known: list[ModelInfo] = []

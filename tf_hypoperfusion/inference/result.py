@@ -8,6 +8,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any, Literal
 
+from data_tools.quality import Registration
 from data_tools.runtime import atomic
 from data_tools.runtime.errors import InputError
 from tf_hypoperfusion.clinical import ClinicalFacts
@@ -66,55 +67,6 @@ class Uncertainty:
     hypoperfusion_ml: tuple[float, ...]
     range_ml: tuple[float, float]
     decision_holds_in: int
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Registration:
-    """How well the patient fits the template, and what the images are.
-
-    Attributes:
-        verdict: poor where the images or the fit call for a warning.
-        notes: what was done to the files.
-        registration: kind of the fit.
-        strategy: which of the ways to fit gave it.
-        brain_dice_with_template: overlap of the brain with the template's.
-        tissue_correlation: of tissue against fluid with the template's.
-        template_brain_imaged: share of the template's brain inside the images.
-        affine_determinant: how much larger the template's brain is.
-        turn_deg: degrees by which the head is turned against its file's axes.
-        end_slice_brain_share: brain in the fuller end slice, of the largest slice's; cut heads.
-        brain_native_ml: brain on the DWI's grid.
-        brain_mni_ml: brain on the MNI grid, in mL of the patient.
-        coverage_mni_ml: brain that both diffusion and perfusion images show.
-        b_value_s_per_mm2: of the DWI; None if no file says it.
-        adc_unit_in_file: unit that was found in the ADC file.
-        adc_parenchyma_median_um2_per_s: median ADC of the brain, 1e-6 mm2/s.
-        shape: voxels of the DWI along each axis.
-        affine: from the DWI's voxels to mm.
-        orientation: directions of the DWI's axes.
-        spacing_mm: voxel size of the DWI.
-    """
-
-    verdict: Literal["good", "poor"]
-    notes: tuple[str, ...]
-    registration: str
-    strategy: str
-    brain_dice_with_template: float
-    tissue_correlation: float
-    template_brain_imaged: float
-    affine_determinant: float
-    turn_deg: float
-    end_slice_brain_share: float
-    brain_native_ml: float
-    brain_mni_ml: float
-    coverage_mni_ml: float
-    b_value_s_per_mm2: float | None
-    adc_unit_in_file: str
-    adc_parenchyma_median_um2_per_s: float
-    shape: tuple[int, ...]
-    affine: tuple[tuple[float, ...], ...]
-    orientation: str
-    spacing_mm: tuple[float, ...]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -22,7 +22,6 @@ from tf_hypoperfusion.inference.result import (
     Defuse3,
     InputImages,
     PatientResult,
-    Registration,
     Seconds,
 )
 from tf_hypoperfusion.inference.result_files import DEFAULT, OutputOptions
@@ -79,24 +78,24 @@ def parse_nihss(text: str) -> int | None:
 
 def predict(
     files: PatientFiles, out: str, connect: Callable[[], Backend], *,
-    options: OutputOptions = DEFAULT, tell: Callable[[str], None] | None = None,
+    options: OutputOptions = DEFAULT, log: Callable[[str], None] | None = None,
     fingerprint: str | None = None,
 ) -> PatientResult:  # fmt: skip
-    """Read, ask, build the result, draw, write; tells on stderr what it is doing.
+    """Read, ask, build the result, draw, write; says what it is doing.
 
     Args:
         files: images and facts of the patient.
         out: folder for the result.
         connect: loads the model or finds the server, once the images are known to be good.
         options: what else is result.
-        tell: is told what is being done, and every warning; default: standard error.
+        log: gets what is being done, and every warning; default: standard error.
         fingerprint: of all that the result depends on; kept in it.
 
     Raises:
         InputError: images, model or server that cannot be used.
     """
     began = time.monotonic()
-    tell = tell or _say
+    log = log or _say
     if Path(out).is_file():
         raise InputError(f"--out {out} is a file; expected a folder to write to")
     native = load_native(files.dwi, files.adc)
@@ -105,23 +104,23 @@ def predict(
         pdf.browser()
     atomic.check_writable(out)
     read = time.monotonic()
-    tell(f"read {files.dwi}{f' and {files.adc}' if files.adc else ''} (ADC in {native.adc_unit})")
+    log(f"read {files.dwi}{f' and {files.adc}' if files.adc else ''} (ADC in {native.adc_unit})")
     for note in native.notes:
-        tell(note)
+        log(note)
     backend = connect()
     loaded = time.monotonic()
-    tell("registering and predicting, about half a minute")
+    log("registering and predicting, about half a minute")
     done = prediction.predict_patient(native, files.given, backend.answers, options.second_opinion)
     seconds = Seconds(read=round(read - began, 3), load_model=round(loaded - read, 3),
                       **done.seconds)  # fmt: skip
     result = build_result(files, done, backend, seconds=seconds, fingerprint=fingerprint)
-    tell("drawing report.html")
+    log("drawing report.html")
     clock = prediction.Clock()
     drawn = result_files.draw(done, result, options, dicom_sources=sources, clock=clock)
     result = dataclasses.replace(result, seconds=_with_total(seconds, clock))
     result_files.write(drawn, result, out)
     for warning in result.warnings:
-        tell(f"WARNING: {warning}")
+        log(f"WARNING: {warning}")
     return result
 
 
@@ -161,7 +160,7 @@ def build_result(
         dawn=clinical.dawn(files.given.age, files.given.nihss, core_ml),
         uncertainty=done.uncertainty,
         warnings=cautions.warnings_of(done, models),
-        registration=_registration(done),
+        registration=done.quality.registration,
         probability_threshold=PROBABILITY_THRESHOLD,
         seconds=seconds,
         stride_slices=backend.stride,
@@ -201,12 +200,6 @@ def summary(result: PatientResult, out: str) -> str:
 
 def _criterion(value: float, required: str, met: bool) -> Criterion:
     return Criterion(value=round(value, 3), required=required, met=met)
-
-
-def _registration(done: Prediction) -> Registration:
-    figures = {name: value for name, value in done.quality.items() if name != "warnings"}
-    tuples = {name: tuple(figures[name]) for name in ("notes", "shape", "spacing_mm")}
-    return Registration(**figures | tuples | {"affine": tuple(map(tuple, figures["affine"]))})
 
 
 def _images(files: PatientFiles, native: NativePatient) -> InputImages:

@@ -42,9 +42,7 @@ def test_hypoperfusion_on_the_other_side_is_told(side):
 
 
 def test_warnings_for_what_is_unknown():
-    done = prediction_of(
-        given=ClinicalFacts("left", None), quality={"warnings": ["poor registration: ..."]}
-    )
+    done = prediction_of(given=ClinicalFacts("left", None), warnings=["poor registration: ..."])
     texts = cautions.warnings_of(done, [model("Hospital A")])
     assert [t.split()[0] for t in texts] == ["poor", "NIHSS", "no"]
     assert texts[-1].endswith("weak on such patients (median Dice 0.25)")
@@ -59,7 +57,7 @@ def test_a_core_larger_than_the_prediction_is_told():
 
 def test_a_contradicted_side_stands_above_the_quality():
     findings = core_findings(NOTHING_MNI, core_ml=12.0, alarms=["CHECK THE SIDE: ..."])
-    done = prediction_of(core=findings, hypoperfusion_ml=90.0, quality={"warnings": ["poor"]})
+    done = prediction_of(core=findings, hypoperfusion_ml=90.0, warnings=["poor"])
     assert cautions.warnings_of(done, [model("Hospital A")]) == ("CHECK THE SIDE: ...", "poor")
 
 

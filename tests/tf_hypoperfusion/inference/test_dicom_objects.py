@@ -36,7 +36,7 @@ def corner_predictor(image, nihss):
 
 def backend():
     known = ModelInfo(path="model", sha256=None, cohort="Simulated", fold=0)
-    answers = [prediction.by_windows(corner_predictor, 16)]
+    answers = [prediction.volume_predictor(corner_predictor, 16)]
     return result_folder.Backend(answers, lambda: [known], 16)
 
 
@@ -159,7 +159,7 @@ def test_images_without_a_frame_of_reference_are_refused_before_the_work(scanned
         result_folder.predict(
             PatientFiles(dwi=str(folder), adc=None, given=ClinicalFacts("left", 14)),
             str(tmp_path / "out"), backend,
-            options=OutputOptions(dicom=True), tell=lambda text: None,
+            options=OutputOptions(dicom=True), log=lambda text: None,
         )  # fmt: skip
     assert not (tmp_path / "out/report.html").exists()
 
@@ -172,7 +172,7 @@ def test_files_that_are_no_dicom_are_refused_before_the_work(raw_cohort, tmp_pat
                 dwi=str(found.dwi), adc=str(found.adc), given=ClinicalFacts("left", 14)
             ),
             str(tmp_path / "out"), backend,
-            options=OutputOptions(dicom=True), tell=lambda text: None,
+            options=OutputOptions(dicom=True), log=lambda text: None,
         )  # fmt: skip
     assert not (tmp_path / "out").exists()
 

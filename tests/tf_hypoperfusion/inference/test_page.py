@@ -87,13 +87,13 @@ def canvas(page):
 def predict(dwi, adc, out, name, cohort="Simulated"):
     """Result of the slope predictor for a patient on the left."""
     known = ModelInfo(path="a&b.keras", sha256=None, cohort=cohort, fold=0)
-    answers = [prediction.by_windows(slope_predictor, 16)]
+    answers = [prediction.volume_predictor(slope_predictor, 16)]
     return result_folder.predict(
         result_folder.PatientFiles(
             dwi=str(dwi), adc=str(adc), given=ClinicalFacts("left", 14, 66), name=name
         ),
         str(out), lambda: result_folder.Backend(answers, lambda: [known], 16),
-        tell=lambda text: None,
+        log=lambda text: None,
     )  # fmt: skip
 
 

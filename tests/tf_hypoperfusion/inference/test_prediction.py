@@ -30,7 +30,7 @@ def raw_files(raw_cohort):
 @pytest.fixture(scope="module")
 def done(raw_files):
     native = load_native(*raw_files)
-    answers = [prediction.by_windows(left_half_predictor, 16)]
+    answers = [prediction.volume_predictor(left_half_predictor, 16)]
     return prediction.predict_patient(native, ClinicalFacts("left", 14, 66), answers)
 
 

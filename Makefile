@@ -12,14 +12,15 @@ BIN    := $(VENV)/bin
 RUN    := $(BIN)/python -m
 ADDONS := $(VENV)-addons
 # Test files run in parallel; each needs up to 4 GiB.
-TESTS_AT_ONCE := -n 2 --dist loadgroup --no-loadscope-reorder
+# How they are shared out stands in tests/conftest.py.
+TESTS_AT_ONCE := -n 2 --no-loadscope-reorder
 PIP    := python -m pip install --quiet --disable-pip-version-check
 
 .PHONY: help install demo test quick checks test-addons clean
 .DELETE_ON_ERROR:
 
 help:
-	@sed -n 's/^# //p' Makefile
+	@sed -n '/^$$/q; s/^# //p' Makefile
 
 install: $(VENV)/installed
 

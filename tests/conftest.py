@@ -15,22 +15,39 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 # Files whose tests share no expensive fixture: each test may go to any worker.
 SPREAD = ("test_benchmarks.py", "test_patient.py", "test_trainer_interrupted.py")
+# Files that share one: they stay on one worker.
+TOGETHER = {"test_saved_model.py": "one export", "test_onnx_model.py": "one export"}
+TOGETHER |= {
+    f"test_{name}.py": "one server"
+    for name in ("server_embedded", "server_grpc", "server_repository", "server_rest",
+                 "server_runner", "serve_command", "serving_client")
+}  # fmt: skip
 # The slowest go first, so that no worker is left with one of them at the end.
 SLOWEST_FIRST = (
-    "test_trainer.py", "test_trainer_interrupted.py", "test_benchmarks.py", "test_evaluation.py",
-    "test_commands.py", "test_train_command.py", "test_monitoring.py", "test_patient.py",
-    "test_preprocess.py", "test_page.py", "test_dicom_objects.py",
+    "test_trainer.py", "test_trainer_interrupted.py", "test_benchmarks.py", *TOGETHER,
+    "test_evaluation.py", "test_commands.py", "test_patient.py", "test_preprocess.py",
+    "test_page.py", "test_dicom_objects.py",
 )  # fmt: skip
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items):
-    """With several workers a file stays on one of them, for its fixtures are made once there."""
-    for item in items:
-        if item.path.name not in SPREAD and item.get_closest_marker("xdist_group") is None:
-            item.add_marker(pytest.mark.xdist_group(item.nodeid.split("::")[0]))
+    """See ``SLOWEST_FIRST``."""
     order = {name: place for place, name in enumerate(SLOWEST_FIRST)}
     items.sort(key=lambda item: order.get(item.path.name, len(order)))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """A file stays on one worker, for its fixtures are made once there; see ``SPREAD`` too."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid):
+            file = nodeid.split("::")[0]
+            name = Path(file).name
+            return nodeid if name in SPREAD else TOGETHER.get(name, file)
+
+    return ByFile(config, log)
 
 
 @pytest.fixture(scope="session")

@@ -32,7 +32,7 @@ def network_predictors(networks):
 def averaged_export(networks, tmp_path_factory):
     """Both networks as version 1 of "both", windows every 16 slices; with ONNX if installed.
 
-    Read only. Its tests carry ``xdist_group("saved_model")``.
+    Read only. Its tests stay on one worker (``TOGETHER`` in ``tests/conftest.py``).
     """
     from tf_hypoperfusion.serving import saved_model
 

@@ -12,7 +12,6 @@ from tf_hypoperfusion.inference import model_files, onnx_model, predictors, slid
 from tf_hypoperfusion.serving import saved_model
 
 onnxruntime = pytest.importorskip("onnxruntime", reason="extra `onnx` is not installed")
-pytestmark = pytest.mark.xdist_group("saved_model")
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,6 @@
 """A server that many tests only ask, and what it is asked. Read only.
 
-Tests of these fixtures carry ``xdist_group("serving")``, so that one worker starts one server.
+Their tests stay on one worker (``TOGETHER`` in ``tests/conftest.py``), which starts one server.
 """
 
 import numpy as np

@@ -19,8 +19,6 @@ from tf_hypoperfusion.inference import model_files, predictors, sliding_window
 from tf_hypoperfusion.serving import graph as serving_graph
 from tf_hypoperfusion.serving import saved_model, warmup
 
-pytestmark = pytest.mark.xdist_group("saved_model")
-
 
 @pytest.fixture(scope="module")
 def signatures(averaged_export):

@@ -13,7 +13,7 @@ from data_tools.runtime import command
 from tf_hypoperfusion import serve as serve_command
 from tf_hypoperfusion.inference import rest_client
 
-pytestmark = [pytest.mark.xdist_group("serving"), pytest.mark.usefixtures("serve_extra")]
+pytestmark = pytest.mark.usefixtures("serve_extra")
 
 
 def call(*arguments):

@@ -12,7 +12,7 @@ from helpers.serving import ServerHere
 from data_tools.runtime.errors import InputError
 from tf_hypoperfusion.inference import rest_client
 
-pytestmark = [pytest.mark.xdist_group("serving"), pytest.mark.usefixtures("serve_extra")]
+pytestmark = pytest.mark.usefixtures("serve_extra")
 
 HEADERS = {"Authorization": "Bearer secret"}
 

@@ -4,8 +4,6 @@ import grpc
 import numpy as np
 import pytest
 
-pytestmark = pytest.mark.xdist_group("serving")
-
 
 def test_grpc_gives_what_rest_gives(server, slab):
     import tensorflow as tf

@@ -8,7 +8,7 @@ import time
 import pytest
 from helpers.serving import STRIDE, ServerProcess
 
-pytestmark = [pytest.mark.xdist_group("serving"), pytest.mark.usefixtures("serve_extra")]
+pytestmark = pytest.mark.usefixtures("serve_extra")
 
 
 def test_a_new_version_is_taken_over_without_a_failed_request(

@@ -9,8 +9,6 @@ import numpy as np
 import pytest
 import requests
 
-pytestmark = pytest.mark.xdist_group("serving")
-
 
 def test_status_metadata_health_and_figures(server):
     status = requests.get(f"{server.url}/v1/models/stroke").json()["model_version_status"]

@@ -11,7 +11,7 @@ from helpers.serving import ServerHere, ServerProcess
 
 from tf_hypoperfusion.inference import rest_client
 
-pytestmark = [pytest.mark.xdist_group("serving"), pytest.mark.usefixtures("serve_extra")]
+pytestmark = pytest.mark.usefixtures("serve_extra")
 
 
 def test_many_at_once_are_all_answered_alike(server, patient_body):

@@ -22,8 +22,6 @@ from tf_hypoperfusion import predict, serving_client
 from tf_hypoperfusion.clinical import ClinicalFacts
 from tf_hypoperfusion.inference import rest_client
 
-pytestmark = pytest.mark.xdist_group("serving")
-
 
 class Elsewhere(http.server.BaseHTTPRequestHandler):
     """A server that answers with JSON, and not as a model would."""

@@ -16,13 +16,14 @@ def warnings_of(done: Prediction, models: Sequence[ModelInfo]) -> tuple[str, ...
         done: the measured patient.
         models: what is known of those that answered.
     """
+    doubts = of_doubt(done.uncertainty)
     return (
         *of_origin(models),
         *done.core.alarms,
         *done.quality.warnings,
         *done.core.warnings,
         *of_prediction(done),
-        *of_doubt(done.uncertainty),
+        *doubts,
     )
 
 

@@ -173,16 +173,6 @@ class PatientResult:
         return dataclasses.asdict(self) | {"models": [model.to_json() for model in self.models]}
 
 
-def write_result(result: PatientResult, out: str | Path) -> None:
-    """Write ``result.json`` into a folder.
-
-    Args:
-        result: complete.
-        out: the patient's folder.
-    """
-    atomic.write_json(Path(out) / FILE, result.to_json())
-
-
 def read_result(out: str | Path) -> PatientResult | None:
     """The result in a folder; None where there is none, or one of another version.
 

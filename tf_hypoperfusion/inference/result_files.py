@@ -10,7 +10,7 @@ from data_tools.runtime import atomic
 from tf_hypoperfusion.inference import dicom_objects, page
 from tf_hypoperfusion.inference.page import pdf, pictures
 from tf_hypoperfusion.inference.prediction import Clock, Prediction
-from tf_hypoperfusion.inference.result import FILE, PatientResult, write_result
+from tf_hypoperfusion.inference.result import FILE, PatientResult
 
 MAPS = ("probability", "hypoperfusion_mask", "core_mask", "disagreement")
 OVERVIEW, PAGE, PDF = "overview.png", "report.html", "report.pdf"
@@ -51,17 +51,8 @@ def draw(
         InputError: the page could not be printed, or the DICOM slices lie on another grid.
     """
     clock = clock or Clock()
-    affine = done.native.dwi.affine
-    maps = (done.probability, done.hypoperfusion, done.core.native, done.disagreement)
-    files = {
-        f"{name}.nii.gz": volumes.to_nifti_bytes(data, affine, "predicted; research use only")
-        for name, data in zip(MAPS, maps, strict=True)
-        if data is not None
-    }
-    files[OVERVIEW] = pictures.overview(done, result)
-    clock.lap("write")
     html = page.render(done, result)
-    files[PAGE] = html.encode()
+    files = {PAGE: html.encode()}
     if options.pdf:
         files[PDF] = pdf.printed(html)
     if options.dicom:
@@ -70,6 +61,15 @@ def draw(
             for name, content in dicom_objects.draw(done, result, dicom_sources).items()
         }
     clock.lap("report")
+    files[OVERVIEW] = pictures.overview(done, result)
+    affine = done.native.dwi.affine
+    maps = (done.probability, done.hypoperfusion, done.core.native, done.disagreement)
+    files |= {
+        f"{name}.nii.gz": volumes.to_nifti_bytes(data, affine, "predicted; research use only")
+        for name, data in zip(MAPS, maps, strict=True)
+        if data is not None
+    }
+    clock.lap("write")
     return files
 
 
@@ -81,10 +81,11 @@ def write(files: dict[str, bytes], result: PatientResult, out: str | Path) -> No
         result: without its own file.
         out: the patient's folder.
     """
+    last = result.to_json()
     clear(out)
     for name, content in files.items():
         atomic.write_bytes(Path(out) / name, content)
-    write_result(result, out)
+    atomic.write_json(Path(out) / FILE, last)
 
 
 def clear(out: str | Path) -> None:

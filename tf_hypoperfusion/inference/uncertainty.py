@@ -55,8 +55,9 @@ def ask(
         return Opinions(mean, each, "models")
     if not mirror:
         return Opinions(each[0], each, "none")
+    image = mirrored(mni)
     other_side = dataclasses.replace(given, side=mirrored_side(given.side))
-    back = np.ascontiguousarray(answers[0](mirrored(mni), other_side)[::-1])
+    back = np.ascontiguousarray(answers[0](image, other_side)[::-1])
     return Opinions(each[0], (each[0], back), "mirror")
 
 

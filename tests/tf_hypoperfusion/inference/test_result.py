@@ -6,6 +6,7 @@ import json
 import pytest
 from helpers import results
 
+from data_tools.runtime import atomic
 from tf_hypoperfusion.clinical import ClinicalFacts
 from tf_hypoperfusion.inference import result
 from tf_hypoperfusion.inference.model_files import ModelInfo
@@ -57,7 +58,7 @@ def made():
 
 def test_it_comes_back_from_its_file_as_it_was(made, tmp_path):
     assert result.read_result(tmp_path) is None
-    result.write_result(made, tmp_path)
+    atomic.write_json(tmp_path / result.FILE, made.to_json())
     assert result.read_result(tmp_path) == made
     content = json.loads((tmp_path / "result.json").read_text())
     assert list(content) == [field.name for field in dataclasses.fields(PatientResult)]

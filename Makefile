@@ -11,9 +11,9 @@ DEMO   ?= demo
 BIN    := $(VENV)/bin
 RUN    := $(BIN)/python -m
 ADDONS := $(VENV)-addons
-# Test files run in parallel; each needs up to 4 GiB.
-# How they are shared out stands in tests/conftest.py.
-TESTS_AT_ONCE := -n 2 --no-loadscope-reorder
+# One process more than the smallest machine has cores, since servers and browsers wait a lot; up to
+# 4 GiB each. How files are shared out stands in tests/conftest.py.
+TESTS_AT_ONCE := -n 3 --no-loadscope-reorder
 PIP    := python -m pip install --quiet --disable-pip-version-check
 
 .PHONY: help install demo test quick checks test-addons clean

@@ -5,7 +5,7 @@ import re
 
 import pytest
 from helpers import PROJECT
-from helpers.import_arrows import arrows, floors, imported
+from helpers.import_arrows import arrows, floors, imported, module_arrows
 
 pytestmark = pytest.mark.quick
 
@@ -63,7 +63,8 @@ def test_commands_answer_help_without_heavy_imports():
 @pytest.mark.parametrize("package", PACKAGES)
 def test_no_rooms_import_each_other_in_a_circle(package):
     _, found = arrows(PROJECT / package)
-    assert max(floors(found).values()) > 3  # raises graphlib.CycleError on a circle
+    for each in (found, module_arrows(PROJECT / package)):
+        assert max(floors(each).values()) > 3  # raises graphlib.CycleError on a circle
 
 
 def test_a_circle_would_be_found(tmp_path):
@@ -72,6 +73,13 @@ def test_a_circle_would_be_found(tmp_path):
     (tmp_path / "p/b.py").write_text("from p.a import f\n")
     with pytest.raises(ValueError, match="cycle"):
         floors(arrows(tmp_path / "p")[1])
+    wing = tmp_path / "p/wing"
+    wing.mkdir()
+    (tmp_path / "p/b.py").unlink()
+    (wing / "a.py").write_text("def f():\n    from p.wing import b\n")
+    (wing / "b.py").write_text("from p.wing.a import f\n")
+    with pytest.raises(ValueError, match="cycle"):
+        floors(module_arrows(tmp_path / "p"))
 
 
 def test_types_of_more_than_four_fields_are_built_by_name():

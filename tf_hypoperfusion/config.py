@@ -88,10 +88,14 @@ class TrainingConfig:
     """How a fold is trained. What the paper does not have is off by default.
 
     Attributes:
-        epochs, batch_size, learning_rate: paper, Model Structure: 80, 32 (global), 0.0005.
+        epochs: passes over the slabs (paper, Model Structure: 80).
+        batch_size: slabs of a step over all devices (paper, Model Structure: 32).
+        learning_rate: at the start (paper, Model Structure: 0.0005).
         final_learning_rate_ratio: the exponential decay ends at this share of the start
             (predecessor: near 0.68).
-        bce_weight, dice_weight, volume_weight: of the three loss terms (predecessor: 1, 0.5, 0.25).
+        bce_weight: of the cross entropy in the loss (predecessor: 1).
+        dice_weight: of the Dice loss (predecessor: 0.5).
+        volume_weight: of the relative volume error (predecessor: 0.25).
         mirror: left-right mirror of half the training slabs (predecessor).
         seed: of weights, order, mirror, augmentation and dropout.
         precision: of the network's arithmetic, ``float32``, ``bfloat16``, ``float16``, or ``auto``:

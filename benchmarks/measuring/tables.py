@@ -15,7 +15,9 @@ class Tables:
     """Prints tables as they are made; the CSV grows with each, so that a killed run leaves some.
 
     Args:
-        out: CSV, or None. packages: whose versions matter. note: what else does (a preset...).
+        out: CSV, or None.
+        packages: whose versions matter.
+        note: what else does (a preset...).
     """
 
     def __init__(self, out: str | None, packages: Sequence[str], note: str = ""):

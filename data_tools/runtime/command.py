@@ -186,6 +186,8 @@ def patient_request(flag_values: flags.FlagValues) -> PatientRequest:
         InputError: they name neither a patient nor a cohort, or both.
     """
     of_one = ("dwi", "nihss", "side")
+    if not flag_values.out.strip():
+        raise InputError("--out is empty; expected a folder for the result")
     given = [name for name in (*of_one, "adc", "age", "participant") if flag_values[name].present]
     if flag_values.cohort is None:
         absent = [f"--{name}" for name in of_one if flag_values[name].value is None]

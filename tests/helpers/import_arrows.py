@@ -34,6 +34,21 @@ def arrows(package):
     return rooms - {"__init__"}, {pair for pair in found if "__init__" not in pair}
 
 
+def module_arrows(package):
+    """The same between single modules, at whatever depth; a package's ``__init__`` is one too."""
+    package = Path(package)
+    names = {}
+    for path in package.rglob("*.py"):
+        parts = path.relative_to(package.parent).with_suffix("").parts
+        names[".".join(part for part in parts if part != "__init__")] = path
+    return {
+        (source, name)
+        for source, path in names.items()
+        for name in imported(path)
+        if name in names and name != source and not source.startswith(f"{name}.")
+    }
+
+
 def floors(found):
     """Every room below the ones that import it; raises graphlib.CycleError on a circle."""
     below = {}

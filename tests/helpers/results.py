@@ -16,14 +16,9 @@ def _validator():
     # The published schema lets later versions add fields; what we write has no field more.
     for described in (schema, *schema["$defs"].values()):
         described["additionalProperties"] = False
-        described["required"] = [
-            name for name in described["properties"] if name not in _MAY_BE_ABSENT
-        ]
     return jsonschema.Draft202012Validator(schema)
 
 
-# Of a model; only a server says the last three.
-_MAY_BE_ABSENT = ("precision", "name", "version", "notice")
 VALIDATOR = _validator()
 
 

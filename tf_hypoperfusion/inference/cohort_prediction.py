@@ -208,7 +208,8 @@ def _predict(
 def _fingerprint(
     patient: _Patient, files: RawFiles, settings: str | None, options: OutputOptions
 ) -> str:
-    digest = hashlib.sha256(repr([__version__, settings, patient.given, options]).encode())
+    values = [dataclasses.astuple(each) for each in (patient.given, options)]
+    digest = hashlib.sha256(repr([__version__, settings, *values]).encode())
     for path in files.existing():
         if path not in (files.tmax, files.truth):  # a prediction does not look at them
             digest.update(f"{path.name} {atomic.sha256(path)}".encode())

@@ -15,7 +15,7 @@ DEMO_MODEL = Path(__file__).parents[2] / "saved_models" / "hypoperfusion_demo"
 
 CHECKSUMS = "checksums.sha256"  # of an export, as sha256sum -c reads it
 # What a model adds to the four facts that every one has; absent where nobody knows it.
-_OPTIONAL = ("precision", "name", "version", "notice")
+MAY_BE_ABSENT = ("precision", "name", "version", "notice")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -51,7 +51,7 @@ class ModelInfo:
     def to_json(self) -> dict[str, Any]:
         """Plain JSON types; ``precision`` and what only a server says are left out if absent."""
         values = dataclasses.asdict(self)
-        return {k: v for k, v in values.items() if k not in _OPTIONAL or v is not None}
+        return {k: v for k, v in values.items() if k not in MAY_BE_ABSENT or v is not None}
 
 
 def check_path(path: str | Path) -> Path:

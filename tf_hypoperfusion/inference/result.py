@@ -8,11 +8,12 @@ import dataclasses
 from pathlib import Path
 from typing import Any, Literal
 
+from data_tools.grid import SIDES
 from data_tools.quality import Registration
 from data_tools.runtime import atomic
 from data_tools.runtime.errors import InputError
 from tf_hypoperfusion.clinical import ClinicalFacts
-from tf_hypoperfusion.inference.model_files import ModelInfo
+from tf_hypoperfusion.inference.model_files import MAY_BE_ABSENT, ModelInfo
 
 FILE = "result.json"
 Json = dict[str, Any]
@@ -201,6 +202,8 @@ def schema() -> Json:
         described["description"] = " ".join(words[0].split())
         for name, text in _entries(words[1]).items():
             described["properties"][name]["description"] = text
+        described["required"] = [n for n in described["properties"] if n not in MAY_BE_ABSENT]
+    types["ClinicalFacts"]["properties"]["side"]["enum"] = list(SIDES)
     head = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "result.json of tf_hypoperfusion",

@@ -175,3 +175,12 @@ def test_a_real_process_exits_with_2_and_no_traceback(run_command, tmp_path):
     assert result.returncode == 2
     assert "participants.tsv: no such file" in result.stderr
     assert "Traceback" not in result.stderr
+
+
+def test_an_empty_out_is_refused():
+    """It would be the folder that the user stands in."""
+    given = flags.FlagValues()
+    command.define_patient(given)
+    given(["predict", "--out= ", "--dwi=d", "--nihss=5", "--side=left"])
+    with pytest.raises(InputError, match="--out is empty; expected a folder for the result"):
+        command.patient_request(given)

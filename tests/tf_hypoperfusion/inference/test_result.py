@@ -101,5 +101,11 @@ def test_the_schema_refuses_what_is_not_a_result(made):
     assert results.faults(good) == ""
     assert "'ten' is not of type 'number'" in results.faults(good | {"core_ml": "ten"})
     assert "was unexpected" in results.faults(good | {"volume": 1})
+    assert "'middle' is not one of" in results.faults(
+        good | {"given": {"side": "middle", "nihss": 5, "age": None}}
+    )
+    assert "'total' is a required property" in results.faults(
+        good | {"seconds": {k: v for k, v in good["seconds"].items() if k != "total"}}
+    )
     del good["warnings"]
     assert "'warnings' is a required property" in results.faults(good)

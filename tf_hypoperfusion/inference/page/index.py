@@ -19,8 +19,10 @@ class Entry:
 
     Attributes:
         values: by column; a float is shown with a digit after the point, None as n/a.
-        link, picture: relative to the index; None for a patient without a result.
-        alt: what the picture shows. warnings: for people.
+        link: to the patient's page, relative to the index; None without a result.
+        picture: likewise.
+        alt: what the picture shows.
+        warnings: for people.
     """
 
     values: dict[str, Any]

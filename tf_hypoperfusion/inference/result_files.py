@@ -18,7 +18,7 @@ OVERVIEW, PAGE, PDF = "overview.png", "report.html", "report.pdf"
 
 @dataclasses.dataclass(frozen=True)
 class OutputOptions:
-    """What is result besides the prediction.
+    """What is made besides the prediction.
 
     Attributes:
         second_opinion: ask a single model about the mirror image too.
@@ -43,7 +43,7 @@ def draw(
     Args:
         done: the measured patient.
         result: built from it.
-        options: what else is result.
+        options: what else is made.
         dicom_sources: of :func:`dicom_objects.sources_of`; needed for DICOM objects.
         clock: gets the laps ``write`` (volumes, overview) and ``report`` (the rest).
 
@@ -78,7 +78,7 @@ def write(files: dict[str, bytes], result: PatientResult, out: str | Path) -> No
 
     Args:
         files: of :func:`draw`.
-        result: without its own file.
+        result: written last, as ``result.json``.
         out: the patient's folder.
     """
     last = result.to_json()

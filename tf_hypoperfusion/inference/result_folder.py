@@ -87,7 +87,7 @@ def predict(
         files: images and facts of the patient.
         out: folder for the result.
         connect: loads the model or finds the server, once the images are known to be good.
-        options: what else is result.
+        options: what else is made.
         log: gets what is being done, and every warning; default: standard error.
         fingerprint: of all that the result depends on; kept in it.
 

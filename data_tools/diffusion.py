@@ -51,6 +51,24 @@ class Diffusion:
     dicom_series: int | None = None
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Series:
+    """Images of one grid with different diffusion weighting, from one file or several.
+
+    Attributes:
+        data: float32 [x, y, z, image].
+        affine: float64 [4, 4], index -> mm, RAS+.
+        b_values: s/mm2, of each image.
+        directions: [image, 3], unit vectors in any one frame; zeros for a trace image and for
+            b = 0; NaN where nothing says it.
+    """
+
+    data: NDArray[np.float32]
+    affine: NDArray[np.float64]
+    b_values: NDArray[np.float64]
+    directions: NDArray[np.float64]
+
+
 def load_diffusion(
     dwi: str | os.PathLike, adc: Volume | None = None, need_adc: bool = True
 ) -> Diffusion:  # fmt: skip
@@ -120,7 +138,7 @@ def _of_trace(path: Path, adc: Volume | None, need_adc: bool) -> Diffusion:
     )
 
 
-def _of_series(path: Path, series: "_Series", adc: Volume | None, need_adc: bool) -> Diffusion:
+def _of_series(path: Path, series: Series, adc: Volume | None, need_adc: bool) -> Diffusion:
     b_value = _choose_shell(path, series.b_values)
     of_shell = np.abs(series.b_values - b_value) <= SHELL_S_PER_MM2
     of_zero = series.b_values <= B0_MAX_S_PER_MM2
@@ -210,16 +228,7 @@ def _beside(path: Path, ending: str) -> Path:
     return _stem(path).with_name(_stem(path).name + ending)
 
 
-@dataclasses.dataclass(frozen=True)
-class _Series:
-    """A 4D file: data [x, y, z, image], affine, and a b-value for each image."""
-
-    data: NDArray[np.float32]
-    affine: NDArray[np.float64]
-    b_values: NDArray[np.float64]
-
-
-def _load_series(path: Path) -> _Series | None:
+def _load_series(path: Path) -> Series | None:
     """A series of images; None for a file of one volume."""
     image, affine = open_nifti(path, "DWI")
     if len(image.shape) != 4 or image.shape[3] == 1:
@@ -236,7 +245,12 @@ def _load_series(path: Path) -> _Series | None:
             f"DWI {path}: holds {image.shape[3]} images, and {bval.name} {len(b_values)} b-values; "
             "expected one for each"
         )
-    return _Series(read_data(image, f"DWI {path}"), affine, b_values)
+    return Series(
+        data=read_data(image, f"DWI {path}"),
+        affine=affine,
+        b_values=b_values,
+        directions=np.full((len(b_values), 3), np.nan),
+    )
 
 
 def _choose_shell(path: Path, b_values: NDArray[np.float64]) -> float:

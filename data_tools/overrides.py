@@ -1,0 +1,31 @@
+"""What a person says of images whose files are wrong or say too little."""
+
+import dataclasses
+from typing import Any
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Overrides:
+    """Each field takes the place of what would be read or found; None and False change nothing.
+
+    Attributes:
+        series: of the DWI among DICOM files: SeriesInstanceUID, number, or a piece of the
+            description.
+        b_value: of the DWI, s/mm2.
+        adc_unit: a key of :data:`data_tools.plausibility.ADC_UNITS`.
+        brain_mask: NIfTI mask on any grid, in the patient's own millimetres.
+        few_directions: take images of fewer than three diffusion directions for a trace image.
+    """
+
+    series: str | None = None
+    b_value: float | None = None
+    adc_unit: str | None = None
+    brain_mask: str | None = None
+    few_directions: bool = False
+
+    def given(self) -> dict[str, Any]:
+        """Those that change something, by name; for result.json and qc.json."""
+        return {name: value for name, value in vars(self).items() if value not in (None, False)}
+
+
+NONE = Overrides()

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from data_tools import dicom
+from data_tools.dicom import study as dicom
 from data_tools.runtime.errors import InputError
 from data_tools.transform import resample
 from data_tools.volumes import Volume, load_volume, open_nifti, read_data
@@ -40,7 +40,7 @@ class Diffusion:
         b_value: s/mm2; None if nothing says it.
         notes: what was done and found, for people.
         warnings: what they should look at.
-        dicom_series: number of the DWI's series, if it came as DICOM files.
+        dicom_source: the scanner's slices, if it came as DICOM files.
     """
 
     trace: Volume
@@ -48,7 +48,7 @@ class Diffusion:
     b_value: float | None
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
-    dicom_series: int | None = None
+    dicom_source: dicom.Source | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -97,28 +97,30 @@ def load_diffusion(
 
 
 def _of_dicom(folder: Path, adc: Volume | None) -> Diffusion:
-    with dicom.converted(folder) as found:
-        own_adc = None
-        if adc is None and found.adc:
-            loaded = load_volume(found.adc, "ADC")
-            own_adc = dataclasses.replace(loaded, path=f"{folder} ({found.adc_series})")
-        study = load_diffusion(found.dwi, adc or own_adc)
-        trace = dataclasses.replace(study.trace, path=f"{folder} ({found.dwi_series})")
-        notes = [f"DICOM: DWI from {found.dwi_series}", *found.notes]
-        warnings: list[str] = []
-        if own_adc is not None and not own_adc.same_grid(trace):
-            # Of one study, in the scanner's own millimetres.
-            moved = resample(own_adc, np.eye(4), trace.data.shape, trace.affine)
-            study = dataclasses.replace(study, adc=Volume(moved, trace.affine, own_adc.path))
-            notes.append("DICOM: the ADC map has another grid and was resampled to the DWI's")
-            warnings += _other_coverage(own_adc, trace)
-        return dataclasses.replace(
-            study,
-            trace=trace,
-            notes=(*notes, *study.notes),
-            warnings=(*warnings, *found.warnings, *study.warnings),
-            dicom_series=found.dwi_number,
-        )
+    found = dicom.read_study(folder)
+    series = Series(
+        data=found.data,
+        affine=found.affine,
+        b_values=found.b_values,
+        directions=found.directions,
+    )
+    study = _of_series(folder, series, adc or found.adc, True)
+    trace = dataclasses.replace(study.trace, path=f"{folder} ({found.dwi_name})")
+    notes = [f"DICOM: DWI from {found.dwi_name}", *found.notes]
+    warnings = [*found.warnings]
+    if adc is None and found.adc is not None and not found.adc.same_grid(trace):
+        # Of one study, in the scanner's own millimetres.
+        moved = resample(found.adc, np.eye(4), trace.data.shape, trace.affine)
+        study = dataclasses.replace(study, adc=Volume(moved, trace.affine, found.adc.path))
+        notes.append("DICOM: the ADC map has another grid and was resampled to the DWI's")
+        warnings += _other_coverage(found.adc, trace)
+    return dataclasses.replace(
+        study,
+        trace=trace,
+        notes=(*notes, *study.notes),
+        warnings=(*warnings, *study.warnings),
+        dicom_source=found.source,
+    )
 
 
 def _of_trace(path: Path, adc: Volume | None, need_adc: bool) -> Diffusion:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from data_tools import ants_bridge, brain_of_dwi, registration
+from data_tools.dicom import study as dicom
 from data_tools.diffusion import Diffusion, load_diffusion, sidecar
 from data_tools.grid import patient_voxel_ml
 from data_tools.labels import core_mask
@@ -66,7 +67,7 @@ class NativePatient:
         b_value: of the DWI, s/mm2; None if no file says it.
         notes: what was done to the files.
         warnings: what a person should look at.
-        dicom_series: number of the DWI's series, if it came as DICOM files.
+        dicom_source: the scanner's slices, if it came as DICOM files.
     """
 
     dwi: Volume
@@ -78,7 +79,7 @@ class NativePatient:
     b_value: float | None = None
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
-    dicom_series: int | None = None
+    dicom_source: dicom.Source | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -238,7 +239,7 @@ def _patient(study: Diffusion, images: _Images, unit: str) -> NativePatient:
         b_value=study.b_value,
         notes=study.notes,
         warnings=tuple(warnings),
-        dicom_series=study.dicom_series,
+        dicom_source=study.dicom_source,
     )
 
 

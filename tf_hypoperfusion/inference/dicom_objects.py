@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from data_tools import dicom
+from data_tools.dicom.study import Source
 from data_tools.grid import ADC_CORE_UM2_PER_S
 from data_tools.runtime.errors import InputError
 from tf_hypoperfusion import __version__
@@ -31,23 +31,22 @@ MAY_BE_EMPTY = (
     "StudyDate", "StudyTime",
     "ReferringPhysicianName",
 )  # fmt: skip
-MAX_OFF_GRID_VOXELS = 0.05
 
 
-def sources_of(folder: str | Path, series: int | None) -> list[Any]:
-    """The scanner's slices that results will refer to; asked for before anything is computed.
+def sources_of(folder: str | Path, source: Source | None) -> list[Any]:
+    """The scanner's images that results will refer to; asked for before anything is computed.
 
     Args:
-        folder: of the DICOM files.
-        series: number of the DWI's; None if it was no DICOM.
+        folder: of the DICOM files, for messages.
+        source: the files of the DWI; None if it was no DICOM.
 
     Returns:
-        pydicom datasets, one for each slice.
+        pydicom datasets without pixels: one for each slice, or one that holds all of them.
 
     Raises:
         InputError: no DICOM files, the extra is missing, or the series cannot be referred to.
     """
-    if series is None:
+    if source is None:
         raise InputError(
             "--dicom_out refers to the scanner's images; expected a folder of DICOM files as --dwi"
         )
@@ -57,16 +56,20 @@ def sources_of(folder: str | Path, series: int | None) -> list[Any]:
         raise InputError(
             f"--dicom_out needs more packages ({error}); install the extra `dicom`"
         ) from error
-    sources = dicom.slices_of(Path(folder), series)
+    from pydicom import dcmread
+
+    sources = [dcmread(path, stop_before_pixels=True, force=True) for path in source.files]
+    if int(sources[0].get("NumberOfFrames", 1) or 1) > 1:
+        sources = sources[:1]  # a segmentation refers to one file of many frames
     if "FrameOfReferenceUID" not in sources[0]:
         raise InputError(
-            f"DICOM {folder}: the DWI has no frame of reference (an anonymiser took it?), so no "
-            "result can refer to its places; leave out --dicom_out, or export the series again"
+            f"DICOM {folder} ({source.name}): has no frame of reference (an anonymiser took it?), "
+            "so no result can refer to its places; leave out --dicom_out, or export it again"
         )
-    for source in sources:
+    for each in sources:
         for keyword in MAY_BE_EMPTY:  # anonymisers remove what the standard wants at least empty
-            if keyword not in source:
-                setattr(source, keyword, "")
+            if keyword not in each:
+                setattr(each, keyword, "")
     return sources
 
 
@@ -82,7 +85,7 @@ def draw(done: Prediction, result: PatientResult, sources: Sequence[Any]) -> dic
         Each file's content; no segmentation where both masks are empty.
 
     Raises:
-        InputError: the masks' grid is not that of the slices.
+        InputError: the DWI's axes are not at right angles.
     """
     files = {}
     with warnings.catch_warnings():
@@ -101,39 +104,25 @@ def _objects(done: Prediction, result: PatientResult, sources: Sequence[Any]) ->
     segmentation_file, probability_file, report_file = FILES
     objects: dict[str, Any] = {}
     if filled:
-        stack = np.stack([_frames(m, done, sources) for m in filled.values()], axis=-1)
-        objects[segmentation_file] = _segmentation(stack > 0.5, list(filled), sources, False)
-    probability = _frames(done.probability, done, sources)[..., np.newaxis]
-    objects[probability_file] = _segmentation(probability, ["hypoperfusion"], sources, True)
+        objects[segmentation_file] = _segmentation(filled, done, sources, fractional=False)
+    probability = {"hypoperfusion": done.probability}
+    objects[probability_file] = _segmentation(probability, done, sources, fractional=True)
     objects[report_file] = _report(result, objects.get(segmentation_file), list(filled), sources)
     return objects
 
 
-def _frames(volume: NDArray, done: Prediction, sources: Sequence[Any]) -> NDArray[np.float32]:
-    """A volume of the DWI's grid as the scanner's frames: [slice, row, column].
+def _on_slices(maps: dict[str, NDArray], done: Prediction, sources: Sequence[Any]) -> Any:
+    """Maps of the DWI's grid as highdicom's volume: [slice, row, column, segment], placed."""
+    import highdicom as hd
 
-    Through millimetres, so that no axis has to be guessed.
-    """
-    to_index = np.linalg.inv(done.native.dwi.affine)
-    frames = []
-    for source in sources:
-        row_axis, column_axis = np.array(source.ImageOrientationPatient, float).reshape(2, 3)
-        rows, columns = (float(x) for x in source.PixelSpacing)
-        r, c = np.indices((source.Rows, source.Columns))
-        lps = (
-            np.array(source.ImagePositionPatient, float)
-            + c[..., None] * columns * row_axis
-            + r[..., None] * rows * column_axis
-        )
-        exact = (lps * [-1, -1, 1]) @ to_index[:3, :3].T + to_index[:3, 3]
-        index = np.rint(exact).astype(int)
-        inside = (index >= 0).all(axis=-1) & (index < volume.shape).all(axis=-1)
-        if np.abs(exact - index).max() > MAX_OFF_GRID_VOXELS or not inside.all():
-            raise InputError(
-                "the DWI's grid is not that of its DICOM slices, so no segmentation can be written"
-            )
-        frames.append(volume[index[..., 0], index[..., 1], index[..., 2]])
-    return np.asarray(frames, np.float32)
+    affine = np.diag([-1.0, -1.0, 1.0, 1.0]) @ done.native.dwi.affine
+    return hd.Volume(
+        np.stack([each.transpose(2, 1, 0) for each in maps.values()], axis=-1),
+        affine[:, [2, 1, 0, 3]],
+        coordinate_system="PATIENT",
+        frame_of_reference_uid=sources[0].FrameOfReferenceUID,
+        channels={"SegmentNumber": list(range(1, len(maps) + 1))},
+    )
 
 
 def _codes() -> dict[str, Any]:
@@ -157,7 +146,7 @@ def _algorithm() -> Any:
 
 
 def _segmentation(
-    pixels: NDArray, names: list[str], sources: Sequence[Any], fractional: bool
+    maps: dict[str, NDArray], done: Prediction, sources: Sequence[Any], *, fractional: bool
 ) -> Any:
     import highdicom as hd
     from highdicom import seg
@@ -178,7 +167,7 @@ def _segmentation(
             tracking_uid=hd.UID(),
             tracking_id=name,
         )
-        for k, name in enumerate(names)
+        for k, name in enumerate(maps)
     ]
     kind = seg.SegmentationTypeValues
     more: dict[str, Any] = {}
@@ -189,7 +178,14 @@ def _segmentation(
         }
     return seg.Segmentation(
         source_images=sources,
-        pixel_array=pixels.astype(np.float32) if fractional else pixels.astype(np.uint8),
+        pixel_array=_on_slices(
+            {
+                name: each.astype(np.float32 if fractional else np.uint8)
+                for name, each in maps.items()
+            },
+            done,
+            sources,
+        ),
         segmentation_type=kind.FRACTIONAL if fractional else kind.BINARY,
         segment_descriptions=descriptions,
         series_instance_uid=hd.UID(),

@@ -99,7 +99,7 @@ def predict(
     if Path(out).is_file():
         raise InputError(f"--out {out} is a file; expected a folder to write to")
     native = load_native(files.dwi, files.adc)
-    sources = dicom_objects.sources_of(files.dwi, native.dicom_series) if options.dicom else []
+    sources = dicom_objects.sources_of(files.dwi, native.dicom_source) if options.dicom else []
     if options.pdf:
         pdf.browser()
     atomic.check_writable(out)

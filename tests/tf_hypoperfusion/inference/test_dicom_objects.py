@@ -139,7 +139,7 @@ def test_an_empty_mask_is_no_segment(empty, done, scanned):
         hypoperfusion=some if empty == "core" else none,
         core=core_findings(some if empty == "hypoperfusion" else none),
     )
-    sources = dicom_objects.sources_of(scanned, native.dicom_series)
+    sources = dicom_objects.sources_of(scanned, native.dicom_source)
     objects = dicom_objects._objects(given, done[1], sources)
     assert ("segmentation.dcm" in objects) == (empty != "both")
     assert {"probability.dcm", "report.dcm"} < set(objects) or empty == "both"

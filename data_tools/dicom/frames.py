@@ -1,0 +1,473 @@
+"""DICOM files -> frames: one slice each, with its place, its weighting and its scale.
+
+A file may hold one slice, all of them (enhanced), or all of an image tiled in one plane (Siemens'
+mosaic): what comes after sees slices only.
+"""
+
+import contextlib
+import dataclasses
+import hashlib
+import os
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data_tools.dicom.vendors import TRACE, Direction, weighting
+from data_tools.runtime.errors import InputError
+from data_tools.volumes import damaged_file
+
+DICOMDIR = "1.2.840.10008.1.3.10"
+# Segmentations, reports, presentation states: what a PACS keeps beside the scanner's images.
+IMAGES = ("MR",)
+# Files without a preamble begin with their first attribute, of one of these groups.
+FIRST_GROUPS = (b"\x02\x00", b"\x08\x00")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Head:
+    """What all images of a series share.
+
+    Attributes:
+        uid: SeriesInstanceUID.
+        number: of the series; None if there is none.
+        description: of the series, or the protocol's name.
+        patient: ID and name, as they are compared.
+        study: StudyInstanceUID.
+        frame_of_reference: FrameOfReferenceUID; empty if there is none.
+    """
+
+    uid: str
+    number: int | None
+    description: str
+    patient: tuple[str, str]
+    study: str
+    frame_of_reference: str
+
+    @property
+    def name(self) -> str:
+        """Number and description, for messages."""
+        return f"series {self.number or '?'}, {self.description or self.uid}"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Plane:
+    """Where a slice lies, in the scanner's millimetres (LPS).
+
+    Attributes:
+        position_mm: centre of the first pixel.
+        axes: along a row, and along a column: unit vectors [2, 3].
+        pixel_mm: between rows, and between columns.
+        shape: rows and columns.
+        spacing_mm: from slice to slice, as the scanner says; None if it does not.
+    """
+
+    position_mm: NDArray[np.float64]
+    axes: NDArray[np.float64]
+    pixel_mm: tuple[float, float]
+    shape: tuple[int, int]
+    spacing_mm: float | None
+
+    @property
+    def normal(self) -> NDArray[np.float64]:
+        """Of the slice."""
+        return np.cross(*self.axes)
+
+    def fits(self, other: "Plane") -> bool:
+        """Whether both can lie in one volume: equal but for the place and rounding."""
+        return (
+            self.shape == other.shape
+            and np.allclose(self.axes, other.axes, atol=1e-3)
+            and np.allclose(self.pixel_mm, other.pixel_mm, rtol=1e-3)
+        )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Frame:
+    """One slice.
+
+    Attributes:
+        path: its file.
+        index: of the frame in the file.
+        tile: first row and column in a mosaic; None in other files.
+        head: of its series.
+        instance: SOPInstanceUID of the file.
+        order: InstanceNumber of the file.
+        kind: words of the image's type, in capitals.
+        plane: where it lies.
+        scale: slope and intercept that make the stored number the displayed one.
+        padding: stored number of what is no image; None if the file names none.
+        b_value: s/mm2; None if nothing says it.
+        direction: of diffusion; zeros for a trace image, NaN if nothing says it.
+    """
+
+    path: Path
+    index: int
+    tile: tuple[int, int] | None
+    head: Head
+    instance: str
+    order: int
+    kind: tuple[str, ...]
+    plane: Plane
+    scale: tuple[float, float]
+    padding: int | None
+    b_value: float | None
+    direction: Direction = TRACE
+
+
+@dataclasses.dataclass(frozen=True)
+class Scan:
+    """What a folder holds.
+
+    Attributes:
+        frames: every slice of every MR image, each once.
+        notes: what was left out, for people.
+    """
+
+    frames: tuple[Frame, ...]
+    notes: tuple[str, ...]
+
+
+def read_folder(folder: Path) -> Scan:
+    """Every slice of the MR images in a folder, without its pixels.
+
+    Files that are no DICOM are left out, and so are DICOM objects that are no MR image. A file that
+    is there twice counts once.
+
+    Raises:
+        InputError: no DICOM file, no MR image with a place, or a damaged file.
+    """
+    frames: list[Frame] = []
+    seen: dict[str, Path] = {}
+    objects = again = 0
+    for path in files_below(folder):
+        with _named(path):
+            data = _read(path)
+            if data is None:
+                continue
+            objects += 1
+            found = list(_frames(path, data)) if _is_image(data) else []
+            if not found:
+                continue
+            instance = found[0].instance
+            if instance in seen:
+                _check_same(seen[instance], path)
+                again += 1
+                continue
+            seen[instance] = path
+            frames += found
+    if not objects:
+        raise InputError(f"DICOM {folder}: holds no DICOM file; expected one patient's study")
+    if not frames:
+        raise InputError(
+            f"DICOM {folder}: holds {objects} DICOM files, and none is an MR image that says where "
+            "it lies; expected the scanner's diffusion images"
+        )
+    notes = (f"DICOM: {again} files are copies of others and were left out",) if again else ()
+    return Scan(tuple(frames), notes)
+
+
+def files_below(folder: Path) -> list[Path]:
+    """Every file, through linked folders too; hidden ones and what another program locks not."""
+    found: list[Path] = []
+    seen: set[str] = set()
+    for place, folders, names in os.walk(folder, followlinks=True):
+        real = os.path.realpath(place)
+        if real in seen:  # a link to a folder above
+            folders.clear()
+            continue
+        seen.add(real)
+        folders.sort()
+        found += [Path(place) / name for name in names if not name.startswith(".")]
+    return sorted(path for path in found if path.is_file())
+
+
+def pixels(frames: list[Frame]) -> NDArray[np.float32]:
+    """Displayed values of slices: stored x slope + intercept, each by its own.
+
+    Args:
+        frames: of one lattice.
+
+    Returns:
+        float32 [slice, row, column]; 0 where a file says that there is no image.
+
+    Raises:
+        InputError: pixels cannot be read.
+    """
+    made = np.empty((len(frames), *frames[0].plane.shape), np.float32)
+    by_file: dict[Path, list[int]] = {}
+    for k, frame in enumerate(frames):
+        by_file.setdefault(frame.path, []).append(k)
+    for path, wanted in by_file.items():
+        stored = _stored(path)
+        for k in wanted:
+            frame = frames[k]
+            rows, columns = frame.plane.shape
+            first_row, first_column = frame.tile or (0, 0)
+            values = stored[
+                frame.index, first_row : first_row + rows, first_column : first_column + columns
+            ]
+            slope, intercept = frame.scale
+            shown = values.astype(np.float64) * slope + intercept
+            made[k] = (
+                shown if frame.padding is None else np.where(values == frame.padding, 0, shown)
+            )
+    return made
+
+
+def _stored(path: Path) -> NDArray:
+    """Stored numbers of a file: [frame, row, column]."""
+    with _named(path), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        data = _read(path)
+        array = data.pixel_array  # type: ignore[union-attr]
+        return array if array.ndim == 3 else array[np.newaxis]
+
+
+@contextlib.contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Whatever a file makes the reader raise becomes a message that names the file."""
+    try:
+        yield
+    except (InputError, MemoryError):
+        raise
+    except Exception as error:  # the reader raises what a broken attribute happens to cause
+        raise damaged_file(f"DICOM {path}", error) from error
+
+
+def _read(path: Path) -> Any:
+    """A file's attributes, large ones not yet read; None for what is no DICOM."""
+    from pydicom import dcmread
+    from pydicom.errors import InvalidDicomError
+
+    if not path.stat().st_size:
+        raise EOFError("it is empty")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # on how texts and numbers are written
+        try:
+            data = dcmread(path, defer_size=1024)
+        except InvalidDicomError:
+            with path.open("rb") as stream:
+                if stream.read(2) not in FIRST_GROUPS:
+                    return None
+            data = dcmread(path, defer_size=1024, force=True)
+            if "SOPClassUID" not in data:
+                return None
+            _say_syntax(data)
+        if data.file_meta.get("MediaStorageSOPClassUID") == DICOMDIR:
+            return None
+        return data
+
+
+def _say_syntax(data: Any) -> None:
+    """A file without a preamble does not say how it is written: as it was read."""
+    from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
+
+    if "TransferSyntaxUID" not in data.file_meta:
+        implicit = data.original_encoding[0]
+        data.file_meta.TransferSyntaxUID = (
+            ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian
+        )
+
+
+def _is_image(data: Any) -> bool:
+    return (
+        data.get("Modality", "MR") in IMAGES
+        and "Rows" in data
+        and int(data.get("SamplesPerPixel", 1)) == 1
+        and any(name in data for name in ("PixelData", "FloatPixelData", "DoubleFloatPixelData"))
+    )
+
+
+def _check_whole(data: Any) -> None:
+    """Refuse a file with fewer pixels than it says; of compressed ones reading tells."""
+    if data.file_meta.TransferSyntaxUID.is_compressed or "PixelData" not in data:
+        return
+    samples = int(data.get("SamplesPerPixel", 1)) * int(data.get("NumberOfFrames", 1) or 1)
+    expected = data.Rows * data.Columns * samples * data.BitsAllocated // 8
+    held = len(data.PixelData)
+    if held < expected:
+        raise ValueError(f"{held} of {expected} bytes of pixels")
+
+
+def _check_same(first: Path, second: Path) -> None:
+    one, other = (hashlib.sha256(_stored(path).tobytes()).digest() for path in (first, second))
+    if one != other:
+        raise InputError(
+            f"DICOM {second}: has the identity (SOPInstanceUID) of {first.name} and other pixels; "
+            "expected each image once. Find out which is right and remove the other."
+        )
+
+
+def _frames(path: Path, data: Any) -> Iterator[Frame]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        _check_whole(data)
+        if "PerFrameFunctionalGroupsSequence" in data:
+            yield from _of_enhanced(path, data)
+        elif "ImagePositionPatient" in data and "ImageOrientationPatient" in data:
+            yield from _of_classic(path, data)
+
+
+def _of_classic(path: Path, data: Any) -> Iterator[Frame]:
+    kind = _words(data.get("ImageType"))
+    b_value, direction = weighting(data, data, kind)
+    plane = Plane(
+        position_mm=np.array(data.ImagePositionPatient, float),
+        axes=np.array(data.ImageOrientationPatient, float).reshape(2, 3),
+        pixel_mm=_pair(data.PixelSpacing),
+        shape=(int(data.Rows), int(data.Columns)),
+        spacing_mm=_spacing(data.get("SpacingBetweenSlices"), data.get("SliceThickness")),
+    )
+    frame = Frame(
+        path=path,
+        index=0,
+        tile=None,
+        head=_head(data),
+        instance=str(data.SOPInstanceUID),
+        order=int(data.get("InstanceNumber") or 0),
+        kind=kind,
+        plane=plane,
+        scale=_scale(data, data),
+        padding=_padding(data),
+        b_value=b_value,
+        direction=direction,
+    )
+    if "MOSAIC" in kind:
+        yield from _of_mosaic(data, frame)
+    else:
+        yield frame
+
+
+def _of_mosaic(data: Any, whole: Frame) -> Iterator[Frame]:
+    """The slices that Siemens tiles in one plane; how many and which way its own header says."""
+    from nibabel.nicom.dicomwrappers import MosaicWrapper, wrapper_from_data
+
+    wrapper = wrapper_from_data(data)
+    if not isinstance(wrapper, MosaicWrapper):
+        raise InputError(
+            f"DICOM {whole.path}: is a mosaic without Siemens' private header (an anonymiser took "
+            "it?), which alone says where its slices lie; export the series again with private "
+            "attributes, or as one file a slice"
+        )
+    rows, columns, count = (int(n) for n in wrapper.image_shape[:3])
+    across = whole.plane.shape[1] // columns
+    step = np.asarray(wrapper.slice_normal, float) * float(wrapper.voxel_sizes[2])
+    b_value = whole.b_value
+    if b_value is None:
+        said = (wrapper.csa_header or {}).get("tags", {}).get("B_value", {}).get("items", [])
+        b_value = float(said[0]) if said else None
+    for k in range(count):
+        plane = dataclasses.replace(
+            whole.plane,
+            position_mm=np.asarray(wrapper.image_position, float) + k * step,
+            shape=(rows, columns),
+            spacing_mm=float(wrapper.voxel_sizes[2]),
+        )
+        tile = (k // across * rows, k % across * columns)
+        yield dataclasses.replace(whole, tile=tile, plane=plane, b_value=b_value)
+
+
+def _of_enhanced(path: Path, data: Any) -> Iterator[Frame]:
+    shared = data.get("SharedFunctionalGroupsSequence") or [None]
+    per_frame = data.PerFrameFunctionalGroupsSequence
+    count = int(data.get("NumberOfFrames", 1) or 1)
+    if len(per_frame) != count:
+        raise ValueError(f"it has {count} frames and describes {len(per_frame)}")
+    head = _head(data)
+    for k, own in enumerate(per_frame):
+
+        def group(name: str, own: Any = own) -> Any:
+            for place in (own, shared[0]):
+                if place is not None and place.get(name):
+                    return place[name][0]
+            return None
+
+        position, orientation = group("PlanePositionSequence"), group("PlaneOrientationSequence")
+        measures, types = group("PixelMeasuresSequence"), group("MRImageFrameTypeSequence")
+        if position is None or orientation is None or measures is None:
+            continue
+        kind = _words(types.get("FrameType") if types else data.get("ImageType"))
+        component = str((types or data).get("ComplexImageComponent", "")).upper()
+        diffusion = group("MRDiffusionSequence")
+        b_value, direction = weighting(data, diffusion if diffusion is not None else data, kind)
+        plane = Plane(
+            position_mm=np.array(position.ImagePositionPatient, float),
+            axes=np.array(orientation.ImageOrientationPatient, float).reshape(2, 3),
+            pixel_mm=_pair(measures.PixelSpacing),
+            shape=(int(data.Rows), int(data.Columns)),
+            spacing_mm=_spacing(
+                measures.get("SpacingBetweenSlices"), measures.get("SliceThickness")
+            ),
+        )
+        yield Frame(
+            path=path,
+            index=k,
+            tile=None,
+            head=head,
+            instance=str(data.SOPInstanceUID),
+            order=int(data.get("InstanceNumber") or 0),
+            kind=(*kind, component) if component else kind,
+            plane=plane,
+            scale=_scale(group("PixelValueTransformationSequence"), data),
+            padding=_padding(data),
+            b_value=b_value,
+            direction=direction,
+        )
+
+
+def _head(data: Any) -> Head:
+    number = data.get("SeriesNumber")
+    description = _text(data.get("SeriesDescription")) or _text(data.get("ProtocolName"))
+    return Head(
+        uid=str(data.SeriesInstanceUID),
+        number=None if number is None else int(number),
+        description=description,
+        patient=(_text(data.get("PatientID")), _same_name(_text(data.get("PatientName")))),
+        study=str(data.get("StudyInstanceUID", "")),
+        frame_of_reference=str(data.get("FrameOfReferenceUID", "")),
+    )
+
+
+def _text(value: Any) -> str:
+    """A text without line breaks; nothing where there is none."""
+    return "" if value is None else " ".join(str(value).split())
+
+
+def _same_name(name: str) -> str:
+    """A patient's name as it is compared: other capitals or blanks are no other patient."""
+    return name.split("=")[0].rstrip("^ ").casefold()
+
+
+def _words(value: Any) -> tuple[str, ...]:
+    words = [value] if isinstance(value, str) else list(value or ())
+    return tuple(str(word).strip().upper() for word in words)
+
+
+def _pair(values: Any) -> tuple[float, float]:
+    rows, columns = (float(each) for each in values)
+    return rows, columns
+
+
+def _spacing(said: Any, thickness_mm: Any) -> float | None:
+    """From slice to slice; where less than a slice is said, the gap between slices is meant."""
+    if not said:
+        return None
+    spacing, thick = float(said), float(thickness_mm or 0)
+    return spacing + thick if spacing < 0.5 * thick else spacing
+
+
+def _scale(place: Any, data: Any) -> tuple[float, float]:
+    """Slope and intercept of the displayed value; the vendor's second scale is not for display."""
+    for where in (place, data):
+        if where is not None and where.get("RescaleSlope") is not None:
+            return float(where.RescaleSlope), float(where.get("RescaleIntercept") or 0)
+    return 1.0, 0.0
+
+
+def _padding(data: Any) -> int | None:
+    value = data.get("PixelPaddingValue")
+    return value if isinstance(value, int) else None

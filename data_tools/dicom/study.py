@@ -39,7 +39,7 @@ class Study:
     Attributes:
         data: float32 [x, y, z, image], as the scanner displays it.
         affine: index -> mm, RAS+.
-        b_values: of each image, s/mm2; NaN where nothing says it.
+        b_values: of each image, s/mm2.
         directions: [image, 3]: zeros for a trace image, NaN where nothing says it.
         dwi_name: number and description of the DWI's series.
         adc: the scanner's map on its own grid, in its own unit; None if there is none.
@@ -114,10 +114,17 @@ def _loaded(
     notes: Sequence[str],
 ) -> Study:  # fmt: skip
     images = [(part, image) for part in parts for image in part.images]
-    known = [image.b_value for _, image in images]
-    if b_value is not None and all(b is None for b in known):
-        known = [b_value for _ in known]
-    b_values = np.array([np.nan if b is None else b for b in known])
+    known = [each for each in images if each[1].b_value is not None]
+    if known and len(known) < len(images):
+        notes = [*notes, f"DICOM: {len(images) - len(known)} images without a b-value, left out"]
+        images = known
+    if not known and len(images) > 1:
+        raise InputError(
+            f"DICOM {folder} ({parts[0].head.name}): holds {len(images)} images of each slice, and "
+            "nothing says their b-values; expected them in the files. Give the images as NIfTI "
+            "with a .bval file beside them."
+        )
+    b_values = np.array([b_value if i.b_value is None else i.b_value for _, i in images], float)
     dwi = parts[0]
     return Study(
         data=np.stack([part.load(image) for part, image in images], axis=-1),

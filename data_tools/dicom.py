@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from data_tools.image_files import damaged_file
 from data_tools.runtime.errors import InputError
-from data_tools.volumes import damaged_file
 
 # Siemens, GE and Philips write "ADC"; exponential ADC maps (eADC) are another image.
 ADC_WORDS = re.compile(r"(?<![a-z])(adc|apparent diffusion)(?![a-z])", re.I)

@@ -17,11 +17,12 @@ from data_tools import mni_patient, qc_page, qc_picture
 from data_tools import patient as patients
 from data_tools.core_examination import CoreFindings, examine_core
 from data_tools.grid import GRID_AFFINE
+from data_tools.image_files import open_image
 from data_tools.patient import MniPatient
 from data_tools.quality import Quality
 from data_tools.runtime import atomic, executors, peak_memory
 from data_tools.runtime.errors import InputError
-from data_tools.volumes import open_nifti, read_data, save_volume
+from data_tools.volumes import save_volume
 
 # Raised when what is computed from the same files changes, so that old results are not kept.
 PREPROCESS_VERSION = 4
@@ -232,7 +233,7 @@ def _is_whole(path: Path) -> bool:
     if not path.name.endswith(".nii.gz"):
         return True
     try:
-        read_data(open_nifti(path, "volume")[0], path.name)
+        open_image(path, "volume").read_finite()
     except InputError:
         return False
     return True

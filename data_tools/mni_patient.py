@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from data_tools import labels
 from data_tools.cohort import Row, label_settings_file, mni_file, transform_file, warp_file
 from data_tools.grid import GRID_AFFINE, GRID_SHAPE, hemisphere
+from data_tools.image_files import open_image
 from data_tools.patient import MIN_COVERED_SHARE, MniPatient
 from data_tools.plausibility import check_tmax_seconds, detect_adc_unit
 from data_tools.runtime import atomic
@@ -18,8 +19,6 @@ from data_tools.volumes import (
     Volume,
     load_mask,
     load_volume,
-    open_nifti,
-    read_data,
     require_grid,
     save_volume,
 )
@@ -175,13 +174,13 @@ def read_transform(cohort: str | os.PathLike, participant: str) -> Transform:
         return Transform(affine)
     fields = []
     for path in paths:
-        image, field_affine = open_nifti(path, "warp")
-        if image.shape != (*GRID_SHAPE, 3) or not np.allclose(field_affine, GRID_AFFINE):
+        file = open_image(path, "warp")
+        if file.shape != (*GRID_SHAPE, 3) or not np.allclose(file.place.affine, GRID_AFFINE):
             raise InputError(
-                f"warp {path}: shape {image.shape}; expected {(*GRID_SHAPE, 3)} on the MNI grid; "
+                f"warp {path}: shape {file.shape}; expected {(*GRID_SHAPE, 3)} on the MNI grid; "
                 f"{PREPROCESS_AGAIN}"
             )
-        fields.append(read_data(image, f"warp {path}"))
+        fields.append(file.read_finite())
     return Transform(affine, *fields)
 
 

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from data_tools import ants_bridge, brain_of_dwi, registration
-from data_tools.dicom import study as dicom
-from data_tools.diffusion import Diffusion, load_diffusion, sidecar
+from data_tools.b_values import Diffusion
+from data_tools.diffusion import load_diffusion
+from data_tools.file_names import sidecar
 from data_tools.grid import patient_voxel_ml
 from data_tools.labels import core_mask
 from data_tools.plausibility import (

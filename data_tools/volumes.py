@@ -1,4 +1,4 @@
-"""NIfTI in and out, and the checks of its header that keep a lesion on its side.
+"""Images in, NIfTI out: 3D volumes in millimetres, and what reading their files showed.
 
 A :class:`Volume` is data plus the affine that takes a voxel's index to millimetres (RAS+: x to
 the patient's right, y to the front, z up). Nothing here flips or reorients data; what does
@@ -8,21 +8,36 @@ the patient's right, y to the front, z up). Nothing here flips or reorients data
 import dataclasses
 import gzip
 import os
-import zlib
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
-from nibabel.filebasedimages import ImageFileError
-from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
 from data_tools.grid import GRID_AFFINE, GRID_SHAPE
+from data_tools.image_files import open_image
+from data_tools.nifti_header import Place
 from data_tools.runtime import atomic
 from data_tools.runtime.errors import InputError
 
-# A voxel outside this range is no clinical brain MRI (micro-imaging, or an affine in metres).
-VOXEL_RANGE_MM = (0.3, 12.0)
+
+@dataclasses.dataclass(frozen=True)
+class Reading:
+    """What reading a file showed besides the voxels.
+
+    Attributes:
+        notes: what was decided about its header.
+        other_affine: by its other form, if that puts it elsewhere.
+        absent: bool, shape of the data: NaN or infinite in the file, 0 in the data; None if
+            there is none.
+    """
+
+    notes: tuple[str, ...] = ()
+    other_affine: NDArray[np.float64] | None = None
+    absent: NDArray[np.bool_] | None = None
+
+
+PLAIN = Reading()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,11 +48,13 @@ class Volume:
         data: float32 [i, j, k], finite.
         affine: float64 [4, 4], index -> mm, RAS+.
         path: where it came from, for messages.
+        reading: what reading its file showed.
     """
 
     data: NDArray[np.float32]
     affine: NDArray[np.float64]
     path: str = ""
+    reading: Reading = PLAIN
 
     @property
     def voxel_ml(self) -> float:
@@ -65,115 +82,86 @@ class Volume:
 
 
 def load_volume(
-    path: str | os.PathLike, what: str = "image", may_be_constant: bool = False
+    path: str | os.PathLike,
+    what: str = "image",
+    may_be_constant: bool = False,
+    *,
+    may_have_gaps: bool = False,
 ) -> Volume:
-    """Read a NIfTI file and check that it can be trusted.
+    """Read an image file and check that it can be trusted.
 
     Args:
-        path: ``.nii`` or ``.nii.gz``; 3D, or 4D with a single volume.
+        path: NIfTI, MetaImage or NRRD; 3D, or 4D with a single volume.
         what: ``DWI``, ``ADC``..., for messages.
         may_be_constant: a mask, or a probability that is 0 everywhere, is no empty image.
+        may_have_gaps: take NaN and infinity as 0 and remember where they are, for
+            :func:`data_tools.plausibility.check_gaps`; otherwise they are refused.
 
     Returns:
         A Volume of float32 data in the file's own orientation and unit.
 
     Raises:
-        InputError: missing, unreadable or truncated file, not 3D, NaN or infinity, constant
-            values, no or contradicting orientation, sheared axes, odd voxel size.
+        InputError: as :func:`data_tools.image_files.open_image`; not 3D, NaN or infinity, constant
+            values.
     """
     path = Path(path)
     label = f"{what} {path}"
-    image, affine = open_nifti(path, what)
-    shape = image.shape
-    if len(shape) == 4 and shape[3] == 1:
-        shape = shape[:3]
+    file = open_image(path, what)
+    shape = file.shape
+    while len(shape) > 3 and shape[-1] == 1:
+        shape = shape[:-1]
     if len(shape) != 3 or min(shape) < 2:
-        raise InputError(f"{label}: has shape {tuple(image.shape)}; expected one 3D volume")
-    data = read_data(image, label).reshape(shape)
+        raise InputError(f"{label}: has shape {tuple(file.shape)}; expected one 3D volume")
+    data = (file.read() if may_have_gaps else file.read_finite()).reshape(shape)
+    data, absent = without_gaps(data)
     if not may_be_constant and data.min() == data.max():
         raise InputError(f"{label}: every voxel is {data.flat[0]:g}; the image is empty")
-    return Volume(data, affine, str(path))
+    return Volume(data, file.place.affine, str(path), reading_of(what, file.place, absent))
 
 
-def open_nifti(path: Path, what: str) -> tuple[nib.Nifti1Pair, NDArray[np.float64]]:
-    """Open a NIfTI file of numbers, 3D or more, whose orientation can be trusted.
-
-    Returns:
-        The image, its data not yet read, and its affine.
-
-    Raises:
-        InputError: as :func:`load_volume`, for all but the data.
-    """
-    label = f"{what} {path}"
-    if not path.is_file():
-        raise InputError(f"{label}: no such file; expected a NIfTI file (.nii or .nii.gz)")
-    if path.suffix == ".gz":
-        _check_gzip(path, label)
-    try:
-        image = nib.load(path)
-    except (ImageFileError, HeaderDataError, ValueError, OSError, EOFError) as error:
-        raise InputError(f"{label}: not a readable NIfTI file ({error})") from error
-    if not isinstance(image, nib.Nifti1Pair):
-        raise InputError(f"{label}: is {type(image).__name__}; expected NIfTI (.nii or .nii.gz)")
-    if image.get_data_dtype().kind not in "iuf":  # colours, complex numbers
-        raise InputError(
-            f"{label}: holds voxels of type {image.get_data_dtype()}; expected one number each"
-        )
-    return image, _checked_affine(image, label)
+def without_gaps(
+    data: NDArray[np.float32],
+) -> tuple[NDArray[np.float32], NDArray[np.bool_] | None]:
+    """NaN and infinity set to 0, and where they were; None if there are none."""
+    absent = ~np.isfinite(data)
+    if not absent.any():
+        return data, None
+    return np.where(absent, np.float32(0), data), absent
 
 
-def read_data(image: nib.Nifti1Pair, label: str) -> NDArray[np.float32]:
-    """The voxels of an open image.
+def reading_of(what: str, place: Place, absent: NDArray[np.bool_] | None) -> Reading:
+    """What reading a file showed.
 
     Args:
-        image: of :func:`open_nifti`.
-        label: what and path, for messages.
-
-    Raises:
-        InputError: a truncated file, NaN or infinity.
+        what: ``DWI``, ``ADC``..., for notes.
+        place: of :func:`data_tools.image_files.open_image`.
+        absent: of :func:`without_gaps`.
     """
-    try:
-        data = np.asarray(image.dataobj, dtype=np.float32)
-    except (OSError, EOFError, ValueError) as error:
-        raise damaged_file(label, error) from error
-    bad = int(data.size - np.isfinite(data).sum())
-    if bad:
-        raise InputError(
-            f"{label}: {bad} of {data.size} voxels are NaN or infinite; expected finite values. "
-            "Set the background to 0 in the program that made the file."
+    notes = list(place.notes)
+    if absent is not None:
+        notes.append(
+            f"{what}: {int(absent.sum())} of {absent.size} voxels are NaN or infinite and were "
+            "taken as 0, background"
         )
-    return data
+    return Reading(tuple(notes), place.other, absent)
 
 
-def damaged_file(label: str, error: Exception) -> InputError:
-    """What to tell of a file that cannot be read to its end.
-
-    Args:
-        label: what and path.
-        error: the reader's own.
-    """
-    return InputError(f"{label}: the file ends too early or is damaged ({error}); copy it again")
-
-
-def _check_gzip(path: Path, label: str) -> None:
-    # nibabel stops at the last voxel and never reaches the checksum, which stands at the end.
-    try:
-        with gzip.open(path) as stream:
-            while stream.read(1 << 20):
-                pass
-    except (OSError, EOFError, zlib.error) as error:
-        raise damaged_file(label, error) from error
-
-
-def load_mask(path: str | os.PathLike, what: str = "mask") -> Volume:
+def load_mask(
+    path: str | os.PathLike, what: str = "mask", *, may_have_gaps: bool = False
+) -> Volume:
     """Read a mask of 0 and one other value; returns a Volume whose data are 0.0 or 1.0.
 
     An all-zero mask is allowed: a patient may have no lesion.
 
+    Args:
+        path: as :func:`load_volume` takes it.
+        what: of what, for messages.
+        may_have_gaps: as :func:`load_volume` takes it.
+
     Raises:
         InputError: as :func:`load_volume`, or if values are not those of a mask.
     """
-    volume = load_volume(path, what, may_be_constant=True)
+    volume = load_volume(path, what, may_be_constant=True, may_have_gaps=may_have_gaps)
     values = np.unique(volume.data)
     if len(values) > 2 or (values[0] != 0 and not np.array_equal(values, [1])):
         raise InputError(
@@ -181,50 +169,6 @@ def load_mask(path: str | os.PathLike, what: str = "mask") -> Volume:
             f"({values[0]:g} to {values[-1]:g}); expected a mask of 0 and 1, background 0"
         )
     return dataclasses.replace(volume, data=(volume.data > 0).astype(np.float32))
-
-
-def _checked_affine(image: nib.Nifti1Pair, label: str) -> NDArray[np.float64]:
-    affine = np.asarray(image.affine, dtype=np.float64)
-    header = image.header
-    spacing = np.sqrt((affine[:3, :3] ** 2).sum(axis=0))
-    # Of unit vectors, so that voxels of any size, an affine in metres too, pass this check.
-    if not np.isfinite(affine).all() or not (
-        spacing.min() > 0 and abs(np.linalg.det(affine[:3, :3] / spacing)) > 1e-3
-    ):
-        raise InputError(f"{label}: the affine is singular or not finite; orientation is unknown")
-    try:
-        qform, sform = header.get_qform(coded=True), header.get_sform(coded=True)
-    except (HeaderDataError, ValueError) as error:
-        raise InputError(f"{label}: the qform in the header is damaged ({error})") from error
-    if not qform[1] and not sform[1]:
-        raise InputError(
-            f"{label}: qform and sform codes are both 0, so left and right are unknown; expected "
-            "an orientation in the header. Convert the scanner's DICOM files again (dcm2niix)."
-        )
-    if qform[1] and sform[1]:
-        # Compare directions only: programs round offsets differently, never by an axis.
-        directions = [
-            m[:3, :3] / np.sqrt((m[:3, :3] ** 2).sum(axis=0)) for m in (qform[0], sform[0])
-        ]
-        if (directions[0] * directions[1]).sum(axis=0).min() < 0.9:
-            raise InputError(
-                f"{label}: qform ({''.join(nib.aff2axcodes(qform[0]))}) and sform "
-                f"({''.join(nib.aff2axcodes(sform[0]))}) point in different directions, so left "
-                "and right are unsure; find out which is right and set both to it."
-            )
-    if spacing.min() < VOXEL_RANGE_MM[0] or spacing.max() > VOXEL_RANGE_MM[1]:
-        raise InputError(
-            f"{label}: voxels of {' x '.join(f'{s:g}' for s in spacing)} mm; expected "
-            f"{VOXEL_RANGE_MM[0]:g} to {VOXEL_RANGE_MM[1]:g} mm. Is the affine in millimetres?"
-        )
-    axes = affine[:3, :3] / spacing
-    shear = np.abs(axes.T @ axes - np.eye(3)).max()
-    if shear > 0.01:
-        raise InputError(
-            f"{label}: the axes are not at right angles (cosine {shear:.3f}); expected an affine "
-            "without shear. Resample the image to an orthogonal grid first."
-        )
-    return affine
 
 
 def to_nifti_bytes(data: NDArray, affine: NDArray, description: str = "") -> bytes:

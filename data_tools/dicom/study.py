@@ -41,6 +41,7 @@ class Study:
         affine: index -> mm, RAS+.
         b_values: of each image, s/mm2.
         directions: [image, 3]: zeros for a trace image, NaN where nothing says it.
+        label: folder and series of the DWI, for messages.
         dwi_name: number and description of the DWI's series.
         adc: the scanner's map on its own grid, in its own unit; None if there is none.
         source: slices of the image that comes nearest to the DWI that is used.
@@ -52,6 +53,7 @@ class Study:
     affine: NDArray[np.float64]
     b_values: NDArray[np.float64]
     directions: NDArray[np.float64]
+    label: str
     dwi_name: str
     adc: Volume | None
     source: Source
@@ -131,6 +133,7 @@ def _loaded(
         affine=dwi.affine,
         b_values=b_values,
         directions=np.array([image.direction for _, image in images], float),
+        label=f"{folder} ({dwi.head.name})",
         dwi_name=dwi.head.name,
         adc=None if adc is None else _map(folder, adc),
         source=_source(dwi),

@@ -1,0 +1,143 @@
+"""Images of one session on one grid: by the millimetres of their headers, if these agree."""
+
+import dataclasses
+
+import nibabel as nib
+import numpy as np
+from numpy.typing import NDArray
+
+from data_tools.runtime.errors import InputError
+from data_tools.transform import resample
+from data_tools.volumes import Volume
+
+# Of one grid's field of view inside the other's: less is another place, not another grid.
+MIN_OVERLAP = 0.3
+# A slice of 30 is 3%.
+SAME_COVERAGE = 0.97
+
+
+@dataclasses.dataclass(frozen=True)
+class Aligned:
+    """An image on the grid of another one.
+
+    Attributes:
+        volume: on that grid; the image itself if it was there already.
+        notes: what was done.
+        warnings: what a person should look at.
+    """
+
+    volume: Volume
+    notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+def onto(image: Volume, target: Volume, what: str) -> Aligned:
+    """Bring an image onto another one's grid by the coordinates of both.
+
+    Only voxels above 0 count, so that the background around an image does not lower its edge.
+
+    Args:
+        image: ADC map or b = 0 image.
+        target: the DWI.
+        what: ``ADC``..., for messages.
+
+    Raises:
+        InputError: they do not show the same part of space, or lie on one grid by other forms of
+            their headers than by those that were taken.
+    """
+    if image.same_grid(target):
+        return Aligned(image)
+    _check_forms(image, target, what)
+    inside, covered = _share(target, image), _share(image, target)
+    if max(inside, covered) < MIN_OVERLAP:
+        raise InputError(
+            f"{what} {image.path} and DWI {target.path} do not show the same part of space: "
+            f"{covered:.0%} of the DWI's field of view lies in that of the {what}, whose centre is "
+            f"{_apart_mm(image, target):.0f} mm away; expected images of one session with their "
+            "own orientation headers"
+        )
+    shown = dataclasses.replace(image, data=(image.data > 0).astype(np.float32))
+    weight = _on(shown, target)
+    values = _on(dataclasses.replace(image, data=np.maximum(image.data, 0)), target)
+    data = np.divide(values, weight, out=np.zeros_like(values), where=weight > 0.5)
+    reading = image.reading
+    if reading.absent is not None:
+        gaps = dataclasses.replace(image, data=reading.absent.astype(np.float32))
+        reading = dataclasses.replace(reading, absent=_on(gaps, target) > 0)
+    moved = Volume(data, target.affine, image.path, reading)
+    warnings: tuple[str, ...] = ()
+    if min(inside, covered) < SAME_COVERAGE:
+        warnings = (
+            f"the DWI and the {what} do not show the same slices: "
+            f"{1 - inside:.0%} of the {what} and {1 - covered:.0%} of the DWI are in one only; "
+            "were files lost?",
+        )
+    return Aligned(moved, (f"{_difference(image, target, what)}; it was resampled",), warnings)
+
+
+def _difference(image: Volume, target: Volume, what: str) -> str:
+    if image.data.shape == target.data.shape:
+        furthest = np.linalg.norm(_corners(image) - _corners(target), axis=1).max()
+        if furthest < min(target.spacing_mm):
+            return f"the {what} lies {furthest:.2g} mm off the DWI's voxels"
+    sizes, counts = (
+        [
+            " x ".join(f"{x:.3g}" for x in each)
+            for each in ((v.spacing_mm, v.data.shape)[k] for v in (image, target))
+        ]
+        for k in (0, 1)
+    )
+    return (
+        f"the {what} has another grid ({counts[0]} voxels of {sizes[0]} mm) than the DWI "
+        f"({counts[1]} of {sizes[1]} mm)"
+    )
+
+
+def _check_forms(image: Volume, target: Volume, what: str) -> None:
+    """Refuse images that other forms of their headers would put on one grid."""
+    if image.reading.other_affine is None and target.reading.other_affine is None:
+        return
+    for ours in (image.affine, image.reading.other_affine):
+        for theirs in (target.affine, target.reading.other_affine):
+            if ours is None or theirs is None:
+                continue
+            moved = dataclasses.replace(image, affine=ours)
+            if moved.same_grid(dataclasses.replace(target, affine=theirs)):
+                raise InputError(
+                    f"{what} {image.path} and DWI {target.path} lie on one grid by some of the "
+                    f"qforms and sforms in their headers, and {_apart_mm(image, target):.1f} mm "
+                    "apart by others; which are right is unsure. Set both forms of both files to "
+                    "the right one."
+                )
+
+
+def _apart_mm(image: Volume, target: Volume) -> float:
+    middles = [
+        nib.affines.apply_affine(v.affine, (np.array(v.data.shape) - 1) / 2)
+        for v in (image, target)
+    ]
+    return float(np.linalg.norm(middles[0] - middles[1]))
+
+
+def _corners(volume: Volume) -> NDArray[np.float64]:
+    ends = np.array(np.meshgrid(*[(0, n - 1) for n in volume.data.shape])).reshape(3, -1).T
+    return nib.affines.apply_affine(volume.affine, ends)
+
+
+def _share(image: Volume, of: Volume) -> float:
+    """Share of a grid's voxels that lie in an image's field of view."""
+    field = dataclasses.replace(image, data=np.ones(image.data.shape, np.float32))
+    return float((_on(field, of) > 0.5).mean())
+
+
+def _on(image: Volume, target: Volume) -> NDArray[np.float32]:
+    """Trilinear; what lies less than half a voxel beyond the outer voxels' centres is theirs."""
+    begin = image.affine.copy()
+    begin[:3, 3] -= image.affine[:3, :3].sum(axis=1)
+    wider = dataclasses.replace(image, data=np.pad(image.data, 1, mode="edge"), affine=begin)
+    field = np.pad(np.ones(image.data.shape, np.float32), 1)
+    moved = resample(wider, np.eye(4), target.data.shape, target.affine)
+    inside = resample(
+        dataclasses.replace(wider, data=field), np.eye(4), target.data.shape, target.affine
+    )
+    return np.where(inside > 0.499, moved, 0).astype(np.float32)

@@ -15,6 +15,7 @@ from scipy import ndimage
 
 from data_tools import ants_bridge, brain_of_dwi, registration
 from data_tools.b_values import Diffusion
+from data_tools.dicom.study import Source
 from data_tools.diffusion import load_diffusion
 from data_tools.file_names import sidecar
 from data_tools.grid import patient_voxel_ml
@@ -80,7 +81,7 @@ class NativePatient:
     b_value: float | None = None
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
-    dicom_source: dicom.Source | None = None
+    dicom_source: Source | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

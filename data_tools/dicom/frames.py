@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_tools.dicom.vendors import TRACE, Direction, weighting
+from data_tools.image_files import damaged_file
 from data_tools.runtime.errors import InputError
-from data_tools.volumes import damaged_file
 
 DICOMDIR = "1.2.840.10008.1.3.10"
 # Segmentations, reports, presentation states: what a PACS keeps beside the scanner's images.

@@ -137,20 +137,15 @@ def _ge_direction(data: Any) -> Direction | None:
     kind = _first_number([_private(data, (0x0043, 0x30), "GEMS_PARM_01", "SS")])
     if kind in GE_KINDS:
         return GE_KINDS[int(kind)]
-    parts = [
-        _first_number([_private(data, (0x0019, element), "GEMS_ACQU_01", "DS")])
-        for element in (0xBB, 0xBC, 0xBD)
-    ]
-    vector = None if None in parts else _unit(parts)
+    parts = (_private(data, (0x0019, k), "GEMS_ACQU_01", "DS") for k in (0xBB, 0xBC, 0xBD))
+    vector = _unit([number for part in parts for number in _numbers(part)[:1]])
     return vector if vector and any(vector) else None
 
 
 def _philips_direction(data: Any) -> Direction | None:
-    parts = [
-        _first_number([_private(data, (0x2005, element), "Philips MR Imaging DD 001", "FL")])
-        for element in (0xB0, 0xB1, 0xB2)
-    ]
-    vector = None if None in parts else _unit(parts)
+    creator = "Philips MR Imaging DD 001"
+    parts = (_private(data, (0x2005, k), creator, "FL") for k in (0xB0, 0xB1, 0xB2))
+    vector = _unit([number for part in parts for number in _numbers(part)[:1]])
     if vector and any(vector):
         return vector
     return PHILIPS_WORDS.get(_word(_private(data, (0x2001, 0x04), "Philips Imaging DD 001", "CS")))

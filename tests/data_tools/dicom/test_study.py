@@ -1,0 +1,485 @@
+"""Folders of scanners' files: the DWI, its weightings and the ADC map of the head that was written.
+
+Figures are compared with a head that is known to the voxel (helpers.phantom).
+"""
+
+import os
+import shutil
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+pytest.importorskip("pydicom", reason="extra `dicom` is not installed")
+
+import pydicom
+from helpers.dicom_files import TRACE, write_enhanced, write_mosaic, write_series
+from helpers.phantom import phantom
+
+from data_tools.overrides import Overrides
+from data_tools.patient import core_of, load_native
+from data_tools.runtime.errors import InputError
+
+HEAD = phantom()
+TRACEW = ["DERIVED", "PRIMARY", "DIFFUSION", "TRACEW", "ND"]
+MAP = ["DERIVED", "PRIMARY", "DIFFUSION", "ADC", "ND"]
+PLAIN = ["ORIGINAL", "PRIMARY", "OTHER"]
+AXES = [(1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)]
+SLICES = HEAD.core.shape[2]
+
+
+def dwi(folder, number=3, **options):
+    """b = 0 and the trace image in one series."""
+    given = {"description": "ep2d_diff_TRACEW", "kind": TRACEW, "b_values": [0, 1000]} | options
+    volumes = [HEAD.image(b) for b in given["b_values"]]
+    return write_series(folder, volumes, HEAD.affine, number=number, **given)
+
+
+def adc(folder, number=4, **options):
+    """The scanner's map."""
+    given = {"description": "ep2d_diff_ADC", "kind": MAP} | options
+    return write_series(folder, [HEAD.adc_um2_per_s], HEAD.affine, number=number, **given)
+
+
+def check(folder, overrides=None, tolerance=0.01):
+    """Read it; the core has its mL and lies where it lies."""
+    native = load_native(folder, overrides=overrides or Overrides())
+    core = core_of(native)
+    ml = core.sum() * native.dwi.voxel_ml
+    assert ml == pytest.approx(HEAD.core_ml, rel=tolerance)
+    centre = nib.affines.apply_affine(native.dwi.affine, np.argwhere(core).mean(axis=0))
+    np.testing.assert_allclose(centre, HEAD.core_centre_mm, atol=1.0)
+    return native
+
+
+def refusal(folder, overrides=None):
+    with pytest.raises(InputError) as error:
+        load_native(folder, overrides=overrides or Overrides())
+    return str(error.value)
+
+
+class TestValues:
+    """What is displayed counts, whatever else a vendor stores."""
+
+    @pytest.mark.parametrize("second_slope", [0.7, 0.9, 1.6, 0.00135])
+    def test_philips_second_scale_changes_nothing(self, second_slope, tmp_path):
+        def private(data, image, level):
+            block = data.private_block(0x2005, "Philips MR Imaging DD 001", create=True)
+            block.add_new(0x0D, "FL", 0.0)
+            block.add_new(0x0E, "FL", second_slope)
+
+        dwi(tmp_path, maker="Philips Medical Systems", kind=PLAIN, description="DWI")
+        adc(tmp_path, maker="Philips Medical Systems", change=private,
+            scale=lambda image, level: (0.5, 0.0))  # fmt: skip
+        native = check(tmp_path)
+        inside = native.brain
+        assert np.median(native.adc.data[inside]) == pytest.approx(
+            np.median(HEAD.adc_um2_per_s[HEAD.s0 > 0]), rel=0.05
+        )
+
+    @pytest.mark.parametrize("maker", ["SIEMENS", "GE MEDICAL", "Philips", "CANON_MEC"])
+    def test_each_slice_has_its_own_scale(self, maker, tmp_path):
+        dwi(tmp_path, maker=maker)
+        adc(tmp_path, maker=maker, scale=lambda image, level: (0.5 + 0.05 * level, 3.0 * level))
+        native = check(tmp_path)
+        there = nib.affines.apply_affine(
+            np.linalg.inv(native.adc.affine) @ HEAD.affine, np.argwhere(HEAD.s0 > 0)
+        )
+        got = native.adc.data[tuple(there.round().astype(int).T)]
+        np.testing.assert_allclose(got, HEAD.adc_um2_per_s[HEAD.s0 > 0], atol=1.0)
+
+    def test_the_stored_values_are_those_that_an_independent_reader_shows(self, tmp_path):
+        import subprocess
+
+        dcm2niix = pytest.importorskip("dcm2niix", reason="dcm2niix is not installed")
+        dwi(tmp_path / "in")
+        subprocess.run(
+            [dcm2niix.bin, "-z", "n", "-f", "x", "-o", str(tmp_path), str(tmp_path / "in")],
+            check=True, capture_output=True,
+        )  # fmt: skip
+        other = nib.load(tmp_path / "x.nii")
+        native = check(tmp_path / "in")
+        mm = nib.affines.apply_affine(native.dwi.affine, np.argwhere(native.brain))
+        at = nib.affines.apply_affine(np.linalg.inv(other.affine), mm)
+        np.testing.assert_allclose(at, at.round(), atol=1e-3)
+        theirs = other.get_fdata()[..., 1][tuple(at.round().astype(int).T)]
+        np.testing.assert_array_equal(native.dwi.data[native.brain], theirs)
+
+    def test_padding_is_no_image(self, tmp_path):
+        def pad(data, image, level):
+            data.PixelPaddingValue = 0
+            data.RescaleSlope, data.RescaleIntercept = "1", "50"
+
+        dwi(tmp_path)
+        adc(tmp_path, change=pad)
+        path = tmp_path / "IM040001.dcm"
+        native = load_native(tmp_path)
+        assert pydicom.dcmread(path).RescaleIntercept == 50
+        assert native.adc.data.min() == 0
+
+    @pytest.mark.parametrize("syntax", ["RLELossless", "JPEGLSLossless"])
+    def test_compressed_pixels(self, syntax, tmp_path):
+        dwi(tmp_path)
+        for path in tmp_path.iterdir():
+            data = pydicom.dcmread(path)
+            data.compress(getattr(pydicom.uid, syntax))
+            data.save_as(path)
+        check(tmp_path)
+
+
+class TestLayouts:
+    """One study in many forms."""
+
+    @pytest.mark.parametrize("with_adc", [True, False])
+    @pytest.mark.parametrize("maker", ["Philips Medical Systems", "GE MEDICAL", "CANON_MEC"])
+    def test_directions_and_their_mean_in_one_series(self, maker, with_adc, tmp_path):
+        """The directions hold other numbers, so that it shows if they are taken."""
+        volumes = [HEAD.image(0), *(HEAD.image(1000, share) for share in (0.2, 0.4, 0.6))]
+        write_series(
+            tmp_path, [*volumes, HEAD.image(1000)], HEAD.affine, number=401, description="DWI",
+            kind=PLAIN, b_values=[0, 1000, 1000, 1000, 1000], maker=maker,
+            directions=[TRACE, *AXES, TRACE],
+        )  # fmt: skip
+        if with_adc:
+            adc(tmp_path, number=402, maker=maker, description="dADC")
+        check(tmp_path)
+
+    def test_directions_alone_make_a_trace_image(self, tmp_path):
+        volumes = [HEAD.image(1000, share) for share in (0.8, 1.0, 1.2)]
+        write_series(
+            tmp_path, [HEAD.image(0), *volumes], HEAD.affine, number=4, description="DWI",
+            kind=PLAIN, b_values=[0, 1000, 1000, 1000], directions=[TRACE, *AXES],
+        )  # fmt: skip
+        check(tmp_path)
+
+    @pytest.mark.parametrize("maker", ["SIEMENS", "Philips", "GE MEDICAL", "UIH", "Hitachi"])
+    def test_one_direction_is_refused(self, maker, tmp_path):
+        write_series(
+            tmp_path, [HEAD.image(0), HEAD.image(1000, 0.5)], HEAD.affine, number=4,
+            description="DWI", kind=PLAIN, b_values=[0, 1000], directions=[TRACE, AXES[0]],
+            maker=maker,
+        )  # fmt: skip
+        message = refusal(tmp_path)
+        assert "1 direction only" in message and "--few_directions" in message
+        taken = load_native(tmp_path, overrides=Overrides(few_directions=True))
+        assert any("--few_directions" in warning for warning in taken.warnings)
+
+    def test_each_direction_in_a_series_of_its_own(self, tmp_path):
+        for k, axis in enumerate(AXES):
+            write_series(
+                tmp_path, [HEAD.image(0), HEAD.image(1000)], HEAD.affine, number=k + 1,
+                description=f"DWI {k}", kind=PLAIN, b_values=[0, 1000], directions=[TRACE, axis],
+            )  # fmt: skip
+        native = check(tmp_path)
+        assert any("one scan in 3 series" in note for note in native.notes)
+
+    @pytest.mark.parametrize("maker", ["Philips Medical Systems", "SIEMENS"])
+    @pytest.mark.parametrize("b_value", [700, 1000])
+    def test_enhanced_files(self, maker, b_value, tmp_path):
+        write_enhanced(
+            tmp_path / "dwi.dcm", [HEAD.image(0), HEAD.image(b_value)], HEAD.affine, number=401,
+            description="DWI", kind=PLAIN, b_values=[0, b_value], maker=maker,
+        )  # fmt: skip
+        write_enhanced(
+            tmp_path / "adc.dcm", [HEAD.adc_um2_per_s], HEAD.affine, number=402,
+            description="dADC", kind=MAP, maker=maker, scale=(0.9, 0.0),
+        )  # fmt: skip
+        assert check(tmp_path).b_value == b_value
+
+    def test_an_enhanced_file_for_each_image(self, tmp_path):
+        series = pydicom.uid.generate_uid()
+        for b in (0, 1000):
+            write_enhanced(
+                tmp_path / f"{b}.dcm", [HEAD.image(b)], HEAD.affine, number=5, series=series,
+                description="DWI", kind=PLAIN, b_values=[b], maker="SIEMENS",
+            )  # fmt: skip
+        check(tmp_path)
+
+    @pytest.mark.parametrize("turned", [False, True])
+    def test_mosaics(self, turned, tmp_path):
+        angle = 0.3 if turned else 0.0
+        turn = np.eye(4)
+        turn[1:3, 1:3] = [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
+        series = pydicom.uid.generate_uid()
+        for b in (0, 1000):
+            write_mosaic(
+                tmp_path / f"{b}.dcm", HEAD.image(b), turn @ HEAD.affine, number=3,
+                description="ep2d_diff_TRACEW", kind=TRACEW, b_value=b, series=series,
+            )  # fmt: skip
+        native = load_native(tmp_path)
+        core = core_of(native)
+        assert core.sum() * native.dwi.voxel_ml == pytest.approx(HEAD.core_ml, rel=0.01)
+        centre = nib.affines.apply_affine(native.dwi.affine, np.argwhere(core).mean(axis=0))
+        expected = nib.affines.apply_affine(turn, HEAD.core_centre_mm)
+        np.testing.assert_allclose(centre, expected, atol=1.0)
+
+    def test_a_mosaic_without_its_header_says_why(self, tmp_path):
+        path = tmp_path / "m.dcm"
+        write_mosaic(path, HEAD.image(1000), HEAD.affine, number=3, description="TRACEW",
+                     kind=TRACEW, b_value=1000)  # fmt: skip
+        data = pydicom.dcmread(path)
+        del data[0x0029, 0x1010]
+        data.save_as(path)
+        assert "mosaic without Siemens' private header" in refusal(tmp_path)
+
+    @pytest.mark.parametrize("adc_too", [True, False])
+    def test_b0_and_trace_in_two_series(self, adc_too, tmp_path):
+        dwi(tmp_path, number=5, b_values=[0], description="ep2d_diff_b0", kind=PLAIN)
+        dwi(tmp_path, number=6, b_values=[1000], description="ep2d_diff_b1000_TRACEW")
+        if adc_too:
+            adc(tmp_path, number=7)
+        native = check(tmp_path)
+        assert any("joined" in note for note in native.notes) != adc_too
+
+    def test_the_map_may_be_in_the_series_of_the_dwi(self, tmp_path):
+        series = dwi(tmp_path, number=401)
+        adc(tmp_path, number=401, series=series, first=100)
+        assert not any("computed" in note for note in check(tmp_path).notes)
+
+    def test_numbers_run_slice_by_slice(self, tmp_path):
+        def number(data, image, level):
+            data.InstanceNumber = 2 * level + image + 1
+
+        dwi(tmp_path, change=number)
+        check(tmp_path)
+
+    def test_folders_that_are_links_and_files_without_a_preamble(self, tmp_path):
+        dwi(tmp_path / "elsewhere")
+        for path in (tmp_path / "elsewhere").iterdir():
+            path.write_bytes(path.read_bytes()[132:])
+        (tmp_path / "dicom").mkdir()
+        os.symlink(tmp_path / "elsewhere", tmp_path / "dicom/IMG")
+        os.symlink(tmp_path / "dicom", tmp_path / "elsewhere/loop")
+        (tmp_path / "dicom/.DS_Store").write_bytes(b"")
+        check(tmp_path / "dicom")
+
+    @pytest.mark.parametrize(
+        ("charset", "text"),
+        [
+            ("ISO_IR 192", "拡散 TRACEW"),
+            (["", "ISO 2022 IR 87"], "拡散 TRACEW"),
+            (["", "ISO 2022 IR 149"], "확산 TRACEW"),
+            ("GB18030", "弥散 TRACEW"),
+            ("ISO_IR 100", "Diffusion épaisse TRACEW"),
+        ],
+    )
+    def test_descriptions_in_any_script(self, charset, text, tmp_path):
+        def name(data, image, level):
+            data.SpecificCharacterSet, data.SeriesDescription = charset, text
+
+        dwi(tmp_path, change=name)
+        assert text in check(tmp_path).dwi.path
+
+    def test_a_description_that_cannot_be_decoded_stops_nobody(self, tmp_path):
+        dwi(tmp_path)
+        for path in tmp_path.iterdir():
+            raw = path.read_bytes().replace(b"ep2d_diff_TRACEW", b"\xff\xfe\x80" + b"d" * 13)
+            path.write_bytes(raw)
+        check(tmp_path)
+
+
+class TestLost:
+    """Slices that are lost, doubled or elsewhere."""
+
+    @pytest.mark.parametrize("number", [3, 0, None])
+    @pytest.mark.parametrize("what", ["of one b-value", "of all", "of the ADC map"])
+    def test_a_lost_slice_is_found_whatever_the_numbers(self, what, number, tmp_path):
+        dwi(tmp_path, number=number)
+        adc(tmp_path, number=number, first=1000)
+        first = f"IM{number or 0:02d}"
+        lost = {
+            "of one b-value": [7], "of all": [7, 7 + SLICES], "of the ADC map": [1006]
+        }[what]  # fmt: skip
+        for k in lost:
+            (tmp_path / f"{first}{k:04d}.dcm").unlink()
+        assert "Slices are lost: export the series again" in refusal(tmp_path)
+
+    def test_every_second_slice_lost_contradicts_the_scanner(self, tmp_path):
+        dwi(tmp_path)
+        for k in range(2, 2 * SLICES + 1, 2):
+            (tmp_path / f"IM03{k:04d}.dcm").unlink()
+        assert "Slices are lost" in refusal(tmp_path)
+
+    def test_a_gap_written_in_place_of_the_distance_is_no_loss(self, tmp_path):
+        def gap(data, image, level):
+            data.SliceThickness, data.SpacingBetweenSlices = 7.0, 1.0
+
+        dwi(tmp_path, change=gap)
+        check(tmp_path)
+
+    def test_a_copy_counts_once(self, tmp_path):
+        dwi(tmp_path)
+        shutil.copy(tmp_path / "IM030005.dcm", tmp_path / "copy.dcm")
+        assert any("1 files are copies" in note for note in check(tmp_path).notes)
+
+    def test_a_copy_of_another_identity_counts_once(self, tmp_path):
+        dwi(tmp_path)
+        data = pydicom.dcmread(tmp_path / "IM030005.dcm")
+        data.SOPInstanceUID = data.file_meta.MediaStorageSOPInstanceUID = "1.2.3.4.5"
+        data.InstanceNumber = 900
+        data.save_as(tmp_path / "copy.dcm")
+        assert any("there twice" in note for note in check(tmp_path).notes)
+
+    def test_two_different_images_of_one_slice_are_refused(self, tmp_path):
+        dwi(tmp_path)
+        data = pydicom.dcmread(tmp_path / "IM030005.dcm")
+        pixels = data.pixel_array
+        pixels[20:30] += 7
+        data.PixelData = pixels.tobytes()
+        data.save_as(tmp_path / "same.dcm")
+        assert "has the identity" in refusal(tmp_path)
+        data.SOPInstanceUID = data.file_meta.MediaStorageSOPInstanceUID = "1.2.3.4.5"
+        data.save_as(tmp_path / "same.dcm")
+        assert "with different pixels" in refusal(tmp_path)
+
+    def test_measurements_that_were_repeated_are_averaged(self, tmp_path):
+        dwi(tmp_path, b_values=[0, 1000, 1000])
+        assert check(tmp_path).b_value == 1000
+
+    def test_slices_beside_one_another_are_refused(self, tmp_path):
+        def tilt(data, image, level):
+            x, y, z = data.ImagePositionPatient
+            data.ImagePositionPatient = [x, y + level, z]
+
+        dwi(tmp_path, change=tilt)
+        assert "beside one another" in refusal(tmp_path)
+
+    def test_uneven_distances_are_refused(self, tmp_path):
+        def stretch(data, image, level):
+            x, y, z = data.ImagePositionPatient
+            data.ImagePositionPatient = [x, y, z + 0.08 * level**1.5]
+
+        dwi(tmp_path, change=stretch)
+        assert "expected even distances" in refusal(tmp_path)
+
+    def test_the_last_slice_lost_from_the_dwi_is_a_warning(self, tmp_path):
+        dwi(tmp_path)
+        adc(tmp_path)
+        for k in (SLICES, 2 * SLICES):
+            (tmp_path / f"IM03{k:04d}.dcm").unlink()
+        warnings = load_native(tmp_path).warnings
+        assert any("do not show the same slices" in warning for warning in warnings)
+
+    @pytest.mark.parametrize("how", ["empty", "truncated"])
+    def test_a_damaged_file_is_named(self, how, tmp_path):
+        dwi(tmp_path)
+        path = tmp_path / "IM030007.dcm"
+        path.write_bytes(b"" if how == "empty" else path.read_bytes()[:-500])
+        assert "IM030007.dcm: the file ends too early" in refusal(tmp_path)
+
+    def test_an_adc_map_on_another_grid_is_resampled(self, tmp_path):
+        dwi(tmp_path)
+        finer = HEAD.affine @ np.diag([0.5, 0.5, 1, 1])
+        finer[:3, 3] -= finer[:3, :2].sum(axis=1) / 2  # a voxel's centre lies between its four
+        twice = np.repeat(np.repeat(HEAD.adc_um2_per_s, 2, 0), 2, 1)
+        write_series(tmp_path, [twice], finer, number=4, description="ADC", kind=MAP)
+        assert any("resampled" in note for note in check(tmp_path, tolerance=0.05).notes)
+
+
+class TestChoice:
+    """Which series is taken, and who says so."""
+
+    def test_series_are_told_apart_by_uid_not_by_number(self, tmp_path):
+        dwi(tmp_path, number=1)
+        adc(tmp_path, number=1, first=200)
+        bright = HEAD.affine.copy()
+        bright[2, 3] += 3
+        write_series(tmp_path, [HEAD.s0[:, :, :9]], bright, number=1, description="t2_tse",
+                     kind=PLAIN, first=400)  # fmt: skip
+        source = check(tmp_path).dicom_source
+        read = [pydicom.dcmread(path) for path in source.files]
+        assert len(read) == SLICES
+        assert {data.SeriesDescription for data in read} == {"ep2d_diff_TRACEW"}
+        assert {int(data[0x0019, 0x100C].value) for data in read} == {1000}
+
+    def test_two_scans_must_be_chosen_from(self, tmp_path):
+        dwi(tmp_path)
+        adc(tmp_path)
+        other = dwi(tmp_path, number=13, description="follow-up TRACEW", b_values=[0, 900])
+        adc(tmp_path, number=14, description="follow-up ADC")
+        message = refusal(tmp_path)
+        assert "2 DWI series: " in message and "--series" in message
+        for chosen, b_value in (("3,4", 1000), ("follow-up", 900), (f"{other},14", 900)):
+            assert check(tmp_path, Overrides(series=chosen)).b_value == b_value
+        assert "no series is named '77'" in refusal(tmp_path, Overrides(series="77"))
+
+    def test_a_dwi_alone_may_be_named_where_there_is_one_map(self, tmp_path):
+        dwi(tmp_path)
+        dwi(tmp_path, number=13, description="again")
+        adc(tmp_path)
+        native = check(tmp_path, Overrides(series="13"))
+        assert any("ADC from series 4" in note for note in native.notes)
+
+    def test_images_without_b_values_need_a_person(self, tmp_path):
+        dwi(tmp_path, b_values=[1000], change=_without_b)
+        adc(tmp_path)
+        assert "--series and --b_value" in refusal(tmp_path)
+        native = check(tmp_path, Overrides(series="TRACEW", b_value=1000.0))
+        assert native.b_value == 1000
+
+    def test_two_images_without_b_values_are_never_averaged(self, tmp_path):
+        dwi(tmp_path, change=_without_b)
+        adc(tmp_path)
+        message = refusal(tmp_path, Overrides(series="TRACEW", b_value=1000.0))
+        assert "nothing says their b-values" in message
+
+    def test_a_calculated_image_is_taken_only_alone_and_said(self, tmp_path):
+        kind = ["DERIVED", "PRIMARY", "DIFFUSION", "CALC_BVALUE", "ND"]
+        dwi(tmp_path, number=7, b_values=[1400], description="calc", kind=kind)
+        adc(tmp_path)
+        assert any("was calculated" in warning for warning in load_native(tmp_path).warnings)
+        dwi(tmp_path)
+        assert not check(tmp_path).warnings
+
+    def test_other_maps_and_results_are_left_out(self, tmp_path):
+        dwi(tmp_path)
+        adc(tmp_path)
+        write_series(tmp_path, [HEAD.s0], HEAD.affine, number=8, description="eADC", kind=PLAIN)
+        write_series(tmp_path, [HEAD.s0], HEAD.affine, number=9, description="colFA",
+                     kind=["DERIVED", "PRIMARY", "FA"])  # fmt: skip
+        data = pydicom.dcmread(tmp_path / "IM030001.dcm")
+        data.Modality, data.SeriesInstanceUID, data.SOPInstanceUID = "SEG", "1.9", "1.9.1"
+        data.save_as(tmp_path / "seg.dcm")
+        check(tmp_path)
+
+    def test_a_study_for_each_image_is_one_study(self, tmp_path):
+        def study(data, image, level):
+            data.StudyInstanceUID = f"1.2.3.{image}"
+
+        dwi(tmp_path, change=study)
+        adc(tmp_path)
+        check(tmp_path)
+
+    def test_two_patients_and_two_studies_are_refused(self, tmp_path):
+        dwi(tmp_path / "a")
+        adc(tmp_path / "a", patient="P2")
+        assert "holds files of 2 patients (" in refusal(tmp_path / "a")
+        dwi(tmp_path / "b")
+        adc(tmp_path / "b", study="9.9.9")
+        assert "holds files of 2 studies (" in refusal(tmp_path / "b")
+
+    def test_a_corrected_name_is_no_other_patient(self, tmp_path):
+        def correct(data, image, level):
+            data.PatientName = "p1^"
+
+        dwi(tmp_path)
+        adc(tmp_path, change=correct)
+        check(tmp_path)
+
+    def test_folders_that_cannot_serve_say_why(self, tmp_path):
+        (tmp_path / "none").mkdir()
+        (tmp_path / "none/notes.txt").write_text("no image")
+        assert "holds no DICOM file" in refusal(tmp_path / "none")
+        adc(tmp_path / "map")
+        assert "no series with b-values" in refusal(tmp_path / "map")
+        assert "found series 4, ep2d_diff_ADC (no b-value)" in refusal(tmp_path / "map")
+        dwi(tmp_path / "flat")
+        for path in (tmp_path / "flat").iterdir():
+            data = pydicom.dcmread(path)
+            del data.ImagePositionPatient
+            data.save_as(path)
+        assert "none is an MR image that says where it lies" in refusal(tmp_path / "flat")
+
+
+def _without_b(data, image, level):
+    del data[0x0019, 0x100C]

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from data_tools import alignment
 from data_tools.dicom.study import Source
+from data_tools.file_names import LOW_B_MAX_S_PER_MM2
 from data_tools.overrides import NONE, Overrides
 from data_tools.runtime.errors import InputError
 from data_tools.volumes import PLAIN, Reading, Volume
@@ -22,8 +23,6 @@ WANTED_B_S_PER_MM2 = 1000.0
 B_RANGE_S_PER_MM2 = (900.0, 1200.0)
 # ADC from fewer than this is noise in an image whose tissue is not yet attenuated.
 MIN_B_S_PER_MM2 = 500.0
-# Scanners take 0, or 5 to 100 to spoil the signal of flowing blood, as the lowest.
-LOW_B_MAX_S_PER_MM2 = 100.0
 # ln S falls in a straight line here: below, blood in the capillaries bends it (0 apart, which
 # every scanner's map uses), above, the walls of cells do.
 FIT_RANGE_S_PER_MM2 = (MIN_B_S_PER_MM2, 1300.0)
@@ -47,6 +46,7 @@ class Diffusion:
     Attributes:
         trace: image of the b-value used.
         adc: on the grid of the trace image, in the unit of its file; 1e-6 mm2/s if computed.
+        computed: whether ADC was computed from the images.
         b_value: s/mm2; None if nothing says it.
         notes: what was done and found, for people.
         warnings: what they should look at.
@@ -56,6 +56,7 @@ class Diffusion:
     trace: Volume
     adc: Volume | None
     b_value: float | None
+    computed: bool = False
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     dicom_source: Source | None = None
@@ -154,6 +155,7 @@ def of_series(
             f"DWI: b = {chosen.text} s/mm2 is of {chosen.words}, and was taken for a trace "
             "image as --few_directions says: ADC and core are wrong where fibres run one way"
         )
+    computed = False
     if adc is not None:
         aligned = alignment.onto(adc, trace, "ADC map")
         adc, notes, warnings = (
@@ -162,6 +164,7 @@ def of_series(
             [*warnings, *aligned.warnings],
         )
     elif need_adc:
+        computed = True
         low = _lowest(label, values, series.directions)
         used = [low, *(s for s in shells if _serves(s, chosen))]
         data = compute_adc(
@@ -175,6 +178,7 @@ def of_series(
         trace=trace,
         adc=adc,
         b_value=b_value,
+        computed=computed,
         notes=tuple(notes),
         warnings=(*warnings, *_b_warnings(b_value)),
     )
@@ -237,9 +241,10 @@ def _choose(
     """Every shell of 500 s/mm2 and more (or of unknown b), and the one that is the DWI."""
     tried = [_shells(values, directions, step) for step in SHELL_STEPS_S_PER_MM2]
     if not tried[0]:
-        small = " Are they in ms/um2? They must be in s/mm2." if values.max() <= 10 else ""
+        small = " Are they in ms/um2? They must be in s/mm2." if 0 < values.max() <= 10 else ""
+        which = "its b-value is" if len(values) == 1 else "its b-values are"
         raise InputError(
-            f"DWI {label}: {_its(values)} {_listed(values)} s/mm2; expected images of b about "
+            f"DWI {label}: {which} {_listed(values)} s/mm2; expected images of b about "
             f"1000 s/mm2, {MIN_B_S_PER_MM2:g} at least.{small} If the files are wrong, --b_value "
             "says the right one."
         )
@@ -421,10 +426,6 @@ def _listed(values: Iterable[float]) -> str:
     if any(np.isnan(v) for v in values):
         words.append("unknown")
     return ", ".join(words)
-
-
-def _its(values: NDArray[np.float64]) -> str:
-    return "its b-value is" if len(values) == 1 else "its b-values are"
 
 
 def _checked(data: NDArray[np.float32], series: Series, label: str) -> Volume:

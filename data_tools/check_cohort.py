@@ -27,6 +27,8 @@ flags.DEFINE_string(
     flag_values=FLAGS,
 )
 
+command.define_overrides(FLAGS, of_cohort=True)
+
 command.heading("Machine", FLAGS)
 flags.DEFINE_integer("workers", 1, "Worker processes that read patients.", flag_values=FLAGS)
 
@@ -35,7 +37,7 @@ def main() -> int:
     """Run the command."""
     from data_tools import cohort_faults
 
-    print(cohort_faults.check(FLAGS.cohort, FLAGS.workers))
+    print(cohort_faults.check(FLAGS.cohort, FLAGS.workers, command.overrides(FLAGS)))
     return command.EXIT_OK
 
 

@@ -6,6 +6,7 @@ fault of the table and of the folders is collected, so that a researcher mends t
 
 import dataclasses
 import os
+import re
 import warnings
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from pathlib import Path
@@ -13,7 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from data_tools import file_names
 from data_tools.grid import NIHSS_MAX, SIDES, SPACE
+from data_tools.overrides import Overrides
 from data_tools.runtime import atomic
 from data_tools.runtime.errors import InputError
 
@@ -51,32 +54,42 @@ class Fault:
     what: str
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class RawFiles:
     """A patient's files in a raw cohort; all but ``dwi`` may be absent (None).
 
     ``dwi`` may be a folder of DICOM files; without ``adc`` it must be that, or a series with its
-    b-values, of which ADC is computed.
+    b-values, of which ADC is computed, or have ``b0`` beside it.
     """
 
     dwi: Path
     adc: Path | None = None
     tmax: Path | None = None
     truth: Path | None = None
+    b0: Path | None = None
+    brain_mask: Path | None = None
 
     def existing(self) -> list[Path]:
         """Every file that is read, in a fixed order: sidecars and DICOM files too."""
         found: list[Path] = []
-        for path in (self.dwi, self.adc, self.tmax, self.truth):
+        for path in (self.dwi, self.adc, self.tmax, self.truth, self.b0, self.brain_mask):
             if path is None:
                 continue
             if path.is_dir():
-                found += sorted(each for each in path.rglob("*") if each.is_file())
+                found += file_names.files_below(path)
                 continue
-            stem = path.name.removesuffix(".gz").removesuffix(".nii")
-            beside = [path.with_name(stem + ending) for ending in (".bval", ".json")]
-            found += [path, *(each for each in beside if path == self.dwi and each.is_file())]
+            ends = [".bval", ".bvec", ".json"] if path in (self.dwi, self.b0) else [".json"]
+            if file_names.ending(path.name) not in (".nii", ".nii.gz"):
+                ends += file_names.OTHER_PARTS
+            beside = [file_names.beside(path, end) for end in ends]
+            found += [path, *(each for each in beside if each.is_file() and each != path)]
         return found
+
+    def overrides(self, said: Overrides) -> Overrides:
+        """What a person says of these files: of all patients, and the mask of this one."""
+        if self.brain_mask is None:
+            return said
+        return dataclasses.replace(said, brain_mask=str(self.brain_mask))
 
 
 class CohortError(InputError):
@@ -272,7 +285,8 @@ def find_raw_files(
 ) -> tuple[RawFiles | None, list[Fault]]:
     """A patient's files in a raw cohort, and what is wrong with finding them.
 
-    Reads BIDS names with or without ``ses-*`` folders, ISLES'22's ``_adc``, and ``sub-*/dicom``.
+    Reads BIDS names in any case, with or without ``ses-*`` folders, through links, ISLES'22's
+    ``_adc``, and ``sub-*/dicom``; a b = 0 image of its own by ``_b0``, ``acq-b0`` or its b-value.
     """
     root = Path(cohort)
     folder = root / participant
@@ -281,23 +295,53 @@ def find_raw_files(
         return None, [Fault(participant, str(folder), what)]
     search = _Search(root, participant)
     scanner = folder / DICOM_FOLDER
-    dwi = search.only("DWI", folder, "_dwi", "_trace", "_DWI", required=not scanner.is_dir())
-    # A series with its b-values needs no ADC map.
-    series = scanner.is_dir() or any(
-        len(path.read_text(errors="replace").split()) > 1
-        for path in folder.rglob(f"{participant}_*.bval")
+    diffusion = [path for path in search.named(folder, "_dwi", "_trace") if not _is_adc(path)]
+    b0s = [path for path in diffusion if _is_b0(path)]
+    if len(b0s) == len(diffusion):  # of a single image that says b = 0 its reader complains
+        b0s = []
+    b0s += search.named(folder, "_b0")
+    dwi = search.only(
+        "DWI", folder, [path for path in diffusion if path not in b0s],
+        required=not scanner.is_dir(), name="_dwi",
+    )  # fmt: skip
+    # A series with its b-values needs no ADC map, nor an image with that of b = 0.
+    series = any(len(file_names.said_b_values(path)) > 1 for path in diffusion)
+    derived = root / "derivatives"
+    maps = [path for path in search.named(folder, "_adc", "_dwi", "_trace") if _is_adc(path)]
+    maps = maps or search.named(derived, "_adc", of_patient=True)
+    adc = search.only(
+        "ADC", folder, maps, required=not (series or scanner.is_dir() or b0s), name="_ADC"
     )
-    adc = search.only("ADC", folder, "_ADC", "_adc", required=not series)
+    b0 = None
+    if adc is None and not series:
+        b0 = search.only("b = 0 image", folder, b0s)
     if dwi is None and not search.faults:
         dwi = scanner
-    derived = root / "derivatives"
-    tmax = search.only("Tmax", derived / "perfusion" / participant, "_Tmax", "_tmax")
-    truth = search.only(
-        "hypoperfusion mask", derived / "labels" / participant, "_desc-hypoperfusion_mask"
+    perfusion, labels, masks = (
+        derived / name / participant for name in ("perfusion", "labels", "masks")
     )
+    tmax = search.only("Tmax", perfusion, search.named(perfusion, "_tmax"))
+    truth = search.only(
+        "hypoperfusion mask", labels, search.named(labels, "_desc-hypoperfusion_mask")
+    )
+    brain = search.only("brain mask", masks, search.named(masks, "_desc-brain_mask", "_brain_mask"))
     if dwi is None or search.faults:
         return None, search.faults
-    return RawFiles(dwi, adc, tmax, truth), []
+    return RawFiles(dwi=dwi, adc=adc, tmax=tmax, truth=truth, b0=b0, brain_mask=brain), []
+
+
+def _is_adc(path: Path) -> bool:
+    """An ADC map by its name: ``_ADC``, or ``_rec-ADC_dwi`` and the like."""
+    name = file_names.stem(path.name).lower()
+    return name.endswith("_adc") or bool(re.search(r"_(acq|rec|desc)-[a-z0-9]*adc_", name))
+
+
+def _is_b0(path: Path) -> bool:
+    """An image of b = 0 by what lies beside it, or by its name: ``_acq-b0_dwi``."""
+    values = file_names.said_b_values(path)
+    if values:
+        return max(values) <= file_names.LOW_B_MAX_S_PER_MM2
+    return bool(re.search(r"_(acq|rec|desc)-b0*_", file_names.stem(path.name).lower()))
 
 
 @dataclasses.dataclass
@@ -308,14 +352,33 @@ class _Search:
     participant: str
     faults: list[Fault] = dataclasses.field(default_factory=list)
 
-    def only(self, what: str, base: Path, *endings: str, required: bool = False) -> Path | None:
-        """The one NIfTI file below ``base`` whose name ends so, or a fault and None."""
-        found = sorted(
-            path
-            for path in base.rglob("*.nii*")
-            if path.name.startswith(self.participant + "_")
-            and path.name.removesuffix(".gz").removesuffix(".nii").endswith(endings)
-        )
+    def named(self, base: Path, *endings: str, of_patient: bool = False) -> list[Path]:
+        """Images of the patient below ``base`` whose names end so, in any case.
+
+        Of a pair of files only the first is named. ``of_patient``: below folders of the patient's
+        name only.
+        """
+        found: dict[str, Path] = {}
+        for path in file_names.files_below(base):
+            if (
+                file_names.ending(path.name)
+                and path.name.lower().startswith(f"{self.participant.lower()}_")
+                and file_names.stem(path.name).lower().endswith(endings)
+                and (not of_patient or self._is_own(path.relative_to(base)))
+            ):
+                pair = file_names.ending(path.name) in (".img", ".hdr", ".img.gz", ".hdr.gz")
+                key = file_names.stem(str(path)) if pair else str(path)
+                found[key] = path  # .img after .hdr
+        return sorted(found.values())
+
+    def _is_own(self, path: Path) -> bool:
+        """Whether a derivative is this patient's, in the patient's own space."""
+        return self.participant in path.parts and "_space-" not in path.name
+
+    def only(
+        self, what: str, base: Path, found: list[Path], *, required: bool = False, name: str = ""
+    ) -> Path | None:
+        """The one file that was found, or a fault and None."""
         if len(found) == 1:
             return found[0]
         if found:
@@ -325,9 +388,7 @@ class _Search:
                 f"found {names}; expected one file. Keep the baseline scan, remove the others.",
             )
         elif required:
-            self._complain(
-                what, f"no {self.participant}_*{endings[0]}.nii.gz below {base}; expected one"
-            )
+            self._complain(what, f"no {self.participant}_*{name}.nii.gz below {base}; expected one")
         return None
 
     def _complain(self, file: str, what: str) -> None:

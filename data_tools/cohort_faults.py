@@ -1,6 +1,7 @@
 """A raw cohort -> every fault of its table, folders and images at once, or a summary of it."""
 
 import dataclasses
+import functools
 import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ from data_tools import cohort as cohorts
 from data_tools import patient
 from data_tools.cohort import Fault
 from data_tools.grid import TMAX_HYPOPERFUSION_S
+from data_tools.overrides import NONE, Overrides
 from data_tools.patient import NativePatient
 from data_tools.runtime import executors
 
@@ -48,12 +50,13 @@ class Checked:
     figures: ImageFigures | None = None
 
 
-def check(cohort: str, workers: int = 1) -> str:
+def check(cohort: str, workers: int = 1, overrides: Overrides = NONE) -> str:
     """Check a cohort.
 
     Args:
         cohort: folder of the raw cohort.
         workers: processes that read patients.
+        overrides: what a person says of every patient's images.
 
     Returns:
         The summary, as text.
@@ -72,8 +75,9 @@ def check(cohort: str, workers: int = 1) -> str:
         participants = sorted(_named_in_table(cohort))
     faults += cohorts.unlisted_folders(cohort, participants)
     figures: dict[str, ImageFigures] = {}
+    one = functools.partial(check_patient, overrides=overrides)
     tasks = [(participant, cohort) for participant in participants]
-    for task, checked in executors.map_patients(check_patient, tasks, workers, "check"):
+    for task, checked in executors.map_patients(one, tasks, workers, "check"):
         faults += checked.faults
         if checked.figures is not None:
             figures[task[0]] = checked.figures
@@ -84,12 +88,15 @@ def check(cohort: str, workers: int = 1) -> str:
     return _summary(cohort, table, [figures[name] for name in participants])
 
 
-def check_patient(participant: str, cohort: str) -> Checked:
+def check_patient(participant: str, cohort: str, *, overrides: Overrides = NONE) -> Checked:
     """Faults of one patient's files, and the figures for the summary if there are none."""
     files, faults = cohorts.find_raw_files(cohort, participant)
     if files is None:
         return Checked(tuple(faults))
-    native, messages = patient.examine(files.dwi, files.adc, files.tmax, files.truth)
+    native, messages = patient.examine(
+        files.dwi, files.adc, files.tmax, files.truth,
+        b0=files.b0, overrides=files.overrides(overrides),
+    )  # fmt: skip
     if native is None:
         return Checked(tuple(Fault(participant, "images", message) for message in messages))
     return Checked(figures=_measure(native))

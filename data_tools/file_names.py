@@ -14,6 +14,8 @@ IMAGE_ENDINGS = (*NIFTI_ENDINGS, *ITK_ENDINGS)
 # The part of a pair that is not given, and what a detached header names.
 OTHER_PARTS = (".hdr", ".img", ".hdr.gz", ".img.gz", ".raw", ".zraw", ".raw.gz")
 EXPECTED = "an image (.nii, .nii.gz, .img with .hdr, .mha, .mhd, .nrrd or .nhdr)"
+# Scanners take 0, or 5 to 100 to spoil the signal of flowing blood, as the lowest.
+LOW_B_MAX_S_PER_MM2 = 100.0
 B_KEYS = ("DiffusionBValue", "EffectiveDiffusionBValue", "b_value", "BValue", "bvalue")
 
 
@@ -76,6 +78,25 @@ def sidecar(path: Path) -> dict[str, Any]:
     if not isinstance(known, dict):
         raise InputError(f"{file}: expected a JSON object, found {type(known).__name__}")
     return known
+
+
+def said_b_values(path: Path) -> list[float]:
+    """The b-values that ``.bval`` or ``.json`` beside an image name; none where they say nothing.
+
+    Args:
+        path: an image file. Faults of the files beside it are for its reader to tell.
+    """
+    bval = beside(path, ".bval")
+    try:
+        if bval.is_file():
+            words: list[Any] = bval.read_text(errors="replace").replace(",", " ").split()
+        else:
+            found = [sidecar(path).get(key) for key in B_KEYS]
+            words = next((each for each in found if each is not None), [])
+            words = words if isinstance(words, list) else [words]
+        return [float(str(word).split()[0]) for word in words]
+    except (InputError, OSError, ValueError, IndexError):
+        return []
 
 
 def files_below(folder: Path) -> Iterator[Path]:

@@ -18,6 +18,7 @@ from data_tools import patient as patients
 from data_tools.core_examination import CoreFindings, examine_core
 from data_tools.grid import GRID_AFFINE
 from data_tools.image_files import open_image
+from data_tools.overrides import NONE, Overrides
 from data_tools.patient import MniPatient
 from data_tools.quality import Quality
 from data_tools.runtime import atomic, executors, peak_memory
@@ -25,7 +26,7 @@ from data_tools.runtime.errors import InputError
 from data_tools.volumes import save_volume
 
 # Raised when what is computed from the same files changes, so that old results are not kept.
-PREPROCESS_VERSION = 4
+PREPROCESS_VERSION = 5
 GENERATED_BY = "data_tools.preprocess"
 
 
@@ -49,6 +50,7 @@ def preprocess(
     workers: int | str = 1,
     kind: str = "affine",
     within_side: bool = False,
+    overrides: Overrides = NONE,
 ) -> tuple[list[Preprocessed], dict[str, str]]:
     """Preprocess a cohort; participants.tsv of ``out`` lists the patients that succeeded.
 
@@ -58,6 +60,7 @@ def preprocess(
         workers: as :func:`data_tools.runtime.executors.map_patients` takes them.
         kind: of registration, ``affine`` or ``syn``.
         within_side: labels of the stroke's side only.
+        overrides: what a person says of every patient's images.
 
     Returns:
         The patients that succeeded, and message per patient that failed.
@@ -71,8 +74,9 @@ def preprocess(
     _write_description(Path(out), name)
     mni_patient.write_label_settings(out, within_side)
     one = functools.partial(
-        preprocess_patient, cohort=cohort, out=out, kind=kind, within_side=within_side
-    )
+        preprocess_patient, cohort=cohort, out=out, kind=kind, within_side=within_side,
+        overrides=overrides,
+    )  # fmt: skip
     rows = [cohorts.clinical_record(row) for _, row in table.iterrows()]
     tasks = [(row["participant_id"], row["side"]) for row in rows]
     done: dict[str, Preprocessed] = {}
@@ -99,6 +103,7 @@ def preprocess_patient(
     out: str,
     kind: str = "affine",
     within_side: bool = False,
+    overrides: Overrides = NONE,
 ) -> Preprocessed:
     """Bring one patient to MNI space and write all its files at once.
 
@@ -109,6 +114,7 @@ def preprocess_patient(
         out: folder of the MNI cohort.
         kind: ``affine`` or ``syn``, see :func:`data_tools.registration.register`.
         within_side: of the labels, for the picture.
+        overrides: what a person says of the images.
 
     Raises:
         InputError: naming the patient, if a file cannot be used.
@@ -116,7 +122,9 @@ def preprocess_patient(
     files, faults = cohorts.find_raw_files(cohort, participant)
     if files is None:
         raise InputError("\n".join(fault.what for fault in faults))
-    fingerprint = _fingerprint(files.existing(), f"{side} {kind} {within_side}")
+    overrides = files.overrides(overrides)
+    settings = f"{side} {kind} {within_side} {overrides.given()}"
+    fingerprint = _fingerprint(files.existing(), settings)
     folder = Path(out) / participant
     before = _done_before(folder, fingerprint)
     if before is not None:
@@ -124,14 +132,19 @@ def preprocess_patient(
     _check_unedited(folder)
     began = time.monotonic()
     peak_memory.reset()
-    native = patients.load_native(files.dwi, files.adc, files.tmax, files.truth)
+    native = patients.load_native(
+        files.dwi, files.adc, files.tmax, files.truth, b0=files.b0, overrides=overrides
+    )
     mni, found = patients.to_mni(native, kind)
     core = examine_core(native, mni, side)
     warnings = (*core.alarms, *found.warnings, *core.warnings)
     quality = Quality(
         participant_id=participant,
         warnings=warnings,
-        **vars(found.registration) | {"verdict": "poor" if warnings else "good"},
+        registration=dataclasses.replace(
+            found.registration, verdict="poor" if warnings else "good"
+        ),
+        overrides=native.overrides,
         core_native_ml=round(core.native_ml, 2),
         core_mni_ml=round(core.mni_ml, 2),
         seconds=round(time.monotonic() - began, 1),

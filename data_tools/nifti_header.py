@@ -54,6 +54,8 @@ def place_of(image: nib.Nifti1Pair, label: str) -> Place:
             readings of which none can be preferred.
     """
     header = image.header
+    if len(image.shape) < 3:
+        raise InputError(f"{label}: has shape {image.shape}; expected one 3D volume, or a series")
     try:
         (qform, q_code), (sform, s_code) = (
             header.get_qform(coded=True), header.get_sform(coded=True)

@@ -1,7 +1,10 @@
 """What a person says of images whose files are wrong or say too little."""
 
 import dataclasses
-from typing import Any
+from collections.abc import Mapping
+
+# Name -> what its numbers are multiplied with to get 1e-6 mm2/s.
+ADC_UNITS: Mapping[str, float] = {"mm2/s": 1e6, "1e-3 mm2/s": 1e3, "1e-6 mm2/s": 1.0}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -12,8 +15,8 @@ class Overrides:
         series: of the DWI among DICOM files: SeriesInstanceUID, number, or a piece of the
             description.
         b_value: of the DWI, s/mm2.
-        adc_unit: a key of :data:`data_tools.plausibility.ADC_UNITS`.
-        brain_mask: NIfTI mask on any grid, in the patient's own millimetres.
+        adc_unit: a key of :data:`ADC_UNITS`.
+        brain_mask: image file of a mask on any grid, in the patient's own millimetres.
         few_directions: take images of fewer than three diffusion directions for a trace image.
     """
 
@@ -23,7 +26,7 @@ class Overrides:
     brain_mask: str | None = None
     few_directions: bool = False
 
-    def given(self) -> dict[str, Any]:
+    def given(self) -> dict[str, str | float | bool]:
         """Those that change something, by name; for result.json and qc.json."""
         return {name: value for name, value in vars(self).items() if value not in (None, False)}
 

@@ -4,8 +4,9 @@ Training data (``preprocess``) and a new patient (``predict``) walk through thes
 """
 
 import dataclasses
+import functools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,13 +21,15 @@ from data_tools.diffusion import load_diffusion
 from data_tools.file_names import sidecar
 from data_tools.grid import patient_voxel_ml
 from data_tools.labels import core_mask
+from data_tools.overrides import ADC_UNITS, NONE, Overrides
 from data_tools.plausibility import (
-    ADC_UNITS,
     check_contrast,
+    check_gaps,
     check_not_swapped,
     check_said_unit,
     check_tmax_of_tissue,
     check_tmax_seconds,
+    check_unit_said_by_person,
     detect_adc_unit,
 )
 from data_tools.quality import ImageQuality, Registration
@@ -45,6 +48,8 @@ MIN_ADC_SHARE = 0.7
 MIN_AREA_SHARE = 0.2
 # Of the brain, ventricles in it: 871 and 1043 in two real patients; old brains have more.
 ADC_USUAL_UM2_PER_S = (600.0, 1400.0)
+# A brain mask that is given and differs by more from the one found may be another patient's.
+OTHER_BRAIN_SHARE = 0.1
 # Perfusion slabs cover at least this share of the brain; less is a shifted or foreign image.
 MIN_COVERED_SHARE = 0.3
 # Overlap of what Tmax shows (values above 0) with the DWI's brain, inside the perfusion slab: 0.94
@@ -70,6 +75,7 @@ class NativePatient:
         notes: what was done to the files.
         warnings: what a person should look at.
         dicom_source: the scanner's slices, if it came as DICOM files.
+        overrides: what a person said of the images, by name.
     """
 
     dwi: Volume
@@ -82,6 +88,7 @@ class NativePatient:
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     dicom_source: Source | None = None
+    overrides: Mapping[str, str | float | bool] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -117,13 +124,16 @@ def load_native(
     adc: str | os.PathLike | None = None,
     tmax: str | os.PathLike | None = None,
     truth: str | os.PathLike | None = None,
+    *,
+    b0: str | os.PathLike | None = None,
+    overrides: Overrides = NONE,
 ) -> NativePatient:
     """Read and check a patient's files.
 
     Raises:
         InputError: one line for each fault found in any of the files.
     """
-    patient, faults = examine(dwi, adc, tmax, truth)
+    patient, faults = examine(dwi, adc, tmax, truth, b0=b0, overrides=overrides)
     if patient is None:
         raise InputError("\n".join(faults))
     return patient
@@ -134,38 +144,60 @@ def examine(
     adc: str | os.PathLike | None = None,
     tmax: str | os.PathLike | None = None,
     truth: str | os.PathLike | None = None,
+    *,
+    b0: str | os.PathLike | None = None,
+    overrides: Overrides = NONE,
 ) -> tuple[NativePatient | None, list[str]]:
     """Read a patient's files and collect every fault, not only the first.
 
     Args:
-        dwi: NIfTI: a trace image, or a series with its .bval; or a folder of DICOM files.
-        adc: NIfTI on the DWI's grid; None takes the scanner's from the DICOM files, or computes it
+        dwi: image file: a trace image, or a series with its .bval; or a folder of DICOM files.
+        adc: image file on any grid; None takes the scanner's from the DICOM files, or computes it
             from the series.
-        tmax: NIfTI on its own grid.
-        truth: NIfTI on its own grid.
+        tmax: image file on its own grid.
+        truth: image file on its own grid.
+        b0: image file of b = 0, if it is apart from the DWI.
+        overrides: what a person says of these files.
 
     Returns:
         ``(patient, [])`` if all is well, else ``(None, faults)``.
     """
     checks = _Checks()
     # Each on its own, so that a fault of one does not hide the other's.
-    is_pair = checks.passes(_check_two_files, dwi, adc)
-    adc_volume = checks.result(load_volume, adc, "ADC") if adc else None
-    study = checks.result(load_diffusion, dwi, adc_volume, not adc)
-    tmax_volume = checks.result(load_volume, tmax, "Tmax") if tmax else None
-    truth_volume = checks.result(load_mask, truth, "hypoperfusion mask") if truth else None
+    are_different = checks.passes(_check_different_files, {"DWI": dwi, "ADC": adc, "b = 0": b0})
+    image = functools.partial(load_volume, may_have_gaps=True)
+    mask = functools.partial(load_mask, may_have_gaps=True)
+    diffusion = functools.partial(load_diffusion, b0=b0, overrides=overrides)
+    adc_volume = checks.result(image, adc, "ADC") if adc else None
+    study = checks.result(diffusion, dwi, adc_volume, not adc)
+    tmax_volume = checks.result(image, tmax, "Tmax") if tmax else None
+    truth_volume = checks.result(mask, truth, "hypoperfusion mask") if truth else None
+    said = overrides.brain_mask
+    said_brain = checks.result(mask, said, "brain mask") if said else None
     if tmax_volume is not None:
         checks.passes(check_tmax_seconds, tmax_volume)
-    if study is None or study.adc is None or not is_pair:
+    if study is None or study.adc is None or not are_different:
         return None, checks.faults
-    images = _Images(study.trace, study.adc, tmax_volume, truth_volume)
-    brain = checks.result(_checked_brain, images.dwi, images.adc)
+    images = _Images(
+        dwi=study.trace, adc=study.adc, tmax=tmax_volume, truth=truth_volume, brain=said_brain
+    )
+    brain = checks.result(_checked_brain, images)
     if brain is None:
         return None, checks.faults
-    unit = _check_contents(checks, images, brain, adc_file=Path(adc) if adc else None)
+    if study.computed and overrides.adc_unit is not None:
+        overrides = dataclasses.replace(overrides, adc_unit=None)
+        unused = "--adc_unit was not needed: ADC was computed, in 1e-6 mm2/s"
+        study = dataclasses.replace(study, warnings=(*study.warnings, unused))
+    unit, warnings = _check_contents(
+        checks, images, brain, adc_file=Path(adc) if adc else None, overrides=overrides
+    )
     if checks.faults or unit is None:
         return None, checks.faults
-    return checks.result(_patient, study, images, unit), checks.faults
+    study = dataclasses.replace(study, warnings=(*study.warnings, *warnings))
+    native = checks.result(_patient, study, images, unit)
+    if native is None:
+        return None, checks.faults
+    return dataclasses.replace(native, overrides=overrides.given()), []
 
 
 class _Checks:
@@ -193,41 +225,69 @@ class _Checks:
         return len(self.faults) == known
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class _Images:
-    """What was read of a patient; ADC in the unit of its file."""
+    """What was read of a patient; ADC in the unit of its file, ``brain`` as a person says it."""
 
     dwi: Volume
     adc: Volume
     tmax: Volume | None
     truth: Volume | None
+    brain: Volume | None
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What reading those files showed that are not of the diffusion study."""
+        read = (self.tmax, self.truth, self.brain)
+        return tuple(note for each in read if each is not None for note in each.reading.notes)
 
 
 def _check_contents(
-    checks: _Checks, images: _Images, brain: NDArray[np.bool_], *, adc_file: Path | None
-) -> str | None:
-    """Whether images that were read are what they are said to be; returns the unit of the ADC."""
+    checks: _Checks,
+    images: _Images,
+    brain: NDArray[np.bool_],
+    *,
+    adc_file: Path | None,
+    overrides: Overrides,
+) -> tuple[str | None, tuple[str, ...]]:
+    """Whether images are what they are said to be; the unit of the ADC, and warnings about it."""
     dwi, adc = images.dwi, images.adc
-    unit = None
+    unit: str | None = None
+    warnings: list[str] = []
     if checks.passes(check_not_swapped, dwi, adc, brain):  # a swapped pair has no ADC
-        unit = checks.result(detect_adc_unit, adc, brain)
+        if overrides.adc_unit is None:
+            unit = checks.result(detect_adc_unit, adc, brain)
+        else:
+            warnings += (
+                checks.result(check_unit_said_by_person, adc, brain, overrides.adc_unit) or ()
+            )
+            unit = overrides.adc_unit
     if unit is not None and adc_file is not None:
-        checks.passes(_check_sidecar, adc, adc_file, unit)
-    if images.tmax is not None:
-        checks.passes(_check_overlap, images.tmax, "Tmax", dwi, brain)
-        if not checks.faults:
-            checks.passes(check_tmax_of_tissue, images.tmax, _seen_on(images.tmax, dwi, brain))
-    if images.truth is not None:
-        checks.passes(_check_overlap, images.truth, "hypoperfusion mask", dwi, brain)
-    return unit
+        contradicted = checks if overrides.adc_unit is None else _Checks()
+        contradicted.passes(_check_sidecar, adc, adc_file, unit)
+        if contradicted is not checks:
+            warnings += [f"{fault} (--adc_unit was taken)" for fault in contradicted.faults]
+    for image, what in ((images.tmax, "Tmax"), (images.truth, "hypoperfusion mask")):
+        if image is not None and checks.passes(_check_overlap, image, what, dwi, brain):
+            seen = _seen_on(image, dwi, brain)
+            checks.passes(
+                functools.partial(check_gaps, may_be_a_slab=True), image, seen, what
+            )  # fmt: skip
+            if what == "Tmax" and not checks.faults:
+                checks.passes(check_tmax_of_tissue, image, seen)
+    return unit, tuple(warnings)
 
 
 def _patient(study: Diffusion, images: _Images, unit: str) -> NativePatient:
     """The patient of images without a fault; the DWI's contrast shows only with a known ADC."""
     adc = dataclasses.replace(images.adc, data=images.adc.data * np.float32(ADC_UNITS[unit]))
     brain = brain_of_dwi.brain_mask(images.dwi, adc.data) & (adc.data > 0)
+    warnings = [*study.warnings]
+    if images.brain is not None:
+        found_ml, brain = brain.sum() * images.dwi.voxel_ml, _said_brain(images) & (adc.data > 0)
+        warnings += _other_brain(float(brain.sum() * images.dwi.voxel_ml), float(found_ml))
     check_contrast(images.dwi, adc, brain)
-    tmax, warnings = images.tmax, [*study.warnings]
+    tmax = images.tmax
     if tmax is not None:
         tmax, moved = _align_tmax(tmax, images.dwi, brain)
         warnings += moved
@@ -239,15 +299,35 @@ def _patient(study: Diffusion, images: _Images, unit: str) -> NativePatient:
         tmax=tmax,
         truth=images.truth,
         b_value=study.b_value,
-        notes=study.notes,
+        notes=(*study.notes, *images.notes),
         warnings=tuple(warnings),
         dicom_source=study.dicom_source,
     )
 
 
-def _check_two_files(dwi: str | os.PathLike, adc: str | os.PathLike | None) -> None:
-    if adc and Path(dwi).exists() and Path(adc).exists() and os.path.samefile(dwi, adc):
-        raise InputError(f"DWI and ADC are the same file, {dwi}; expected two different images")
+def _said_brain(images: _Images) -> NDArray[np.bool_]:
+    """The brain that a person says, on the DWI's grid."""
+    assert images.brain is not None
+    return resample(images.brain, np.eye(4), images.dwi.data.shape, images.dwi.affine) > 0.5
+
+
+def _other_brain(said_ml: float, found_ml: float) -> list[str]:
+    if abs(said_ml - found_ml) <= OTHER_BRAIN_SHARE * found_ml:
+        return []
+    return [
+        f"the brain mask that was given has {said_ml:.0f} mL, and the brain found in the DWI "
+        f"{found_ml:.0f} mL; the given one was taken"
+    ]
+
+
+def _check_different_files(files: Mapping[str, str | os.PathLike | None]) -> None:
+    there = [(what, path) for what, path in files.items() if path and Path(path).exists()]
+    for k, (what, path) in enumerate(there):
+        for other, other_path in there[:k]:
+            if os.path.samefile(path, other_path):
+                raise InputError(
+                    f"{other} and {what} are the same file, {path}; expected two different images"
+                )
 
 
 def _align_tmax(tmax: Volume, dwi: Volume, brain: NDArray[np.bool_]) -> tuple[Volume, list[str]]:
@@ -287,16 +367,23 @@ def _check_sidecar(adc: Volume, path: Path, unit: str) -> None:
     check_said_unit(adc, said if isinstance(said, str) else None, unit)
 
 
-def _checked_brain(dwi: Volume, adc: Volume) -> NDArray[np.bool_]:
-    """The brain that both images show, of a plausible volume."""
-    _check_one_grid(dwi, adc)
+def _checked_brain(images: _Images) -> NDArray[np.bool_]:
+    """The brain that DWI and ADC show, of a plausible volume."""
+    dwi, adc = images.dwi, images.adc
+    if np.array_equal(dwi.data, adc.data):
+        raise InputError(
+            f"DWI {dwi.path} and ADC {adc.path} hold the same voxels; expected two different images"
+        )
     lost = brain_of_dwi.empty_slices(dwi)
     if lost:
         raise InputError(
             f"DWI {dwi.path}: {len(lost)} slices between others are empty (the first is {lost[0]}, "
             "counted from 0); expected all of the head. Convert or copy the scanner's files again."
         )
-    brain = brain_of_dwi.brain_mask(dwi)
+    source = "brain found in it" if images.brain is None else f"brain mask {images.brain.path}"
+    brain = brain_of_dwi.brain_mask(dwi) if images.brain is None else _said_brain(images)
+    check_gaps(dwi, brain, "DWI")
+    check_gaps(adc, brain, "ADC")
     _check_mapped(adc, dwi, brain)
     brain &= adc.data > 0
     if brain.any():
@@ -309,24 +396,11 @@ def _checked_brain(dwi: Volume, adc: Volume) -> NDArray[np.bool_]:
     volume_ml = float(brain.sum() * dwi.voxel_ml)
     if not BRAIN_RANGE_ML[0] <= volume_ml <= BRAIN_RANGE_ML[1]:
         raise InputError(
-            f"DWI {dwi.path}: the brain found in it has {volume_ml:.0f} mL; expected "
+            f"DWI {dwi.path}: the {source} has {volume_ml:.0f} mL; expected "
             f"{BRAIN_RANGE_ML[0]:.0f} to {BRAIN_RANGE_ML[1]:.0f} mL. Is this a whole-brain DWI "
             "with b about 1000 s/mm2, and are its voxel sizes right?"
         )
     return brain
-
-
-def _check_one_grid(dwi: Volume, adc: Volume) -> None:
-    if dwi.data.shape == adc.data.shape and np.array_equal(dwi.data, adc.data):
-        raise InputError(
-            f"DWI {dwi.path} and ADC {adc.path} hold the same voxels; expected two different images"
-        )
-    if not dwi.same_grid(adc):
-        raise InputError(
-            f"DWI {dwi.path} (shape {dwi.data.shape}, {dwi.orientation}) and ADC {adc.path} "
-            f"(shape {adc.data.shape}, {adc.orientation}) lie on different grids; expected one. "
-            "Resample the ADC map onto the DWI's grid."
-        )
 
 
 def _check_mapped(adc: Volume, dwi: Volume, brain: NDArray[np.bool_]) -> None:

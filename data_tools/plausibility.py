@@ -8,6 +8,7 @@ from scipy import ndimage
 
 from data_tools.brain_of_dwi import slice_axis
 from data_tools.grid import ADC_CORE_UM2_PER_S
+from data_tools.overrides import ADC_UNITS
 from data_tools.runtime.errors import InputError
 from data_tools.volumes import Volume
 
@@ -16,7 +17,8 @@ from data_tools.volumes import Volume
 # core. The windows of the units cannot overlap, so a unit is detected and never guessed; a map
 # that is off by a factor of 2 falls out of all of them.
 ADC_TISSUE_RANGE_UM2_PER_S = (ADC_CORE_UM2_PER_S, 1600.0)
-ADC_UNITS: dict[str, float] = {"mm2/s": 1e6, "1e-3 mm2/s": 1e3, "1e-6 mm2/s": 1.0}
+# What a person may say of a map whose median is unusual: one that is mostly core, or mostly CSF.
+ADC_SAID_RANGE_UM2_PER_S = (300.0, 2500.0)
 
 # Voxels of this ADC and more are mostly CSF. Their signal against tissue's was 0.3 to 0.6 in DWIs
 # of two real and four simulated patients, and 1.6 to 3 (0.9 in one simulated) at b = 0.
@@ -30,6 +32,9 @@ TMAX_MEDIAN_MAX_S = 8.0
 
 RIM_VOXELS = 2
 
+# Programs leave NaN around the head, and around the brain where their mask is tighter than ours.
+MAX_GAP_DEPTH_MM = 6.0
+
 
 def detect_adc_unit(adc: Volume, tissue: NDArray[np.bool_]) -> str:
     """Find the unit of an ADC map from its median in brain tissue.
@@ -39,13 +44,13 @@ def detect_adc_unit(adc: Volume, tissue: NDArray[np.bool_]) -> str:
         tissue: bool, same shape: brain (CSF may be in it).
 
     Returns:
-        A key of :data:`ADC_UNITS`; multiply the data by its value to get um2/s (1e-6 mm2/s).
+        A key of :data:`data_tools.overrides.ADC_UNITS`; multiply the data by its value to get
+        um2/s (1e-6 mm2/s).
 
     Raises:
         InputError: if the median fits no unit.
     """
-    inside = adc.data[tissue & (adc.data > 0)]
-    median = float(np.median(inside)) if inside.size else 0.0
+    median = _median(adc, tissue)
     low, high = ADC_TISSUE_RANGE_UM2_PER_S
     for unit, factor in ADC_UNITS.items():
         if low <= median * factor <= high:
@@ -55,6 +60,77 @@ def detect_adc_unit(adc: Volume, tissue: NDArray[np.bool_]) -> str:
         f"any of {', '.join(ADC_UNITS)} (expected about 0.0009, 0.9 or 900, and never outside "
         f"{low:g} to {high:g}e-6 mm2/s). Is this an ADC map, and is its scale factor right?"
     )
+
+
+def check_unit_said_by_person(adc: Volume, tissue: NDArray[np.bool_], unit: str) -> tuple[str, ...]:
+    """Refuse the unit that a person says of an ADC map if it makes the map impossible.
+
+    Args:
+        adc: the map in the file's unit.
+        tissue: bool, same shape: brain (CSF may be in it).
+        unit: a key of :data:`data_tools.overrides.ADC_UNITS`.
+
+    Returns:
+        A warning if the median of the brain is unusual.
+
+    Raises:
+        InputError: if it is impossible.
+    """
+    median = _median(adc, tissue) * ADC_UNITS[unit]
+    low, high = ADC_SAID_RANGE_UM2_PER_S
+    if not low <= median <= high:
+        raise InputError(
+            f"ADC {adc.path}: in {unit}, as --adc_unit says, the median in brain tissue is "
+            f"{median:.3g}e-6 mm2/s; expected {low:g} to {high:g}e-6 mm2/s. Leave --adc_unit out, "
+            "and the unit is found from the values."
+        )
+    low, high = ADC_TISSUE_RANGE_UM2_PER_S
+    if low <= median <= high:
+        return ()
+    return (
+        f"ADC: in {unit}, as --adc_unit says, the median in brain tissue is {median:.0f}e-6 mm2/s; "
+        f"usual is {low:g} to {high:g}",
+    )
+
+
+def _median(image: Volume, tissue: NDArray[np.bool_]) -> float:
+    inside = image.data[tissue & (image.data > 0)]
+    return float(np.median(inside)) if inside.size else 0.0
+
+
+def check_gaps(
+    image: Volume, brain: NDArray[np.bool_], what: str, *, may_be_a_slab: bool = False
+) -> None:
+    """Refuse an image with NaN or infinity inside the brain; around it they are background.
+
+    Inside are those that no others join to the outside of the brain, and those that lie deep.
+
+    Args:
+        image: with ``reading.absent``.
+        brain: bool, on its grid.
+        what: ``DWI``..., for messages.
+        may_be_a_slab: slices above and below it may hold nothing, deep in the brain too.
+
+    Raises:
+        InputError: with their number.
+    """
+    absent = image.reading.absent
+    if absent is None or not brain.any():
+        return
+    slices = np.moveaxis(brain, slice_axis(image.affine), 0)
+    filled = np.stack([ndimage.binary_fill_holes(each) for each in slices])
+    filled = np.moveaxis(filled, 0, slice_axis(image.affine))
+    parts, _ = ndimage.label(absent)
+    inside = absent & filled & ~np.isin(parts, np.unique(parts[absent & ~filled]))
+    if not may_be_a_slab:
+        depth_mm = ndimage.distance_transform_edt(filled, sampling=image.spacing_mm)
+        inside |= absent & (depth_mm > MAX_GAP_DEPTH_MM)
+    if inside.any():
+        raise InputError(
+            f"{what} {image.path}: {int(inside.sum())} voxels inside the brain are NaN or infinite "
+            f"(of {int(absent.sum())} in the image); expected finite values there. Around the "
+            "brain they are taken as background."
+        )
 
 
 def check_tmax_of_tissue(tmax: Volume, brain: NDArray[np.bool_]) -> None:
@@ -67,8 +143,7 @@ def check_tmax_of_tissue(tmax: Volume, brain: NDArray[np.bool_]) -> None:
     Raises:
         InputError: if the median in the brain is over 8: tenths of seconds, or a time to peak.
     """
-    inside = tmax.data[brain & (tmax.data > 0)]
-    median = float(np.median(inside)) if inside.size else 0.0
+    median = _median(tmax, brain)
     if median > TMAX_MEDIAN_MAX_S:
         raise InputError(
             f"Tmax {tmax.path}: its median in the brain is {median:.1f}; expected seconds, 1 to 3 "
@@ -83,7 +158,7 @@ def check_said_unit(adc: Volume, said: str | None, found: str) -> None:
     Args:
         adc: for the message.
         said: ``Units`` of the sidecar, None without one.
-        found: a key of :data:`ADC_UNITS`.
+        found: a key of :data:`data_tools.overrides.ADC_UNITS`.
 
     Raises:
         InputError: if the text names a unit of diffusion, and another one.

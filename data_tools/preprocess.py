@@ -30,6 +30,8 @@ flags.DEFINE_string(
     "out", None, "<FOLDER> Where the MNI cohort goes.", required=True, flag_values=FLAGS
 )
 
+command.define_overrides(FLAGS, of_cohort=True)
+
 command.heading("Method", FLAGS)
 flags.DEFINE_enum(
     "registration",
@@ -62,6 +64,7 @@ def main() -> int:
             workers=command.workers(FLAGS),
             kind=FLAGS.registration,
             within_side=FLAGS.labels_within_side,
+            overrides=command.overrides(FLAGS),
         )
     kept = sum(patient.kept for patient in done)
     print(f"{len(done)} patients in {FLAGS.out} ({kept} were done before)")

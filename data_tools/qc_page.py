@@ -69,7 +69,9 @@ def write(out: Path, qualities: Sequence[Quality], failed: Mapping[str, str], na
         failed: reason by patient.
         name: of the cohort; a page of simulated patients says so.
     """
-    done = sorted(qualities, key=lambda q: (ORDER[q.verdict], q.tissue_correlation))
+    done = sorted(
+        qualities, key=lambda q: (ORDER[q.registration.verdict], q.registration.tissue_correlation)
+    )
     rows = [*(_failed(who, reason) for who, reason in failed.items()), *map(_done, done)]
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("data_tools"), autoescape=True, trim_blocks=True
@@ -85,11 +87,13 @@ def write(out: Path, qualities: Sequence[Quality], failed: Mapping[str, str], na
 
 
 def _done(quality: Quality) -> _Row:
+    figures = quality.to_json()
+    said = [f"said by --{name}: {value}" for name, value in quality.overrides.items()]
     return _Row(
         quality.participant_id,
-        quality.verdict,
-        {key: getattr(quality, key) for key, _, _ in COLUMNS},
-        (*quality.warnings, *quality.notes),
+        quality.registration.verdict,
+        {key: figures[key] for key, _, _ in COLUMNS},
+        (*quality.warnings, *said, *quality.registration.notes),
     )
 
 

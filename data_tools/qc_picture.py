@@ -38,9 +38,10 @@ def draw(
     ]
     if delayed is not None:
         masks.append(pictures.Overlay(delayed, "Tmax 6 s and more", pictures.ORANGE))
+    fit = quality.registration
     title = (
-        f"{quality.participant_id}: DWI in MNI space, {quality.verdict}, brain Dice "
-        f"{quality.brain_dice_with_template:.3f}, tissue {quality.tissue_correlation:.2f}"
+        f"{quality.participant_id}: DWI in MNI space, {fit.verdict}, brain Dice "
+        f"{fit.brain_dice_with_template:.3f}, tissue {fit.tissue_correlation:.2f}"
         + "".join(f"\n! {warning}" for warning in quality.warnings)
     )
     spacing = (VOXEL_MM,) * 3

@@ -1,7 +1,7 @@
 """What is measured of a patient in MNI space, and what ``qc.json`` holds, as frozen types."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Literal
 
 
@@ -73,27 +73,9 @@ class Quality:
 
     Attributes:
         participant_id: ``sub-0001``.
-        verdict: ``good``, or ``poor`` where there are warnings.
         warnings: what a person should look at.
-        notes: what was done to the files.
-        registration: ``affine`` or ``syn``.
-        strategy: the way that gave the fit.
-        brain_dice_with_template: see :class:`Registration`, as all to ``spacing_mm``.
-        tissue_correlation: of the tissue map with the template's.
-        template_brain_imaged: share of the template's brain inside the image.
-        affine_determinant: by how much the fit enlarges.
-        turn_deg: by how much it turns the head.
-        end_slice_brain_share: of the largest slice's brain.
-        brain_native_ml: brain on the DWI's own grid.
-        brain_mni_ml: brain on the MNI grid, mL of the patient's tissue.
-        coverage_mni_ml: the part of it with both diffusion and perfusion.
-        b_value_s_per_mm2: of the DWI; None if no file says it.
-        adc_unit_in_file: the unit found.
-        adc_parenchyma_median_um2_per_s: of the brain.
-        shape: of the DWI.
-        affine: of the DWI, rows of a 4 x 4 matrix.
-        orientation: of the DWI, ``RAS`` for instance.
-        spacing_mm: of the DWI.
+        registration: figures of images and fit; its verdict is of all the warnings.
+        overrides: what a person said of the images, by name.
         core_native_ml: core on the DWI's own grid.
         core_mni_ml: core on the MNI grid.
         seconds: that it took.
@@ -103,27 +85,9 @@ class Quality:
     """
 
     participant_id: str
-    verdict: str
     warnings: tuple[str, ...]
-    notes: tuple[str, ...]
-    registration: str
-    strategy: str
-    brain_dice_with_template: float
-    tissue_correlation: float
-    template_brain_imaged: float
-    affine_determinant: float
-    turn_deg: float
-    end_slice_brain_share: float
-    brain_native_ml: float
-    brain_mni_ml: float
-    coverage_mni_ml: float
-    b_value_s_per_mm2: float | None
-    adc_unit_in_file: str
-    adc_parenchyma_median_um2_per_s: float
-    shape: Sequence[int]
-    affine: Sequence[Sequence[float]]
-    orientation: str
-    spacing_mm: Sequence[float]
+    registration: Registration
+    overrides: Mapping[str, str | float | bool]
     core_native_ml: float
     core_mni_ml: float
     seconds: float
@@ -132,8 +96,15 @@ class Quality:
     files: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        """What ``qc.json`` holds."""
-        return dataclasses.asdict(self)
+        """What ``qc.json`` holds: all of it flat, and ``registration`` the kind of the fit."""
+        own = dataclasses.asdict(self)
+        figures = own.pop("registration")
+        first = {
+            "participant_id": own.pop("participant_id"),
+            "verdict": figures.pop("verdict"),
+            "warnings": own.pop("warnings"),
+        }
+        return first | figures | own
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> "Quality":
@@ -145,9 +116,10 @@ class Quality:
         Raises:
             KeyError, TypeError: it is not such a content.
         """
+        figures = {field.name: content[field.name] for field in dataclasses.fields(Registration)}
+        figures["notes"] = tuple(figures["notes"])
         known = {field.name: content[field.name] for field in dataclasses.fields(cls)}
-        for name in ("warnings", "notes"):
-            known[name] = tuple(known[name])
+        known["warnings"] = tuple(known["warnings"])
         if not isinstance(known["files"], dict):  # names only, by an earlier version
             known["files"] = dict.fromkeys(known["files"], "")
-        return cls(**known)
+        return cls(**known | {"registration": Registration(**figures)})

@@ -24,6 +24,7 @@ from weakref import WeakKeyDictionary
 from absl import flags
 
 from data_tools.grid import SLAB_SLICES
+from data_tools.overrides import ADC_UNITS, Overrides
 from data_tools.runtime import flag_texts
 from data_tools.runtime.errors import InputError
 
@@ -106,14 +107,15 @@ def define_patient(flag_values: flags.FlagValues) -> None:
     for name, text in (
         (
             "dwi",
-            "<PATH> The b = 1000 trace image, or a series with its .bval, as NIfTI; or a folder of "
-            "DICOM files.",
+            "<PATH> The b = 1000 trace image, or a series with its .bval, as NIfTI, .mha or .nrrd; "
+            "or a folder of DICOM files.",
         ),
         (
             "adc",
-            "<FILE> ADC map on the DWI's grid, as NIfTI. Not needed with DICOM files or with a "
-            "series that has b = 0.",
+            "<FILE> ADC map of the same scan. Not needed with DICOM files, with a series that has "
+            "b = 0, or with --b0.",
         ),
+        ("b0", "<FILE> The b = 0 image, if it has a file of its own and there is no ADC map."),
         ("nihss", "<N|n/a> NIHSS score, 0 to 42, or n/a."),
         ("side", "<SIDE> Side of the brain lesion: left, right or bilateral."),
     ):
@@ -137,6 +139,7 @@ def define_patient(flag_values: flags.FlagValues) -> None:
         "<FOLDER> Raw cohort: participants.tsv and sub-*. Also writes OUT/index.html.",
         flag_values=flag_values,
     )
+    define_overrides(flag_values)
     heading("Output", flag_values)
     flags.DEFINE_string(
         "out", None, "<FOLDER> Where the result goes.", required=True, flag_values=flag_values
@@ -162,6 +165,67 @@ def define_patient(flag_values: flags.FlagValues) -> None:
     )
 
 
+def define_overrides(flag_values: flags.FlagValues, of_cohort: bool = False) -> None:
+    """The flags with which a person says what files say wrongly or not at all.
+
+    Args:
+        flag_values: the command's flags.
+        of_cohort: the command reads cohorts only, whose brain masks lie beside the patients.
+    """
+    heading("Where the files are wrong", flag_values)
+    flags.DEFINE_string(
+        "series",
+        None,
+        "<UID|N|TEXT> Which DICOM series is the DWI: its SeriesInstanceUID, its number, or a piece "
+        "of its description.",
+        flag_values=flag_values,
+    )
+    flags.DEFINE_float(
+        "b_value", None, "<S/MM2> The b-value of the DWI.", lower_bound=1.0, flag_values=flag_values
+    )
+    flags.DEFINE_enum(
+        "adc_unit",
+        None,
+        list(ADC_UNITS),
+        "The unit of the ADC map. Without it, the unit is found from the values in tissue.",
+        flag_values=flag_values,
+    )
+    if not of_cohort:
+        flags.DEFINE_string(
+            "brain_mask",
+            None,
+            "<FILE> The brain, as a mask in the patient's space, on any grid. Of a cohort: "
+            "derivatives/masks/sub-*/sub-*_desc-brain_mask.nii.gz.",
+            flag_values=flag_values,
+        )
+    flags.DEFINE_bool(
+        "few_directions",
+        False,
+        "Take images of fewer than three diffusion directions for a trace image, with a warning.",
+        flag_values=flag_values,
+    )
+
+
+def overrides(flag_values: flags.FlagValues) -> Overrides:
+    """What the flags of :func:`define_overrides` say.
+
+    Args:
+        flag_values: the command's flags.
+
+    Raises:
+        InputError: an empty text.
+    """
+    values: dict[str, Any] = {
+        f.name: flag_values[f.name].value
+        for f in dataclasses.fields(Overrides)
+        if f.name in flag_values
+    }
+    for name, value in values.items():
+        if isinstance(value, str) and not value.strip():
+            raise InputError(f"--{name} is empty; expected a value, or leave it out")
+    return Overrides(**values)
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PatientRequest:
     """What the flags of :func:`define_patient` say: one patient, or a cohort."""
@@ -173,6 +237,8 @@ class PatientRequest:
     cohort: str | None
     dwi: str
     adc: str | None
+    b0: str | None
+    overrides: Overrides
     nihss: str
     side: str
     age: float | None
@@ -186,9 +252,10 @@ def patient_request(flag_values: flags.FlagValues) -> PatientRequest:
         InputError: they name neither a patient nor a cohort, or both.
     """
     of_one = ("dwi", "nihss", "side")
+    others = ("adc", "b0", "age", "participant", "brain_mask")
     if not flag_values.out.strip():
         raise InputError("--out is empty; expected a folder for the result")
-    given = [name for name in (*of_one, "adc", "age", "participant") if flag_values[name].present]
+    given = [name for name in (*of_one, *others) if flag_values[name].present]
     if flag_values.cohort is None:
         absent = [f"--{name}" for name in of_one if flag_values[name].value is None]
         if absent:
@@ -202,9 +269,11 @@ def patient_request(flag_values: flags.FlagValues) -> PatientRequest:
             f"{', '.join('--' + name for name in given)}"
         )
     values: dict[str, Any] = {
-        f.name: flag_values[f.name].value for f in dataclasses.fields(PatientRequest)
+        f.name: flag_values[f.name].value
+        for f in dataclasses.fields(PatientRequest)
+        if f.name != "overrides"
     }
-    return PatientRequest(**values)
+    return PatientRequest(**values, overrides=overrides(flag_values))
 
 
 def define_stride(

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from data_tools import cohort as cohorts
 from data_tools.cohort import RawFiles
+from data_tools.overrides import NONE, Overrides
 from data_tools.runtime import atomic, executors
 from data_tools.runtime.command import EXIT_OK, EXIT_SOME_FAILED, PatientRequest
 from data_tools.runtime.errors import InputError
@@ -52,7 +53,12 @@ def answer(request: PatientRequest, connect: Connect, settings: Callable[[], str
         return _answer_one(request, connect, options)
     with atomic.one_writer(request.out):
         done, failed = predict_cohort(
-            request.cohort, request.out, connect, settings=settings(), options=options
+            request.cohort,
+            request.out,
+            connect,
+            settings=settings(),
+            options=options,
+            overrides=request.overrides,
         )
     kept = sum(each.kept for each in done.values())
     yes = sum(each.result.defuse3.target_mismatch for each in done.values())
@@ -67,7 +73,12 @@ def _answer_one(request: PatientRequest, connect: Connect, options: OutputOption
     try:
         given = ClinicalFacts(request.side, result_folder.parse_nihss(request.nihss), request.age)
         files = PatientFiles(
-            dwi=request.dwi, adc=request.adc, given=given, name=request.participant
+            dwi=request.dwi,
+            adc=request.adc,
+            given=given,
+            b0=request.b0,
+            overrides=request.overrides,
+            name=request.participant,
         )
         result = result_folder.predict(files, request.out, connect, options=options)
     except InputError as error:
@@ -94,12 +105,13 @@ class _Patient:
     participant: str
     given: ClinicalFacts
     files: RawFiles | None
+    overrides: Overrides
     faults: tuple[str, ...]
 
 
 def predict_cohort(
     cohort: str, out: str, connect: Connect, *,
-    settings: str | None, options: OutputOptions = DEFAULT,
+    settings: str | None, options: OutputOptions = DEFAULT, overrides: Overrides = NONE,
 ) -> tuple[dict[str, Outcome], dict[str, str]]:  # fmt: skip
     """Predict every patient of a raw cohort; one bad patient does not stop the others.
 
@@ -112,6 +124,7 @@ def predict_cohort(
         connect: loads the models, once, when first needed.
         settings: what else the result depends on: models' checksums, stride; None keeps nothing.
         options: what else is made.
+        overrides: what a person says of every patient's images.
 
     Returns:
         Each patient that was predicted, and a message for each one that failed.
@@ -119,7 +132,7 @@ def predict_cohort(
     Raises:
         InputError: the table is faulty, or ``out`` is the raw cohort.
     """
-    patients = _read(cohort)
+    patients = _read(cohort, overrides)
     name = cohorts.described_name(cohort)
     if Path(out).resolve() == Path(cohort).resolve():
         raise InputError(f"--out is the raw cohort itself, {out}; choose another folder")
@@ -161,7 +174,7 @@ def predict_cohort(
     return done, failed
 
 
-def _read(cohort: str) -> list[_Patient]:
+def _read(cohort: str, overrides: Overrides) -> list[_Patient]:
     """Every patient of the table, before any of them is predicted.
 
     Raises:
@@ -176,6 +189,7 @@ def _read(cohort: str) -> list[_Patient]:
                 participant=facts["participant_id"],
                 given=ClinicalFacts(facts["side"], facts["nihss"], facts["age"]),
                 files=files,
+                overrides=files.overrides(overrides) if files else overrides,
                 faults=tuple(fault.what for fault in faults),
             )
         )
@@ -196,6 +210,8 @@ def _predict(
         dwi=str(patient.files.dwi),
         adc=str(patient.files.adc) if patient.files.adc else None,
         given=patient.given,
+        b0=str(patient.files.b0) if patient.files.b0 else None,
+        overrides=patient.overrides,
         name=patient.participant,
     )
     result = result_folder.predict(
@@ -209,6 +225,7 @@ def _fingerprint(
     patient: _Patient, files: RawFiles, settings: str | None, options: OutputOptions
 ) -> str:
     values = [dataclasses.astuple(each) for each in (patient.given, options)]
+    values.append(tuple(patient.overrides.given().items()))
     digest = hashlib.sha256(repr([__version__, settings, *values]).encode())
     for path in files.existing():
         if path not in (files.tmax, files.truth):  # a prediction does not look at them

@@ -105,6 +105,8 @@ class InputImages:
         adc_unit: unit that was found in the file.
         b_value_s_per_mm2: of the DWI; None if no file says it.
         notes: what was done to the files.
+        b0: file of the b = 0 image; None where it has none of its own.
+        overrides: what a person said of the images, by the names of the flags.
     """
 
     dwi: str
@@ -112,6 +114,8 @@ class InputImages:
     adc_unit: str
     b_value_s_per_mm2: float | None
     notes: tuple[str, ...]
+    b0: str | None
+    overrides: dict[str, str | float | bool]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

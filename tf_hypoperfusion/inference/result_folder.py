@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from data_tools.criteria import DEFUSE3
+from data_tools.overrides import NONE, Overrides
 from data_tools.patient import NativePatient, load_native
 from data_tools.runtime import atomic
 from data_tools.runtime.errors import InputError
@@ -47,15 +48,19 @@ class PatientFiles:
     """What is predicted from.
 
     Attributes:
-        dwi: NIfTI file or folder of DICOM files.
-        adc: NIfTI file, or None where ``dwi`` holds what is needed.
+        dwi: image file or folder of DICOM files.
+        adc: image file, or None where ``dwi`` holds what is needed.
         given: clinical facts.
+        b0: image file of b = 0, if it is apart from the DWI.
+        overrides: what a person says of the images.
         name: in the result; None takes the DWI's file name.
     """
 
     dwi: str
     adc: str | None
     given: ClinicalFacts
+    b0: str | None = None
+    overrides: Overrides = NONE
     name: str | None = None
 
 
@@ -98,7 +103,7 @@ def predict(
     log = log or _say
     if Path(out).is_file():
         raise InputError(f"--out {out} is a file; expected a folder to write to")
-    native = load_native(files.dwi, files.adc)
+    native = load_native(files.dwi, files.adc, b0=files.b0, overrides=files.overrides)
     sources = dicom_objects.sources_of(files.dwi, native.dicom_source) if options.dicom else []
     if options.pdf:
         pdf.browser()
@@ -209,6 +214,8 @@ def _images(files: PatientFiles, native: NativePatient) -> InputImages:
         adc_unit=native.adc_unit,
         b_value_s_per_mm2=native.b_value,
         notes=tuple(native.notes),
+        b0=files.b0,
+        overrides=dict(native.overrides),
     )
 
 

@@ -183,22 +183,26 @@ def _is_high(b_value: float | None) -> bool:
 def _choose(label: str, stacks: Sequence[Stack]) -> list[Stack]:
     """The stacks of the DWI, that with the image to be used first."""
 
-    def has_trace(stack: Stack) -> bool:
-        return any(image.is_trace and _is_high(image.b_value) for image in stack.images)
-
     def is_measured(stack: Stack) -> bool:
         return not list(_calculated(stack))
 
     left = list(stacks)
-    for wish in (is_measured, has_trace):
+    for wish in (is_measured, _has_trace):
         left = [stack for stack in left if wish(stack)] or left
     if len(left) == 1 or _is_one_scan(left):
         return sorted(left, key=lambda stack: min(map(_rank, stack.images)))
     raise InputError(_several(label, "DWI", left))
 
 
+def _has_trace(stack: Stack) -> bool:
+    return any(image.is_trace and _is_high(image.b_value) for image in stack.images)
+
+
 def _is_one_scan(stacks: Sequence[Stack]) -> bool:
-    """Whether stacks are one scan in several series: one grid, and no weighting twice."""
+    """Whether stacks are one scan in several series: one grid, and no weighting twice.
+
+    Trace images that each have a b = 0 image of their own are two scans.
+    """
     weightings = [
         (image.b_value, *np.round(image.direction, 2))
         for stack in stacks
@@ -206,8 +210,13 @@ def _is_one_scan(stacks: Sequence[Stack]) -> bool:
         if _is_high(image.b_value)
     ]
     known = all(np.isfinite(each[1:]).all() for each in weightings)
+    whole = [
+        stack
+        for stack in stacks
+        if _has_trace(stack) and any(_is_low(image.b_value) for image in stack.images)
+    ]
     alike = all(_same_grid(stack, stacks[0]) for stack in stacks)
-    return known and alike and len(set(weightings)) == len(weightings)
+    return known and alike and len(whole) < 2 and len(set(weightings)) == len(weightings)
 
 
 def _same_grid(one: Stack, other: Stack) -> bool:

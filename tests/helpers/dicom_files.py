@@ -36,8 +36,8 @@ def write_series(
             axes, spacing, lps = _geometry(affine)
             data.PixelSpacing = [float(spacing[1]), float(spacing[0])]
             data.SliceThickness = data.SpacingBetweenSlices = float(spacing[2])
-            data.ImageOrientationPatient = [float(x) for x in (*axes[:, 0], *axes[:, 1])]
-            data.ImagePositionPatient = [float(x) for x in lps[:3, 3] + lps[:3, 2] * level]
+            data.ImageOrientationPatient = _texts((*axes[:, 0], *axes[:, 1]))
+            data.ImagePositionPatient = _texts(lps[:3, 3] + lps[:3, 2] * level)
             if len(b_values):
                 direction = TRACE if directions is None else directions[image]
                 WEIGHTINGS[maker.split()[0].lower()](data, b_values[image], direction)
@@ -73,7 +73,7 @@ def write_enhanced(
         SpacingBetweenSlices=float(spacing[2]),
     )]  # fmt: skip
     shared.PlaneOrientationSequence = [
-        _item(ImageOrientationPatient=[float(x) for x in (*axes[:, 0], *axes[:, 1])])
+        _item(ImageOrientationPatient=_texts((*axes[:, 0], *axes[:, 1])))
     ]
     slope, intercept = scale
     shared.PixelValueTransformationSequence = [
@@ -85,7 +85,7 @@ def write_enhanced(
         for level in range(volume.shape[2]):
             frame = _item(
                 PlanePositionSequence=[_item(
-                    ImagePositionPatient=[float(x) for x in lps[:3, 3] + lps[:3, 2] * level]
+                    ImagePositionPatient=_texts(lps[:3, 3] + lps[:3, 2] * level)
                 )],
                 FrameContentSequence=[_item(DimensionIndexValues=[image + 1, level + 1])],
                 MRImageFrameTypeSequence=[_item(FrameType=list(kind))],
@@ -126,10 +126,10 @@ def write_mosaic(path, volume, affine, *, number, description, kind, b_value=Non
     data.InstanceNumber = int(b_value or 0) + 1
     data.PixelSpacing = [float(spacing[1]), float(spacing[0])]
     data.SliceThickness = data.SpacingBetweenSlices = float(spacing[2])
-    data.ImageOrientationPatient = [float(x) for x in (*axes[:, 0], *axes[:, 1])]
+    data.ImageOrientationPatient = _texts((*axes[:, 0], *axes[:, 1]))
     # The first pixel of a plane as large as the mosaic about the first slice's centre.
     shift = lps[:3, 0] * columns * (across - 1) / 2 + lps[:3, 1] * rows * (across - 1) / 2
-    data.ImagePositionPatient = [float(x) for x in lps[:3, 3] - shift]
+    data.ImagePositionPatient = _texts(lps[:3, 3] - shift)
     if b_value is not None:
         _siemens(data, b_value, TRACE)
     block = data.private_block(0x0029, "SIEMENS CSA HEADER", create=True)
@@ -185,6 +185,11 @@ def _geometry(affine):
     lps = LPS @ affine
     spacing = np.sqrt((lps[:3, :3] ** 2).sum(axis=0))
     return lps[:3, :3] / spacing, spacing, lps
+
+
+def _texts(numbers):
+    """Decimal strings of at most 16 characters, as the standard wants."""
+    return [f"{number:.9g}" if abs(number) > 1e-6 else "0" for number in numbers]
 
 
 def _pixels(data, shown):

@@ -155,7 +155,7 @@ class TestLayouts:
     @pytest.mark.parametrize("maker", ["SIEMENS", "Philips", "GE MEDICAL", "UIH", "Hitachi"])
     def test_one_direction_is_refused(self, maker, tmp_path):
         write_series(
-            tmp_path, [HEAD.image(0), HEAD.image(1000, 0.5)], HEAD.affine, number=4,
+            tmp_path, [HEAD.image(0), HEAD.image(1000, 0.85)], HEAD.affine, number=4,
             description="DWI", kind=PLAIN, b_values=[0, 1000], directions=[TRACE, AXES[0]],
             maker=maker,
         )  # fmt: skip
@@ -409,6 +409,13 @@ class TestChoice:
         adc(tmp_path)
         native = check(tmp_path, Overrides(series="13"))
         assert any("ADC from series 4" in note for note in native.notes)
+
+    def test_shells_in_series_of_their_own_are_one_scan(self, tmp_path):
+        dwi(tmp_path, number=5, b_values=[0], description="b0", kind=PLAIN)
+        for number, b in ((6, 500), (7, 1000)):
+            dwi(tmp_path, number=number, b_values=[b], description=f"b{b} TRACEW")
+        native = check(tmp_path)
+        assert native.b_value == 1000 and "series 7" in native.dwi.path
 
     def test_images_without_b_values_need_a_person(self, tmp_path):
         dwi(tmp_path, b_values=[1000], change=_without_b)

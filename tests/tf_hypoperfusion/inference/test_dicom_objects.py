@@ -6,6 +6,7 @@ import json
 import shutil
 import socket
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import pytest
 from helpers.predictions import core_findings, prediction_of
 
 from data_tools.cohort import find_raw_files
-from data_tools.patient import load_native
+from data_tools.patient import core_of, load_native
 from data_tools.runtime.errors import InputError
 from tf_hypoperfusion.clinical import ClinicalFacts
 from tf_hypoperfusion.inference import dicom_objects, prediction, result_folder
@@ -231,3 +232,86 @@ def test_a_real_pacs_takes_the_objects_and_lists_them(done, scanned, orthanc):
         study, segmentation.SeriesInstanceUID, segmentation.SOPInstanceUID
     )
     assert back.PixelData == segmentation.PixelData
+
+
+def scanned_head(folder, layout):
+    """A known head as files of one layout, turned so that no axis is that of the patient."""
+    from helpers.dicom_files import write_enhanced, write_mosaic, write_series
+    from helpers.phantom import phantom
+
+    head = phantom()
+    turn = np.eye(4)
+    turn[1:3, 1:3] = [[np.cos(0.2), -np.sin(0.2)], [np.sin(0.2), np.cos(0.2)]]
+    images, affine = [head.image(b) for b in (0, 1000)], turn @ head.affine
+    words = {"number": 3, "description": "DWI TRACEW", "kind": ["DERIVED", "PRIMARY", "TRACEW"]}
+    if layout == "classic":
+        write_series(folder, images, affine, b_values=[0, 1000], **words)
+    elif layout == "enhanced":
+        write_enhanced(folder / "all.dcm", images, affine, b_values=[0, 1000], **words)
+    elif layout == "a file an image":
+        for b, image in zip((0, 1000), images, strict=True):
+            write_enhanced(
+                folder / f"{b}.dcm", [image], affine, b_values=[b], series="1.2.7", **words
+            )
+    else:
+        for b, image in zip((0, 1000), images, strict=True):
+            write_mosaic(folder / f"{b}.dcm", image, affine, b_value=b, series="1.2.7", **words)
+    return head
+
+
+@pytest.mark.parametrize("layout", ["classic", "enhanced", "a file an image", "mosaic"])
+def test_another_program_reads_the_segments_where_they_lie(layout, done, tmp_path):
+    """dcmqi (DCMTK inside) makes volumes of them, dciodvfy checks what the standard wants."""
+    dcmqi = pytest.importorskip("dcmqi", reason="dcmqi is not installed")
+    import pydicom
+
+    head = scanned_head(tmp_path / "in", layout)
+    native = load_native(tmp_path / "in")
+    x, y, _ = np.indices(native.dwi.data.shape)
+    region = native.brain & (x < 20) & (y > 25)  # no symmetry hides a wrong turn
+    core = core_of(native)
+    assert core.sum() == head.core.sum()
+    given = prediction_of(
+        native,
+        probability=region * np.float32(0.7),
+        hypoperfusion=region,
+        core=core_findings(core),
+    )
+    sources = dicom_objects.sources_of(tmp_path / "in", native.dicom_source)
+    for name, content in dicom_objects.draw(given, done[1], sources).items():
+        (tmp_path / name).write_bytes(content)
+        errors = standard_errors(tmp_path / name)
+        assert not errors, (name, errors)
+    program = Path(dcmqi.__file__).parent / "bin/segimage2itkimage"
+    subprocess.run(
+        [program, "--inputDICOM", tmp_path / "segmentation.dcm", "--outputDirectory", tmp_path,
+         "-t", "nii", "-p", "seg"],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    for number, mask in ((1, region), (2, core)):
+        other = nib.load(tmp_path / f"seg-{number}.nii.gz")
+        found, expected = (
+            nib.affines.apply_affine(affine, np.argwhere(values))
+            for affine, values in ((other.affine, other.get_fdata() > 0), (native.dwi.affine, mask))
+        )
+        assert len(found) == len(expected)
+        order = [np.lexsort(points.round(1).T) for points in (found, expected)]
+        np.testing.assert_allclose(found[order[0]], expected[order[1]], atol=0.1)
+    segmentation = pydicom.dcmread(tmp_path / "segmentation.dcm")
+    named = {
+        str(item.ReferencedSOPInstanceUID)
+        for series in segmentation.ReferencedSeriesSequence
+        for item in series.ReferencedInstanceSequence
+    }
+    assert named == {str(source.SOPInstanceUID) for source in sources}
+
+
+def standard_errors(path):
+    """What dciodvfy calls an error; nothing where it is not installed."""
+    try:
+        run = subprocess.run(["dciodvfy", path], capture_output=True, text=True)
+    except FileNotFoundError:
+        run = subprocess.run([Path(sys.executable).with_name("dciodvfy"), path],
+                             capture_output=True, text=True)  # fmt: skip
+    lines = (run.stdout + run.stderr).splitlines()
+    return [line for line in lines if line.startswith("Error")]

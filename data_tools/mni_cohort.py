@@ -21,6 +21,7 @@ from data_tools.patient import MniPatient
 from data_tools.quality import Quality
 from data_tools.runtime import atomic, executors, peak_memory
 from data_tools.runtime.errors import InputError
+from data_tools.runtime.patient_failure import attempt
 from data_tools.volumes import open_nifti, read_data, save_volume
 
 # Raised when what is computed from the same files changes, so that old results are not kept.
@@ -79,7 +80,7 @@ def preprocess(
     for (participant, _), result in executors.map_patients(one, tasks, workers, "preprocess"):
         if isinstance(result, InputError):
             failed[participant] = str(result)
-            _remove_stale(Path(out) / participant)
+            attempt(_remove_stale, Path(out) / participant)
         else:
             done[participant] = result
     _write_table(Path(out), [row for row in rows if row["participant_id"] in done])

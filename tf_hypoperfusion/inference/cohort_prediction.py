@@ -11,6 +11,7 @@ from data_tools.cohort import RawFiles
 from data_tools.runtime import atomic, executors
 from data_tools.runtime.command import EXIT_OK, EXIT_SOME_FAILED, PatientRequest
 from data_tools.runtime.errors import InputError
+from data_tools.runtime.patient_failure import all_alike, attempt
 from tf_hypoperfusion import __version__
 from tf_hypoperfusion.clinical import ClinicalFacts
 from tf_hypoperfusion.inference import result_files, result_folder
@@ -60,6 +61,8 @@ def answer(request: PatientRequest, connect: Connect, settings: Callable[[], str
     print(f"look at {request.out}/index.html")
     for participant, message in failed.items():
         print(f"failed: {participant}: {message}", file=sys.stderr)
+    if alike := all_alike(failed, len(done) + len(failed)):
+        print(alike, file=sys.stderr)
     return EXIT_SOME_FAILED if failed else EXIT_OK
 
 
@@ -69,7 +72,9 @@ def _answer_one(request: PatientRequest, connect: Connect, options: OutputOption
         files = PatientFiles(
             dwi=request.dwi, adc=request.adc, given=given, name=request.participant
         )
-        result = result_folder.predict(files, request.out, connect, options=options)
+        result = attempt(result_folder.predict, files, request.out, connect, options=options)
+        if isinstance(result, InputError):
+            raise result
     except InputError as error:
         raise InputError(f"{error}{_older_result(request.out)}") from error
     print(result_folder.summary(result, request.out))
@@ -87,14 +92,13 @@ def _older_result(out: str) -> str:
     )
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@dataclasses.dataclass(frozen=True)
 class _Patient:
-    """A row of the cohort's table with its files, or why they cannot be used."""
+    """A row of a cohort's table."""
 
+    cohort: str
     participant: str
     given: ClinicalFacts
-    files: RawFiles | None
-    faults: tuple[str, ...]
 
 
 def predict_cohort(
@@ -141,7 +145,8 @@ def predict_cohort(
     for (who, _), outcome in executors.map_patients(predict, tasks, 1, "predict"):
         if isinstance(outcome, InputError):
             failed[who] = str(outcome)
-            result_files.clear(Path(out) / who)  # no older result may stand where this failed
+            # No older result may stand where this failed.
+            attempt(result_files.clear, Path(out) / who)
         else:
             done[who] = outcome
     results = {who: outcome.result for who, outcome in done.items()}
@@ -170,15 +175,8 @@ def _read(cohort: str) -> list[_Patient]:
     patients = []
     for _, row in cohorts.read_participants(cohort).iterrows():
         facts = cohorts.clinical_record(row)
-        files, faults = cohorts.find_raw_files(cohort, facts["participant_id"])
-        patients.append(
-            _Patient(
-                participant=facts["participant_id"],
-                given=ClinicalFacts(facts["side"], facts["nihss"], facts["age"]),
-                files=files,
-                faults=tuple(fault.what for fault in faults),
-            )
-        )
+        given = ClinicalFacts(facts["side"], facts["nihss"], facts["age"])
+        patients.append(_Patient(cohort, facts["participant_id"], given))
     return patients
 
 
@@ -186,15 +184,16 @@ def _predict(
     patient: _Patient, folder: Path, connect: Connect, *,
     settings: str | None, options: OutputOptions,
 ) -> Outcome:  # fmt: skip
-    if patient.files is None:
-        raise InputError("\n".join(patient.faults))
-    fingerprint = _fingerprint(patient, patient.files, settings, options)
+    raw, faults = cohorts.find_raw_files(patient.cohort, patient.participant)
+    if raw is None:
+        raise InputError("\n".join(fault.what for fault in faults))
+    fingerprint = _fingerprint(patient, raw, settings, options)
     known = read_result(folder) if settings is not None else None
     if known and known.fingerprint == fingerprint and (folder / result_files.PAGE).is_file():
         return Outcome(known, kept=True)
     files = PatientFiles(
-        dwi=str(patient.files.dwi),
-        adc=str(patient.files.adc) if patient.files.adc else None,
+        dwi=str(raw.dwi),
+        adc=str(raw.adc) if raw.adc else None,
         given=patient.given,
         name=patient.participant,
     )

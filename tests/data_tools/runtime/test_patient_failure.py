@@ -24,7 +24,8 @@ class ResourceExhaustedError(Exception):
     "error",
     [
         TypeError("x"), RecursionError(), ZeroDivisionError(), AssertionError(),
-        UnicodeDecodeError("ascii", b"x", 0, 1, "odd"), StopIteration(), EOFError(), FileNotFoundError(2, "gone", "/x"),
+        UnicodeDecodeError("ascii", b"x", 0, 1, "odd"), StopIteration(), EOFError(),
+        FileNotFoundError(2, "gone", "/x"),
     ],
     ids=lambda error: type(error).__name__,
 )  # fmt: skip

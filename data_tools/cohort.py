@@ -43,6 +43,12 @@ COLUMNS = (
 REQUIRED_COLUMNS = ("participant_id", "nihss", "side")
 NUMBERS = ("age", "nihss", "field_strength_t")
 PARTICIPANTS = "participants.tsv"
+DESCRIPTION = "dataset_description.json"
+# What dataset_description.json of an MNI cohort names.
+GENERATED_BY = "data_tools.preprocess"
+RAW, MNI = "raw", "in MNI space"
+# Of images beside the folders of a patient, not in dwi/.
+_RAW_IMAGE = re.compile(r"_(dwi|adc|trace)\.(nii|nii\.gz|img|hdr|mha|mhd|nrrd|nhdr)$")
 SEXES = {"m": "M", "male": "M", "f": "F", "female": "F"}
 # 89+, 90 +, >89, > 89, >= 90, ≥ 90
 _BOUND = re.compile(r"(\d{1,3})\s*\+|(?:>=?|\u2265)\s*(\d{1,3})")
@@ -380,8 +386,27 @@ class _Search:
 
 def described_name(cohort: str | os.PathLike) -> str:
     """Name in ``dataset_description.json``, else the folder's; of simulated patients it says so."""
-    described = atomic.read_json(Path(cohort) / "dataset_description.json")
+    described = atomic.read_json(Path(cohort) / DESCRIPTION)
     return str(described.get("Name", Path(cohort).name))
+
+
+def is_preprocessed(cohort: str | os.PathLike) -> bool:
+    """Whether ``preprocess`` wrote a cohort, by its ``dataset_description.json``."""
+    tools = atomic.read_json(Path(cohort) / DESCRIPTION).get("GeneratedBy")
+    first = tools[0] if isinstance(tools, list) and tools else None
+    return isinstance(first, dict) and first.get("Name") == GENERATED_BY
+
+
+def layouts(cohort: str | os.PathLike, participant: str) -> set[str]:
+    """``{RAW}``, ``{MNI}``, both or neither: what a patient's folder holds, by the names in it."""
+    folder, found = Path(cohort) / participant, set()
+    for path in folder.iterdir() if folder.is_dir() else ():
+        name = path.name.lower()
+        if f"_space-{SPACE}_".lower() in name:
+            found.add(MNI)
+        elif path.is_dir() or _RAW_IMAGE.search(name):
+            found.add(RAW)
+    return found
 
 
 def unlisted_folders(cohort: str | os.PathLike, participants: Iterable[str]) -> list[Fault]:
@@ -412,7 +437,7 @@ def mni_file(cohort: str | os.PathLike, participant: str, name: str) -> Path:
 def has_truth(cohort: str | os.PathLike, participant: str) -> bool:
     """Whether an MNI cohort holds what a patient's labels are made of: Tmax, or an edited mask."""
     return any(
-        mni_file(cohort, participant, name).is_file()
+        os.path.lexists(mni_file(cohort, participant, name))
         for name in ("tmax", "desc-hypoperfusion_mask")
     )
 

@@ -26,7 +26,6 @@ from data_tools.volumes import open_nifti, read_data, save_volume
 
 # Raised when what is computed from the same files changes, so that old results are not kept.
 PREPROCESS_VERSION = 4
-GENERATED_BY = "data_tools.preprocess"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -252,8 +251,7 @@ def _check_out(cohort: str, out: str) -> None:
         raise InputError(f"--out is the raw cohort itself, {out}; choose another folder")
     if not folder.is_dir() or not any(folder.iterdir()):
         return
-    tools = atomic.read_json(folder / "dataset_description.json").get("GeneratedBy", [{}])
-    if tools[0].get("Name") != GENERATED_BY:
+    if not cohorts.is_preprocessed(folder):
         raise InputError(
             f"--out {folder} is not empty and was not written by this command; choose another "
             "folder, so that nothing in it is replaced"
@@ -266,9 +264,9 @@ def _write_description(out: Path, name: str) -> None:
         "Name": name,
         "BIDSVersion": "1.10.0",
         "DatasetType": "derivative",
-        "GeneratedBy": [{"Name": GENERATED_BY, "Version": str(PREPROCESS_VERSION)}],
+        "GeneratedBy": [{"Name": cohorts.GENERATED_BY, "Version": str(PREPROCESS_VERSION)}],
     }
-    atomic.write_json(out / "dataset_description.json", description)
+    atomic.write_json(out / cohorts.DESCRIPTION, description)
 
 
 def _write_table(out: Path, rows: list[cohorts.Row]) -> None:

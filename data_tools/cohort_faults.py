@@ -17,6 +17,7 @@ from data_tools.grid import SPACE, TMAX_HYPOPERFUSION_S
 from data_tools.patient import NativePatient
 from data_tools.runtime import executors
 from data_tools.runtime.errors import InputError
+from data_tools.runtime.patient_failure import attempt
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -81,9 +82,15 @@ def _layout(cohort: str, participants: Sequence[str]) -> tuple[str, list[Fault]]
     Raises:
         InputError: no patient has images of either layout.
     """
-    found = {name: cohorts.layouts(cohort, name) for name in participants}
+    looked = {name: attempt(cohorts.layouts, cohort, name) for name in participants}
+    faults = [
+        Fault(name, "folder", str(each))
+        for name, each in looked.items()
+        if isinstance(each, InputError)
+    ]
+    found = {name: each for name, each in looked.items() if not isinstance(each, InputError)}
     raw, mni = (sum(each == {kind} for each in found.values()) for kind in LAYOUTS)
-    folders = [name for name in participants if (Path(cohort) / name).is_dir()]
+    folders = [name for name in found if (Path(cohort) / name).is_dir()]
     if folders and not any(found.values()):
         raise InputError(
             f"{cohort}: holds no patient's images; expected raw ones (sub-*/dwi/ or sub-*/dicom/) "
@@ -91,7 +98,6 @@ def _layout(cohort: str, participants: Sequence[str]) -> tuple[str, list[Fault]]
             f"{folders[0]}: {_listed(Path(cohort) / folders[0])}"
         )
     layout = cohorts.MNI if mni > raw else cohorts.RAW
-    faults = []
     for name, kinds in found.items():
         if not kinds or kinds == {layout}:
             continue

@@ -49,6 +49,10 @@ def check_cohort_files(cohort: str) -> list[Fault]:
 
 def check_patient(participant: str, cohort: str) -> Checked:
     """Faults of one patient's files, and the figures for the summary if there are none."""
+    folder = Path(cohort) / participant
+    if not folder.is_dir():
+        what = f"no such folder, {folder}; expected the patient's volumes there, or no row"
+        return Checked((Fault(participant, "folder", what),))
     files = _Files(cohort, participant)
     for name in IMAGES:
         files.read(name, load_volume)

@@ -51,6 +51,8 @@ def load_mni(cohort: str | os.PathLike, participant: str) -> MniPatient:
     dwi, adc = read("dwi"), read("adc")
     brain = read("desc-brain_mask", load_mask) > 0
     coverage = read("desc-coverage_mask", load_mask) > 0
+    if not brain.any():
+        raise InputError("desc-brain_mask is empty; expected the patient's brain")
     unit = detect_adc_unit(Volume(adc, GRID_AFFINE, "in MNI space"), brain)
     if unit != "1e-6 mm2/s":
         raise InputError(
@@ -192,7 +194,8 @@ def _read_affine(path: Path) -> NDArray[np.float64]:
     if not os.path.lexists(path):
         return np.eye(4)
     try:
-        matrix = np.loadtxt(path)
+        lines = [line.split() for line in path.read_text().splitlines()]
+        matrix = np.array([cells for cells in lines if cells and cells[0][0] != "#"], float)
         readable = (
             matrix.shape == (4, 4)
             and np.isfinite(matrix).all()

@@ -111,7 +111,9 @@ def fault_table(faults: Iterable[Fault]) -> str:
         for line in fault.what.splitlines():
             rows.append((fault.participant, fault.file, line))
     widths = [max(len(row[i]) for row in rows) for i in range(2)]
-    return "\n".join(f"{a:<{widths[0]}}  {b:<{widths[1]}}  {c}" for a, b, c in rows)
+    text = "\n".join(f"{a:<{widths[0]}}  {b:<{widths[1]}}  {c}" for a, b, c in rows)
+    # Names of files may hold bytes that are no letters, which no terminal prints.
+    return text.encode(errors="backslashreplace").decode()
 
 
 def read_participants(

@@ -143,9 +143,12 @@ def preprocess_patient(
     partial = folder.with_name(f".tmp-{participant}")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    quality = _write_patient(partial, mni, quality, core)
-    shutil.rmtree(folder, ignore_errors=True)
-    partial.rename(folder)
+    try:
+        quality = _write_patient(partial, mni, quality, core)
+        shutil.rmtree(folder, ignore_errors=True)
+        partial.rename(folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
     return Preprocessed(quality, kept=False)
 
 

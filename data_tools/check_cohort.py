@@ -1,11 +1,12 @@
-"""Check a whole raw cohort and list every fault at once.
+"""Check a whole cohort, raw or in MNI space, and list every fault at once.
 
     python -m data_tools.check_cohort --cohort=DIR
 
 Reads participants.tsv and every patient's files: present, readable, 3D, finite, DWI and ADC on
 one grid, orientation known, voxel sizes and brain volume plausible, the unit of ADC (mm2/s,
 1e-3 or 1e-6 mm2/s) found from the tissue, DWI and ADC not swapped, Tmax in seconds, NIHSS 0-42,
-side left, right or bilateral.
+side left, right or bilateral. Of what preprocess wrote it reads every volume and mask, transform,
+warps, qc.json with each file's checksum, and labels.json. Which kind it is, the files' names say.
 
 A clean cohort prints a summary and exits 0; otherwise a table of faults, exit 2.
 """
@@ -22,7 +23,7 @@ command.heading("Input", FLAGS)
 flags.DEFINE_string(
     "cohort",
     None,
-    "<FOLDER> Raw cohort: participants.tsv and sub-*/.",
+    "<FOLDER> Cohort, raw or in MNI space: participants.tsv and sub-*/.",
     required=True,
     flag_values=FLAGS,
 )

@@ -7,14 +7,15 @@ fault of the table and of the folders is collected, so that a researcher mends t
 import dataclasses
 import os
 import re
-import warnings
+import sys
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from data_tools import file_names
+from data_tools import file_names, text_table
+from data_tools.criteria import DAWN
 from data_tools.grid import NIHSS_MAX, SIDES, SPACE
 from data_tools.overrides import Overrides
 from data_tools.runtime import atomic
@@ -42,6 +43,16 @@ COLUMNS = (
 )
 REQUIRED_COLUMNS = ("participant_id", "nihss", "side")
 NUMBERS = ("age", "nihss", "field_strength_t")
+PARTICIPANTS = "participants.tsv"
+DESCRIPTION = "dataset_description.json"
+# What dataset_description.json of an MNI cohort names.
+GENERATED_BY = "data_tools.preprocess"
+RAW, MNI = "raw", "in MNI space"
+# Of images beside the folders of a patient, not in dwi/.
+_RAW_IMAGE = re.compile(r"_(dwi|adc|trace)\.(nii|nii\.gz|img|hdr|mha|mhd|nrrd|nhdr)$")
+SEXES = {"m": "M", "male": "M", "f": "F", "female": "F"}
+# 89+, 90 +, >89, > 89, >= 90, ≥ 90
+_BOUND = re.compile(r"(\d{1,3})\s*\+|(?:>=?|\u2265)\s*(\d{1,3})")
 EXPECTED_SIDE = f"expected {', '.join(SIDES)}: the side of the brain lesion"
 
 
@@ -111,11 +122,22 @@ def fault_table(faults: Iterable[Fault]) -> str:
         for line in fault.what.splitlines():
             rows.append((fault.participant, fault.file, line))
     widths = [max(len(row[i]) for row in rows) for i in range(2)]
-    return "\n".join(f"{a:<{widths[0]}}  {b:<{widths[1]}}  {c}" for a, b, c in rows)
+    text = "\n".join(f"{a:<{widths[0]}}  {b:<{widths[1]}}  {c}" for a, b, c in rows)
+    # Names of files may hold bytes that are no letters, which no terminal prints.
+    return text.encode(errors="backslashreplace").decode()
 
 
-def read_participants(cohort: str | os.PathLike) -> "pd.DataFrame":
+def read_participants(
+    cohort: str | os.PathLike, log: Callable[[str], None] | None = None
+) -> "pd.DataFrame":
     """Read and validate ``participants.tsv``.
+
+    Names of columns, ``side`` and ``sex`` are read in capitals too. An age given as a bound of
+    80 or more (``89+``, as privacy rules want it) is its number: DAWN asks for no more.
+
+    Args:
+        cohort: folder of the table.
+        log: gets what was read although it is written otherwise; default: standard error.
 
     Returns:
         A DataFrame with the columns of :data:`COLUMNS` (absent optional ones are filled with
@@ -128,48 +150,70 @@ def read_participants(cohort: str | os.PathLike) -> "pd.DataFrame":
     """
     import pandas as pd
 
-    table = _read_table(Path(cohort) / "participants.tsv")
-    table = table.reindex(columns=COLUMNS).astype(object).where(lambda t: t.notna(), None)
-    faults = [*_bad_cells(table), *_repeated(table)]
+    text = text_table.read(Path(cohort) / PARTICIPANTS, COLUMNS, REQUIRED_COLUMNS)
+    whole = [line for line in text.lines if not line.fault]
+    rows = [[_plain(name, line.cells.get(name, MISSING)) for name in COLUMNS] for line in whole]
+    table = pd.DataFrame(
+        rows, columns=list(COLUMNS), index=[line.number - 2 for line in whole], dtype=object
+    )
+    faults = [
+        Fault(line.cells.get("participant_id") or "?", _row(line.number), line.fault)
+        for line in text.lines
+        if line.fault
+    ]
+    faults += [*_bad_cells(table), *_repeated(table)]
     if faults:
         raise CohortError(faults)
+    for note in (*text.notes, *_bounds_note(whole)):
+        (log or _say)(note)
     table = table.reset_index(drop=True)
     for name in NUMBERS:
         table[name] = pd.to_numeric(table[name]).astype(float)
     return table
 
 
-def _read_table(path: Path) -> "pd.DataFrame":
-    """The rows as text; their index counts the blank lines that are left out."""
-    import pandas as pd
+def named_in_table(cohort: str | os.PathLike) -> list[str]:
+    """Every patient of a table, in its order, also of one with faults.
 
-    if not path.is_file():
-        raise InputError(
-            f"{path}: no such file; expected a tab-separated table with the columns "
-            f"{', '.join(COLUMNS)} ({MISSING} = missing)"
-        )
-    try:
-        # Rows longer than the header: by default pandas would shift all columns by one, with
-        # index_col=False it drops cells and warns, which is an error here.
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", pd.errors.ParserWarning)
-            table = pd.read_csv(
-                path, sep="\t", dtype=str, keep_default_na=False, na_values=[MISSING],
-                index_col=False, skip_blank_lines=False,
-            )  # fmt: skip
-    except (ValueError, OSError, pd.errors.ParserWarning) as error:  # its errors are ValueErrors
-        hint = "; save it as UTF-8" if isinstance(error, UnicodeError) else ""
-        raise InputError(f"{path}: not a readable tab-separated table ({error}){hint}") from error
-    absent = [name for name in REQUIRED_COLUMNS if name not in table]
-    if absent:
-        raise InputError(
-            f"{path}: no column {', '.join(absent)}; found {', '.join(map(str, table.columns))}. "
-            "Are the columns separated by tabs?"
-        )
-    table = table[(table.notna() & (table != "")).any(axis=1)]
-    if table.empty:
-        raise InputError(f"{path}: holds no patient")
-    return table
+    Raises:
+        InputError: it is no table.
+    """
+    lines = text_table.read(Path(cohort) / PARTICIPANTS, COLUMNS, REQUIRED_COLUMNS).lines
+    names = [line.cells.get("participant_id", "") for line in lines]
+    return [name for name in dict.fromkeys(names) if _is_label(name)]
+
+
+def _plain(name: str, text: str) -> str | None:
+    """A cell in the one way that the table is checked for; None where it is missing."""
+    folded = text.casefold()
+    if folded == MISSING:
+        return None
+    if name == "side" and folded in SIDES:
+        return folded
+    if name == "sex":
+        return SEXES.get(folded, text)
+    bound = _BOUND.fullmatch(text) if name == "age" else None
+    if bound and int(bound[1] or bound[2]) >= DAWN.old_age:
+        return bound[1] or bound[2]
+    return text
+
+
+def _bounds_note(lines: Iterable[text_table.Line]) -> list[str]:
+    """That ages given as a bound were read as its number."""
+    ages = [(line.cells["participant_id"], line.cells.get("age", "")) for line in lines]
+    bounds = [f"{age} of {who}" for who, age in ages if _BOUND.fullmatch(age)]
+    if not bounds:
+        return []
+    more = f" and {len(bounds) - 5} more" if len(bounds) > 5 else ""
+    return [f"{PARTICIPANTS}: age {', '.join(bounds[:5])}{more}: the number is taken as the age"]
+
+
+def _say(text: str) -> None:
+    print(f"note: {text}", file=sys.stderr)
+
+
+def _row(number: int) -> str:
+    return f"{PARTICIPANTS} row {number}"
 
 
 def _bad_cells(table: "pd.DataFrame") -> list[Fault]:
@@ -194,7 +238,11 @@ def _schema() -> "pa.DataFrameSchema":
             "participant_id": column(
                 _is_label, "expected sub- and letters or digits", nullable=False
             ),
-            "age": column(_is_number(0, 120), f"expected years, 0 to 120, or {MISSING}"),
+            "age": column(
+                _is_number(0, 120),
+                f"expected years, 0 to 120, or a bound of {DAWN.old_age} or more such as 89+, or "
+                f"{MISSING}",
+            ),
             "sex": column(lambda v: v in ("M", "F"), f"expected M, F or {MISSING}"),
             "nihss": column(
                 _is_number(0, NIHSS_MAX, whole=True),
@@ -217,9 +265,11 @@ def _bad_cell(case: Mapping[Hashable, Any], table: "pd.DataFrame") -> Fault:
     if expected == "not_nullable":
         value = MISSING
         expected = EXPECTED_SIDE if case["column"] == "side" else "expected a value"
+    elif case["column"] in NUMBERS and "," in value:
+        expected = f"{expected}; the decimal mark is a point"
     return Fault(
         str(who or "?"),
-        f"participants.tsv row {int(row) + 2}",
+        _row(int(row) + 2),
         f"{case['column']} is {value}; {expected}",
     )
 
@@ -397,8 +447,27 @@ class _Search:
 
 def described_name(cohort: str | os.PathLike) -> str:
     """Name in ``dataset_description.json``, else the folder's; of simulated patients it says so."""
-    described = atomic.read_json(Path(cohort) / "dataset_description.json")
+    described = atomic.read_json(Path(cohort) / DESCRIPTION)
     return str(described.get("Name", Path(cohort).name))
+
+
+def is_preprocessed(cohort: str | os.PathLike) -> bool:
+    """Whether ``preprocess`` wrote a cohort, by its ``dataset_description.json``."""
+    tools = atomic.read_json(Path(cohort) / DESCRIPTION).get("GeneratedBy")
+    first = tools[0] if isinstance(tools, list) and tools else None
+    return isinstance(first, dict) and first.get("Name") == GENERATED_BY
+
+
+def layouts(cohort: str | os.PathLike, participant: str) -> set[str]:
+    """``{RAW}``, ``{MNI}``, both or neither: what a patient's folder holds, by the names in it."""
+    folder, found = Path(cohort) / participant, set()
+    for path in folder.iterdir() if folder.is_dir() else ():
+        name = path.name.lower()
+        if f"_space-{SPACE}_".lower() in name:
+            found.add(MNI)
+        elif path.is_dir() or _RAW_IMAGE.search(name):
+            found.add(RAW)
+    return found
 
 
 def unlisted_folders(cohort: str | os.PathLike, participants: Iterable[str]) -> list[Fault]:
@@ -429,7 +498,7 @@ def mni_file(cohort: str | os.PathLike, participant: str, name: str) -> Path:
 def has_truth(cohort: str | os.PathLike, participant: str) -> bool:
     """Whether an MNI cohort holds what a patient's labels are made of: Tmax, or an edited mask."""
     return any(
-        mni_file(cohort, participant, name).is_file()
+        os.path.lexists(mni_file(cohort, participant, name))
         for name in ("tmax", "desc-hypoperfusion_mask")
     )
 

@@ -1,60 +1,38 @@
-"""A raw cohort -> every fault of its table, folders and images at once, or a summary of it."""
+"""A cohort -> every fault of its table, folders and images at once, or a summary of it.
+
+Raw or in MNI space; which it is, the names of the files say.
+"""
 
 import dataclasses
 import functools
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from data_tools import cohort as cohorts
-from data_tools import patient
+from data_tools import mni_faults, patient
+from data_tools.checked import Checked, ImageFigures
 from data_tools.cohort import Fault
-from data_tools.grid import TMAX_HYPOPERFUSION_S
+from data_tools.grid import SPACE, TMAX_HYPOPERFUSION_S
 from data_tools.overrides import NONE, Overrides
 from data_tools.patient import NativePatient
 from data_tools.runtime import executors
+from data_tools.runtime.errors import InputError
+from data_tools.runtime.patient_failure import attempt
 
 if TYPE_CHECKING:
     import pandas as pd
 
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class ImageFigures:
-    """What the images of a patient without faults show.
-
-    Attributes:
-        voxels: checksum of the DWI's data.
-        core_ml: core on the DWI's grid.
-        tmax_over_6_ml: Tmax of 6 s and more, as in the file; None without a Tmax image.
-        adc_unit: the unit found in the file.
-        brain_ml: brain on the DWI's grid.
-        orientation: of the DWI, ``RAS`` for instance.
-        truth: what the labels will come from.
-    """
-
-    voxels: str
-    core_ml: float
-    tmax_over_6_ml: float | None
-    adc_unit: str
-    brain_ml: float
-    orientation: str
-    truth: str
-
-
-@dataclasses.dataclass(frozen=True)
-class Checked:
-    """One patient: faults, or figures if there are none."""
-
-    faults: tuple[Fault, ...] = ()
-    figures: ImageFigures | None = None
+LAYOUTS = (cohorts.RAW, cohorts.MNI)
+_IN_WORDS = {cohorts.RAW: "raw images", cohorts.MNI: "volumes in MNI space"}
 
 
 def check(cohort: str, workers: int = 1, overrides: Overrides = NONE) -> str:
     """Check a cohort.
 
     Args:
-        cohort: folder of the raw cohort.
+        cohort: folder of the raw cohort, or of the MNI cohort.
         workers: processes that read patients.
         overrides: what a person says of every patient's images.
 
@@ -63,33 +41,89 @@ def check(cohort: str, workers: int = 1, overrides: Overrides = NONE) -> str:
 
     Raises:
         CohortError: with every fault of the table, the folders and the images.
+        InputError: there is no table, or there are no images of either kind.
     """
     faults: list[Fault] = []
+    notes: list[str] = []
     table = None
     try:
-        table = cohorts.read_participants(cohort)
+        table = cohorts.read_participants(cohort, notes.append)
         participants = list(table["participant_id"])
     except cohorts.CohortError as error:
         # The table has faults; the images of those it names can be checked all the same.
         faults += error.faults
-        participants = sorted(_named_in_table(cohort))
+        named = cohorts.named_in_table(cohort)
+        participants = [name for name in named if (Path(cohort) / name).is_dir()]
     faults += cohorts.unlisted_folders(cohort, participants)
+    layout, misplaced = _layout(cohort, participants)
+    faults += misplaced
+    one: Callable[[str, str], Checked] = functools.partial(check_patient, overrides=overrides)
+    if layout == cohorts.MNI:
+        one = mni_faults.check_patient
+        faults += mni_faults.check_cohort_files(cohort)
+    alone = {fault.participant for fault in misplaced}
+    tasks = [(participant, cohort) for participant in participants if participant not in alone]
     figures: dict[str, ImageFigures] = {}
-    one = functools.partial(check_patient, overrides=overrides)
-    tasks = [(participant, cohort) for participant in participants]
-    for task, checked in executors.map_patients(one, tasks, workers, "check"):
+    for (participant, _), checked in executors.map_patients(one, tasks, workers, "check"):
+        if isinstance(checked, InputError):
+            faults.append(Fault(participant, "images", str(checked)))
+            continue
         faults += checked.faults
         if checked.figures is not None:
-            figures[task[0]] = checked.figures
+            figures[participant] = checked.figures
     faults += _same_images(figures)
     if faults or table is None:
         order = {name: i for i, name in enumerate(participants)}
         raise cohorts.CohortError(sorted(faults, key=lambda f: order.get(f.participant, -1)))
-    return _summary(cohort, table, [figures[name] for name in participants])
+    found = [figures[name] for name in participants]
+    return "\n".join([_summary(cohort, layout, table, found), *(f"  note: {n}" for n in notes)])
+
+
+def _layout(cohort: str, participants: Sequence[str]) -> tuple[str, list[Fault]]:
+    """Raw or in MNI space, as most patients are, and the patients that are not so.
+
+    Raises:
+        InputError: no patient has images of either layout.
+    """
+    looked = {name: attempt(cohorts.layouts, cohort, name) for name in participants}
+    faults = [
+        Fault(name, "folder", str(each))
+        for name, each in looked.items()
+        if isinstance(each, InputError)
+    ]
+    found = {name: each for name, each in looked.items() if not isinstance(each, InputError)}
+    raw, mni = (sum(each == {kind} for each in found.values()) for kind in LAYOUTS)
+    folders = [name for name in found if (Path(cohort) / name).is_dir()]
+    if folders and not any(found.values()):
+        raise InputError(
+            f"{cohort}: holds no patient's images; expected raw ones (sub-*/dwi/ or sub-*/dicom/) "
+            f"or what preprocess writes (sub-*/sub-*_space-{SPACE}_dwi.nii.gz). Found in "
+            f"{folders[0]}: {_listed(Path(cohort) / folders[0])}"
+        )
+    layout = cohorts.MNI if mni > raw else cohorts.RAW
+    for name, kinds in found.items():
+        if not kinds or kinds == {layout}:
+            continue
+        what = "raw images and volumes in MNI space" if len(kinds) > 1 else _IN_WORDS[min(kinds)]
+        faults.append(
+            Fault(
+                name,
+                "folder",
+                f"holds {what}, in a cohort that is {layout} ({max(raw, mni)} patients); expected "
+                "one or the other in all of a cohort. Move what does not belong here",
+            )
+        )
+    return layout, faults
+
+
+def _listed(folder: Path) -> str:
+    names = sorted(path.name for path in folder.iterdir())
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return f"{', '.join(names[:5])}{more}" if names else "nothing"
 
 
 def check_patient(participant: str, cohort: str, *, overrides: Overrides = NONE) -> Checked:
-    """Faults of one patient's files, and the figures for the summary if there are none."""
+    """Faults of one raw patient's files, and the figures for the summary if there are none."""
     files, faults = cohorts.find_raw_files(cohort, participant)
     if files is None:
         return Checked(tuple(faults))
@@ -130,21 +164,17 @@ def _same_images(figures: Mapping[str, ImageFigures]) -> list[Fault]:
     return faults
 
 
-def _named_in_table(cohort: str) -> set[str]:
-    import pandas as pd
-
-    table = pd.read_csv(Path(cohort) / "participants.tsv", sep="\t", dtype=str)
-    return {name for name in table["participant_id"].dropna() if (Path(cohort) / name).is_dir()}
-
-
-def _summary(cohort: str, table: "pd.DataFrame", figures: Sequence[ImageFigures]) -> str:
+def _summary(
+    cohort: str, layout: str, table: "pd.DataFrame", figures: Sequence[ImageFigures]
+) -> str:
     import pandas as pd
 
     images = pd.DataFrame([dataclasses.asdict(each) for each in figures])
     nihss, brain_ml = table["nihss"], images["brain_ml"]
+    where = f" {layout}" if layout == cohorts.MNI else ""
     return "\n".join(
         [
-            f"{cohort}: {len(table)} patients, no faults",
+            f"{cohort}: {len(table)} patients{where}, no faults",
             f"  side          {_counts(table['side'])}",
             f"  NIHSS         median {nihss.median():g} (IQR {nihss.quantile(0.25):g}-"
             f"{nihss.quantile(0.75):g}), missing in {int(nihss.isna().sum())}",

@@ -23,11 +23,11 @@ from data_tools.patient import MniPatient
 from data_tools.quality import Quality
 from data_tools.runtime import atomic, executors, peak_memory
 from data_tools.runtime.errors import InputError
+from data_tools.runtime.patient_failure import attempt
 from data_tools.volumes import save_volume
 
 # Raised when what is computed from the same files changes, so that old results are not kept.
 PREPROCESS_VERSION = 5
-GENERATED_BY = "data_tools.preprocess"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,7 +84,7 @@ def preprocess(
     for (participant, _), result in executors.map_patients(one, tasks, workers, "preprocess"):
         if isinstance(result, InputError):
             failed[participant] = str(result)
-            _remove_stale(Path(out) / participant)
+            attempt(_remove_stale, Path(out) / participant)
         else:
             done[participant] = result
     _write_table(Path(out), [row for row in rows if row["participant_id"] in done])
@@ -157,9 +157,12 @@ def preprocess_patient(
     partial = folder.with_name(f".tmp-{participant}")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    quality = _write_patient(partial, mni, quality, core)
-    shutil.rmtree(folder, ignore_errors=True)
-    partial.rename(folder)
+    try:
+        quality = _write_patient(partial, mni, quality, core)
+        shutil.rmtree(folder, ignore_errors=True)
+        partial.rename(folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
     return Preprocessed(quality, kept=False)
 
 
@@ -265,8 +268,7 @@ def _check_out(cohort: str, out: str) -> None:
         raise InputError(f"--out is the raw cohort itself, {out}; choose another folder")
     if not folder.is_dir() or not any(folder.iterdir()):
         return
-    tools = atomic.read_json(folder / "dataset_description.json").get("GeneratedBy", [{}])
-    if tools[0].get("Name") != GENERATED_BY:
+    if not cohorts.is_preprocessed(folder):
         raise InputError(
             f"--out {folder} is not empty and was not written by this command; choose another "
             "folder, so that nothing in it is replaced"
@@ -279,9 +281,9 @@ def _write_description(out: Path, name: str) -> None:
         "Name": name,
         "BIDSVersion": "1.10.0",
         "DatasetType": "derivative",
-        "GeneratedBy": [{"Name": GENERATED_BY, "Version": str(PREPROCESS_VERSION)}],
+        "GeneratedBy": [{"Name": cohorts.GENERATED_BY, "Version": str(PREPROCESS_VERSION)}],
     }
-    atomic.write_json(out / "dataset_description.json", description)
+    atomic.write_json(out / cohorts.DESCRIPTION, description)
 
 
 def _write_table(out: Path, rows: list[cohorts.Row]) -> None:

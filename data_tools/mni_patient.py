@@ -25,6 +25,8 @@ from data_tools.volumes import (
 
 WITHIN_SIDE = "within_stroke_side"
 PREPROCESS_AGAIN = "run python -m data_tools.preprocess again"
+# No head is that small or large beside the template's; fits that are taken lie well inside.
+DETERMINANT_RANGE = (0.1, 10.0)
 
 
 def load_mni(cohort: str | os.PathLike, participant: str) -> MniPatient:
@@ -42,11 +44,14 @@ def load_mni(cohort: str | os.PathLike, participant: str) -> MniPatient:
         return require_grid(loader(mni_file(cohort, participant, name), name), name)
 
     def there(name: str) -> bool:
-        return mni_file(cohort, participant, name).is_file()
+        # A link to a file that is gone is there too, and is then complained of.
+        return os.path.lexists(mni_file(cohort, participant, name))
 
     dwi, adc = read("dwi"), read("adc")
     brain = read("desc-brain_mask", load_mask) > 0
     coverage = read("desc-coverage_mask", load_mask) > 0
+    if not brain.any():
+        raise InputError("desc-brain_mask is empty; expected the patient's brain")
     unit = detect_adc_unit(Volume(adc, GRID_AFFINE, "in MNI space"), brain)
     if unit != "1e-6 mm2/s":
         raise InputError(
@@ -136,7 +141,7 @@ def within_side_only(cohort: str | os.PathLike) -> bool:
         InputError: the file says something else.
     """
     path = label_settings_file(cohort)
-    if not path.is_file():
+    if not os.path.lexists(path):
         return False
     said = atomic.read_json(path).get(WITHIN_SIDE)
     if not isinstance(said, bool):
@@ -170,7 +175,7 @@ def read_transform(cohort: str | os.PathLike, participant: str) -> Transform:
     """
     affine = _read_affine(transform_file(cohort, participant))
     paths = [warp_file(cohort, participant, way) for way in ("back", "forth")]
-    if not any(path.is_file() for path in paths):
+    if not any(os.path.lexists(path) for path in paths):
         return Transform(affine)
     fields = []
     for path in paths:
@@ -185,16 +190,23 @@ def read_transform(cohort: str | os.PathLike, participant: str) -> Transform:
 
 
 def _read_affine(path: Path) -> NDArray[np.float64]:
-    if not path.is_file():
+    if not os.path.lexists(path):
         return np.eye(4)
     try:
-        matrix = np.loadtxt(path)
-        readable = matrix.shape == (4, 4) and np.linalg.det(matrix[:3, :3]) > 0
-    except ValueError:
+        lines = [line.split() for line in path.read_text().splitlines()]
+        matrix = np.array([cells for cells in lines if cells and cells[0][0] != "#"], float)
+        readable = (
+            matrix.shape == (4, 4)
+            and np.isfinite(matrix).all()
+            and np.array_equal(matrix[3], (0, 0, 0, 1))
+            and DETERMINANT_RANGE[0] <= np.linalg.det(matrix[:3, :3]) <= DETERMINANT_RANGE[1]
+        )
+    except (ValueError, OSError):
         readable = False
     if not readable:
         raise InputError(
             f"transform {path}: expected a 4 x 4 matrix, native mm -> MNI mm, that does not "
-            f"mirror; {PREPROCESS_AGAIN}"
+            f"mirror and enlarges {DETERMINANT_RANGE[0]:g} to {DETERMINANT_RANGE[1]:g} times; "
+            f"{PREPROCESS_AGAIN}"
         )
     return matrix

@@ -56,6 +56,7 @@ command.define_workers(FLAGS, "Worker processes, one patient each.")
 def main() -> int:
     """Run the command."""
     from data_tools import mni_cohort
+    from data_tools.runtime.patient_failure import all_alike
 
     with atomic.one_writer(FLAGS.out):
         done, failed = mni_cohort.preprocess(
@@ -73,6 +74,8 @@ def main() -> int:
             print(f"warning: {patient.quality.participant_id}: {warning}", file=sys.stderr)
     for participant, message in failed.items():
         print(f"failed: {participant}: {message}", file=sys.stderr)
+    if alike := all_alike(failed, len(done) + len(failed)):
+        print(alike, file=sys.stderr)
     return command.EXIT_SOME_FAILED if failed else command.EXIT_OK
 
 

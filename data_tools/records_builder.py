@@ -19,6 +19,7 @@ from data_tools.grid import to_frame
 from data_tools.manifest import BuildSettings, Manifest, Shard, Subset
 from data_tools.runtime import atomic, executors
 from data_tools.runtime.errors import InputError
+from data_tools.runtime.patient_failure import attempt
 
 
 def build(
@@ -224,6 +225,9 @@ def _write_shards(
     patients: dict[str, cohorts.Row] = {}
     faults: list[str] = []
     for task, written in executors.map_patients(write, tasks, workers, "records", unit="shard"):
+        if isinstance(written, InputError):
+            faults += [_named(written, row["participant_id"]) for row in task[1]]
+            continue
         shards[task[0]] = written.shard
         patients.update({patient["participant_id"]: patient for patient in written.patients})
         faults += written.faults
@@ -252,16 +256,21 @@ def _write_shard(
 
     def serialised() -> Iterator[bytes]:
         for row in rows:
-            try:
-                cut, patient = patient_slabs(cohort, row, stride)
-            except InputError as error:
-                faults.append(str(error))
+            made = attempt(patient_slabs, cohort, row, stride)
+            if isinstance(made, InputError):
+                faults.append(_named(made, row["participant_id"]))
                 continue
+            cut, patient = made
             patients.append({**patient, "slabs": len(cut)})
             yield from cut
 
     shard = records.write_shard(folder, file, serialised())
     return _Written(shard, patients, faults)
+
+
+def _named(fault: InputError, participant: str) -> str:
+    said = str(fault)
+    return said if said.startswith(f"{participant}:") else f"{participant}: {said}"
 
 
 def patient_slabs(cohort: str, row: cohorts.Row, stride: int) -> tuple[list[bytes], cohorts.Row]:

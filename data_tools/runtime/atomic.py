@@ -98,8 +98,8 @@ def write_bytes(path: str | os.PathLike, content: bytes) -> None:
 
 
 def write_text(path: str | os.PathLike, content: str) -> None:
-    """Write UTF-8 text atomically."""
-    write_bytes(path, content.encode())
+    """Write UTF-8 text atomically; the odd letters of a file's name, which are none, as escapes."""
+    write_bytes(path, content.encode(errors="backslashreplace"))
 
 
 def write_json(path: str | os.PathLike, content: Any) -> None:

@@ -1,4 +1,4 @@
-"""The one exception that is meant for the person at the keyboard."""
+"""The exceptions that are meant for the person at the keyboard."""
 
 
 class InputError(Exception):
@@ -7,3 +7,21 @@ class InputError(Exception):
     The message says what happened, what was expected and what to do, and names the patient
     and the file. Commands print it without a traceback and exit with status 2.
     """
+
+
+class PatientDefect(InputError):
+    """This program failed at one patient's files in a way that nobody foresaw.
+
+    It is that patient's failure like any other, so that the others go on.
+
+    Attributes:
+        details: the traceback, for whoever mends the program.
+    """
+
+    def __init__(self, message: str, details: str):
+        self.details = details
+        super().__init__(message)
+
+    def __reduce__(self):
+        # Exceptions are pickled as their message; on its way out of a process it needs both.
+        return type(self), (str(self), self.details)

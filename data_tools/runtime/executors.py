@@ -1,6 +1,7 @@
 """Many patients: one function over all of them, in processes here or on a Dask cluster.
 
-Built on ``concurrent.futures``: a cluster's executor takes the pool's place.
+Built on ``concurrent.futures``: a cluster's executor takes the pool's place. Whatever is raised
+about one patient is that patient's failure and stops no other; ``patient_failure.py`` says how.
 """
 
 import concurrent.futures
@@ -13,14 +14,21 @@ import sys
 import threading
 import urllib.parse
 from collections.abc import Callable, Generator, Iterable, Iterator, Sized
+from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
 from tqdm import tqdm
 
 from data_tools.runtime.errors import InputError
+from data_tools.runtime.patient_failure import attempt, failure_of
 
 CONNECT_S = 20
 LOG_EVERY_S = 30.0  # the progress bar where nobody watches: a log keeps every line
+WORKER_ENDED = (
+    "the process that worked on it was ended by the system, also when it worked on nothing else; "
+    "most often the memory was too small. Free memory, or take a machine that has more, and run "
+    "the same command again"
+)
 
 
 def map_patients(
@@ -46,9 +54,13 @@ def map_patients(
         total: number of tasks, where ``tasks`` has no length.
 
     Yields:
-        ``(task, result)`` in the order of completion. An :class:`InputError` of one task is
-        yielded as its result, so that one bad patient does not stop the others; any other
-        exception is a defect and is raised.
+        ``(task, result)`` in the order of completion. What one task raises is yielded as its
+        result, an :class:`InputError`, so that one bad patient does not stop the others: see
+        :func:`data_tools.runtime.patient_failure.failure_of`. So is a worker process that the
+        system ended.
+
+    Raises:
+        OSError: the disk is full or read-only, which is no patient's fault.
     """
     if isinstance(workers, int) and workers < 1:
         raise InputError(f"workers is {workers}; expected 1 or more")
@@ -60,7 +72,7 @@ def map_patients(
         if workers == 1 or (total is not None and total < 2):
             for task in tasks:
                 bar.set_postfix_str(str(task[0]), refresh=watched)
-                yield task, _attempt(function, task)
+                yield task, attempt(function, *task)
                 bar.update()
             return
         with contextlib.closing(_shared(function, tasks, workers)) as results:
@@ -72,14 +84,36 @@ def map_patients(
 def _shared(
     function: Callable[..., Any], tasks: Iterable[tuple], workers: int | str
 ) -> Generator[tuple[tuple, Any], None, None]:
-    """Tasks and results from a pool that never has more tasks than it will soon begin."""
+    """Tasks and results from a pool; from a new one when the system has ended a worker."""
     waiting = iter(tasks)
+    while lost := (yield from _until_broken(function, waiting, workers)):
+        # One of them ended its process, and took the pool with it. Alone, each shows whether it
+        # was the one; the others have their results.
+        for task in lost:
+            alone = yield from _until_broken(function, iter([task]), 1)
+            if alone:
+                yield task, InputError(WORKER_ENDED)
+
+
+def _until_broken(
+    function: Callable[..., Any], waiting: Iterator[tuple], workers: int | str
+) -> Generator[tuple[tuple, Any], None, list[tuple]]:
+    """Results from a pool that never has more tasks than it will soon begin.
+
+    Returns:
+        The tasks that were in a pool of which a worker ended; empty when all tasks are done.
+    """
+    lost: list[tuple] = []
     with _pool(workers) as (pool, processes):
         futures: dict[concurrent.futures.Future, tuple] = {}
 
         def submit() -> None:
             for task in itertools.islice(waiting, 2 * processes - len(futures)):
-                futures[pool.submit(_attempt, function, task)] = task
+                try:
+                    futures[pool.submit(attempt, function, *task)] = task
+                except BrokenProcessPool:  # between two results
+                    lost.append(task)
+                    return
 
         try:
             submit()
@@ -88,13 +122,23 @@ def _shared(
                     futures, return_when=concurrent.futures.FIRST_COMPLETED
                 )
                 for future in done:
-                    yield futures.pop(future), future.result()
-                submit()
+                    task = futures.pop(future)
+                    try:
+                        result = future.result()
+                    except BrokenProcessPool:
+                        lost.append(task)
+                        continue
+                    except Exception as error:  # what could not be sent; a cluster's worker
+                        result = failure_of(error)
+                    yield task, result
+                if not lost:
+                    submit()
         except BaseException:  # also when the caller no longer asks
             for future in futures:
                 future.cancel()
             pool.shutdown(wait=False)
             raise
+    return lost
 
 
 @contextlib.contextmanager
@@ -159,10 +203,3 @@ def _end_with_parent() -> None:
             os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
-
-
-def _attempt(function: Callable[..., Any], task: tuple) -> Any:
-    try:
-        return function(*task)
-    except InputError as error:
-        return error

@@ -104,7 +104,7 @@ def fail_at(monkeypatch, module, name, call):
     def function(*arguments, **options):
         calls.append(1)
         if len(calls) == call:
-            raise RuntimeError("killed")
+            raise KeyboardInterrupt("killed")
         return original(*arguments, **options)
 
     monkeypatch.setattr(module, name, function)
@@ -116,7 +116,7 @@ def fail_at(monkeypatch, module, name, call):
 )
 def test_a_killed_build_leaves_no_records(mni_cohort, tmp_path, monkeypatch, module, name, call):
     fail_at(monkeypatch, module, name, call)
-    with pytest.raises(RuntimeError, match="killed"):
+    with pytest.raises(KeyboardInterrupt, match="killed"):
         build(mni_cohort, tmp_path / "records")
     assert list(tmp_path.iterdir()) == []
 
@@ -124,7 +124,7 @@ def test_a_killed_build_leaves_no_records(mni_cohort, tmp_path, monkeypatch, mod
 def test_a_killed_rebuild_keeps_the_old_records(mni_cohort, records_dir, tmp_path, monkeypatch):
     out = shutil.copytree(records_dir, tmp_path / "records")
     fail_at(monkeypatch, records, "write_shard", 3)
-    with pytest.raises(RuntimeError, match="killed"):
+    with pytest.raises(KeyboardInterrupt, match="killed"):
         build(mni_cohort, out, stride=8, overwrite=True)
     assert contents(out) == contents(records_dir)
     assert [path.name for path in tmp_path.iterdir()] == ["records"]
@@ -219,6 +219,25 @@ def test_all_faulty_patients_are_named_and_nothing_is_written(cohort, tmp_path):
     assert lines[2].startswith("sub-0005: desc-brain_mask ")
     assert "no such file" in lines[2]
     assert [path.name for path in tmp_path.iterdir()] == ["cohort"]
+
+
+def test_a_defect_at_one_patient_is_named_with_the_faults_of_others(cohort, tmp_path, monkeypatch):
+    mni_file(cohort, "sub-0005", "desc-brain_mask").unlink()
+    original = records_builder.patient_slabs
+
+    def odd(folder, row, stride):
+        if row["participant_id"] == "sub-0002":
+            raise TypeError("unforeseen")
+        return original(folder, row, stride)
+
+    monkeypatch.setattr(records_builder, "patient_slabs", odd)
+    with pytest.raises(InputError) as caught:
+        build(cohort, tmp_path / "records")
+    first, second, third = str(caught.value).splitlines()
+    assert first == "2 patient(s) cannot be used; nothing was written:"
+    assert second.startswith("sub-0002: a defect of this program")
+    assert "TypeError: unforeseen" in second
+    assert third.startswith("sub-0005: desc-brain_mask")
 
 
 def test_ml_are_of_the_patients_tissue(cohort, records_dir, tmp_path):

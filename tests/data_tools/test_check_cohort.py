@@ -1,10 +1,13 @@
 """The check of a whole cohort: a clean one passes with a summary, faults come in one table."""
 
+import os
 import shutil
+from pathlib import Path
 
 import pytest
 
-from data_tools import check_cohort, cohort_faults
+from data_tools import check_cohort, cohort_faults, patient
+from data_tools import cohort as cohorts
 from data_tools.cohort import CohortError
 from data_tools.runtime import command
 from data_tools.volumes import load_volume, save_volume
@@ -117,6 +120,95 @@ def test_two_workers_find_the_same(cohort):
             cohort_faults.check(str(cohort), workers=workers)
         messages.append(str(caught.value))
     assert messages[0] == messages[1]
+
+
+@pytest.mark.parametrize("error", [TypeError("odd"), MemoryError("40 GiB"), RecursionError("deep")])
+def test_whatever_is_raised_about_one_patient_the_others_are_checked(
+    cohort, error, monkeypatch, capsys
+):
+    image(cohort, "sub-0002", "dwi").write_bytes(b"no image")
+    examine = patient.examine
+
+    def odd(dwi, *more):
+        if "sub-0001" in str(dwi):
+            raise error
+        return examine(dwi, *more)
+
+    monkeypatch.setattr(patient, "examine", odd)
+    assert run(cohort) == command.EXIT_BAD_INPUT
+    said = capsys.readouterr().err
+    assert "Traceback" not in said
+    first, second = [line for line in said.splitlines() if line.startswith("sub-")]
+    assert first.startswith("sub-0001") and str(error) in first
+    assert second.startswith("sub-0002") and "sub-0002_dwi.nii.gz" in second
+
+
+def test_a_folder_that_cannot_be_opened_stops_no_other(cohort, monkeypatch):
+    layouts = cohorts.layouts
+
+    def odd(folder, name):
+        if name == "sub-0001":
+            raise PermissionError(13, "Permission denied", f"{folder}/{name}")
+        return layouts(folder, name)
+
+    monkeypatch.setattr(cohorts, "layouts", odd)
+    image(cohort, "sub-0002", "dwi").unlink()
+    with pytest.raises(CohortError) as caught:
+        cohort_faults.check(str(cohort))
+    first, second = caught.value.faults
+    assert first.participant == "sub-0001"
+    assert "sub-0001: Permission denied" in first.what
+    assert second.participant == "sub-0002"
+
+
+ODD_FILES = {
+    "a file in the place of the folder": lambda c: (
+        shutil.rmtree(c / "sub-0001"), (c / "sub-0001").write_text("x")),
+    "an empty image": lambda c: image(c, "sub-0001", "dwi").write_bytes(b""),
+    "a folder in the place of an image": lambda c: (
+        image(c, "sub-0001", "ADC").unlink(), image(c, "sub-0001", "ADC").mkdir()),
+    "a link to nothing": lambda c: (
+        image(c, "sub-0001", "ADC").unlink(), image(c, "sub-0001", "ADC").symlink_to("/gone")),
+    "a link to itself": lambda c: (
+        image(c, "sub-0001", "ADC").unlink(),
+        image(c, "sub-0001", "ADC").symlink_to(image(c, "sub-0001", "ADC"))),
+    "an empty tmax": lambda c: next(
+        (c / "derivatives/perfusion/sub-0001").rglob("*.nii.gz")).write_bytes(b""),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("damage", ODD_FILES.values(), ids=ODD_FILES)
+def test_odd_files_are_one_patients_fault(cohort, damage):
+    damage(cohort)
+    with pytest.raises(CohortError) as caught:
+        cohort_faults.check(str(cohort))
+    assert {fault.participant for fault in caught.value.faults} == {"sub-0001"}
+    assert "defect" not in str(caught.value)
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe\x00{", b"{", b"[1]", b"\x8a\xbf", b""])
+def test_odd_sidecars_stop_nobody(cohort, content):
+    image(cohort, "sub-0001", "ADC").with_name("sub-0001_ADC.json").write_bytes(content)
+    image(cohort, "sub-0001", "dwi").with_name("sub-0001_dwi.json").write_bytes(content)
+    found = cohort_faults.check_patient("sub-0001", str(cohort))
+    assert found.figures or "sub-0001" in found.faults[0].what
+
+
+def test_folders_of_odd_names_stop_nobody(cohort, capsys):
+    for name in (b"sub-\xff", "sub-\u00e9 \u65e5".encode(), b"sub-0001/\xff\xfe"):
+        (Path(os.fsdecode(os.fsencode(cohort) + b"/" + name))).mkdir()
+    assert run(cohort) == command.EXIT_BAD_INPUT
+    said = capsys.readouterr().err
+    assert said.count("no row for this folder") == 2
+    assert "2 fault(s)" in said
+
+
+def test_notes_about_the_table_are_in_the_summary(cohort):
+    path = cohort / "participants.tsv"
+    path.write_text(path.read_text().replace("nihss", "NIHSS"))
+    assert "  note: participants.tsv: the columns 'NIHSS' as nihss" in cohort_faults.check(
+        str(cohort)
+    )
 
 
 def test_no_cohort_at_all_exits_with_2(tmp_path, capsys):

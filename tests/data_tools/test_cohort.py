@@ -12,6 +12,7 @@ from data_tools.cohort import (
     fault_table,
     find_raw_files,
     mni_file,
+    named_in_table,
     read_participants,
     unlisted_folders,
     write_participants,
@@ -99,8 +100,29 @@ def test_optional_columns_may_be_absent(table):
         ("side", "L", "side is 'L'; expected left, right, bilateral: the side of the brain lesion"),
         ("side", "", "side is ''; expected left, right, bilateral"),
         ("side", "n/a", "side is n/a; expected left, right, bilateral"),
-        ("age", "121", "age is '121'; expected years, 0 to 120, or n/a"),
-        ("sex", "f", "sex is 'f'; expected M, F or n/a"),
+        ("side", "R", "side is 'R'; expected left, right, bilateral"),
+        ("side", "links", "side is 'links'; expected left, right, bilateral"),
+        ("age", "121", "age is '121'; expected years, 0 to 120, or a bound of 80 or more"),
+        ("age", "1e400", "age is '1e400'; expected years, 0 to 120"),
+        # Nobody knows whether they are over DAWN's 80.
+        ("age", "70+", "age is '70+'; expected years, 0 to 120, or a bound of 80 or more"),
+        ("age", "<89", "age is '<89'; expected years"),
+        ("age", "065Y", "age is '065Y'; expected years"),
+        ("age", "121+", "age is '121'; expected years"),
+        (
+            "age",
+            "91,5",
+            "age is '91,5'; expected years, 0 to 120, or a bound of 80 or more such "
+            "as 89+, or n/a; the decimal mark is a point",
+        ),
+        ("nihss", "14,0", "nihss is '14,0'; expected a whole number, 0 to 42, or n/a; the decimal"),
+        (
+            "field_strength_t",
+            "1,5",
+            "field_strength_t is '1,5'; expected tesla, 0.05 to 12, or n/a;"
+            " the decimal mark is a point",
+        ),
+        ("sex", "x", "sex is 'x'; expected M, F or n/a"),
         ("field_strength_t", "3T", "field_strength_t is '3T'; expected tesla"),
         ("participant_id", "0001", "participant_id is '0001'; expected sub- and letters or digits"),
         ("participant_id", "sub-a_b", "participant_id is 'sub-a_b'; expected sub-"),
@@ -140,21 +162,129 @@ def test_all_faults_come_in_one_list(table):
 
 
 @pytest.mark.parametrize(
-    ("content", "message"),
+    ("column", "value", "read"),
     [
-        (b"", "not a readable tab-separated table"),
-        (HEADER + b"sub-1\t3\tleft\nsub-2\t4\tleft\tM1\n", "Expected 3 fields in line 3, saw 4"),
-        # A tab at the end of every row.
-        (HEADER + b"sub-1\t3\tleft\t\nsub-2\t4\tright\t\n", "Length of header"),
-        ("participant_id\tnihss\tside\nsub-1\t3\té\n".encode("latin-1"), "not a readable tab"),
-        (b"participant_id,nihss,side\nsub-1,3,left\n", "Are the columns separated by tabs"),
-        (b"participant_id\tside\nsub-1\tleft\n", "no column nihss; found participant_id, side"),
-        (HEADER, "holds no patient"),
+        ("side", "LEFT", "left"), ("side", " Right ", "right"), ("side", "Bilateral", "bilateral"),
+        ("age", "89+", 89), ("age", "90 +", 90), ("age", ">89", 89), ("age", ">= 90", 90),
+        ("age", "\u226585", 85), ("age", "80+", 80), ("age", " 91.5 ", 91.5), ("age", "N/A", None),
+        ("nihss", " 24 ", 24), ("nihss", '"24"', 24), ("nihss", "N/A", None),
+        ("sex", "f", "F"), ("sex", "Male", "M"),
+        ("occlusion", '"M1 ""left"""', 'M1 "left"'), ("occlusion", '"M1', '"M1'),
+        ("participant_id", " sub-0002 ", "sub-0002"),
+    ],
+)  # fmt: skip
+def test_a_cell_that_can_only_mean_one_thing_is_read(table, column, value, read):
+    found = read_participants(table({}, {column: value}, {}))
+    assert len(found) == 3
+    assert clinical_record(found.iloc[1])[column] == read
+
+
+def test_an_age_given_as_a_bound_is_said(table):
+    said = []
+    read_participants(table({"age": "89+"}, {"age": "70"}, {"age": "> 90"}), said.append)
+    assert said == [
+        "participants.tsv: age 89+ of sub-0001, > 90 of sub-0003: the number is taken as the age"
+    ]
+
+
+def test_columns_are_matched_without_case_and_blanks_and_that_is_said(tmp_path, capsys):
+    text = "Participant_ID\t NIHSS \tside\tnote\nsub-1\t24\tleft\tx\n"
+    (tmp_path / "participants.tsv").write_text(text)
+    assert clinical_record(read_participants(tmp_path).iloc[0])["nihss"] == 24
+    assert (
+        "note: participants.tsv: the columns 'Participant_ID' as participant_id, ' NIHSS ' as "
+        "nihss were read"
+    ) in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("spell", [str, str.upper, str.title, " {} ".format])
+@pytest.mark.parametrize("column", ["nihss", "side", "age", "participant_id"])
+def test_two_columns_of_one_name_are_refused_with_both_named(tmp_path, spell, column):
+    first, second = column, spell(column)
+    others = [name for name in ("participant_id", "nihss", "side", "age") if name != column]
+    header = "\t".join([first, *others, second])
+    (tmp_path / "participants.tsv").write_text(header + "\nsub-1\tsub-1\t3\tleft\tsub-2\n")
+    with pytest.raises(InputError) as caught:
+        read_participants(tmp_path)
+    message = str(caught.value)
+    assert f"has 2 columns of the name {column}: '{first}' (column 1) and '{second}' (c" in message
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-be with mark"])
+@pytest.mark.parametrize("newline", ["\n", "\r\n", "\r"])
+def test_a_table_is_read_as_programs_save_it(tmp_path, encoding, newline):
+    text = newline.join(["participant_id\tnihss\tside\tnote", "sub-1\t3\tleft\tM\u00fcller", "",
+                         "sub-2\t4\tright\t#1", ""])  # fmt: skip
+    content = (
+        b"\xfe\xff" + text.encode("utf-16-be") if "mark" in encoding else text.encode(encoding)
+    )
+    (tmp_path / "participants.tsv").write_bytes(content)
+    read = read_participants(tmp_path)
+    assert list(read["participant_id"]) == ["sub-1", "sub-2"]
+    assert list(read["nihss"]) == [3, 4]
+
+
+def test_a_tab_at_the_end_of_the_lines_does_no_harm(tmp_path):
+    for header in (HEADER, HEADER.replace(b"\n", b"\t\n")):
+        (tmp_path / "participants.tsv").write_bytes(header + b"sub-1\t3\tleft\t\n")
+        assert list(read_participants(tmp_path)["side"]) == ["left"]
+
+
+def test_a_quote_never_closed_swallows_no_patient(tmp_path):
+    text = 'participant_id\tnihss\tside\tnote\nsub-1\t3\tleft\t"a\nsub-2\t4\tright\tb"\n'
+    (tmp_path / "participants.tsv").write_text(text)
+    assert list(read_participants(tmp_path)["participant_id"]) == ["sub-1", "sub-2"]
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        (b"sub-2\t4\tleft\tM1", "has 4 cells and the first line has 3; expected as many"),
+        (b"sub-2\tleft", "has 2 cells and the first line has 3; expected as many; write n/a for"),
     ],
 )
+def test_a_row_of_another_length_is_one_fault(tmp_path, row, message):
+    content = HEADER + b"sub-1\t3\tleft\n" + row + b"\nsub-3\t50\tleft\n"
+    (tmp_path / "participants.tsv").write_bytes(content)
+    short, other = faults_of(tmp_path)
+    assert (short.participant, short.file) == ("sub-2", "participants.tsv row 3")
+    assert short.what.startswith(message)
+    assert other.participant == "sub-3"
+    assert named_in_table(tmp_path) == ["sub-1", "sub-2", "sub-3"]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "is empty; expected a tab-separated table"),
+        ("participant_id\tnihss\tside\nsub-1\t3\t\u00e9\n".encode("latin-1"),
+         "line 2 holds a byte that is no text in UTF-8 .*; save the table as UTF-8"),
+        (HEADER.decode().encode("utf-16-le"), "is no text in UTF-8"),
+        (b"participant_id,nihss,side\nsub-1,3,left\n", "Are the columns separated by ','"),
+        (b"participant_id;nihss;side\nsub-1;3;left\n", "Are the columns separated by ';'"),
+        (b"participant_id  nihss  side\nsub-1  3  left\n", "columns separated by blanks"),
+        (b"# of 2024\n" + HEADER, "first line holds # of 2024. Expected the names of the columns"),
+        (b"participant_id\tside\nsub-1\tleft\n",
+         "no column nihss; the first line holds participant_id, side"),
+        (HEADER, "holds no patient"),
+    ],
+)  # fmt: skip
 def test_what_is_no_table_is_explained(tmp_path, content, message):
     (tmp_path / "participants.tsv").write_bytes(content)
     with pytest.raises(InputError, match=message):
+        read_participants(tmp_path)
+
+
+def test_a_folder_in_the_tables_place_is_said(tmp_path):
+    (tmp_path / "participants.tsv").mkdir()
+    with pytest.raises(InputError, match="participants.tsv: is a folder"):
+        read_participants(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["participants.csv", "Participants.tsv", "participants.xlsx"])
+def test_a_table_of_another_name_is_named(tmp_path, name):
+    (tmp_path / name).touch()
+    with pytest.raises(InputError, match=rf"no such file \(found {name}\)"):
         read_participants(tmp_path)
 
 

@@ -13,7 +13,15 @@ import numpy as np
 import pytest
 from nibabel.processing import resample_from_to
 
-from data_tools import core_examination, mni_cohort, pictures, preprocess, qc_page, registration
+from data_tools import (
+    core_examination,
+    mni_cohort,
+    pictures,
+    preprocess,
+    qc_page,
+    qc_picture,
+    registration,
+)
 from data_tools.cohort import mni_file, read_participants, transform_file
 from data_tools.grid import GRID_SHAPE, patient_voxel_ml
 from data_tools.quality import Quality
@@ -166,15 +174,48 @@ def test_a_killed_run_leaves_no_half_patient(quick, monkeypatch):
     cohort, out = map(str, quick)
 
     def die(*arguments, **options):
-        raise RuntimeError("killed")
+        raise KeyboardInterrupt("killed")
 
     with monkeypatch.context() as patch:
         patch.setattr(pictures, "axial_mosaic", die)  # after the volumes were written
-        with pytest.raises(RuntimeError, match="killed"):
+        with pytest.raises(KeyboardInterrupt, match="killed"):
             mni_cohort.preprocess_patient(GOOD, "left", cohort=cohort, out=out)
     assert not (quick[1] / GOOD).exists()
     assert not mni_cohort.preprocess_patient(GOOD, "left", cohort=cohort, out=out).kept
     assert [path.name for path in quick[1].iterdir()] == [GOOD]
+
+
+def test_a_defect_at_one_patient_stops_no_other(quick, monkeypatch):
+    cohort, out = quick
+    draw = qc_picture.draw
+
+    def odd(images, quality, **more):
+        if quality.participant_id == GOOD:  # the first one
+            raise ZeroDivisionError("in a picture")
+        return draw(images, quality, **more)
+
+    monkeypatch.setattr(qc_picture, "draw", odd)
+    status, printed, complained = run(cohort, out)
+    assert (status, printed) == (1, f"1 patients in {out} (0 were done before)\n")
+    (failure,) = [line for line in complained.splitlines() if line.startswith("failed: ")]
+    assert failure.startswith(f"failed: {GOOD}: a defect of this program")
+    assert "ZeroDivisionError: in a picture" in failure
+    assert "Traceback" not in complained
+    assert sorted(path.name for path in out.glob("*sub-*")) == [BAD]
+    assert GOOD in (out / "qc.html").read_text()
+
+
+def test_a_failure_of_all_alike_is_said(quick, monkeypatch):
+    cohort, out = quick
+
+    def odd(*files):
+        raise MemoryError("Unable to allocate 9 GiB")
+
+    monkeypatch.setattr(mni_cohort.patients, "load_native", odd)
+    status, _, complained = run(cohort, out)
+    assert status == command.EXIT_SOME_FAILED
+    assert complained.count("the memory was too small (Unable to allocate 9 GiB)") == 2
+    assert complained.splitlines()[-1].startswith("all 2 patients failed in the same way")
 
 
 def test_a_patient_that_fails_later_leaves_no_stale_result(quick):

@@ -11,6 +11,7 @@ from data_tools import intensity, mni_patient, slabs
 from data_tools.grid import GRID_SHAPE, from_frame
 from data_tools.manifest import Manifest
 from data_tools.runtime.errors import InputError
+from data_tools.runtime.patient_failure import attempt
 from tf_hypoperfusion.evaluation.patient_row import Cell, PatientFacts
 from tf_hypoperfusion.inference.sliding_window import Predictor, average_windows, model_image
 
@@ -92,10 +93,7 @@ def of_cohort(
     """
     for row in rows:
         name = str(row["participant_id"])
-        try:
-            yield name, _load(cohort, row, stride)
-        except InputError as error:
-            yield name, error
+        yield name, attempt(_load, cohort, row, stride)
 
 
 def _load(cohort: str | Path, row: dict[str, Cell], stride: int) -> Case:

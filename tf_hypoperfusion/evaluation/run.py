@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 
 from data_tools.runtime import atomic, executors
 from data_tools.runtime.errors import InputError
+from data_tools.runtime.patient_failure import attempt
 from tf_hypoperfusion.evaluation import cases, measured_patient, patients_table
 from tf_hypoperfusion.evaluation.cases import Case
 from tf_hypoperfusion.evaluation.measured_patient import PredictedPatient
@@ -84,7 +85,7 @@ def _answers(
             predictor = sliding_window.average([predictors.load_predictor(p) for p in part.models])
             for name, case in _cases(plan, part, names):
                 key = keys[part.name, name]
-                answer = _predict(case, predictor, plan=plan, part=part, key=key)
+                answer = attempt(_predict, case, predictor, plan=plan, part=part, key=key)
                 yield name, part.name, answer
 
 

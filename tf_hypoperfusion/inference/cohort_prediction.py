@@ -12,6 +12,7 @@ from data_tools.overrides import NONE, Overrides
 from data_tools.runtime import atomic, executors
 from data_tools.runtime.command import EXIT_OK, EXIT_SOME_FAILED, PatientRequest
 from data_tools.runtime.errors import InputError
+from data_tools.runtime.patient_failure import all_alike, attempt
 from tf_hypoperfusion import __version__
 from tf_hypoperfusion.clinical import ClinicalFacts
 from tf_hypoperfusion.inference import result_files, result_folder
@@ -66,6 +67,8 @@ def answer(request: PatientRequest, connect: Connect, settings: Callable[[], str
     print(f"look at {request.out}/index.html")
     for participant, message in failed.items():
         print(f"failed: {participant}: {message}", file=sys.stderr)
+    if alike := all_alike(failed, len(done) + len(failed)):
+        print(alike, file=sys.stderr)
     return EXIT_SOME_FAILED if failed else EXIT_OK
 
 
@@ -80,7 +83,9 @@ def _answer_one(request: PatientRequest, connect: Connect, options: OutputOption
             overrides=request.overrides,
             name=request.participant,
         )
-        result = result_folder.predict(files, request.out, connect, options=options)
+        result = attempt(result_folder.predict, files, request.out, connect, options=options)
+        if isinstance(result, InputError):
+            raise result
     except InputError as error:
         raise InputError(f"{error}{_older_result(request.out)}") from error
     print(result_folder.summary(result, request.out))
@@ -98,15 +103,14 @@ def _older_result(out: str) -> str:
     )
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@dataclasses.dataclass(frozen=True)
 class _Patient:
-    """A row of the cohort's table with its files, or why they cannot be used."""
+    """A row of a cohort's table."""
 
+    cohort: str
     participant: str
     given: ClinicalFacts
-    files: RawFiles | None
     overrides: Overrides
-    faults: tuple[str, ...]
 
 
 def predict_cohort(
@@ -154,7 +158,8 @@ def predict_cohort(
     for (who, _), outcome in executors.map_patients(predict, tasks, 1, "predict"):
         if isinstance(outcome, InputError):
             failed[who] = str(outcome)
-            result_files.clear(Path(out) / who)  # no older result may stand where this failed
+            # No older result may stand where this failed.
+            attempt(result_files.clear, Path(out) / who)
         else:
             done[who] = outcome
     results = {who: outcome.result for who, outcome in done.items()}
@@ -183,16 +188,8 @@ def _read(cohort: str, overrides: Overrides) -> list[_Patient]:
     patients = []
     for _, row in cohorts.read_participants(cohort).iterrows():
         facts = cohorts.clinical_record(row)
-        files, faults = cohorts.find_raw_files(cohort, facts["participant_id"])
-        patients.append(
-            _Patient(
-                participant=facts["participant_id"],
-                given=ClinicalFacts(facts["side"], facts["nihss"], facts["age"]),
-                files=files,
-                overrides=files.overrides(overrides) if files else overrides,
-                faults=tuple(fault.what for fault in faults),
-            )
-        )
+        given = ClinicalFacts(facts["side"], facts["nihss"], facts["age"])
+        patients.append(_Patient(cohort, facts["participant_id"], given, overrides))
     return patients
 
 
@@ -200,18 +197,20 @@ def _predict(
     patient: _Patient, folder: Path, connect: Connect, *,
     settings: str | None, options: OutputOptions,
 ) -> Outcome:  # fmt: skip
-    if patient.files is None:
-        raise InputError("\n".join(patient.faults))
-    fingerprint = _fingerprint(patient, patient.files, settings, options)
+    raw, faults = cohorts.find_raw_files(patient.cohort, patient.participant)
+    if raw is None:
+        raise InputError("\n".join(fault.what for fault in faults))
+    overrides = raw.overrides(patient.overrides)
+    fingerprint = _fingerprint(raw, settings, patient.given, options=options, overrides=overrides)
     known = read_result(folder) if settings is not None else None
     if known and known.fingerprint == fingerprint and (folder / result_files.PAGE).is_file():
         return Outcome(known, kept=True)
     files = PatientFiles(
-        dwi=str(patient.files.dwi),
-        adc=str(patient.files.adc) if patient.files.adc else None,
+        dwi=str(raw.dwi),
+        adc=str(raw.adc) if raw.adc else None,
         given=patient.given,
-        b0=str(patient.files.b0) if patient.files.b0 else None,
-        overrides=patient.overrides,
+        b0=str(raw.b0) if raw.b0 else None,
+        overrides=overrides,
         name=patient.participant,
     )
     result = result_folder.predict(
@@ -222,10 +221,11 @@ def _predict(
 
 
 def _fingerprint(
-    patient: _Patient, files: RawFiles, settings: str | None, options: OutputOptions
-) -> str:
-    values = [dataclasses.astuple(each) for each in (patient.given, options)]
-    values.append(tuple(patient.overrides.given().items()))
+    files: RawFiles, settings: str | None, given: ClinicalFacts, *,
+    options: OutputOptions, overrides: Overrides,
+) -> str:  # fmt: skip
+    values = [dataclasses.astuple(each) for each in (given, options)]
+    values.append(tuple(overrides.given().items()))
     digest = hashlib.sha256(repr([__version__, settings, *values]).encode())
     for path in files.existing():
         if path not in (files.tmax, files.truth):  # a prediction does not look at them

@@ -52,7 +52,7 @@ def draw(
     """
     clock = clock or Clock()
     html = page.render(done, result)
-    files = {PAGE: html.encode()}
+    files = {PAGE: html.encode(errors="backslashreplace")}
     if options.pdf:
         files[PDF] = pdf.printed(html)
     if options.dicom:

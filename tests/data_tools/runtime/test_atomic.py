@@ -106,3 +106,8 @@ def test_a_folder_that_cannot_be_written_is_found_before_the_work(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="cannot be written .Not a directory"):
         atomic.check_writable(tmp_path / "file")
+
+
+def test_a_file_name_that_is_no_text_does_not_stop_a_page(tmp_path):
+    atomic.write_text(tmp_path / "page.html", "failed: sub-\udcff/\u65e5.nii")
+    assert (tmp_path / "page.html").read_text() == "failed: sub-\\udcff/\u65e5.nii"

@@ -1,5 +1,6 @@
 """One function over many patients, in this process or in several."""
 
+import errno
 import functools
 import json
 import os
@@ -13,7 +14,7 @@ from helpers import PROJECT
 
 from data_tools.cohort import CohortError, read_participants
 from data_tools.runtime import atomic
-from data_tools.runtime.errors import InputError
+from data_tools.runtime.errors import InputError, PatientDefect
 from data_tools.runtime.executors import map_patients
 
 
@@ -52,11 +53,68 @@ def test_one_bad_patient_does_not_stop_the_others(tmp_path, workers):
     assert "nihss is '50'" in str(error)
 
 
+def fail_in_a_way(name, folder):
+    """What a reader of files may do to the process that calls it."""
+    if name == "defect":
+        return {}["absent"]
+    if name == "memory":
+        raise MemoryError("Unable to allocate 40.0 GiB")
+    if name == "permission":
+        raise PermissionError(errno.EACCES, "Permission denied", f"{folder}/sub-1.nii")
+    if name == "full":
+        raise OSError(errno.ENOSPC, "No space left on device", folder)
+    if name == "unsendable":
+        return lambda: None
+    if name == "killed" or (name == "killed once" and not Path(folder, "killed").exists()):
+        Path(folder, "killed").touch()
+        time.sleep(0.5)  # the other worker has begun something
+        os._exit(1)
+    return name.upper()
+
+
 @pytest.mark.parametrize("workers", [1, 2])
-def test_a_defect_is_raised(tmp_path, workers):
-    tasks = [(str(tmp_path / "absent"),), (str(tmp_path / "absent too"),)]
-    with pytest.raises(FileNotFoundError):
-        list(map_patients(atomic.sha256, tasks, workers, "test"))
+def test_whatever_one_patient_raises_stops_no_other(tmp_path, workers):
+    names = ("defect", "a", "memory", "b", "permission", "c")
+    tasks = [(name, str(tmp_path)) for name in names]
+    results = {task[0]: r for task, r in map_patients(fail_in_a_way, tasks, workers, "test")}
+    assert {name for name, r in results.items() if not isinstance(r, InputError)} == set("abc")
+    assert (results["a"], results["b"], results["c"]) == ("A", "B", "C")
+    defect = results["defect"]
+    assert isinstance(defect, PatientDefect)
+    assert "a defect of this program at this patient's files (KeyError: 'absent'; " in str(defect)
+    assert "Traceback" not in str(defect)
+    assert 'return {}["absent"]' in defect.details
+    assert "the memory was too small (Unable to allocate 40.0 GiB)" in str(results["memory"])
+    assert f"{tmp_path}/sub-1.nii: Permission denied" in str(results["permission"])
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_full_disk_stops_all_for_it_is_no_patients_fault(tmp_path, workers):
+    tasks = [(name, str(tmp_path)) for name in ("full", "a", "b")]
+    with pytest.raises(OSError, match="No space left"):
+        list(map_patients(fail_in_a_way, tasks, workers, "test"))
+
+
+def test_a_worker_that_the_system_ends_is_one_patients_failure(tmp_path):
+    names = ("a", "killed", "b", "c", "d", "e", "f")
+    tasks = [(name, str(tmp_path)) for name in names]
+    results = {task[0]: r for task, r in map_patients(fail_in_a_way, tasks, 2, "test")}
+    assert "was ended by the system" in str(results.pop("killed"))
+    assert results == {name: name.upper() for name in "abcdef"}
+
+
+def test_a_worker_ended_once_is_no_failure(tmp_path):
+    """As when two large patients did not fit into the memory together."""
+    tasks = [(name, str(tmp_path)) for name in ("killed once", "a", "b")]
+    results = {task[0]: r for task, r in map_patients(fail_in_a_way, tasks, 2, "test")}
+    assert results == {"killed once": "KILLED ONCE", "a": "A", "b": "B"}
+
+
+def test_a_result_that_cannot_be_sent_is_one_patients_failure(tmp_path):
+    tasks = [(name, str(tmp_path)) for name in ("unsendable", "a")]
+    results = {task[0]: r for task, r in map_patients(fail_in_a_way, tasks, 2, "test")}
+    assert results["a"] == "A"
+    assert isinstance(results["unsendable"], PatientDefect)
 
 
 def test_no_patients_give_no_results():

@@ -1,0 +1,36 @@
+"""What checking one patient of a cohort gives: faults, or the figures for the cohort's summary."""
+
+import dataclasses
+
+from data_tools.cohort import Fault
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ImageFigures:
+    """What the images of a patient without faults show.
+
+    Attributes:
+        voxels: checksum of the DWI's data.
+        core_ml: core on the DWI's grid.
+        tmax_over_6_ml: Tmax of 6 s and more, as in the file; None without a Tmax image.
+        adc_unit: the unit found in the file.
+        brain_ml: brain on the DWI's grid.
+        orientation: of the DWI, ``RAS`` for instance.
+        truth: what the labels will come from.
+    """
+
+    voxels: str
+    core_ml: float
+    tmax_over_6_ml: float | None
+    adc_unit: str
+    brain_ml: float
+    orientation: str
+    truth: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Checked:
+    """One patient: faults, or figures if there are none."""
+
+    faults: tuple[Fault, ...] = ()
+    figures: ImageFigures | None = None

@@ -1,0 +1,112 @@
+"""A cohort predicted patient by patient: whatever one raises, the others are done."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from data_tools import cohort as cohorts
+from data_tools.runtime import command
+from data_tools.runtime.command import PatientRequest
+from data_tools.runtime.errors import InputError
+from tf_hypoperfusion.inference import cohort_prediction, result_folder
+from tf_hypoperfusion.inference.result_files import PAGE
+
+pytestmark = pytest.mark.quick
+
+RESULT = SimpleNamespace(
+    uncertainty=None, defuse3=SimpleNamespace(target_mismatch=True), hypoperfusion_ml=90.0,
+    core_ml=10.0, mismatch_ml=80.0, mismatch_ratio=9.0, warnings=(), simulated=False,
+    given=SimpleNamespace(side="left", nihss=3),
+)  # fmt: skip
+RAISED = {
+    "sub-1": ZeroDivisionError("in the picture"),
+    "sub-2": MemoryError("Unable to allocate 40 GiB"),
+    "sub-3": InputError("DWI: is empty"),
+    "sub-5": UnicodeDecodeError("utf-8", b"x", 0, 1, "invalid start byte"),
+}
+
+
+@pytest.fixture
+def cohort(tmp_path):
+    """Six patients whose images nobody reads."""
+    folder = tmp_path / "raw"
+    rows = []
+    for number in range(1, 7):
+        name = f"sub-{number}"
+        rows.append(f"{name}\t3\tleft\n")
+        (folder / name).mkdir(parents=True)
+        for image in ("dwi", "ADC"):
+            (folder / name / f"{name}_{image}.nii.gz").touch()
+    (folder / "participants.tsv").write_text("participant_id\tnihss\tside\n" + "".join(rows))
+    return folder
+
+
+def request_of(cohort, out):
+    return PatientRequest(
+        out=str(out), second_opinion=True, dicom_out=False, pdf=False, cohort=str(cohort), dwi="",
+        adc=None, nihss="", side="", age=None, participant=None,
+    )  # fmt: skip
+
+
+def answer(cohort, out):
+    return cohort_prediction.answer(request_of(cohort, out), lambda: None, lambda: None)
+
+
+def test_whatever_one_patient_raises_the_others_are_predicted(
+    cohort, tmp_path, monkeypatch, capsys
+):
+    def predict(files, folder, connect, **more):
+        if files.name in RAISED:
+            raise RAISED[files.name]
+        return RESULT
+
+    search = cohorts.find_raw_files
+
+    def find(folder, name):
+        if name == "sub-6":
+            raise PermissionError(13, "Permission denied", f"{folder}/{name}")
+        return search(folder, name)
+
+    monkeypatch.setattr(result_folder, "predict", predict)
+    monkeypatch.setattr(cohorts, "find_raw_files", find)
+    older = tmp_path / "out/sub-1" / PAGE
+    older.parent.mkdir(parents=True)
+    older.write_text("an earlier result")
+    assert answer(cohort, tmp_path / "out") == command.EXIT_SOME_FAILED
+    said = capsys.readouterr()
+    assert said.out.startswith("1 patients predicted")
+    assert "Traceback" not in said.err
+    failed = dict(
+        line.removeprefix("failed: ").split(": ", 1)
+        for line in said.err.splitlines()
+        if line.startswith("failed: ")
+    )
+    assert sorted(failed) == ["sub-1", "sub-2", "sub-3", "sub-5", "sub-6"]
+    assert "a defect of this program" in failed["sub-1"] and "in the picture" in failed["sub-1"]
+    assert "the memory was too small" in failed["sub-2"]
+    assert failed["sub-3"] == "DWI: is empty"
+    assert "UnicodeDecodeError" in failed["sub-5"]
+    assert "Permission denied" in failed["sub-6"]
+    assert not older.exists()
+    page = (tmp_path / "out/index.html").read_text()
+    assert all(f"{name} (failed)" in page for name in failed)
+    assert 'href="sub-4/report.html"' in page
+
+
+def test_a_failure_of_all_alike_is_said(cohort, tmp_path, monkeypatch, capsys):
+    def predict(files, folder, connect, **more):
+        raise InputError("no server answers")
+
+    monkeypatch.setattr(result_folder, "predict", predict)
+    assert answer(cohort, tmp_path / "out") == command.EXIT_SOME_FAILED
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith("all 6 patients failed in the same way")
+
+
+def test_a_full_disk_ends_it_all(cohort, tmp_path, monkeypatch):
+    def predict(files, folder, connect, **more):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(result_folder, "predict", predict)
+    with pytest.raises(OSError, match="No space left"):
+        answer(cohort, tmp_path / "out")

@@ -5,6 +5,7 @@ import json
 import re
 import threading
 import time
+import zlib
 from typing import Any, NamedTuple
 
 import anyio
@@ -17,7 +18,7 @@ from starlette.routing import Route
 
 from tf_hypoperfusion.serving.server import messages, tensors
 from tf_hypoperfusion.serving.server.bearer import is_token
-from tf_hypoperfusion.serving.server.errors import HTTP_STATUS, ServingError
+from tf_hypoperfusion.serving.server.errors import ServingError
 from tf_hypoperfusion.serving.server.repository import Repository
 from tf_hypoperfusion.serving.server.runner import Runner
 from tf_hypoperfusion.serving.server.version import Version
@@ -75,7 +76,7 @@ class RestApi:
     Args:
         repository: the models.
         runner: that answers.
-        max_request_bytes: larger bodies get 413.
+        max_request_bytes: larger bodies, also once decompressed, get 413.
         max_requests: more predict requests at once get 503, before their bodies are read.
         token: asked for as a bearer token, but for health.
     """
@@ -140,23 +141,29 @@ class RestApi:
             )
         self._taken += 1
         try:
+            compressed = _is_gzip(request)
             body = await _body(request, self._max_request_bytes)
             gone = threading.Event()
             watcher = asyncio.create_task(_watch(request, gone))
             try:
                 return await anyio.to_thread.run_sync(
-                    self._predict, target, body, gone, limiter=self._threads
+                    self._predict, target, (body, compressed), gone, limiter=self._threads
                 )
             finally:
                 watcher.cancel()
         finally:
             self._taken -= 1
 
-    def _predict(self, target: _Target, body: bytes, gone: threading.Event) -> Response:
+    def _predict(
+        self, target: _Target, sent: tuple[bytes, bool], gone: threading.Event
+    ) -> Response:
         began, status = time.monotonic(), "ok"
         # A name from a request must not become a label of its own before the model is known.
         known = target.name if target.name in self._repository.names() else "unknown"
         try:
+            body, compressed = sent
+            if compressed:
+                body = _decompressed(body, self._max_request_bytes)
             return self._answer(target, body, gone)
         except ServingError as error:
             status = error.code
@@ -188,25 +195,57 @@ class RestApi:
         return PlainTextResponse(generate_latest(self._figures.registry))
 
 
-class _TooLarge(ServingError):
-    def __init__(self, limit: int):
-        super().__init__(
-            "INVALID_ARGUMENT",
-            f"the request is larger than {limit} bytes; send volumes as predict_volume_bytes",
-        )
+def _too_large(limit: int) -> ServingError:
+    message = f"the request is larger than {limit} bytes; send volumes as predict_volume_bytes"
+    return ServingError("INVALID_ARGUMENT", message, 413)
 
 
 async def _body(request: Request, limit: int) -> bytes:
+    """The body as it came, perhaps compressed."""
     parts, size = [], 0
     announced = request.headers.get("content-length", "0")
     if announced.isdecimal() and int(announced) > limit:
-        raise _TooLarge(limit)
+        raise _too_large(limit)
     async for part in request.stream():
         size += len(part)
         if size > limit:
-            raise _TooLarge(limit)
+            raise _too_large(limit)
         parts.append(part)
     return b"".join(parts)
+
+
+def _is_gzip(request: Request) -> bool:
+    """Whether the body is compressed; another way than gzip, or twice, gets 415."""
+    named = ",".join(request.headers.getlist("content-encoding"))
+    ways = [way.strip().lower() for way in named.split(",")]
+    ways = [way for way in ways if way not in ("", "identity")]
+    if ways not in ([], ["gzip"], ["x-gzip"]):
+        message = f"Content-Encoding is {named[:100]!r}; expected gzip, identity, or none"
+        raise ServingError("INVALID_ARGUMENT", message, 415)
+    return bool(ways)
+
+
+def _decompressed(body: bytes, limit: int) -> bytes:
+    """The content of a gzip, of one part after another, never more than the limit."""
+    parts, size = [], 0
+    while body:
+        reader = zlib.decompressobj(wbits=31)
+        try:
+            parts.append(reader.decompress(body, limit - size + 1))
+        except zlib.error as error:
+            raise _damaged(str(error)) from error
+        size += len(parts[-1])
+        if size > limit:
+            raise _too_large(limit)
+        if not reader.eof:
+            raise _damaged("it ends too early")
+        body = reader.unused_data.lstrip(b"\0")  # some programs fill up with zeros
+    return b"".join(parts)
+
+
+def _damaged(reason: str) -> ServingError:
+    message = f"the body is no whole gzip ({reason}), and Content-Encoding says that it is one"
+    return ServingError("INVALID_ARGUMENT", message)
 
 
 async def _watch(request: Request, gone: threading.Event) -> None:
@@ -224,7 +263,7 @@ def _decoded(body: bytes) -> tensors.Json:
 
 
 def _error(error: ServingError) -> Response:
-    status = 413 if isinstance(error, _TooLarge) else HTTP_STATUS[error.code]
+    status = error.http_status
     headers = {"Retry-After": "1"} if status == 503 else {}
     return JSONResponse({"error": error.message}, status_code=status, headers=headers)
 

@@ -59,7 +59,7 @@ MIN_CORRELATION = 0.05
 MAX_GAIN_ELSEWHERE = 0.07
 # By how much Dice alone is better in another size: right ones 0.003 at most; 0.05 and more with
 # steps 10% larger or smaller, or a mask that is 10 mm too large all around.
-MAX_GAIN_RESIZED = 0.04
+MAX_GAIN_RESIZED = 0.045
 SHIFTS = (2, 3, 5)  # steps of 4 mm
 SCALES = (0.85, 0.92, 1.08, 1.16)
 # A grid with other steps often starts at the same corner.

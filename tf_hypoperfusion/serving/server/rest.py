@@ -1,6 +1,8 @@
 """TensorFlow Serving's REST paths, and health and Prometheus figures."""
 
 import asyncio
+import gzip
+import io
 import json
 import re
 import threading
@@ -68,6 +70,14 @@ class _Target(NamedTuple):
 
     def version(self, repository: Repository) -> Version:
         return repository.get(self.name, self.number, self.label)
+
+
+class _Sent(NamedTuple):
+    """A predict request's body, whether it is a gzip, and what is set when its client has left."""
+
+    body: bytes
+    compressed: bool
+    gone: threading.Event
 
 
 class RestApi:
@@ -146,25 +156,21 @@ class RestApi:
             gone = threading.Event()
             watcher = asyncio.create_task(_watch(request, gone))
             try:
+                sent = _Sent(body, compressed, gone)
                 return await anyio.to_thread.run_sync(
-                    self._predict, target, (body, compressed), gone, limiter=self._threads
+                    self._predict, target, sent, limiter=self._threads
                 )
             finally:
                 watcher.cancel()
         finally:
             self._taken -= 1
 
-    def _predict(
-        self, target: _Target, sent: tuple[bytes, bool], gone: threading.Event
-    ) -> Response:
+    def _predict(self, target: _Target, sent: _Sent) -> Response:
         began, status = time.monotonic(), "ok"
         # A name from a request must not become a label of its own before the model is known.
         known = target.name if target.name in self._repository.names() else "unknown"
         try:
-            body, compressed = sent
-            if compressed:
-                body = _decompressed(body, self._max_request_bytes)
-            return self._answer(target, body, gone)
+            return self._answer(target, sent)
         except ServingError as error:
             status = error.code
             return _error(error)
@@ -175,12 +181,15 @@ class RestApi:
             self._figures.requests.labels(known, status).inc()
             self._figures.seconds.labels(known).observe(time.monotonic() - began)
 
-    def _answer(self, target: _Target, body: bytes, gone: threading.Event) -> Response:
+    def _answer(self, target: _Target, sent: _Sent) -> Response:
         version = target.version(self._repository)
         specs = {signature: version.specs(signature) for signature in version.signatures}
         with self._one_json:
+            body = sent.body
+            if sent.compressed:
+                body = _decompressed(body, self._max_request_bytes)
             asked = tensors.parse(_decoded(body), specs)
-        outputs = self._runner.run(version, asked.signature, asked.inputs, gone=gone)
+        outputs = self._runner.run(version, asked.signature, asked.inputs, gone=sent.gone)
         with self._one_json:
             return JSONResponse(tensors.answer(outputs, by_rows=asked.by_rows))
 
@@ -226,26 +235,16 @@ def _is_gzip(request: Request) -> bool:
 
 
 def _decompressed(body: bytes, limit: int) -> bytes:
-    """The content of a gzip, of one part after another, never more than the limit."""
-    parts, size = [], 0
-    while body:
-        reader = zlib.decompressobj(wbits=31)
-        try:
-            parts.append(reader.decompress(body, limit - size + 1))
-        except zlib.error as error:
-            raise _damaged(str(error)) from error
-        size += len(parts[-1])
-        if size > limit:
-            raise _too_large(limit)
-        if not reader.eof:
-            raise _damaged("it ends too early")
-        body = reader.unused_data.lstrip(b"\0")  # some programs fill up with zeros
-    return b"".join(parts)
-
-
-def _damaged(reason: str) -> ServingError:
-    message = f"the body is no whole gzip ({reason}), and Content-Encoding says that it is one"
-    return ServingError("INVALID_ARGUMENT", message)
+    """The content of a gzip; no more than the limit is ever unpacked."""
+    try:
+        with gzip.GzipFile(fileobj=io.BytesIO(body)) as packed:
+            content = packed.read(limit + 1)
+    except (OSError, EOFError, zlib.error) as error:
+        message = f"the body is no whole gzip ({error}), and Content-Encoding says that it is one"
+        raise ServingError("INVALID_ARGUMENT", message) from error
+    if len(content) > limit:
+        raise _too_large(limit)
+    return content
 
 
 async def _watch(request: Request, gone: threading.Event) -> None:

@@ -42,26 +42,27 @@ VOLUME_BYTES = int(np.prod(GRID_SHAPE)) * 4
 
 # The template is compared voxel by voxel of 4 mm.
 STEP = 2
-# Measured on 24 patients (14 simulated on this grid, 8 simulated and two real ones preprocessed),
-# whole, with 20 to 40 mm of the head's ends cut off, a cavity of 70 mL, half the brain a core, and
-# with masks larger and smaller by 2 mm.
+# Measured on 24 patients (14 simulated on this grid, 8 simulated and two real ones preprocessed):
+# whole, with 18 mm cut off below or 40 mm above, with a hole or a cavity of 225 mL, with half the
+# brain a core, and with masks 4 mm larger or smaller.
 # Dice with the template's brain, in the slices that the mask has: right ones 0.83 and more (0.93
-# if whole); half a head 0.67 at most, z, y, x for x, y, z 0.45, the whole grid 0.54.
+# if whole); half a head 0.67 at most, z, y, x for x, y, z 0.47, the whole grid 0.54.
 MIN_DICE = 0.75
+# Voxels of the mask over the template's, there: right ones 1.26 at most (1.11 as preprocessing
+# makes them), with 12 mm of skull all around 1.33 and more.
+MAX_SIZE = 1.3
 # Share of the template's brain in those slices: 0.78 and more where preprocessing takes the head;
-# without the upper or the lower half 0.57 and less.
+# without its upper or lower half 0.57 at most.
 MIN_SHOWN = 0.65
-# Correlation of tissue and fluid with the template's: right ones 0.16 and more (0.33 if healthy);
-# 0.05 and less upside down or turned by 90 degrees.
-MIN_CORRELATION = 0.05
-# By how much Dice and correlation together are better in another place: right ones 0.04 at most;
-# 0.09 and more if moved 10 mm along an axis, 0.26 and more if mirrored in y or z.
-MAX_GAIN_ELSEWHERE = 0.07
-# By how much Dice alone is better in another size: right ones 0.003 at most; 0.05 and more with
-# steps 10% larger or smaller, or a mask that is 10 mm too large all around.
-MAX_GAIN_RESIZED = 0.045
+# Correlation of tissue and fluid with the template's, where both have brain: right ones 0.15 and
+# more (0.36 without a lesion); turned by 90 degrees or with x for y 0.11 at most.
+MIN_CORRELATION = 0.12
+# By how much this correlation and twice the Dice are better together if the template is mirrored,
+# moved or resized: right ones 0.02 at most; 0.07 and more with steps 10% larger, 0.11 if moved by
+# 10 mm along an axis, 0.28 if mirrored in y or z.
+MAX_GAIN = 0.055
 SHIFTS = (2, 3, 5)  # steps of 4 mm
-SCALES = (0.85, 0.92, 1.08, 1.16)
+SCALES = (0.85, 1 / 1.1, 1.1, 1.2)
 # A grid with other steps often starts at the same corner.
 CORNER_SCALES = (1 / 1.1, 1.1)
 WAYS = (("left", "right"), ("back", "to the front"), ("down", "up"))
@@ -85,11 +86,13 @@ class _Agreement(NamedTuple):
     Attributes:
         dice: of the brains, in each of :func:`places`.
         correlation: of tissue and fluid, in each.
+        size: voxels of the mask over those of the template.
         shown: share of the template's brain in the patient's slices.
     """
 
     dice: tf.Tensor
     correlation: tf.Tensor
+    size: tf.Tensor
     shown: tf.Tensor
 
 
@@ -98,12 +101,10 @@ class Place(NamedTuple):
 
     Attributes:
         words: how a brain is or lies that fits there.
-        resized: whether it is smaller or larger, and not moved or mirrored.
         voxels: for each axis, which voxel of the template lies at each.
     """
 
     words: str
-    resized: bool
     voxels: tuple[NDArray[np.int32], ...]
 
 
@@ -179,6 +180,17 @@ def _images(patient: Patient, tissue: tf.Tensor, agreement: _Agreement) -> Rules
             ),
         ),
         (
+            agreement.size <= MAX_SIZE,
+            tf.strings.join(
+                [
+                    "brain_mask: it is ",
+                    _number(agreement.size),
+                    f" times as large as the template's brain; expected {MAX_SIZE:g} at most: the "
+                    "brain without the skull",
+                ]
+            ),
+        ),
+        (
             shown >= MIN_SHOWN,
             tf.strings.join(
                 [
@@ -234,18 +246,14 @@ _EXPECTED_GRID = (
 
 def _lies_right(agreement: _Agreement) -> Rules:
     """Whether the brain fits the template as it lies better than in any other place or size."""
-    dice, correlation, _ = agreement
-    resized = tf.constant([place.resized for place in places()])
-    gain = tf.where(
-        resized,
-        (dice - dice[0]) / MAX_GAIN_RESIZED,
-        (dice - dice[0] + correlation - correlation[0]) / MAX_GAIN_ELSEWHERE,
-    )
+    correlation = agreement.correlation
+    fit = correlation + 2 * agreement.dice
+    gain = fit - fit[0]
     best = tf.argmax(gain)
     words = tf.constant([place.words for place in places()])
     return [
         (
-            gain[best] <= 1,
+            gain[best] <= MAX_GAIN,
             tf.strings.join(
                 [
                     "dwi, adc, brain_mask: against the template the brain ",
@@ -279,31 +287,29 @@ def places() -> tuple[Place, ...]:
     """Where the template could lie; the first is where it should."""
     shape = tuple(-(-n // STEP) for n in GRID_SHAPE)
     here = tuple(np.arange(n, dtype=np.int32) for n in shape)
-    found = [Place("lies right", False, here)]
+    found = [Place("lies right", here)]
     for words, axes in (
         ("is mirrored in y (front and back)", (1,)),
         ("is mirrored in z (upside down)", (2,)),
         ("is mirrored in y and z", (1, 2)),
     ):
-        found.append(
-            Place(words, False, tuple(v[::-1] if k in axes else v for k, v in enumerate(here)))
-        )
+        found.append(Place(words, tuple(v[::-1] if k in axes else v for k, v in enumerate(here))))
     for axis in range(3):
         for steps in (sign * s for s in SHIFTS for sign in (-1, 1)):
             moved = np.clip(here[axis] - steps, 0, shape[axis] - 1)
             far_mm, way = abs(steps) * STEP * VOXEL_MM, WAYS[axis][steps > 0]
             words = f"lies about {far_mm:g} mm too far {way}"
             voxels = tuple(moved if k == axis else v for k, v in enumerate(here))
-            found.append(Place(words, False, voxels))
+            found.append(Place(words, voxels))
     middle = [float(np.average(v, weights=w)) for v, w in zip(here, _profiles(), strict=True)]
     for factor, about in [(f, middle) for f in SCALES] + [(f, [0.0] * 3) for f in CORNER_SCALES]:
         voxels = tuple(
             np.clip(np.rint((v - m) / factor + m), 0, len(v) - 1).astype(np.int32)
             for v, m in zip(here, about, strict=True)
         )
-        size = "small (other voxel sizes?)" if factor < 1 else "large (the skull in it?)"
-        words = f"is about {abs(factor - 1):.0%} too {size}"
-        found.append(Place(words, True, voxels))
+        size = "small" if factor < 1 else "large"
+        words = f"is about {abs(factor - 1):.0%} too {size} (other voxel sizes?)"
+        found.append(Place(words, voxels))
     return tuple(found)
 
 
@@ -315,7 +321,7 @@ def _profiles() -> list[NDArray[np.int64]]:
 def _agreement(patient: Patient) -> _Agreement:
     brain, adc = (v[::STEP, ::STEP, ::STEP] for v in (patient.brain_mask > 0, patient.adc))
     share = (ADC_CSF_UM2_PER_S - adc) / (ADC_CSF_UM2_PER_S - ADC_TISSUE_UM2_PER_S)
-    mine = tf.where(brain, tf.clip_by_value(share, 0.0, 1.0), 0.0)
+    mine = tf.clip_by_value(share, 0.0, 1.0)
     some = tf.cast(tf.reduce_any(brain, axis=(0, 1)), tf.int32)
     shown = (tf.cumsum(some) > 0) & (tf.cumsum(some, reverse=True) > 0)
     values = tf.constant(template())
@@ -325,10 +331,10 @@ def _agreement(patient: Patient) -> _Agreement:
         for axis in range(3):
             there = tf.gather(there, voxels[axis], axis=axis)
         expected = (there > 0) & shown
-        tissue = tf.where(expected, (tf.cast(there, tf.float32) - 1) / 254, 0.0)
-        either = brain | expected
-        dice = 2 * _count(brain & expected) / tf.maximum(_count(brain) + _count(expected), 1)
-        return dice, _correlation(tf.boolean_mask(mine, either), tf.boolean_mask(tissue, either))
+        tissue = (tf.cast(there, tf.float32) - 1) / 254
+        both = brain & expected
+        dice = 2 * _count(both) / tf.maximum(_count(brain) + _count(expected), 1)
+        return dice, _correlation(tf.boolean_mask(mine, both), tf.boolean_mask(tissue, both))
 
     voxels = tuple(
         tf.constant(np.stack([place.voxels[axis] for place in places()])) for axis in range(3)
@@ -336,7 +342,9 @@ def _agreement(patient: Patient) -> _Agreement:
     spec = (tf.TensorSpec((), tf.float64), tf.TensorSpec((), tf.float64))
     dice, correlation = tf.map_fn(compare, voxels, fn_output_signature=spec)
     whole = values > 0
-    return _Agreement(dice, correlation, _count(whole & shown) / _count(whole))
+    expected = _count(whole & shown)
+    size = _count(brain) / tf.maximum(expected, 1)
+    return _Agreement(dice, correlation, size, expected / _count(whole))
 
 
 def _correlation(a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:

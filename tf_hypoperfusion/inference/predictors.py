@@ -1,5 +1,6 @@
 """Trained models on disk -> predictors for :mod:`tf_hypoperfusion.inference.sliding_window`."""
 
+import json
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,9 @@ from data_tools.runtime.errors import InputError
 from tf_hypoperfusion.inference import model_files, onnx_model
 from tf_hypoperfusion.inference.onnx_model import SLAB
 from tf_hypoperfusion.inference.sliding_window import Predictor
+
+# Of what a library says of a file: the rest of its line is listings of objects.
+LONGEST_REASON = 300
 
 
 def load_predictor(path: str | Path, precision: str = "float32") -> Predictor:
@@ -129,20 +133,58 @@ def load_keras(path: Path) -> Any:
 
     try:
         model = keras.saving.load_model(path, compile=False)
-        names = sorted(tensor.name.split(":")[0] for tensor in model.inputs)
-        if names != ["image", "nihss"] or list(model.output) != ["probability"]:
-            raise ValueError(f"its inputs are {names}, its output {model.output}")
     except Exception as error:  # a file from anywhere can fail in any way
         if not zipfile.is_zipfile(path):  # of which Keras says that there is no such file
             cut = ValueError("it is no whole .keras archive; was it copied to the end?")
             raise _no_model(path, cut) from error
         raise _no_model(path, error) from error
+    if wrong := _another_network(model):
+        raise _no_model(path, ValueError(wrong))
     return model
 
 
-def _no_model(path: Path, error: Exception) -> InputError:
-    reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-    return InputError(
-        f"model {path}: cannot be used ({reason}); expected a best.keras of "
-        "tf_hypoperfusion.train, or a SavedModel or model.onnx of tf_hypoperfusion.export"
+def _another_network(model: Any) -> str | None:
+    """What a Keras model has other than ours: inputs, output or their shapes; None if nothing."""
+    takes = [(t.name.split(":")[0], tuple(t.shape[1:])) for t in model.inputs or []]
+    output = model.output
+    answers = list(output) if isinstance(output, dict) else None
+    shapes = [tuple(t.shape[1:]) for t in output.values()] if isinstance(output, dict) else []
+    if (
+        sorted(takes) == [("image", SLAB), ("nihss", (1,))]
+        and answers == ["probability"]
+        and shapes == [(*SLAB_SHAPE, 1)]
+    ):
+        return None
+    got = ", ".join(f"{name} {shape}" for name, shape in takes) or "nothing"
+    gives = (
+        "a tensor without a name"
+        if answers is None
+        else ", ".join(f"{name} {shape}" for name, shape in zip(answers, shapes, strict=True))
     )
+    return (
+        f"it is another network: it takes {got} and gives {gives}; ours takes image {SLAB} and "
+        f"nihss (1,), and gives probability {(*SLAB_SHAPE, 1)}"
+    )
+
+
+def _no_model(path: Path, error: Exception) -> InputError:
+    reason = next(iter(str(error).strip().splitlines()), type(error).__name__).rstrip(".")
+    return InputError(
+        f"model {path}: cannot be used ({reason[:LONGEST_REASON]}{_newer(path)}); expected a "
+        "best.keras of tf_hypoperfusion.train, or a SavedModel or model.onnx of "
+        "tf_hypoperfusion.export"
+    )
+
+
+def _newer(path: Path) -> str:
+    """What a ``.keras`` file says of the Keras that wrote it, where it is not this one."""
+    try:
+        import keras
+
+        with zipfile.ZipFile(path) as archive:
+            written = str(json.loads(archive.read("metadata.json"))["keras_version"])
+    except Exception:  # whatever is wrong with the file was said already
+        return ""
+    if written == keras.__version__:
+        return ""
+    return f"; Keras {written[:20]} wrote it, here is {keras.__version__}"

@@ -61,7 +61,7 @@ command.heading("Limits", FLAGS)
 flags.DEFINE_integer(
     "max_request_mb",
     128,
-    "Requests larger than this get status 413.",
+    "Requests larger than this, also once decompressed, get status 413.",
     lower_bound=1,
     flag_values=FLAGS,
 )

@@ -95,6 +95,13 @@ def load(path: Path) -> Predictor:
         raise _not_installed(str(error)) from error
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
 
+    known = [value.name for value in (*session.get_inputs(), *session.get_outputs())]
+    if sorted(known) != ["image", "nihss", "probability"]:
+        raise ValueError(
+            f"another network: its inputs and outputs are {', '.join(known)}; ours are image, "
+            "nihss and probability"
+        )
+
     def predict(image: np.ndarray, nihss: np.ndarray) -> np.ndarray:
         inputs = {"image": np.asarray(image, np.float32), "nihss": np.asarray(nihss, np.float32)}
         return session.run(["probability"], inputs)[0]

@@ -1,5 +1,6 @@
 """Trained models on disk -> predictors for :mod:`tf_hypoperfusion.inference.sliding_window`."""
 
+import json
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,12 @@ from tf_hypoperfusion.inference import model_files, onnx_model
 from tf_hypoperfusion.inference.onnx_model import SLAB
 from tf_hypoperfusion.inference.sliding_window import Predictor
 
+# Of what a library says of a file: the rest of its line is listings of objects.
+LONGEST_REASON = 300
+
 
 def load_predictor(path: str | Path, precision: str = "float32") -> Predictor:
-    """Load a ``.keras`` file, a SavedModel folder or an ONNX file, and try it on an empty slab.
+    """Load a ``.keras`` file, a SavedModel folder or an ONNX file, and try it on a made-up slab.
 
     Args:
         path: of the file or folder.
@@ -29,7 +33,9 @@ def load_predictor(path: str | Path, precision: str = "float32") -> Predictor:
     path = model_files.check_undamaged(path)
     try:
         predict = _load(path, precision)
-        answer = predict(np.zeros((1, *SLAB), np.float32), np.zeros((1, 1), np.float32))
+        # Numbers of either sign: of zeros a network of scores may make a probability by chance.
+        image = np.random.default_rng(0).normal(size=(1, *SLAB)).astype(np.float32)
+        answer = predict(image, np.zeros((1, 1), np.float32))
         if answer.shape != (1, *SLAB_SHAPE, 1):
             raise ValueError(f"it answers with shape {answer.shape}")
         if not (answer >= 0).all() or not (answer <= 1).all():
@@ -56,7 +62,13 @@ def _load_saved_model(path: Path) -> Predictor:
     import tensorflow as tf
 
     model = tf.saved_model.load(str(path))
-    serve = model.signatures["serving_default"]
+    serve = model.signatures.get("serving_default")
+    takes = serve.structured_input_signature[1] if serve else {}
+    gives = serve.structured_outputs if serve else {}
+    _check_ours(
+        {name: tuple(spec.shape[1:]) for name, spec in takes.items()},
+        {name: tuple(spec.shape[1:]) for name, spec in gives.items()},
+    )
     return _compiled(lambda image, nihss: serve(image=image, nihss=nihss)["probability"], model)
 
 
@@ -125,24 +137,61 @@ def load_keras(path: Path) -> Any:
     from data_tools.runtime import tensorflow_start
 
     tensorflow_start.prepare()
-    import keras
-
     try:
-        model = keras.saving.load_model(path, compile=False)
-        names = sorted(tensor.name.split(":")[0] for tensor in model.inputs)
-        if names != ["image", "nihss"] or list(model.output) != ["probability"]:
-            raise ValueError(f"its inputs are {names}, its output {model.output}")
+        return _read_keras(path)
     except Exception as error:  # a file from anywhere can fail in any way
         if not zipfile.is_zipfile(path):  # of which Keras says that there is no such file
             cut = ValueError("it is no whole .keras archive; was it copied to the end?")
             raise _no_model(path, cut) from error
         raise _no_model(path, error) from error
+
+
+def _read_keras(path: Path) -> Any:
+    """The model of a file, if it is a network of ours and means here what it meant there."""
+    import keras
+
+    with zipfile.ZipFile(path) as archive:
+        written = json.loads(archive.read("metadata.json"))["keras_version"]
+        said = json.loads(archive.read("config.json"))["config"]
+    if int(written.split(".")[0]) > int(keras.__version__.split(".")[0]):
+        raise ValueError(f"Keras {written} wrote it, and here is {keras.__version__}: update Keras")
+    model = keras.saving.load_model(path, compile=False)
+    if not isinstance(getattr(model, "output", None), dict):
+        _check_ours({}, {})
+    _check_ours(
+        {t.name.split(":")[0]: tuple(t.shape[1:]) for t in model.inputs},
+        {name: tuple(t.shape[1:]) for name, t in model.output.items()},
+    )
+    # Of a layer Keras refuses a setting that it does not know; of the whole it leaves it out.
+    if unknown := sorted(set(said) - set(model.get_config())):
+        raise ValueError(f"Keras {keras.__version__} does not know its {', '.join(unknown)}")
     return model
 
 
+def _check_ours(takes: dict[str, tuple], gives: dict[str, tuple]) -> None:
+    """Refuse a network with other inputs or another output than ours, by name or shape.
+
+    Raises:
+        ValueError: what was found and what was expected.
+    """
+    ours = ({"image": SLAB, "nihss": (1,)}, {"probability": (*SLAB_SHAPE, 1)})
+    if (takes, gives) == ours:
+        return
+
+    def words(tensors: dict[str, tuple]) -> str:
+        return " and ".join(f"{name} {shape}" for name, shape in tensors.items())
+
+    found = f"it takes {words(takes)} and gives {words(gives)}; " if takes and gives else ""
+    raise ValueError(
+        f"another network: {found}ours takes {words(ours[0])} and gives {words(ours[1])}"
+    )
+
+
 def _no_model(path: Path, error: Exception) -> InputError:
-    reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+    reason = next(iter(str(error).strip().splitlines()), type(error).__name__).rstrip(".")
+    if "safe_mode" in reason:  # Keras's advice is for programs, and to run code from anywhere
+        reason = "it holds Python code, a Lambda layer, which is not run"
     return InputError(
-        f"model {path}: cannot be used ({reason}); expected a best.keras of "
+        f"model {path}: cannot be used ({reason[:LONGEST_REASON]}); expected a best.keras of "
         "tf_hypoperfusion.train, or a SavedModel or model.onnx of tf_hypoperfusion.export"
     )

@@ -8,7 +8,6 @@ Volumes lie on the MNI grid of ``data_tools.grid``. The first dimension counts p
 that batches requests joins them along it.
 """
 
-import dataclasses
 from collections.abc import Callable
 
 import numpy as np
@@ -32,6 +31,8 @@ from data_tools.intensity import MAX_RATIO
 from tf_hypoperfusion.config import PROBABILITY_THRESHOLD
 from tf_hypoperfusion.inference.onnx_model import SLAB
 from tf_hypoperfusion.inference.sliding_window import WINDOWS_PER_CALL
+from tf_hypoperfusion.serving import request_checks
+from tf_hypoperfusion.serving.request_checks import VOLUME_BYTES, Patient, mean_of
 
 # (windows, 128, 128, 16, 4), (windows, 1) -> (windows, 128, 128, 16, 1)
 Network = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
@@ -48,25 +49,10 @@ FIGURES = {
     "core_met": tf.bool,
     "target_mismatch": tf.bool,
 }
-# Median ADC of living parenchyma is near 800; these are far outside whatever a brain can have.
-ADC_MEDIAN_RANGE_UM2_PER_S = (200.0, 1800.0)
-# The patient's tissue in a voxel of the template: half to twice the template's own brain.
-VOXEL_RANGE_ML = (grid.VOXEL_ML / 4, grid.VOXEL_ML * 2)
 PNG_STEPS = 65535.0
+GZIP_START = b"\x1f\x8b"
 # voxel_ml comes as float32, so a volume of exactly 15 mL may miss it by a few 1e-7 of itself.
 HAIR = 1e-6
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class _Patient:
-    """A patient of a request: volumes (91, 109, 60) and scalars."""
-
-    dwi: tf.Tensor
-    adc: tf.Tensor
-    brain_mask: tf.Tensor
-    nihss: tf.Tensor
-    side: tf.Tensor
-    voxel_ml: tf.Tensor
 
 
 def slab_inputs() -> dict[str, tf.TensorSpec]:
@@ -158,7 +144,7 @@ def predict_volumes(
 
     def one(patient: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         scalars = {name: patient[name][0] for name in SCALARS}
-        return _predict_one(network, _Patient(**patient | scalars), stride)
+        return _predict_one(network, Patient(**patient | scalars), stride)
 
     signature = {"probability": tf.TensorSpec(GRID_SHAPE, tf.float32)} | {
         name: tf.TensorSpec((1,), dtype) for name, dtype in FIGURES.items()
@@ -204,28 +190,31 @@ def predict_bytes(
 
 
 def _decode(compressed: tf.Tensor, name: str) -> tf.Tensor:
-    size = int(np.prod(GRID_SHAPE)) * 4
-    shape = " x ".join(map(str, GRID_SHAPE))
-    message = f"{name}: expected the gzip of {shape} float32 values, little endian ({size} bytes)"
     # gzip ends with the size of what it holds: megabytes that would become gigabytes stop here.
     length = tf.strings.length(compressed)
     end = tf.strings.substr(compressed, tf.maximum(length - 4, 0), 4)
     four = tf.strings.substr(tf.strings.join([end, b"\0\0\0\0"]), 0, 4)
     told = tf.io.decode_raw(four, tf.int32, little_endian=True)[0]
-    plausible = (length >= 18) & (length <= size + size // 100) & (told == size)
+    start = tf.strings.substr(compressed, 0, tf.minimum(length, len(GZIP_START)))
+    is_gzip = (length >= 18) & (start == GZIP_START)
+    found = tf.where(
+        is_gzip, tf.strings.join(["it holds ", tf.strings.as_string(told)]), "it is no gzip"
+    )
+    message = tf.strings.join([request_checks.expected_bytes(name), "; ", found])
+    plausible = is_gzip & (length <= VOLUME_BYTES + VOLUME_BYTES // 100) & (told == VOLUME_BYTES)
     with tf.control_dependencies([tf.debugging.Assert(plausible, [message])]):
         raw = tf.io.decode_compressed(compressed, "GZIP")
-    check = tf.debugging.assert_equal(tf.strings.length(raw), size, message)
+    check = tf.debugging.Assert(tf.strings.length(raw) == VOLUME_BYTES, [message])
     with tf.control_dependencies([check]):
         return tf.reshape(tf.io.decode_raw(raw, tf.float32, little_endian=True), GRID_SHAPE)
 
 
-def _predict_one(network: Network, patient: _Patient, stride: int) -> dict[str, tf.Tensor]:
+def _predict_one(network: Network, patient: Patient, stride: int) -> dict[str, tf.Tensor]:
     dwi, adc, nihss, voxel_ml = patient.dwi, patient.adc, patient.nihss, patient.voxel_ml
     brain = patient.brain_mask > 0
     tissue = brain & (adc > 0) & (adc < ADC_CSF_UM2_PER_S)
-    with tf.control_dependencies(_checks(patient, tissue)):
-        dwi_mean, adc_mean = (_mean(v, tissue) for v in (dwi, adc))
+    with tf.control_dependencies([request_checks.check(patient, tissue)]):
+        dwi_mean, adc_mean = (mean_of(v, tissue) for v in (dwi, adc))
     zero = tf.zeros_like(dwi)
     dwi_ratio = tf.where(brain, tf.maximum(dwi, 0.0) / dwi_mean, zero)
     adc_ratio = tf.where(tissue, adc / adc_mean, zero)
@@ -241,65 +230,6 @@ def _predict_one(network: Network, patient: _Patient, stride: int) -> dict[str, 
     return {"probability": probability} | {
         name: tf.reshape(tf.cast(value, FIGURES[name]), (1,)) for name, value in figures.items()
     }
-
-
-def _mean(values: tf.Tensor, where: tf.Tensor) -> tf.Tensor:
-    """Mean inside a mask, summed in float64."""
-    return tf.cast(tf.reduce_mean(tf.cast(tf.boolean_mask(values, where), tf.float64)), tf.float32)
-
-
-def _checks(patient: _Patient, tissue: tf.Tensor) -> list[tf.Operation]:
-    """Refusals, in the order in which a person would look for the mistake."""
-    dwi, adc, mask = patient.dwi, patient.adc, patient.brain_mask
-    nihss, side, voxel_ml = patient.nihss, patient.side, patient.voxel_ml
-    words = tf.constant(SIDES)
-    inside = tf.boolean_mask(adc, tissue)
-    count = tf.size(inside)
-    median = tf.cond(
-        count > 0, lambda: tf.sort(inside)[count // 2], lambda: tf.constant(0.0, adc.dtype)
-    )
-    whole = tf.math.is_finite(nihss) & (nihss == tf.round(nihss))
-    known = whole & (nihss >= 0) & (nihss <= NIHSS_MAX)
-    low, high = ADC_MEDIAN_RANGE_UM2_PER_S
-    rules = [
-        (
-            tf.reduce_any(words == side),
-            f"side: expected one of {', '.join(SIDES)}: that of the lesion",
-        ),
-        (
-            known | (nihss == NIHSS_MISSING),
-            f"nihss: expected a whole number from 0 to {NIHSS_MAX}, or -1 if unknown",
-        ),
-        (
-            tf.math.is_finite(voxel_ml)
-            & (voxel_ml >= VOXEL_RANGE_ML[0])
-            & (voxel_ml <= VOXEL_RANGE_ML[1]),
-            "voxel_ml: expected mL of the patient, in a voxel of 2 mm of the template, "
-            f"{VOXEL_RANGE_ML[0]:g} to {VOXEL_RANGE_ML[1]:g}",
-        ),
-        *(
-            (tf.reduce_all(tf.math.is_finite(v)), f"{name}: holds NaN or infinite values")
-            for name, v in (("dwi", dwi), ("adc", adc), ("brain_mask", mask))
-        ),
-        (tf.reduce_all((mask == 0) | (mask == 1)), "brain_mask: expected 0 and 1 only"),
-        (
-            count > 0,
-            f"brain_mask holds no tissue with an ADC between 0 and {ADC_CSF_UM2_PER_S:g}e-6 mm2/s",
-        ),
-        (
-            (median >= low) & (median <= high),
-            f"adc: its median in the brain is not within {low:g} to {high:g}; expected 1e-6 mm2/s",
-        ),
-        (
-            tf.reduce_sum(tf.boolean_mask(dwi, tissue)) > 0,
-            "dwi: its mean in the brain is not above 0",
-        ),
-        (
-            tf.reduce_max(tf.where(mask > 0, dwi, 0.0)) <= MAX_RATIO * _mean(dwi, tissue),
-            f"dwi: a voxel of the brain is over {MAX_RATIO:g} times as bright as its mean",
-        ),
-    ]
-    return [tf.debugging.Assert(condition, [message]) for condition, message in rules]
 
 
 def _image(
@@ -353,7 +283,7 @@ def _core(
     """Core as :func:`data_tools.labels.core_mask`: low ADC, bright DWI, large enough."""
     other = brain & (adc > ADC_CORE_UM2_PER_S) & (adc < ADC_CSF_UM2_PER_S)
     one = tf.constant(1.0)
-    dwi_ratio /= tf.cond(tf.reduce_any(other), lambda: _mean(dwi_ratio, other), lambda: one)
+    dwi_ratio /= tf.cond(tf.reduce_any(other), lambda: mean_of(dwi_ratio, other), lambda: one)
     low = brain & (adc > 0) & (adc <= ADC_CORE_UM2_PER_S)
     mask = low & (dwi_ratio >= labels.CORE_MIN_DWI_RATIO)
     size = int(np.prod(GRID_SHAPE))

@@ -20,7 +20,6 @@ from data_tools.runtime.errors import InputError
 from tf_hypoperfusion.config import RESEARCH_NOTICE, TEST_STRIDE
 from tf_hypoperfusion.inference import model_files, onnx_model, predictors
 from tf_hypoperfusion.inference.model_files import ModelInfo
-from tf_hypoperfusion.inference.onnx_model import SLAB
 from tf_hypoperfusion.serving import model_card, warmup
 
 MAX_VERSION = 2**63 - 1  # TensorFlow Serving keeps it in an int64
@@ -217,16 +216,7 @@ def versions(folder: Path) -> list[int]:
 
 
 def _load(known: Sequence[ModelInfo]) -> list[Any]:
-    networks = []
-    for each in known:
-        network = predictors.load_keras(Path(each.path))
-        shapes = {t.name.split(":")[0]: tuple(t.shape[1:]) for t in network.inputs}
-        if shapes != {"image": SLAB, "nihss": (1,)}:
-            raise InputError(
-                f"model {each.path}: takes {shapes}; expected image {SLAB} and nihss (1,)"
-            )
-        networks.append(network)
-    return networks
+    return [predictors.load_keras(Path(each.path)) for each in known]
 
 
 def _average(networks: Sequence[Any], image: Any, nihss: Any) -> Any:

@@ -6,54 +6,42 @@ TensorFlow Serving finds them in ``assets.extra``.
 import gzip
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
 from data_tools.grid import GRID_SHAPE, VOXEL_ML
+from data_tools.registration import template_on_grid
 from tf_hypoperfusion.inference.onnx_model import SLAB
 
 FILE = "assets.extra/tf_serving_warmup_requests"
 SIGNATURES = ("serving_default", "predict_volume", "predict_volume_bytes")
 
 
-class FilledTensor(NamedTuple):
-    """A tensor whose elements are all the same.
-
-    Attributes:
-        dtype: name of the type, as TensorFlow calls it.
-        shape: sizes.
-        value: every element.
-    """
-
-    dtype: str
-    shape: tuple[int, ...]
-    value: float | bytes
-
-
-def smallest_request(signature: str) -> dict[str, FilledTensor]:
-    """A smallest request of a signature."""
+def smallest_request(signature: str) -> dict[str, np.ndarray]:
+    """A smallest request of a signature; that of a patient is the template itself."""
     if signature == "serving_default":
         return {
-            "image": FilledTensor("float32", (1, *SLAB), 0.0),
-            "nihss": FilledTensor("float32", (1, 1), 0.5),
+            "image": np.zeros((1, *SLAB), np.float32),
+            "nihss": np.full((1, 1), 0.5, np.float32),
         }
+    tissue, brain = template_on_grid()
     volumes = {
-        name: FilledTensor("float32", (1, *GRID_SHAPE), value)
-        for name, value in (("dwi", 100.0), ("adc", 800.0), ("brain_mask", 1.0))
+        "dwi": np.full(GRID_SHAPE, 100, "<f4"),
+        "adc": np.where(brain & (tissue < 0.5), 1500, 800).astype("<f4"),
+        "brain_mask": brain.astype("<f4"),
     }
     if signature == "predict_volume_bytes":
-        volumes = {name: _packed(volume) for name, volume in volumes.items()}
-    return volumes | {
-        "nihss": FilledTensor("float32", (1, 1), 14.0),
-        "side": FilledTensor("string", (1, 1), b"left"),
-        "voxel_ml": FilledTensor("float32", (1, 1), VOXEL_ML),
+        inputs = {
+            name: np.array([gzip.compress(volume.tobytes(), mtime=0)], object)
+            for name, volume in volumes.items()
+        }
+    else:
+        inputs = {name: volume[np.newaxis] for name, volume in volumes.items()}
+    return inputs | {
+        "nihss": np.full((1, 1), 14, np.float32),
+        "side": np.array([[b"left"]], object),
+        "voxel_ml": np.full((1, 1), VOXEL_ML, np.float32),
     }
-
-
-def _packed(volume: FilledTensor) -> FilledTensor:
-    values = np.full(volume.shape[1:], volume.value, "<f4")
-    return FilledTensor("string", (1,), gzip.compress(values.tobytes(), mtime=0))
 
 
 def write(version_folder: Path, name: str) -> None:
@@ -77,13 +65,18 @@ def write(version_folder: Path, name: str) -> None:
                 proto = request.inputs[key]
                 proto.dtype = tf.as_dtype(tensor.dtype).as_datatype_enum
                 proto.tensor_shape.CopyFrom(tf.TensorShape(tensor.shape).as_proto())
-                # One value stands for all of a tensor whose others are the same.
-                field = proto.string_val if tensor.dtype == "string" else proto.float_val
-                field.append(tensor.value)
+                field = proto.string_val if tensor.dtype == object else proto.float_val
+                field.extend(_without_end(tensor.ravel()))
             log = prediction_log_pb2.PredictionLog(
                 predict_log=prediction_log_pb2.PredictLog(request=request)
             )
             writer.write(log.SerializeToString())
+
+
+def _without_end(values: np.ndarray) -> np.ndarray:
+    """Without the values at the end that are all the same, but for the first: it stands for all."""
+    other = np.flatnonzero(values != values[-1])
+    return values[: other[-1] + 2] if len(other) else values[:1]
 
 
 def read(version_folder: Path) -> Iterator[tuple[str, dict[str, np.ndarray]]]:

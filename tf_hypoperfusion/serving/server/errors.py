@@ -17,8 +17,10 @@ class ServingError(Exception):
     Attributes:
         code: a key of :data:`HTTP_STATUS`.
         message: what happened and what was expected.
+        http_status: of a REST answer; None takes the code's.
     """
 
-    def __init__(self, code: str, message: str):
+    def __init__(self, code: str, message: str, http_status: int | None = None):
         super().__init__(message)
         self.code, self.message = code, message
+        self.http_status = http_status or HTTP_STATUS[code]

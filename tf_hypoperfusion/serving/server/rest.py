@@ -1,10 +1,13 @@
 """TensorFlow Serving's REST paths, and health and Prometheus figures."""
 
 import asyncio
+import gzip
+import io
 import json
 import re
 import threading
 import time
+import zlib
 from typing import Any, NamedTuple
 
 import anyio
@@ -17,7 +20,7 @@ from starlette.routing import Route
 
 from tf_hypoperfusion.serving.server import messages, tensors
 from tf_hypoperfusion.serving.server.bearer import is_token
-from tf_hypoperfusion.serving.server.errors import HTTP_STATUS, ServingError
+from tf_hypoperfusion.serving.server.errors import ServingError
 from tf_hypoperfusion.serving.server.repository import Repository
 from tf_hypoperfusion.serving.server.runner import Runner
 from tf_hypoperfusion.serving.server.version import Version
@@ -69,13 +72,21 @@ class _Target(NamedTuple):
         return repository.get(self.name, self.number, self.label)
 
 
+class _Sent(NamedTuple):
+    """A predict request's body, whether it is a gzip, and what is set when its client has left."""
+
+    body: bytes
+    compressed: bool
+    gone: threading.Event
+
+
 class RestApi:
     """The paths and what answers them.
 
     Args:
         repository: the models.
         runner: that answers.
-        max_request_bytes: larger bodies get 413.
+        max_request_bytes: larger bodies, also once decompressed, get 413.
         max_requests: more predict requests at once get 503, before their bodies are read.
         token: asked for as a bearer token, but for health.
     """
@@ -140,24 +151,26 @@ class RestApi:
             )
         self._taken += 1
         try:
+            compressed = _is_gzip(request)
             body = await _body(request, self._max_request_bytes)
             gone = threading.Event()
             watcher = asyncio.create_task(_watch(request, gone))
             try:
+                sent = _Sent(body, compressed, gone)
                 return await anyio.to_thread.run_sync(
-                    self._predict, target, body, gone, limiter=self._threads
+                    self._predict, target, sent, limiter=self._threads
                 )
             finally:
                 watcher.cancel()
         finally:
             self._taken -= 1
 
-    def _predict(self, target: _Target, body: bytes, gone: threading.Event) -> Response:
+    def _predict(self, target: _Target, sent: _Sent) -> Response:
         began, status = time.monotonic(), "ok"
         # A name from a request must not become a label of its own before the model is known.
         known = target.name if target.name in self._repository.names() else "unknown"
         try:
-            return self._answer(target, body, gone)
+            return self._answer(target, sent)
         except ServingError as error:
             status = error.code
             return _error(error)
@@ -168,12 +181,15 @@ class RestApi:
             self._figures.requests.labels(known, status).inc()
             self._figures.seconds.labels(known).observe(time.monotonic() - began)
 
-    def _answer(self, target: _Target, body: bytes, gone: threading.Event) -> Response:
+    def _answer(self, target: _Target, sent: _Sent) -> Response:
         version = target.version(self._repository)
         specs = {signature: version.specs(signature) for signature in version.signatures}
         with self._one_json:
+            body = sent.body
+            if sent.compressed:
+                body = _decompressed(body, self._max_request_bytes)
             asked = tensors.parse(_decoded(body), specs)
-        outputs = self._runner.run(version, asked.signature, asked.inputs, gone=gone)
+        outputs = self._runner.run(version, asked.signature, asked.inputs, gone=sent.gone)
         with self._one_json:
             return JSONResponse(tensors.answer(outputs, by_rows=asked.by_rows))
 
@@ -188,25 +204,47 @@ class RestApi:
         return PlainTextResponse(generate_latest(self._figures.registry))
 
 
-class _TooLarge(ServingError):
-    def __init__(self, limit: int):
-        super().__init__(
-            "INVALID_ARGUMENT",
-            f"the request is larger than {limit} bytes; send volumes as predict_volume_bytes",
-        )
+def _too_large(limit: int) -> ServingError:
+    message = f"the request is larger than {limit} bytes; send volumes as predict_volume_bytes"
+    return ServingError("INVALID_ARGUMENT", message, 413)
 
 
 async def _body(request: Request, limit: int) -> bytes:
+    """The body as it came, perhaps compressed."""
     parts, size = [], 0
     announced = request.headers.get("content-length", "0")
     if announced.isdecimal() and int(announced) > limit:
-        raise _TooLarge(limit)
+        raise _too_large(limit)
     async for part in request.stream():
         size += len(part)
         if size > limit:
-            raise _TooLarge(limit)
+            raise _too_large(limit)
         parts.append(part)
     return b"".join(parts)
+
+
+def _is_gzip(request: Request) -> bool:
+    """Whether the body is compressed; another way than gzip, or twice, gets 415."""
+    named = ",".join(request.headers.getlist("content-encoding"))
+    ways = [way.strip().lower() for way in named.split(",")]
+    ways = [way for way in ways if way not in ("", "identity")]
+    if ways not in ([], ["gzip"], ["x-gzip"]):
+        message = f"Content-Encoding is {named[:100]!r}; expected gzip, identity, or none"
+        raise ServingError("INVALID_ARGUMENT", message, 415)
+    return bool(ways)
+
+
+def _decompressed(body: bytes, limit: int) -> bytes:
+    """The content of a gzip; no more than the limit is ever unpacked."""
+    try:
+        with gzip.GzipFile(fileobj=io.BytesIO(body)) as packed:
+            content = packed.read(limit + 1)
+    except (OSError, EOFError, zlib.error) as error:
+        message = f"the body is no whole gzip ({error}), and Content-Encoding says that it is one"
+        raise ServingError("INVALID_ARGUMENT", message) from error
+    if len(content) > limit:
+        raise _too_large(limit)
+    return content
 
 
 async def _watch(request: Request, gone: threading.Event) -> None:
@@ -224,7 +262,7 @@ def _decoded(body: bytes) -> tensors.Json:
 
 
 def _error(error: ServingError) -> Response:
-    status = 413 if isinstance(error, _TooLarge) else HTTP_STATUS[error.code]
+    status = error.http_status
     headers = {"Retry-After": "1"} if status == 503 else {}
     return JSONResponse({"error": error.message}, status_code=status, headers=headers)
 

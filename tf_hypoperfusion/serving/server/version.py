@@ -10,10 +10,10 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
-from data_tools.grid import GRID_SHAPE
 from data_tools.runtime.errors import InputError
 from tf_hypoperfusion.inference import model_files
-from tf_hypoperfusion.serving import graph
+from tf_hypoperfusion.serving import graph, request_checks
+from tf_hypoperfusion.serving.request_checks import VOLUME_BYTES
 from tf_hypoperfusion.serving.server.errors import ServingError
 
 # More in one request would hold everybody else up: a patient takes seconds.
@@ -132,15 +132,16 @@ def _bad(message: str) -> ServingError:
 
 def _check_compressed(name: str, value: bytes) -> None:
     """A small request must not become gigabytes inside the graph."""
-    expected = int(np.prod(GRID_SHAPE)) * 4
-    message = f"{name}: expected the gzip of {GRID_SHAPE} float32 values ({expected} bytes)"
+    message = request_checks.expected_bytes(name)
     reader = zlib.decompressobj(wbits=31)
     try:
-        size = len(reader.decompress(value, expected + 1))
+        size = len(reader.decompress(value, VOLUME_BYTES + 1))
     except (zlib.error, TypeError) as error:
         raise _bad(f"{message}; found {error}") from error
-    if size != expected or not reader.eof:
-        raise _bad(f"{message}; it holds {'more' if size > expected else f'{size}'}")
+    if size > VOLUME_BYTES:
+        raise _bad(f"{message}; it holds more: {int.from_bytes(value[-4:], 'little')}")
+    if size != VOLUME_BYTES or not reader.eof:
+        raise _bad(f"{message}; it holds {size}{'' if reader.eof else ' and has no end'}")
 
 
 def explain(error: Exception) -> ServingError:

@@ -4,7 +4,6 @@ Every step moves the mask's edge by a hair when the image changes by a hair: lev
 the edge is where a smooth field crosses a share of the tissue's level, and opening is by distance.
 """
 
-import nibabel as nib
 import numpy as np
 from nibabel import orientations
 from numpy.typing import NDArray
@@ -31,8 +30,8 @@ OPENING_MM, RESTORED_MM = 4.0, 5.0
 # Voxels brighter than nearly all others are damage or lesion, no measure of the tissue.
 SPIKES_PERCENTILE = 99.9
 MAX_ROUNDS = 50
-# A coil's sensitivity is a quadratic function of the place, from 1/3 to 3 times the tissue's level.
-BIAS_ROUNDS, MAX_BIAS = 2, 3.0
+# How much more, or less, than its median level tissue shows for its place in the coil.
+MAX_BIAS = 3.0
 # Brain in an end slice, against the largest slice: from the first on the head is cut off, and with
 # the second about half of it is missing.
 CUT_SHARE, MAX_CUT_SHARE = 0.4, 0.8
@@ -77,17 +76,12 @@ def _brain(signal: NDArray[np.float64], spacing_mm: NDArray[np.float64]) -> NDAr
         smooth = _smooth(share * weight, spacing_mm) / smooth_weight
         return (smooth > EDGE_SHARE) & (share > NOTHING_SHARE)
 
-    bias: NDArray[np.float64] | float = 1.0
-    for _ in range(BIAS_ROUNDS):
-        core = _largest(_deeper(above_edge(bias), CORE_MM, spacing_mm))
-        if not core.any():
-            return core
-        bias = _coil_bias(signal / tissue, core, spacing_mm)
-    mask = above_edge(bias)
-    box = _box(mask)
-    mask[box] &= _grown(_largest(_deeper(mask[box], CORE_MM, spacing_mm)), NEAR_CORE_MM, spacing_mm)
-    opened = _largest(_deeper(mask[box], OPENING_MM, spacing_mm))
-    mask[box] &= _grown(opened, RESTORED_MM, spacing_mm)
+    core = _largest_inside(above_edge(1.0), CORE_MM, spacing_mm)
+    if not core.any():
+        return core
+    mask = above_edge(_coil_bias(signal / tissue, core, spacing_mm))
+    for depth_mm, reach_mm in ((CORE_MM, NEAR_CORE_MM), (OPENING_MM, RESTORED_MM)):
+        mask &= _grown(_largest_inside(mask, depth_mm, spacing_mm), reach_mm, spacing_mm)
     return mask
 
 
@@ -135,35 +129,35 @@ def _smooth(field: NDArray[np.float64], spacing_mm: NDArray[np.float64]) -> NDAr
     return ndimage.gaussian_filter(field, SMOOTHING_SD_MM / spacing_mm, mode="nearest")
 
 
-def _box(mask: NDArray[np.bool_]) -> tuple[slice, ...]:
-    """What holds the mask and, but for the image's edge, a voxel beyond it."""
-    found = ndimage.find_objects(mask.astype(np.uint8))
-    return tuple(slice(max(s.start - 1, 0), s.stop + 1) for s in found[0])
-
-
-def _deeper(
+def _largest_inside(
     mask: NDArray[np.bool_], depth_mm: float, spacing_mm: NDArray[np.float64]
 ) -> NDArray[np.bool_]:
-    """What lies further inside a mask. Beyond the image's edge the head goes on."""
-    if mask.all():
-        return mask
-    return ndimage.distance_transform_edt(mask, sampling=spacing_mm) > depth_mm
+    """The largest connected part of what lies deeper; beyond the image's edge the head goes on."""
+    deeper = mask.copy()
+    if mask.any() and not mask.all():
+        box = _box(mask, spacing_mm, 0)
+        deeper[box] = ndimage.distance_transform_edt(mask[box], sampling=spacing_mm) > depth_mm
+    parts, count = ndimage.label(deeper)
+    return parts == 1 + np.argmax(np.bincount(parts.ravel())[1:]) if count else deeper
 
 
 def _grown(
     mask: NDArray[np.bool_], reach_mm: float, spacing_mm: NDArray[np.float64]
 ) -> NDArray[np.bool_]:
-    if not mask.any():
-        return mask
-    return ndimage.distance_transform_edt(~mask, sampling=spacing_mm) <= reach_mm
+    grown = mask.copy()
+    if mask.any():
+        box = _box(mask, spacing_mm, reach_mm)
+        grown[box] = ndimage.distance_transform_edt(~mask[box], sampling=spacing_mm) <= reach_mm
+    return grown
 
 
-def _largest(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """The largest connected part (face neighbours)."""
-    parts, count = ndimage.label(mask)
-    if not count:
-        return mask
-    return parts == 1 + np.argmax(np.bincount(parts.ravel())[1:])
+def _box(
+    mask: NDArray[np.bool_], spacing_mm: NDArray[np.float64], margin_mm: float
+) -> tuple[slice, ...]:
+    """What holds the mask, a margin, and a voxel more, as far as the image reaches."""
+    margin = (np.ceil(margin_mm / spacing_mm) + 1).astype(int)
+    found = ndimage.find_objects(mask.astype(np.uint8))[0]
+    return tuple(slice(max(s.start - m, 0), s.stop + m) for s, m in zip(found, margin, strict=True))
 
 
 def _shown(dwi: Volume) -> slice:

@@ -45,7 +45,7 @@ def brain_mask(dwi: Volume, adc_um2_per_s: NDArray[np.float32] | None = None) ->
     one-slice image. The same for the image times any factor, and for any order of its axes.
     """
     mask = np.zeros(dwi.data.shape, bool)
-    axis, shown = slice_axis(dwi.affine), _shown(dwi)
+    axis, shown = slice_axis(dwi.affine), shown_slices(dwi)
     if shown.stop - shown.start < 2:
         return mask
     signal = np.maximum(dwi.data, 0).astype(np.float64)
@@ -160,23 +160,23 @@ def _box(
     return tuple(slice(max(s.start - m, 0), s.stop + m) for s, m in zip(found, margin, strict=True))
 
 
-def _shown(dwi: Volume) -> slice:
+def shown_slices(image: Volume) -> slice:
     """From the first slice with any signal to the last: programs fill what is absent with zeros."""
-    other = tuple(k for k in range(3) if k != slice_axis(dwi.affine))
-    signal = np.flatnonzero((dwi.data > 0).any(axis=other))
+    other = tuple(k for k in range(3) if k != slice_axis(image.affine))
+    signal = np.flatnonzero((image.data > 0).any(axis=other))
     return slice(int(signal[0]), int(signal[-1]) + 1) if len(signal) else slice(0, 0)
 
 
 def empty_slices(dwi: Volume) -> list[int]:
     """Slices without any signal between others that have some, counted from 0."""
-    shown = _shown(dwi)
+    shown = shown_slices(dwi)
     slices = np.moveaxis(dwi.data, slice_axis(dwi.affine), 0)
     return [k for k in range(shown.start, shown.stop) if not (slices[k] > 0).any()]
 
 
 def end_slice_share(brain: NDArray[np.bool_], dwi: Volume) -> float:
     """Brain in the fuller of the two end slices with signal, as a share of the largest slice's."""
-    area = np.moveaxis(brain, slice_axis(dwi.affine), 0)[_shown(dwi)].sum(axis=(1, 2))
+    area = np.moveaxis(brain, slice_axis(dwi.affine), 0)[shown_slices(dwi)].sum(axis=(1, 2))
     return float(max(area[0], area[-1]) / max(area.max(), 1)) if len(area) else 0.0
 
 

@@ -24,7 +24,7 @@ from data_tools.runtime.errors import InputError
 from data_tools.volumes import open_nifti, read_data, save_volume
 
 # Raised when what is computed from the same files changes, so that old results are not kept.
-PREPROCESS_VERSION = 4
+PREPROCESS_VERSION = 5
 GENERATED_BY = "data_tools.preprocess"
 
 

@@ -332,13 +332,15 @@ def _check_different_files(files: Mapping[str, str | os.PathLike | None]) -> Non
 
 def _align_tmax(tmax: Volume, dwi: Volume, brain: NDArray[np.bool_]) -> tuple[Volume, list[str]]:
     """The Tmax image where the DWI's brain is: by its header, or moved rigidly if that is off."""
-    shown = dataclasses.replace(tmax, data=ndimage.binary_fill_holes(tmax.data > 0) * np.float32(1))
+    measured = _without_blank_ends(tmax)
+    filled = ndimage.binary_fill_holes(measured.data > 0) * np.float32(1)
+    shown = dataclasses.replace(measured, data=filled)
     if shown.data.mean() > 0.9:  # noise around the head: nothing to compare
         return tmax, []
     there = dataclasses.replace(dwi, data=brain.astype(np.float32))
 
     def overlap(matrix: NDArray[np.float64]) -> float:
-        inside = _seen_on(tmax, dwi, brain, np.linalg.inv(matrix))
+        inside = _seen_on(measured, dwi, brain, np.linalg.inv(matrix))
         total = inside.sum() + shown.data.sum()
         return float(2 * (inside & (shown.data > 0)).sum() / max(total, 1))
 
@@ -360,6 +362,15 @@ def _align_tmax(tmax: Volume, dwi: Volume, brain: NDArray[np.bool_]) -> tuple[Vo
         f"{message}; it was moved by {shift_mm:.0f} mm and {turn_deg:.0f} degrees, which gives "
         f"{moved:.2f}"
     ]
+
+
+def _without_blank_ends(image: Volume) -> Volume:
+    """From the first slice with any value to the last: programs leave outer slices blank."""
+    axis, shown = brain_of_dwi.slice_axis(image.affine), brain_of_dwi.shown_slices(image)
+    kept = tuple(shown if k == axis else slice(None) for k in range(3))
+    affine = image.affine.copy()
+    affine[:3, 3] += affine[:3, axis] * shown.start
+    return dataclasses.replace(image, data=image.data[kept], affine=affine)
 
 
 def _check_sidecar(adc: Volume, path: Path, unit: str) -> None:

@@ -208,3 +208,30 @@ def test_a_mask_is_compared_in_the_slices_of_the_scan(tmp_path):
     nib.save(nib.Nifti1Image(mask, affine), tmp_path / "mask.nii.gz")
     found = compare(tmp_path / "tmax.nii.gz", tmp_path / "mask.nii.gz")
     assert found == {"truth_ml": 0.1, "predicted_ml": 0.1, "dice": 0.67}  # 8 and 4 voxels, 4 common
+
+
+def test_spreads_of_the_brain_are_of_each_kind_of_change():
+    from benchmarks.brain_mask import Head, changed, moves, spreads
+    from data_tools.volumes import Volume
+
+    ml = {"as it is": 100.0, "ADC x 0.98": 99.0, "ADC x 1.02": 102.0, "noise": 100.5}
+    found = spreads(ml | {"header moved along z by +1": 103.0}, relative=False)
+    assert (found["adc"], found["noise"], found["turn"]) == (3.0, 0.5, 0.0)
+    assert (found["header"], found["all"]) == (3.0, 4.0)
+    assert spreads(ml, relative=True)["adc"] == pytest.approx(102 / 99 - 1)
+
+    # A ramp of 1 a millimetre along z, seen from a grid that lies 1 mm higher, is 1 more.
+    affine = np.diag([2.0, 2.0, 4.0, 1.0])
+    ramp = np.broadcast_to(4.0 * np.arange(12, dtype=np.float32), (10, 10, 12)).copy()
+    head = Head(name="ramp", dwi=Volume(ramp, affine), adc=ramp)
+    ways = changed(head)
+    np.testing.assert_allclose(
+        ways["moved along z by +1"].dwi.data[..., 4:8], ramp[..., 4:8] + 1, atol=0.05
+    )
+    header = ways["header moved along z by +1"]
+    np.testing.assert_array_equal(header.dwi.data, ramp)
+    np.testing.assert_allclose(header.to_first @ header.dwi.affine, affine)
+    middle = affine @ [4.5, 4.5, 5.5, 1]
+    for name, move in moves(head).items():
+        shift_mm = np.linalg.norm((move @ middle - middle)[:3])
+        assert shift_mm == pytest.approx(1 if name.startswith("moved") else 0)

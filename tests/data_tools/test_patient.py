@@ -88,7 +88,7 @@ def nan_at_the_centre(data):
     ("name", "function", "message"),
     [
         ("adc", lambda data: data * 50, "no plausible ADC in any of mm2/s"),
-        ("adc", lambda data: data[:, :, :-3], "ADC .* holds nothing in [123] of the slices"),
+        ("adc", lambda data: data[:, :, :-8], "ADC .* holds nothing in . of the slices"),
         ("dwi", nan_at_the_centre, "DWI .* 1 voxels inside the brain are NaN"),
         ("adc", nan_at_the_centre, "ADC .* 1 voxels inside the brain are NaN"),
         ("tmax", nan_at_the_centre, "Tmax .* 1 voxels inside the brain are NaN"),
@@ -165,7 +165,7 @@ def test_faults_of_all_files_come_together(files, tmp_path):
 def test_a_given_brain_mask_takes_the_place_of_the_found_one(files, native, tmp_path):
     finer = native.dwi.affine @ np.diag([0.5, 0.5, 1, 1])
     finer[:3, 3] -= native.dwi.affine[:3, :2].sum(axis=1) / 4
-    for share, warns in ((1.0, False), (0.8, True)):
+    for share, warns in ((1.0, False), (0.7, True)):
         slices = np.arange(native.brain.shape[2]) < share * native.brain.shape[2]
         wanted = native.brain & slices
         data = np.repeat(np.repeat(wanted, 2, 0), 2, 1)

@@ -5,15 +5,16 @@ import dataclasses
 import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from data_tools.runtime.errors import InputError
-from data_tools.transform import resample
 from data_tools.volumes import Volume
 
 # Of one grid's field of view inside the other's: less is another place, not another grid.
 MIN_OVERLAP = 0.3
 # A slice of 30 is 3%.
 SAME_COVERAGE = 0.97
+SAME_INDEX = 1e-4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,6 +77,12 @@ def onto(image: Volume, target: Volume, what: str) -> Aligned:
 
 
 def _difference(image: Volume, target: Volume, what: str) -> str:
+    between = np.linalg.inv(image.affine) @ target.affine
+    if np.abs(between - between.round()).max() < SAME_INDEX and abs(np.linalg.det(between)) < 1.5:
+        return (
+            f"the {what} stores the DWI's voxels in another order or number ({image.orientation}, "
+            f"{image.data.shape}, the DWI {target.orientation}, {target.data.shape})"
+        )
     if image.data.shape == target.data.shape:
         furthest = np.linalg.norm(_corners(image) - _corners(target), axis=1).max()
         if furthest < min(target.spacing_mm):
@@ -132,12 +139,17 @@ def _share(image: Volume, of: Volume) -> float:
 
 def _on(image: Volume, target: Volume) -> NDArray[np.float32]:
     """Trilinear; what lies less than half a voxel beyond the outer voxels' centres is theirs."""
-    begin = image.affine.copy()
-    begin[:3, 3] -= image.affine[:3, :3].sum(axis=1)
-    wider = dataclasses.replace(image, data=np.pad(image.data, 1, mode="edge"), affine=begin)
+    shape = target.data.shape
+    to_index = np.linalg.inv(image.affine) @ target.affine
+    if np.abs(to_index - to_index.round()).max() < SAME_INDEX:
+        to_index = to_index.round()  # the same voxels in another order: values stay as they are
+    to_index[:3, 3] += 1  # of the padded image
+    wider = np.pad(image.data, 1, mode="edge")
     field = np.pad(np.ones(image.data.shape, np.float32), 1)
-    moved = resample(wider, np.eye(4), target.data.shape, target.affine)
-    inside = resample(
-        dataclasses.replace(wider, data=field), np.eye(4), target.data.shape, target.affine
+    moved, inside = (
+        ndimage.affine_transform(
+            each, to_index[:3, :3], to_index[:3, 3], output_shape=shape, order=1
+        )
+        for each in (wider, field)
     )
     return np.where(inside > 0.499, moved, 0).astype(np.float32)

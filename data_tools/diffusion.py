@@ -63,6 +63,8 @@ def load_diffusion(
         series, notes, more = _with_b0(series, Path(b0), path)
         warnings += more
     study = of_series(str(path), series, adc, need_adc, overrides=overrides)
+    if overrides.series is not None:
+        warnings.append("--series was not used: it chooses among DICOM files, and the DWI is none")
     if b0 and adc is not None:
         notes = ("the b = 0 image was not used, for there is an ADC map",)
     return dataclasses.replace(

@@ -1,6 +1,8 @@
 """MetaImage and NRRD files (.mha, .mhd, .nrrd, .nhdr) by SimpleITK: LPS there, RAS here."""
 
+import bz2
 import re
+import zlib
 from pathlib import Path
 
 import nibabel as nib
@@ -28,17 +30,14 @@ def read(path: Path, label: str) -> tuple[NDArray, NDArray[np.float64]]:
         InputError: an unreadable or truncated file, no orientation, voxels that are no numbers.
     """
     _check_oriented(path, label)
+    _check_packed(path, label)
     import SimpleITK as sitk
 
     sitk.ProcessObject.SetGlobalWarningDisplay(False)
     try:
         image = sitk.ReadImage(str(path))
     except RuntimeError as error:
-        said = " ".join(str(error).split("ITK ERROR:")[-1].split())[:200]
-        raise InputError(
-            f"{label}: not a readable image, or it ends too early or is damaged ({said}); copy it "
-            "again, with the data file that its header names"
-        ) from error
+        raise _damaged(label, "SimpleITK cannot read it") from error
     data = sitk.GetArrayFromImage(image)
     if image.GetDimension() not in (3, 4) or data.dtype.kind not in "iuf":
         raise InputError(
@@ -51,6 +50,44 @@ def read(path: Path, label: str) -> tuple[NDArray, NDArray[np.float64]]:
     affine = LPS_TO_RAS @ _lps(image)
     _check_words(path, affine, label)
     return data, affine
+
+
+def _damaged(label: str, why: object) -> InputError:
+    return InputError(
+        f"{label}: not a readable image, or it ends too early or is damaged ({why}); copy it "
+        "again, with the data file that its header names"
+    )
+
+
+def _check_packed(path: Path, label: str) -> None:
+    """Unpack compressed voxels to their checksum, which SimpleITK does not look at."""
+    content = path.read_bytes()
+    if _is_nrrd(path):
+        head, _, data = content.partition(b"\n\n")
+        packed = re.search(rb"^encoding: *(gz|gzip|bz2|bzip2) *$", head, re.M | re.I)
+        named = re.search(rb"^data ?file: *(\S.*?) *$", head, re.M | re.I)
+    else:
+        head, _, after = content.partition(b"ElementDataFile")
+        packed = re.search(rb"^CompressedData *= *True", head, re.M | re.I)
+        first, _, data = after.partition(b"\n")
+        named = re.match(rb" *= *(?!LOCAL)(\S.*?) *\r?$", first)
+    if not packed:
+        return
+    if named:
+        beside = path.parent / named[1].decode("utf-8", "replace")
+        if not beside.is_file():  # several files, or none: SimpleITK knows
+            return
+        data = beside.read_bytes()
+    try:
+        if data[:3] == b"BZh":
+            bz2.decompress(data)
+            return
+        stream = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)  # zlib or gzip, with checksum
+        stream.decompress(data)
+        if not stream.eof:
+            raise EOFError("it ends before its checksum")
+    except (zlib.error, OSError, EOFError, ValueError) as error:
+        raise _damaged(label, error) from error
 
 
 def _lps(image) -> NDArray[np.float64]:

@@ -1,6 +1,7 @@
 """participants.tsv and the files of a raw cohort: every fault is found, and all at once."""
 
 import math
+from pathlib import Path
 
 import pytest
 
@@ -17,6 +18,7 @@ from data_tools.cohort import (
     unlisted_folders,
     write_participants,
 )
+from data_tools.overrides import Overrides
 from data_tools.runtime.errors import InputError
 
 pytestmark = pytest.mark.quick
@@ -340,6 +342,82 @@ def test_what_is_read_beside_the_images_belongs_to_the_patient(files):
     found, faults = find_raw_files(cohort, "sub-2")
     assert faults == [] and found.dwi == cohort / "sub-2/dicom"
     assert [path.name for path in found.existing()] == ["1.dcm", "2.dcm"]
+
+
+@pytest.mark.parametrize(
+    ("dwi", "adc"),
+    [
+        ("dwi/sub-1_DWI.NII.GZ", "dwi/sub-1_adc.Nii.gz"),
+        ("dwi/SUB-1_DWI.IMG", "dwi/SUB-1_ADC.IMG"),
+        ("dwi/sub-1_dwi.mha", "dwi/sub-1_ADC.nrrd"),
+        ("dwi/sub-1_dwi.nii.gz", "dwi/sub-1_rec-ADC_dwi.nii.gz"),
+    ],
+)
+def test_other_names_and_formats_are_found(files, dwi, adc):
+    other_parts = [Path(name).with_suffix(".HDR") for name in (dwi, adc) if name.endswith("IMG")]
+    mac = "sub-1/dwi/._sub-1_dwi.nii.gz"
+    cohort = files(mac, *(f"sub-1/{name}" for name in (dwi, adc, *other_parts)))
+    found, faults = find_raw_files(cohort, "sub-1")
+    assert faults == []
+    assert (found.dwi, found.adc) == (cohort / "sub-1" / dwi, cohort / "sub-1" / adc)
+    assert len(found.existing()) == 2 + len(other_parts)
+
+
+def test_an_adc_map_among_the_derivatives_is_found_but_none_in_another_space(files):
+    adc = "derivatives/dwi/sub-1/dwi/sub-1_ADC.nii.gz"
+    mni = "derivatives/mni/sub-1/sub-1_space-MNI152NLin2009aSym_adc.nii.gz"
+    cohort = files("sub-1/dwi/sub-1_dwi.nii.gz", adc, mni, "derivatives/dwi/sub-2/sub-2_ADC.nii")
+    found, faults = find_raw_files(cohort, "sub-1")
+    assert faults == [] and found.adc == cohort / adc
+
+
+@pytest.mark.parametrize("linked", ["sub-1", "sub-1/dwi"])
+def test_linked_folders_are_followed_and_a_circle_ends(files, linked, tmp_path):
+    names = ("dwi/sub-1_dwi.nii.gz", "dwi/sub-1_ADC.nii.gz")
+    cohort = files(*(f"sub-1/{name}" for name in names))
+    elsewhere = tmp_path / "elsewhere"
+    (cohort / linked).rename(elsewhere)
+    (cohort / linked).symlink_to(elsewhere)
+    (elsewhere / "round").symlink_to(elsewhere)
+    found, faults = find_raw_files(cohort, "sub-1")
+    assert faults == []
+    assert found.existing() == [cohort / "sub-1" / name for name in names]
+
+
+@pytest.mark.parametrize(
+    ("b0", "dwi", "beside"),
+    [
+        ("sub-1_acq-b0_dwi.nii.gz", "sub-1_acq-b1000_dwi.nii.gz", {}),
+        ("sub-1_b0.nii.gz", "sub-1_dwi.nii.gz", {}),
+        (
+            "sub-1_run-1_dwi.nii.gz",
+            "sub-1_run-2_dwi.nii.gz",
+            {"sub-1_run-1_dwi.bval": "0", "sub-1_run-2_dwi.bval": "1000"},
+        ),
+        (
+            "sub-1_run-2_dwi.nii.gz",
+            "sub-1_run-1_dwi.nii.gz",
+            {"sub-1_run-2_dwi.json": '{"b_value": 5}', "sub-1_run-1_dwi.BVAL": "800"},
+        ),
+    ],
+)
+def test_a_b0_image_of_its_own_is_told_from_the_dwi(files, b0, dwi, beside):
+    cohort = files(f"sub-1/dwi/{b0}", f"sub-1/dwi/{dwi}")
+    for name, content in beside.items():
+        (cohort / "sub-1/dwi" / name).write_text(content)
+    found, faults = find_raw_files(cohort, "sub-1")
+    assert faults == []
+    assert (found.dwi.name, found.b0.name, found.adc) == (dwi, b0, None)
+    assert {path.name for path in found.existing()} == {b0, dwi, *beside}
+
+
+def test_a_brain_mask_of_a_person_belongs_to_the_patient(files):
+    mask = "derivatives/masks/sub-1/anat/sub-1_acq-x_desc-brain_mask.nii.gz"
+    cohort = files("sub-1/dwi/sub-1_dwi.nii", "sub-1/dwi/sub-1_ADC.nii", mask)
+    found, _ = find_raw_files(cohort, "sub-1")
+    assert found.brain_mask == cohort / mask and cohort / mask in found.existing()
+    said = found.overrides(Overrides(b_value=800.0))
+    assert said.given() == {"b_value": 800.0, "brain_mask": str(cohort / mask)}
 
 
 def test_tmax_and_an_edited_label_are_found_in_the_derivatives(files):

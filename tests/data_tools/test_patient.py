@@ -12,6 +12,7 @@ from nibabel.processing import resample_from_to
 
 from data_tools import grid, patient, registration
 from data_tools.cohort import find_raw_files
+from data_tools.overrides import Overrides
 from data_tools.runtime.errors import InputError
 from data_tools.simulate.cohort import truth_path
 from data_tools.transform import Transform
@@ -87,8 +88,10 @@ def nan_at_the_centre(data):
     ("name", "function", "message"),
     [
         ("adc", lambda data: data * 50, "no plausible ADC in any of mm2/s"),
-        ("adc", lambda data: data[:, :, :-1], "lie on different grids; expected one"),
-        ("dwi", nan_at_the_centre, "DWI .* 1 of .* voxels are NaN"),
+        ("adc", lambda data: data[:, :, :-8], "ADC .* holds nothing in . of the slices"),
+        ("dwi", nan_at_the_centre, "DWI .* 1 voxels inside the brain are NaN"),
+        ("adc", nan_at_the_centre, "ADC .* 1 voxels inside the brain are NaN"),
+        ("tmax", nan_at_the_centre, "Tmax .* 1 voxels inside the brain are NaN"),
         ("dwi", lambda data: np.stack([data, data], -1), "DWI .* holds 2 images; expected .*bval"),
         ("adc", lambda data: data * 0, "ADC .* the image is empty"),
         (
@@ -152,11 +155,51 @@ def test_a_brain_of_half_the_size_is_refused(files):
 def test_faults_of_all_files_come_together(files, tmp_path):
     change(files["tmax"], lambda data: data * 1000)
     files["dwi"] = tmp_path / "absent.nii.gz"
-    change(files["adc"], nan_at_the_centre)
+    change(files["adc"], lambda data: data * 0)
     _, faults = patient.examine(**files, truth=tmp_path / "no mask.nii.gz")
     wanted = ["DWI ", "ADC ", "Tmax ", "hypoperfusion mask "]
     assert len(faults) == 4
     assert all(any(fault.startswith(word) for fault in faults) for word in wanted)
+
+
+def test_a_given_brain_mask_takes_the_place_of_the_found_one(files, native, tmp_path):
+    finer = native.dwi.affine @ np.diag([0.5, 0.5, 1, 1])
+    finer[:3, 3] -= native.dwi.affine[:3, :2].sum(axis=1) / 4
+    for share, warns in ((1.0, False), (0.7, True)):
+        slices = np.arange(native.brain.shape[2]) < share * native.brain.shape[2]
+        wanted = native.brain & slices
+        data = np.repeat(np.repeat(wanted, 2, 0), 2, 1)
+        save_volume(tmp_path / "brain.nii.gz", data, finer)
+        said = Overrides(brain_mask=str(tmp_path / "brain.nii.gz"))
+        got = patient.load_native(files["dwi"], files["adc"], overrides=said)
+        np.testing.assert_array_equal(got.brain, wanted)
+        assert got.overrides == {"brain_mask": str(tmp_path / "brain.nii.gz")}
+        assert any("the brain mask that was given has" in w for w in got.warnings) == warns
+    save_volume(tmp_path / "brain.nii.gz", native.brain & (slices > 99), native.dwi.affine)
+    with pytest.raises(InputError, match="the brain mask .*brain.nii.gz has 0 mL; expected 500"):
+        patient.load_native(files["dwi"], files["adc"], overrides=said)
+
+
+def test_a_said_unit_outdoes_the_sidecar_with_a_warning(files):
+    Path(str(files["adc"]).replace(".nii.gz", ".json")).write_text('{"Units": "um^2/s"}')
+    got = patient.load_native(files["dwi"], files["adc"], overrides=Overrides(adc_unit="mm2/s"))
+    assert got.adc_unit == "mm2/s"
+    assert any("its .json says 'um^2/s'" in w and "was taken" in w for w in got.warnings)
+    with pytest.raises(InputError, match="as --adc_unit says, the median in brain tissue is"):
+        patient.load_native(
+            files["dwi"], files["adc"], overrides=Overrides(adc_unit="1e-3 mm2/s")
+        )  # fmt: skip
+
+
+def test_nan_around_the_head_changes_nothing(files, native):
+    for name in ("dwi", "adc"):
+        image = nib.load(files[name])
+        data = np.where(native.adc.data > 0, image.get_fdata(), np.nan).astype(np.float32)
+        save_volume(files[name], data, image.affine)
+    got = patient.load_native(files["dwi"], files["adc"])
+    np.testing.assert_array_equal(got.adc.data, native.adc.data)
+    counts = f"{(native.adc.data <= 0).sum()} of {native.adc.data.size} voxels are NaN"
+    assert [note for note in got.notes if counts in note][0].startswith("DWI: ")
 
 
 def test_registration_recovers_the_simulated_transform(native, registered, true_matrix):

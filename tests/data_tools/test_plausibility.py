@@ -5,13 +5,15 @@ import pytest
 from scipy import ndimage
 
 from data_tools.plausibility import (
+    check_gaps,
     check_not_swapped,
     check_said_unit,
     check_tmax_of_tissue,
+    check_unit_said_by_person,
     detect_adc_unit,
 )
 from data_tools.runtime.errors import InputError
-from data_tools.volumes import Volume
+from data_tools.volumes import Reading, Volume
 
 pytestmark = pytest.mark.quick
 
@@ -69,3 +71,51 @@ def test_a_sidecar_that_says_another_unit_is_refused():
         check_said_unit(adc, said, "1e-6 mm2/s")
     with pytest.raises(InputError, match="adc.nii.gz: its .json says 'mm\\^2/s', and the values"):
         check_said_unit(adc, "mm^2/s", "1e-6 mm2/s")
+
+
+class TestGaps:
+    """NaN around the brain is background, NaN in it is a fault."""
+
+    BRAIN = np.zeros((40, 40, 8), bool)
+    BRAIN[5:35, 5:35, 1:7] = True
+
+    def image(self, absent):
+        data = np.where(self.BRAIN & ~absent, 800, 0).astype(np.float32)
+        return Volume(data, AFFINE, "adc.nii.gz", Reading(absent=absent))
+
+    def test_the_background_and_a_tighter_mask_pass(self):
+        for inset in (0, 1, 2):
+            absent = ~ndimage.binary_erosion(self.BRAIN, np.ones((3, 3, 1)), iterations=inset or 1)
+            check_gaps(self.image(absent if inset else ~self.BRAIN), self.BRAIN, "ADC")
+
+    def test_holes_and_what_reaches_deep_are_refused(self):
+        hole = np.zeros_like(self.BRAIN)
+        hole[8, 8, 3] = True
+        cleft = ~self.BRAIN
+        cleft[:20, 20, 3] = True
+        half = ~self.BRAIN
+        half[:20] = True
+        for absent, count in ((hole, 1), (hole | ~self.BRAIN, 1), (cleft, 12), (half, None)):
+            words = f"ADC adc.nii.gz: {count or ''}.*voxels inside the brain are NaN"
+            with pytest.raises(InputError, match=words):
+                check_gaps(self.image(absent), self.BRAIN, "ADC")
+
+    def test_a_slab_may_end_in_the_brain_but_has_no_holes(self):
+        slab = ~self.BRAIN
+        slab[:, :, :4] = True
+        check_gaps(self.image(slab), self.BRAIN, "Tmax", may_be_a_slab=True)
+        slab[20, 20, 5] = True
+        with pytest.raises(InputError, match="Tmax .* 1 voxels inside the brain"):
+            check_gaps(self.image(slab), self.BRAIN, "Tmax", may_be_a_slab=True)
+
+
+@pytest.mark.parametrize(
+    ("median", "unit", "warns"),
+    [(0.9, "1e-3 mm2/s", False), (0.45, "1e-3 mm2/s", True), (1900, "1e-6 mm2/s", True)],
+)
+def test_a_said_unit_is_taken_if_it_can_be(median, unit, warns):
+    adc = Volume(np.full((6, 6, 6), median, np.float32), AFFINE, "adc.nii.gz")
+    tissue = np.ones((6, 6, 6), bool)
+    assert bool(check_unit_said_by_person(adc, tissue, unit)) == warns
+    with pytest.raises(InputError, match="in mm2/s, as --adc_unit says, the median"):
+        check_unit_said_by_person(adc, tissue, "mm2/s")

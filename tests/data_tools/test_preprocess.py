@@ -153,7 +153,7 @@ def test_another_file_or_side_is_done_again(quick):
     without = mni_cohort.preprocess_patient(GOOD, "right", cohort=cohort, out=out)
     assert not without.kept
     assert not mni_file(out, GOOD, "tmax").exists()  # the old one is gone
-    assert without.quality.coverage_mni_ml == without.quality.brain_mni_ml
+    assert without.quality.registration.coverage_mni_ml == without.quality.registration.brain_mni_ml
 
 
 def test_an_edited_mask_comes_along(quick):
@@ -328,7 +328,7 @@ def test_delayed_tissue_on_the_other_side_is_a_warning(quick):
     assert not any("Tmax is 6 s" in warning for warning in right.quality.warnings)
     wrong = mni_cohort.preprocess_patient(GOOD, other, cohort=cohort, out=out)
     assert any(f"given as {other}, but Tmax is 6 s and more" in w for w in wrong.quality.warnings)
-    assert wrong.quality.verdict == "poor"
+    assert wrong.quality.registration.verdict == "poor"
 
 
 def test_memory_is_measured_for_each_patient(quick):
@@ -379,17 +379,28 @@ def quality(done):
 
 
 def test_text_in_the_page_is_escaped(quality, tmp_path):
-    poor = dataclasses.replace(quality, verdict="poor", warnings=("<script>alert(1)</script>",))
+    fit = dataclasses.replace(quality.registration, verdict="poor")
+    poor = dataclasses.replace(
+        quality,
+        registration=fit,
+        warnings=("<script>alert(1)</script>",),
+        overrides={"b_value": 800.0, "brain_mask": "<u>mask</u>"},
+    )
     qc_page.write(tmp_path, [poor], {"sub-2": "<b>bad</b>\ntwice"}, "<i>name</i>")
     page = (tmp_path / "qc.html").read_text()
     assert "<script>alert" not in page and "<b>bad" not in page and "<i>name" not in page
+    assert "said by --b_value: 800" in page and "--brain_mask: &lt;u&gt;mask" in page
     assert "&lt;script&gt;alert(1)" in page and "<li>twice</li>" in page
 
 
 @pytest.mark.skipif(not shutil.which("chromium"), reason="no chromium here")
 def test_a_real_browser_sorts_the_page(quality, tmp_path):
     rows = [
-        dataclasses.replace(quality, participant_id=f"sub-{k}", brain_dice_with_template=dice)
+        dataclasses.replace(
+            quality,
+            participant_id=f"sub-{k}",
+            registration=dataclasses.replace(quality.registration, brain_dice_with_template=dice),
+        )
         for k, dice in enumerate((0.95, 0.91, 0.97))
     ]
     qc_page.write(tmp_path, rows, {}, "three")

@@ -101,7 +101,7 @@ def test_a_singular_affine_is_refused(write, row):
 
 
 def test_a_small_rounding_of_the_qform_is_no_contradiction(write):
-    angle = np.deg2rad(2)
+    angle = np.deg2rad(0.5)
     turn = np.eye(4)
     turn[:2, :2] = [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
     np.testing.assert_allclose(load_volume(write(qform=turn @ AFFINE)).affine, AFFINE)
@@ -148,6 +148,54 @@ def test_a_damaged_header_is_refused(write, offset, content, message):
         load_volume(path)
 
 
+@pytest.mark.parametrize("name", ["A.NII.GZ", "a.Nii.gz", "a.nii.GZ", "a.nii"])
+def test_a_flipped_bit_is_found_whatever_the_name(name, tmp_path):
+    noise = np.random.default_rng(1).random((20, 20, 20), np.float32)
+    content = bytearray(to_nifti_bytes(noise, AFFINE))
+    path = tmp_path / name
+    path.write_bytes(content)
+    np.testing.assert_array_equal(load_volume(path).data, noise)
+    for at in np.linspace(100, len(content) - 1, 15).astype(int):
+        damaged = bytearray(content)
+        damaged[at] ^= 8
+        path.write_bytes(damaged)
+        with pytest.raises(InputError, match="ends too early or is damaged"):
+            load_volume(path)
+
+
+@pytest.mark.parametrize("kind", [nib.Nifti1Image, nib.Nifti2Image])
+def test_a_plain_file_named_as_gzipped_is_read(kind, tmp_path):
+    image = kind(DATA, AFFINE)
+    image.set_sform(AFFINE, 1)
+    (tmp_path / "a.nii.gz").write_bytes(image.to_bytes())
+    np.testing.assert_array_equal(load_volume(tmp_path / "a.nii.gz").data, DATA)
+
+
+@pytest.mark.parametrize("names", [("a.img", "a.hdr"), ("A.IMG", "A.HDR")])
+def test_either_part_of_a_pair_is_read(names, tmp_path):
+    image = nib.Nifti1Pair(DATA, AFFINE)
+    image.set_sform(AFFINE, 1)
+    nib.save(image, tmp_path / "x.img")
+    for end, name in zip((".img", ".hdr"), names, strict=True):
+        (tmp_path / f"x{end}").rename(tmp_path / name)
+    for name in names:
+        np.testing.assert_array_equal(load_volume(tmp_path / name).data, DATA)
+
+
+def test_gaps_are_taken_as_background_where_they_may_be(write):
+    data = DATA.copy()
+    data[0], data[3, 4, 5], data[1, 1, 1] = np.nan, np.inf, -np.inf
+    path = write(data)
+    with pytest.raises(InputError, match="82 of 960 voxels are NaN or infinite"):
+        load_volume(path)
+    volume = load_volume(path, "ADC", may_have_gaps=True)
+    np.testing.assert_array_equal(volume.data, np.where(np.isfinite(data), data, 0))
+    np.testing.assert_array_equal(volume.reading.absent, ~np.isfinite(data))
+    assert volume.reading.notes == (
+        "ADC: 82 of 960 voxels are NaN or infinite and were taken as 0, background",
+    )
+
+
 def test_a_colour_image_is_refused(tmp_path):
     colour = np.zeros((4, 4, 4), [("R", "u1"), ("G", "u1"), ("B", "u1")])
     nib.save(nib.Nifti1Image(colour, AFFINE), tmp_path / "c.nii")
@@ -159,7 +207,7 @@ def test_no_file_another_format_and_no_image_are_told_apart(tmp_path):
     with pytest.raises(InputError, match="no such file"):
         load_volume(tmp_path / "absent.nii.gz")
     nib.save(nib.MGHImage(DATA, AFFINE), tmp_path / "a.mgz")
-    with pytest.raises(InputError, match=r"is MGHImage; expected NIfTI"):
+    with pytest.raises(InputError, match=r"is MGHImage; expected an image"):
         load_volume(tmp_path / "a.mgz")
     (tmp_path / "a.nii").write_text("not an image")
     with pytest.raises(InputError, match="not a readable NIfTI file"):

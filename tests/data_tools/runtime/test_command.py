@@ -184,3 +184,54 @@ def test_an_empty_out_is_refused():
     given(["predict", "--out= ", "--dwi=d", "--nihss=5", "--side=left"])
     with pytest.raises(InputError, match="--out is empty; expected a folder for the result"):
         command.patient_request(given)
+
+
+@pytest.fixture
+def of_patient():
+    values = flags.FlagValues()
+    command.define_patient(values)
+    return values
+
+
+def test_what_a_person_says_of_the_files_reaches_the_request(of_patient):
+    seen = []
+    given = ["--dwi=d", "--nihss=3", "--side=left", "--out=o", "--b0=z", "--b_value=800",
+             "--adc_unit=mm2/s", "--brain_mask=m", "--few_directions", "--series=7"]  # fmt: skip
+    command.run(
+        lambda: seen.append(command.patient_request(of_patient)), of_patient, "", given
+    )  # fmt: skip
+    assert seen[0].b0 == "z"
+    assert seen[0].overrides.given() == {
+        "series": "7",
+        "b_value": 800.0,
+        "adc_unit": "mm2/s",
+        "brain_mask": "m",
+        "few_directions": True,
+    }
+    command.run(
+        lambda: seen.append(command.patient_request(of_patient)), of_patient, "", given[:4]
+    )  # fmt: skip
+    assert seen[1].overrides.given() == {} and seen[1].b0 is None
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["--cohort=c", "--out=o", "--brain_mask=m"], "leave out --brain_mask"),
+        (["--cohort=c", "--out=o", "--b0=m"], "leave out --b0"),
+        (["--cohort=c", "--out=o", "--series= "], "--series is empty"),
+        (["--cohort=c", "--out=o", "--b_value=0"], "--b_value=0 is not valid"),
+        (["--cohort=c", "--out=o", "--adc_unit=m2/s"], "--adc_unit=m2/s is not valid"),
+    ],
+)
+def test_what_cannot_be_said_of_files_is_refused(of_patient, argv, message, capsys):
+    status = command.run(lambda: command.patient_request(of_patient) and 0, of_patient, "", argv)
+    assert status == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_cohorts_command_knows_the_same_flags_but_no_mask():
+    for name in ("data_tools.preprocess", "data_tools.check_cohort"):
+        values = importlib.import_module(name).FLAGS
+        assert {"series", "b_value", "adc_unit", "few_directions"} <= set(values)
+        assert "brain_mask" not in values

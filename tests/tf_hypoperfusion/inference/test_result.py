@@ -46,7 +46,8 @@ def made():
         seconds=result.Seconds(read=1.0, load_model=2.0, register=3.0, network=4.0, way_back=5.0),
         stride_slices=4,
         input=result.InputImages(
-            dwi="d", adc=None, adc_unit="mm2/s", b_value_s_per_mm2=None, notes=()
+            dwi="d", adc=None, adc_unit="mm2/s", b_value_s_per_mm2=None, notes=(),
+            b0=None, overrides={"b_value": 800.0, "few_directions": True},
         ),
         models=(
             ModelInfo(path="a", sha256="0", cohort="Simulated", fold=1, precision="float32"),

@@ -1,0 +1,151 @@
+"""MetaImage and NRRD: the patient's left stays left whatever way the axes run."""
+
+import gzip
+
+import nibabel as nib
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from data_tools.diffusion import load_diffusion
+from data_tools.runtime.errors import InputError
+from data_tools.volumes import load_mask, load_volume
+
+pytestmark = pytest.mark.quick
+
+DATA = np.random.default_rng(0).integers(1, 900, (12, 10, 8)).astype(np.float32)  # x, y, z
+SPACING = np.array([2.0, 1.5, 5.0])
+ORIGIN_LPS = np.array([-30.0, 20.0, 10.0])
+ENDINGS = ("mha", "mhd", "nrrd", "nhdr")
+
+
+def turned(degrees):
+    angle = np.deg2rad(degrees)
+    about_z = np.array(
+        [[np.cos(angle), -np.sin(angle), 0], [np.sin(angle), np.cos(angle), 0], [0, 0, 1]]
+    )
+    about_x = np.array(
+        [[1, 0, 0], [0, np.cos(angle), -np.sin(angle)], [0, np.sin(angle), np.cos(angle)]]
+    )
+    return about_z @ about_x
+
+
+# Columns are the directions of i, j, k in LPS.
+DIRECTIONS = {
+    "LPS": np.eye(3),
+    "RAS": np.diag([-1.0, -1, 1]),
+    "LAS": np.diag([1.0, -1, 1]),
+    "PSL": np.array([[0.0, 0, 1], [1, 0, 0], [0, 1, 0]]),
+    "turned": turned(17),
+}
+
+
+def write(path, direction, data=DATA, packed=False):
+    image = sitk.GetImageFromArray(np.ascontiguousarray(data.T))
+    image.SetSpacing(SPACING)
+    image.SetOrigin(ORIGIN_LPS)
+    image.SetDirection(direction.ravel())
+    sitk.WriteImage(image, str(path), packed)
+    return path
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("end", ENDINGS)
+@pytest.mark.parametrize("name", DIRECTIONS)
+def test_voxels_lie_where_itk_says(tmp_path, name, end, packed):
+    direction = DIRECTIONS[name]
+    volume = load_volume(write(tmp_path / f"a.{end}", direction, packed=packed))
+    np.testing.assert_array_equal(volume.data, DATA)
+    for index in ((0, 0, 0), (11, 0, 0), (3, 9, 7)):
+        lps = ORIGIN_LPS + direction @ (SPACING * index)
+        ras = nib.affines.apply_affine(volume.affine, index)
+        np.testing.assert_allclose(ras, lps * [-1, -1, 1], atol=1e-4)
+    assert volume.voxel_ml == pytest.approx(0.015)
+    if name != "turned":
+        assert volume.orientation == name
+
+
+@pytest.mark.parametrize("end", ENDINGS)
+def test_it_is_the_same_image_as_nifti(tmp_path, end):
+    """Against SimpleITK's own NIfTI writer, read by nibabel."""
+    path = write(tmp_path / f"a.{end}", DIRECTIONS["turned"])
+    sitk.WriteImage(sitk.ReadImage(str(path)), str(tmp_path / "a.nii"))
+    other = nib.load(tmp_path / "a.nii")
+    volume = load_volume(path)
+    np.testing.assert_array_equal(volume.data, other.get_fdata())
+    np.testing.assert_allclose(volume.affine, other.affine, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("space", "codes"), [("right-anterior-superior", "RAS"), ("LAS", "LAS"), ("lps", "LPS")]
+)
+def test_the_space_of_an_nrrd_file_counts(tmp_path, space, codes):
+    path = write(tmp_path / "a.nrrd", np.eye(3))
+    path.write_bytes(
+        path.read_bytes().replace(b"left-posterior-superior", space.encode(), 1)
+    )  # fmt: skip
+    assert load_volume(path).orientation == codes
+
+
+@pytest.mark.parametrize(
+    ("end", "before", "after", "message"),
+    [
+        ("nrrd", b"space: left-posterior-superior", b"space dimension: 3", "no field `space`"),
+        ("nrrd", b"left-posterior-superior", b"scanner-xyz", "its space is 'scanner-xyz'"),
+        ("mha", b"TransformMatrix", b"Comment", "no TransformMatrix"),
+        ("mha", b"= RAI", b"= LAI", "AnatomicalOrientation is LAI and TransformMatrix RAI"),
+        ("mha", b"1 0 0 0 1 0 0 0 1", b"1 0.4 0 0 1 0 0 0 1", "not at right angles"),
+        ("mha", b"Spacing = 2 1.5 5", b"Spacing = 2 1.5 50", "expected 0.3 to 12 mm"),
+        ("mhd", b"a.raw", b"absent.raw", "ends too early or is damaged"),
+    ],
+)
+def test_what_cannot_be_trusted_is_refused(tmp_path, end, before, after, message):
+    path = write(tmp_path / f"a.{end}", np.eye(3))
+    content = path.read_bytes()
+    assert before in content
+    path.write_bytes(content.replace(before, after, 1))
+    with pytest.raises(InputError, match=message):
+        load_volume(path, "DWI")
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("end", ["mha", "nrrd"])
+def test_a_truncated_file_is_refused(tmp_path, end, packed):
+    path = write(tmp_path / f"a.{end}", np.eye(3), packed=packed)
+    path.write_bytes(path.read_bytes()[:-200])
+    with pytest.raises(InputError, match="ends too early or is damaged"):
+        load_volume(path)
+
+
+@pytest.mark.parametrize("end", ["mha", "nrrd", "mhd", "nhdr"])
+def test_a_flipped_bit_of_packed_voxels_is_found(tmp_path, end):
+    path = write(tmp_path / f"a.{end}", np.eye(3), packed=True)
+    parts = [p for p in tmp_path.iterdir() if p != path] or [path]
+    whole = parts[0].read_bytes()
+    for at in np.linspace(len(whole) - 1500, len(whole) - 1, 15).astype(int):
+        content = bytearray(whole)
+        content[at] ^= 4
+        parts[0].write_bytes(content)
+        with pytest.raises(InputError, match="ends too early or is damaged"):
+            load_volume(path)
+
+
+def test_series_and_masks_are_read_too(tmp_path):
+    b0 = DATA + 1000
+    series = np.stack([b0, b0 * np.exp(-0.8)], -1).astype(np.float32)
+    image = sitk.GetImageFromArray(np.moveaxis(series, (0, 1, 2), (2, 1, 0)), isVector=True)
+    image.SetSpacing(SPACING)
+    sitk.WriteImage(image, str(tmp_path / "dwi.nrrd"))
+    (tmp_path / "dwi.bval").write_text("0 1000")
+    study = load_diffusion(tmp_path / "dwi.nrrd")
+    np.testing.assert_allclose(study.adc.data, 800, rtol=1e-4)
+    path = write(tmp_path / "m.mha", np.eye(3), (DATA > 400).astype(np.uint8))
+    np.testing.assert_array_equal(load_mask(path).data, DATA > 400)
+    with pytest.raises(InputError, match="no readable|expected one 3D volume"):
+        load_volume(tmp_path / "dwi.nrrd", "ADC")
+
+
+def test_a_gzipped_nifti_of_an_image_is_not_mistaken_for_one(tmp_path):
+    (tmp_path / "a.mha").write_bytes(gzip.compress(b"x"))
+    with pytest.raises(InputError, match="a.mha: it has no TransformMatrix"):
+        load_volume(tmp_path / "a.mha")

@@ -82,7 +82,7 @@ def test_a_network_with_our_inputs_and_output_is_taken(tmp_path):
         ({"slab": (128, 128, 16, 3)}, "it takes image (128, 128, 16, 3) and nihss (1,)"),
         ({"slab": (96, 96, 16, 4)}, "it takes image (96, 96, 16, 4)"),
         ({"nihss": (2,)}, "and nihss (2,)"),
-        ({"names": ("x", "nihss")}, "it takes x (128, 128, 16, 4)"),
+        ({"names": ("x", "nihss")}, " and x (128, 128, 16, 4) and gives"),
         ({"names": ("image",)}, "it takes image (128, 128, 16, 4) and gives"),
         ({"answer": "mask"}, "gives mask (128, 128, 16, 1)"),
         ({"answer": None}, "another network: ours takes image"),

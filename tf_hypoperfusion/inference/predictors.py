@@ -1,6 +1,7 @@
 """Trained models on disk -> predictors for :mod:`tf_hypoperfusion.inference.sliding_window`."""
 
 import json
+import re
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -188,7 +189,12 @@ def _check_ours(takes: dict[str, tuple], gives: dict[str, tuple]) -> None:
 
 
 def _no_model(path: Path, error: Exception) -> InputError:
-    reason = next(iter(str(error).strip().splitlines()), type(error).__name__).rstrip(".")
+    text = str(error).strip()
+    reason = next(iter(text.splitlines()), type(error).__name__)
+    # Where Keras cannot build a layer it begins with advice for programmers and ends with why.
+    if built := re.findall("Exception encountered: (.+)", text):
+        reason = built[-1]
+    reason = reason.rstrip(".")
     if "safe_mode" in reason:  # Keras's advice is for programs, and to run code from anywhere
         reason = "it holds Python code, a Lambda layer, which is not run"
     return InputError(

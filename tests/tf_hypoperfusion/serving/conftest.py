@@ -9,6 +9,7 @@ from helpers.serving import STRIDE, ServerProcess
 
 from data_tools.grid import GRID_SHAPE
 from data_tools.patient import MniPatient
+from data_tools.registration import template_on_grid
 from data_tools.transform import Transform
 from tf_hypoperfusion.inference import rest_client
 
@@ -55,13 +56,13 @@ def slab(network_predictors):
 
 @pytest.fixture(scope="session")
 def made_up_patient():
-    """Noise in a box; on the MNI grid."""
+    """Noise in the template's brain, brighter on DWI and of lower ADC in its tissue."""
     rng = np.random.default_rng(1)
-    brain = np.zeros(GRID_SHAPE, bool)
-    brain[20:70, 20:90, 5:55] = True
+    tissue, brain = template_on_grid()
+    fluid = brain & (tissue < 0.5)
     return MniPatient(
-        dwi=(brain * rng.uniform(50, 150, GRID_SHAPE)).astype(np.float32),
-        adc_um2_per_s=(brain * rng.uniform(500, 1200, GRID_SHAPE)).astype(np.float32),
+        dwi=(brain * rng.uniform(50, 150, GRID_SHAPE) / (1 + fluid)).astype(np.float32),
+        adc_um2_per_s=(brain * rng.uniform(500, 1200, GRID_SHAPE) * (1 + fluid)).astype(np.float32),
         brain=brain,
         coverage=brain,
         transform=Transform(np.eye(4)),

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import re
 import shutil
 import subprocess
 
@@ -18,6 +19,9 @@ from tf_hypoperfusion import clinical
 from tf_hypoperfusion.inference import model_files, predictors, sliding_window
 from tf_hypoperfusion.serving import graph as serving_graph
 from tf_hypoperfusion.serving import saved_model, warmup
+from tf_hypoperfusion.serving.server.version import explain
+
+VOXELS = 91 * 109 * 60
 
 
 @pytest.fixture(scope="module")
@@ -171,6 +175,11 @@ def with_a_spike(dwi):
     return tf.constant(values)
 
 
+def mirrored(inputs):
+    """Rows from front to back, as LPS has them."""
+    return inputs | {name: inputs[name][:, :, ::-1] for name in ("dwi", "adc", "brain_mask")}
+
+
 def changed(name, change):
     return lambda inputs: inputs | {name: change(inputs[name])}
 
@@ -186,12 +195,17 @@ def changed(name, change):
         (changed("voxel_ml", lambda v: v * 1000), "voxel_ml: expected mL of the patient"),
         (changed("dwi", lambda v: v * np.nan), "dwi: holds NaN"),
         (changed("adc", lambda v: v + np.inf), "adc: holds NaN or infinite"),
-        (changed("adc", lambda v: v * 1e-3), "expected 1e-6 mm2/s"),
-        (changed("adc", lambda v: v * 0), "brain_mask holds no tissue"),
-        (changed("brain_mask", lambda v: v * 255), "brain_mask: expected 0 and 1 only"),
-        (changed("brain_mask", lambda v: v * 0), "brain_mask holds no tissue"),
+        (changed("adc", lambda v: v * 1e-3), "expected 620 to 1600, in 1e-6 mm2/s"),
+        (changed("adc", lambda v: v * 0), "adc: its median in the brain is 0; expected 620 to"),
+        (
+            changed("brain_mask", lambda v: v * 255),
+            "brain_mask: expected 1 in the brain and 0 elsew",
+        ),
+        (changed("brain_mask", lambda v: v * 0), "brain_mask: expected 1 in the brain and 0 else"),
         (changed("dwi", lambda v: v * 0), "dwi: its mean in the brain is not above 0"),
         (changed("dwi", with_a_spike), "dwi: a voxel of the brain is over 1000 times"),
+        (lambda inputs: inputs | {"dwi": inputs["adc"], "adc": inputs["dwi"]}, "look exchanged"),
+        (mirrored, "brain is mirrored in y"),
         (changed("dwi", lambda v: v[:, :-1]), "(?i)shape"),
         (changed("dwi", lambda v: v[0]), "(?i)shape|rank|compatible"),
         (changed("nihss", lambda v: v[0]), "(?i)shape|rank|compatible"),
@@ -205,22 +219,32 @@ def test_what_cannot_be_is_refused_with_the_reason(change, message, signatures, 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (gzip.compress(b"\0" * 400), "dwi: expected the gzip of 91 x 109 x 60 float32"),
-        (b"no gzip at all", "dwi: expected the gzip"),
-        (b"", "dwi: expected the gzip"),
-        (gzip.compress(b"\0" * 100_000_000), "dwi: expected the gzip"),
+        (gzip.compress(b"\0" * 400), "it holds 400$"),
+        (b"no gzip at all", "it is no gzip"),
+        (b"", "it is no gzip"),
+        (gzip.compress(b"\0" * 100_000_000), "it holds 100000000"),
+        (gzip.compress(bytes(2 * VOXELS)), "int16 half.*it holds 1190280"),
+        (gzip.compress(bytes(8 * VOXELS)), "float64 has twice.*it holds 4761120"),
+        (gzip.compress(bytes(4 * VOXELS + 352)), "NIfTI file some more.*it holds 2380912"),
+        (bytes(4 * VOXELS), "it is no gzip"),
     ],
     # Not of the bytes: a gzip holds the time, and parallel workers must collect the same names.
-    ids=["too few voxels", "no gzip", "empty", "too much unpacked"],
-)
+    ids=[
+        "too few voxels", "no gzip", "empty", "too much unpacked", "int16", "float64", "NIfTI",
+        "not compressed",
+    ],
+)  # fmt: skip
 def test_bytes_that_are_no_volume_are_refused(content, message, signatures, people):
     inputs = request(*people[0])
     for name in ("dwi", "adc", "brain_mask"):
         raw = np.ascontiguousarray(inputs[name].numpy()[0], "<f4").tobytes()
         inputs[name] = tf.constant([gzip.compress(raw)])
     inputs["dwi"] = tf.constant([content])
-    with pytest.raises(tf.errors.OpError, match=message):
+    with pytest.raises(tf.errors.OpError) as caught:
         signatures("predict_volume_bytes", inputs)
+    said = explain(caught.value).message
+    assert said.startswith("dwi: expected the gzip of 91 x 109 x 60 float32 values")
+    assert re.search(message, said)
 
 
 def test_slabs_with_nan_or_too_few_nihss_are_refused(signatures):

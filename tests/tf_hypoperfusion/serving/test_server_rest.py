@@ -112,6 +112,42 @@ def test_too_large_is_413_and_the_server_goes_on(server):
     assert requests.get(f"{server.url}/readyz").ok
 
 
+@pytest.mark.parametrize("encoding", ["gzip", "GZIP", "x-gzip", "identity, gzip"])
+def test_a_gzip_body_is_answered_as_the_body(encoding, server, patient_body):
+    expected = server.predict(patient_body).json()
+    body = gzip.compress(json.dumps(patient_body).encode())
+    answer = server.predict(body, headers={"Content-Encoding": encoding})
+    assert answer.json() == expected
+    half = len(body) // 2
+    content = gzip.decompress(body)
+    in_parts = gzip.compress(content[:half]) + gzip.compress(content[half:]) + bytes(8)
+    answer = server.predict(in_parts, headers={"Content-Encoding": encoding})
+    assert answer.json() == expected
+
+
+@pytest.mark.parametrize(
+    ("body", "encoding", "status", "message"),
+    [
+        (gzip.compress(b"{}", mtime=0)[:-3], "gzip", 400, "no whole gzip"),
+        (gzip.compress(b"{}", mtime=0)[:-8] + bytes(8), "gzip", 400, "no whole gzip"),
+        (b"{}", "gzip", 400, "no whole gzip"),
+        (gzip.compress(b"{}", mtime=0), "", 400, "JSON Parse error"),
+        (b"", "gzip", 400, "JSON Parse error"),
+        (b"{}", "br", 415, "Content-Encoding is 'br'; expected gzip, identity, or none"),
+        (b"{}", "deflate", 415, "expected gzip"),
+        (b"{}", "gzip, gzip", 415, "expected gzip"),
+        (gzip.compress(bytes(41 * 2**20), mtime=0), "gzip", 413, "larger than"),
+        (gzip.compress(bytes(2**24), mtime=0) * 3, "gzip", 413, "larger than"),
+    ],
+    ids=[
+        "cut", "bad sum", "none", "not said", "empty", "br", "deflate", "twice", "bomb", "in parts",
+    ],
+)  # fmt: skip
+def test_other_and_damaged_bodies_get_a_reason(server, body, encoding, status, message):
+    answer = server.predict(body, headers={"Content-Encoding": encoding})
+    assert (answer.status_code, message in answer.json()["error"]) == (status, True), answer.text
+
+
 def test_small_requests_that_would_become_large_are_refused(server, patient_body):
     body = patient_body
     bomb = base64.b64encode(gzip.compress(bytes(200_000_000))).decode()

@@ -1,0 +1,263 @@
+"""What the graph refuses of a patient, against numpy and scipy, on simulated patients."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from scipy import ndimage
+
+from data_tools import mni_patient
+from data_tools.cohort import read_participants
+from data_tools.grid import ADC_CSF_UM2_PER_S, GRID_AFFINE, GRID_SHAPE
+from data_tools.plausibility import check_contrast, check_not_swapped, detect_adc_unit
+from data_tools.registration import template_on_grid, tissue_map
+from data_tools.runtime.errors import InputError
+from data_tools.volumes import Volume
+from tf_hypoperfusion.serving import request_checks, warmup
+from tf_hypoperfusion.serving.server.version import explain
+
+
+@pytest.fixture(scope="module")
+def people(mni_cohort):
+    """DWI, ADC and brain of each simulated patient."""
+    names = read_participants(mni_cohort)["participant_id"]
+    patients = [mni_patient.load_mni(mni_cohort, name) for name in names]
+    return [(p.dwi, p.adc_um2_per_s, p.brain) for p in patients]
+
+
+def as_patient(dwi, adc, brain):
+    return request_checks.Patient(
+        dwi=dwi,
+        adc=adc,
+        brain_mask=brain,
+        nihss=tf.constant(14.0),
+        side=tf.constant("left"),
+        voxel_ml=tf.constant(0.008),
+    )
+
+
+@pytest.fixture(scope="module")
+def refusal():
+    """What is said of a patient; "" if nothing."""
+
+    @tf.function(input_signature=[tf.TensorSpec(GRID_SHAPE, tf.float32)] * 3)
+    def check(dwi, adc, brain):
+        tissue = (brain > 0) & (adc > 0) & (adc < ADC_CSF_UM2_PER_S)
+        with tf.control_dependencies([request_checks.check(as_patient(dwi, adc, brain), tissue)]):
+            return tf.constant(True)
+
+    def ask(volumes):
+        try:
+            check(*(tf.constant(np.ascontiguousarray(v), tf.float32) for v in volumes))
+        except tf.errors.InvalidArgumentError as error:
+            return explain(error).message
+        return ""
+
+    return ask
+
+
+def test_right_patients_are_taken(refusal, people):
+    for dwi, adc, brain in people:
+        assert refusal((dwi, adc, brain)) == ""
+        # As the client sends them: nothing outside the brain.
+        assert refusal((np.where(brain, dwi, 0), np.where(brain, adc, 0), brain)) == ""
+
+
+def cut_below(dwi, adc, brain):
+    return dwi, adc, brain & (np.arange(60) > 8)
+
+
+def cut_above(dwi, adc, brain):
+    return dwi, adc, brain & (np.arange(60) < 40)
+
+
+def with_a_cavity(dwi, adc, brain):
+    hole = np.zeros(GRID_SHAPE, bool)
+    hole[20:36, 40:65, 25:42] = True  # 54 mL
+    return np.where(hole, dwi * 0.3, dwi), np.where(hole, 2800, adc), brain
+
+
+def with_a_hole(dwi, adc, brain):
+    hole = np.zeros(GRID_SHAPE, bool)
+    hole[20:36, 40:65, 25:42] = True
+    return dwi, adc, brain & ~hole
+
+
+def half_a_core(dwi, adc, brain):
+    left = brain & (np.arange(91) < 45)[:, None, None] & (adc < 1300)
+    return np.where(left, dwi * 2, dwi), np.where(left, 450, adc), brain
+
+
+def smaller(dwi, adc, brain):
+    return dwi, adc, ndimage.binary_erosion(brain)
+
+
+def larger(dwi, adc, brain):
+    return dwi, adc, ndimage.binary_dilation(brain) & (adc > 0)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [cut_below, cut_above, with_a_cavity, with_a_hole, half_a_core, smaller, larger],
+    ids=lambda change: change.__name__,
+)
+def test_odd_but_right_patients_are_taken(change, refusal, people):
+    for patient in people[:3]:
+        assert refusal(change(*patient)) == ""
+
+
+def every(change):
+    return lambda *volumes: tuple(change(volume) for volume in volumes)
+
+
+def rolled(mm, axis):
+    return every(lambda volume: np.roll(volume, mm // 2, axis))
+
+
+def resampled(matrix, offset=None):
+    """Each voxel from ``matrix`` @ index: about the middle of the grid, or as ``offset`` says."""
+    middle = (np.array(GRID_SHAPE) - 1) / 2
+    offset = middle - matrix @ middle if offset is None else offset
+
+    def change(volume):
+        order = 0 if volume.dtype == bool else 1
+        return ndimage.affine_transform(volume, matrix, offset, order=order)
+
+    return every(change)
+
+
+def quarter_turn(one, other):
+    matrix = np.eye(3)
+    matrix[one, one] = matrix[other, other] = 0
+    matrix[one, other], matrix[other, one] = -1, 1
+    return resampled(matrix)
+
+
+UPSIDE_DOWN, BACK_TO_FRONT = "mirrored in z (upside down)", "mirrored in y (front and back)"
+SIZE, DICE, AGREE = "other voxel sizes|times as large", "its Dice with the", "agree with|Dice|brain"
+WRONG_PLACES = {
+    "flip y": (every(lambda v: v[:, ::-1]), BACK_TO_FRONT),
+    "flip x, y": (every(lambda v: v[::-1, ::-1]), BACK_TO_FRONT),
+    "flip z": (every(lambda v: v[:, :, ::-1]), UPSIDE_DOWN),
+    "flip y, z": (every(lambda v: v[:, ::-1, ::-1]), "mirrored in y and z"),
+    "z, y, x": (every(lambda v: v.transpose(2, 1, 0).reshape(GRID_SHAPE)), DICE),
+    "Fortran order": (every(lambda v: v.ravel("F").reshape(GRID_SHAPE)), DICE),
+    "10 mm left": (rolled(-10, 0), "too far left"),
+    "10 mm right": (rolled(10, 0), "too far right"),
+    "10 mm back": (rolled(-10, 1), "too far back"),
+    "10 mm front": (rolled(10, 1), "too far to the front"),
+    "10 mm down": (rolled(-10, 2), "too far down"),
+    "10 mm up": (rolled(10, 2), "too far up"),
+    "14 mm up": (rolled(14, 2), "too far up"),
+    "20 mm left": (rolled(-20, 0), "too far left"),
+    "20 mm back": (rolled(-20, 1), "too far back"),
+    "20 mm down": (rolled(-20, 2), "too far down"),
+    "32 mm up": (rolled(32, 2), "too far up|Dice"),
+    "turned about z": (quarter_turn(0, 1), AGREE),
+    "turned about x": (quarter_turn(1, 2), AGREE),
+    "turned about y": (quarter_turn(0, 2), AGREE),
+    "10% larger steps": (resampled(np.eye(3) * 1.1), "too small (other voxel sizes"),
+    "and one corner": (resampled(np.eye(3) * 1.1, 0), "too small (other voxel sizes"),
+    "steps of 2.5 mm": (resampled(np.eye(3) * 1.25), "too small (other voxel sizes|Dice"),
+    "steps of 1 mm": (resampled(np.eye(3) * 0.5), "brain"),
+    "10% smaller steps": (resampled(np.eye(3) * 0.9), SIZE),
+}
+
+
+@pytest.mark.parametrize("name", WRONG_PLACES)
+def test_volumes_in_another_place_order_or_size_are_refused(name, refusal, people):
+    change, message = WRONG_PLACES[name]
+    for patient in people[:3]:
+        said = refusal(change(*patient))
+        assert said and any(part in said for part in message.split("|")), said
+        assert "\n" not in said and len(said) < 330
+
+
+def test_left_for_right_cannot_be_told(refusal, people):
+    """As the card says; a head is nearly symmetric, and the template is."""
+    assert refusal(every(lambda v: v[::-1])(*people[0])) == ""
+
+
+WRONG_IMAGES = {
+    "exchanged": (lambda d, a, b: (a, d, b), "dwi and adc look exchanged"),
+    "adc in 1e-3": (lambda d, a, b: (d, a * 1e-3, b), "adc: its median in the brain is 0.9"),
+    "adc in mm2/s": (lambda d, a, b: (d, a * 1e-6, b), "adc: its median in the brain is 0.0009"),
+    "adc twice": (lambda d, a, b: (d, a * 2, b), "adc: its median in the brain is 1"),
+    "half the adc": (lambda d, a, b: (d, a / 2, b), "adc: its median in the brain is 4"),
+    "b = 0": (lambda d, a, b: (d * np.exp(a * 1e-3), a, b), "Is this the b = 0 image?"),
+    "adc for both": (lambda d, a, b: (a, a, b), "Is this the b = 0 image?"),
+    "NaN": (lambda d, a, b: (np.where(b, d, np.nan), a, b), "dwi: holds NaN"),
+    "no mask": (lambda d, a, b: (d, a, b & False), "brain_mask: expected 1 in the brain"),
+    "inverted": (lambda d, a, b: (d, a, ~b), "brain_mask: its Dice with"),
+    "all": (lambda d, a, b: (d, a, b | True), "brain_mask: its Dice with"),
+    "skull": (
+        lambda d, a, b: (d, a, ndimage.binary_dilation(b, iterations=6)),
+        "times as large as the template's brain",
+    ),
+    "half": (lambda d, a, b: (d, a, b & (np.arange(91) < 45)[:, None, None]), "its Dice with"),
+    "upper half": (lambda d, a, b: (d, a, b & (np.arange(60) >= 30)), "its slices hold 43%"),
+    "lower half": (lambda d, a, b: (d, a, b & (np.arange(60) < 30)), "its slices hold 57%"),
+    "big endian": (
+        lambda *volumes: tuple(np.asarray(v, ">f4").view("<f4") for v in volumes),
+        "brain_mask: expected 1 in the brain and 0 elsewhere",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WRONG_IMAGES)
+def test_images_that_are_not_what_they_are_called_are_refused(name, refusal, people):
+    change, message = WRONG_IMAGES[name]
+    for patient in people[:2]:
+        assert message in refusal(change(*patient))
+
+
+def test_the_numpy_checks_refuse_the_same(people):
+    """The same images by the checks of files: exchanged, in another unit, b = 0."""
+    dwi, adc, brain = people[0]
+    files = [Volume(v.astype(np.float32), GRID_AFFINE) for v in (dwi, adc)]
+    check_not_swapped(*files, brain)
+    check_contrast(*files, brain)
+    assert detect_adc_unit(files[1], brain) == "1e-6 mm2/s"
+    with pytest.raises(InputError, match="swapped"):
+        check_not_swapped(*files[::-1], brain)
+    with pytest.raises(InputError, match="b = 0"):
+        check_contrast(Volume(dwi * np.exp(adc * 1e-3), GRID_AFFINE), files[1], brain)
+
+
+def test_figures_are_those_of_numpy(people):
+    tissue, whole = (v[::2, ::2, ::2] for v in template_on_grid())
+    for dwi, adc, brain in people[:2]:
+        brain = brain & (np.arange(60) > 8)
+        volumes = [tf.constant(v, tf.float32) for v in (dwi, adc, brain)]
+        dice, correlation, size, shown = request_checks._agreement(as_patient(*volumes))
+        mine, mask = (v[::2, ::2, ::2] for v in (tissue_map(adc, brain), brain))
+        expected = whole & (np.arange(30) > 4)
+        both = mask & expected
+        assert float(dice[0]) == pytest.approx(2 * both.sum() / (mask.sum() + expected.sum()))
+        assert float(size) == pytest.approx(mask.sum() / expected.sum())
+        assert float(shown) == pytest.approx(expected.sum() / whole.sum())
+        # The constant holds tissue in 254 steps.
+        found = np.corrcoef(mine[both], tissue[both])[0, 1]
+        assert float(correlation[0]) == pytest.approx(found, abs=1e-3)
+        turned = whole[:, ::-1] & (np.arange(30) > 4)
+        mirrored = 2 * (mask & turned).sum() / (mask.sum() + turned.sum())
+        assert float(dice[1]) == pytest.approx(mirrored)
+
+
+def test_rim_median_and_contrast_are_those_of_numpy(people):
+    dwi, adc, brain = people[1]
+    inside = ndimage.binary_erosion(brain, np.ones((3, 3, 1)), iterations=2)
+    expected = np.median(adc[brain & ~inside & (adc > 0)]) / np.median(adc[inside & (adc > 0)])
+    found = request_checks._rim_over_inside(tf.constant(adc), tf.constant(brain))
+    assert float(found) == pytest.approx(float(expected))
+    for values in ([], [3.0], [4.0, 1.0], [5.0, 1.0, 2.0]):
+        expected = np.median(values) if values else 0
+        assert float(request_checks.median_of(tf.constant(values, tf.float32))) == expected
+    ratio, enough = request_checks._water_ratio(*map(tf.constant, (dwi, adc, brain)))
+    water, solid = brain & (adc >= 1600), brain & (adc > 500) & (adc < 1000)
+    assert float(ratio) == pytest.approx(float(np.median(dwi[water]) / np.median(dwi[solid])))
+    assert bool(enough)
+
+
+def test_the_warm_up_is_a_right_patient(refusal):
+    inputs = warmup.smallest_request("predict_volume")
+    assert refusal([inputs[name][0] for name in ("dwi", "adc", "brain_mask")]) == ""

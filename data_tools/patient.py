@@ -52,8 +52,8 @@ ADC_USUAL_UM2_PER_S = (600.0, 1400.0)
 OTHER_BRAIN_SHARE = 0.1
 # Perfusion slabs cover at least this share of the brain; less is a shifted or foreign image.
 MIN_COVERED_SHARE = 0.3
-# Overlap of what Tmax shows (values above 0) with the DWI's brain, inside the perfusion slab: 0.94
-# to 0.98 in simulated patients, 0.93 after a movement of 8 mm. Below the first a rigid fit is
+# Overlap of what Tmax shows (values above 0) with the DWI's brain, inside the perfusion slab: 0.95
+# to 0.96 in simulated patients, 0.93 after a movement of 8 mm. Below the first a rigid fit is
 # tried; it is taken if it betters the overlap by the second and stays within what heads do. A
 # smaller overlap than the third that no fit betters is a warning.
 GOOD_TMAX_DICE, TMAX_DICE_GAIN, POOR_TMAX_DICE = 0.94, 0.02, 0.85

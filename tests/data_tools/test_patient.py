@@ -391,6 +391,14 @@ def test_a_head_that_moved_before_perfusion_is_moved_back(native):
     assert patient._align_tmax(native.tmax, native.dwi, native.brain) == (native.tmax, [])
 
 
+@pytest.mark.parametrize("blank", [slice(0, 5), slice(-3, None)])
+def test_blank_outer_slices_of_tmax_do_not_move_it(native, blank):
+    data = native.tmax.data.copy()
+    data[:, :, blank] = 0
+    tmax = dataclasses.replace(native.tmax, data=data)
+    assert patient._align_tmax(tmax, native.dwi, native.brain) == (tmax, [])
+
+
 def registration_turn(degrees):
     angle = np.deg2rad(degrees)
     return np.array(

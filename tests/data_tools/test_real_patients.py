@@ -34,7 +34,7 @@ def test_brain_mask_agrees_with_the_published_one(real_data):
     native = patient.load_native(*ads(real_data))
     published = load_mask(f"{real_data}/real_ads_S02/ads_Subject02_Mask.nii.gz").data > 0
     dice = 2 * (native.brain & published).sum() / (native.brain.sum() + published.sum())
-    assert dice >= 0.93
+    assert dice >= 0.94
 
 
 def test_a_left_lesion_drawn_by_experts_stays_left(real_data):

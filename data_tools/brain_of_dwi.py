@@ -13,7 +13,7 @@ from data_tools.volumes import Volume
 
 # Above this every voxel is water, or noise.
 ADC_FLUID_UM2_PER_S = 3000.0
-LIFT_S_PER_UM2 = 500e-6
+LIFT_S_PER_MM2 = 500.0
 # The brain's edge, from the background's level (0) to the tissue's (1). Volumes change by 0.4% for
 # each 0.01 from 0.3 to 0.5; at 0.40 two real and six simulated heads came nearest to the truth.
 EDGE_SHARE = 0.40
@@ -50,7 +50,8 @@ def brain_mask(dwi: Volume, adc_um2_per_s: NDArray[np.float32] | None = None) ->
         return mask
     signal = np.maximum(dwi.data, 0).astype(np.float64)
     if adc_um2_per_s is not None:
-        signal *= np.exp(np.clip(adc_um2_per_s, 0, ADC_FLUID_UM2_PER_S) * LIFT_S_PER_UM2)
+        adc = np.clip(adc_um2_per_s, 0, ADC_FLUID_UM2_PER_S)
+        signal *= np.exp(adc * LIFT_S_PER_MM2 / 1e6)
     cropped = tuple(shown if k == axis else slice(None) for k in range(3))
     # Upright first, so that sums are made in one order whatever the file's.
     upright = orientations.io_orientation(dwi.affine)

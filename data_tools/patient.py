@@ -286,7 +286,7 @@ def _patient(study: Diffusion, images: _Images, unit: str) -> NativePatient:
     if images.brain is not None:
         found_ml, brain = brain.sum() * images.dwi.voxel_ml, _said_brain(images) & (adc.data > 0)
         warnings += _other_brain(float(brain.sum() * images.dwi.voxel_ml), float(found_ml))
-    check_contrast(images.dwi, adc, brain)
+    check_contrast(images.dwi, adc, brain, study.b_value)
     tmax = images.tmax
     if tmax is not None:
         tmax, moved = _align_tmax(tmax, images.dwi, brain)

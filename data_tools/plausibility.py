@@ -24,6 +24,9 @@ ADC_SAID_RANGE_UM2_PER_S = (300.0, 2500.0)
 # of two real and four simulated patients, and 1.6 to 3 (0.9 in one simulated) at b = 0.
 WATER_UM2_PER_S = 1600.0
 MAX_WATER_RATIO = 0.8
+USUAL_B_S_PER_MM2 = 1000.0
+# With a lower b water loses less of its brightness: by the difference of its ADC and tissue's.
+WATER_EXCESS_MM2_PER_S = 1.2e-3
 
 # No deconvolution gives a Tmax of 100 s; thousands mean milliseconds.
 TMAX_MAX_S = 100.0
@@ -229,25 +232,34 @@ def check_not_swapped(dwi: Volume, adc: Volume, brain: NDArray[np.bool_]) -> Non
         )
 
 
-def check_contrast(dwi: Volume, adc_um2_per_s: Volume, tissue: NDArray[np.bool_]) -> None:
+def check_contrast(
+    dwi: Volume,
+    adc_um2_per_s: Volume,
+    tissue: NDArray[np.bool_],
+    b_value: float | None = None,
+) -> None:
     """Refuse a b = 0 image, or another one in which water is bright, given as the DWI.
 
     Args:
         dwi: the image in question.
         adc_um2_per_s: on its grid.
         tissue: bool, brain, CSF in it.
+        b_value: s/mm2, as the files say; below 1000 water is brighter. None stands for 1000.
 
     Raises:
-        InputError: if CSF (ADC >= 1600e-6 mm2/s) is over 0.8 times as bright as tissue.
+        InputError: if CSF (ADC >= 1600e-6 mm2/s) is over 0.8 times as bright as tissue; 1.46 times
+            at b = 500 s/mm2.
     """
     water = tissue & (adc_um2_per_s.data >= WATER_UM2_PER_S)
     solid = tissue & (adc_um2_per_s.data > 500) & (adc_um2_per_s.data < 1000)
     if min(water.sum(), solid.sum()) * dwi.voxel_ml < 1.0:  # too little to tell
         return
     ratio = float(np.median(dwi.data[water])) / max(float(np.median(dwi.data[solid])), 1e-6)
-    if ratio > MAX_WATER_RATIO:
+    missing = max(USUAL_B_S_PER_MM2 - (b_value or USUAL_B_S_PER_MM2), 0.0)
+    limit = MAX_WATER_RATIO * float(np.exp(missing * WATER_EXCESS_MM2_PER_S))
+    if ratio > limit:
         raise InputError(
             f"DWI {dwi.path}: CSF is {ratio:.2f} times as bright as tissue; expected an image of b "
-            "about 1000 s/mm2, in which it is about half as bright (and never over "
-            f"{MAX_WATER_RATIO:g} times). Is this the b = 0 image?"
+            f"about {b_value or USUAL_B_S_PER_MM2:g} s/mm2, in which it is never over {limit:.2g} "
+            "times as bright. Is this the b = 0 image?"
         )

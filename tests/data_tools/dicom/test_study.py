@@ -174,7 +174,7 @@ class TestLayouts:
         assert any("one scan in 3 series" in note for note in native.notes)
 
     @pytest.mark.parametrize("maker", ["Philips Medical Systems", "SIEMENS"])
-    @pytest.mark.parametrize("b_value", [700, 1000])
+    @pytest.mark.parametrize("b_value", [500, 700, 1000])
     def test_enhanced_files(self, maker, b_value, tmp_path):
         write_enhanced(
             tmp_path / "dwi.dcm", [HEAD.image(0), HEAD.image(b_value)], HEAD.affine, number=401,

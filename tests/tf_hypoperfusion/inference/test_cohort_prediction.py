@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from data_tools import cohort as cohorts
+from data_tools.overrides import NONE
 from data_tools.runtime import command
 from data_tools.runtime.command import PatientRequest
 from data_tools.runtime.errors import InputError
@@ -44,7 +45,7 @@ def cohort(tmp_path):
 def request_of(cohort, out):
     return PatientRequest(
         out=str(out), second_opinion=True, dicom_out=False, pdf=False, cohort=str(cohort), dwi="",
-        adc=None, nihss="", side="", age=None, participant=None,
+        adc=None, nihss="", side="", age=None, participant=None, b0=None, overrides=NONE,
     )  # fmt: skip
 
 

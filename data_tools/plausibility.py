@@ -129,10 +129,12 @@ def check_gaps(
         depth_mm = ndimage.distance_transform_edt(filled, sampling=image.spacing_mm)
         inside |= absent & (depth_mm > MAX_GAP_DEPTH_MM)
     if inside.any():
+        count = int(inside.sum())
         raise InputError(
-            f"{what} {image.path}: {int(inside.sum())} voxels inside the brain are NaN or infinite "
-            f"(of {int(absent.sum())} in the image); expected finite values there. Around the "
-            "brain they are taken as background."
+            f"{what} {image.path}: {count} voxel{'s are' if count > 1 else ' is'} NaN or infinite "
+            "inside the brain "
+            f"(of {int(absent.sum())} in the image); expected finite values there. Around "
+            "the brain they are taken as background."
         )
 
 

@@ -166,7 +166,7 @@ def read_folder(folder: Path) -> Scan:
             f"DICOM {folder}: holds {objects} DICOM files, and none is an MR image that says where "
             "it lies; expected the scanner's diffusion images"
         )
-    notes = (f"DICOM: {again} files are copies of others and were left out",) if again else ()
+    notes = (f"DICOM: copies of other files were left out ({again})",) if again else ()
     return Scan(tuple(frames), notes)
 
 

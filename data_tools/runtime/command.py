@@ -177,7 +177,7 @@ def define_overrides(flag_values: flags.FlagValues, of_cohort: bool = False) -> 
         "series",
         None,
         "<UID|N|TEXT> Which DICOM series is the DWI: its SeriesInstanceUID, its number, or a piece "
-        "of its description.",
+        "of its description; with that of the ADC map after a comma, where there are several.",
         flag_values=flag_values,
     )
     flags.DEFINE_float(

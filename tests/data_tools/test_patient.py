@@ -89,9 +89,9 @@ def nan_at_the_centre(data):
     [
         ("adc", lambda data: data * 50, "no plausible ADC in any of mm2/s"),
         ("adc", lambda data: data[:, :, :-8], "ADC .* holds nothing in . of the slices"),
-        ("dwi", nan_at_the_centre, "DWI .* 1 voxels inside the brain are NaN"),
-        ("adc", nan_at_the_centre, "ADC .* 1 voxels inside the brain are NaN"),
-        ("tmax", nan_at_the_centre, "Tmax .* 1 voxels inside the brain are NaN"),
+        ("dwi", nan_at_the_centre, "DWI .* 1 voxel is NaN or infinite inside the brain"),
+        ("adc", nan_at_the_centre, "ADC .* 1 voxel is NaN or infinite inside the brain"),
+        ("tmax", nan_at_the_centre, "Tmax .* 1 voxel is NaN or infinite inside the brain"),
         ("dwi", lambda data: np.stack([data, data], -1), "DWI .* holds 2 images; expected .*bval"),
         ("adc", lambda data: data * 0, "ADC .* the image is empty"),
         (

@@ -71,7 +71,7 @@ class Series:
         affine: float64 [4, 4], index -> mm, RAS+.
         b_values: s/mm2, of each image; NaN where nothing says it.
         directions: [image, 3], unit vectors in any one frame; zeros for a trace image and for
-            b = 0; NaN where nothing says it.
+            b = 0; NaN where nothing says it, infinite where it is only said to be one direction.
         reading: what reading the file showed.
     """
 
@@ -332,7 +332,9 @@ def _shell(
         images, words = images[whole], "trace images"
         weights = np.full(len(images), 1 / len(images))
     elif not known.any():
-        words = "unknown directions"
+        unnamed = int(np.isinf(length).sum())
+        is_trace = not 0 < unnamed < MIN_DIRECTIONS
+        words = f"{unnamed} directions that no file names" if unnamed else "unknown directions"
         weights = np.full(len(images), 1 / len(images))
     else:
         images = images[known]

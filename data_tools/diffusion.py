@@ -25,7 +25,7 @@ from data_tools.file_names import B_KEYS, LOW_B_MAX_S_PER_MM2, beside, sidecar
 from data_tools.image_files import open_image
 from data_tools.overrides import NONE, Overrides
 from data_tools.runtime.errors import InputError
-from data_tools.volumes import Volume, load_volume, reading_of, without_gaps
+from data_tools.volumes import Volume, gaps_of, load_volume, reading_of, without_gaps
 
 
 def load_diffusion(
@@ -79,6 +79,7 @@ def _of_dicom(folder: Path, adc: Volume | None, overrides: Overrides) -> Diffusi
         affine=found.affine,
         b_values=found.b_values,
         directions=found.directions,
+        reading=gaps_of("DWI", found.absent),
     )
     study = of_series(found.label, series, adc or found.adc, True, overrides=overrides)
     return dataclasses.replace(

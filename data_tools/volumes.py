@@ -137,13 +137,24 @@ def reading_of(what: str, place: Place, absent: NDArray[np.bool_] | None) -> Rea
         place: of :func:`data_tools.image_files.open_image`.
         absent: of :func:`without_gaps`.
     """
-    notes = list(place.notes)
-    if absent is not None:
-        notes.append(
-            f"{what}: {int(absent.sum())} of {absent.size} voxels are NaN or infinite and were "
-            "taken as 0, background"
-        )
-    return Reading(tuple(notes), place.other, absent)
+    gaps = gaps_of(what, absent)
+    return dataclasses.replace(gaps, notes=(*place.notes, *gaps.notes), other_affine=place.other)
+
+
+def gaps_of(what: str, absent: NDArray[np.bool_] | None) -> Reading:
+    """What is said of voxels that hold nothing.
+
+    Args:
+        what: ``DWI``, ``ADC``..., for notes.
+        absent: of :func:`without_gaps`.
+    """
+    if absent is None:
+        return PLAIN
+    note = (
+        f"{what}: {int(absent.sum())} of {absent.size} voxels are NaN or infinite and were taken "
+        "as 0, background"
+    )
+    return Reading((note,), None, absent)
 
 
 def load_mask(

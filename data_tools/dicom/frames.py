@@ -7,9 +7,11 @@ mosaic): what comes after sees slices only.
 import contextlib
 import dataclasses
 import hashlib
+import math
 import os
+import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,10 @@ from data_tools.runtime.errors import InputError
 DICOMDIR = "1.2.840.10008.1.3.10"
 # Segmentations, reports, presentation states: what a PACS keeps beside the scanner's images.
 IMAGES = ("MR",)
+# Without these nothing can be told of an image.
+NEEDED = ("SeriesInstanceUID", "BitsAllocated", "PhotometricInterpretation")
+# An empty file of one of these endings was lost; of others it is somebody's log.
+ENDINGS = ("", ".dcm", ".dicom", ".ima")
 # Files without a preamble begin with their first attribute, of one of these groups.
 FIRST_GROUPS = (b"\x02\x00", b"\x08\x00")
 
@@ -50,7 +56,8 @@ class Head:
     @property
     def name(self) -> str:
         """Number and description, for messages."""
-        return f"series {self.number or '?'}, {self.description or self.uid}"
+        number = "?" if self.number is None else self.number
+        return f"series {number}, {self.description or self.uid}"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -63,6 +70,7 @@ class Plane:
         pixel_mm: between rows, and between columns.
         shape: rows and columns.
         spacing_mm: from slice to slice, as the scanner says; None if it does not.
+        thick_mm: of the slice; None if nothing says it.
     """
 
     position_mm: NDArray[np.float64]
@@ -70,6 +78,7 @@ class Plane:
     pixel_mm: tuple[float, float]
     shape: tuple[int, int]
     spacing_mm: float | None
+    thick_mm: float | None
 
     @property
     def normal(self) -> NDArray[np.float64]:
@@ -102,6 +111,9 @@ class Frame:
         padding: stored number of what is no image; None if the file names none.
         b_value: s/mm2; None if nothing says it.
         direction: of diffusion; zeros for a trace image, NaN if nothing says it.
+        directional: of one direction, by what the file says.
+        real_world: slope of the value that the file calls the real one, against that of the
+            displayed value; 1 if they agree or there is one only.
     """
 
     path: Path
@@ -116,6 +128,8 @@ class Frame:
     padding: int | None
     b_value: float | None
     direction: Direction = TRACE
+    directional: bool = False
+    real_world: float = 1.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -142,15 +156,16 @@ def read_folder(folder: Path) -> Scan:
     """
     frames: list[Frame] = []
     seen: dict[str, Path] = {}
-    objects = again = 0
+    objects = again = placeless = 0
     for path in files_below(folder):
         with _named(path):
             data = _read(path)
             if data is None:
                 continue
             objects += 1
-            found = list(_frames(path, data)) if _is_image(data) else []
+            found = _frames_of(path, data) if _is_image(data) else []
             if not found:
+                placeless += _is_image(data)
                 continue
             instance = found[0].instance
             if instance in seen:
@@ -166,12 +181,14 @@ def read_folder(folder: Path) -> Scan:
             f"DICOM {folder}: holds {objects} DICOM files, and none is an MR image that says where "
             "it lies; expected the scanner's diffusion images"
         )
-    notes = (f"DICOM: copies of other files were left out ({again})",) if again else ()
-    return Scan(tuple(frames), notes)
+    notes = [f"DICOM: copies of other files were left out ({again})"] if again else []
+    if placeless:
+        notes.append(f"DICOM: MR images that do not say where they lie were left out ({placeless})")
+    return Scan(tuple(frames), tuple(notes))
 
 
 def files_below(folder: Path) -> list[Path]:
-    """Every file, through linked folders too; hidden ones and what another program locks not."""
+    """Every file, through linked folders too; no hidden ones, no empty ones of other endings."""
     found: list[Path] = []
     seen: set[str] = set()
     for place, folders, names in os.walk(folder, followlinks=True):
@@ -182,7 +199,11 @@ def files_below(folder: Path) -> list[Path]:
         seen.add(real)
         folders.sort()
         found += [Path(place) / name for name in names if not name.startswith(".")]
-    return sorted(path for path in found if path.is_file())
+    return sorted(path for path in found if path.is_file() and _may_be_dicom(path))
+
+
+def _may_be_dicom(path: Path) -> bool:
+    return path.suffix.lower() in ENDINGS or bool(path.stat().st_size)
 
 
 def pixels(frames: list[Frame]) -> NDArray[np.float32]:
@@ -302,39 +323,51 @@ def _check_same(first: Path, second: Path) -> None:
         )
 
 
-def _frames(path: Path, data: Any) -> Iterator[Frame]:
+def _frames_of(path: Path, data: Any) -> list[Frame]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         _check_whole(data)
-        if "PerFrameFunctionalGroupsSequence" in data:
-            yield from _of_enhanced(path, data)
-        elif "ImagePositionPatient" in data and "ImageOrientationPatient" in data:
-            yield from _of_classic(path, data)
+        try:
+            return list(_frames(path, data))
+        except (InputError, MemoryError):
+            raise
+        except Exception as error:  # whatever a value that is none makes the reader raise
+            absent = re.search(r"no attribute '(\w+)'", str(error))
+            what = f"{absent[1]} is absent" if absent else str(error)
+            raise InputError(
+                f"DICOM {path}: an attribute is absent or cannot be read ({what}); expected what "
+                "the standard wants of an MR image. Export the series again."
+            ) from error
+
+
+def _frames(path: Path, data: Any) -> Iterator[Frame]:
+    for keyword in NEEDED:
+        if not str(data.get(keyword, "")).strip():
+            raise ValueError(f"{keyword} is absent")
+    if "PerFrameFunctionalGroupsSequence" in data:
+        yield from _of_enhanced(path, data)
+    elif "ImagePositionPatient" in data and "ImageOrientationPatient" in data:
+        yield from _of_classic(path, data)
 
 
 def _of_classic(path: Path, data: Any) -> Iterator[Frame]:
     kind = _words(data.get("ImageType"))
-    b_value, direction = weighting(data, data, kind)
-    plane = Plane(
-        position_mm=np.array(data.ImagePositionPatient, float),
-        axes=np.array(data.ImageOrientationPatient, float).reshape(2, 3),
-        pixel_mm=_pair(data.PixelSpacing),
-        shape=(int(data.Rows), int(data.Columns)),
-        spacing_mm=_spacing(data.get("SpacingBetweenSlices"), data.get("SliceThickness")),
-    )
+    weighted = weighting(data, data, kind)
+    scale, real_world = _scale(data, data, data)
+    plane = _plane(data, data, data, data)
     frame = Frame(
         path=path,
         index=0,
         tile=None,
         head=_head(data),
-        instance=str(data.SOPInstanceUID),
-        order=int(data.get("InstanceNumber") or 0),
+        instance=_instance(path, data),
+        order=_whole(data, "InstanceNumber") or 0,
         kind=kind,
         plane=plane,
-        scale=_scale(data, data),
+        scale=scale,
+        real_world=real_world,
         padding=_padding(data),
-        b_value=b_value,
-        direction=direction,
+        **weighted._asdict(),
     )
     if "MOSAIC" in kind:
         yield from _of_mosaic(data, frame)
@@ -393,53 +426,87 @@ def _of_enhanced(path: Path, data: Any) -> Iterator[Frame]:
         kind = _words(types.get("FrameType") if types else data.get("ImageType"))
         component = str((types or data).get("ComplexImageComponent", "")).upper()
         diffusion = group("MRDiffusionSequence")
-        b_value, direction = weighting(data, diffusion if diffusion is not None else data, kind)
-        plane = Plane(
-            position_mm=np.array(position.ImagePositionPatient, float),
-            axes=np.array(orientation.ImageOrientationPatient, float).reshape(2, 3),
-            pixel_mm=_pair(measures.PixelSpacing),
-            shape=(int(data.Rows), int(data.Columns)),
-            spacing_mm=_spacing(
-                measures.get("SpacingBetweenSlices"), measures.get("SliceThickness")
-            ),
+        weighted = weighting(data, diffusion if diffusion is not None else data, kind)
+        scale, real_world = _scale(
+            data, group("PixelValueTransformationSequence"), group("RealWorldValueMappingSequence")
         )
         yield Frame(
             path=path,
             index=k,
             tile=None,
             head=head,
-            instance=str(data.SOPInstanceUID),
-            order=int(data.get("InstanceNumber") or 0),
+            instance=_instance(path, data),
+            order=_whole(data, "InstanceNumber") or 0,
             kind=(*kind, component) if component else kind,
-            plane=plane,
-            scale=_scale(group("PixelValueTransformationSequence"), data),
+            plane=_plane(data, position, orientation, measures),
+            scale=scale,
+            real_world=real_world,
             padding=_padding(data),
-            b_value=b_value,
-            direction=direction,
+            **weighted._asdict(),
         )
 
 
+def _plane(data: Any, position: Any, orientation: Any, measures: Any) -> Plane:
+    rows, columns = (float(each) for each in measures.PixelSpacing)
+    spacing, thick = (
+        abs(_number(measures, name)) for name in ("SpacingBetweenSlices", "SliceThickness")
+    )
+    # Less than a slice is thick: then the gap between slices was written.
+    return Plane(
+        position_mm=np.array(position.ImagePositionPatient, float).reshape(3),
+        axes=np.array(orientation.ImageOrientationPatient, float).reshape(2, 3),
+        pixel_mm=(rows, columns),
+        shape=(int(data.Rows), int(data.Columns)),
+        spacing_mm=(spacing + thick if spacing < 0.95 * thick else spacing) if spacing else None,
+        thick_mm=thick or None,
+    )
+
+
 def _head(data: Any) -> Head:
-    number = data.get("SeriesNumber")
-    description = _text(data.get("SeriesDescription")) or _text(data.get("ProtocolName"))
     return Head(
         uid=str(data.SeriesInstanceUID),
-        number=None if number is None else int(number),
-        description=description,
-        patient=(_text(data.get("PatientID")), _same_name(_text(data.get("PatientName")))),
+        number=_whole(data, "SeriesNumber"),
+        description=_text(data, "SeriesDescription") or _text(data, "ProtocolName"),
+        patient=(_text(data, "PatientID"), _same_name(_text(data, "PatientName"))),
         study=str(data.get("StudyInstanceUID", "")),
         frame_of_reference=str(data.get("FrameOfReferenceUID", "")),
     )
 
 
-def _text(value: Any) -> str:
+def _instance(path: Path, data: Any) -> str:
+    """The file's identity; one without it is like no other."""
+    return str(data.get("SOPInstanceUID", "")).strip() or str(path)
+
+
+def _number(place: Any, keyword: str) -> float:
+    """A number that may be absent, or no number: then 0."""
+    try:
+        return float(place.get(keyword) or 0)
+    except (TypeError, ValueError):
+        return 0.0
+
+
+def _whole(data: Any, keyword: str) -> int | None:
+    """A whole number that may be absent, or no number: then None."""
+    try:
+        return int(data.get(keyword))
+    except (TypeError, ValueError):
+        return None
+
+
+def _text(data: Any, keyword: str) -> str:
     """A text without line breaks; nothing where there is none."""
-    return "" if value is None else " ".join(str(value).split())
+    value = data.get(keyword)
+    if value is None:
+        return ""
+    # A backslash in a description parts it in two.
+    parts = [value] if isinstance(value, str) or not isinstance(value, Sequence) else value
+    return " ".join("\\".join(map(str, parts)).split())
 
 
 def _same_name(name: str) -> str:
-    """A patient's name as it is compared: other capitals or blanks are no other patient."""
-    return name.split("=")[0].rstrip("^ ").casefold()
+    """A patient's name as it is compared: other capitals, order or signs are no other patient."""
+    return " ".join(sorted(re.findall(r"\w+", name.split("=")[0].casefold())))
 
 
 def _words(value: Any) -> tuple[str, ...]:
@@ -447,25 +514,32 @@ def _words(value: Any) -> tuple[str, ...]:
     return tuple(str(word).strip().upper() for word in words)
 
 
-def _pair(values: Any) -> tuple[float, float]:
-    rows, columns = (float(each) for each in values)
-    return rows, columns
+def _scale(data: Any, rescale: Any, mapping: Any) -> tuple[tuple[float, float], float]:
+    """Slope and intercept of the displayed value, and how far the real-world slope is off it.
 
-
-def _spacing(said: Any, thickness_mm: Any) -> float | None:
-    """From slice to slice; where less than a slice is said, the gap between slices is meant."""
-    if not said:
-        return None
-    spacing, thick = float(said), float(thickness_mm or 0)
-    return spacing + thick if spacing < 0.5 * thick else spacing
-
-
-def _scale(place: Any, data: Any) -> tuple[float, float]:
-    """Slope and intercept of the displayed value; the vendor's second scale is not for display."""
-    for where in (place, data):
-        if where is not None and where.get("RescaleSlope") is not None:
-            return float(where.RescaleSlope), float(where.get("RescaleIntercept") or 0)
-    return 1.0, 0.0
+    A vendor's private second scale is not for display. Where only a real-world value is mapped,
+    that is what is displayed.
+    """
+    shown = None
+    for where in (rescale, data):
+        keys = ("RescaleSlope", "RescaleIntercept")
+        if where is not None and any(where.get(key) is not None for key in keys):
+            slope = where.get("RescaleSlope")
+            shown = (1.0 if slope is None else float(slope), float(where.get(keys[1]) or 0))
+            break
+    if mapping is data:
+        mapping = (data.get("RealWorldValueMappingSequence") or [None])[0]
+    real = None
+    if mapping is not None and mapping.get("RealWorldValueSlope") is not None:
+        intercept = float(mapping.get("RealWorldValueIntercept") or 0)
+        real = (float(mapping.RealWorldValueSlope), intercept)
+    if shown is None:
+        return real or (1.0, 0.0), 1.0
+    if real is None or not real[0] or not shown[0]:
+        return shown, 1.0
+    # Units differ by powers of ten; what is left is another scale.
+    decades = math.log10(abs(real[0] / shown[0]))
+    return shown, 10 ** (decades - round(decades))
 
 
 def _padding(data: Any) -> int | None:

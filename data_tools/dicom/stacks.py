@@ -1,6 +1,7 @@
 """Slices of a series -> its images, each whole, with its weighting."""
 
 import dataclasses
+import enum
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -19,13 +20,24 @@ MAX_GAP_RATIO = 1.5
 MAX_UNEVEN_MM = 0.2
 # Slices may be moved against one another in their plane by rounding only.
 MAX_TILT_MM = 0.2
+# Two scales of one image that differ by more than rounding.
+MAX_SCALE_APART = 0.01
 AGAIN = "Slices are lost: export the series again."
 
-ADC_WORDS = re.compile(r"(?<![a-z])(adc|apparent diffusion)(?![a-z])", re.I)
+ADC_WORDS = re.compile(
+    r"(?<![a-z])(iso|d|s|m)?adc(s|map)?(?![a-z])|apparent\W*diff|average\W*d\W?c(?![a-z])"
+    r"|coeff?\w*\W+(de\W+)?diff?us|diffusionskoeff|(?<![a-z])cda(?![a-z])",
+    re.I,
+)
 # Exponential ADC maps (eADC) and those of the tensor are other images.
-OTHER_WORDS = re.compile(r"(?<![a-z])(e-?adc|exponential|fa|colfa|tensor)(?![a-z])", re.I)
-ADC_KIND = re.compile(r"D?ADC(_.*)?")
-OTHER_KIND = re.compile(r"(E-?ADC|EXP|FA|COLFA|TENSOR|RA|VR|PHASE|P|MIP|PROJECTION)([ _].*)?")
+OTHER_WORDS = re.compile(
+    r"(?<![a-z])(e[-_ ]?adc|exp\w*[-_ ]*adc|exponential|e-?dwi|(col)?fa|tensor|fractional)"
+    r"(?![a-z])",
+    re.I,
+)
+ADC_KIND = re.compile(r"([A-Z]+_)?D?ADC(_.*)?")
+OTHER_KIND = re.compile(r"(E_?-?ADC|EXP|FA|COLFA|TENSOR|RA|VR|PHASE|P|MIP|PROJECTION)([ _].*)?")
+MAX_THICKNESSES = 1.5
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -35,11 +47,13 @@ class Image:
     Attributes:
         b_value: s/mm2; None if nothing says it.
         direction: of diffusion; zeros for a trace image, NaN if nothing says it.
+        directional: of one direction, by what the file says.
         frames: along the normal.
     """
 
     b_value: float | None
     direction: Direction
+    directional: bool
     frames: tuple[Frame, ...]
 
     @property
@@ -54,17 +68,17 @@ class Stack:
 
     Attributes:
         head: of the series.
-        is_adc: an ADC map.
         images: by b-value, directions in the order of the scan.
         affine: index [column, row, slice] -> mm, RAS+.
         notes: what was left out.
+        warnings: what a person should look at.
     """
 
     head: Head
-    is_adc: bool
     images: tuple[Image, ...]
     affine: NDArray[np.float64]
     notes: tuple[str, ...]
+    warnings: tuple[str, ...]
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -78,32 +92,51 @@ class Stack:
         return np.ascontiguousarray(pixels(list(image.frames)).transpose(2, 1, 0))
 
 
-def is_adc(frame: Frame) -> bool:
-    """Whether a slice is of an ADC map: its type decides, then the series' description."""
-    if any(ADC_KIND.fullmatch(word) for word in frame.kind):
-        return True
-    if any(word.startswith("TRACE") for word in frame.kind):
-        return False
-    text = frame.head.description
-    return bool(ADC_WORDS.search(text)) and not OTHER_WORDS.search(text)
+def says_adc(frame: Frame) -> bool:
+    """Whether the type of a slice is that of an ADC map."""
+    return any(ADC_KIND.fullmatch(word) for word in frame.kind)
 
 
-def is_other_map(frame: Frame) -> bool:
-    """Whether a slice is of another map, or no magnitude image."""
-    if any(word.startswith("TRACE") for word in frame.kind):
-        return False
-    if any(OTHER_KIND.fullmatch(word) for word in frame.kind[2:]):
-        return True
-    return bool(OTHER_WORDS.search(frame.head.description)) and not is_adc(frame)
+def _says_trace(frame: Frame) -> bool:
+    return any(word.startswith("TRACE") for word in frame.kind)
+
+
+def _says_other(frame: Frame) -> bool:
+    return any(OTHER_KIND.fullmatch(word) for word in frame.kind[2:])
+
+
+class Kind(enum.Enum):
+    """What the images of a group are."""
+
+    ADC = "ADC map"
+    IMAGE = "image"
+    OTHER = "another map, or no magnitude image"
+
+
+def kind_of(group: Sequence[Frame]) -> Kind:
+    """What a group is: types decide; the series' description only of a group of one weighting.
+
+    Args:
+        group: an entry of :func:`grouped`.
+    """
+    first = group[0]
+    if says_adc(first):
+        return Kind.ADC
+    if _says_other(first):
+        return Kind.OTHER
+    if _says_trace(first) or len({frame.b_value for frame in group}) > 1:
+        return Kind.IMAGE
+    text = first.head.description
+    if OTHER_WORDS.search(text):
+        return Kind.OTHER
+    return Kind.ADC if ADC_WORDS.search(text) else Kind.IMAGE
 
 
 def grouped(frames: Iterable[Frame]) -> list[list[Frame]]:
-    """Slices that make one stack: of a series, a lattice, and either map or image."""
+    """Slices that belong together: of a series, a lattice, and one type."""
     groups: dict[tuple, list[list[Frame]]] = defaultdict(list)
     for frame in frames:
-        if is_other_map(frame):
-            continue
-        alike = groups[frame.head.uid, frame.plane.shape, is_adc(frame)]
+        alike = groups[frame.head.uid, frame.plane.shape, says_adc(frame), _says_other(frame)]
         for group in alike:
             if group[0].plane.fits(frame.plane):
                 group.append(frame)
@@ -117,74 +150,103 @@ def grouped(frames: Iterable[Frame]) -> list[list[Frame]]:
     ]
 
 
-def build(label: str, frames: Sequence[Frame]) -> Stack:
-    """The images that slices of one group make.
+def build(label: str, frames: Sequence[Frame], is_adc: bool = False) -> list[Stack]:
+    """The images that slices of one group make; those at one place are one stack.
 
     Args:
         label: of the folder, for messages.
         frames: an entry of :func:`grouped`.
+        is_adc: an ADC map, which is of no b-value, whatever stands there.
 
     Raises:
         InputError: slices are lost, doubled, unevenly spaced or moved against one another.
     """
     head = frames[0].head
     label = f"{label} ({head.name})"
-    adc = is_adc(frames[0])
-    place = _places(frames)
-    by_weighting: dict[tuple, list[list[Frame]]] = {}
-    for frame, k in zip(frames, place, strict=True):
-        # An ADC map is of no b-value, whatever stands there.
-        key = () if adc else (frame.b_value, *np.round(frame.direction, 2).tolist())
-        key = tuple("unknown" if value != value else value for value in key)
-        slots = by_weighting.setdefault(key, [[] for _ in range(place.max() + 1)])
-        slots[k].append(frame)
+    by_weighting: dict[tuple, list[Frame]] = defaultdict(list)
+    for frame in frames:
+        key = () if is_adc else (frame.b_value, *np.round(frame.direction, 2).tolist())
+        by_weighting[tuple("unknown" if value != value else value for value in key)].append(frame)
     images: list[Image] = []
     notes: list[str] = []
-    _check_counts(label, by_weighting.values(), frames)
-    for slots in by_weighting.values():
-        slots, left_out = _without_copies(label, slots)
+    for same in by_weighting.values():
+        slots, left_out = _without_copies(label, _slots(same))
         notes += left_out
-        for repeat in zip(*slots, strict=True):
-            images.append(_image(repeat))
-    images.sort(key=lambda image: -1.0 if image.b_value is None else image.b_value)
-    affine = _affine(label, images[0].frames)
-    return Stack(head=head, is_adc=adc, images=tuple(images), affine=affine, notes=tuple(notes))
+        images += [_image(repeat) for repeat in zip(*slots, strict=True)]
+    stacks: list[list[Image]] = []
+    for image in sorted(images, key=lambda image: -len(image.frames)):
+        for stack in stacks:
+            if _at_one_place(label, image, stack[0]):
+                stack.append(image)
+                break
+        else:
+            stacks.append([image])
+    made = []
+    for stack in stacks:
+        stack.sort(key=lambda image: -1.0 if image.b_value is None else image.b_value)
+        affine, warnings = _affine(label, stack[0].frames)
+        made.append(
+            Stack(
+                head=head,
+                images=tuple(stack),
+                affine=affine,
+                notes=tuple(notes),
+                warnings=(*warnings, *_other_scale(label, stack)),
+            )
+        )
+    return made
+
+
+def _at_one_place(label: str, image: Image, other: Image) -> bool:
+    """Whether an image has the places of another one that has as many slices or more.
+
+    Raises:
+        InputError: it has only some of them: the others are lost.
+    """
+    places, others = (np.array([f.plane.position_mm for f in i.frames]) for i in (image, other))
+    apart = np.linalg.norm(places[:, np.newaxis] - others[np.newaxis], axis=-1)
+    if (apart.min(axis=1) > SAME_PLACE_MM).any():
+        return False
+    if len(places) == len(others):
+        return True
+    absent = np.delete(others, apart.argmin(axis=1), axis=0) @ image.frames[0].plane.normal
+    raise InputError(
+        f"{label}: some slices have fewer images than others, at "
+        f"{', '.join(f'{mm:g}' for mm in np.round(absent[:5], 1))} mm; expected as many of each. "
+        f"{AGAIN}"
+    )
+
+
+def _other_scale(label: str, images: Sequence[Image]) -> Iterable[str]:
+    off = {round(f.real_world, 3) for image in images for f in image.frames}
+    if any(abs(each - 1) > MAX_SCALE_APART for each in off):
+        yield (
+            f"{label}: its files give two scales, the displayed one, which was taken, and one of "
+            f"real-world values that is {min(off):g} to {max(off):g} times it; look which is right"
+        )
 
 
 def _image(frames: Sequence[Frame]) -> Image:
     first = frames[0]
-    return Image(b_value=first.b_value, direction=first.direction, frames=tuple(frames))
+    return Image(
+        b_value=first.b_value,
+        direction=first.direction,
+        directional=first.directional,
+        frames=tuple(frames),
+    )
 
 
-def _places(frames: Sequence[Frame]) -> NDArray[np.intp]:
-    """Which slice, from 0 along the normal, each frame is of."""
+def _slots(frames: Sequence[Frame]) -> list[list[Frame]]:
+    """Frames of each place, along the normal."""
     normal = frames[0].plane.normal
     along = np.array([frame.plane.position_mm @ normal for frame in frames])
     order = np.argsort(along, kind="stable")
-    new = np.diff(along[order], prepend=along[order[0]]) > SAME_PLACE_MM
-    place = np.empty(len(frames), np.intp)
-    place[order] = np.cumsum(new)
-    return place
-
-
-def _check_counts(
-    label: str, weightings: Iterable[Sequence[Sequence[Frame]]], frames: Sequence[Frame]
-) -> None:
-    """Refuse a series in which some places have fewer images than others."""
-    normal = frames[0].plane.normal
-    every = list(weightings)
-    # A copy of a slice is no image more.
-    counts = np.array([[bool(slot) for slot in slots] for slots in every]).sum(axis=0)
-    if counts.min() == counts.max():
-        return
-    where = [
-        next(float(s[k][0].plane.position_mm @ normal) for s in every if s[k])
-        for k in np.flatnonzero(counts < counts.max())[:5]
-    ]
-    raise InputError(
-        f"{label}: some slices have {counts.min()} images and others {counts.max()}, fewer at "
-        f"{', '.join(f'{mm:g}' for mm in np.round(where, 1))} mm; expected as many of each. {AGAIN}"
-    )
+    slots: list[list[Frame]] = []
+    for before, k in zip([None, *order[:-1]], order, strict=True):
+        if before is None or along[k] - along[before] > SAME_PLACE_MM:
+            slots.append([])
+        slots[-1].append(frames[k])
+    return slots
 
 
 def _without_copies(label: str, slots: list[list[Frame]]) -> tuple[list[list[Frame]], list[str]]:
@@ -212,7 +274,7 @@ def _without_copies(label: str, slots: list[list[Frame]]) -> tuple[list[list[Fra
     return kept, [f"{label}: {dropped} slices are there twice; the copies were left out"]
 
 
-def _affine(label: str, frames: Sequence[Frame]) -> NDArray[np.float64]:
+def _affine(label: str, frames: Sequence[Frame]) -> tuple[NDArray[np.float64], list[str]]:
     """Index [column, row, slice] -> mm, RAS+; the slices must make a straight, even pile."""
     if len(frames) < 2:
         raise InputError(
@@ -247,4 +309,10 @@ def _affine(label: str, frames: Sequence[Frame]) -> NDArray[np.float64]:
     lps = np.eye(4)
     lps[:3, :3] = np.column_stack([first.axes[0] * columns_mm, first.axes[1] * rows_mm, step])
     lps[:3, 3] = positions[0]
-    return np.diag([-1.0, -1.0, 1.0, 1.0]) @ lps
+    warnings = []
+    if not said and first.thick_mm and gaps.max() > MAX_THICKNESSES * first.thick_mm:
+        warnings.append(
+            f"{label}: its slices are {first.thick_mm:g} mm thick and {gaps.max():g} mm apart, and "
+            "nothing says their distance; are slices lost?"
+        )
+    return np.diag([-1.0, -1.0, 1.0, 1.0]) @ lps, warnings

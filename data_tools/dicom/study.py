@@ -7,16 +7,19 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from data_tools.dicom.frames import Frame, Head, Scan, files_below, read_folder
-from data_tools.dicom.stacks import Image, Stack, build, grouped, is_adc
+from data_tools import alignment
+from data_tools.dicom.frames import Frame, Head, read_folder
+from data_tools.dicom.stacks import Image, Kind, Stack, build, grouped, kind_of, says_adc
 from data_tools.runtime.errors import InputError
-from data_tools.volumes import Volume
+from data_tools.volumes import Volume, gaps_of, without_gaps
 
 MIN_B_S_PER_MM2 = 500.0
 MAX_LOW_B_S_PER_MM2 = 100.0
 USUAL_B_S_PER_MM2 = 1000.0
 SAME_GRID_MM = 0.05
 CALCULATED = "CALC"
+# Slices of a map are not closer than those of its DWI.
+MAX_THINNER = 1.5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +43,9 @@ class Study:
         data: float32 [x, y, z, image], as the scanner displays it.
         affine: index -> mm, RAS+.
         b_values: of each image, s/mm2.
-        directions: [image, 3]: zeros for a trace image, NaN where nothing says it.
+        directions: [image, 3]: zeros for a trace image, NaN where nothing says it, infinite where
+            it is only said to be one direction.
+        absent: bool [x, y, z], NaN in a file; None if there is none.
         label: folder and series of the DWI, for messages.
         dwi_name: number and description of the DWI's series.
         adc: the scanner's map on its own grid, in its own unit; None if there is none.
@@ -53,6 +58,7 @@ class Study:
     affine: NDArray[np.float64]
     b_values: NDArray[np.float64]
     directions: NDArray[np.float64]
+    absent: NDArray[np.bool_] | None
     label: str
     dwi_name: str
     adc: Volume | None
@@ -81,69 +87,205 @@ def read_study(folder: Path, series: str | None = None, b_value: float | None = 
     _require_pydicom()
     label = f"DICOM {folder}"
     scan = read_folder(folder)
-    wanted = _named(label, scan, series) if series else None
-    _check_one_patient(label, folder, scan.frames if wanted is None else _of(scan, wanted))
-    groups = [
-        group for group in grouped(scan.frames) if wanted is None or group[0].head.uid in wanted
-    ]
-    weighted = [group for group in groups if _is_dwi(group, b_value if wanted else None)]
-    if not weighted:
-        raise InputError(_no_dwi(label, groups, scan, wanted is not None))
-    stacks = [build(label, group) for group in weighted]
-    parts = _choose(label, stacks)
-    adc_groups = [group for group in groups if is_adc(group[0])]
-    if wanted is not None and not adc_groups:  # only the DWI was named
-        adc_groups = [group for group in grouped(scan.frames) if is_adc(group[0])]
-        near = [g for g in adc_groups if _one_scan(g[0].head, parts[0].head)]
-        adc_groups = near if len(near) == 1 else []
-    adc_stack = _only(label, "ADC", [build(label, group) for group in adc_groups])
-    notes = [*scan.notes]
-    if len(stacks) > len(parts):
-        notes.append(f"DICOM: {len(stacks)} diffusion series, the trace images were taken")
-    if adc_stack is None:
-        parts = _with_low_b(label, parts, groups, notes)
-    if len(parts) > 1:
-        joined = "; ".join(part.head.name for part in parts)
-        notes.append(f"DICOM: one scan in {len(parts)} series, joined: {joined}")
-    if adc_stack is not None:
-        notes.append(f"DICOM: ADC from {adc_stack.head.name}")
-    notes += [note for part in parts for note in part.notes]
-    return _loaded(folder, parts, adc_stack, b_value=b_value, notes=notes)
+    found = _Found(label, scan.frames, notes=[*scan.notes])
+    if series:
+        found = found.named(series)
+    _check_one_patient(label, folder, found.frames)
+    dwi = _choose(label, found.diffusion(b_value if series else None), found)
+    adc = found.adc(dwi[0])
+    if adc is None:
+        dwi = found.with_low_b(dwi)
+    names = dict.fromkeys(part.head.name for part in dwi)
+    if len(names) > 1:
+        found.notes.append(f"DICOM: one scan in {len(names)} series, joined: {'; '.join(names)}")
+    return _loaded(folder, dwi, adc, b_value=b_value, found=found)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Found:
+    """What there is to choose from, and what is said of the choice.
+
+    Attributes:
+        label: of the folder.
+        frames: those that a person named, or all.
+        others: all that are there, if a person named some.
+        notes: for people.
+        warnings: what they should look at.
+    """
+
+    label: str
+    frames: Sequence[Frame]
+    others: Sequence[Frame] = ()
+    notes: list[str] = dataclasses.field(default_factory=list)
+    warnings: list[str] = dataclasses.field(default_factory=list)
+
+    def named(self, series: str) -> "_Found":
+        """Only the series that a person named."""
+        uids = _named(self.label, self.frames, series)
+        chosen = [frame for frame in self.frames if frame.head.uid in uids]
+        visits = {(frame.head.study, frame.head.frame_of_reference) for frame in chosen}
+        warnings = []
+        if len({study for study, _ in visits}) > 1 and len({place for _, place in visits}) > 1:
+            warnings.append(
+                f"{self.label}: the series that --series names are of several studies by their "
+                "files, and were taken for one"
+            )
+            chosen = [
+                dataclasses.replace(
+                    frame, head=dataclasses.replace(frame.head, study="", frame_of_reference="")
+                )
+                for frame in chosen
+            ]
+        return _Found(self.label, chosen, self.frames, [*self.notes], warnings)
+
+    def diffusion(self, b_value: float | None) -> list[Stack]:
+        """Stacks that hold images of high b; with a b-value given, those that say none too."""
+        groups = grouped(self.frames)
+        weighted = [g for g in groups if kind_of(g) is Kind.IMAGE and _is_weighted(g, b_value)]
+        if not weighted and self.others:  # a person named it, whatever it is called
+            weighted = [g for g in groups if not says_adc(g[0]) and _is_weighted(g, b_value)]
+        stacks = [stack for group in weighted for stack in build(self.label, group)]
+        high = [
+            stack
+            for stack in stacks
+            if b_value is not None or any(_is_high(image.b_value) for image in stack.images)
+        ]
+        if not high:
+            raise InputError(_no_dwi(self.label, self.frames))
+        return high
+
+    def adc(self, dwi: Stack) -> Stack | None:
+        """The scanner's map; of a map that a person did not name, the only one of that scan."""
+        own = [g for g in grouped(self.frames) if g[0].head.uid != dwi.head.uid or says_adc(g[0])]
+        groups = [group for group in own if kind_of(group) is Kind.ADC]
+        if self.others and not groups:
+            groups = [g for g in own if len({f.b_value for f in g}) == 1 and not _is_weighted(g)
+                      and not any(_is_low(f.b_value) for f in g)]  # fmt: skip
+        if self.others and not groups:
+            near = [
+                group
+                for group in grouped(self.others)
+                if kind_of(group) is Kind.ADC and _one_scan(group[0].head, dwi.head)
+            ]
+            groups = near if len(near) == 1 else []
+        stacks = [stack for group in groups for stack in build(self.label, group, is_adc=True)]
+        chosen = _only(self.label, stacks)
+        if chosen is not None:
+            self.notes.append(f"DICOM: ADC from {chosen.head.name}")
+            self.warnings.extend(chosen.warnings)
+            slices = [np.linalg.norm(stack.affine[:3, 2]) for stack in (dwi, chosen)]
+            if slices[0] > MAX_THINNER * slices[1]:
+                self.warnings.append(
+                    f"{self.label}: the DWI has slices every {slices[0]:.3g} mm and its ADC map "
+                    f"every {slices[1]:.3g} mm; are slices of the DWI lost?"
+                )
+        return chosen
+
+    def with_low_b(self, parts: list[Stack]) -> list[Stack]:
+        """A DWI without an image of b = 0 gets that of another series of its scan.
+
+        Raises:
+            InputError: there are several.
+        """
+        if any(_is_low(image.b_value) for part in parts for image in part.images):
+            return parts
+        found = self._low(self.frames, parts) or self._low(self.others, parts)
+        alike = [stack for stack in found if _same_grid(stack, parts[0])] or found
+        if len(alike) > 1:
+            names = "; ".join(stack.head.name for stack in alike)
+            raise InputError(
+                f"{self.label}: the DWI ({parts[0].head.name}) has no b = 0 image, and several "
+                f"series have one ({names}); expected one. Choose with --series: that of the DWI "
+                "and that of b = 0, separated by a comma."
+            )
+        return [*parts, *alike]
+
+    def _low(self, frames: Sequence[Frame], parts: Sequence[Stack]) -> list[Stack]:
+        """Stacks of low b, of the DWI's scan, or of series that a person named with it."""
+        trusted = bool(self.others) and frames is self.frames
+        found: list[Stack] = []
+        for group in grouped(frames):
+            low = [frame for frame in group if _is_low(frame.b_value)]
+            of_scan = trusted or _one_scan(group[0].head, parts[0].head)
+            if low and of_scan and kind_of(group) is not Kind.ADC:
+                found += build(self.label, low)
+        return found
 
 
 def _loaded(
     folder: Path, parts: Sequence[Stack], adc: Stack | None, *, b_value: float | None,
-    notes: Sequence[str],
+    found: _Found,
 ) -> Study:  # fmt: skip
     images = [(part, image) for part in parts for image in part.images]
     known = [each for each in images if each[1].b_value is not None]
     if known and len(known) < len(images):
-        notes = [*notes, f"DICOM: {len(images) - len(known)} images without a b-value, left out"]
+        found.notes.append(f"DICOM: {len(images) - len(known)} images without a b-value, left out")
         images = known
+    dwi = parts[0]
+    label = f"{folder} ({dwi.head.name})"
     if not known and len(images) > 1:
         raise InputError(
-            f"DICOM {folder} ({parts[0].head.name}): holds {len(images)} images of each slice, and "
-            "nothing says their b-values; expected them in the files. Give the images as NIfTI "
-            "with a .bval file beside them."
+            f"DICOM {label}: holds {len(images)} images of each slice, and nothing says their "
+            "b-values; expected them in the files. Give the images as NIfTI with a .bval file "
+            "beside them."
         )
-    b_values = np.array([b_value if i.b_value is None else i.b_value for _, i in images], float)
-    dwi = parts[0]
+    b_values = _b_values([image.b_value for _, image in images], b_value, found)
+    data = np.stack([_on_grid(part, image, dwi, found) for part, image in images], axis=-1)
+    data, absent = without_gaps(data)
+    for part in parts:
+        found.notes.extend(part.notes)
+        found.warnings.extend(part.warnings)
     return Study(
-        data=np.stack([part.load(image) for part, image in images], axis=-1),
+        data=data,
         affine=dwi.affine,
         b_values=b_values,
-        directions=np.array([image.direction for _, image in images], float),
-        label=f"{folder} ({dwi.head.name})",
+        directions=np.array([_direction(image) for _, image in images], float),
+        absent=None if absent is None else np.asarray(absent.any(axis=-1)),
+        label=label,
         dwi_name=dwi.head.name,
         adc=None if adc is None else _map(folder, adc),
         source=_source(dwi),
-        notes=tuple(notes),
-        warnings=tuple(_calculated(dwi)),
+        notes=tuple(dict.fromkeys(found.notes)),
+        warnings=tuple(dict.fromkeys([*found.warnings, *_calculated(dwi)])),
     )
 
 
+def _b_values(
+    known: Sequence[float | None], said: float | None, found: _Found
+) -> NDArray[np.float64]:
+    """Of each image; where none is high, the highest is what a person says."""
+    values = np.array([said if b is None else b for b in known], float)
+    if said is not None and values.max() < MIN_B_S_PER_MM2:
+        found.warnings.append(
+            f"DWI: b = {said:g} s/mm2 was taken as --b_value says, and its files say "
+            f"{values.max():g}"
+        )
+        values = np.where(values == values.max(), said, values)
+    return values
+
+
+def _on_grid(part: Stack, image: Image, dwi: Stack, found: _Found) -> NDArray[np.float32]:
+    """An image on the DWI's grid."""
+    data = part.load(image)
+    if part is dwi or _same_grid(part, dwi):
+        return data
+    label = f"{found.label} ({part.head.name})"
+    target = Volume(np.ones(dwi.shape, np.float32), dwi.affine, f"{found.label} ({dwi.head.name})")
+    moved = alignment.onto(Volume(data, part.affine, label), target, "b = 0 image")
+    found.notes.extend(moved.notes)
+    found.warnings.extend(moved.warnings)
+    return moved.volume.data
+
+
+def _direction(image: Image) -> tuple[float, ...]:
+    nameless = image.directional and np.isnan(image.direction).any()
+    return (np.inf, np.inf, np.inf) if nameless else image.direction
+
+
 def _map(folder: Path, adc: Stack) -> Volume:
-    return Volume(adc.load(adc.images[0]), adc.affine, f"{folder} ({adc.head.name})")
+    data, absent = without_gaps(adc.load(adc.images[0]))
+    label = f"{folder} ({adc.head.name})"
+    return Volume(data, adc.affine, label, gaps_of("ADC", absent))
 
 
 def _rank(image: Image) -> tuple[bool, float]:
@@ -167,20 +309,16 @@ def _calculated(dwi: Stack) -> Iterable[str]:
         )
 
 
-def _is_dwi(group: Sequence[Frame], b_value: float | None) -> bool:
-    """Whether slices belong to a diffusion series; with a b-value given, one that says none too."""
-    if is_adc(group[0]):
-        return False
-    if b_value is not None and all(frame.b_value is None for frame in group):
-        return True
-    return any(_is_high(frame.b_value) for frame in group)
+def _is_weighted(group: Sequence[Frame], b_value: float | None = None) -> bool:
+    """Whether slices are of high b; with a b-value given, whatever they say."""
+    return b_value is not None or any(_is_high(frame.b_value) for frame in group)
 
 
 def _is_high(b_value: float | None) -> bool:
     return b_value is not None and b_value >= MIN_B_S_PER_MM2
 
 
-def _choose(label: str, stacks: Sequence[Stack]) -> list[Stack]:
+def _choose(label: str, stacks: Sequence[Stack], found: _Found) -> list[Stack]:
     """The stacks of the DWI, that with the image to be used first."""
 
     def is_measured(stack: Stack) -> bool:
@@ -190,6 +328,10 @@ def _choose(label: str, stacks: Sequence[Stack]) -> list[Stack]:
     for wish in (is_measured, _has_trace):
         left = [stack for stack in left if wish(stack)] or left
     if len(left) == 1 or _is_one_scan(left):
+        if len(stacks) > len(left):
+            found.notes.append(
+                f"DICOM: {len(stacks)} diffusion series, the trace images were taken"
+            )
         return sorted(left, key=lambda stack: min(map(_rank, stack.images)))
     raise InputError(_several(label, "DWI", left))
 
@@ -235,37 +377,13 @@ def _one_scan(one: Head, other: Head) -> bool:
     return one.study == other.study
 
 
-def _with_low_b(
-    label: str, parts: list[Stack], groups: Sequence[Sequence[Frame]], notes: list[str]
-) -> list[Stack]:
-    """A DWI without an image of b = 0 gets that of another series on its grid."""
-    if any(_is_low(image.b_value) for part in parts for image in part.images):
-        return parts
-    found = []
-    for group in groups:
-        has_low = any(_is_low(frame.b_value) for frame in group)
-        if is_adc(group[0]) or not has_low or group[0].head.uid == parts[0].head.uid:
-            continue
-        if not parts[0].images[0].frames[0].plane.fits(group[0].plane):
-            continue
-        stack = build(label, group)
-        if _same_grid(stack, parts[0]):
-            low = tuple(image for image in stack.images if _is_low(image.b_value))
-            found.append(dataclasses.replace(stack, images=low))
-    if len(found) > 1:
-        names = "; ".join(each.head.name for each in found)
-        notes.append(f"DICOM: several series hold images of b = 0 ({names}); none was taken")
-        return parts
-    return [*parts, *found]
-
-
 def _is_low(b_value: float | None) -> bool:
     return b_value is not None and b_value <= MAX_LOW_B_S_PER_MM2
 
 
-def _only(label: str, what: str, stacks: Sequence[Stack]) -> Stack | None:
+def _only(label: str, stacks: Sequence[Stack]) -> Stack | None:
     if len(stacks) > 1:
-        raise InputError(_several(label, what, stacks))
+        raise InputError(_several(label, "ADC", stacks))
     if stacks and len(stacks[0].images) > 1:
         raise InputError(
             f"{label} ({stacks[0].head.name}): holds {len(stacks[0].images)} ADC maps; expected "
@@ -285,18 +403,17 @@ def _several(label: str, what: str, stacks: Sequence[Stack]) -> str:
     )
 
 
-def _no_dwi(label: str, groups: Sequence[Sequence[Frame]], scan: Scan, chosen: bool) -> str:
-    heads = {frame.head.uid: frame.head for frame in scan.frames}
-    if chosen:
-        heads = {group[0].head.uid: group[0].head for group in groups}
+def _no_dwi(label: str, frames: Sequence[Frame]) -> str:
+    heads = {frame.head.uid: frame.head for frame in frames}
     names = "; ".join(
-        f"{head.name} ({_b_text([f for f in scan.frames if f.head.uid == uid])})"
+        f"{head.name} ({_b_text([f for f in frames if f.head.uid == uid])})"
         for uid, head in heads.items()
     )
     return (
-        f"{label}: no series with b-values of {MIN_B_S_PER_MM2:g} s/mm2 and more; found {names}. "
-        "Expected the DWI of b about 1000 s/mm2. If its b-values were removed from the files, name "
-        "the series and its b-value with --series and --b_value."
+        f"{label}: no diffusion series with b-values of {MIN_B_S_PER_MM2:g} s/mm2 and more; found "
+        f"{names}. Expected the DWI of b about 1000 s/mm2. If the files say a wrong b-value, or "
+        "none, or call the series what it is not, name it with --series, and its b-value with "
+        "--b_value."
     )
 
 
@@ -307,9 +424,9 @@ def _b_text(frames: Sequence[Frame]) -> str:
     return "b " + ", ".join(f"{b:g}" for b in known[:6]) + (", ..." if len(known) > 6 else "")
 
 
-def _named(label: str, scan: Scan, series: str) -> set[str]:
+def _named(label: str, frames: Sequence[Frame], series: str) -> set[str]:
     """UIDs of the series that a person named."""
-    heads = {frame.head.uid: frame.head for frame in scan.frames}
+    heads = {frame.head.uid: frame.head for frame in frames}
     found: set[str] = set()
     for word in (word.strip() for word in series.split(",")):
         matching = _matching(word, heads)
@@ -333,10 +450,6 @@ def _matching(word: str, heads: Mapping[str, Head]) -> list[str]:
     return [uid for uid, head in heads.items() if word.casefold() in head.description.casefold()]
 
 
-def _of(scan: Scan, uids: set[str]) -> list[Frame]:
-    return [frame for frame in scan.frames if frame.head.uid in uids]
-
-
 def _check_one_patient(label: str, folder: Path, frames: Iterable[Frame]) -> None:
     """Refuse files of two patients, or of two studies: DWI and ADC might be of different days.
 
@@ -347,7 +460,8 @@ def _check_one_patient(label: str, folder: Path, frames: Iterable[Frame]) -> Non
     patients: dict[tuple[str, str], Path] = {}
     for frame in frames:
         first.setdefault(f"{frame.head.uid} {frame.head.study}", frame)
-        patients.setdefault(frame.head.patient, frame.path)
+        if not any(_one_patient(frame.head.patient, other) for other in patients):
+            patients[frame.head.patient] = frame.path
     studies: list[set[str]] = []
     paths: dict[str, Path] = {}
     for frame in first.values():
@@ -368,6 +482,11 @@ def _check_one_patient(label: str, folder: Path, frames: Iterable[Frame]) -> Non
             )
 
 
+def _one_patient(one: tuple[str, str], other: tuple[str, str]) -> bool:
+    """Whether ID and name are alike; what is absent tells nothing."""
+    return all(a == b or not a or not b for a, b in zip(one, other, strict=True))
+
+
 def _require_pydicom() -> None:
     try:
         import pydicom  # noqa: F401
@@ -375,6 +494,3 @@ def _require_pydicom() -> None:
         raise InputError(
             f"DICOM files need more packages ({error}); install the extra `dicom`"
         ) from error
-
-
-__all__ = ["Source", "Study", "files_below", "read_study"]

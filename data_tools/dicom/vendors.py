@@ -18,9 +18,9 @@ TRACE: Direction = (0.0, 0.0, 0.0)
 UNKNOWN: Direction = (math.nan, math.nan, math.nan)
 AXES: tuple[Direction, ...] = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
 
-TRACE_WORDS = re.compile(r"trace|isotropic|(?<![a-z])iso(?![a-z])", re.I)
+TRACE_WORDS = re.compile(r"trace|isotropic", re.I)
 # *ep_b1000t is Siemens' trace image, *ep_b1000#2 the second direction.
-SEQUENCE_NAME = re.compile(r"_b(\d+)(t)?(?:#\d+)?$", re.I)
+SEQUENCE_NAME = re.compile(r"_b(\d+)(t|#\d+)?$", re.I)
 COMMENT = re.compile(r"(?<![a-z])b\s*[=:]\s*(\d+(?:\.\d+)?)", re.I)
 # GE adds multiples of this to b-values of some sequences.
 GE_B_MODULUS = 100_000
@@ -44,10 +44,12 @@ class Weighting(NamedTuple):
     Attributes:
         b_value: s/mm2; None if nothing says it.
         direction: a unit vector; zeros for a trace image and for b = 0; NaN if nothing says it.
+        directional: it is of one direction, by what the file says, whichever that is.
     """
 
     b_value: float | None
     direction: Direction
+    directional: bool = False
 
 
 def weighting(data: Any, diffusion: Any, kind: Sequence[str]) -> Weighting:
@@ -72,7 +74,19 @@ def weighting(data: Any, diffusion: Any, kind: Sequence[str]) -> Weighting:
     )
     if b_value == 0:
         return Weighting(b_value, TRACE)
-    return Weighting(b_value, _direction(data, diffusion, kind))
+    direction = _direction(data, diffusion, kind)
+    if np.isnan(direction).any():
+        return Weighting(b_value, direction, _is_directional(data, diffusion))
+    return Weighting(b_value, direction, any(direction))
+
+
+def _is_directional(data: Any, diffusion: Any) -> bool:
+    """Whether a file says that it is of one direction, and not of which."""
+    said = str(diffusion.get("DiffusionDirectionality", "")).upper()
+    private = _word(_private(data, (0x0019, 0x0D), "SIEMENS MR HEADER", "CS"))
+    name = SEQUENCE_NAME.search(str(data.get("SequenceName", "")))
+    directional = ("DIRECTIONAL", "BMATRIX")
+    return said in directional or private in directional or bool(name and "#" in (name[2] or ""))
 
 
 def _direction(data: Any, diffusion: Any, kind: Sequence[str]) -> Direction:
@@ -97,9 +111,11 @@ def _direction(data: Any, diffusion: Any, kind: Sequence[str]) -> Direction:
     if not directionality and (is_trace or any(direction == TRACE for direction in said)):
         return TRACE
     name = SEQUENCE_NAME.search(str(data.get("SequenceName", "")))
-    if name and name[2]:
+    if name and (name[2] or "").lower() == "t":
         return TRACE
-    if not directionality and TRACE_WORDS.search(str(data.get("SeriesDescription", ""))):
+    if not _is_directional(data, diffusion) and TRACE_WORDS.search(
+        str(data.get("SeriesDescription", ""))
+    ):
         return TRACE
     return UNKNOWN
 

@@ -5,6 +5,7 @@ Every series description says "research use only".
 """
 
 import io
+import re
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -31,6 +32,9 @@ MAY_BE_EMPTY = (
     "StudyDate", "StudyTime",
     "ReferringPhysicianName",
 )  # fmt: skip
+DATES = {
+    "PatientBirthDate": r"(\d{8})?", "StudyDate": r"(\d{8})?", "StudyTime": r"(\d{6}(\.\d{1,6})?)?"
+}  # fmt: skip
 
 
 def sources_of(folder: str | Path, source: Source | None) -> list[Any]:
@@ -58,7 +62,9 @@ def sources_of(folder: str | Path, source: Source | None) -> list[Any]:
         ) from error
     from pydicom import dcmread
 
-    sources = [dcmread(path, stop_before_pixels=True, force=True) for path in source.files]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # on how texts are written
+        sources = [dcmread(path, stop_before_pixels=True, force=True) for path in source.files]
     if int(sources[0].get("NumberOfFrames", 1) or 1) > 1:
         sources = sources[:1]  # a segmentation refers to one file of many frames
     if "FrameOfReferenceUID" not in sources[0]:
@@ -67,10 +73,43 @@ def sources_of(folder: str | Path, source: Source | None) -> list[Any]:
             "so no result can refer to its places; leave out --dicom_out, or export it again"
         )
     for each in sources:
-        for keyword in MAY_BE_EMPTY:  # anonymisers remove what the standard wants at least empty
-            if keyword not in each:
-                setattr(each, keyword, "")
+        _mend(each)
+    _try(folder, source, sources)
     return sources
+
+
+def _mend(data: Any) -> None:
+    """Give a file what the standard wants: anonymisers remove it, or write dates that are none."""
+    from pydicom.multival import MultiValue
+
+    for keyword in MAY_BE_EMPTY:
+        value = data.get(keyword)
+        if isinstance(value, MultiValue):  # a backslash parted it
+            value = " ".join(map(str, value))
+        pattern = DATES.get(keyword)
+        if value is None or (pattern and not re.fullmatch(pattern, str(value))):
+            value = ""
+        setattr(data, keyword, value)
+
+
+def _try(folder: str | Path, source: Source, sources: Sequence[Any]) -> None:
+    """Make a segmentation of one voxel, so that no result is lost to a file's odd attribute.
+
+    Raises:
+        InputError: none can be made.
+    """
+    mask = np.zeros((2, 2, 2), np.uint8)
+    mask[0, 0, 0] = 1
+    affine = np.diag([-1.0, -1.0, 1.0, 1.0])
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)
+            _segmentation({"core": mask}, affine, sources, fractional=False)
+    except Exception as error:  # highdicom and pydicom raise what an odd attribute causes
+        raise InputError(
+            f"DICOM {folder} ({source.name}): no DICOM result can refer to it ({error}); leave out "
+            "--dicom_out, or export the series again"
+        ) from error
 
 
 def draw(done: Prediction, result: PatientResult, sources: Sequence[Any]) -> dict[str, bytes]:
@@ -99,26 +138,27 @@ def draw(done: Prediction, result: PatientResult, sources: Sequence[Any]) -> dic
 
 
 def _objects(done: Prediction, result: PatientResult, sources: Sequence[Any]) -> dict[str, Any]:
+    affine = done.native.dwi.affine
     masks = {"hypoperfusion": done.hypoperfusion, "core": done.core.native}
     filled = {name: mask for name, mask in masks.items() if mask.any()}
     segmentation_file, probability_file, report_file = FILES
     objects: dict[str, Any] = {}
     if filled:
-        objects[segmentation_file] = _segmentation(filled, done, sources, fractional=False)
+        objects[segmentation_file] = _segmentation(filled, affine, sources, fractional=False)
     probability = {"hypoperfusion": done.probability}
-    objects[probability_file] = _segmentation(probability, done, sources, fractional=True)
+    objects[probability_file] = _segmentation(probability, affine, sources, fractional=True)
     objects[report_file] = _report(result, objects.get(segmentation_file), list(filled), sources)
     return objects
 
 
-def _on_slices(maps: dict[str, NDArray], done: Prediction, sources: Sequence[Any]) -> Any:
+def _on_slices(maps: dict[str, NDArray], affine: NDArray, sources: Sequence[Any]) -> Any:
     """Maps of the DWI's grid as highdicom's volume: [slice, row, column, segment], placed."""
     import highdicom as hd
 
-    affine = np.diag([-1.0, -1.0, 1.0, 1.0]) @ done.native.dwi.affine
+    lps = np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine
     return hd.Volume(
         np.stack([each.transpose(2, 1, 0) for each in maps.values()], axis=-1),
-        affine[:, [2, 1, 0, 3]],
+        lps[:, [2, 1, 0, 3]],
         coordinate_system="PATIENT",
         frame_of_reference_uid=sources[0].FrameOfReferenceUID,
         channels={"SegmentNumber": list(range(1, len(maps) + 1))},
@@ -146,7 +186,7 @@ def _algorithm() -> Any:
 
 
 def _segmentation(
-    maps: dict[str, NDArray], done: Prediction, sources: Sequence[Any], *, fractional: bool
+    maps: dict[str, NDArray], affine: NDArray, sources: Sequence[Any], *, fractional: bool
 ) -> Any:
     import highdicom as hd
     from highdicom import seg
@@ -183,7 +223,7 @@ def _segmentation(
                 name: each.astype(np.float32 if fractional else np.uint8)
                 for name, each in maps.items()
             },
-            done,
+            affine,
             sources,
         ),
         segmentation_type=kind.FRACTIONAL if fractional else kind.BINARY,

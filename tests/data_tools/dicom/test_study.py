@@ -422,7 +422,7 @@ class TestChoice:
     def test_images_without_b_values_need_a_person(self, tmp_path):
         dwi(tmp_path, b_values=[1000], change=_without_b)
         adc(tmp_path)
-        assert "--series and --b_value" in refusal(tmp_path)
+        assert "name it with --series, and its b-value with --b_value" in refusal(tmp_path)
         native = check(tmp_path, Overrides(series="TRACEW", b_value=1000.0))
         assert native.b_value == 1000
 
@@ -480,7 +480,7 @@ class TestChoice:
         (tmp_path / "none/notes.txt").write_text("no image")
         assert "holds no DICOM file" in refusal(tmp_path / "none")
         adc(tmp_path / "map")
-        assert "no series with b-values" in refusal(tmp_path / "map")
+        assert "no diffusion series with b-values" in refusal(tmp_path / "map")
         assert "found series 4, ep2d_diff_ADC (no b-value)" in refusal(tmp_path / "map")
         dwi(tmp_path / "flat")
         for path in (tmp_path / "flat").iterdir():
@@ -492,3 +492,197 @@ class TestChoice:
 
 def _without_b(data, image, level):
     del data[0x0019, 0x100C]
+
+
+class TestContradictions:
+    """What files say twice, or of the wrong thing."""
+
+    @staticmethod
+    def real_world(slope):
+        def mapped(data, image, level):
+            item = pydicom.Dataset()
+            item.RealWorldValueSlope, item.RealWorldValueIntercept = slope, 0.0
+            data.RealWorldValueMappingSequence = [item]
+
+        return mapped
+
+    def test_a_scale_that_stands_as_real_world_value_only_is_the_displayed_one(self, tmp_path):
+        def mapped(data, image, level):
+            TestContradictions.real_world(0.7)(data, image, level)
+            del data.RescaleSlope, data.RescaleIntercept
+
+        dwi(tmp_path)
+        adc(tmp_path, scale=lambda image, level: (0.7, 0.0), change=mapped)
+        check(tmp_path)
+
+    @pytest.mark.parametrize(("slope", "warns"), [(0.7, True), (1e-6, False), (0.75e-6, True)])
+    def test_two_scales_are_said(self, slope, warns, tmp_path):
+        dwi(tmp_path)
+        adc(tmp_path, scale=lambda image, level: (1.0, 0.0),
+            change=TestContradictions.real_world(slope))  # fmt: skip
+        warnings = check(tmp_path).warnings
+        assert any("two scales" in warning for warning in warnings) == warns
+
+    def test_an_intercept_without_a_slope_counts(self, tmp_path):
+        def only(data, image, level):
+            del data.RescaleSlope
+
+        dwi(tmp_path)
+        adc(tmp_path, scale=lambda image, level: (1.0, 100.0), change=only)
+        native = check(tmp_path)
+        assert np.median(native.adc.data[native.brain]) < 900
+
+    @pytest.mark.parametrize("moved_mm", [1.5, 8.0, 20.0])
+    def test_images_of_one_series_may_lie_at_different_places(self, moved_mm, tmp_path):
+        """The b = 0 image was written beside the other, where it truly is."""
+
+        def move(data, image, level):
+            if image == 0:
+                x, y, z = data.ImagePositionPatient
+                data.ImagePositionPatient = [x + moved_mm, y, z]
+
+        dwi(tmp_path, change=move)
+        native = load_native(tmp_path)
+        core = core_of(native)
+        centre = nib.affines.apply_affine(native.dwi.affine, np.argwhere(core).mean(axis=0))
+        # ADC is off at edges, for b = 0 shows the head elsewhere; the DWI stays where it is.
+        np.testing.assert_allclose(centre, HEAD.core_centre_mm, atol=moved_mm / 2 + 1)
+
+    def test_b0_of_another_grid_is_brought_to_the_dwi(self, tmp_path):
+        lower = HEAD.affine.copy()
+        lower[:3, 3] += [0.3, 0, 0]
+        write_series(tmp_path, [HEAD.image(0)], lower, number=5, description="b0",
+                     kind=PLAIN, b_values=[0])  # fmt: skip
+        dwi(tmp_path, number=6, b_values=[1000])
+        native = check(tmp_path, tolerance=0.1)
+        assert any("resampled" in note for note in native.notes)
+        assert check(tmp_path, Overrides(series="6"), tolerance=0.1).b_value == 1000
+
+    def test_two_series_of_b0_must_be_chosen_from(self, tmp_path):
+        for number in (4, 5):
+            dwi(tmp_path, number=number, b_values=[0], description=f"b0 {number}", kind=PLAIN)
+        dwi(tmp_path, number=6, b_values=[1000])
+        assert "several series have one (series 4, b0 4; series 5, b0 5)" in refusal(tmp_path)
+        check(tmp_path, Overrides(series="6,5"))
+
+    @pytest.mark.parametrize("thick_mm", [8.0, 5.0])
+    def test_slices_lost_where_nothing_says_their_distance(self, thick_mm, tmp_path):
+        def silent(data, image, level):
+            del data.SpacingBetweenSlices
+            data.SliceThickness = thick_mm
+
+        dwi(tmp_path, change=silent)
+        for k in range(2, 2 * SLICES + 1, 2):
+            (tmp_path / f"IM03{k:04d}.dcm").unlink()
+        assert any("are slices lost?" in warning for warning in load_native(tmp_path).warnings)
+
+    def test_directional_without_a_vector_is_one_direction(self, tmp_path):
+        def nameless(data, image, level):
+            if image:
+                del data[0x0019, 0x100C]
+                del data[0x0019, 0x100E]
+                data.SequenceName = "*ep_b1000#1"
+
+        write_series(
+            tmp_path, [HEAD.image(0), HEAD.image(1000)], HEAD.affine, number=4,
+            description="ep2d_diff_3scan_trace_p2", kind=PLAIN, b_values=[0, 1000],
+            directions=[TRACE, AXES[0]], change=nameless,
+        )  # fmt: skip
+        assert "1 directions that no file names" in refusal(tmp_path)
+
+    @pytest.mark.parametrize(
+        "text", ["AX DWI + ADC", "DWI fast (FA 90)", "diffusion tensor 12 dir", "eDWI"]
+    )
+    def test_a_description_does_not_make_a_map_of_two_weightings(self, text, tmp_path):
+        dwi(tmp_path, description=text, kind=PLAIN, maker="Philips")
+        check(tmp_path)
+
+    @pytest.mark.parametrize(
+        "text", ["ADCmap", "isoADC", "dADC", "DWI_ADCs", "Average DC", "Apparent Diffusion Coef",
+                 "Coef. diffusion apparent", "ADC (10^-6 mm^2/s)"],
+    )  # fmt: skip
+    @pytest.mark.parametrize("with_exponential", [False, True])
+    def test_adc_maps_by_any_name(self, text, with_exponential, tmp_path):
+        dwi(tmp_path, b_values=[1000])
+        adc(tmp_path, description=text, kind=PLAIN)
+        if with_exponential:
+            adc(tmp_path, number=9, description="exp ADC", kind=PLAIN)
+        check(tmp_path)
+
+    def test_a_map_of_no_known_name_is_named_by_a_person(self, tmp_path):
+        dwi(tmp_path, b_values=[1000])
+        adc(tmp_path, description="Karte 7", kind=PLAIN)
+        assert "no ADC can be computed" in refusal(tmp_path)
+        check(tmp_path, Overrides(series="3,4"))
+
+    def test_b_values_that_are_wrong_are_overruled(self, tmp_path):
+        dwi(tmp_path, b_values=[0, 200], change=None)
+        for path in tmp_path.glob("IM03*"):
+            data = pydicom.dcmread(path)
+            if int(data[0x0019, 0x100C].value):
+                data.PixelData = (
+                    HEAD.image(1000)[:, :, (int(data.InstanceNumber) - 1) % SLICES]
+                    .T.round().astype("<u2").tobytes()
+                )  # fmt: skip
+                data.save_as(path)
+        native = check(tmp_path, Overrides(series="3", b_value=1000.0))
+        assert any("its files say 200" in warning for warning in native.warnings)
+
+    @pytest.mark.parametrize("where", ["dwi", "adc"])
+    def test_nan_of_float_pixels_is_background(self, where, tmp_path):
+        def floats(data, image, level):
+            values = data.pixel_array.astype("<f4")
+            values[0, :] = np.nan
+            data.FloatPixelData = values.tobytes()
+            data.BitsAllocated = data.BitsStored = 32
+            del data.PixelData, data.BitsStored, data.HighBit, data.PixelRepresentation
+
+        dwi(tmp_path, change=floats if where == "dwi" else None)
+        adc(tmp_path, change=floats if where == "adc" else None)
+        native = check(tmp_path)
+        assert any("NaN" in note for note in native.notes)
+
+    @pytest.mark.parametrize(
+        ("keyword", "value", "refused"),
+        [
+            ("SeriesInstanceUID", None, "SeriesInstanceUID is absent"),
+            ("PixelSpacing", None, "PixelSpacing is absent"),
+            ("SOPInstanceUID", None, None),
+            ("InstanceNumber", None, None),
+            ("SeriesNumber", None, None),
+            ("SpacingBetweenSlices", -8.0, None),
+            ("PatientID", "", None),
+        ],
+    )
+    def test_what_is_hardly_needed_may_be_absent(self, keyword, value, refused, tmp_path):
+        def change(data, image, level):
+            if value is None:
+                delattr(data, keyword)
+            else:
+                setattr(data, keyword, value)
+
+        dwi(tmp_path, change=change)
+        if refused:
+            assert refused in refusal(tmp_path)
+        else:
+            check(tmp_path)
+
+    def test_a_position_of_two_numbers_names_the_file(self, tmp_path):
+        def change(data, image, level):
+            data.ImagePositionPatient = [1.0, 2.0]
+
+        dwi(tmp_path, change=change)
+        message = refusal(tmp_path)
+        assert "IM030001.dcm: an attribute is absent or cannot be read" in message
+
+    def test_an_empty_log_stops_nobody(self, tmp_path):
+        dwi(tmp_path)
+        (tmp_path / "export.log").write_bytes(b"")
+        check(tmp_path)
+
+    def test_a_study_and_a_frame_of_reference_for_each_series_need_a_person(self, tmp_path):
+        dwi(tmp_path, study="1.2.3")
+        adc(tmp_path, study="1.2.4")
+        assert "2 studies" in refusal(tmp_path)
+        native = check(tmp_path, Overrides(series="3,4"))
+        assert any("were taken for one" in warning for warning in native.warnings)

@@ -73,7 +73,7 @@ def test_private_values_survive_an_anonymiser_that_took_the_creators_name():
     siemens = dataset("SIEMENS Healthineers")
     siemens.add_new((0x0019, 0x100C), "UN", b"1000")
     siemens.add_new((0x0019, 0x100E), "UN", struct.pack("<3d", 0, 0, 1))
-    assert read(siemens) == (1000, (0, 0, 1))
+    assert read(siemens)[:2] == (1000, (0, 0, 1))
     philips = dataset("Philips Medical Systems")
     philips.add_new((0x2001, 0x1003), "UN", struct.pack("<f", 800))
     assert read(philips).b_value == 800

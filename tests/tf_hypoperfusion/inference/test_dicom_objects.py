@@ -306,6 +306,29 @@ def test_another_program_reads_the_segments_where_they_lie(layout, done, tmp_pat
     assert named == {str(source.SOPInstanceUID) for source in sources}
 
 
+@pytest.mark.parametrize(
+    ("keyword", "value"),
+    [("PatientBirthDate", "1950"), ("StudyDate", "2020-1-1"), ("PatientName", "DOE\\JOHN"),
+     ("StudyTime", "noon"), ("PatientSex", "")],
+)  # fmt: skip
+def test_odd_attributes_of_the_scan_lose_no_result(keyword, value, done, tmp_path):
+    import pydicom
+
+    scanned_head(tmp_path / "in", "classic")
+    for path in (tmp_path / "in").iterdir():
+        data = pydicom.dcmread(path)
+        data.add_new(keyword, "LO", value.replace("\\", "?"))  # as text, for it is no such value
+        data.save_as(path)
+        path.write_bytes(path.read_bytes().replace(b"DOE?JOHN", b"DOE\\JOHN"))
+    native = load_native(tmp_path / "in")
+    sources = dicom_objects.sources_of(tmp_path / "in", native.dicom_source)
+    given = prediction_of(
+        native, probability=native.brain * np.float32(0.7), hypoperfusion=native.brain,
+        core=core_findings(core_of(native)),
+    )  # fmt: skip
+    assert len(dicom_objects.draw(given, done[1], sources)) == 3
+
+
 def standard_errors(path):
     """What dciodvfy calls an error; nothing where it is not installed."""
     try:

@@ -129,10 +129,10 @@ def test_whatever_is_raised_about_one_patient_the_others_are_checked(
     image(cohort, "sub-0002", "dwi").write_bytes(b"no image")
     examine = patient.examine
 
-    def odd(dwi, *more):
+    def odd(dwi, *more, **said):
         if "sub-0001" in str(dwi):
             raise error
-        return examine(dwi, *more)
+        return examine(dwi, *more, **said)
 
     monkeypatch.setattr(patient, "examine", odd)
     assert run(cohort) == command.EXIT_BAD_INPUT

@@ -208,7 +208,7 @@ def test_a_defect_at_one_patient_stops_no_other(quick, monkeypatch):
 def test_a_failure_of_all_alike_is_said(quick, monkeypatch):
     cohort, out = quick
 
-    def odd(*files):
+    def odd(*files, **more):
         raise MemoryError("Unable to allocate 9 GiB")
 
     monkeypatch.setattr(mni_cohort.patients, "load_native", odd)

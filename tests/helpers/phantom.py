@@ -4,8 +4,8 @@ import dataclasses
 
 import numpy as np
 
-SPACING_MM = (4.0, 4.0, 8.0)
-SHAPE = (44, 54, 18)
+SPACING_MM = (4.0, 4.0, 10.0)
+SHAPE = (40, 50, 14)
 # (signal at b = 0, ADC in 1e-6 mm2/s)
 TISSUE, WATER, LESION = (450.0, 800.0), (900.0, 2500.0), (600.0, 450.0)
 

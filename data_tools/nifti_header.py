@@ -15,9 +15,8 @@ from data_tools.runtime.errors import InputError
 
 # A voxel outside this range is no clinical brain MRI (micro-imaging, or an affine in metres).
 VOXEL_RANGE_MM = (0.3, 12.0)
-# Programs write lengths with two or three digits (0.86 for 0.8594); three lengths of this much are
-# 1.5% in mL.
-SAME_LENGTH = 0.005
+# Programs write lengths with two or three digits (0.86 for 0.8594).
+SAME_LENGTH, SAME_VOLUME = 0.005, 0.01
 SAME_PLACE_MM, SAME_TURN_DEG = 1.0, 1.0
 # From here on it is no turn of a head, but another axis.
 MIN_AXIS_COSINE = 0.9
@@ -158,8 +157,10 @@ def _of_two(q: _Reading, s: _Reading, shape: NDArray[np.int_], label: str) -> Pl
     elsewhere = (
         f"their middles lie {apart_mm:.3g} mm apart and they are turned by {turn_deg:.3g} degrees"
     )
-    if not _same_lengths(q.affine, s.affine):
-        if s.code in (TALAIRACH, MNI) and q.code in (SCANNER, ALIGNED):
+    if not _same_lengths(_lengths(q.affine), _lengths(s.affine)):
+        # A fit to a template moves and turns the head; without, a length was changed by hand.
+        is_fit = turn_deg > 0.01 or np.linalg.norm(q.affine[:3, 3] - s.affine[:3, 3]) > 0.01
+        if s.code in (TALAIRACH, MNI) and q.code in (SCANNER, ALIGNED) and is_fit:
             return Place(
                 q.affine,
                 (
@@ -190,7 +191,7 @@ def _of_sform(sform: NDArray[np.float64], pixdim: NDArray[np.float64], label: st
     """Without a qform: lengths of the sform, if pixdim says the same, or nothing at all."""
     lengths = _lengths(sform)
     pixdim = np.abs(pixdim)
-    if np.allclose(pixdim, lengths, rtol=SAME_LENGTH, atol=0):
+    if _same_lengths(pixdim, lengths):
         return Place(sform)
     # 1 1 1 is what programs leave that do not fill it in; no fit scales an axis by a half or two.
     empty = not np.isfinite(pixdim).all() or pixdim.min() <= 0 or (pixdim == 1).all()
@@ -232,7 +233,9 @@ def _lengths(affine: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _same_lengths(one: NDArray[np.float64], other: NDArray[np.float64]) -> bool:
-    return np.allclose(_lengths(one), _lengths(other), rtol=SAME_LENGTH, atol=0)
+    return np.allclose(one, other, rtol=SAME_LENGTH, atol=0) and np.isclose(
+        one.prod(), other.prod(), rtol=SAME_VOLUME, atol=0
+    )
 
 
 def _turn_deg(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:

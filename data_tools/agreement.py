@@ -1,7 +1,7 @@
 """Whether the images of one patient agree: DWI, ADC map and a brain mask that is given.
 
-A DWI is dark where the ADC map is bright, so the ranks of both are opposed all over the brain: the
-correlation was -0.62 to -0.77 in two real and two simulated patients, -0.01 to -0.31 when one of
+A DWI is dark where the ADC map is bright, so the ranks of both are opposed all over the brain.
+Their correlation was -0.62 to -0.77 in two real and two simulated patients, -0.01 to -0.31 when one of
 the two was mirrored along any axis, and fell by 0.05 to 0.24 with each 2 mm between them.
 """
 
@@ -33,7 +33,7 @@ SCALE_RANGE_UM2_PER_S = (300.0, 1600.0)
 # Real maps have single voxels of 0 in the brain: 0.01 mL in two patients.
 HOLE_ML, HOLE_DEPTH_MM = 1.0, 4.0
 # Iron and bleeding are dark in a DWI; a hole that is as bright as this was tissue, or a lesion.
-BRIGHT_HOLE = 1.2
+DARK_HOLE, BRIGHT_HOLE = 0.5, 1.2
 
 # NaN around a brain that was masked was up to 6.3 mm, half from side to side, where only the other
 # half of the head had brain; of one slice, up to half its thickness on either side.
@@ -175,13 +175,14 @@ def check_holes(dwi: Volume, adc: Volume, brain: NDArray[np.bool_]) -> tuple[str
         brain: bool, as the DWI shows it.
 
     Returns:
-        A warning with mL, if the DWI is dark there too.
+        A warning with mL, if the DWI shows tissue there; where it is dark no core can be.
 
     Raises:
         InputError: if it is bright there.
     """
     filled = _filled(brain, slice_axis(dwi.affine))
-    empty = filled & (adc.data <= 0)
+    tissue = float(np.median(dwi.data[brain & (adc.data > 0)])) if brain.any() else 0.0
+    empty = filled & (adc.data <= 0) & (dwi.data > DARK_HOLE * tissue)
     if empty.sum() * dwi.voxel_ml < HOLE_ML:
         return ()
     deep = empty & (ndimage.distance_transform_edt(filled, sampling=dwi.spacing_mm) > HOLE_DEPTH_MM)
@@ -191,7 +192,6 @@ def check_holes(dwi: Volume, adc: Volume, brain: NDArray[np.bool_]) -> tuple[str
     if not large:
         return ()
     hole = deep & np.isin(parts, large)
-    tissue = float(np.median(dwi.data[brain & (adc.data > 0)]))
     words = f"is 0 or less in {hole.sum() * dwi.voxel_ml:.1f} mL inside the brain"
     ratio = float(np.median(dwi.data[hole])) / max(tissue, 1e-9)
     if ratio >= BRIGHT_HOLE:

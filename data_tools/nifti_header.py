@@ -15,8 +15,9 @@ from data_tools.runtime.errors import InputError
 
 # A voxel outside this range is no clinical brain MRI (micro-imaging, or an affine in metres).
 VOXEL_RANGE_MM = (0.3, 12.0)
-# Programs write lengths with two or three digits (0.86 for 0.8594).
-SAME_LENGTH, SAME_VOLUME = 0.005, 0.01
+# Programs write lengths with two or three digits (0.86 for 0.8594); three lengths of this much are
+# 1.5% in mL.
+SAME_LENGTH = 0.005
 SAME_PLACE_MM, SAME_TURN_DEG = 1.0, 1.0
 # From here on it is no turn of a head, but another axis.
 MIN_AXIS_COSINE = 0.9
@@ -233,9 +234,7 @@ def _lengths(affine: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _same_lengths(one: NDArray[np.float64], other: NDArray[np.float64]) -> bool:
-    return np.allclose(one, other, rtol=SAME_LENGTH, atol=0) and np.isclose(
-        one.prod(), other.prod(), rtol=SAME_VOLUME, atol=0
-    )
+    return np.allclose(one, other, rtol=SAME_LENGTH, atol=0)
 
 
 def _turn_deg(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:

@@ -7,14 +7,15 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from data_tools.brain_of_dwi import slice_axis
 from data_tools.runtime.errors import InputError
 from data_tools.volumes import Volume
 
 # Of one grid's field of view inside the other's: less is another place, not another grid.
 MIN_OVERLAP = 0.3
-# A slice of 30 is 3%.
-SAME_COVERAGE = 0.97
 SAME_INDEX = 1e-4
+# EPI distortion and rounded headers; more between grids of one shape is another header.
+NEAR_MM = 2.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,14 +67,21 @@ def onto(image: Volume, target: Volume, what: str) -> Aligned:
         gaps = dataclasses.replace(image, data=reading.absent.astype(np.float32))
         reading = dataclasses.replace(reading, absent=_on(gaps, target) > 0)
     moved = Volume(data, target.affine, image.path, reading)
-    warnings: tuple[str, ...] = ()
-    if min(inside, covered) < SAME_COVERAGE:
-        warnings = (
+    warnings = []
+    only = _slices_only_in(image, target), _slices_only_in(target, image)
+    if any(only):
+        warnings.append(
             f"the DWI and the {what} do not show the same slices: "
-            f"{1 - inside:.0%} of the {what} and {1 - covered:.0%} of the DWI are in one only; "
-            "were files lost?",
+            f"{only[0]} of the {what} and {only[1]} of the DWI are in one only; were files lost?"
         )
-    return Aligned(moved, (f"{_difference(image, target, what)}; it was resampled",), warnings)
+    same_shape = image.data.shape == target.data.shape and image.orientation == target.orientation
+    if same_shape and (apart_mm := _furthest_mm(image, target)) > NEAR_MM:
+        warnings.append(
+            f"the {what} lies up to {apart_mm:.2g} mm off the DWI by its header, though both "
+            "have the same number of voxels; are both headers right?"
+        )
+    note = f"{_difference(image, target, what)}; it was resampled"
+    return Aligned(moved, (note,), tuple(warnings))
 
 
 def _difference(image: Volume, target: Volume, what: str) -> str:
@@ -84,8 +92,10 @@ def _difference(image: Volume, target: Volume, what: str) -> str:
             f"{image.data.shape}, the DWI {target.orientation}, {target.data.shape})"
         )
     if image.data.shape == target.data.shape:
-        furthest = np.linalg.norm(_corners(image) - _corners(target), axis=1).max()
-        if furthest < min(target.spacing_mm):
+        furthest = _furthest_mm(image, target)
+        if furthest < min(target.spacing_mm) or np.allclose(
+            image.spacing_mm, target.spacing_mm, rtol=1e-3
+        ):
             return f"the {what} lies {furthest:.2g} mm off the DWI's voxels"
     sizes, counts = (
         [
@@ -129,6 +139,19 @@ def _apart_mm(image: Volume, target: Volume) -> float:
 def _corners(volume: Volume) -> NDArray[np.float64]:
     ends = np.array(np.meshgrid(*[(0, n - 1) for n in volume.data.shape])).reshape(3, -1).T
     return nib.affines.apply_affine(volume.affine, ends)
+
+
+def _furthest_mm(image: Volume, target: Volume) -> float:
+    return float(np.linalg.norm(_corners(image) - _corners(target), axis=1).max())
+
+
+def _slices_only_in(image: Volume, other: Volume) -> int:
+    """Slices of an image with any value above 0 that lie outside another's field of view."""
+    axis = slice_axis(image.affine)
+    in_plane = tuple(k for k in range(3) if k != axis)
+    shown = (image.data > 0).any(axis=in_plane)
+    field = dataclasses.replace(other, data=np.ones(other.data.shape, np.float32))
+    return int((shown & ~(_on(field, image) > 0.5).any(axis=in_plane)).sum())
 
 
 def _share(image: Volume, of: Volume) -> float:

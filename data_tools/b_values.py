@@ -11,10 +11,10 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from data_tools import alignment
+from data_tools import agreement, alignment, brain_of_dwi
 from data_tools.dicom.study import Source
 from data_tools.file_names import LOW_B_MAX_S_PER_MM2
-from data_tools.overrides import NONE, Overrides
+from data_tools.overrides import NONE, SAID_B_RANGE_S_PER_MM2, Overrides
 from data_tools.runtime.errors import InputError
 from data_tools.volumes import PLAIN, Reading, Volume
 
@@ -22,7 +22,7 @@ from data_tools.volumes import PLAIN, Reading, Volume
 WANTED_B_S_PER_MM2 = 1000.0
 B_RANGE_S_PER_MM2 = (900.0, 1200.0)
 # ADC from fewer than this is noise in an image whose tissue is not yet attenuated.
-MIN_B_S_PER_MM2 = 500.0
+MIN_B_S_PER_MM2 = SAID_B_RANGE_S_PER_MM2[0]
 # ln S falls in a straight line here: below, blood in the capillaries bends it (0 apart, which
 # every scanner's map uses), above, the walls of cells do.
 FIT_RANGE_S_PER_MM2 = (MIN_B_S_PER_MM2, 1300.0)
@@ -144,6 +144,7 @@ def of_series(
             of low b to compute ADC from, an empty trace image, an ADC map that lies elsewhere.
     """
     values, warnings = _with_said_b(series.b_values, overrides)
+    series = dataclasses.replace(series, b_values=values)
     shells, chosen = _choose(label, values, series.directions, overrides)
     if overrides.b_value is not None and len(values) > 1:
         shells, chosen, more = _at_said_b(shells, chosen, overrides.b_value)
@@ -155,6 +156,12 @@ def of_series(
             f"DWI: b = {chosen.text} s/mm2 is of {chosen.words}, and was taken for a trace "
             "image as --few_directions says: ADC and core are wrong where fibres run one way"
         )
+    elif 1 < len(chosen.images) < MIN_DIRECTIONS and not chosen.known:
+        warnings.append(
+            f"DWI: {len(chosen.images)} images of b = {chosen.text} s/mm2 were averaged, and no "
+            "file says their directions (no .bvec): ADC and core are wrong if they are of "
+            "single directions"
+        )
     computed = False
     if adc is not None:
         aligned = alignment.onto(adc, trace, "ADC map")
@@ -163,14 +170,18 @@ def of_series(
             [*notes, *adc.reading.notes, *aligned.notes],
             [*warnings, *aligned.warnings],
         )
+        if chosen.is_trace:
+            warnings += _scale_warnings(series, trace, adc, shells)
     elif need_adc:
         computed = True
         low = _lowest(label, values, series.directions)
+        if np.isnan(chosen.b_value):
+            raise InputError(
+                f"DWI {label}: no file says its b-value, so no ADC can be computed from it and the "
+                "b = 0 image; expected a .bval or .json beside it, or --b_value"
+            )
         used = [low, *(s for s in shells if _serves(s, chosen))]
-        data = compute_adc(
-            np.stack([shell.mean_log(series.data) for shell in used], axis=-1),
-            [shell.b_value for shell in used],
-        )
+        data = _own_adc(series, used)
         adc = dataclasses.replace(trace, data=data, path=f"computed from {label}")
         notes.append(_adc_note(used))
     b_value = None if np.isnan(chosen.b_value) else round(chosen.b_value, 1)
@@ -182,6 +193,26 @@ def of_series(
         notes=tuple(notes),
         warnings=(*warnings, *_b_warnings(b_value)),
     )
+
+
+def _own_adc(series: Series, used: Sequence[_Shell]) -> NDArray[np.float32]:
+    return compute_adc(
+        np.stack([shell.mean_log(series.data) for shell in used], axis=-1),
+        [shell.b_value for shell in used],
+    )
+
+
+def _scale_warnings(
+    series: Series, trace: Volume, adc: Volume, shells: Iterable[_Shell]
+) -> tuple[str, ...]:
+    """A given map against the ADC of its own series, if that has what it takes."""
+    values, (low_b, high_b) = series.b_values, FIT_RANGE_S_PER_MM2
+    used = [s for s in shells if s.is_trace and low_b <= s.b_value <= high_b]
+    if not (used and (values <= LOW_B_MAX_S_PER_MM2).any()):
+        return ()
+    own = _own_adc(series, [_lowest("", values, series.directions), *used])
+    brain = brain_of_dwi.brain_mask(trace)
+    return agreement.check_scale(adc, own, brain, bool((values > high_b).any()))
 
 
 def compute_adc(mean_log: NDArray[np.floating], b_values: Sequence[float]) -> NDArray[np.float32]:
@@ -219,7 +250,11 @@ def _with_said_b(
     if unknown.any():
         return np.where(unknown, said, values), []
     if len(values) > 1:
-        return values, []
+        # Of none that could be the DWI the highest is, as the person knows better than the files.
+        highest = (values > values.min()) & (values >= values.max() - SHELL_STEPS_S_PER_MM2[0])
+        if values.max() >= MIN_B_S_PER_MM2 or not highest.any():
+            return values, []
+        return np.where(highest, said, values), [_contradiction(said, values[highest])]
     warnings = []
     if abs(values[0] - said) > 1:
         warnings.append(_contradiction(said, values))
@@ -242,11 +277,12 @@ def _choose(
     tried = [_shells(values, directions, step) for step in SHELL_STEPS_S_PER_MM2]
     if not tried[0]:
         small = " Are they in ms/um2? They must be in s/mm2." if 0 < values.max() <= 10 else ""
+        differ = len(values) == 1 or values.max() > values.min()
+        other = " If the files are wrong, --b_value says the right one." if differ else ""
         which = "its b-value is" if len(values) == 1 else "its b-values are"
         raise InputError(
             f"DWI {label}: {which} {_listed(values)} s/mm2; expected images of b about "
-            f"1000 s/mm2, {MIN_B_S_PER_MM2:g} at least.{small} If the files are wrong, --b_value "
-            "says the right one."
+            f"1000 s/mm2, {MIN_B_S_PER_MM2:g} at least.{small}{other}"
         )
     wanted = WANTED_B_S_PER_MM2
     near = _near(tried, overrides.b_value)
@@ -423,7 +459,7 @@ def _count(shell: _Shell) -> str:
 
 def _listed(values: Iterable[float]) -> str:
     """Different values in order; those that nothing says as a question mark."""
-    known = np.unique(np.round([v for v in values if not np.isnan(v)], 1))
+    known = np.unique(np.round([v for v in values if not np.isnan(v)], 1) + 0.0)  # no minus 0
     words = [f"{value:g}" for value in known]
     if any(np.isnan(v) for v in values):
         words.append("unknown")

@@ -23,7 +23,7 @@ from data_tools.b_values import (
 from data_tools.dicom import study as dicom
 from data_tools.file_names import B_KEYS, LOW_B_MAX_S_PER_MM2, beside, sidecar
 from data_tools.image_files import open_image
-from data_tools.overrides import NONE, Overrides
+from data_tools.overrides import NONE, SAID_B_RANGE_S_PER_MM2, Overrides
 from data_tools.runtime.errors import InputError
 from data_tools.volumes import Volume, gaps_of, load_volume, reading_of, without_gaps
 
@@ -97,9 +97,13 @@ def read_bval(path: Path) -> NDArray[np.float64]:
         InputError: it holds something else.
     """
     values = _numbers(path, "b-values in s/mm2, separated by spaces").ravel()
-    if not values.size or not np.isfinite(values).all() or values.min() < 0:
-        raise InputError(f"{path}: expected b-values of 0 s/mm2 and more, separated by spaces")
-    return values
+    high = SAID_B_RANGE_S_PER_MM2[1]
+    if not values.size or not np.isfinite(values).all() or values.min() < 0 or values.max() > high:
+        raise InputError(
+            f"{path}: expected b-values of 0 to {high:g} s/mm2, separated by spaces; found "
+            f"{' '.join(f'{value:g}' for value in values[:8]) or 'none'}"
+        )
+    return values + 0.0  # no minus 0
 
 
 def read_bvec(path: Path, count: int) -> NDArray[np.float64]:
@@ -131,6 +135,9 @@ def _numbers(path: Path, expected: str) -> NDArray[np.float64]:
     try:
         lines = path.read_text(encoding="utf-8-sig").replace(",", " ").splitlines()
         rows = [[float(word) for word in line.split()] for line in lines if line.strip()]
+        if len({len(row) for row in rows}) > 1:
+            lengths = ", ".join(str(len(row)) for row in rows[:8])
+            raise ValueError(f"its lines hold {lengths} numbers")
         return np.array(rows, np.float64)
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: not readable ({error}); expected {expected}") from error
@@ -220,8 +227,13 @@ def _sidecar_b(path: Path) -> list[float]:
             raise InputError(
                 f"{beside(path, '.json')}: {key} is {value!r}; expected s/mm2, a number"
             ) from error
+        high = SAID_B_RANGE_S_PER_MM2[1]
+        if not all(0 <= number <= high for number in numbers):
+            raise InputError(
+                f"{beside(path, '.json')}: {key} is {value!r}; expected 0 to {high:g} s/mm2"
+            )
         if numbers:
-            return numbers
+            return [number + 0.0 for number in numbers]
     return []
 
 
@@ -229,6 +241,14 @@ def _with_b0(
     series: Series, b0: Path, dwi: Path
 ) -> tuple[Series, tuple[str, ...], list[str]]:  # fmt: skip
     """A series with the b = 0 image of another file, notes and warnings."""
+    if (series.b_values <= LOW_B_MAX_S_PER_MM2).any() and (
+        series.b_values >= MIN_B_S_PER_MM2
+    ).any():
+        lowest = f"{np.nanmin(series.b_values):g} s/mm2"
+        return series, (), [
+            f"--b0 {b0} was not used: the series {dwi.name} has images of b = {lowest} of its own, "
+            "of the same scan"
+        ]  # fmt: skip
     own, warnings = _load_series(b0, "b = 0 image", NONE)
     notes = list(own.reading.notes)
     values = own.b_values
@@ -248,6 +268,8 @@ def _with_b0(
         )
         for k in low
     ]
+    readings = [series.reading, *(each.volume.reading for each in moved)]
+    gaps = [reading.absent for reading in readings if reading.absent is not None]
     kept = ~(series.b_values <= LOW_B_MAX_S_PER_MM2)
     if not kept.any():
         raise InputError(
@@ -262,6 +284,7 @@ def _with_b0(
         ),
         b_values=np.concatenate([values[low], series.b_values[kept]]),
         directions=np.concatenate([own.directions[low], series.directions[kept]]),
+        reading=dataclasses.replace(series.reading, absent=np.any(gaps, axis=0) if gaps else None),
     )
     notes += [f"the b = 0 image comes from {b0.name}", *moved[0].notes]
     return joined, tuple(notes), [*warnings, *moved[0].warnings]

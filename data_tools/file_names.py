@@ -72,8 +72,13 @@ def sidecar(path: Path) -> dict[str, Any]:
     if not file.is_file():
         return {}
     try:
-        known = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        content = file.read_bytes()
+        try:
+            text = content.decode("utf-8-sig")
+        except UnicodeDecodeError:  # the micro sign as older programs write it
+            text = content.decode("latin-1")
+        known = json.loads(text)
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{file}: not a readable JSON file ({error})") from error
     if not isinstance(known, dict):
         raise InputError(f"{file}: expected a JSON object, found {type(known).__name__}")

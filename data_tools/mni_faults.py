@@ -14,10 +14,11 @@ import numpy as np
 
 from data_tools import cohort as cohorts
 from data_tools import mni_patient
+from data_tools.agreement import BRAIN_RANGE_ML
 from data_tools.checked import Checked, ImageFigures
 from data_tools.cohort import Fault, mni_file
 from data_tools.grid import GRID_AFFINE, TMAX_HYPOPERFUSION_S
-from data_tools.patient import BRAIN_RANGE_ML, MIN_ADC_SHARE, MniPatient, core_on_grid
+from data_tools.patient import MIN_ADC_SHARE, MniPatient, core_on_grid
 from data_tools.plausibility import check_not_swapped, check_tmax_of_tissue
 from data_tools.runtime import atomic
 from data_tools.runtime.errors import InputError

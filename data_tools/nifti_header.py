@@ -158,8 +158,10 @@ def _of_two(q: _Reading, s: _Reading, shape: NDArray[np.int_], label: str) -> Pl
     elsewhere = (
         f"their middles lie {apart_mm:.3g} mm apart and they are turned by {turn_deg:.3g} degrees"
     )
-    if not _same_lengths(q.affine, s.affine):
-        if s.code in (TALAIRACH, MNI) and q.code in (SCANNER, ALIGNED):
+    if not _same_lengths(_lengths(q.affine), _lengths(s.affine)):
+        # A fit to a template moves and turns the head; without, a length was changed by hand.
+        is_fit = turn_deg > 0.01 or np.linalg.norm(q.affine[:3, 3] - s.affine[:3, 3]) > 0.01
+        if s.code in (TALAIRACH, MNI) and q.code in (SCANNER, ALIGNED) and is_fit:
             return Place(
                 q.affine,
                 (
@@ -190,7 +192,7 @@ def _of_sform(sform: NDArray[np.float64], pixdim: NDArray[np.float64], label: st
     """Without a qform: lengths of the sform, if pixdim says the same, or nothing at all."""
     lengths = _lengths(sform)
     pixdim = np.abs(pixdim)
-    if np.allclose(pixdim, lengths, rtol=SAME_LENGTH, atol=0):
+    if _same_lengths(pixdim, lengths):
         return Place(sform)
     # 1 1 1 is what programs leave that do not fill it in; no fit scales an axis by a half or two.
     empty = not np.isfinite(pixdim).all() or pixdim.min() <= 0 or (pixdim == 1).all()
@@ -232,7 +234,7 @@ def _lengths(affine: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _same_lengths(one: NDArray[np.float64], other: NDArray[np.float64]) -> bool:
-    return np.allclose(_lengths(one), _lengths(other), rtol=SAME_LENGTH, atol=0)
+    return np.allclose(one, other, rtol=SAME_LENGTH, atol=0)
 
 
 def _turn_deg(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from data_tools import ants_bridge, brain_of_dwi, registration
+from data_tools import agreement, ants_bridge, brain_of_dwi, registration
 from data_tools.b_values import Diffusion
 from data_tools.dicom.study import Source
 from data_tools.diffusion import load_diffusion
@@ -39,17 +39,14 @@ from data_tools.volumes import Volume, load_mask, load_volume
 
 Result = TypeVar("Result")
 
-# Adult brains are 1000 to 1700 mL; partial coverage and atrophy make less, a mask that took in
-# the skull or the background makes more.
-BRAIN_RANGE_ML = (500.0, 2200.0)
 # ADC maps are above 0 in all of the brain but for noise and what the scanner masked.
 MIN_ADC_SHARE = 0.7
 # Slices with less brain than this share of the largest may be noise outside the head.
 MIN_AREA_SHARE = 0.2
 # Of the brain, ventricles in it: 871 and 1043 in two real patients; old brains have more.
 ADC_USUAL_UM2_PER_S = (600.0, 1400.0)
-# A brain mask that is given and differs by more from the one found may be another patient's.
-OTHER_BRAIN_SHARE = 0.1
+# Core-like tissue that a given brain mask leaves out.
+CORE_LEFT_OUT_ML = 1.0
 # Perfusion slabs cover at least this share of the brain; less is a shifted or foreign image.
 MIN_COVERED_SHARE = 0.3
 # Overlap of what Tmax shows (values above 0) with the DWI's brain, inside the perfusion slab: 0.95
@@ -181,19 +178,23 @@ def examine(
     images = _Images(
         dwi=study.trace, adc=study.adc, tmax=tmax_volume, truth=truth_volume, brain=said_brain
     )
-    brain = checks.result(_checked_brain, images)
-    if brain is None:
+    found = checks.result(_checked_brain, images)
+    if found is None:
         return None, checks.faults
+    brain, agreed = found
+    study = dataclasses.replace(study, warnings=(*study.warnings, *agreed))
     if study.computed and overrides.adc_unit is not None:
         overrides = dataclasses.replace(overrides, adc_unit=None)
         unused = "--adc_unit was not needed: ADC was computed, in 1e-6 mm2/s"
         study = dataclasses.replace(study, warnings=(*study.warnings, unused))
-    unit, warnings = _check_contents(
+    unit, warnings, notes = _check_contents(
         checks, images, brain, adc_file=Path(adc) if adc else None, overrides=overrides
     )
     if checks.faults or unit is None:
         return None, checks.faults
-    study = dataclasses.replace(study, warnings=(*study.warnings, *warnings))
+    study = dataclasses.replace(
+        study, warnings=(*study.warnings, *warnings), notes=(*study.notes, *notes)
+    )
     native = checks.result(_patient, study, images, unit)
     if native is None:
         return None, checks.faults
@@ -249,12 +250,18 @@ def _check_contents(
     *,
     adc_file: Path | None,
     overrides: Overrides,
-) -> tuple[str | None, tuple[str, ...]]:
-    """Whether images are what they are said to be; the unit of the ADC, and warnings about it."""
+) -> tuple[str | None, tuple[str, ...], tuple[str, ...]]:
+    """Whether images are what they are said to be; unit of the ADC, warnings and notes on it."""
     dwi, adc = images.dwi, images.adc
     unit: str | None = None
     warnings: list[str] = []
+    notes: tuple[str, ...] = ()
     if checks.passes(check_not_swapped, dwi, adc, brain):  # a swapped pair has no ADC
+        # One that lies elsewhere is told as that, not by what follows from it.
+        known = len(checks.faults)
+        warnings += checks.result(agreement.check_place, dwi, adc, brain) or ()
+        if len(checks.faults) > known:
+            return None, (), ()
         if overrides.adc_unit is None:
             unit = checks.result(detect_adc_unit, adc, brain)
         else:
@@ -264,7 +271,7 @@ def _check_contents(
             unit = overrides.adc_unit
     if unit is not None and adc_file is not None:
         contradicted = checks if overrides.adc_unit is None else _Checks()
-        contradicted.passes(_check_sidecar, adc, adc_file, unit)
+        notes = contradicted.result(_check_sidecar, adc, adc_file, unit) or ()
         if contradicted is not checks:
             warnings += [f"{fault} (--adc_unit was taken)" for fault in contradicted.faults]
     for image, what in ((images.tmax, "Tmax"), (images.truth, "hypoperfusion mask")):
@@ -275,7 +282,7 @@ def _check_contents(
             )  # fmt: skip
             if what == "Tmax" and not checks.faults:
                 checks.passes(check_tmax_of_tissue, image, seen)
-    return unit, tuple(warnings)
+    return unit, tuple(warnings), notes
 
 
 def _patient(study: Diffusion, images: _Images, unit: str) -> NativePatient:
@@ -284,8 +291,9 @@ def _patient(study: Diffusion, images: _Images, unit: str) -> NativePatient:
     brain = brain_of_dwi.brain_mask(images.dwi, adc.data) & (adc.data > 0)
     warnings = [*study.warnings]
     if images.brain is not None:
-        found_ml, brain = brain.sum() * images.dwi.voxel_ml, _said_brain(images) & (adc.data > 0)
-        warnings += _other_brain(float(brain.sum() * images.dwi.voxel_ml), float(found_ml))
+        found, brain = brain, _said_brain(images) & (adc.data > 0)
+        warnings += _core_left_out(images.dwi, adc, found, brain)
+    _check_size(images, brain)
     check_contrast(images.dwi, adc, brain, study.b_value)
     tmax = images.tmax
     if tmax is not None:
@@ -311,12 +319,17 @@ def _said_brain(images: _Images) -> NDArray[np.bool_]:
     return resample(images.brain, np.eye(4), images.dwi.data.shape, images.dwi.affine) > 0.5
 
 
-def _other_brain(said_ml: float, found_ml: float) -> list[str]:
-    if abs(said_ml - found_ml) <= OTHER_BRAIN_SHARE * found_ml:
+def _core_left_out(
+    dwi: Volume, adc: Volume, found: NDArray[np.bool_], said: NDArray[np.bool_]
+) -> list[str]:
+    """A warning of core-like tissue in the brain that was found and not in the one that is said."""
+    outside = core_mask(dwi.data, adc.data, found, dwi.voxel_ml) & ~said
+    left_out_ml = float(outside.sum() * dwi.voxel_ml)
+    if left_out_ml < CORE_LEFT_OUT_ML:
         return []
     return [
-        f"the brain mask that was given has {said_ml:.0f} mL, and the brain found in the DWI "
-        f"{found_ml:.0f} mL; the given one was taken"
+        f"the brain mask that was given leaves out {left_out_ml:.1f} mL of the brain found in the "
+        "DWI that look like core"
     ]
 
 
@@ -373,13 +386,13 @@ def _without_blank_ends(image: Volume) -> Volume:
     return dataclasses.replace(image, data=image.data[kept], affine=affine)
 
 
-def _check_sidecar(adc: Volume, path: Path, unit: str) -> None:
+def _check_sidecar(adc: Volume, path: Path, unit: str) -> tuple[str, ...]:
     said = sidecar(path).get("Units")
-    check_said_unit(adc, said if isinstance(said, str) else None, unit)
+    return check_said_unit(adc, said if isinstance(said, str) else None, unit)
 
 
-def _checked_brain(images: _Images) -> NDArray[np.bool_]:
-    """The brain that DWI and ADC show, of a plausible volume."""
+def _checked_brain(images: _Images) -> tuple[NDArray[np.bool_], tuple[str, ...]]:
+    """The brain that DWI and ADC show, of a plausible volume, and warnings."""
     dwi, adc = images.dwi, images.adc
     if np.array_equal(dwi.data, adc.data):
         raise InputError(
@@ -391,11 +404,18 @@ def _checked_brain(images: _Images) -> NDArray[np.bool_]:
             f"DWI {dwi.path}: {len(lost)} slices between others are empty (the first is {lost[0]}, "
             "counted from 0); expected all of the head. Convert or copy the scanner's files again."
         )
-    source = "brain found in it" if images.brain is None else f"brain mask {images.brain.path}"
-    brain = brain_of_dwi.brain_mask(dwi) if images.brain is None else _said_brain(images)
+    brain = brain_of_dwi.brain_mask(dwi)
+    warnings: tuple[str, ...] = ()
+    if images.brain is not None:
+        said = _said_brain(images)
+        warnings = agreement.check_given_mask(images.brain.path, said, brain, dwi.voxel_ml)
+        brain = said
+    else:
+        warnings = agreement.gap_warnings(dwi, adc, brain)
     check_gaps(dwi, brain, "DWI")
     check_gaps(adc, brain, "ADC")
     _check_mapped(adc, dwi, brain)
+    warnings += agreement.check_holes(dwi, adc, brain)
     brain &= adc.data > 0
     if brain.any():
         end = brain_of_dwi.end_slice_share(brain, dwi)
@@ -404,14 +424,21 @@ def _checked_brain(images: _Images) -> NDArray[np.bool_]:
                 f"DWI {dwi.path}: an end slice shows {end:.0%} of the largest slice's brain, so "
                 "much of the head is missing; expected a scan from skull base to vertex"
             )
+    _check_size(images, brain)
+    return brain, warnings
+
+
+def _check_size(images: _Images, brain: NDArray[np.bool_]) -> None:
+    """Whether the brain has the volume of one; both of what DWI alone and with ADC shows."""
+    dwi, (low, high) = images.dwi, agreement.BRAIN_RANGE_ML
+    source = "brain found in it" if images.brain is None else f"brain mask {images.brain.path}"
     volume_ml = float(brain.sum() * dwi.voxel_ml)
-    if not BRAIN_RANGE_ML[0] <= volume_ml <= BRAIN_RANGE_ML[1]:
+    if not low <= volume_ml <= high:
         raise InputError(
-            f"DWI {dwi.path}: the {source} has {volume_ml:.0f} mL; expected "
-            f"{BRAIN_RANGE_ML[0]:.0f} to {BRAIN_RANGE_ML[1]:.0f} mL. Is this a whole-brain DWI "
-            "with b about 1000 s/mm2, and are its voxel sizes right?"
+            f"DWI {dwi.path}: the {source} has {volume_ml:.0f} mL; expected {low:.0f} to "
+            f"{high:.0f} mL. Is this a whole-brain DWI with b about 1000 s/mm2, and are its voxel "
+            "sizes right?"
         )
-    return brain
 
 
 def _check_mapped(adc: Volume, dwi: Volume, brain: NDArray[np.bool_]) -> None:

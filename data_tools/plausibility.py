@@ -35,6 +35,14 @@ TMAX_MEDIAN_MAX_S = 8.0
 
 RIM_VOXELS = 2
 
+# Superscripts, two micro signs, and signs for minus and times.
+UNIT_LETTERS: dict[int, str] = str.maketrans({
+    "\u00b2": "2", "\u00b5": "u", "\u03bc": "u", "\u2212": "-", "\u2013": "-", "\u207b": "-",
+    "\u2075": "5", "\u2076": "6", "\u00b3": "3", "\u00b9": "1", "\u00d7": "x", "\u00b7": "",
+})  # fmt: skip
+# Powers of ten of a squared length, in 1e-6 mm2.
+UNIT_EXPONENTS = {"um": 0, "mm": 6, "cm": 8, "m": 12}
+
 # Programs leave NaN around the head, and around the brain where their mask is tighter than ours.
 MAX_GAP_DEPTH_MM = 6.0
 
@@ -84,8 +92,8 @@ def check_unit_said_by_person(adc: Volume, tissue: NDArray[np.bool_], unit: str)
     if not low <= median <= high:
         raise InputError(
             f"ADC {adc.path}: in {unit}, as --adc_unit says, the median in brain tissue is "
-            f"{median:.3g}e-6 mm2/s; expected {low:g} to {high:g}e-6 mm2/s. Leave --adc_unit out, "
-            "and the unit is found from the values."
+            f"{median / 1e6:.3g} mm2/s; expected {low:g} to {high:g}e-6 mm2/s. Leave --adc_unit "
+            "out, and the unit is found from the values."
         )
     low, high = ADC_TISSUE_RANGE_UM2_PER_S
     if low <= median <= high:
@@ -157,7 +165,7 @@ def check_tmax_of_tissue(tmax: Volume, brain: NDArray[np.bool_]) -> None:
         )
 
 
-def check_said_unit(adc: Volume, said: str | None, found: str) -> None:
+def check_said_unit(adc: Volume, said: str | None, found: str) -> tuple[str, ...]:
     """Refuse an ADC map whose sidecar says another unit than its values have.
 
     Args:
@@ -165,32 +173,52 @@ def check_said_unit(adc: Volume, said: str | None, found: str) -> None:
         said: ``Units`` of the sidecar, None without one.
         found: a key of :data:`data_tools.overrides.ADC_UNITS`.
 
+    Returns:
+        A note if the text is not understood.
+
     Raises:
         InputError: if the text names a unit of diffusion, and another one.
     """
-    told = parse_adc_unit(said) if said else None
-    if told is not None and told != found:
+    if not said:
+        return ()
+    told = parse_adc_unit(said)
+    if told is None:
+        return (
+            f"ADC: its .json says the unit {said!r}, which says nothing here; {found} was taken",
+        )
+    if abs(told / ADC_UNITS[found] - 1) > 1e-6:
         raise InputError(
             f"ADC {adc.path}: its .json says {said!r}, and the values in tissue are those of "
             f"{found}; expected both to be the same. Find out which is right: was the map scaled "
             "after the .json was written?"
         )
+    return ()
 
 
-def parse_adc_unit(text: str) -> str | None:
-    """The unit that a sidecar's text names; None for one that is not known.
+def parse_adc_unit(text: str) -> float | None:
+    """What a sidecar's unit is in 1e-6 mm2/s; None for one that is not known.
 
-    >>> [parse_adc_unit(t) for t in ("mm^2/s", "um2/s", "10^-6 mm\u00b2/s", "x1e-3 mm2/s", "a.u.")]
-    ['mm2/s', '1e-6 mm2/s', '1e-6 mm2/s', '1e-3 mm2/s', None]
+    >>> [parse_adc_unit(t) for t in ("mm^2/s", "um2/ms", "10^-5 cm\u00b2/sec", "0.001 mm2 s-1")]
+    [1000000.0, 1000.0, 1000.0, 1000.0]
+    >>> [parse_adc_unit(t) for t in ("x1e-6 mm**2/s", "\u00b5m\u00b2/s", "m2/s", "a.u.")]
+    [1.0, 1.0, 1000000000000.0, None]
     """
-    plain = text.lower().replace("\u00b2", "2").replace("\u00b5", "u").replace("\u03bc", "u")
-    plain = re.sub(r"[\s^*{}]|x(?=1)", "", plain)
-    if plain == "um2/s":
-        return "1e-6 mm2/s"
-    if plain == "um2/ms":
-        return "1e-3 mm2/s"
-    match = re.fullmatch(r"(?:(?:1e|10)-0?([36]))?mm2/s", plain)
-    return match and {None: "mm2/s", "3": "1e-3 mm2/s", "6": "1e-6 mm2/s"}[match[1]]
+    plain = text.lower().translate(UNIT_LETTERS)
+    plain = plain.replace("10**", "10^").replace("**", "").replace("micron", "um")
+    plain = re.sub(r"[\s{}()\[\]]|\*(?!10)", "", plain)
+    plain = re.sub(r"^([\d.]*)[x*](?=1)", r"\1x", plain).removeprefix("x")
+    found = re.fullmatch(
+        r"(?:(?P<times>\d*\.?\d+)x)?"
+        r"(?:10\^?(?P<ten>[-+]\d+)|(?P<number>\d*\.?\d+(?:e[-+]?\d+)?))?x?"
+        r"(?P<length>mm|um|cm|m)(?:\^?2|sq)(?:/(?P<per>m?s)(?:ec)?|(?P<under>m?s)\^?-1)",
+        plain,
+    )
+    if found is None:
+        return None
+    factor = float(found["times"] or 1) * float(found["number"] or 1)
+    per = found["per"] or found["under"]
+    exponent = int(found["ten"] or 0) + UNIT_EXPONENTS[found["length"]] + (3 if per == "ms" else 0)
+    return float(f"{factor:.12g}") * float(f"1e{exponent}")
 
 
 def check_tmax_seconds(tmax: Volume) -> None:
@@ -263,5 +291,5 @@ def check_contrast(
         raise InputError(
             f"DWI {dwi.path}: CSF is {ratio:.2f} times as bright as tissue; expected an image of b "
             f"about {b_value or USUAL_B_S_PER_MM2:g} s/mm2, in which it is never over {limit:.2g} "
-            "times as bright. Is this the b = 0 image?"
+            "times as bright. Is this the b = 0 image, or does the ADC map not lie on it?"
         )

@@ -8,6 +8,7 @@ import dataclasses
 import os
 import re
 import sys
+import unicodedata
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -50,6 +51,10 @@ GENERATED_BY = "data_tools.preprocess"
 RAW, MNI = "raw", "in MNI space"
 # Of images beside the folders of a patient, not in dwi/.
 _RAW_IMAGE = re.compile(r"_(dwi|adc|trace)\.(nii|nii\.gz|img|hdr|mha|mhd|nrrd|nhdr)$")
+# What links to nothing are named of: what would be read.
+_READ_ENDINGS = (*file_names.IMAGE_ENDINGS, ".bval", ".bvec", ".json")
+_READ_NAMES = ("_dwi", "_adc", "_trace", "_b0", "_tmax", "-hypoperfusion_mask", "brain_mask")
+_READ_FOLDER = re.compile(f"{DICOM_FOLDER}|dwi|ses-.*")
 SEXES = {"m": "M", "male": "M", "f": "F", "female": "F"}
 # 89+, 90 +, >89, > 89, >= 90, ≥ 90
 _BOUND = re.compile(r"(\d{1,3})\s*\+|(?:>=?|\u2265)\s*(\d{1,3})")
@@ -152,7 +157,7 @@ def read_participants(
 
     text = text_table.read(Path(cohort) / PARTICIPANTS, COLUMNS, REQUIRED_COLUMNS)
     whole = [line for line in text.lines if not line.fault]
-    rows = [[_plain(name, line.cells.get(name, MISSING)) for name in COLUMNS] for line in whole]
+    rows = [[plain(name, line.cells.get(name, MISSING)) for name in COLUMNS] for line in whole]
     table = pd.DataFrame(
         rows, columns=list(COLUMNS), index=[line.number - 2 for line in whole], dtype=object
     )
@@ -168,7 +173,7 @@ def read_participants(
         (log or _say)(note)
     table = table.reset_index(drop=True)
     for name in NUMBERS:
-        table[name] = pd.to_numeric(table[name]).astype(float)
+        table[name] = table[name].map(float, na_action="ignore").astype(float)
     return table
 
 
@@ -183,8 +188,17 @@ def named_in_table(cohort: str | os.PathLike) -> list[str]:
     return [name for name in dict.fromkeys(names) if _is_label(name)]
 
 
-def _plain(name: str, text: str) -> str | None:
-    """A cell in the one way that the table is checked for; None where it is missing."""
+def plain(name: str, text: str) -> str | None:
+    """A cell in the one way that the table is checked for; None where it is missing.
+
+    Args:
+        name: of the column.
+        text: as a person wrote it.
+    """
+    if name in NUMBERS:  # digits of East Asian or Arabic keyboards are digits
+        wide = unicodedata.normalize("NFKC", text)
+        text = "".join(str(unicodedata.decimal(each, each)) for each in wide)
+    text = text.strip()
     folded = text.casefold()
     if folded == MISSING:
         return None
@@ -198,10 +212,31 @@ def _plain(name: str, text: str) -> str | None:
     return text
 
 
+def number(name: str, text: str) -> float | None:
+    """A number of a patient that was typed, as the table's column of that name has it.
+
+    Args:
+        name: ``age`` or ``nihss``.
+        text: as it was typed; ``n/a`` is None.
+
+    Raises:
+        InputError: it is none, or out of range.
+    """
+    value = plain(name, text)
+    check, expected = _NUMBERS[name]
+    if value is not None and not check(value):
+        raise InputError(f"--{name} is {text!r}; {expected}")
+    return None if value is None else float(value)
+
+
 def _bounds_note(lines: Iterable[text_table.Line]) -> list[str]:
     """That ages given as a bound were read as its number."""
     ages = [(line.cells["participant_id"], line.cells.get("age", "")) for line in lines]
-    bounds = [f"{age} of {who}" for who, age in ages if _BOUND.fullmatch(age)]
+    bounds = [
+        f"{age} of {who}"
+        for who, age in ages
+        if _BOUND.fullmatch(unicodedata.normalize("NFKC", age))
+    ]
     if not bounds:
         return []
     more = f" and {len(bounds) - 5} more" if len(bounds) > 5 else ""
@@ -238,20 +273,11 @@ def _schema() -> "pa.DataFrameSchema":
             "participant_id": column(
                 _is_label, "expected sub- and letters or digits", nullable=False
             ),
-            "age": column(
-                _is_number(0, 120),
-                f"expected years, 0 to 120, or a bound of {DAWN.old_age} or more such as 89+, or "
-                f"{MISSING}",
-            ),
+            "age": column(*_NUMBERS["age"]),
             "sex": column(lambda v: v in ("M", "F"), f"expected M, F or {MISSING}"),
-            "nihss": column(
-                _is_number(0, NIHSS_MAX, whole=True),
-                f"expected a whole number, 0 to {NIHSS_MAX}, or {MISSING}",
-            ),
+            "nihss": column(*_NUMBERS["nihss"]),
             "side": column(lambda v: v in SIDES, EXPECTED_SIDE, nullable=False),
-            "field_strength_t": column(
-                _is_number(0.05, 12), f"expected tesla, 0.05 to 12, or {MISSING}"
-            ),
+            "field_strength_t": column(*_NUMBERS["field_strength_t"]),
         }
     )
 
@@ -297,11 +323,25 @@ def _is_number(low: float, high: float, whole: bool = False) -> Callable[[Any], 
             number = float(value)
         except ValueError:
             return False
-        if "_" in value:  # Python reads 1_0 as 10
+        if "_" in value or not value.isascii():  # Python reads 1_0 as 10
             return False
         return low <= number <= high and (not whole or number == int(number))
 
     return check
+
+
+# What a number must be, and the words for it.
+_NUMBERS = {
+    "age": (
+        _is_number(0, 120),
+        f"expected years, 0 to 120, or a bound of {DAWN.old_age} or more such as 89+, or {MISSING}",
+    ),
+    "nihss": (
+        _is_number(0, NIHSS_MAX, whole=True),
+        f"expected a whole number, 0 to {NIHSS_MAX}, or {MISSING}",
+    ),
+    "field_strength_t": (_is_number(0.05, 12), f"expected tesla, 0.05 to 12, or {MISSING}"),
+}
 
 
 def optional_number(value: Any) -> float | int | None:
@@ -341,9 +381,11 @@ def find_raw_files(
     root = Path(cohort)
     folder = root / participant
     if not folder.is_dir():
-        what = "no such folder; expected the patient's files there, or no row in participants.tsv"
+        missing = file_names.broken_link(folder) or "no such folder"
+        what = f"{missing}; expected the patient's files there, or no row in participants.tsv"
         return None, [Fault(participant, str(folder), what)]
     search = _Search(root, participant)
+    search.complain_of_links(folder, *(root / "derivatives").glob(f"*/{participant}"))
     scanner = folder / DICOM_FOLDER
     diffusion = [path for path in search.named(folder, "_dwi", "_trace") if not _is_adc(path)]
     b0s = [path for path in diffusion if _is_b0(path)]
@@ -440,6 +482,28 @@ class _Search:
         elif required:
             self._complain(what, f"no {self.participant}_*{name}.nii.gz below {base}; expected one")
         return None
+
+    def complain_of_links(self, *folders: Path) -> None:
+        """Name what would be read and is a link to nothing, or to itself."""
+        for base in folders:
+            found = [base] if base.is_symlink() else []
+            for here, inner, names in os.walk(base):
+                found += [Path(here, name) for name in sorted({*inner, *names})]
+            for path in found:
+                broken = file_names.broken_link(path) if self._is_wanted(path) else ""
+                if broken:
+                    what = f"{broken}; expected the file or folder. Fetch or copy what it names."
+                    self._complain(str(path.relative_to(self.root)), what)
+
+    def _is_wanted(self, path: Path) -> bool:
+        """Whether the name is one of those that are read: other images may be absent."""
+        name = path.name.lower()
+        end = next((each for each in _READ_ENDINGS if name.endswith(each)), "")
+        if not end:
+            return name == self.participant.lower() or bool(_READ_FOLDER.fullmatch(name))
+        return name.startswith(f"{self.participant.lower()}_") and name[: -len(end)].endswith(
+            _READ_NAMES
+        )
 
     def _complain(self, file: str, what: str) -> None:
         self.faults.append(Fault(self.participant, file, what))

@@ -29,6 +29,17 @@ def ending(name: str) -> str:
     return next((each for each in IMAGE_ENDINGS if lower.endswith(each)), "")
 
 
+def broken_link(path: Path) -> str:
+    """That a path is a link to nothing, or to itself; empty if it is not.
+
+    Args:
+        path: of a file or folder.
+    """
+    if not path.is_symlink() or path.exists():
+        return ""
+    return f"is a link to {path.readlink()}, where nothing is"
+
+
 def stem(name: str) -> str:
     """The name without the ending of an image file.
 

@@ -3,20 +3,21 @@
 What is not finite is for the reader of the image to judge: only it knows where the brain is.
 """
 
+import contextlib
 import dataclasses
 import gzip
+import logging
+import warnings
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
-from nibabel.filebasedimages import ImageFileError
-from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
 from data_tools import itk_files, nifti_header
-from data_tools.file_names import EXPECTED, ITK_ENDINGS, beside, ending
+from data_tools.file_names import EXPECTED, ITK_ENDINGS, beside, broken_link, ending
 from data_tools.nifti_header import Place
 from data_tools.runtime.errors import InputError
 
@@ -48,8 +49,9 @@ class ImageFile:
             InputError: the file ends too early.
         """
         try:
-            return np.asarray(self.values(), dtype=np.float32)
-        except (OSError, EOFError, ValueError) as error:
+            with _quiet():
+                return np.asarray(self.values(), dtype=np.float32)
+        except Exception as error:  # what a damaged header asks for is beyond any list
             raise damaged_file(self.label, error) from error
 
     def read_finite(self) -> NDArray[np.float32]:
@@ -83,16 +85,46 @@ def open_image(path: Path, what: str) -> ImageFile:
     """
     label = f"{what} {path}"
     if not path.is_file():
-        raise InputError(f"{label}: no such file; expected {EXPECTED}")
+        missing = broken_link(path) or "no such file"
+        raise InputError(f"{label}: {missing}; expected {EXPECTED}")
+    if path.stat().st_size == 0:
+        raise InputError(f"{label}: the file is empty (0 bytes); copy it again")
+    kind, reader = ("NIfTI", _open_nifti)
     if ending(path.name) in ITK_ENDINGS:
-        data, affine = itk_files.read(path, label)
-        nifti_header.check_finite(affine, label)
-        nifti_header.check_axes(affine, label)
-        return ImageFile(shape=data.shape, place=Place(affine), label=label, values=lambda: data)
+        kind, reader = ("MetaImage or NRRD", _open_itk)
     try:
-        image = _load(path, label)
-    except (ImageFileError, HeaderDataError, ValueError, OSError, EOFError) as error:
-        raise InputError(f"{label}: not a readable NIfTI file ({error})") from error
+        with _quiet():
+            return reader(path, label)
+    except InputError:
+        raise
+    except Exception as error:  # a header's bytes may be anything, and so may what they raise
+        why = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        raise InputError(f"{label}: not a readable {kind} file ({why}); copy it again") from error
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep what the readers write of odd headers and numbers from the terminal."""
+    logger = logging.getLogger("nibabel.global")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL + 1)
+    try:
+        with warnings.catch_warnings(), np.errstate(all="ignore"):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+def _open_itk(path: Path, label: str) -> ImageFile:
+    data, affine = itk_files.read(path, label)
+    nifti_header.check_finite(affine, label)
+    nifti_header.check_axes(affine, label)
+    return ImageFile(shape=data.shape, place=Place(affine), label=label, values=lambda: data)
+
+
+def _open_nifti(path: Path, label: str) -> ImageFile:
+    image = _load(path, label)
     if not isinstance(image, nib.Nifti1Pair):
         raise InputError(f"{label}: is {type(image).__name__}; expected {EXPECTED}")
     if image.get_data_dtype().kind not in "iuf":  # colours, complex numbers
@@ -137,4 +169,5 @@ def damaged_file(label: str, error: Exception) -> InputError:
         label: what and path.
         error: the reader's own.
     """
-    return InputError(f"{label}: the file ends too early or is damaged ({error}); copy it again")
+    why = " ".join(str(error).split())
+    return InputError(f"{label}: the file ends too early or is damaged ({why}); copy it again")

@@ -1,6 +1,5 @@
 """MetaImage and NRRD files (.mha, .mhd, .nrrd, .nhdr) by SimpleITK: LPS there, RAS here."""
 
-import bz2
 import re
 import zlib
 from pathlib import Path
@@ -10,10 +9,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_tools.runtime.errors import InputError
+from data_tools.runtime.quiet import native_stderr_silenced
 
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 OPPOSITE = str.maketrans("RLAPIS", "LRPASI")
-HEADER_BYTES = 1 << 16
+GZIP_MAGIC = b"\x1f\x8b"
+# Where a header ends: an NRRD's at a blank line, a MetaImage's with the line of its data file.
+NRRD_END = re.compile(rb"\r?\n\r?\n")
+META_END = re.compile(rb"^ElementDataFile[^\n]*(\n|\Z)", re.M)
+MILLIMETRES = ("", "mm", "millimeter", "millimeters", "millimetre", "millimetres", "mms")
+# m, cm, um (two letters if the file is not in Latin 1), metres, inches.
+OTHER_LENGTHS = re.compile(r".{0,2}m|.*met(er|re)s?|microns?|in(ch|ches)?", re.I)
 
 
 def read(path: Path, label: str) -> tuple[NDArray, NDArray[np.float64]]:
@@ -35,7 +41,8 @@ def read(path: Path, label: str) -> tuple[NDArray, NDArray[np.float64]]:
 
     sitk.ProcessObject.SetGlobalWarningDisplay(False)
     try:
-        image = sitk.ReadImage(str(path))
+        with native_stderr_silenced():  # MetaImage writes there itself
+            image = sitk.ReadImage(str(path))
     except RuntimeError as error:
         raise _damaged(label, "SimpleITK cannot read it") from error
     data = sitk.GetArrayFromImage(image)
@@ -61,33 +68,49 @@ def _damaged(label: str, why: object) -> InputError:
 
 def _check_packed(path: Path, label: str) -> None:
     """Unpack compressed voxels to their checksum, which SimpleITK does not look at."""
-    content = path.read_bytes()
+    head, data = _split(path)
+    fields = _fields(path, head)
     if _is_nrrd(path):
-        head, _, data = content.partition(b"\n\n")
-        packed = re.search(rb"^encoding: *(gz|gzip|bz2|bzip2) *$", head, re.M | re.I)
-        named = re.search(rb"^data ?file: *(\S.*?) *$", head, re.M | re.I)
+        encoding = fields.get("encoding", "raw").lower()
+        if encoding in ("bz2", "bzip2"):
+            raise InputError(
+                f"{label}: its encoding is {encoding}, which is not read here; expected raw, gzip, "
+                "ascii or hex. Save it again with one of them."
+            )
+        packed = encoding in ("gz", "gzip")
+        named = fields.get("data file") or fields.get("datafile")
     else:
-        head, _, after = content.partition(b"ElementDataFile")
-        packed = re.search(rb"^CompressedData *= *True", head, re.M | re.I)
-        first, _, data = after.partition(b"\n")
-        named = re.match(rb" *= *(?!LOCAL)(\S.*?) *\r?$", first)
+        packed = fields.get("CompressedData", "").lower() in ("true", "t", "1", "yes", "y")
+        named = fields.get("ElementDataFile", "LOCAL")
+        named = None if named.upper() == "LOCAL" else named
     if not packed:
         return
     if named:
-        beside = path.parent / named[1].decode("utf-8", "replace")
-        if not beside.is_file():  # several files, or none: SimpleITK knows
+        if named.split()[0] == "LIST" or "%" in named:
+            raise InputError(
+                f"{label}: its voxels are compressed in several files; expected one. Save it again "
+                "as one file."
+            )
+        beside = path.parent / named
+        if not beside.is_file():  # SimpleITK says so
             return
         data = beside.read_bytes()
     try:
-        if data[:3] == b"BZh":
-            bz2.decompress(data)
-            return
-        stream = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)  # zlib or gzip, with checksum
+        _check_sums(data)
+    except (zlib.error, OSError, EOFError, ValueError) as error:
+        raise _damaged(label, error) from error
+
+
+def _check_sums(data: bytes) -> None:
+    """Unpack zlib or gzip, one part after the other."""
+    while True:
+        stream = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)
         stream.decompress(data)
         if not stream.eof:
             raise EOFError("it ends before its checksum")
-    except (zlib.error, OSError, EOFError, ValueError) as error:
-        raise _damaged(label, error) from error
+        data = stream.unused_data
+        if not data.startswith(GZIP_MAGIC):
+            return
 
 
 def _lps(image) -> NDArray[np.float64]:
@@ -99,9 +122,27 @@ def _lps(image) -> NDArray[np.float64]:
     return affine
 
 
-def _header(path: Path) -> str:
-    with path.open("rb") as stream:
-        return stream.read(HEADER_BYTES).decode("latin-1")
+def _split(path: Path) -> tuple[str, bytes]:
+    """The header's text, and what follows it in the file."""
+    content = path.read_bytes()
+    end = NRRD_END if _is_nrrd(path) else META_END
+    found = end.search(content)
+    at = found.end() if found else len(content)
+    return content[:at].decode("latin-1"), content[at:]
+
+
+def _fields(path: Path, head: str) -> dict[str, str]:
+    """What the header says, by name; an NRRD's names in lower case."""
+    fields = {}
+    for line in re.split("\r?\n", head):
+        if _is_nrrd(path):
+            found = re.match(r"([^#:][^:]*):(?!=)(.*)", line)
+        else:
+            found = re.match(r"([^=]+)=(.*)", line)
+        if found:
+            name = found[1].strip()
+            fields[name.lower() if _is_nrrd(path) else name] = found[2].strip()
+    return fields
 
 
 def _is_nrrd(path: Path) -> bool:
@@ -109,37 +150,70 @@ def _is_nrrd(path: Path) -> bool:
 
 
 def _check_oriented(path: Path, label: str) -> None:
-    """Refuse a header that says no direction: SimpleITK would take LPS for granted."""
-    text = _header(path)
+    """Refuse a header that says no direction or voxel size: SimpleITK takes LPS and 1 mm then."""
+    fields = _fields(path, _split(path)[0])
     if _is_nrrd(path):
-        space = re.search(r"^space: *(.*?) *\r?$", text.split("\n\n")[0], re.M | re.I)
-        known = space is not None and re.fullmatch(
+        space = fields.get("space")
+        known: object = space is not None and re.fullmatch(
             r"([rl]a|[rl]p)s(-time)?|(right|left)-(anterior|posterior)-superior(-time)?",
-            space[1], re.I,
+            space, re.I,
         )  # fmt: skip
-        found = f"its space is {space[1]!r}" if space else "it has no field `space`"
+        found = f"its space is {space!r}" if space else "it has no field `space`"
     else:
-        head = text.split("ElementDataFile")[0]
-        known = re.search(r"^(TransformMatrix|Orientation|Rotation) *= *\S", head, re.M)
+        known = any(fields.get(name) for name in ("TransformMatrix", "Orientation", "Rotation"))
         found = "it has no TransformMatrix"
     if not known:
         raise InputError(
             f"{label}: {found}, so left and right are unknown; expected an orientation in the "
             "header. Convert the scanner's DICOM files again."
         )
+    if _is_nrrd(path):
+        _check_lengths(fields, label)
+    else:
+        _check_spacing(fields, label)
+
+
+def _check_lengths(fields: dict[str, str], label: str) -> None:
+    """Refuse an NRRD whose axes have no length, or one in another unit than mm."""
+    if fields.get("space directions", "").count("(") < 3:
+        raise InputError(
+            f"{label}: its field `space directions` does not name three axes, so the voxel size is "
+            "unknown; expected it in the header. Convert the scanner's DICOM files again."
+        )
+    units = re.findall(r'"([^"]*)"', fields.get("space units", ""))[:3]
+    others = [unit for unit in units if unit.strip().lower() not in MILLIMETRES]
+    for unit in re.findall(r'"([^"]*)"', fields.get("units", "")):
+        if OTHER_LENGTHS.fullmatch(unit.strip()) and unit.strip().lower() not in MILLIMETRES:
+            others.append(unit)
+    if others:
+        raise InputError(
+            f"{label}: its lengths are in {others[0]!r}; expected mm. Save it again in mm, with "
+            '`space units: "mm" "mm" "mm"`.'
+        )
+
+
+def _check_spacing(fields: dict[str, str], label: str) -> None:
+    """Refuse a MetaImage without a voxel size, or with one in another unit than mm."""
+    if not (fields.get("ElementSpacing") or fields.get("ElementSize")):
+        raise InputError(
+            f"{label}: it has no ElementSpacing, so the voxel size is unknown; expected it in the "
+            "header. Convert the scanner's DICOM files again."
+        )
+    unit = fields.get("DistanceUnits", "mm")
+    if unit.lower() not in MILLIMETRES and unit != "?":
+        raise InputError(f"{label}: its DistanceUnits are {unit!r}; expected mm. Save it in mm.")
 
 
 def _check_words(path: Path, affine: NDArray[np.float64], label: str) -> None:
     """Refuse a MetaImage whose AnatomicalOrientation is not that of its matrix."""
     if _is_nrrd(path):
         return
-    head = _header(path).split("ElementDataFile")[0]
-    said = re.search(r"^AnatomicalOrientation *= *([RLAPIS]{3}) *\r?$", head, re.M)
+    said = _fields(path, _split(path)[0]).get("AnatomicalOrientation", "")
     towards = "".join(nib.aff2axcodes(affine))
     # MetaImage names where axes come from; some programs write where they go to.
-    if said and said[1] not in (towards, towards.translate(OPPOSITE)):
+    if re.fullmatch("[RLAPIS]{3}", said) and said not in (towards, towards.translate(OPPOSITE)):
         raise InputError(
-            f"{label}: AnatomicalOrientation is {said[1]} and TransformMatrix "
+            f"{label}: AnatomicalOrientation is {said} and TransformMatrix "
             f"{towards.translate(OPPOSITE)}, so left and right are unsure; find out which is right "
             "and set both to it."
         )

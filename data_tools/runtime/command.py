@@ -23,6 +23,7 @@ from weakref import WeakKeyDictionary
 
 from absl import flags
 
+from data_tools import cohort
 from data_tools.grid import SLAB_SLICES
 from data_tools.overrides import ADC_UNITS, Overrides
 from data_tools.runtime import flag_texts
@@ -120,10 +121,10 @@ def define_patient(flag_values: flags.FlagValues) -> None:
         ("side", "<SIDE> Side of the brain lesion: left, right or bilateral."),
     ):
         flags.DEFINE_string(name, None, text, flag_values=flag_values)
-    flags.DEFINE_float(
+    flags.DEFINE_string(
         "age",
         None,
-        "<YEARS> Age. Without it, the DAWN criteria are not evaluated.",
+        "<YEARS> Age, or a bound such as 89+. Without it, the DAWN criteria are not evaluated.",
         flag_values=flag_values,
     )
     flags.DEFINE_string(
@@ -273,6 +274,10 @@ def patient_request(flag_values: flags.FlagValues) -> PatientRequest:
         for f in dataclasses.fields(PatientRequest)
         if f.name != "overrides"
     }
+    if values["age"] is not None:
+        values["age"] = cohort.number("age", values["age"])
+    if values["side"] is not None:
+        values["side"] = cohort.plain("side", values["side"])
     return PatientRequest(**values, overrides=overrides(flag_values))
 
 

@@ -1,7 +1,8 @@
-"""TensorFlow's start-up chatter, kept from the terminal.
+"""Native code's chatter, kept from the terminal.
 
-Its C++ side writes notes about oneDNN and absent GPUs straight to file descriptor 2 before any
-setting can stop it; a newcomer takes them for errors. Python's own errors still come through.
+TensorFlow writes notes about oneDNN and absent GPUs straight to file descriptor 2 before any
+setting can stop it, MetaImage its own words about a file; a newcomer takes them for errors.
+Python's own errors still come through.
 """
 
 import contextlib

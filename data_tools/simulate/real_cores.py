@@ -17,6 +17,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 from nibabel.affines import apply_affine
+from nibabel.filebasedimages import ImageFileError
 from numpy.typing import NDArray
 from scipy import ndimage
 
@@ -118,7 +119,7 @@ def load(cores: RealCores, number: int) -> tuple[NDArray[np.bool_], NDArray[np.f
             content = file.read() if size is None else file.read(size)
         image = nib.Nifti1Image.from_bytes(gzip.decompress(content))
         data = np.asarray(image.dataobj)
-    except (OSError, EOFError, ValueError, zlib.error, nib.filebasedimages.ImageFileError) as error:
+    except (OSError, EOFError, ValueError, zlib.error, ImageFileError) as error:
         raise InputError(f"{label} is not a readable NIfTI file ({error})") from error
     if data.ndim != 3:
         raise InputError(f"{label} has shape {data.shape}; expected one 3D mask")

@@ -14,6 +14,8 @@ from data_tools.cohort import (
     find_raw_files,
     mni_file,
     named_in_table,
+    number,
+    plain,
     read_participants,
     unlisted_folders,
     write_participants,
@@ -44,8 +46,8 @@ def table(tmp_path):
 
     def write(*changes, columns=COLUMNS):
         rows = [columns]
-        for number, change in enumerate(changes, start=1):
-            row = GOOD | {"participant_id": f"sub-{number:04d}"} | change
+        for k, change in enumerate(changes, start=1):
+            row = GOOD | {"participant_id": f"sub-{k:04d}"} | change
             rows.append([row[name] for name in columns])
         text = "".join("\t".join(row) + "\n" for row in rows)
         (tmp_path / "participants.tsv").write_text(text)
@@ -179,6 +181,46 @@ def test_a_cell_that_can_only_mean_one_thing_is_read(table, column, value, read)
     found = read_participants(table({}, {column: value}, {}))
     assert len(found) == 3
     assert clinical_record(found.iloc[1])[column] == read
+
+
+@pytest.mark.parametrize(
+    ("typed", "years"), [("\uff18\uff19", 89), ("\u0668\u0669", 89), ("\uff18\uff19\uff0b", 89)]
+)
+def test_digits_of_other_keyboards_are_digits(table, typed, years):
+    assert read_participants(table({"age": typed}))["age"][0] == years
+
+
+def test_one_cell_that_is_no_number_is_one_fault(table):
+    with pytest.raises(CohortError) as error:
+        read_participants(table({"age": "\u0668\u066b5"}, {"age": "\u5341"}, {"age": "70"}))
+    assert [fault.participant for fault in error.value.faults] == ["sub-0001", "sub-0002"]
+
+
+def test_what_is_typed_is_read_as_the_table_is():
+    assert [number("nihss", each) for each in ("12", "12.0", "\uff11\uff12", " 12 ")] == [12] * 4
+    assert number("age", "89+") == 89 and number("age", "70.5") == 70.5
+    assert number("nihss", "N/A") is None and plain("side", " Left") == "left"
+    for name, text in (("nihss", "12.5"), ("nihss", "43"), ("age", "40+"), ("age", "nan")):
+        with pytest.raises(InputError, match=f"--{name} is '"):
+            number(name, text)
+
+
+def test_links_to_nothing_are_named(files):
+    root = files("sub-0001/dwi/sub-0001_ADC.nii.gz")
+    folder = root / "sub-0001/dwi"
+    (folder / "sub-0001_dwi.nii.gz").symlink_to("gone.nii.gz")
+    (folder / "sub-0001_T1w.nii.gz").symlink_to("gone.nii.gz")  # is not read
+    (folder / "sub-0001_dwi.bval").symlink_to("sub-0001_dwi.bval")  # to itself
+    found, faults = find_raw_files(root, "sub-0001")
+    assert found is None
+    named = {fault.file: fault.what for fault in faults}
+    for name, target in (("nii.gz", "gone.nii.gz"), ("bval", "sub-0001_dwi.bval")):
+        what = named[f"sub-0001/dwi/sub-0001_dwi.{name}"]
+        assert what.startswith(f"is a link to {target}, where nothing is; expected the file")
+    assert not any("T1w" in name for name in named)
+    (root / "sub-0002").symlink_to("gone")
+    _, faults = find_raw_files(root, "sub-0002")
+    assert faults[0].what.startswith("is a link to gone, where nothing is")
 
 
 def test_an_age_given_as_a_bound_is_said(table):

@@ -1,5 +1,6 @@
 """MetaImage and NRRD: the patient's left stays left whatever way the axes run."""
 
+import bz2
 import gzip
 
 import nibabel as nib
@@ -97,6 +98,14 @@ def test_the_space_of_an_nrrd_file_counts(tmp_path, space, codes):
         ("mha", b"1 0 0 0 1 0 0 0 1", b"1 0.4 0 0 1 0 0 0 1", "not at right angles"),
         ("mha", b"Spacing = 2 1.5 5", b"Spacing = 2 1.5 50", "expected 0.3 to 12 mm"),
         ("mhd", b"a.raw", b"absent.raw", "ends too early or is damaged"),
+        ("mha", b"ElementSpacing = 2 1.5 5", b"Comment = no", "no ElementSpacing, so the voxel"),
+        ("mha", b"ElementSpacing", b"DistanceUnits = m\nElementSpacing", "DistanceUnits are 'm'"),
+        ("nrrd", b"kinds:", b'space units: "m" "m" "m"\nkinds:', "its lengths are in 'm'"),
+        ("nrrd", b"kinds:", b'space units: "mm" "mm" "cm"\nkinds:', "its lengths are in 'cm'"),
+        ("nrrd", b"kinds:", b'units: "\xc2\xb5m" "" ""\nkinds:', "its lengths are in"),
+        ("nrrd", b"space directions: (2,0,0) (0,1.5,0) (0,0,5)\n", b"", "does not name three axes"),
+        ("nrrd", b"(2,0,0) (0,1.5,0) (0,0,5)", b"none none none", "does not name three axes"),
+        ("nrrd", b"encoding: raw", b"encoding: bzip2", "its encoding is bzip2, which is not read"),
     ],
 )
 def test_what_cannot_be_trusted_is_refused(tmp_path, end, before, after, message):
@@ -128,6 +137,74 @@ def test_a_flipped_bit_of_packed_voxels_is_found(tmp_path, end):
         parts[0].write_bytes(content)
         with pytest.raises(InputError, match="ends too early or is damaged"):
             load_volume(path)
+
+
+def as_nrrd(data, line_end, encoding, unit="mm"):
+    fields = [
+        "NRRD0004", "type: float", "dimension: 3", "space: left-posterior-superior",
+        "sizes: 12 10 8", "space directions: (2,0,0) (0,1.5,0) (0,0,5)",
+        "kinds: domain domain domain", "endian: little", f"encoding: {encoding}",
+        f'space units: "{unit}" "{unit}" "{unit}"', "space origin: (-30,20,10)",
+    ]  # fmt: skip
+    return f"{line_end.join(fields)}{line_end * 2}".encode() + data
+
+
+@pytest.mark.parametrize("line_end", ["\n", "\r\n"])
+def test_a_flipped_bit_is_found_whatever_ends_the_lines(tmp_path, line_end):
+    raw = np.ascontiguousarray(DATA.T).astype("<f4").tobytes()
+    packed = gzip.compress(raw, mtime=0)
+    path = tmp_path / "a.nrrd"
+    path.write_bytes(as_nrrd(packed, line_end, "gzip"))
+    np.testing.assert_array_equal(load_volume(path).data, DATA)
+    for at in np.linspace(12, len(packed) - 1, 15).astype(int):
+        content = bytearray(packed)
+        content[at] ^= 16
+        path.write_bytes(as_nrrd(bytes(content), line_end, "gzip"))
+        with pytest.raises(InputError, match="ends too early or is damaged"):
+            load_volume(path)
+    path.write_bytes(as_nrrd(bz2.compress(raw), line_end, "bzip2"))
+    with pytest.raises(InputError, match="encoding is bzip2, which is not read here; expected raw"):
+        load_volume(path)
+
+
+def test_what_the_readers_write_stays_from_the_terminal(tmp_path, capfd, recwarn):
+    path = write(tmp_path / "a.mhd", np.eye(3))
+    path.write_bytes(path.read_bytes().replace(b"a.raw", b"absent.raw"))
+    with pytest.raises(InputError):
+        load_volume(path)
+    image = nib.Nifti1Image(DATA * 1e30, np.diag([2.0, 2, 2, 1]))
+    image.header.set_slope_inter(1e20, 0)
+    nib.save(image, tmp_path / "b.nii")
+    content = bytearray((tmp_path / "b.nii").read_bytes())
+    content[108:112] = np.float32(352.5).tobytes()  # where the voxels begin
+    (tmp_path / "b.nii").write_bytes(content)
+    with pytest.raises(InputError):
+        load_volume(tmp_path / "b.nii")
+    captured = capfd.readouterr()
+    assert captured.err == captured.out == "" and not recwarn.list
+
+
+@pytest.mark.parametrize("end", ["nii", "nii.gz", "mha", "nrrd"])
+def test_an_empty_file_is_called_empty_and_a_broken_link_a_link(tmp_path, end):
+    path = tmp_path / f"a.{end}"
+    path.write_bytes(b"")
+    with pytest.raises(InputError, match="DWI .*: the file is empty"):
+        load_volume(path, "DWI")
+    (tmp_path / f"b.{end}").symlink_to("elsewhere.nii")
+    with pytest.raises(InputError, match="is a link to elsewhere.nii, where nothing is"):
+        load_volume(tmp_path / f"b.{end}", "DWI")
+
+
+@pytest.mark.parametrize("offset", [1e30, -1e30, np.nan, np.inf, 3e9])
+def test_whatever_a_header_raises_becomes_one_sentence(tmp_path, offset):
+    path = tmp_path / "a.nii"
+    nib.save(nib.Nifti1Image(DATA, np.diag([2.0, 2, 2, 1])), path)
+    content = bytearray(path.read_bytes())
+    content[108:112] = np.float32(offset).tobytes()
+    path.write_bytes(content)
+    with pytest.raises(InputError, match="DWI .*a.nii: ") as error:
+        load_volume(path, "DWI")
+    assert "\n" not in str(error.value)
 
 
 def test_series_and_masks_are_read_too(tmp_path):

@@ -257,9 +257,9 @@ def test_predict_needs_a_patient_or_a_cohort(argv, message, tmp_path, capsys):
     ("change", "message"),
     [
         ({"side": "L"}, "side is 'L'; expected left, right, bilateral"),
-        ({"nihss": "50"}, "NIHSS is 50; expected a whole number from 0 to 42"),
-        ({"nihss": "many"}, "NIHSS is 'many'"),
-        ({"age": "-3"}, "age is -3"),
+        ({"nihss": "50"}, "--nihss is '50'; expected a whole number, 0 to 42"),
+        ({"nihss": "many"}, "--nihss is 'many'"),
+        ({"age": "-3"}, "--age is '-3'; expected years, 0 to 120"),
         ({"dwi": "missing.nii.gz"}, "DWI missing.nii.gz: no such file"),
         ({"model": "missing.keras"}, "model missing.keras: no such file"),
         ({"model": "setup.cfg"}, "model setup.cfg: expected a .keras or .onnx file"),

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from data_tools import cohort
 from data_tools.criteria import DEFUSE3
 from data_tools.overrides import NONE, Overrides
 from data_tools.patient import NativePatient, load_native
@@ -65,7 +66,7 @@ class PatientFiles:
 
 
 def parse_nihss(text: str) -> int | None:
-    """``n/a`` -> None, digits -> int.
+    """``n/a`` -> None, a whole number as a table may have it (12, 12.0) -> int.
 
     Args:
         text: as it was typed.
@@ -73,12 +74,8 @@ def parse_nihss(text: str) -> int | None:
     Raises:
         InputError: for anything else.
     """
-    if text.strip().lower() == "n/a":
-        return None
-    try:
-        return int(text)
-    except ValueError as error:
-        raise InputError(f"NIHSS is {text!r}; expected a whole number, 0 to 42, or n/a") from error
+    number = cohort.number("nihss", text)
+    return None if number is None else int(number)
 
 
 def predict(

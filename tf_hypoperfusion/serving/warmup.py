@@ -9,12 +9,13 @@ from pathlib import Path
 
 import numpy as np
 
-from data_tools.grid import GRID_SHAPE, VOXEL_ML
+from data_tools.grid import VOXEL_ML
 from data_tools.registration import template_on_grid
 from tf_hypoperfusion.inference.onnx_model import SLAB
 
 FILE = "assets.extra/tf_serving_warmup_requests"
-SIGNATURES = ("serving_default", "predict_volume", "predict_volume_bytes")
+# Not predict_volume, whose volumes would be megabytes: predict_volume_bytes runs the same graph.
+SIGNATURES = ("serving_default", "predict_volume_bytes")
 
 
 def smallest_request(signature: str) -> dict[str, np.ndarray]:
@@ -25,9 +26,10 @@ def smallest_request(signature: str) -> dict[str, np.ndarray]:
             "nihss": np.full((1, 1), 0.5, np.float32),
         }
     tissue, brain = template_on_grid()
+    fluid = tissue < 0.5
     volumes = {
-        "dwi": np.full(GRID_SHAPE, 100, "<f4"),
-        "adc": np.where(brain & (tissue < 0.5), 1500, 800).astype("<f4"),
+        "dwi": np.where(brain, np.where(fluid, 40, 100), 0).astype("<f4"),
+        "adc": np.where(brain, np.where(fluid, 1500, 800), 0).astype("<f4"),
         "brain_mask": brain.astype("<f4"),
     }
     if signature == "predict_volume_bytes":
@@ -45,7 +47,7 @@ def smallest_request(signature: str) -> dict[str, np.ndarray]:
 
 
 def write(version_folder: Path, name: str) -> None:
-    """Write a request of each signature of a model.
+    """Write a request of each of :data:`SIGNATURES`.
 
     Args:
         version_folder: of the SavedModel.

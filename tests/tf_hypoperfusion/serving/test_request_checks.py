@@ -101,7 +101,7 @@ def larger(dwi, adc, brain):
     ids=lambda change: change.__name__,
 )
 def test_odd_but_right_patients_are_taken(change, refusal, people):
-    for patient in people[:3]:
+    for patient in people[:2]:
         assert refusal(change(*patient)) == ""
 
 
@@ -163,10 +163,79 @@ WRONG_PLACES = {
 }
 
 
+def core_of(adc, brain):
+    return brain & (adc > 0) & (adc <= 620)
+
+
+LEFT = (np.arange(91) < 45)[:, None, None]
+ONE_SCAN = "contrasts correlate|against the ADC|shows tissue"
+# DWI, ADC and mask of a patient, and those of another.
+NOT_ONE_SCAN = {
+    "dwi 4 mm back": (lambda v, o: (np.roll(v[0], -2, 1), v[1], v[2]), "mm too far back against"),
+    "dwi 8 mm front": (lambda v, o: (np.roll(v[0], 4, 1), v[1], v[2]), "8 mm too far to the front"),
+    "dwi 12 mm up": (lambda v, o: (np.roll(v[0], 6, 2), v[1], v[2]), "12 mm too far up against"),
+    "adc 8 mm left": (lambda v, o: (v[0], np.roll(v[1], -4, 0), v[2]), "8 mm too far right"),
+    "dwi 24 mm up": (lambda v, o: (np.roll(v[0], 12, 2), v[1], v[2]), ONE_SCAN),
+    "dwi flip x": (lambda v, o: (v[0][::-1], v[1], v[2]), "the DWI is mirrored in x against"),
+    "dwi flip y": (lambda v, o: (v[0][:, ::-1], v[1], v[2]), "the DWI is mirrored in y against"),
+    "adc flip x": (lambda v, o: (v[0], v[1][::-1], v[2]), "the DWI is mirrored in x against"),
+    "other dwi": (lambda v, o: (o[0], v[1], v[2]), ONE_SCAN),
+    "other adc": (lambda v, o: (v[0], o[1], v[2]), ONE_SCAN),
+    "noise": (lambda v, o: (np.random.default_rng(0).random(GRID_SHAPE), v[1], v[2]), ONE_SCAN),
+    "mask 12 mm": (lambda v, o: (v[0], v[1], np.roll(v[2], 6, 1)), "mask: it lies about 12 mm too"),
+    "mask flip y": (lambda v, o: (v[0], v[1], v[2][:, ::-1]), "mask: it is mirrored in y against"),
+    "half a dwi": (lambda v, o: (np.where(LEFT, 0, v[0]), v[1], v[2]), "dwi: has nothing in "),
+    "dark half": (lambda v, o: (np.where(LEFT, v[0] / 50, v[0]), v[1], v[2]), "nothing in|contr"),
+    "no adc in the core": (
+        lambda v, o: (v[0], np.where(core_of(*v[1:]), 0, v[1]), v[2]), "adc: has nothing in ",
+    ),
+    "adc -1 in the core": (
+        lambda v, o: (v[0], np.where(core_of(*v[1:]), -1, v[1]), v[2]), "adc: has nothing in ",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NOT_ONE_SCAN)
+def test_volumes_that_are_not_of_one_scan_are_refused(name, refusal, people):
+    change, message = NOT_ONE_SCAN[name]
+    said = refusal(change(people[0], people[1]))
+    assert said and any(part in said for part in message.split("|")), said
+
+
+def test_contrast_and_signal_are_those_of_numpy(people):
+    """High-pass at 4 mm by scipy, and shares of the mask by counting."""
+    dwi, adc, brain = people[0]
+    tissue = brain & (adc > 0) & (adc < ADC_CSF_UM2_PER_S)
+    volumes = [tf.constant(v, tf.float32) for v in (dwi, adc, brain)]
+    pair = request_checks._pair(as_patient(*volumes), tf.constant(tissue))
+    where = ndimage.binary_erosion(brain, np.ones((5, 5, 5))) & (dwi > 0) & (adc > 0)
+
+    def coarse(volume):
+        return volume[:90, :108].reshape(45, 2, 54, 2, 30, 2).mean((1, 3, 5))
+
+    weight = coarse(where.astype(float))
+    here = weight >= 0.5
+    left = []
+    for values in (np.clip(dwi / np.median(dwi[where]), 0, 2), np.clip(adc / 1000, 0, 2.5)):
+        mean = np.where(here, coarse(values * where) / np.maximum(weight, 1e-9), 0)
+        box = [ndimage.uniform_filter(v, 5, mode="constant") for v in (mean, here.astype(float))]
+        left.append((mean - box[0] / np.maximum(box[1], 1e-9))[here])
+    assert float(pair.contrast[0]) == pytest.approx(np.corrcoef(*left)[0, 1], abs=5e-3)
+    signal = dwi > 0.35 * dwi[tissue].mean()
+    words = [move.words for move in request_checks.moves()]
+    for name, mask in (
+        ("lies right", brain),
+        ("is mirrored in y", brain[:, ::-1]),
+        ("lies about 8 mm too far back", np.roll(brain, 4, 1)),
+    ):
+        share = (signal & mask).sum() / mask.sum()
+        assert float(pair.signal[words.index(name)]) == pytest.approx(share, abs=1e-6)
+
+
 @pytest.mark.parametrize("name", WRONG_PLACES)
 def test_volumes_in_another_place_order_or_size_are_refused(name, refusal, people):
     change, message = WRONG_PLACES[name]
-    for patient in people[:3]:
+    for patient in people[:1]:
         said = refusal(change(*patient))
         assert said and any(part in said for part in message.split("|")), said
         assert "\n" not in said and len(said) < 330
@@ -206,7 +275,7 @@ WRONG_IMAGES = {
 @pytest.mark.parametrize("name", WRONG_IMAGES)
 def test_images_that_are_not_what_they_are_called_are_refused(name, refusal, people):
     change, message = WRONG_IMAGES[name]
-    for patient in people[:2]:
+    for patient in people[:1]:
         assert message in refusal(change(*patient))
 
 

@@ -151,8 +151,9 @@ class RestApi:
             )
         self._taken += 1
         try:
-            compressed = _is_gzip(request)
+            # First the body: a client that is still writing would not read why it is refused.
             body = await _body(request, self._max_request_bytes)
+            compressed = _is_gzip(request)
             gone = threading.Event()
             watcher = asyncio.create_task(_watch(request, gone))
             try:

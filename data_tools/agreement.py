@@ -1,8 +1,8 @@
 """Whether the images of one patient agree: DWI, ADC map and a brain mask that is given.
 
 A DWI is dark where the ADC map is bright, so the ranks of both are opposed all over the brain.
-Their correlation was -0.62 to -0.77 in two real and two simulated patients, -0.01 to -0.31 when one of
-the two was mirrored along any axis, and fell by 0.05 to 0.24 with each 2 mm between them.
+Their correlation was -0.62 to -0.77 in two real and two simulated patients, -0.01 to -0.31 when one
+of the two was mirrored along any axis, and fell by 0.05 to 0.24 with each 2 mm between them.
 """
 
 import itertools

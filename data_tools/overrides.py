@@ -3,8 +3,6 @@
 import dataclasses
 from collections.abc import Mapping
 
-from data_tools.runtime.errors import InputError
-
 # Name -> what its numbers are multiplied with to get 1e-6 mm2/s.
 ADC_UNITS: Mapping[str, float] = {"mm2/s": 1e6, "1e-3 mm2/s": 1e3, "1e-6 mm2/s": 1.0}
 # Below, tissue is hardly attenuated yet; above, the number is in another unit (s/m2).
@@ -29,14 +27,6 @@ class Overrides:
     adc_unit: str | None = None
     brain_mask: str | None = None
     few_directions: bool = False
-
-    def __post_init__(self) -> None:
-        low, high = SAID_B_RANGE_S_PER_MM2
-        if self.b_value is not None and not low <= self.b_value <= high:
-            raise InputError(
-                f"--b_value is {self.b_value:g}; expected the DWI's b-value, about 1000 s/mm2, "
-                f"{low:g} to {high:g}"
-            )
 
     def given(self) -> dict[str, str | float | bool]:
         """Those that change something, by name; for result.json and qc.json."""

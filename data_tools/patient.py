@@ -26,6 +26,7 @@ from data_tools.plausibility import (
     check_contrast,
     check_gaps,
     check_not_swapped,
+    check_said_b,
     check_said_unit,
     check_tmax_of_tissue,
     check_tmax_seconds,
@@ -159,6 +160,7 @@ def examine(
     Returns:
         ``(patient, [])`` if all is well, else ``(None, faults)``.
     """
+    check_said_b(overrides)
     checks = _Checks()
     # Each on its own, so that a fault of one does not hide the other's.
     are_different = checks.passes(_check_different_files, {"DWI": dwi, "ADC": adc, "b = 0": b0})

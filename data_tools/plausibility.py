@@ -8,7 +8,7 @@ from scipy import ndimage
 
 from data_tools.brain_of_dwi import slice_axis
 from data_tools.grid import ADC_CORE_UM2_PER_S
-from data_tools.overrides import ADC_UNITS
+from data_tools.overrides import ADC_UNITS, SAID_B_RANGE_S_PER_MM2, Overrides
 from data_tools.runtime.errors import InputError
 from data_tools.volumes import Volume
 
@@ -45,6 +45,20 @@ UNIT_EXPONENTS = {"um": 0, "mm": 6, "cm": 8, "m": 12}
 
 # Programs leave NaN around the head, and around the brain where their mask is tighter than ours.
 MAX_GAP_DEPTH_MM = 6.0
+
+
+def check_said_b(overrides: Overrides) -> None:
+    """Refuse a b-value, typed by a person, that no DWI has.
+
+    Raises:
+        InputError: it is below 500, above 10000, or no number.
+    """
+    low, high = SAID_B_RANGE_S_PER_MM2
+    if overrides.b_value is not None and not low <= overrides.b_value <= high:
+        raise InputError(
+            f"--b_value is {overrides.b_value:g}; expected the DWI's b-value, about 1000 s/mm2, "
+            f"{low:g} to {high:g}"
+        )
 
 
 def detect_adc_unit(adc: Volume, tissue: NDArray[np.bool_]) -> str:

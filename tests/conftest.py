@@ -25,8 +25,8 @@ TOGETHER |= {
 # The slowest go first, so that no worker is left with one of them at the end.
 SLOWEST_FIRST = (
     "test_trainer.py", "test_trainer_interrupted.py", "test_benchmarks.py", *TOGETHER,
-    "test_scanner_table.py", "test_evaluation.py", "test_commands.py", "test_patient.py", "test_preprocess.py",
-    "test_page.py", "test_dicom_objects.py",
+    "test_scanner_table.py", "test_evaluation.py", "test_commands.py", "test_patient.py",
+    "test_preprocess.py", "test_page.py", "test_dicom_objects.py",
 )  # fmt: skip
 
 

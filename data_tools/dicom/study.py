@@ -87,7 +87,7 @@ def read_study(folder: Path, series: str | None = None, b_value: float | None = 
     _require_pydicom()
     label = f"DICOM {folder}"
     scan = read_folder(folder)
-    found = _Found(label, scan.frames, notes=[*scan.notes])
+    found = _Found(label=label, frames=scan.frames, notes=[*scan.notes])
     if series:
         found = found.named(series)
     _check_one_patient(label, folder, found.frames)
@@ -101,7 +101,7 @@ def read_study(folder: Path, series: str | None = None, b_value: float | None = 
     return _loaded(folder, dwi, adc, b_value=b_value, found=found)
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class _Found:
     """What there is to choose from, and what is said of the choice.
 
@@ -136,7 +136,13 @@ class _Found:
                 )
                 for frame in chosen
             ]
-        return _Found(self.label, chosen, self.frames, [*self.notes], warnings)
+        return _Found(
+            label=self.label,
+            frames=chosen,
+            others=self.frames,
+            notes=[*self.notes],
+            warnings=warnings,
+        )
 
     def diffusion(self, b_value: float | None) -> list[Stack]:
         """Stacks that hold images of high b; with a b-value given, those that say none too."""

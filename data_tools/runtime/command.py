@@ -23,7 +23,6 @@ from weakref import WeakKeyDictionary
 
 from absl import flags
 
-from data_tools import cohort
 from data_tools.grid import SLAB_SLICES
 from data_tools.overrides import ADC_UNITS, Overrides
 from data_tools.runtime import flag_texts
@@ -242,7 +241,7 @@ class PatientRequest:
     overrides: Overrides
     nihss: str
     side: str
-    age: float | None
+    age: str | None
     participant: str | None
 
 
@@ -274,10 +273,6 @@ def patient_request(flag_values: flags.FlagValues) -> PatientRequest:
         for f in dataclasses.fields(PatientRequest)
         if f.name != "overrides"
     }
-    if values["age"] is not None:
-        values["age"] = cohort.number("age", values["age"])
-    if values["side"] is not None:
-        values["side"] = cohort.plain("side", values["side"])
     return PatientRequest(**values, overrides=overrides(flag_values))
 
 

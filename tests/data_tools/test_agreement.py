@@ -9,6 +9,7 @@ from scipy import ndimage
 from data_tools import agreement, alignment, brain_of_dwi
 from data_tools.b_values import Series, of_series
 from data_tools.overrides import Overrides
+from data_tools.plausibility import check_said_b
 from data_tools.runtime.errors import InputError
 from data_tools.volumes import Reading, Volume
 from tests.helpers.phantom import phantom
@@ -106,7 +107,7 @@ def test_a_given_mask_is_told_as_what_it_is():
 @pytest.mark.parametrize("b_value", [np.inf, np.nan, 0.0, -5.0, 1.0, 1e9])
 def test_an_impossible_b_value_is_not_taken(b_value):
     with pytest.raises(InputError, match="--b_value is .*expected the DWI's b-value"):
-        Overrides(b_value=b_value)
+        check_said_b(Overrides(b_value=b_value))
 
 
 def test_what_is_said_of_b_is_of_the_highest_shell():

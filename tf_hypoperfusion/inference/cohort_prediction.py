@@ -74,7 +74,7 @@ def answer(request: PatientRequest, connect: Connect, settings: Callable[[], str
 
 def _answer_one(request: PatientRequest, connect: Connect, options: OutputOptions) -> int:
     try:
-        given = ClinicalFacts(request.side, result_folder.parse_nihss(request.nihss), request.age)
+        given = _facts(request)
         files = PatientFiles(
             dwi=request.dwi,
             adc=request.adc,
@@ -90,6 +90,13 @@ def _answer_one(request: PatientRequest, connect: Connect, options: OutputOption
         raise InputError(f"{error}{_older_result(request.out)}") from error
     print(result_folder.summary(result, request.out))
     return EXIT_OK
+
+
+def _facts(request: PatientRequest) -> ClinicalFacts:
+    """What was typed, read as a cohort's table is."""
+    age = None if request.age is None else cohorts.number("age", request.age)
+    side = cohorts.plain("side", request.side) or request.side
+    return ClinicalFacts(side, result_folder.parse_nihss(request.nihss), age)
 
 
 def _older_result(out: str) -> str:

@@ -75,7 +75,7 @@ WAYS = (("left", "right"), ("back", "to the front"), ("down", "up"))
 # smoothed by 2.4 mm, with noise of half the signal, with a bias of 0.6 to 1.4.
 EDGE_VOXELS = 2  # nearer to the edge of the mask there may be skull, or what smoothing mixes
 # Correlation of the contrast of DWI and ADC with what is around, every 4 mm: right ones -0.48 at
-# most (-0.67 without noise); images of two patients -0.1 to -0.21, mirrored -0.24, noise 0.
+# most (-0.67 without noise); images of two patients -0.1 to -0.28 (one of ten passed), noise 0.
 MAX_CONTRAST = -0.35
 MIN_ALIKE = 0.1  # and a b = 0 image, where fluid is bright as in the ADC, above this
 AROUND = 5  # voxels of 4 mm

@@ -293,7 +293,7 @@ def check_given_mask(
     dice, inverted_dice = dice_of(said, found), dice_of(~said, found)
     words = f"--brain_mask: the brain mask {path}"
     expected = f"expected {low:.0f} to {high:.0f} mL"
-    if sure and inverted_dice > max(dice, OTHER_PLACE_DICE):
+    if sure and said.any() and inverted_dice > max(dice, OTHER_PLACE_DICE):
         raise InputError(
             f"{words} looks inverted: what it leaves out is the brain (Dice {inverted_dice:.2f}, "
             f"the mask itself {dice:.2f}); expected 1 in the brain and 0 around it"

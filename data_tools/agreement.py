@@ -40,7 +40,7 @@ DARK_HOLE, BRIGHT_HOLE = 0.5, 1.2
 DENT_HALF_MM = 7.0
 RIM_SHARE, RIM_REACH_MM = 0.05, 10.0
 
-SAME_BRAIN_DICE, OTHER_PLACE_DICE = 0.85, 0.4
+SAME_BRAIN_DICE, OTHER_BRAIN_SHARE, OTHER_PLACE_DICE = 0.85, 0.1, 0.4
 # Adult brains are 1000 to 1700 mL; partial coverage and atrophy make less, a mask that took in
 # the skull or the background makes more.
 BRAIN_RANGE_ML = (500.0, 2200.0)
@@ -272,17 +272,14 @@ def _mirrored(brain: NDArray[np.bool_], affine: NDArray[np.float64]) -> NDArray[
 
 def check_given_mask(
     path: str, said: NDArray[np.bool_], found: NDArray[np.bool_], voxel_ml: float
-) -> tuple[str, ...]:
-    """Compare a brain mask that a person gives with the brain that the DWI shows.
+) -> None:
+    """Refuse a brain mask that cannot be of the head that the DWI shows.
 
     Args:
         path: of the mask.
         said: bool, on the DWI's grid.
         found: bool, same shape.
         voxel_ml: volume of a voxel.
-
-    Returns:
-        A warning if they differ much; the person's is then taken.
 
     Raises:
         InputError: it cannot be this patient's brain.
@@ -312,7 +309,21 @@ def check_given_mask(
             f"{words} lies elsewhere than the brain that the DWI shows (Dice {dice:.2f}); expected "
             "a mask of this patient and session, with its own orientation header"
         )
-    if dice >= SAME_BRAIN_DICE:
+
+
+def mask_warnings(
+    said: NDArray[np.bool_], found: NDArray[np.bool_], voxel_ml: float
+) -> tuple[str, ...]:
+    """A warning if a given brain mask, which is taken, differs much from the brain found.
+
+    Args:
+        said: bool, on the DWI's grid.
+        found: bool, same shape, with the ADC map's help.
+        voxel_ml: volume of a voxel.
+    """
+    said_ml, found_ml = (float(mask.sum() * voxel_ml) for mask in (said, found))
+    dice = dice_of(said, found)
+    if dice >= SAME_BRAIN_DICE and abs(said_ml - found_ml) <= OTHER_BRAIN_SHARE * found_ml:
         return ()
     return (
         f"the brain mask that was given has {said_ml:.0f} mL, and the brain found in the DWI "

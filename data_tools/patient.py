@@ -294,6 +294,7 @@ def _patient(study: Diffusion, images: _Images, unit: str) -> NativePatient:
     warnings = [*study.warnings]
     if images.brain is not None:
         found, brain = brain, _said_brain(images) & (adc.data > 0)
+        warnings += agreement.mask_warnings(brain, found, images.dwi.voxel_ml)
         warnings += _core_left_out(images.dwi, adc, found, brain)
     _check_size(images, brain)
     check_contrast(images.dwi, adc, brain, study.b_value)
@@ -410,7 +411,7 @@ def _checked_brain(images: _Images) -> tuple[NDArray[np.bool_], tuple[str, ...]]
     warnings: tuple[str, ...] = ()
     if images.brain is not None:
         said = _said_brain(images)
-        warnings = agreement.check_given_mask(images.brain.path, said, brain, dwi.voxel_ml)
+        agreement.check_given_mask(images.brain.path, said, brain, dwi.voxel_ml)
         brain = said
     else:
         warnings = agreement.gap_warnings(dwi, adc, brain)

@@ -88,7 +88,7 @@ test-addons:
 
 $(ADDONS)/installed: setup.cfg pyproject.toml constraints/tf215-addons.txt
 	$(PYTHON) -m venv $(ADDONS)
-	$(ADDONS)/bin/$(PIP) -c constraints/tf215-addons.txt -e '.[addons,serve]' pytest pytest-xdist
+	$(ADDONS)/bin/$(PIP) -c constraints/tf215-addons.txt -e '.[addons,serve]' pytest pytest-xdist hypothesis
 	@touch $@
 
 clean:

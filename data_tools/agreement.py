@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from data_tools.brain_of_dwi import slice_axis
+from data_tools.brain_of_dwi import filled_in_plane, slice_axis
 from data_tools.overrides import ADC_UNITS
 from data_tools.runtime.errors import InputError
 from data_tools.volumes import Volume
@@ -180,7 +180,7 @@ def check_holes(dwi: Volume, adc: Volume, brain: NDArray[np.bool_]) -> tuple[str
     Raises:
         InputError: if it is bright there.
     """
-    filled = _filled(brain, slice_axis(dwi.affine))
+    filled = filled_in_plane(brain, slice_axis(dwi.affine))
     tissue = float(np.median(dwi.data[brain & (adc.data > 0)])) if brain.any() else 0.0
     empty = filled & (adc.data <= 0) & (dwi.data > DARK_HOLE * tissue)
     if empty.sum() * dwi.voxel_ml < HOLE_ML:
@@ -213,7 +213,7 @@ def gap_warnings(dwi: Volume, adc: Volume, brain: NDArray[np.bool_]) -> tuple[st
     absent = dwi.reading.absent
     if absent is None or not brain.any():
         return ()
-    filled = _filled(brain, slice_axis(dwi.affine))
+    filled = filled_in_plane(brain, slice_axis(dwi.affine))
     absent = absent & ~filled
     dent = absent & _mirrored(filled, dwi.affine)
     # What is thin from side to side is no more than the two halves' difference.
@@ -334,9 +334,3 @@ def mask_warnings(
 def dice_of(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> float:
     """Overlap of two masks: 1 if they are the same, 0 if they share nothing."""
     return float(2 * (one & other).sum() / max(int(one.sum()) + int(other.sum()), 1))
-
-
-def _filled(brain: NDArray[np.bool_], axis: int) -> NDArray[np.bool_]:
-    """Holes within each slice filled."""
-    slices = np.moveaxis(brain, axis, 0)
-    return np.moveaxis(np.stack([ndimage.binary_fill_holes(s) for s in slices]), 0, axis)

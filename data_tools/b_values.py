@@ -13,16 +13,13 @@ from numpy.typing import NDArray
 
 from data_tools import agreement, alignment, brain_of_dwi
 from data_tools.dicom.study import Source
-from data_tools.file_names import LOW_B_MAX_S_PER_MM2
-from data_tools.overrides import NONE, SAID_B_RANGE_S_PER_MM2, Overrides
+from data_tools.grid import LOW_B_MAX_S_PER_MM2, MIN_B_S_PER_MM2, WANTED_B_S_PER_MM2
+from data_tools.overrides import NONE, Overrides
 from data_tools.runtime.errors import InputError
 from data_tools.volumes import PLAIN, Reading, Volume
 
-# The paper's images have b = 1000 s/mm2; with another b the same tissue has another contrast.
-WANTED_B_S_PER_MM2 = 1000.0
+# With another b than the paper's the same tissue has another contrast.
 B_RANGE_S_PER_MM2 = (900.0, 1200.0)
-# ADC from fewer than this is noise in an image whose tissue is not yet attenuated.
-MIN_B_S_PER_MM2 = SAID_B_RANGE_S_PER_MM2[0]
 # ln S falls in a straight line here: below, blood in the capillaries bends it (0 apart, which
 # every scanner's map uses), above, the walls of cells do.
 FIT_RANGE_S_PER_MM2 = (MIN_B_S_PER_MM2, 1300.0)

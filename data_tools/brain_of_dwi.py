@@ -61,10 +61,19 @@ def brain_mask(dwi: Volume, adc_um2_per_s: NDArray[np.float32] | None = None) ->
     back = orientations.ornt_transform(orientations.io_orientation(np.eye(4)), upright)
     mask[cropped] = orientations.apply_orientation(_brain(turned, spacing_mm), back)
     if adc_um2_per_s is not None:
-        # In the plane of the slices only: between thick slices a hole may be a sulcus.
-        slices = np.moveaxis(mask, axis, 0)
-        mask = np.moveaxis(np.stack([ndimage.binary_fill_holes(s) for s in slices]), 0, axis)
+        mask = filled_in_plane(mask, axis)
     return mask
+
+
+def filled_in_plane(mask: NDArray[np.bool_], axis: int) -> NDArray[np.bool_]:
+    """A mask without holes in the plane of the slices; between thick slices one may be a sulcus.
+
+    Args:
+        mask: bool, 3D.
+        axis: of the slices.
+    """
+    slices = np.moveaxis(mask, axis, 0)
+    return np.moveaxis(np.stack([ndimage.binary_fill_holes(s) for s in slices]), 0, axis)
 
 
 def _brain(signal: NDArray[np.float64], spacing_mm: NDArray[np.float64]) -> NDArray[np.bool_]:

@@ -17,7 +17,7 @@ import numpy as np
 
 from data_tools import file_names, text_table
 from data_tools.criteria import DAWN
-from data_tools.grid import NIHSS_MAX, SIDES, SPACE
+from data_tools.grid import LOW_B_MAX_S_PER_MM2, NIHSS_MAX, SIDES, SPACE
 from data_tools.overrides import Overrides
 from data_tools.runtime import atomic
 from data_tools.runtime.errors import InputError
@@ -432,7 +432,7 @@ def _is_b0(path: Path) -> bool:
     """An image of b = 0 by what lies beside it, or by its name: ``_acq-b0_dwi``."""
     values = file_names.said_b_values(path)
     if values:
-        return max(values) <= file_names.LOW_B_MAX_S_PER_MM2
+        return max(values) <= LOW_B_MAX_S_PER_MM2
     return bool(re.search(r"_(acq|rec|desc)-b0*_", file_names.stem(path.name).lower()))
 
 

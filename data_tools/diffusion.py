@@ -13,15 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_tools import alignment
-from data_tools.b_values import (
-    MIN_B_S_PER_MM2,
-    WANTED_B_S_PER_MM2,
-    Diffusion,
-    Series,
-    of_series,
-)
+from data_tools.b_values import Diffusion, Series, of_series
 from data_tools.dicom import study as dicom
-from data_tools.file_names import B_KEYS, LOW_B_MAX_S_PER_MM2, beside, sidecar
+from data_tools.file_names import B_KEYS, beside, sidecar
+from data_tools.grid import LOW_B_MAX_S_PER_MM2, MIN_B_S_PER_MM2, WANTED_B_S_PER_MM2
 from data_tools.image_files import open_image
 from data_tools.overrides import NONE, SAID_B_RANGE_S_PER_MM2, Overrides
 from data_tools.runtime.errors import InputError

@@ -14,8 +14,6 @@ IMAGE_ENDINGS = (*NIFTI_ENDINGS, *ITK_ENDINGS)
 # The part of a pair that is not given, and what a detached header names.
 OTHER_PARTS = (".hdr", ".img", ".hdr.gz", ".img.gz", ".raw", ".zraw", ".raw.gz")
 EXPECTED = "an image (.nii, .nii.gz, .img with .hdr, .mha, .mhd, .nrrd or .nhdr)"
-# Scanners take 0, or 5 to 100 to spoil the signal of flowing blood, as the lowest.
-LOW_B_MAX_S_PER_MM2 = 100.0
 B_KEYS = ("DiffusionBValue", "EffectiveDiffusionBValue", "b_value", "BValue", "bvalue")
 
 

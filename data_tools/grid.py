@@ -41,6 +41,12 @@ FRAME_PAD_Y = (FRAME_SHAPE[1] - GRID_SHAPE[1]) // 2
 TMAX_HYPOPERFUSION_S = 6.0
 ADC_CORE_UM2_PER_S = 620.0  # 1 um2/s = 1e-6 mm2/s
 
+# The paper's DWI has b = 1000 s/mm2. Tissue is hardly attenuated below 500; scanners take 0, or 5
+# to 100 to spoil the signal of flowing blood, as the lowest.
+WANTED_B_S_PER_MM2 = 1000.0
+MIN_B_S_PER_MM2 = 500.0
+LOW_B_MAX_S_PER_MM2 = 100.0
+
 # Predecessor code of the paper's authors: ADC at or above this is CSF and set to 0.
 ADC_CSF_UM2_PER_S = 2000.0
 

@@ -3,10 +3,12 @@
 import dataclasses
 from collections.abc import Mapping
 
+from data_tools.grid import MIN_B_S_PER_MM2
+
 # Name -> what its numbers are multiplied with to get 1e-6 mm2/s.
 ADC_UNITS: Mapping[str, float] = {"mm2/s": 1e6, "1e-3 mm2/s": 1e3, "1e-6 mm2/s": 1.0}
-# Below, tissue is hardly attenuated yet; above, the number is in another unit (s/m2).
-SAID_B_RANGE_S_PER_MM2 = (500.0, 10_000.0)
+# Above, the number is in another unit (s/m2).
+SAID_B_RANGE_S_PER_MM2 = (MIN_B_S_PER_MM2, 10_000.0)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -293,7 +293,7 @@ def _patient(study: Diffusion, images: _Images, unit: str) -> NativePatient:
     brain = brain_of_dwi.brain_mask(images.dwi, adc.data) & (adc.data > 0)
     warnings = [*study.warnings]
     if images.brain is not None:
-        found, brain = brain, _said_brain(images) & (adc.data > 0)
+        found, brain = brain, _on_dwi(images.brain, images.dwi) & (adc.data > 0)
         warnings += agreement.mask_warnings(brain, found, images.dwi.voxel_ml)
         warnings += _core_left_out(images.dwi, adc, found, brain)
     _check_size(images, brain)
@@ -316,10 +316,9 @@ def _patient(study: Diffusion, images: _Images, unit: str) -> NativePatient:
     )
 
 
-def _said_brain(images: _Images) -> NDArray[np.bool_]:
-    """The brain that a person says, on the DWI's grid."""
-    assert images.brain is not None
-    return resample(images.brain, np.eye(4), images.dwi.data.shape, images.dwi.affine) > 0.5
+def _on_dwi(mask: Volume, dwi: Volume) -> NDArray[np.bool_]:
+    """A mask of the patient's space on the DWI's grid."""
+    return resample(mask, np.eye(4), dwi.data.shape, dwi.affine) > 0.5
 
 
 def _core_left_out(
@@ -410,7 +409,7 @@ def _checked_brain(images: _Images) -> tuple[NDArray[np.bool_], tuple[str, ...]]
     brain = brain_of_dwi.brain_mask(dwi)
     warnings: tuple[str, ...] = ()
     if images.brain is not None:
-        said = _said_brain(images)
+        said = _on_dwi(images.brain, dwi)
         agreement.check_given_mask(images.brain.path, said, brain, dwi.voxel_ml)
         brain = said
     else:

@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from data_tools.brain_of_dwi import slice_axis
-from data_tools.grid import ADC_CORE_UM2_PER_S
+from data_tools.brain_of_dwi import filled_in_plane, slice_axis
+from data_tools.grid import ADC_CORE_UM2_PER_S, WANTED_B_S_PER_MM2
 from data_tools.overrides import ADC_UNITS, SAID_B_RANGE_S_PER_MM2, Overrides
 from data_tools.runtime.errors import InputError
 from data_tools.volumes import Volume
@@ -24,7 +24,6 @@ ADC_SAID_RANGE_UM2_PER_S = (300.0, 2500.0)
 # of two real and four simulated patients, and 1.6 to 3 (0.9 in one simulated) at b = 0.
 WATER_UM2_PER_S = 1600.0
 MAX_WATER_RATIO = 0.8
-USUAL_B_S_PER_MM2 = 1000.0
 # With a lower b water loses less of its brightness: by the difference of its ADC and tissue's.
 WATER_EXCESS_MM2_PER_S = 1.2e-3
 
@@ -142,9 +141,7 @@ def check_gaps(
     absent = image.reading.absent
     if absent is None or not brain.any():
         return
-    slices = np.moveaxis(brain, slice_axis(image.affine), 0)
-    filled = np.stack([ndimage.binary_fill_holes(each) for each in slices])
-    filled = np.moveaxis(filled, 0, slice_axis(image.affine))
+    filled = filled_in_plane(brain, slice_axis(image.affine))
     parts, _ = ndimage.label(absent)
     inside = absent & filled & ~np.isin(parts, np.unique(parts[absent & ~filled]))
     if not may_be_a_slab:
@@ -299,11 +296,11 @@ def check_contrast(
     if min(water.sum(), solid.sum()) * dwi.voxel_ml < 1.0:  # too little to tell
         return
     ratio = float(np.median(dwi.data[water])) / max(float(np.median(dwi.data[solid])), 1e-6)
-    missing = max(USUAL_B_S_PER_MM2 - (b_value or USUAL_B_S_PER_MM2), 0.0)
+    missing = max(WANTED_B_S_PER_MM2 - (b_value or WANTED_B_S_PER_MM2), 0.0)
     limit = MAX_WATER_RATIO * float(np.exp(missing * WATER_EXCESS_MM2_PER_S))
     if ratio > limit:
         raise InputError(
             f"DWI {dwi.path}: CSF is {ratio:.2f} times as bright as tissue; expected an image of b "
-            f"about {b_value or USUAL_B_S_PER_MM2:g} s/mm2, in which it is never over {limit:.2g} "
+            f"about {b_value or WANTED_B_S_PER_MM2:g} s/mm2, in which it is never over {limit:.2g} "
             "times as bright. Is this the b = 0 image, or does the ADC map not lie on it?"
         )

@@ -8,6 +8,7 @@ the patient's right, y to the front, z up). Nothing here flips or reorients data
 import dataclasses
 import gzip
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import nibabel as nib
@@ -76,9 +77,20 @@ class Volume:
         """Whether both have the same shape and the same affine within 0.01 mm at every corner."""
         if self.data.shape != other.data.shape:
             return False
-        corners = np.array(np.meshgrid(*[(0, n - 1) for n in self.data.shape])).reshape(3, -1)
-        difference = (self.affine - other.affine)[:3]
-        return bool(np.abs(difference[:, :3] @ corners + difference[:, 3:]).max() < 0.01)
+        return apart_mm(self.affine, other.affine, self.data.shape) < 0.01
+
+
+def apart_mm(one: NDArray[np.floating], other: NDArray[np.floating], shape: Sequence[int]) -> float:
+    """How far apart two affines put a grid's corners, along the axis where it is most.
+
+    Args:
+        one: [4, 4], index -> mm.
+        other: another one.
+        shape: of the grid.
+    """
+    corners = np.array(np.meshgrid(*[(0, n - 1) for n in shape])).reshape(3, -1)
+    difference = (one - other)[:3]
+    return float(np.abs(difference[:, :3] @ corners + difference[:, 3:]).max())
 
 
 def load_volume(

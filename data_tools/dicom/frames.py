@@ -8,7 +8,6 @@ import contextlib
 import dataclasses
 import hashlib
 import math
-import os
 import re
 import warnings
 from collections.abc import Iterator, Sequence
@@ -19,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_tools.dicom.vendors import TRACE, Direction, weighting
+from data_tools.file_names import files_below
 from data_tools.image_files import damaged_file
 from data_tools.runtime.errors import InputError
 
@@ -157,7 +157,7 @@ def read_folder(folder: Path) -> Scan:
     frames: list[Frame] = []
     seen: dict[str, Path] = {}
     objects = again = placeless = 0
-    for path in files_below(folder):
+    for path in sorted(filter(_may_be_dicom, files_below(folder))):
         with _named(path):
             data = _read(path)
             if data is None:
@@ -187,23 +187,9 @@ def read_folder(folder: Path) -> Scan:
     return Scan(tuple(frames), tuple(notes))
 
 
-def files_below(folder: Path) -> list[Path]:
-    """Every file, through linked folders too; no hidden ones, no empty ones of other endings."""
-    found: list[Path] = []
-    seen: set[str] = set()
-    for place, folders, names in os.walk(folder, followlinks=True):
-        real = os.path.realpath(place)
-        if real in seen:  # a link to a folder above
-            folders.clear()
-            continue
-        seen.add(real)
-        folders.sort()
-        found += [Path(place) / name for name in names if not name.startswith(".")]
-    return sorted(path for path in found if path.is_file() and _may_be_dicom(path))
-
-
 def _may_be_dicom(path: Path) -> bool:
-    return path.suffix.lower() in ENDINGS or bool(path.stat().st_size)
+    hidden = path.name.startswith(".")
+    return not hidden and (path.suffix.lower() in ENDINGS or bool(path.stat().st_size))
 
 
 def pixels(frames: list[Frame]) -> NDArray[np.float32]:

@@ -1,6 +1,7 @@
 """All that a folder of DICOM files holds -> the DWI, its weightings, and the scanner's ADC map."""
 
 import dataclasses
+import functools
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -10,12 +11,10 @@ from numpy.typing import NDArray
 from data_tools import alignment
 from data_tools.dicom.frames import Frame, Head, read_folder
 from data_tools.dicom.stacks import Image, Kind, Stack, build, grouped, kind_of, says_adc
+from data_tools.grid import LOW_B_MAX_S_PER_MM2, MIN_B_S_PER_MM2, WANTED_B_S_PER_MM2
 from data_tools.runtime.errors import InputError
-from data_tools.volumes import Volume, gaps_of, without_gaps
+from data_tools.volumes import Volume, apart_mm, gaps_of, without_gaps
 
-MIN_B_S_PER_MM2 = 500.0
-MAX_LOW_B_S_PER_MM2 = 100.0
-USUAL_B_S_PER_MM2 = 1000.0
 SAME_GRID_MM = 0.05
 CALCULATED = "CALC"
 # Slices of a map are not closer than those of its DWI.
@@ -42,7 +41,7 @@ class Study:
     Attributes:
         data: float32 [x, y, z, image], as the scanner displays it.
         affine: index -> mm, RAS+.
-        b_values: of each image, s/mm2.
+        b_values: of each image, s/mm2; NaN where nothing says it.
         directions: [image, 3]: zeros for a trace image, NaN where nothing says it, infinite where
             it is only said to be one direction.
         absent: bool [x, y, z], NaN in a file; None if there is none.
@@ -98,7 +97,7 @@ def read_study(folder: Path, series: str | None = None, b_value: float | None = 
     names = dict.fromkeys(part.head.name for part in dwi)
     if len(names) > 1:
         found.notes.append(f"DICOM: one scan in {len(names)} series, joined: {'; '.join(names)}")
-    return _loaded(folder, dwi, adc, b_value=b_value, found=found)
+    return _loaded(folder, dwi, adc, found)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -118,6 +117,16 @@ class _Found:
     others: Sequence[Frame] = ()
     notes: list[str] = dataclasses.field(default_factory=list)
     warnings: list[str] = dataclasses.field(default_factory=list)
+
+    @functools.cached_property
+    def groups(self) -> list[list[Frame]]:
+        """The slices that belong together, of those to choose from."""
+        return grouped(self.frames)
+
+    @functools.cached_property
+    def other_groups(self) -> list[list[Frame]]:
+        """The same of all that are there, if a person named some."""
+        return grouped(self.others)
 
     def named(self, series: str) -> "_Found":
         """Only the series that a person named."""
@@ -146,10 +155,9 @@ class _Found:
 
     def diffusion(self, b_value: float | None) -> list[Stack]:
         """Stacks that hold images of high b; with a b-value given, those that say none too."""
-        groups = grouped(self.frames)
-        weighted = [g for g in groups if kind_of(g) is Kind.IMAGE and _is_weighted(g, b_value)]
+        weighted = [g for g in self.groups if kind_of(g) is Kind.IMAGE and _is_weighted(g, b_value)]
         if not weighted and self.others:  # a person named it, whatever it is called
-            weighted = [g for g in groups if not says_adc(g[0]) and _is_weighted(g, b_value)]
+            weighted = [g for g in self.groups if not says_adc(g[0]) and _is_weighted(g, b_value)]
         stacks = [stack for group in weighted for stack in build(self.label, group)]
         high = [
             stack
@@ -162,7 +170,7 @@ class _Found:
 
     def adc(self, dwi: Stack) -> Stack | None:
         """The scanner's map; of a map that a person did not name, the only one of that scan."""
-        own = [g for g in grouped(self.frames) if g[0].head.uid != dwi.head.uid or says_adc(g[0])]
+        own = [g for g in self.groups if g[0].head.uid != dwi.head.uid or says_adc(g[0])]
         groups = [group for group in own if kind_of(group) is Kind.ADC]
         if self.others and not groups:
             groups = [g for g in own if len({f.b_value for f in g}) == 1 and not _is_weighted(g)
@@ -170,7 +178,7 @@ class _Found:
         if self.others and not groups:
             near = [
                 group
-                for group in grouped(self.others)
+                for group in self.other_groups
                 if kind_of(group) is Kind.ADC and _one_scan(group[0].head, dwi.head)
             ]
             groups = near if len(near) == 1 else []
@@ -195,7 +203,8 @@ class _Found:
         """
         if any(_is_low(image.b_value) for part in parts for image in part.images):
             return parts
-        found = self._low(self.frames, parts) or self._low(self.others, parts)
+        found = self._low(self.groups, parts, trusted=bool(self.others))
+        found = found or self._low(self.other_groups, parts)
         alike = [stack for stack in found if _same_grid(stack, parts[0])] or found
         if len(alike) > 1:
             names = "; ".join(stack.head.name for stack in alike)
@@ -206,11 +215,12 @@ class _Found:
             )
         return [*parts, *alike]
 
-    def _low(self, frames: Sequence[Frame], parts: Sequence[Stack]) -> list[Stack]:
+    def _low(
+        self, groups: Iterable[Sequence[Frame]], parts: Sequence[Stack], trusted: bool = False
+    ) -> list[Stack]:
         """Stacks of low b, of the DWI's scan, or of series that a person named with it."""
-        trusted = bool(self.others) and frames is self.frames
         found: list[Stack] = []
-        for group in grouped(frames):
+        for group in groups:
             low = [frame for frame in group if _is_low(frame.b_value)]
             of_scan = trusted or _one_scan(group[0].head, parts[0].head)
             if low and of_scan and kind_of(group) is not Kind.ADC:
@@ -218,10 +228,7 @@ class _Found:
         return found
 
 
-def _loaded(
-    folder: Path, parts: Sequence[Stack], adc: Stack | None, *, b_value: float | None,
-    found: _Found,
-) -> Study:  # fmt: skip
+def _loaded(folder: Path, parts: Sequence[Stack], adc: Stack | None, found: _Found) -> Study:
     images = [(part, image) for part in parts for image in part.images]
     known = [each for each in images if each[1].b_value is not None]
     if known and len(known) < len(images):
@@ -235,7 +242,7 @@ def _loaded(
             "b-values; expected them in the files. Give the images as NIfTI with a .bval file "
             "beside them."
         )
-    b_values = _b_values([image.b_value for _, image in images], b_value, found)
+    b_values = [np.nan if image.b_value is None else image.b_value for _, image in images]
     data = np.stack([_on_grid(part, image, dwi, found) for part, image in images], axis=-1)
     data, absent = without_gaps(data)
     for part in parts:
@@ -244,7 +251,7 @@ def _loaded(
     return Study(
         data=data,
         affine=dwi.affine,
-        b_values=b_values,
+        b_values=np.array(b_values, float),
         directions=np.array([_direction(image) for _, image in images], float),
         absent=None if absent is None else np.asarray(absent.any(axis=-1)),
         label=label,
@@ -254,20 +261,6 @@ def _loaded(
         notes=tuple(dict.fromkeys(found.notes)),
         warnings=tuple(dict.fromkeys([*found.warnings, *_calculated(dwi)])),
     )
-
-
-def _b_values(
-    known: Sequence[float | None], said: float | None, found: _Found
-) -> NDArray[np.float64]:
-    """Of each image; where none is high, the highest is what a person says."""
-    values = np.array([said if b is None else b for b in known], float)
-    if said is not None and values.max() < MIN_B_S_PER_MM2:
-        found.warnings.append(
-            f"DWI: b = {said:g} s/mm2 was taken as --b_value says, and its files say "
-            f"{values.max():g}"
-        )
-        values = np.where(values == values.max(), said, values)
-    return values
 
 
 def _on_grid(part: Stack, image: Image, dwi: Stack, found: _Found) -> NDArray[np.float32]:
@@ -296,7 +289,7 @@ def _map(folder: Path, adc: Stack) -> Volume:
 
 def _rank(image: Image) -> tuple[bool, float]:
     """Trace images first, then those of b nearest 1000."""
-    far = np.inf if image.b_value is None else abs(image.b_value - USUAL_B_S_PER_MM2)
+    far = np.inf if image.b_value is None else abs(image.b_value - WANTED_B_S_PER_MM2)
     return not (image.is_trace and _is_high(image.b_value)), far
 
 
@@ -370,10 +363,7 @@ def _is_one_scan(stacks: Sequence[Stack]) -> bool:
 def _same_grid(one: Stack, other: Stack) -> bool:
     if one.shape != other.shape or not _one_scan(one.head, other.head):
         return False
-    far = np.array(one.shape) - 1
-    corners = np.array(np.meshgrid(*[(0, n) for n in far])).reshape(3, -1)
-    apart = (one.affine - other.affine)[:3]
-    return bool(np.abs(apart[:, :3] @ corners + apart[:, 3:]).max() < SAME_GRID_MM)
+    return apart_mm(one.affine, other.affine, one.shape) < SAME_GRID_MM
 
 
 def _one_scan(one: Head, other: Head) -> bool:
@@ -384,7 +374,7 @@ def _one_scan(one: Head, other: Head) -> bool:
 
 
 def _is_low(b_value: float | None) -> bool:
-    return b_value is not None and b_value <= MAX_LOW_B_S_PER_MM2
+    return b_value is not None and b_value <= LOW_B_MAX_S_PER_MM2
 
 
 def _only(label: str, stacks: Sequence[Stack]) -> Stack | None:

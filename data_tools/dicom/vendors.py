@@ -217,13 +217,14 @@ def _private(data: Any, tag: tuple[int, int], creator: str, vr: str) -> Any:
     usual place is looked at, and bytes are read as the type that the vendor writes.
     """
     group, element = tag
-    try:
-        value = data.get_private_item(group, element, creator).value
-    except KeyError:
-        named = any((group, block) in data for block in range(0x10, 0x100))
-        its_own = MAKERS[creator] in str(data.get("Manufacturer", "")).lower()
-        plain = data.get((group, 0x1000 + element)) if its_own and not named else None
-        value = None if plain is None else plain.value
+    # Looked up among what is there: pydicom asks for each of 240 possible blocks, for every slice.
+    tags = data.keys()
+    blocks = [tag for tag in tags if tag.group == group and 0x10 <= tag.elem <= 0xFF]
+    mine = [tag.elem for tag in blocks if str(data[tag].value).strip() == creator]
+    if not blocks and MAKERS[creator] in str(data.get("Manufacturer", "")).lower():
+        mine = [0x10]
+    found = data.get((group, min(mine) << 8 | element)) if mine else None
+    value = None if found is None else found.value
     return _decoded(value, vr) if isinstance(value, bytes) else value
 
 

@@ -367,7 +367,8 @@ def _shell(
     elif not known.any():
         unnamed = int(np.isinf(length).sum())
         is_trace = not 0 < unnamed < MIN_DIRECTIONS
-        words = f"{unnamed} directions that no file names" if unnamed else "unknown directions"
+        many = "direction" if unnamed == 1 else "directions"
+        words = f"{unnamed} {many} that no file names" if unnamed else "unknown directions"
         weights = np.full(len(images), 1 / len(images))
     else:
         images = images[known]

@@ -588,7 +588,7 @@ class TestContradictions:
             description="ep2d_diff_3scan_trace_p2", kind=PLAIN, b_values=[0, 1000],
             directions=[TRACE, AXES[0]], change=nameless,
         )  # fmt: skip
-        assert "1 directions that no file names" in refusal(tmp_path)
+        assert "1 direction that no file names" in refusal(tmp_path)
 
     @pytest.mark.parametrize(
         "text", ["AX DWI + ADC", "DWI fast (FA 90)", "diffusion tensor 12 dir", "eDWI"]

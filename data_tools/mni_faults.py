@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from data_tools import agreement, brain_of_dwi, mni_patient
 from data_tools import cohort as cohorts
-from data_tools import mni_patient
 from data_tools.agreement import BRAIN_RANGE_ML
 from data_tools.checked import Checked, ImageFigures
 from data_tools.cohort import Fault, mni_file
-from data_tools.grid import GRID_AFFINE, TMAX_HYPOPERFUSION_S
+from data_tools.grid import GRID_AFFINE, TMAX_HYPOPERFUSION_S, VOXEL_MM
 from data_tools.patient import MIN_ADC_SHARE, MniPatient, core_on_grid
 from data_tools.plausibility import check_not_swapped, check_tmax_of_tissue
 from data_tools.runtime import atomic
@@ -176,12 +177,18 @@ def _check_contents(patient: MniPatient, dwi_path: str) -> None:
                        ("desc-hypoperfusion_mask", patient.truth)):  # fmt: skip
         if mask is not None and mask.any() and (mask & brain).sum() < mask.sum() / 2:
             faults.append(f"{name} lies outside desc-brain_mask for the most part")
-    images = [Volume(each, GRID_AFFINE, f"{dwi_path} (in MNI space)")
-              for each in (patient.dwi, patient.adc_um2_per_s)]  # fmt: skip
-    checks: list[tuple[Callable[..., None], tuple]] = [(check_not_swapped, (*images, brain))]
+    dwi, adc = (Volume(each, GRID_AFFINE, f"{dwi_path} (in MNI space)")
+                for each in (patient.dwi, patient.adc_um2_per_s))  # fmt: skip
+    checks: list[tuple[Callable[..., Any], tuple]] = [
+        (check_not_swapped, (dwi, adc, brain)),
+        (_check_brain, (dwi, adc, brain)),
+    ]
     if patient.tmax_s is not None:
         tmax = Volume(patient.tmax_s, GRID_AFFINE, "in MNI space")
-        checks.append((check_tmax_of_tissue, (tmax, patient.coverage)))
+        checks += [
+            (check_tmax_of_tissue, (tmax, patient.coverage)),
+            (_check_tmax_place, (patient,)),
+        ]
     for check, arguments in checks:
         try:
             check(*arguments)
@@ -189,6 +196,35 @@ def _check_contents(patient: MniPatient, dwi_path: str) -> None:
             faults.append(str(error))
     if faults:
         raise InputError("\n".join(faults))
+
+
+def _check_brain(dwi: Volume, adc: Volume, brain: NDArray[np.bool_]) -> None:
+    """Whether the mask lies on the brain that the images show, and they on each other."""
+    found = brain_of_dwi.brain_mask(dwi, adc.data) & (adc.data > 0)
+    dice = agreement.dice_of(found, brain)
+    elsewhere = agreement.better_elsewhere(brain, found, VOXEL_MM)
+    if elsewhere or dice < agreement.SAME_BRAIN_DICE:
+        raise InputError(
+            f"desc-brain_mask does not lie on the brain that DWI and ADC show: "
+            f"{elsewhere or f'Dice {dice:.2f}'}. Is it this patient's, and not mirrored?"
+        )
+    # In a mask of another place both would seem not to agree.
+    warnings = (*agreement.check_place(dwi, adc, brain), *agreement.check_holes(dwi, adc, brain))
+    if warnings:
+        raise InputError("\n".join(warnings))
+
+
+def _check_tmax_place(patient: MniPatient) -> None:
+    """Whether Tmax is above 0 where brain was covered, and not in another place."""
+    assert patient.tmax_s is not None
+    slices = patient.coverage.any(axis=(0, 1))
+    if elsewhere := agreement.better_elsewhere(
+        (patient.tmax_s > 0) & slices, patient.coverage, VOXEL_MM
+    ):
+        raise InputError(
+            f"tmax does not lie on desc-coverage_mask: {elsewhere}. Is it this patient's, and not "
+            "mirrored?"
+        )
 
 
 def _measure(patient: MniPatient) -> ImageFigures:

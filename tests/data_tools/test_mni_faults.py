@@ -172,6 +172,27 @@ def test_a_mask_of_other_values_is_a_fault(simulated, name):
     assert any("expected a mask of 0 and 1" in what for _, what in faults_of(simulated))
 
 
+@pytest.mark.parametrize(
+    ("name", "function", "message"),
+    [
+        ("adc", lambda v: v[:, ::-1], "its mirror image agrees better"),
+        ("adc", lambda v: np.roll(v, (0, 4), (0, 1)), "about 8 mm off it agrees better"),
+        ("desc-brain_mask", lambda v: v[:, :, ::-1], "desc-brain_mask does not lie on the brain"),
+        ("desc-brain_mask", lambda v: np.roll(v, 8, 1), "moved 16 mm to the back it fits better"),
+        ("tmax", lambda v: v[:, :, ::-1], "mirrored upside down it fits better"),
+        ("tmax", lambda v: np.roll(v, 12, 1), "moved 24 mm to the back it fits better"),
+    ],
+)
+def test_volumes_in_another_place_are_a_fault(simulated, name, function, message):
+    change(simulated, name, function)
+    assert any(message in what for _, what in faults_of(simulated))
+
+
+def test_the_adc_map_of_another_patient_is_a_fault(simulated):
+    shutil.copy(mni_file(simulated, "sub-0002", "adc"), mni_file(simulated, PATIENT, "adc"))
+    assert any("hardly show the same" in what for _, what in faults_of(simulated))
+
+
 def test_exchanged_dwi_and_adc_are_a_fault(simulated):
     dwi, adc = (mni_file(simulated, PATIENT, name) for name in ("dwi", "adc"))
     other = load_volume(dwi).data * 6

@@ -18,6 +18,8 @@ VOXEL_RANGE_MM = (0.3, 12.0)
 # Programs write lengths with two or three digits (0.86 for 0.8594); three lengths of this much are
 # 1.5% in mL.
 SAME_LENGTH = 0.005
+# What a voxel holds may differ by so much unsaid.
+SAME_VOLUME = 0.002
 SAME_PLACE_MM, SAME_TURN_DEG = 1.0, 1.0
 # From here on it is no turn of a head, but another axis.
 MIN_AXIS_COSINE = 0.9
@@ -173,8 +175,12 @@ def _of_two(q: _Reading, s: _Reading, shape: NDArray[np.int_], label: str) -> Pl
             f"{label}: {q.text}; {s.text}; {elsewhere}. Only one can be right, and volumes in mL "
             "hang on it; find out which, and set qform, sform and pixdim to it."
         )
+    volumes = [_lengths(reading.affine).prod() for reading in (q, s)]
+    rounded: tuple[str, ...] = ()
+    if abs(volumes[1] / volumes[0] - 1) > SAME_VOLUME:
+        rounded = (f"{label.split()[0]}: {q.text}; {s.text}; the sform was taken",)
     if apart_mm <= SAME_PLACE_MM and turn_deg <= SAME_TURN_DEG:
-        return Place(s.affine)
+        return Place(s.affine, rounded)
     if q.code == s.code:
         raise InputError(
             f"{label}: {q.text}; {s.text}; {elsewhere}, though both say that they are of the same "
@@ -185,7 +191,7 @@ def _of_two(q: _Reading, s: _Reading, shape: NDArray[np.int_], label: str) -> Pl
         f"(code {s.code}, {CODE_NAMES.get(s.code, 'other')}) have the same lengths, but "
         f"{elsewhere}; the sform was taken, as NIfTI programs do"
     )
-    return Place(s.affine, (note,), q.affine)
+    return Place(s.affine, (note, *rounded), q.affine)
 
 
 def _of_sform(sform: NDArray[np.float64], pixdim: NDArray[np.float64], label: str) -> Place:

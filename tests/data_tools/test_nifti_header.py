@@ -108,12 +108,20 @@ def test_a_dwi_and_an_adc_that_only_their_qforms_put_together_are_refused(write)
 
 
 @pytest.mark.parametrize(
-    "change", [moved(0.5, 0.5, 0.5), turn(0.3), scaled(1.004), scaled(0.997, 1, 1)]
+    ("change", "said"),
+    [
+        (moved(0.5, 0.5, 0.5), False),
+        (turn(0.3), False),
+        (scaled(1.0005), False),
+        (scaled(1.004), True),
+        (scaled(0.997, 1, 1), True),
+    ],
 )
-def test_roundings_are_no_contradiction(write, change):
+def test_roundings_are_no_contradiction_and_said_if_they_bear_on_volumes(write, change, said):
     volume = load_volume(write(change))
-    assert volume.reading.notes == ()
-    assert volume.voxel_ml == pytest.approx(VOXEL_ML, rel=0.015)
+    notes = " ".join(volume.reading.notes)
+    assert ("mL each; the sform was taken" in notes) is said
+    assert volume.voxel_ml == pytest.approx(VOXEL_ML * abs(np.linalg.det(change)), rel=1e-6)
 
 
 @pytest.mark.parametrize(("pixdim", "ml"), [((2, 2, 6), 0.024), ((1.8, 1.8, 5), 0.0162)])

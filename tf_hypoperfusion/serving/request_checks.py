@@ -61,10 +61,12 @@ MIN_SHOWN = 0.65
 # more (0.36 without a lesion); turned by 90 degrees or with x for y 0.11 at most.
 MIN_CORRELATION = 0.12
 # By how much this correlation and twice the Dice are better together if the template is mirrored,
-# moved or resized: right ones 0.02 at most; 0.07 and more with steps 10% larger, 0.11 if moved by
-# 10 mm along an axis, 0.28 if mirrored in y or z.
+# moved, resized or turned: right ones 0.02 at most (turned they lose 0.05 and more); 0.07 and more
+# with steps 10% larger, 0.08 if turned by 12 to 45 degrees, 0.11 if moved by 10 mm along an axis,
+# 0.28 if mirrored in y or z.
 MAX_GAIN = 0.055
 SHIFTS = (2, 3, 5)  # steps of 4 mm
+TURNS_DEG = (10.0, 20.0, 40.0)
 SCALES = (0.85, 1 / 1.1, 1.1, 1.2)
 # A grid with other steps often starts at the same corner.
 CORNER_SCALES = (1 / 1.1, 1.1)
@@ -439,40 +441,59 @@ def template() -> NDArray[np.uint8]:
     return np.where(brain, 1 + np.rint(np.clip(tissue, 0, 1) * 254), 0).astype(np.uint8)
 
 
+class View(NamedTuple):
+    """A way in which the template could lie in the grid.
+
+    Attributes:
+        words: how a brain is or lies that fits there.
+        matrix: [3, 4], voxel of 4 mm -> voxel of the template that lies there.
+    """
+
+    words: str
+    matrix: NDArray[np.float64]
+
+
 @functools.cache
-def places() -> tuple[Place, ...]:
+def places() -> tuple[View, ...]:
     """Where the template could lie; the first is where it should."""
-    shape = tuple(-(-n // STEP) for n in GRID_SHAPE)
-    here = tuple(np.arange(n, dtype=np.int32) for n in shape)
-    found = [Place("lies right", here)]
+    shape = np.array(template().shape)
+    here = np.eye(3, 4)
+    found = [View("lies right", here)]
     for words, axes in (
-        ("is mirrored in y (front and back)", (1,)),
-        ("is mirrored in z (upside down)", (2,)),
-        ("is mirrored in y and z", (1, 2)),
+        ("is mirrored in y (front and back)", [1]),
+        ("is mirrored in z (upside down)", [2]),
+        ("is mirrored in y and z", [1, 2]),
     ):
-        found.append(Place(words, tuple(v[::-1] if k in axes else v for k, v in enumerate(here))))
+        mirrored = here.copy()
+        mirrored[axes, axes] = -1
+        mirrored[axes, 3] = shape[axes] - 1
+        found.append(View(words, mirrored))
     for axis in range(3):
         for steps in (sign * s for s in SHIFTS for sign in (-1, 1)):
-            moved = np.clip(here[axis] - steps, 0, shape[axis] - 1)
+            moved = here.copy()
+            moved[axis, 3] = -steps
             far_mm, way = abs(steps) * STEP * VOXEL_MM, WAYS[axis][steps > 0]
-            words = f"lies about {far_mm:g} mm too far {way}"
-            voxels = tuple(moved if k == axis else v for k, v in enumerate(here))
-            found.append(Place(words, voxels))
-    middle = [float(np.average(v, weights=w)) for v, w in zip(here, _profiles(), strict=True)]
-    for factor, about in [(f, middle) for f in SCALES] + [(f, [0.0] * 3) for f in CORNER_SCALES]:
-        voxels = tuple(
-            np.clip(np.rint((v - m) / factor + m), 0, len(v) - 1).astype(np.int32)
-            for v, m in zip(here, about, strict=True)
-        )
+            found.append(View(f"lies about {far_mm:g} mm too far {way}", moved))
+    brain = template() > 0
+    middle = np.argwhere(brain).mean(axis=0)
+    for factor, fixed in [(f, middle) for f in SCALES] + [(f, 0 * middle) for f in CORNER_SCALES]:
         size = "small" if factor < 1 else "large"
         words = f"is about {abs(factor - 1):.0%} too {size} (other voxel sizes?)"
-        found.append(Place(words, voxels))
+        found.append(View(words, _about(fixed, np.eye(3) / factor)))
+    for axis in range(3):
+        for turn_deg in (sign * t for t in TURNS_DEG for sign in (-1, 1)):
+            a, b = (k for k in range(3) if k != axis)
+            cosine, sine = np.cos(np.radians(turn_deg)), np.sin(np.radians(turn_deg))
+            turn = np.eye(3)
+            turn[[a, a, b, b], [a, b, a, b]] = [cosine, -sine, sine, cosine]
+            words = f"is turned by about {abs(turn_deg):.0f} degrees about {'xyz'[axis]}"
+            found.append(View(words, _about(middle, turn)))
     return tuple(found)
 
 
-def _profiles() -> list[NDArray[np.int64]]:
-    brain = template() > 0
-    return [brain.sum(axis=tuple(k for k in range(3) if k != axis)) for axis in range(3)]
+def _about(fixed: NDArray[np.float64], linear: NDArray[np.float64]) -> NDArray[np.float64]:
+    """[3, 4]: a linear map that leaves one point where it is."""
+    return np.column_stack([linear, fixed - linear @ fixed])
 
 
 def _agreement(patient: Patient) -> _Agreement:
@@ -482,22 +503,22 @@ def _agreement(patient: Patient) -> _Agreement:
     some = tf.cast(tf.reduce_any(brain, axis=(0, 1)), tf.int32)
     shown = (tf.cumsum(some) > 0) & (tf.cumsum(some, reverse=True) > 0)
     values = tf.constant(template())
+    here = tf.constant(np.stack(np.indices(template().shape, np.float32), axis=-1))
+    last = tf.constant(template().shape) - 1
 
-    def compare(voxels: tuple[tf.Tensor, ...]) -> tuple[tf.Tensor, tf.Tensor]:
-        there = values
-        for axis in range(3):
-            there = tf.gather(there, voxels[axis], axis=axis)
+    def compare(matrix: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        there = tf.linalg.matvec(matrix[:, :3], here) + matrix[:, 3]
+        voxels = tf.clip_by_value(tf.cast(tf.round(there), tf.int32), 0, last)
+        there = tf.gather_nd(values, voxels)
         expected = (there > 0) & shown
         tissue = (tf.cast(there, tf.float32) - 1) / 254
         both = brain & expected
         dice = 2 * _count(both) / tf.maximum(_count(brain) + _count(expected), 1)
         return dice, _correlation(tf.boolean_mask(mine, both), tf.boolean_mask(tissue, both))
 
-    voxels = tuple(
-        tf.constant(np.stack([place.voxels[axis] for place in places()])) for axis in range(3)
-    )
+    matrices = tf.constant(np.stack([place.matrix for place in places()]), tf.float32)
     spec = (tf.TensorSpec((), tf.float64), tf.TensorSpec((), tf.float64))
-    dice, correlation = tf.map_fn(compare, voxels, fn_output_signature=spec)
+    dice, correlation = tf.map_fn(compare, matrices, fn_output_signature=spec)
     whole = values > 0
     expected = _count(whole & shown)
     size = _count(brain) / tf.maximum(expected, 1)

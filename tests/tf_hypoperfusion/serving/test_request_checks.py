@@ -132,6 +132,14 @@ def quarter_turn(one, other):
     return resampled(matrix)
 
 
+def turned(degrees, one, other):
+    matrix, angle = np.eye(3), np.radians(degrees)
+    matrix[[one, one, other, other], [one, other, one, other]] = [
+        np.cos(angle), -np.sin(angle), np.sin(angle), np.cos(angle)
+    ]  # fmt: skip
+    return resampled(matrix)
+
+
 UPSIDE_DOWN, BACK_TO_FRONT = "mirrored in z (upside down)", "mirrored in y (front and back)"
 SIZE, DICE, AGREE = "other voxel sizes|times as large", "its Dice with the", "agree with|Dice|brain"
 WRONG_PLACES = {
@@ -155,6 +163,10 @@ WRONG_PLACES = {
     "turned about z": (quarter_turn(0, 1), AGREE),
     "turned about x": (quarter_turn(1, 2), AGREE),
     "turned about y": (quarter_turn(0, 2), AGREE),
+    "turned by 12 about z": (turned(12, 0, 1), "turned by about 10 degrees about z"),
+    "turned by 24 about x": (turned(24, 1, 2), "turned by about 20 degrees about x"),
+    "turned by -15 about y": (turned(-15, 0, 2), "degrees about y"),
+    "turned by 45 about z": (turned(45, 0, 1), "turned by about 40 degrees about z"),
     "10% larger steps": (resampled(np.eye(3) * 1.1), "too small (other voxel sizes"),
     "and one corner": (resampled(np.eye(3) * 1.1, 0), "too small (other voxel sizes"),
     "steps of 2.5 mm": (resampled(np.eye(3) * 1.25), "too small (other voxel sizes|Dice"),

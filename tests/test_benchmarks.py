@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from helpers import PROJECT
 
-from benchmarks.measuring import tables, turns
+from benchmarks.measuring import processes, tables, turns
+from data_tools.runtime.errors import InputError
 
 
 def benchmark(*arguments, status=0, env=None):
@@ -52,6 +53,23 @@ def test_the_network_is_timed_by_turns(tmp_path):
     assert "this project" in done.stdout
 
 
+def test_whole_commands_are_measured_with_the_processes_they_start(tmp_path):
+    burn = "import time\nwhile time.process_time() < 0.5: pass"
+    work = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {burn!r}])"
+    made = []
+    commands = {
+        "works": processes.Command([sys.executable, "-c", work], tmp_path, lambda: made.append(1)),
+        "idles": processes.Command([sys.executable, "-c", "pass"], tmp_path),
+    }
+    taken = processes.measure(commands, 2, tmp_path / "log")
+    assert [len(runs) for runs in taken.values()] == [2, 2] and len(made) == 3
+    assert all(run.cpu_s >= 0.5 for run in taken["works"])
+    assert all(run.peak_mib > 1 and run.wall_s > 0 for run in taken["idles"])
+    commands["fails"] = processes.Command([sys.executable, "-c", "exit('no such luck')"], tmp_path)
+    with pytest.raises(InputError, match="fails: .* exit status 1; it said: no such luck"):
+        processes.measure(commands, 1, tmp_path / "log")
+
+
 def test_another_python_is_asked_for_what_it_has(tmp_path):
     text = tmp_path / "python"
     for _ in range(2):  # no such file; a text that may be executed
@@ -74,6 +92,9 @@ def test_another_python_is_asked_for_what_it_has(tmp_path):
         (("network", "--micro=2", "--slabs=1", "--together=1"), "more than --slabs=1"),
         (("network", "--out=tests"), "is no file"),
         (("one_patient", "--windows=13"), "a patient has 12"),
+        (("whole_patient", "--before=tests"), "holds no tf_hypoperfusion; expected a checkout"),
+        (("whole_patient", "--variant=half"), "expected NAME=FLAGS"),
+        (("whole_patient", "--dwi=a.nii"), "one of --dwi and --adc is given"),
         (("training_step", "--micro=1,x"), "'x' is no whole number"),
         (("training_step", "--micro=3"), "does not divide"),
         (("growth", "--cohort=tests"), "holds no participants.tsv"),

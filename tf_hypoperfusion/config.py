@@ -66,7 +66,7 @@ class ModelConfig:
         side_channel: False leaves the image's channel of the side unused (the input stays).
         frame: columns x rows that are computed of the padded 128 x 128, about the template's
             brain (:func:`data_tools.grid.window_about_brain`); the margin's probability is 0. The
-            paper computes the whole; ``80x104`` holds a brain and is half the work.
+            paper computes the whole; ``80x104`` is half the work.
     """
 
     base_filters: int = 32
@@ -259,14 +259,15 @@ class Configs(NamedTuple):
     training: TrainingConfig
 
 
-# A brain on the grid fits it, and it halves three times (80x112 four times).
+# Holds a brain on the grid, but for 2 mL of the rim in 1 of 10 (BUILD_NOTES.md); halves three
+# times (80x112 four times).
 TIGHT_FRAME = "80x104"
 
 PRESETS = {
     # Every value as published. Not trained to its end here: 0.85 slabs/s on two cores that multiply
     # bfloat16, where "demonstration" has 9.6 (RESULTS.md, BUILD_NOTES.md).
     "paper": Configs(ModelConfig(), TrainingConfig()),
-    # The paper but for the margin, which holds no brain: half the work.
+    # The paper but for the margin: half the work.
     "paper_tight": Configs(ModelConfig(frame=TIGHT_FRAME), TrainingConfig()),
     # Learns something on two CPU cores in minutes: 208 to 306 s a fold of 36 SIMULATED patients,
     # test Dice 0.57 (0.28 to 0.64), AUC 0.83, target mismatch right in 36 of 60, all at 96x112

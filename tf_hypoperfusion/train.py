@@ -103,8 +103,8 @@ _setting("ema_momentum", "Keep a moving average of the weights with this momentu
 _setting("patience", "Stop after this many epochs without a better one; 0 never stops early.")
 _setting(
     "frame",
-    "<COLUMNSxROWS> Compute so much of the padded slices, about the brain: 80x104 holds one and is "
-    "half the work; 80x112 halves four times. Networks trained before have 96x112.",
+    "<COLUMNSxROWS> Compute so much of the padded slices, about the brain: 80x104 is half the "
+    "work; 80x112 halves four times. Networks trained before have 96x112.",
 )
 _setting("augment", "Small affine changes, intensity scaling and noise.")
 

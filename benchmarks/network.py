@@ -54,7 +54,7 @@ def write_network(folder: Path) -> dict[str, Any]:
     from tf_hypoperfusion.inference import onnx_model, predictors
     from tf_hypoperfusion.model import attention_unet
 
-    model_config, _ = config.preset(FLAGS.preset, crop_margin=False)
+    model_config, _ = config.preset(FLAGS.preset, frame="128x128")
     model = attention_unet.build_model(model_config, seed=0)
     rng = np.random.default_rng(0)
     for layer in model.layers:  # moments and scales of a trained network are not 0 and 1 either

@@ -78,7 +78,7 @@ def main() -> None:
                 "python": sys.executable, "module": "keras_network", "task": "train",
                 "folder": folder, "preset": FLAGS.preset, "precision": precision,
                 "batch": FLAGS.batch_size, "together": micro,
-                "crop_margin": PRESETS[FLAGS.preset][0].crop_margin,
+                "frame": PRESETS[FLAGS.preset][0].frame,
             }
             for precision, micro in itertools.product(FLAGS.precisions, FLAGS.micro)
         ]  # fmt: skip

@@ -36,6 +36,9 @@ SLAB_SHAPE = (*FRAME_SHAPE, SLAB_SLICES)
 SLAB_STRIDE = 4
 FRAME_PAD_X = (FRAME_SHAPE[0] - GRID_SHAPE[0]) // 2
 FRAME_PAD_Y = (FRAME_SHAPE[1] - GRID_SHAPE[1]) // 2
+# First and last column and row of the grid that the template's brain fills (nilearn's
+# ICBM 2009a symmetric brain mask, brought onto the grid).
+TEMPLATE_BRAIN_X, TEMPLATE_BRAIN_Y = (9, 81), (10, 99)
 
 # Ground truth (paper, Imaging Protocol): Tmax >= 6 s, ADC <= 620e-6 mm2/s.
 TMAX_HYPOPERFUSION_S = 6.0
@@ -122,6 +125,45 @@ def side_frame(side: str) -> NDArray[np.bool_]:
     before, after = FRAME_PAD_X, FRAME_SHAPE[0] - GRID_SHAPE[0] - FRAME_PAD_X
     columns = np.pad(half, (before, after), mode="edge")
     return np.repeat(columns[:, np.newaxis], FRAME_SHAPE[1], axis=1)
+
+
+def window_about_brain(shape: tuple[int, int]) -> tuple[slice, slice]:
+    """Where a window of so many columns and rows lies in the 128 x 128 frame.
+
+    Its middle is the middle of the template's brain, half a voxel to the right of it and in front
+    of it where that falls between two voxels; a smaller window lies inside every larger one.
+
+    Args:
+        shape: columns and rows, at most those of the frame.
+
+    >>> window_about_brain((80, 104))
+    (slice(24, 104, None), slice(12, 116, None))
+    >>> window_about_brain(FRAME_SHAPE)
+    (slice(0, 128, None), slice(0, 128, None))
+    """
+
+    def about(pad: int, brain: tuple[int, int], size: int) -> slice:
+        start = (2 * pad + sum(brain) + 2 - size) // 2
+        return slice(start, start + size)
+
+    return (
+        about(FRAME_PAD_X, TEMPLATE_BRAIN_X, shape[0]),
+        about(FRAME_PAD_Y, TEMPLATE_BRAIN_Y, shape[1]),
+    )
+
+
+def grid_outside(shape: tuple[int, int]) -> NDArray[np.bool_]:
+    """The grid's columns and rows that lie outside :func:`window_about_brain`.
+
+    Returns:
+        bool (91, 109).
+
+    >>> int(grid_outside((96, 112)).sum()), int(grid_outside((80, 104)).sum())
+    (0, 1599)
+    """
+    outside = np.ones(FRAME_SHAPE, bool)
+    outside[window_about_brain(shape)] = False
+    return from_frame(outside)
 
 
 def mirrored_side(side: str) -> str:

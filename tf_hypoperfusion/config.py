@@ -5,9 +5,17 @@ deposited, the best evidence where the paper is silent.
 """
 
 import dataclasses
+import re
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-from data_tools.grid import SLAB_STRIDE
+from data_tools.grid import (
+    FRAME_SHAPE,
+    SLAB_STRIDE,
+    TEMPLATE_BRAIN_X,
+    TEMPLATE_BRAIN_Y,
+    window_about_brain,
+)
 from data_tools.runtime.errors import InputError
 
 RESEARCH_NOTICE = "Research use only. Not a medical device; not for clinical decisions."
@@ -31,6 +39,7 @@ TEST_STRIDE = SLAB_STRIDE
 
 # No training has more epochs, slabs or weight than this; what does is a slip of the keyboard.
 MOST = 1_000_000
+FRAME_PATTERN = "[1-9][0-9]{0,2}x[1-9][0-9]{0,2}"
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 
 
@@ -55,8 +64,9 @@ class ModelConfig:
         attention_gates: False passes the skip connections ungated.
         nihss_fusion: False leaves the NIHSS unused (the input stays).
         side_channel: False leaves the image's channel of the side unused (the input stays).
-        crop_margin: compute only the 96 x 112 window that holds the 91 x 109 grid, a third less
-            work; the margin's probability is 0. The paper computes the whole frame.
+        frame: columns x rows that are computed of the padded 128 x 128, about the template's
+            brain (:func:`data_tools.grid.window_about_brain`); the margin's probability is 0. The
+            paper computes the whole; ``80x104`` is half the work.
     """
 
     base_filters: int = 32
@@ -67,7 +77,7 @@ class ModelConfig:
     attention_gates: bool = True
     nihss_fusion: bool = True
     side_channel: bool = True
-    crop_margin: bool = False
+    frame: str = "128x128"
 
     def __post_init__(self) -> None:
         _require(1 <= self.base_filters <= 512, "base_filters", self.base_filters, "1 to 512")
@@ -81,6 +91,87 @@ class ModelConfig:
             self.normalisation,
             "batch, group or none",
         )
+        self._check_frame()
+
+    def _check_frame(self) -> None:
+        text, halves = self.frame, 2**self.poolings
+        _require(
+            re.fullmatch(FRAME_PATTERN, text) is not None,
+            "frame", text, "columns x rows, as in 80x104",
+        )  # fmt: skip
+        least = [last - first + 1 for first, last in (TEMPLATE_BRAIN_X, TEMPLATE_BRAIN_Y)]
+        sizes = list(zip(self.frame_shape, least, FRAME_SHAPE, strict=True))
+        _require(
+            all(low <= size <= high for size, low, high in sizes),
+            "frame", text,
+            f"{least[0]}x{least[1]}, which just holds the template's brain, to "
+            f"{FRAME_SHAPE[0]}x{FRAME_SHAPE[1]}",
+        )  # fmt: skip
+        fitting = [_next_multiple(size, halves) for size in self.frame_shape]
+        _require(
+            list(self.frame_shape) == fitting,
+            "frame", text,
+            f"multiples of {halves}, which halve {self.poolings} times: "
+            f"{fitting[0]}x{fitting[1]}",
+        )  # fmt: skip
+
+    @property
+    def frame_shape(self) -> tuple[int, int]:
+        """Columns and rows of the frame."""
+        return parse_frame(self.frame)
+
+    @property
+    def frame_margin(self) -> tuple[tuple[int, int], ...]:
+        """Columns, rows and slices before and after the frame, as Keras's layers take them."""
+        window = window_about_brain(self.frame_shape)
+        sides = [(w.start, size - w.stop) for w, size in zip(window, FRAME_SHAPE, strict=True)]
+        return (*sides, (0, 0))
+
+
+def _next_multiple(size: int, of: int) -> int:
+    return -(-size // of) * of
+
+
+def parse_frame(text: str) -> tuple[int, int]:
+    """Columns and rows of a frame: ``80x104`` -> (80, 104)."""
+    columns, rows = text.split("x")
+    return int(columns), int(rows)
+
+
+# Runs of earlier versions have a field ``crop_margin`` in place of ``frame``.
+_FRAME_OF_CROP_MARGIN = {True: "96x112", False: "128x128"}
+
+
+def model_settings(values: Any) -> dict[str, Any]:
+    """The settings of a network as a run wrote them, under the names of today.
+
+    Args:
+        values: ``model`` of a ``config.json`` or of an entry in a model card; of anything else than
+            an object there is nothing to read.
+    """
+    settings = dict(values) if isinstance(values, Mapping) else {}
+    cropped = settings.get("crop_margin")
+    if "frame" not in settings and isinstance(cropped, bool):
+        del settings["crop_margin"]
+        settings["frame"] = _FRAME_OF_CROP_MARGIN[cropped]
+    return settings
+
+
+def common_frame(networks: Iterable[Any]) -> str | None:
+    """The frame that lies in the frames of several networks; None if one of them is not known.
+
+    Args:
+        networks: :func:`model_settings` of each takes it.
+
+    >>> common_frame([{"frame": "80x128"}, {"crop_margin": True}])
+    '80x112'
+    """
+    frames = [model_settings(values).get("frame") for values in networks]
+    known = [f for f in frames if isinstance(f, str) and re.fullmatch(FRAME_PATTERN, f)]
+    if not known or len(known) < len(frames):
+        return None
+    columns, rows = (min(sizes) for sizes in zip(*map(parse_frame, known), strict=True))
+    return f"{columns}x{rows}"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -168,22 +259,30 @@ class Configs(NamedTuple):
     training: TrainingConfig
 
 
+# Holds a brain on the grid, but for 2 mL of the rim in 1 of 10 (BUILD_NOTES.md); halves three
+# times (80x112 four times).
+TIGHT_FRAME = "80x104"
+
 PRESETS = {
     # Every value as published. Not trained to its end here: 0.85 slabs/s on two cores that multiply
     # bfloat16, where "demonstration" has 9.6 (RESULTS.md, BUILD_NOTES.md).
     "paper": Configs(ModelConfig(), TrainingConfig()),
+    # The paper but for the margin: half the work.
+    "paper_tight": Configs(ModelConfig(frame=TIGHT_FRAME), TrainingConfig()),
     # Learns something on two CPU cores in minutes: 208 to 306 s a fold of 36 SIMULATED patients,
-    # test Dice 0.57 (0.28 to 0.64), AUC 0.83, target mismatch right in 36 of 60 (BUILD_NOTES.md).
+    # test Dice 0.57 (0.28 to 0.64), AUC 0.83, target mismatch right in 36 of 60, all at 96x112
+    # (BUILD_NOTES.md).
     "small": Configs(
-        ModelConfig(base_filters=8, dropout=0.1, batch_norm_momentum=0.9, crop_margin=True),
+        ModelConfig(base_filters=8, dropout=0.1, batch_norm_momentum=0.9, frame=TIGHT_FRAME),
         TrainingConfig(epochs=6, batch_size=8, learning_rate=3e-3),
     ),
-    # The shipped demonstration model, chosen on validation patients: small, without dropout, with a
-    # moving average and a learning rate that falls to a fifth. 26 minutes a fold of 247 SIMULATED
-    # patients on one core; test Dice 0.67 (0.55 to 0.76), AUC 0.96, volumes off by -3 mL (-24 to
-    # 11), target mismatch right in 338 of 413 (RESULTS.md).
+    # As the shipped demonstration model but for its frame, 96x112. Chosen on validation patients:
+    # small, without dropout, with a moving average and a learning rate that falls to a fifth. At
+    # 96x112, 26 minutes a fold of 247 SIMULATED patients on one core; test Dice 0.67 (0.55 to
+    # 0.76), AUC 0.96, volumes off by -3 mL (-24 to 11), target mismatch right in 338 of 413
+    # (RESULTS.md).
     "demonstration": Configs(
-        ModelConfig(base_filters=8, dropout=0.0, batch_norm_momentum=0.9, crop_margin=True),
+        ModelConfig(base_filters=8, dropout=0.0, batch_norm_momentum=0.9, frame=TIGHT_FRAME),
         TrainingConfig(
             epochs=4,
             batch_size=8,
@@ -192,11 +291,11 @@ PRESETS = {
             ema_momentum=0.99,
         ),
     ),
-    # For tests of the machinery: an epoch of 50 SIMULATED patients takes 35 s (BUILD_NOTES.md). It
-    # learns nothing worth a figure.
+    # For tests of the machinery: an epoch of 50 SIMULATED patients takes 35 s at 96x112
+    # (BUILD_NOTES.md). It learns nothing worth a figure.
     "tiny": Configs(
         ModelConfig(
-            base_filters=2, poolings=2, dropout=0.1, batch_norm_momentum=0.9, crop_margin=True
+            base_filters=2, poolings=2, dropout=0.1, batch_norm_momentum=0.9, frame=TIGHT_FRAME
         ),
         TrainingConfig(epochs=2, batch_size=4, learning_rate=5e-3, precision="float32"),
     ),
@@ -207,7 +306,7 @@ def preset(name: str, **changes: Any) -> Configs:
     """A preset with single values changed.
 
     Args:
-        name: ``paper``, ``small``, ``demonstration`` or ``tiny``.
+        name: one of :data:`PRESETS`.
         **changes: fields of either config; None keeps the preset's value.
 
     Raises:
@@ -239,6 +338,7 @@ def from_json(settings: dict[str, Any], where: str) -> Configs:
         values = settings.get(part)
         if not isinstance(values, dict):
             raise InputError(f"{where}: has no '{part}'; expected a config.json of a training run")
+        values = model_settings(values)
         known = {field.name: field.type for field in dataclasses.fields(kind)}
         wrong = sorted(set(values) ^ set(known))
         if wrong:

@@ -71,9 +71,9 @@ command.heading("Settings", FLAGS)
 flags.DEFINE_string(
     "preset",
     None,
-    "<NAME> paper (as published, the default), small (minutes on a CPU), demonstration (the "
-    "settings of the shipped demonstration model) or tiny (for tests). Other flags change single "
-    "values.",
+    "<NAME> paper (as published, the default), paper_tight (without the margin around the brain), "
+    "small (minutes on a CPU), demonstration (the demonstration model's settings) or tiny (for "
+    "tests). Other flags change single values.",
     flag_values=FLAGS,
 )
 flags.DEFINE_string(
@@ -101,6 +101,11 @@ _setting(
 _setting("warmup_epochs", "Epochs during which the learning rate first rises linearly.")
 _setting("ema_momentum", "Keep a moving average of the weights with this momentum; try 0.99.")
 _setting("patience", "Stop after this many epochs without a better one; 0 never stops early.")
+_setting(
+    "frame",
+    "<COLUMNSxROWS> Compute so much of the padded slices, about the brain: 80x104 is half the "
+    "work; 80x112 halves four times. Networks trained before have 96x112.",
+)
 _setting("augment", "Small affine changes, intensity scaling and noise.")
 
 command.heading("Ablations", FLAGS)

@@ -55,7 +55,7 @@ def _train(way, slabs):
 
     batch, micro = way["batch"], way["together"]
     model_config, training = config.preset(
-        way["preset"], crop_margin=way.get("crop_margin", False), precision=way["precision"],
+        way["preset"], frame=way.get("frame", "128x128"), precision=way["precision"],
         batch_size=batch, micro_batch=micro,
     )  # fmt: skip
     step = training_step.build(distribution.choose_strategy(), model_config, training, 100)

@@ -14,27 +14,25 @@ import torch
 from torch import nn
 
 from benchmarks.ways.torch_network import composite_loss, monai_network
+from data_tools.grid import FRAME_SHAPE, window_about_brain
 
-# 128 x 128 -> 96 x 112, as tf_hypoperfusion.model.attention_unet.
 MIRRORED = np.roll(np.arange(128)[::-1], -1)  # as tf_hypoperfusion.training.augmentation
-MARGIN_X, MARGIN_Y = slice(16, 112), slice(8, 120)
 
 
 class Answer(nn.Module):
     """The network with this project's inputs and output: channels last, NIHSS, the whole frame."""
 
-    def __init__(self, net: nn.Module, crop: bool):
+    def __init__(self, net: nn.Module, window: tuple[slice, slice]):
         super().__init__()
-        self.net, self.crop = net, crop
+        self.net, self.window = net, window
 
     def forward(self, image: torch.Tensor, nihss: torch.Tensor) -> torch.Tensor:
         """[b, 128, 128, 16, 4], [b, 1] (not used) -> probability [b, 128, 128, 16, 1]."""
-        x = image.permute(0, 4, 1, 2, 3)
-        if self.crop:
-            x = x[:, :, MARGIN_X, MARGIN_Y]
+        x = image.permute(0, 4, 1, 2, 3)[(slice(None), slice(None), *self.window)]
         p = torch.sigmoid(self.net(x).float())
-        if self.crop:
-            p = nn.functional.pad(p, (0, 0, 8, 8, 16, 16))
+        left, back = (w.start for w in self.window)
+        right, front = (n - w.stop for n, w in zip(FRAME_SHAPE, self.window, strict=True))
+        p = nn.functional.pad(p, (0, 0, back, front, left, right))
         return p.permute(0, 2, 3, 4, 1) + 0 * nihss.reshape(-1, 1, 1, 1, 1)
 
 
@@ -54,6 +52,8 @@ def main(place: Path) -> None:
     """Train by ``config.json`` of a fold of ours."""
     config = json.loads((place / "config.json").read_text())
     model, training = config["model"], config["training"]
+    columns, rows = map(int, model["frame"].split("x"))
+    window = window_about_brain((columns, rows))
     torch.set_num_threads(len(os.sched_getaffinity(0)))
     torch.manual_seed(training["seed"])
     rng = np.random.default_rng(training["seed"])
@@ -79,7 +79,7 @@ def main(place: Path) -> None:
                 one_sided = flipped & (part[:, 3].min(axis=(1, 2, 3)) == 0)
                 side = array[np.sort(chosen)[one_sided], 3]
                 part[one_sided, 3] = 1 - side
-            part = part[:, :, MARGIN_X, MARGIN_Y] if model["crop_margin"] else part
+            part = part[(slice(None), slice(None), *window)]
             tensor = torch.from_numpy(np.ascontiguousarray(part))
             found.append(tensor.contiguous(memory_format=torch.channels_last_3d))
         return found
@@ -134,7 +134,7 @@ def main(place: Path) -> None:
         writer.writeheader()
         writer.writerows(rows)
     net.load_state_dict(torch.load(place / "best.pt"))
-    answer = Answer(net.eval().to(memory_format=torch.contiguous_format), model["crop_margin"])
+    answer = Answer(net.eval().to(memory_format=torch.contiguous_format), window)
     example = torch.zeros(2, 128, 128, 16, 4), torch.zeros(2, 1)
     free = torch.export.Dim("batch", min=1, max=64)
     torch.onnx.export(

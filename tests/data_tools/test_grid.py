@@ -70,6 +70,34 @@ def test_side_channel_holds_the_hemisphere_and_goes_on_into_the_margin(side):
     assert frame[-1, 0] == (side != "left")
 
 
+def test_the_template_s_brain_fills_what_is_written_of_it():
+    from data_tools.registration import template_on_grid
+
+    brain = template_on_grid()[1]
+    for ends, others in ((grid.TEMPLATE_BRAIN_X, (1, 2)), (grid.TEMPLATE_BRAIN_Y, (0, 2))):
+        filled = np.flatnonzero(brain.any(axis=others))
+        assert (filled[0], filled[-1]) == ends
+
+
+@pytest.mark.parametrize("shape", [(80, 104), (80, 112), (96, 112), (128, 128)])
+def test_a_window_lies_about_the_brain_and_in_every_larger_one(shape):
+    window = grid.window_about_brain(shape)
+    frame = np.zeros(grid.FRAME_SHAPE, bool)
+    frame[window] = True
+    assert frame.sum() == shape[0] * shape[1]
+    np.testing.assert_array_equal(grid.from_frame(~frame), grid.grid_outside(shape))
+    pads = (grid.FRAME_PAD_X, grid.FRAME_PAD_Y)
+    brains = (grid.TEMPLATE_BRAIN_X, grid.TEMPLATE_BRAIN_Y)
+    for part, pad, (first, last) in zip(window, pads, brains, strict=True):
+        before, after = pad + first - part.start, part.stop - 1 - (pad + last)
+        assert min(before, after) >= 3
+        if part.start:
+            assert after - before in (0, 1)
+    larger = np.zeros(grid.FRAME_SHAPE, bool)
+    larger[grid.window_about_brain((shape[0], 128))] = True
+    assert (larger | ~frame).all()
+
+
 def test_a_mirrored_patient_has_the_other_side():
     for side in grid.SIDES:
         mirrored = grid.hemisphere(grid.mirrored_side(side))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from data_tools import patient
-from data_tools.grid import GRID_AFFINE, hemisphere
+from data_tools.grid import GRID_AFFINE, grid_outside, hemisphere
 from data_tools.runtime.errors import InputError
 from data_tools.volumes import load_mask
 
@@ -28,6 +28,12 @@ def test_unit_and_brain_are_found(real_data, files, unit):
     assert 900 < native.brain.sum() * native.dwi.voxel_ml < 1600
     with pytest.raises(InputError, match="look swapped"):
         patient.load_native(adc, dwi)
+
+
+@pytest.mark.parametrize("files", [isles, ads])
+def test_a_brain_fits_the_tight_frame(real_data, files):
+    mni, _ = patient.to_mni(patient.load_native(*files(real_data)[:2]))
+    assert not (mni.brain & grid_outside((80, 104))[..., np.newaxis]).any()
 
 
 def test_brain_mask_agrees_with_the_published_one(real_data):

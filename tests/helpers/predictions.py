@@ -3,12 +3,23 @@
 import numpy as np
 
 from data_tools.core_examination import CoreFindings
+from data_tools.patient import MniPatient
 from data_tools.quality import ImageQuality
+from data_tools.transform import Transform
 from tf_hypoperfusion import clinical
 from tf_hypoperfusion.clinical import ClinicalFacts
 from tf_hypoperfusion.inference.prediction import Prediction
 
 NOTHING_MNI = np.zeros((91, 109, 60), bool)
+
+
+def mni_patient(brain=NOTHING_MNI, affine=None):
+    """A patient on the grid of whom only the brain is known."""
+    images = np.zeros(brain.shape, np.float32)
+    transform = Transform(np.eye(4) if affine is None else affine)
+    return MniPatient(
+        dwi=images, adc_um2_per_s=images, brain=brain, coverage=brain, transform=transform
+    )
 
 
 def core_findings(core, core_mni=NOTHING_MNI, core_ml=0.0, alarms=()):
@@ -21,12 +32,13 @@ def core_findings(core, core_mni=NOTHING_MNI, core_ml=0.0, alarms=()):
 
 def prediction_of(
     native=None, *, given=None, core=None, hypoperfusion=None, hypoperfusion_mni=NOTHING_MNI,
-    probability=None, hypoperfusion_ml=0.0, warnings=(),
+    probability=None, hypoperfusion_ml=0.0, warnings=(), mni=None,
 ):  # fmt: skip
     """A prediction of which only what is given means something."""
     core = core or core_findings(NOTHING_MNI)
     return Prediction(
         native=native,
+        mni=mni or mni_patient(),
         given=given or ClinicalFacts("left", 5),
         quality=ImageQuality(None, tuple(warnings)),
         core=core,

@@ -2,12 +2,13 @@
 
 import ast
 import dataclasses
+import re
 
 import pytest
 from helpers import PROJECT
 
 from data_tools.runtime.errors import InputError
-from tf_hypoperfusion.config import PRESETS, preset
+from tf_hypoperfusion.config import PRESETS, common_frame, from_json, preset
 
 pytestmark = pytest.mark.quick
 
@@ -17,7 +18,13 @@ def test_paper_preset_is_the_paper():
     assert dataclasses.astuple(model)[:4] == (32, 3, 0.25, "batch")
     assert (training.epochs, training.batch_size, training.learning_rate) == (80, 32, 5e-4)
     assert (training.bce_weight, training.dice_weight, training.volume_weight) == (1, 0.5, 0.25)
-    assert not model.crop_margin
+    assert model.frame == "128x128"
+    tight, as_published = preset("paper_tight")
+    assert dataclasses.replace(tight, frame="128x128") == model
+    assert as_published == training
+    assert {name: each.model.frame for name, each in PRESETS.items() if name != "paper"} == {
+        name: "80x104" for name in ("paper_tight", "small", "demonstration", "tiny")
+    }
 
 
 def test_changes_reach_the_right_config():
@@ -27,7 +34,8 @@ def test_changes_reach_the_right_config():
 
 def test_unknown_preset_and_field():
     with pytest.raises(
-        InputError, match="preset is 'huge'; expected one of paper, small, demonstration, tiny"
+        InputError,
+        match="preset is 'huge'; expected one of paper, paper_tight, small, demonstration, tiny",
     ):
         preset("huge")
     with pytest.raises(TypeError):
@@ -50,8 +58,48 @@ def test_values_out_of_range_are_refused_by_name(change):
         preset("tiny", **change)
 
 
+@pytest.mark.parametrize(
+    ("frame", "poolings", "message"),
+    [
+        ("80 x 104", 3, "expected columns x rows, as in 80x104"),
+        ("080x104", 3, "expected columns x rows"),
+        ("80x104x16", 3, "expected columns x rows"),
+        ("72x104", 3, "expected 73x90, which just holds the template's brain, to 128x128"),
+        ("80x88", 3, "expected 73x90"),
+        ("136x128", 3, "to 128x128"),
+        ("80x104", 4, "expected multiples of 16, which halve 4 times: 80x112"),
+        ("73x90", 3, "expected multiples of 8, which halve 3 times: 80x96"),
+    ],
+)
+def test_a_frame_that_does_not_fit_is_refused(frame, poolings, message):
+    with pytest.raises(InputError, match=f"frame is '{frame}'; .*{re.escape(message)}"):
+        preset("tiny", frame=frame, poolings=poolings)
+
+
+@pytest.mark.parametrize(("cropped", "frame"), [(True, "96x112"), (False, "128x128")])
+def test_a_run_from_before_the_frame_is_read(cropped, frame):
+    configs = preset("small", frame=frame)
+    before = {part: dataclasses.asdict(value) for part, value in configs._asdict().items()}
+    assert from_json(before, "config.json") == configs
+    del before["model"]["frame"]
+    before["model"]["crop_margin"] = cropped
+    assert from_json(before, "config.json") == configs
+    for broken in (1, "True", None):
+        before["model"]["crop_margin"] = broken
+        with pytest.raises(InputError, match="unknown or missing values .crop_margin, frame"):
+            from_json(before, "config.json")
+
+
+def test_the_frame_common_to_networks_is_known_if_each_is():
+    known = [{"frame": "80x128"}, {"crop_margin": True}]
+    assert common_frame(known) == "80x112"
+    for unknown in (None, {}, {"frame": 3}, {"frame": "wide"}):
+        assert common_frame([*known, unknown]) is None
+    assert common_frame([]) is None
+
+
 def test_presets_are_all_valid():
-    assert set(PRESETS) == {"paper", "small", "demonstration", "tiny"}
+    assert set(PRESETS) == {"paper", "paper_tight", "small", "demonstration", "tiny"}
 
 
 def test_numbers_of_the_paper_stand_in_one_place():

@@ -2,8 +2,11 @@
 
 from collections.abc import Sequence
 
-from data_tools.grid import hemisphere
-from tf_hypoperfusion.config import NO_CORE_MEDIAN_DICE
+import numpy as np
+
+from data_tools.grid import grid_outside, hemisphere
+from data_tools.patient import MniPatient
+from tf_hypoperfusion.config import NO_CORE_MEDIAN_DICE, common_frame, parse_frame
 from tf_hypoperfusion.inference.model_files import ModelInfo
 from tf_hypoperfusion.inference.prediction import Prediction
 from tf_hypoperfusion.inference.result import Uncertainty
@@ -23,6 +26,7 @@ def warnings_of(done: Prediction, models: Sequence[ModelInfo]) -> tuple[str, ...
         *done.quality.warnings,
         *done.core.warnings,
         *of_prediction(done),
+        *of_frame(done.mni, models),
         *doubts,
     )
 
@@ -75,6 +79,26 @@ def of_prediction(done: Prediction) -> list[str]:
             f"{NO_CORE_MEDIAN_DICE})"
         )
     return warnings
+
+
+def of_frame(mni: MniPatient, models: Sequence[ModelInfo]) -> list[str]:
+    """A warning if there is brain where a model computes nothing.
+
+    Args:
+        mni: the patient.
+        models: what is known of those that answered.
+    """
+    frame = common_frame([{"frame": model.frame} for model in models if model.frame])
+    if frame is None:
+        return []
+    shape = parse_frame(frame)
+    outside_ml = (mni.brain & grid_outside(shape)[..., np.newaxis]).sum() * mni.voxel_ml
+    if outside_ml == 0:
+        return []
+    return [
+        f"{outside_ml:.2f} mL of the brain lie outside the {shape[0]} x {shape[1]} voxels that the "
+        "model computes; no hypoperfusion is found there"
+    ]
 
 
 def of_doubt(doubt: Uncertainty | None) -> list[str]:

@@ -9,13 +9,14 @@ from typing import Any
 from data_tools.runtime import atomic
 from data_tools.runtime.atomic import sha256
 from data_tools.runtime.errors import InputError
+from tf_hypoperfusion import config
 
 # Comes with the software, so that a newcomer sees a result; trained on simulated patients only.
 DEMO_MODEL = Path(__file__).parents[2] / "saved_models" / "hypoperfusion_demo"
 
 CHECKSUMS = "checksums.sha256"  # of an export, as sha256sum -c reads it
 # What a model adds to the four facts that every one has; absent where nobody knows it.
-MAY_BE_ABSENT = ("precision", "name", "version", "notice")
+MAY_BE_ABSENT = ("precision", "name", "version", "notice", "frame")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -32,6 +33,7 @@ class ModelInfo:
         name: on the server.
         version: on the server.
         notice: what the model says of its use.
+        frame: columns x rows that all its networks compute, as in 80x104; None if nobody knows.
     """
 
     path: str
@@ -42,6 +44,7 @@ class ModelInfo:
     name: str | None = None
     version: int | None = None
     notice: str | None = None
+    frame: str | None = None
 
     @property
     def simulated(self) -> bool:
@@ -159,4 +162,17 @@ def describe(path: str | Path) -> ModelInfo:
             f"{card}: records.cohort is {cohort!r}; expected the name of the cohort that the model "
             "was trained on; copy the file again"
         )
-    return ModelInfo(path=str(path), sha256=checksum, cohort=cohort, fold=known.get("fold"))
+    return ModelInfo(
+        path=str(path),
+        sha256=checksum,
+        cohort=cohort,
+        fold=known.get("fold"),
+        frame=_frame_of(known),
+    )
+
+
+def _frame_of(known: dict[str, Any]) -> str | None:
+    """The frame of a fold's network, or the one that lies in all frames of an export's networks."""
+    networks = known.get("models")
+    networks = networks if isinstance(networks, list) else [known]
+    return config.common_frame(mapping(each).get("model") for each in networks)

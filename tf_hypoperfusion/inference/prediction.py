@@ -32,6 +32,7 @@ class Prediction:
 
     Attributes:
         native: the images it was made from.
+        mni: the patient on the MNI grid, as the models see it.
         given: clinical facts.
         quality: of images and fit to the template; see :func:`data_tools.patient.to_mni`.
         core: on both grids, with what a person should look at.
@@ -48,6 +49,7 @@ class Prediction:
     """
 
     native: NativePatient
+    mni: MniPatient
     given: ClinicalFacts
     quality: ImageQuality
     core: CoreFindings
@@ -120,6 +122,7 @@ def predict_patient(
     each_ml = [float((v >= PROBABILITY_THRESHOLD).sum() * voxel_ml) for v in each]
     return Prediction(
         native=native,
+        mni=mni,
         given=given,
         quality=quality,
         core=core,

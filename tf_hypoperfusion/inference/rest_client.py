@@ -16,6 +16,7 @@ from data_tools import intensity
 from data_tools.grid import GRID_SHAPE, SLAB_SHAPE
 from data_tools.patient import MniPatient
 from data_tools.runtime.errors import InputError
+from tf_hypoperfusion import config
 from tf_hypoperfusion.clinical import ClinicalFacts
 from tf_hypoperfusion.config import TEST_STRIDE
 from tf_hypoperfusion.inference import prediction
@@ -246,6 +247,7 @@ def _known_origin(address: str, info: Any) -> ModelInfo:
         name=info.get("name"),
         version=info.get("version"),
         notice=info.get("notice"),
+        frame=config.common_frame([info]),
     )
 
 

@@ -21,18 +21,15 @@ What the layers of the ``paper`` preset put out, by their names:
 | decoder0_conv1 | 128 x 128 x 16 | 32 |
 | probability | 128 x 128 x 16 | 1 |
 
-With ``crop_margin`` x and y are those of 96 x 112 in between.
+With a smaller ``frame`` x and y are those of it in between: 80 x 104, 40 x 52, 20 x 26, 10 x 13.
 """
 
 import keras
 from keras import layers
 
-from data_tools.grid import SLAB_SHAPE
+from data_tools.grid import FRAME_SHAPE, SLAB_SHAPE
 from tf_hypoperfusion.config import CHANNELS, ModelConfig
 from tf_hypoperfusion.model.keras_compat import dtype_policy
-
-# 128 x 128 -> 96 x 112, which holds the grid's 91 x 109 and halves four times.
-MARGIN = ((16, 16), (8, 8), (0, 0))
 
 
 def build_model(
@@ -64,8 +61,9 @@ def build_model(
     x, skips = image, []
     if not config.side_channel:  # it is the last channel
         x = x[:, :, :, :, : CHANNELS.index("side")]  # Keras 2 cannot save an Ellipsis
-    if config.crop_margin:
-        x = layers.Cropping3D(MARGIN, name="crop_margin", dtype=blocks.dtype)(x)
+    cropped = config.frame_shape != FRAME_SHAPE
+    if cropped:
+        x = layers.Cropping3D(config.frame_margin, name="crop_margin", dtype=blocks.dtype)(x)
     for level in range(config.poolings):
         x = blocks.convolutions(x, level, 2, f"encoder{level}")
         skips.append(x)
@@ -94,10 +92,12 @@ def build_model(
         x = blocks.dropout(x, f"decoder{level}_dropout")
     logit = blocks.convolution(1, 1, name="logit", dtype=blocks.dtype)(x)
     # Sigmoid in float32: near 0 and 1 bfloat16 has too few digits for the cross entropy.
-    name = "probability_inside" if config.crop_margin else "probability"
+    name = "probability_inside" if cropped else "probability"
     probability = layers.Activation("sigmoid", name=name, dtype="float32")(logit)
-    if config.crop_margin:
-        probability = layers.ZeroPadding3D(MARGIN, name="probability", dtype="float32")(probability)
+    if cropped:
+        probability = layers.ZeroPadding3D(
+            config.frame_margin, name="probability", dtype="float32"
+        )(probability)
     return keras.Model(
         {"image": image, "nihss": nihss}, {"probability": probability}, name="attention_unet"
     )

@@ -17,6 +17,7 @@ from typing import Any
 
 from data_tools.runtime import atomic
 from data_tools.runtime.errors import InputError
+from tf_hypoperfusion import config
 from tf_hypoperfusion.config import RESEARCH_NOTICE, TEST_STRIDE
 from tf_hypoperfusion.inference import model_files, onnx_model, predictors
 from tf_hypoperfusion.inference.model_files import ModelInfo
@@ -134,7 +135,7 @@ def _build(plan: ExportPlan, version: int, folder: Path) -> None:
     networks = _load(plan.networks)
     facts = model_card.networks(plan.networks)
     tests = model_card.tests(plan.networks)
-    info = _info(plan, version, model_card.cohort_of(facts))
+    info = _info(plan, version, facts)
     folder.mkdir(parents=True)
     # First, and with stock layers, which other programs know better.
     onnx = _write_onnx(networks, folder, info) if plan.onnx else None
@@ -154,14 +155,17 @@ def _build(plan: ExportPlan, version: int, folder: Path) -> None:
     model_card.write(card, folder)
 
 
-def _info(plan: ExportPlan, version: int, cohort: str | None) -> model_card.Facts:
+def _info(
+    plan: ExportPlan, version: int, networks: Sequence[model_card.NetworkFacts]
+) -> model_card.Facts:
     """What goes out with every answer of the model."""
     sums = plan.checksums
     return {
         "name": plan.name,
         "version": version,
         "sha256": sums[0] if len(sums) == 1 else sums,
-        "cohort": cohort,
+        "cohort": model_card.cohort_of(networks),
+        "frame": config.common_frame(network.model for network in networks),
         "notice": RESEARCH_NOTICE,
     }
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from helpers.predictions import NOTHING_MNI, core_findings, prediction_of
+from helpers.predictions import NOTHING_MNI, core_findings, mni_patient, prediction_of
 
 from tf_hypoperfusion.clinical import ClinicalFacts
 from tf_hypoperfusion.inference import cautions, uncertainty
@@ -21,8 +21,8 @@ def core(ml):
     return core_findings(NOTHING_MNI, core_ml=ml)
 
 
-def model(cohort):
-    return ModelInfo(path="a.keras", sha256=None, cohort=cohort)
+def model(cohort, frame=None):
+    return ModelInfo(path="a.keras", sha256=None, cohort=cohort, frame=frame)
 
 
 @pytest.mark.parametrize("side", ["left", "right"])
@@ -59,6 +59,28 @@ def test_a_contradicted_side_stands_above_the_quality():
     findings = core_findings(NOTHING_MNI, core_ml=12.0, alarms=["CHECK THE SIDE: ..."])
     done = prediction_of(core=findings, hypoperfusion_ml=90.0, warnings=["poor"])
     assert cautions.warnings_of(done, [model("Hospital A")]) == ("CHECK THE SIDE: ...", "poor")
+
+
+def test_brain_outside_the_frame_is_told_in_ml():
+    brain = NOTHING_MNI.copy()
+    brain[6:85, 3:107, 20] = True  # just in 80x104
+    tight, wide, unknown = (model("Hospital A", each) for each in ("80x104", "96x112", None))
+    assert cautions.of_frame(mni_patient(brain), [tight, wide, unknown]) == []
+    brain[5, 50:60, 20] = True
+    brain[40, 2, 20] = brain[86, 40, 20] = True
+    assert cautions.of_frame(mni_patient(brain), [wide]) == []
+    assert cautions.of_frame(mni_patient(brain), [unknown]) == []
+    small_head = np.diag([2.0, 1.0, 1.0, 1.0])
+    for affine, ml in ((None, "0.10"), (small_head, "0.05")):
+        told = cautions.of_frame(mni_patient(brain, affine), [wide, tight, unknown])
+        assert told == [
+            f"{ml} mL of the brain lie outside the 80 x 104 voxels that the model computes; no "
+            "hypoperfusion is found there"
+        ]
+    done = prediction_of(core=core(12.0), hypoperfusion_ml=90.0, mni=mni_patient(brain))
+    assert cautions.warnings_of(done, [tight]) == tuple(
+        cautions.of_frame(mni_patient(brain), [tight])
+    )
 
 
 def test_where_the_model_comes_from():

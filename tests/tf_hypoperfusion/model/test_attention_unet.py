@@ -197,14 +197,21 @@ def test_a_closed_gate_shuts_the_skip_connection():
     assert np.abs(np.asarray(probe({"image": image, "nihss": nihss}))).max() < 1e-6
 
 
-def test_crop_margin_leaves_zero_outside_and_costs_no_parameter():
-    cropped = build_model(dataclasses.replace(SMALL, crop_margin=True))
+@pytest.mark.parametrize(
+    ("frame", "x", "y"), [("80x104", (24, 104), (12, 116)), ("96x112", (16, 112), (8, 120))]
+)
+def test_a_frame_leaves_zero_outside_and_costs_no_parameter(frame, x, y):
+    cropped = build_model(dataclasses.replace(SMALL, frame=frame))
     assert cropped.count_params() == build_model(SMALL).count_params()
     image, nihss = slab()
     probability = np.asarray(cropped({"image": image, "nihss": nihss})["probability"])[0, ..., 0]
-    assert not probability[:16].any()
-    assert not probability[:, :8].any()
-    assert probability[16:112, 8:120].min() > 0
+    inside = probability[slice(*x), slice(*y)]
+    assert inside.min() > 0
+    assert np.count_nonzero(probability) == inside.size
+    outside = image.copy()
+    outside[:, slice(*x), slice(*y)] = 0
+    again = np.asarray(cropped({"image": image - outside, "nihss": nihss})["probability"])
+    np.testing.assert_array_equal(again[0, ..., 0], probability)
 
 
 def test_bfloat16_answers_nearly_the_same_in_float32():

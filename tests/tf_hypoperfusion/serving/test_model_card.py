@@ -7,6 +7,7 @@ import pytest
 from helpers import PROJECT
 
 from data_tools.runtime import atomic
+from tf_hypoperfusion.inference import model_files
 from tf_hypoperfusion.inference.model_files import ModelInfo
 from tf_hypoperfusion.serving import model_card
 from tf_hypoperfusion.serving.model_card import ModelCard, NetworkFacts, OnnxFacts
@@ -66,5 +67,6 @@ def test_networks_and_cohorts_are_those_of_the_folds_files(tmp_path):
     assert second.trained_with == {"numpy": "2"} and second.model is None
     assert model_card.cohort_of(networks) == "B, Simulated A"
     assert model_card.cohort_of([second]) == "B"
+    assert model_files.describe(model_files.DEMO_MODEL).frame == "96x112"
     (tmp_path / "fold-1/config.json").write_text('{"records": 3}')
     assert model_card.cohort_of(model_card.networks(known[1:])) is None

@@ -69,6 +69,13 @@ def test_answers_of_another_kind_are_refused(info, png, message, made_up_patient
     there.shutdown()
 
 
+def test_the_frame_of_a_model_is_known_from_its_answer():
+    said = {"cohort": "A", "frame": "80x104"}
+    assert rest_client._known_origin("there", said).frame == "80x104"
+    for other in ({}, {"frame": None}, {"frame": [80, 104]}):
+        assert rest_client._known_origin("there", {"cohort": "A", **other}).frame is None
+
+
 @pytest.mark.parametrize(
     ("url", "name", "message"),
     [

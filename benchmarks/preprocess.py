@@ -134,12 +134,13 @@ def ants_default(case: Case, masked: bool) -> Any:
     """``ants.registration`` of the DWI on the T1 as it comes."""
     import numpy as np
 
-    from data_tools import ants_bridge, brain_of_dwi, registration
+    from data_tools import ants_bridge, brain_of_dwi
+    from data_tools.template import template
     from data_tools.transform import Transform
 
     data = np.where(brain_of_dwi.brain_mask(case.dwi), case.dwi.data, 0)
     moving = dataclasses.replace(case.dwi, data=data) if masked else case.dwi
-    return Transform(ants_bridge.fit_linear(registration.template()["t1"], moving, "Affine"))
+    return Transform(ants_bridge.fit_linear(template()["t1"], moving, "Affine"))
 
 
 WAYS: dict[str, Callable[[Case], Any]] = {

@@ -4,12 +4,9 @@ What is fitted is a map of tissue against fluid: 1 where ADC is at most 1000e-6 
 2000e-6 on and outside the brain, onto the grey and white matter of the template. It has a unit, so
 that the squared difference can be minimised; it has no coil bias; and an acute core, whose ADC is
 low, is tissue as any other. Of the images tried it came nearest (BUILD_NOTES, Registration).
-
-The template is the ICBM 2009a symmetric one that nilearn ships.
 """
 
 import dataclasses
-import functools
 from collections.abc import Callable
 
 import numpy as np
@@ -17,9 +14,10 @@ from numpy.typing import NDArray
 
 from data_tools.ants_bridge import fit_deformable, fit_linear, turn_deg
 from data_tools.brain_of_dwi import CUT_SHARE, end_slice_share
-from data_tools.grid import ADC_CSF_UM2_PER_S, GRID_AFFINE, GRID_SHAPE
+from data_tools.grid import ADC_CSF_UM2_PER_S
 from data_tools.runtime.errors import InputError
-from data_tools.transform import Transform, resample
+from data_tools.template import template, template_on_grid
+from data_tools.transform import Transform
 from data_tools.volumes import Volume
 
 KINDS = ("affine", "syn")
@@ -83,36 +81,6 @@ def tissue_map(adc_um2_per_s: NDArray[np.float32], brain: NDArray[np.bool_]) -> 
     """Tissue against fluid, 1 to 0; float32 of the images' shape, 0 outside the brain."""
     share = (ADC_CSF_UM2_PER_S - adc_um2_per_s) / (ADC_CSF_UM2_PER_S - ADC_TISSUE_UM2_PER_S)
     return np.where(brain, np.clip(share, 0, 1), 0).astype(np.float32)
-
-
-@functools.cache
-def template() -> dict[str, Volume]:
-    """The template at 2 mm: ``t1`` and ``tissue`` (grey and white), both brain only, ``brain``."""
-    from nilearn import datasets
-
-    images = {
-        "t1": datasets.load_mni152_template(resolution=2),
-        "brain": datasets.load_mni152_brain_mask(resolution=2),
-        "grey": datasets.load_mni152_gm_template(resolution=2),
-        "white": datasets.load_mni152_wm_template(resolution=2),
-    }
-    volumes = {
-        name: Volume(np.asarray(image.dataobj, np.float32), image.affine, f"the template's {name}")
-        for name, image in images.items()
-    }
-    grey, white = volumes.pop("grey"), volumes.pop("white")
-    volumes["tissue"] = Volume(np.clip(grey.data + white.data, 0, 1), grey.affine, "its tissue")
-    return volumes
-
-
-@functools.cache
-def template_on_grid() -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """The template's tissue (0 to 1) and brain mask on the MNI grid."""
-    whole = template()
-    tissue, brain = (
-        resample(whole[name], np.eye(4), GRID_SHAPE, GRID_AFFINE) for name in ("tissue", "brain")
-    )
-    return tissue, brain > 0.5
 
 
 def register(

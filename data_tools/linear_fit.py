@@ -107,7 +107,7 @@ class _Points:
     """
 
     resolution: Resolution
-    centre_mm: NDArray[np.float64]
+    centre_mm: NDArray[np.floating]
     grid: NDArray[np.float64]
     values: NDArray[np.float32]
     slope: NDArray[np.float32]
@@ -216,7 +216,9 @@ def _step(
     return found @ directions
 
 
-def _motion(parameters: NDArray[np.float64], centre_mm: NDArray[np.float64]) -> NDArray[np.float64]:
+def _motion(
+    parameters: NDArray[np.float64], centre_mm: NDArray[np.floating]
+) -> NDArray[np.float64]:
     """[4, 4] in mm of an affine's 12 parameters about a centre; turns of them stay turns."""
     rate = np.zeros((4, 4))
     rate[:3] = parameters.reshape(3, 4)
@@ -261,7 +263,7 @@ def _sampled(
     )
 
 
-def _centre_mm(image: Volume) -> NDArray[np.float64]:
+def _centre_mm(image: Volume) -> NDArray[np.floating]:
     mass = np.maximum(image.data, 0)
     along = [
         mass.sum(axis=tuple(k for k in range(3) if k != axis), dtype=float) for axis in range(3)
@@ -274,5 +276,5 @@ def _corners(ends: Iterable[tuple[int, int]]) -> NDArray[np.int64]:
     return np.array(list(itertools.product(*ends)))
 
 
-def _moved(matrix: NDArray[np.float64], points: NDArray) -> NDArray[np.float64]:
+def _moved(matrix: NDArray[np.floating], points: NDArray) -> NDArray[np.floating]:
     return points @ matrix[:3, :3].T + matrix[:3, 3]

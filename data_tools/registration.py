@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 
 from data_tools import ants_bridge, linear_fit
 from data_tools.brain_of_dwi import CUT_SHARE, end_slice_share
-from data_tools.grid import ADC_CSF_UM2_PER_S
+from data_tools.grid import ADC_CSF_UM2_PER_S, GRID_AFFINE
 from data_tools.runtime.errors import InputError
 from data_tools.template import template, template_on_grid
-from data_tools.transform import Transform, turn_deg
+from data_tools.transform import Transform, resample, turn_deg
 from data_tools.volumes import Volume
 
 # The project's own affine; ANTs' affine; ANTs' deformation on top of the first.
@@ -224,15 +224,32 @@ def _overlap(images: _Images, transform: Transform) -> dict[str, float]:
     imaged = transform.bring_mask(np.ones_like(images.brain), images.dwi)
     expected = template_brain & imaged
     total = brain.sum() + expected.sum()
-    either = brain | expected
     mine = transform.bring(images.like(images.tissue))
-    spread = mine[either].std() * tissue[either].std() if either.any() else 0
-    correlation = np.corrcoef(mine[either], tissue[either])[0, 1] if spread > 0 else 0.0
+    correlation = _correlation(mine, tissue, brain | expected)
     return {
         "brain_dice_with_template": round(float(2 * (brain & expected).sum() / max(total, 1)), 4),
-        "tissue_correlation": round(float(correlation), 4),
+        "tissue_correlation": round(correlation, 4),
         "template_brain_imaged": round(float(expected.sum() / template_brain.sum()), 4),
     }
+
+
+def _coarse_agreement(images: _Images, matrix: NDArray[np.float64]) -> float:
+    """The tissue's correlation at every second voxel along each axis."""
+    tissue, template_brain = template_on_grid()
+    tissue, template_brain = tissue[::2, ::2, ::2], template_brain[::2, ::2, ::2]
+    grid = GRID_AFFINE @ np.diag([2.0, 2.0, 2.0, 1.0])
+    brain, imaged, mine = (
+        resample(images.like(data), matrix, tissue.shape, grid)
+        for data in (images.brain, np.ones_like(images.brain), images.tissue)
+    )
+    return _correlation(mine, tissue, (brain > 0.5) | (template_brain & (imaged > 0.5)))
+
+
+def _correlation(
+    one: NDArray[np.float32], other: NDArray[np.float32], where: NDArray[np.bool_]
+) -> float:
+    spread = one[where].std() * other[where].std() if where.any() else 0
+    return float(np.corrcoef(one[where], other[where])[0, 1]) if spread > 0 else 0.0
 
 
 def _what_is_poor(figures: FitFigures) -> list[str]:
@@ -275,6 +292,9 @@ def _possible(fit: Fit) -> bool:
 def _check_header(images: _Images, best: Fit | None) -> None:
     """Refuse an image that fits clearly better when it is turned round.
 
+    Turned fits are tried only if the head as it was fitted looks no worse when it is turned at
+    once, or the fit is doubtful.
+
     The template is symmetric, so a mirror image of left and right fits as well as the right one: a
     header that swaps only these two cannot be found out by any fit.
     """
@@ -285,9 +305,9 @@ def _check_header(images: _Images, best: Fit | None) -> None:
         own = best.figures.tissue_correlation
     start = np.eye(4) if best is None else best.transform.affine
     turned = [_about_the_centre(signs) for signs in TURNS.values()]
-    at_once = [_overlap(images, Transform(turn @ start))["tissue_correlation"] for turn in turned]
+    as_it_is, *at_once = (_coarse_agreement(images, turn @ start) for turn in (np.eye(4), *turned))
     doubtful = best is None or not _possible(best) or best.figures.turn_deg > ODD_TURN_DEG
-    if not doubtful and max(at_once) <= own:
+    if not doubtful and max(at_once) <= as_it_is:
         return
     for words, turn in zip(TURNS, turned, strict=True):
         round_about = dataclasses.replace(images.dwi, affine=turn @ images.dwi.affine)

@@ -136,7 +136,7 @@ def fit(
     if not moving.data.max() > 0:
         return np.full((4, 4), np.nan)
     blurred = functools.cache(functools.partial(_blurred, moving))
-    first = _search(target, blurred(SEARCH.blur_mm)) if start is None else start
+    first = _search(target, blurred(SEARCH.blur_mm), kind) if start is None else start
     back = np.linalg.inv(first)
     for resolution in RESOLUTIONS:
         points = target.points(resolution)
@@ -151,18 +151,19 @@ def together(target: Target, moving: Volume) -> NDArray[np.float64]:
     return shift
 
 
-def _search(target: Target, moving: Volume) -> NDArray[np.floating]:
+def _search(target: Target, moving: Volume, kind: str) -> NDArray[np.floating]:
     """The best of the fits that begin with the centres of mass together, turned in several ways.
 
-    With one scale for all axes: rigid ones of a cut head took a wrong turn where a small brain met
-    the template's.
+    An affine's begin with one scale for all axes: rigid fits of a small brain, cut off, took wrong
+    turns.
     """
     begin = np.linalg.inv(together(target, moving))
     by = np.deg2rad(START_TURN_DEG) * UNIT_MM
     turns = [_motion(sign * by * turn, target.centre_mm) for turn in _TURNS for sign in (1, -1)]
     starts = [begin, *(begin @ turn for turn in turns)]
     points = target.points(SEARCH)
-    fits = [_descend(points, moving, start, "similarity") for start in starts]
+    coarse = "similarity" if kind == "affine" else kind
+    fits = [_descend(points, moving, start, coarse) for start in starts]
     return np.linalg.inv(min(fits, key=lambda found: found[1])[0])
 
 

@@ -34,13 +34,6 @@ def fit_linear(fixed: Volume, moving: Volume, kind: str, **options: Any) -> NDAr
         return _matrix(f"{folder}/0GenericAffine.mat")
 
 
-def fit_masks(fixed: Volume, moving: Volume) -> NDArray[np.float64]:
-    """Rigid fit of one mask to another: [4, 4], millimetres of ``moving`` -> of ``fixed``."""
-    return fit_linear(
-        fixed, moving, "Rigid", aff_metric="meansquares", initial_transform="Identity"
-    )
-
-
 def fit_deformable(
     fixed: Volume, moving: Volume, start: Transform, left_out: NDArray[np.bool_] | None
 ) -> Transform:
@@ -73,18 +66,6 @@ def fit_deformable(
             for name in ("fwdtransforms", "invtransforms")
         )
     return dataclasses.replace(start, back_mm=back, forth_mm=forth)
-
-
-def motion(matrix: NDArray[np.float64], volume: Volume) -> tuple[float, float]:
-    """How far (mm) a rigid transform moves the middle of a volume, and by how much it turns it."""
-    middle = volume.affine @ [*((np.array(volume.data.shape) - 1) / 2), 1]
-    return float(np.linalg.norm((matrix @ middle - middle)[:3])), turn_deg(matrix[:3, :3])
-
-
-def turn_deg(linear: NDArray[np.float64]) -> float:
-    """How far a linear map turns, without its scales and shears."""
-    left, _, right = np.linalg.svd(linear)
-    return float(np.degrees(np.arccos(np.clip((np.trace(left @ right) - 1) / 2, -1, 1))))
 
 
 def _ants() -> Any:

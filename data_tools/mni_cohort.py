@@ -27,7 +27,7 @@ from data_tools.runtime.patient_failure import attempt
 from data_tools.volumes import save_volume
 
 # Raised when what is computed from the same files changes, so that old results are not kept.
-PREPROCESS_VERSION = 5
+PREPROCESS_VERSION = 6
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,7 +58,7 @@ def preprocess(
         cohort: folder of the raw cohort.
         out: folder of the MNI cohort.
         workers: as :func:`data_tools.runtime.executors.map_patients` takes them.
-        kind: of registration, ``affine`` or ``syn``.
+        kind: of registration, ``affine``, ``ants`` or ``syn``.
         within_side: labels of the stroke's side only.
         overrides: what a person says of every patient's images.
 
@@ -112,7 +112,7 @@ def preprocess_patient(
         side: left, right or bilateral: of the brain lesion.
         cohort: folder of the raw cohort.
         out: folder of the MNI cohort.
-        kind: ``affine`` or ``syn``, see :func:`data_tools.registration.register`.
+        kind: ``affine``, ``ants`` or ``syn``, see :func:`data_tools.registration.register`.
         within_side: of the labels, for the picture.
         overrides: what a person says of the images.
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from data_tools import agreement, ants_bridge, brain_of_dwi, registration
+from data_tools import agreement, brain_of_dwi, linear_fit, registration
 from data_tools.b_values import Diffusion
 from data_tools.dicom.study import Source
 from data_tools.diffusion import load_diffusion
@@ -35,7 +35,7 @@ from data_tools.plausibility import (
 )
 from data_tools.quality import ImageQuality, Registration
 from data_tools.runtime.errors import InputError
-from data_tools.transform import Transform, resample
+from data_tools.transform import Transform, motion, resample
 from data_tools.volumes import Volume, load_mask, load_volume
 
 Result = TypeVar("Result")
@@ -362,8 +362,8 @@ def _align_tmax(tmax: Volume, dwi: Volume, brain: NDArray[np.bool_]) -> tuple[Vo
     as_it_is = overlap(np.eye(4))
     if as_it_is >= GOOD_TMAX_DICE:
         return tmax, []
-    matrix = ants_bridge.fit_masks(there, shown)
-    shift_mm, turn_deg = ants_bridge.motion(matrix, tmax)
+    matrix = linear_fit.fit(linear_fit.Target(there), shown, "rigid", np.eye(4))
+    shift_mm, turn_deg = motion(matrix, tmax)
     moved = overlap(matrix)
     message = f"Tmax {tmax.path}: what it shows overlaps the DWI's brain with Dice {as_it_is:.2f}"
     if (
@@ -501,7 +501,7 @@ def to_mni(native: NativePatient, kind: str = "affine") -> tuple[MniPatient, Ima
 
     Args:
         native: of :func:`load_native`.
-        kind: ``affine`` or ``syn``, see :func:`data_tools.registration.register`.
+        kind: ``affine``, ``ants`` or ``syn``, see :func:`data_tools.registration.register`.
 
     Returns:
         The patient, and figures and warnings of images and fit.
@@ -559,6 +559,7 @@ def _quality(native: NativePatient, patient: MniPatient, fit: registration.Fit) 
         notes=tuple(native.notes),
         registration=fit.kind,
         strategy=fit.strategy,
+        fitted_by=fit.fitted_by,
         **dataclasses.asdict(fit.figures),
         brain_native_ml=round(float(native.brain.sum() * native.dwi.voxel_ml), 2),
         brain_mni_ml=round(float(patient.brain.sum() * patient.voxel_ml), 2),

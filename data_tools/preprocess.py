@@ -1,6 +1,6 @@
 """Bring a raw cohort to MNI space: brain mask, registration, resampling to 2 mm.
 
-    python -m data_tools.preprocess --cohort=RAW --out=MNI [--workers=2] [--registration=syn]
+    python -m data_tools.preprocess --cohort=RAW --out=MNI [--workers=2] [--registration=ants]
 
 Per patient: sub-*_space-MNI152NLin2009aSym_{dwi,adc,tmax}.nii.gz and masks (intensities stay
 physical; ADC in 1e-6 mm2/s), the transform for the way back, qc.json and qc.png; and qc.html of the
@@ -36,9 +36,9 @@ command.heading("Method", FLAGS)
 flags.DEFINE_enum(
     "registration",
     "affine",
-    ["affine", "syn"],
-    "Fit to the template: affine, or syn, which adds a deformation (the core is left out of its "
-    "cost).",
+    ["affine", "ants", "syn"],
+    "Fit to the template: affine; ants, the slower affine fit of ANTs; or syn, which adds a "
+    "deformation by ANTs to the first (the core is left out of its cost).",
     flag_values=FLAGS,
 )
 flags.DEFINE_bool(

@@ -3,10 +3,11 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from data_tools import pictures, registration
+from data_tools import pictures
 from data_tools.grid import VOXEL_MM
 from data_tools.patient import MniPatient
 from data_tools.quality import Quality
+from data_tools.template import template_on_grid
 
 
 def draw(
@@ -27,7 +28,7 @@ def draw(
     Returns:
         PNG bytes.
     """
-    tissue, template_brain = registration.template_on_grid()
+    tissue, template_brain = template_on_grid()
     edges = [
         pictures.Overlay(template_brain, "template's brain", pictures.YELLOW),
         pictures.Overlay(template_brain & (tissue < 0.5), "template's fluid", pictures.GREEN),

@@ -13,7 +13,8 @@ class Registration:
         verdict: poor where the images or the fit call for a warning.
         notes: what was done to the files.
         registration: kind of the fit.
-        strategy: which of the ways to fit gave it.
+        strategy: which of the ways to fit gave its linear part.
+        fitted_by: the program that fitted this, ``gauss-newton`` (this project's) or ``ants``.
         brain_dice_with_template: overlap of the brain with the template's.
         tissue_correlation: of tissue against fluid with the template's.
         template_brain_imaged: share of the template's brain inside the images.
@@ -36,6 +37,7 @@ class Registration:
     notes: tuple[str, ...]
     registration: str
     strategy: str
+    fitted_by: str
     brain_dice_with_template: float
     tissue_correlation: float
     template_brain_imaged: float

@@ -1,11 +1,9 @@
-"""Native space -> MNI: fitted by ANTs, checked, tried again in other ways before it is given up.
+"""Native space -> MNI: fitted, checked, tried again in other ways before it is given up.
 
 What is fitted is a map of tissue against fluid: 1 where ADC is at most 1000e-6 mm2/s, 0 from CSF's
 2000e-6 on and outside the brain, onto the grey and white matter of the template. It has a unit, so
 that the squared difference can be minimised; it has no coil bias; and an acute core, whose ADC is
 low, is tissue as any other. Of the images tried it came nearest (BUILD_NOTES, Registration).
-
-The template is the ICBM 2009a symmetric one that nilearn ships.
 """
 
 import dataclasses
@@ -15,14 +13,17 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from data_tools.ants_bridge import fit_deformable, fit_linear, turn_deg
+from data_tools import ants_bridge, linear_fit
 from data_tools.brain_of_dwi import CUT_SHARE, end_slice_share
-from data_tools.grid import ADC_CSF_UM2_PER_S, GRID_AFFINE, GRID_SHAPE
+from data_tools.grid import ADC_CSF_UM2_PER_S, GRID_AFFINE
 from data_tools.runtime.errors import InputError
-from data_tools.transform import Transform, resample
+from data_tools.template import template, template_on_grid
+from data_tools.transform import Transform, resample, turn_deg
 from data_tools.volumes import Volume
 
-KINDS = ("affine", "syn")
+# The project's own affine; ANTs' affine; ANTs' deformation on top of the first.
+KINDS = ("affine", "ants", "syn")
+OWN, ANTS = "gauss-newton", "ants"
 
 # Healthy tissue is 700 to 900; from here to CSF's value a voxel is a mixture.
 ADC_TISSUE_UM2_PER_S = 1000.0
@@ -66,8 +67,9 @@ class Fit:
 
     Attributes:
         transform: both directions.
-        kind: ``affine`` or ``syn``.
-        strategy: the one that gave it.
+        kind: one of :data:`KINDS`.
+        strategy: the one that gave its linear part.
+        fitted_by: the program of that, :data:`OWN` or :data:`ANTS`.
         figures: what was measured of it.
         warnings: what is not good.
     """
@@ -75,6 +77,7 @@ class Fit:
     transform: Transform
     kind: str = "affine"
     strategy: str
+    fitted_by: str = OWN
     figures: FitFigures
     warnings: tuple[str, ...] = ()
 
@@ -83,36 +86,6 @@ def tissue_map(adc_um2_per_s: NDArray[np.float32], brain: NDArray[np.bool_]) -> 
     """Tissue against fluid, 1 to 0; float32 of the images' shape, 0 outside the brain."""
     share = (ADC_CSF_UM2_PER_S - adc_um2_per_s) / (ADC_CSF_UM2_PER_S - ADC_TISSUE_UM2_PER_S)
     return np.where(brain, np.clip(share, 0, 1), 0).astype(np.float32)
-
-
-@functools.cache
-def template() -> dict[str, Volume]:
-    """The template at 2 mm: ``t1`` and ``tissue`` (grey and white), both brain only, ``brain``."""
-    from nilearn import datasets
-
-    images = {
-        "t1": datasets.load_mni152_template(resolution=2),
-        "brain": datasets.load_mni152_brain_mask(resolution=2),
-        "grey": datasets.load_mni152_gm_template(resolution=2),
-        "white": datasets.load_mni152_wm_template(resolution=2),
-    }
-    volumes = {
-        name: Volume(np.asarray(image.dataobj, np.float32), image.affine, f"the template's {name}")
-        for name, image in images.items()
-    }
-    grey, white = volumes.pop("grey"), volumes.pop("white")
-    volumes["tissue"] = Volume(np.clip(grey.data + white.data, 0, 1), grey.affine, "its tissue")
-    return volumes
-
-
-@functools.cache
-def template_on_grid() -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """The template's tissue (0 to 1) and brain mask on the MNI grid."""
-    whole = template()
-    tissue, brain = (
-        resample(whole[name], np.eye(4), GRID_SHAPE, GRID_AFFINE) for name in ("tissue", "brain")
-    )
-    return tissue, brain > 0.5
 
 
 def register(
@@ -126,16 +99,17 @@ def register(
     """Fit a patient to the template, check the fit, and try other ways where it is not good.
 
     In this order: the tissue map, squared difference; the DWI on the template's T1 by mutual
-    information, rigid before affine; the brain masks alone. A head that is cut off (end slices
-    full of brain) gets one scale for all axes, which its own edge cannot stretch. The first good
-    fit is taken, else the best that is not impossible, with a warning.
+    information (ANTs), rigid before affine; the brain masks alone. The first good fit is taken,
+    else the best that is not impossible, with a warning. Where ANTs fits, a head that is cut off
+    (end slices full of brain) gets one scale for all axes, which its own edge cannot stretch.
 
     Args:
         dwi: b = 1000 image.
         adc_um2_per_s: 1e-6 mm2/s, on its grid.
         brain: bool, on its grid.
         lesion: bool, left out of the cost of a deformable fit; None leaves nothing out.
-        kind: ``affine``, or ``syn``: deformable on top of it.
+        kind: ``affine``; ``ants``: every strategy by ANTs; ``syn``: ANTs' deformation on top of
+            the affine.
 
     Raises:
         InputError: no way gave a fit that can be believed, or the file's orientation must be
@@ -143,10 +117,11 @@ def register(
     """
     images = _Images(dwi, tissue_map(adc_um2_per_s, brain), brain)
     cut, fits = end_slice_share(brain, dwi) > CUT_SHARE, []
-    for name, strategy in STRATEGIES.items():
+    for name, strategy in (BY_ANTS if kind == "ants" else STRATEGIES).items():
         fit = _assess(images, Transform(strategy(images, cut)), name)
         if fit is not None:
-            fits.append(fit)
+            program = ANTS if strategy in BY_ANTS.values() else OWN
+            fits.append(dataclasses.replace(fit, fitted_by=program))
             if not fit.warnings:
                 break
     best = max(fits, key=lambda f: (not f.warnings, f.figures.tissue_correlation), default=None)
@@ -157,10 +132,10 @@ def register(
             f"DWI {dwi.path}: the brain cannot be fitted to the template{measured}. Expected a "
             "whole head with DWI and ADC of one patient; is much of it missing?"
         )
-    if kind == "affine":
-        return best
+    if kind != "syn":
+        return dataclasses.replace(best, kind=kind)
     moving = images.like(images.tissue)
-    transform = fit_deformable(template()["tissue"], moving, best.transform, lesion)
+    transform = ants_bridge.fit_deformable(template()["tissue"], moving, best.transform, lesion)
     figures = dataclasses.replace(best.figures, **_overlap(images, transform))
     return dataclasses.replace(best, transform=transform, kind=kind, figures=figures)
 
@@ -175,31 +150,51 @@ class _Images:
         return dataclasses.replace(self.dwi, data=np.asarray(data, np.float32))
 
 
+@functools.cache
+def _target(name: str) -> linear_fit.Target:
+    return linear_fit.Target(template()[name])
+
+
 def _by_tissue(images: _Images, cut: bool) -> NDArray[np.float64]:
-    return fit_linear(
-        template()["tissue"], images.like(images.tissue), "Similarity" if cut else "Affine",
-        aff_metric="meansquares",
-    )  # fmt: skip
+    return linear_fit.fit(_target("tissue"), images.like(images.tissue))
 
 
 def _by_contrast(images: _Images, cut: bool) -> NDArray[np.float64]:
     moving = images.like(np.where(images.brain, np.maximum(images.dwi.data, 0), 0))
-    rigid = fit_linear(template()["t1"], moving, "Rigid")
+    rigid = ants_bridge.fit_linear(template()["t1"], moving, "Rigid")
     turned = dataclasses.replace(moving, affine=rigid @ moving.affine)
-    return fit_linear(template()["t1"], turned, "Similarity" if cut else "Affine") @ rigid
+    return ants_bridge.fit_linear(template()["t1"], turned, _kind_of_ants(cut)) @ rigid
 
 
 def _by_mask(images: _Images, cut: bool) -> NDArray[np.float64]:
-    return fit_linear(
+    target, moving = _target("brain"), images.like(images.brain)
+    return linear_fit.fit(target, moving, "similarity", linear_fit.together(target, moving))
+
+
+def _tissue_by_ants(images: _Images, cut: bool) -> NDArray[np.float64]:
+    return ants_bridge.fit_linear(
+        template()["tissue"], images.like(images.tissue), _kind_of_ants(cut),
+        aff_metric="meansquares",
+    )  # fmt: skip
+
+
+def _mask_by_ants(images: _Images, cut: bool) -> NDArray[np.float64]:
+    return ants_bridge.fit_linear(
         template()["brain"], images.like(images.brain), "Similarity", aff_metric="meansquares"
     )  # fmt: skip
 
 
-STRATEGIES: dict[str, Callable[[_Images, bool], NDArray[np.float64]]] = {
-    "tissue": _by_tissue,
-    "contrast": _by_contrast,
-    "mask": _by_mask,
-}
+def _kind_of_ants(cut: bool) -> str:
+    return "Similarity" if cut else "Affine"
+
+
+Strategy = Callable[[_Images, bool], NDArray[np.float64]]
+STRATEGIES: dict[str, Strategy] = {
+    "tissue": _by_tissue, "contrast": _by_contrast, "mask": _by_mask,
+}  # fmt: skip
+BY_ANTS: dict[str, Strategy] = {
+    "tissue": _tissue_by_ants, "contrast": _by_contrast, "mask": _mask_by_ants,
+}  # fmt: skip
 
 
 def _assess(images: _Images, transform: Transform, strategy: str) -> Fit | None:
@@ -229,15 +224,32 @@ def _overlap(images: _Images, transform: Transform) -> dict[str, float]:
     imaged = transform.bring_mask(np.ones_like(images.brain), images.dwi)
     expected = template_brain & imaged
     total = brain.sum() + expected.sum()
-    either = brain | expected
     mine = transform.bring(images.like(images.tissue))
-    spread = mine[either].std() * tissue[either].std() if either.any() else 0
-    correlation = np.corrcoef(mine[either], tissue[either])[0, 1] if spread > 0 else 0.0
+    correlation = _correlation(mine, tissue, brain | expected)
     return {
         "brain_dice_with_template": round(float(2 * (brain & expected).sum() / max(total, 1)), 4),
-        "tissue_correlation": round(float(correlation), 4),
+        "tissue_correlation": round(correlation, 4),
         "template_brain_imaged": round(float(expected.sum() / template_brain.sum()), 4),
     }
+
+
+def _coarse_agreement(images: _Images, matrix: NDArray[np.float64]) -> float:
+    """The tissue's correlation at every second voxel along each axis."""
+    tissue, template_brain = template_on_grid()
+    tissue, template_brain = tissue[::2, ::2, ::2], template_brain[::2, ::2, ::2]
+    grid = GRID_AFFINE @ np.diag([2.0, 2.0, 2.0, 1.0])
+    brain, imaged, mine = (
+        resample(images.like(data), matrix, tissue.shape, grid)
+        for data in (images.brain, np.ones_like(images.brain), images.tissue)
+    )
+    return _correlation(mine, tissue, (brain > 0.5) | (template_brain & (imaged > 0.5)))
+
+
+def _correlation(
+    one: NDArray[np.float32], other: NDArray[np.float32], where: NDArray[np.bool_]
+) -> float:
+    spread = one[where].std() * other[where].std() if where.any() else 0
+    return float(np.corrcoef(one[where], other[where])[0, 1]) if spread > 0 else 0.0
 
 
 def _what_is_poor(figures: FitFigures) -> list[str]:
@@ -280,6 +292,9 @@ def _possible(fit: Fit) -> bool:
 def _check_header(images: _Images, best: Fit | None) -> None:
     """Refuse an image that fits clearly better when it is turned round.
 
+    Turned fits are tried only if the head as it was fitted looks no worse when it is turned at
+    once, or the fit is doubtful.
+
     The template is symmetric, so a mirror image of left and right fits as well as the right one: a
     header that swaps only these two cannot be found out by any fit.
     """
@@ -290,9 +305,9 @@ def _check_header(images: _Images, best: Fit | None) -> None:
         own = best.figures.tissue_correlation
     start = np.eye(4) if best is None else best.transform.affine
     turned = [_about_the_centre(signs) for signs in TURNS.values()]
-    at_once = [_overlap(images, Transform(turn @ start))["tissue_correlation"] for turn in turned]
+    as_it_is, *at_once = (_coarse_agreement(images, turn @ start) for turn in (np.eye(4), *turned))
     doubtful = best is None or not _possible(best) or best.figures.turn_deg > ODD_TURN_DEG
-    if not doubtful and max(at_once) <= own:
+    if not doubtful and max(at_once) <= as_it_is:
         return
     for words, turn in zip(TURNS, turned, strict=True):
         round_about = dataclasses.replace(images.dwi, affine=turn @ images.dwi.affine)

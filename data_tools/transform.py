@@ -86,6 +86,18 @@ def resample(
     ).astype(np.float32)
 
 
+def motion(matrix: NDArray[np.float64], volume: Volume) -> tuple[float, float]:
+    """How far (mm) a rigid transform moves the middle of a volume, and by how much it turns it."""
+    middle = volume.affine @ [*((np.array(volume.data.shape) - 1) / 2), 1]
+    return float(np.linalg.norm((matrix @ middle - middle)[:3])), turn_deg(matrix[:3, :3])
+
+
+def turn_deg(linear: NDArray[np.float64]) -> float:
+    """How far a linear map turns, without its scales and shears."""
+    left, _, right = np.linalg.svd(linear)
+    return float(np.degrees(np.arccos(np.clip((np.trace(left @ right) - 1) / 2, -1, 1))))
+
+
 def _apply(matrix: NDArray, points: NDArray) -> NDArray[np.float64]:
     return np.asarray(points, float) @ matrix[:3, :3].T + matrix[:3, 3]
 

@@ -9,8 +9,9 @@ import nibabel as nib
 import numpy as np
 import pytest
 from nibabel.processing import resample_from_to
+from scipy.spatial.transform import Rotation
 
-from data_tools import grid, patient, registration
+from data_tools import ants_bridge, grid, patient, registration
 from data_tools.cohort import find_raw_files
 from data_tools.overrides import Overrides
 from data_tools.runtime.errors import InputError
@@ -41,7 +42,7 @@ def true_matrix(raw_cohort):
 
 @pytest.fixture(scope="module")
 def registered(native):
-    """The one registration most tests share (about 5 s)."""
+    """The one registration that most tests share."""
     return patient.to_mni(native)
 
 
@@ -221,6 +222,41 @@ def test_registration_gives_the_same_bits_again(native, registered):
     np.testing.assert_array_equal(again.transform.affine, registered[0].transform.affine)
 
 
+def test_a_good_fit_needs_no_ants(native, registered, monkeypatch):
+    def refuse():
+        raise AssertionError("ANTs is asked")
+
+    monkeypatch.setattr(ants_bridge, "_ants", refuse)
+    fit = registration.register(native.dwi, native.adc.data, native.brain)
+    assert (fit.kind, fit.strategy, fit.fitted_by) == ("affine", "tissue", "gauss-newton")
+    assert registered[1].registration.fitted_by == "gauss-newton"
+    with pytest.raises(AssertionError, match="ANTs is asked"):
+        registration.register(native.dwi, native.adc.data, native.brain, kind="ants")
+
+
+def test_ants_fits_the_same_to_a_millimetre(native, registered):
+    fit = registration.register(native.dwi, native.adc.data, native.brain, kind="ants")
+    assert (fit.kind, fit.strategy, fit.fitted_by) == ("ants", "tissue", "ants")
+    apart_mm = distances_mm(
+        fit.transform.affine, registered[0].transform.affine, brain_points_mm(native)
+    )
+    assert np.median(apart_mm) < 1
+    assert apart_mm.max() < 4
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+@pytest.mark.parametrize("degrees", [-20, 20])
+def test_the_pose_of_a_head_changes_nothing(native, registered, axis, degrees):
+    turn = Rotation.from_euler("xyz"[axis], degrees, degrees=True).as_matrix()
+    pose = nib.affines.from_matvec(turn, np.roll([60.0, -60, 60], axis))
+    dwi = dataclasses.replace(native.dwi, affine=pose @ native.dwi.affine)
+    fit = registration.register(dwi, native.adc.data, native.brain)
+    found = fit.transform.affine @ pose
+    apart_mm = distances_mm(found, registered[0].transform.affine, brain_points_mm(native))
+    assert apart_mm.max() < 0.5
+    assert fit.fitted_by == "gauss-newton"
+
+
 def test_registration_does_not_depend_on_the_orientation(files, native, registered):
     for name in ("dwi", "adc"):
         turned(files[name], "PSL")
@@ -310,7 +346,8 @@ def test_a_failed_fit_is_tried_in_another_way(native, true_matrix, monkeypatch):
     others = {name: way for name, way in registration.STRATEGIES.items() if name != "tissue"}
     monkeypatch.setattr(registration, "STRATEGIES", {"tissue": fails, **others})
     fit = registration.register(native.dwi, native.adc.data, native.brain)
-    assert tried == ["tissue"] and fit.strategy == "contrast" and not fit.warnings
+    assert tried == ["tissue"] and not fit.warnings
+    assert (fit.strategy, fit.fitted_by) == ("contrast", "ants")
     error_mm = distances_mm(fit.transform.affine, true_matrix, brain_points_mm(native))
     assert np.median(error_mm) < 5
 

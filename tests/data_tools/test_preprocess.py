@@ -53,7 +53,7 @@ def damage(cohort, participant):
 
 @pytest.fixture(scope="module")
 def done(raw_cohort, tmp_path_factory):
-    """A cohort with a good and a damaged patient, preprocessed (one registration, about 5 s)."""
+    """A cohort with a good and a damaged patient, preprocessed (one registration)."""
     folder = tmp_path_factory.mktemp("preprocess")
     cohort = shutil.copytree(raw_cohort, folder / "raw")
     damage(cohort, BAD)

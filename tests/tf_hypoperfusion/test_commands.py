@@ -321,6 +321,7 @@ def test_the_way_of_a_real_patient(real_data, exported, tmp_path):
     result = json.loads((tmp_path / "out/result.json").read_text())
     assert result["input"]["adc_unit"] == "1e-3 mm2/s"
     assert result["registration"]["verdict"] == "good"
+    assert result["registration"]["fitted_by"] == "gauss-newton"
     assert result["core_ml"] < 10  # 58 mL by ADC alone, 6.7 mL by the expert
     probability = nib.load(tmp_path / "out/probability.nii.gz")
     assert probability.shape == nib.load(dwi).shape

@@ -36,7 +36,8 @@ from data_tools.plausibility import (
     RIM_VOXELS,
     WATER_UM2_PER_S,
 )
-from data_tools.registration import ADC_TISSUE_UM2_PER_S, template_on_grid
+from data_tools.registration import ADC_TISSUE_UM2_PER_S
+from data_tools.template import template_on_grid
 
 # The patient's tissue in a voxel of the template: half to twice the template's own brain.
 VOXEL_RANGE_ML = (grid.VOXEL_ML / 4, grid.VOXEL_ML * 2)

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from data_tools.grid import VOXEL_ML
-from data_tools.registration import template_on_grid
+from data_tools.template import template_on_grid
 from tf_hypoperfusion.inference.onnx_model import SLAB
 
 FILE = "assets.extra/tf_serving_warmup_requests"

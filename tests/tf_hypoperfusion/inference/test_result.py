@@ -23,8 +23,9 @@ def criterion(value):
 def made():
     registration = result.Registration(
         verdict="good", notes=("a note",), registration="affine", strategy="tissue",
-        brain_dice_with_template=0.96, tissue_correlation=0.45, template_brain_imaged=1.0,
-        affine_determinant=1.7, turn_deg=9.0, end_slice_brain_share=0.0, brain_native_ml=1148.0,
+        fitted_by="gauss-newton", brain_dice_with_template=0.96, tissue_correlation=0.45,
+        template_brain_imaged=1.0, affine_determinant=1.7, turn_deg=9.0,
+        end_slice_brain_share=0.0, brain_native_ml=1148.0,
         brain_mni_ml=1080.0, coverage_mni_ml=1080.0, b_value_s_per_mm2=None,
         adc_unit_in_file="mm2/s", adc_parenchyma_median_um2_per_s=1041.6, shape=(2, 2, 2),
         affine=((1.0, 0.0, 0.0, 0.0),) * 4, orientation="LAS", spacing_mm=(2.0, 2.0, 2.0),

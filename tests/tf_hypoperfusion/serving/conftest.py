@@ -9,7 +9,7 @@ from helpers.serving import STRIDE, ServerProcess
 
 from data_tools.grid import GRID_SHAPE
 from data_tools.patient import MniPatient
-from data_tools.registration import template_on_grid
+from data_tools.template import template_on_grid
 from data_tools.transform import Transform
 from tf_hypoperfusion.inference import rest_client
 

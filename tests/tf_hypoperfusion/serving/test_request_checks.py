@@ -9,8 +9,9 @@ from data_tools import mni_patient
 from data_tools.cohort import read_participants
 from data_tools.grid import ADC_CSF_UM2_PER_S, GRID_AFFINE, GRID_SHAPE
 from data_tools.plausibility import check_contrast, check_not_swapped, detect_adc_unit
-from data_tools.registration import template_on_grid, tissue_map
+from data_tools.registration import tissue_map
 from data_tools.runtime.errors import InputError
+from data_tools.template import template_on_grid
 from data_tools.volumes import Volume
 from tf_hypoperfusion.serving import request_checks, warmup
 from tf_hypoperfusion.serving.server.version import explain

@@ -24,7 +24,7 @@ import sys
 
 from absl import flags
 
-from data_tools.runtime import command
+from data_tools.runtime import command, light_imports
 from tf_hypoperfusion import config
 
 FLAGS = flags.FlagValues()
@@ -62,6 +62,7 @@ command.moved(
 
 def main() -> int:
     """Run the command."""
+    light_imports.prepare_nibabel()
     from tf_hypoperfusion.inference import cohort_prediction, model_backend
 
     request = command.patient_request(FLAGS)

@@ -2,7 +2,6 @@
 
 import dataclasses
 import importlib.util
-import sys
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,14 +10,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from data_tools.runtime import light_imports
 from data_tools.runtime.errors import InputError
 from tf_hypoperfusion.inference.sliding_window import Predictor
 
 # The first that is installed is taken. OpenVINO is about twice as fast, and knows bfloat16.
 PROGRAMS = ("openvino", "onnxruntime")
 INPUTS = ("image", "nihss")
-MEAN, EACH = "probability", "probabilities"
-"""Outputs of a file: the average of its networks; a channel for each, where there are several."""
+MEAN = "probability"
+"""The output that is the average of a file's networks."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,7 +50,7 @@ def load(
     program: str | None = None,
     precision: str = "float32",
     *,
-    output: str | None = None,
+    outputs: Sequence[str] = (),
 ) -> LoadedModel:
     """A predictor that runs an ONNX file, with a channel for each of its networks.
 
@@ -59,7 +59,7 @@ def load(
         program: one of :data:`PROGRAMS`; None takes the first that is installed.
         precision: ``float32`` or ``bfloat16``. Where program or processor do not multiply
             bfloat16 it is float32 all the same; the answer says which it was.
-        output: :data:`MEAN` or :data:`EACH`; None takes :data:`EACH` where there are several.
+        outputs: that are asked for; none takes each network's.
 
     Raises:
         NoProgramError: the program, or any, is not installed.
@@ -67,7 +67,7 @@ def load(
     """
     for name in [program] if program else PROGRAMS:
         try:
-            return _STARTS[name](path, precision, output)
+            return _STARTS[name](path, precision, outputs)
         except (ImportError, OSError):  # not installed, or for another machine
             continue
         except ValueError:
@@ -80,11 +80,11 @@ def load(
     )
 
 
-def _openvino(path: Path, precision: str, output: str | None) -> LoadedModel:
+def _openvino(path: Path, precision: str, outputs: Sequence[str]) -> LoadedModel:
     openvino = _import_openvino()
     core = openvino.Core()
     model = core.read_model(str(path))
-    wanted = output or _wanted(
+    wanted = outputs or _wanted(
         [port.get_any_name() for port in model.inputs],
         [port.get_any_name() for port in model.outputs],
     )
@@ -100,7 +100,8 @@ def _openvino(path: Path, precision: str, output: str | None) -> LoadedModel:
     def run(image: NDArray[np.float32], nihss: NDArray[np.float32]) -> NDArray[np.float32]:
         with lock:
             request.infer(_inputs(image, nihss), share_inputs=True)
-            return request.get_tensor(wanted).data.copy()
+            # A copy, or the next answer would overwrite it.
+            return np.concatenate([request.get_tensor(name).data for name in wanted], axis=-1)
 
     return LoadedModel(run, f"openvino {openvino.__version__.split('-')[0]}", precision)
 
@@ -110,29 +111,22 @@ def _import_openvino() -> Any:
 
     We convert nothing with it, and a program that has patients' images in hand calls nobody.
     """
-    converter = "openvino.tools.ovc"
-    barred = converter not in sys.modules
-    if barred:
-        sys.modules[converter] = None  # type: ignore[assignment]
-    try:
+    with light_imports.without("openvino.tools.ovc"):
         import openvino
-    finally:
-        if barred:
-            del sys.modules[converter]
     return openvino
 
 
-def _onnxruntime(path: Path, _: str, output: str | None) -> LoadedModel:
+def _onnxruntime(path: Path, _: str, outputs: Sequence[str]) -> LoadedModel:
     import onnxruntime
 
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    wanted = output or _wanted(
+    wanted = outputs or _wanted(
         [value.name for value in session.get_inputs()],
         [value.name for value in session.get_outputs()],
     )
 
     def run(image: NDArray[np.float32], nihss: NDArray[np.float32]) -> NDArray[np.float32]:
-        return session.run([wanted], _inputs(image, nihss))[0]
+        return np.concatenate(session.run(list(wanted), _inputs(image, nihss)), axis=-1)
 
     return LoadedModel(run, f"onnxruntime {onnxruntime.__version__}", "float32")
 
@@ -145,8 +139,17 @@ def _inputs(image: NDArray[np.float32], nihss: NDArray[np.float32]) -> dict[str,
     return {name: np.ascontiguousarray(value, np.float32) for name, value in values}
 
 
-def _wanted(inputs: Sequence[str], outputs: Sequence[str]) -> str:
-    """Which output is asked for.
+def of_network(number: int) -> str:
+    """The output of one of several networks.
+
+    Args:
+        number: from 0.
+    """
+    return f"{MEAN}_{number}"
+
+
+def _wanted(inputs: Sequence[str], outputs: Sequence[str]) -> Sequence[str]:
+    """Which outputs are each network's.
 
     Raises:
         ValueError: it is another network.
@@ -156,4 +159,5 @@ def _wanted(inputs: Sequence[str], outputs: Sequence[str]) -> str:
         raise ValueError(
             f"another network: its inputs and outputs are {known}; ours are image, nihss and {MEAN}"
         )
-    return EACH if EACH in outputs else MEAN
+    each = [of_network(number) for number in range(len(outputs) - 1)]
+    return each if each and set(each) < set(outputs) else [MEAN]

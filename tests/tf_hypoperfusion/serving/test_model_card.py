@@ -45,7 +45,9 @@ def test_an_onnx_file_comes_last(shipped):
     without = dataclasses.replace(card, onnx=None).to_json()
     assert list(facts) == [*without, "onnx"]
     assert "ONNX opset 18" in model_card.markdown(facts)
-    assert "128, 16, 5] are those of each network" in model_card.markdown(facts)
+    assert "`probability_0` to `probability_4` are those of each network" in model_card.markdown(
+        facts
+    )
     assert "onnx" not in model_card.markdown(without)
 
 

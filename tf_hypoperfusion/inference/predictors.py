@@ -15,6 +15,7 @@ from data_tools.runtime.errors import InputError
 from tf_hypoperfusion.inference import model_files, onnx_model, onnx_runtimes
 from tf_hypoperfusion.inference.onnx_model import SLAB
 from tf_hypoperfusion.inference.onnx_runtimes import LoadedModel
+from tf_hypoperfusion.inference.saved_signature import SavedSignature
 from tf_hypoperfusion.inference.sliding_window import Predictor
 
 # Of what a library says of a file: the rest of its line is listings of objects.
@@ -122,20 +123,9 @@ def _own_precision(path: Path) -> str:
 
 
 def _load_saved_model(path: Path) -> Predictor:
-    from data_tools.runtime import tensorflow_start
-
-    tensorflow_start.prepare()
-    import tensorflow as tf
-
-    model = tf.saved_model.load(str(path))
-    serve = model.signatures.get("serving_default")
-    takes = serve.structured_input_signature[1] if serve else {}
-    gives = serve.structured_outputs if serve else {}
-    _check_ours(
-        {name: tuple(spec.shape[1:]) for name, spec in takes.items()},
-        {name: tuple(spec.shape[1:]) for name, spec in gives.items()},
-    )
-    return _compiled(lambda image, nihss: serve(image=image, nihss=nihss)["probability"], model)
+    signature = SavedSignature(path)
+    _check_ours(signature.inputs(), signature.outputs())
+    return signature.start(("image", "nihss"), "probability")
 
 
 def of_keras(model: Any) -> Predictor:

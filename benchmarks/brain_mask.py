@@ -300,6 +300,7 @@ def predicted_ml(head: Head, brain: Any, transform: Any, answer: Any) -> float:
     from data_tools.intensity import parenchyma
     from data_tools.patient import MniPatient
     from tf_hypoperfusion.clinical import ClinicalFacts
+    from tf_hypoperfusion.inference.sliding_window import mean
 
     adc = transform.bring(dataclasses.replace(head.dwi, data=head.adc))
     there = transform.bring_mask(brain, head.dwi) & (adc > 0)
@@ -310,7 +311,8 @@ def predicted_ml(head: Head, brain: Any, transform: Any, answer: Any) -> float:
         coverage=there,
         transform=transform,
     )
-    probability = transform.back(answer(mni, ClinicalFacts(side=head.side, nihss=NIHSS)), head.dwi)
+    each = answer(mni, ClinicalFacts(side=head.side, nihss=NIHSS))
+    probability = transform.back(mean(each), head.dwi)
     return float(((probability >= 0.5) & parenchyma(head.adc, brain)).sum() * head.dwi.voxel_ml)
 
 

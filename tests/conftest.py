@@ -16,7 +16,9 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 # Files whose tests share no expensive fixture: each test may go to any worker.
 SPREAD = ("test_benchmarks.py", "test_patient.py", "test_trainer_interrupted.py")
 # Files that share one: they stay on one worker.
-TOGETHER = {"test_saved_model.py": "one export", "test_onnx_model.py": "one export"}
+TOGETHER = {
+    f"test_{name}.py": "one export" for name in ("saved_model", "onnx_model", "lean_predict")
+}
 TOGETHER |= {
     f"test_{name}.py": "one server"
     for name in ("server_embedded", "server_grpc", "server_repository", "server_rest",

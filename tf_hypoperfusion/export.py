@@ -2,15 +2,15 @@
 
     python -m tf_hypoperfusion.export --model=runs/mine/fold-0/best.keras --name=hypoperfusion
     python -m tf_hypoperfusion.export --model=$(echo runs/mine/fold-*/best.keras | tr ' ' ,)
-    python -m tf_hypoperfusion.export --model=runs/mine/fold-0/best.keras --format=onnx
 
 Several networks (five folds) become one model that averages them. Writes
 saved_models/NAME/VERSION with three signatures (slabs, a patient's volumes, the same compressed),
 model_card.json and .md, checksums.sha256 and warm-up requests. The folder appears when it is whole,
 not before; versions only grow, so that a server may watch the place.
 
---format=onnx (extra `onnx`) writes model.onnx beside them: the slab signature for programs without
-TensorFlow, compared with it before it is kept. `predict --model=.../model.onnx` runs it.
+model.onnx beside them is the slab signature with each network apart, compared with the SavedModel
+before it is kept. `predict --model=saved_models/NAME` runs it without TensorFlow, which starts
+faster, and how far the networks agree is said. --noonnx leaves it out.
 """
 
 import sys
@@ -52,13 +52,13 @@ flags.DEFINE_integer(
     upper_bound=2**63 - 1,
     flag_values=FLAGS,
 )
-flags.DEFINE_enum(
-    "format",
-    "savedmodel",
-    ["savedmodel", "onnx"],
-    "What to write: a SavedModel, or a SavedModel and model.onnx.",
+flags.DEFINE_bool(
+    "onnx",
+    True,
+    "Write model.onnx beside the SavedModel: what predict runs, without TensorFlow.",
     flag_values=FLAGS,
 )
+command.moved(["format"], "model.onnx is always written; --noonnx leaves it out", FLAGS)
 
 
 def main() -> int:
@@ -77,7 +77,7 @@ def main() -> int:
             FLAGS.out,
             version=FLAGS.version,
             stride=FLAGS.stride,
-            onnx=FLAGS.format == "onnx",
+            onnx=FLAGS.onnx,
             precision=FLAGS.precision,
         )
     print(f"{folder}: {'already exported' if kept else 'exported'}")

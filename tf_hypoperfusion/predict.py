@@ -9,10 +9,10 @@ SIMULATED patients only: it shows what a result looks like, and means nothing fo
 
 Writes report.html, the page to read; on the DWI's own grid probability.nii.gz,
 hypoperfusion_mask.nii.gz, core_mask.nii.gz and disagreement.nii.gz; result.json and overview.png.
-Several models (--model=A,B,C) are averaged, and how far they agree is said; a single one is asked
-about the mirror image too. --cohort predicts every patient of a raw cohort (participants.tsv,
-sub-*) and writes index.html; run again, it goes on. To ask a server,
-use tf_hypoperfusion.serving_client.
+Several networks (--model=A,B,C, or those of an export) are averaged, and how far they agree is
+said; a single one is asked about the mirror image too. --cohort predicts every patient of a raw
+cohort (participants.tsv, sub-*) and writes index.html; run again, it goes on. To ask a server, use
+tf_hypoperfusion.serving_client.
 
 --side is the side of the brain lesion (right for weak left limbs). DWI is the b = 1000 trace
 image; ADC may be in mm2/s, 1e-3 or 1e-6 mm2/s (detected and reported).
@@ -20,12 +20,11 @@ image; ADC may be in mm2/s, 1e-3 or 1e-6 mm2/s (detected and reported).
 Research use only. Not a medical device; not for clinical decisions.
 """
 
-import dataclasses
 import sys
 
 from absl import flags
 
-from data_tools.runtime import command
+from data_tools.runtime import command, light_imports
 from tf_hypoperfusion import config
 
 FLAGS = flags.FlagValues()
@@ -39,10 +38,19 @@ flags.DEFINE_list(
     flag_values=FLAGS,
 )
 command.define_stride(FLAGS, None, text=f"(default: {config.TEST_STRIDE})")
+flags.DEFINE_enum(
+    "runtime",
+    "auto",
+    ["auto", "openvino", "onnxruntime", "tensorflow"],
+    "What runs the networks. auto: an export's ONNX form by OpenVINO or onnxruntime, whichever is "
+    "installed, and TensorFlow for the rest.",
+    flag_values=FLAGS,
+)
 command.define_precision(
     FLAGS,
-    "Arithmetic for best.keras models. bfloat16 is faster on machines with bfloat16 "
-    "instructions, and moves the mask's edge a little.",
+    "Arithmetic; without it, the model's own. bfloat16 is faster on machines with bfloat16 "
+    "instructions, and moves the mask's edge a little. Not for a SavedModel in TensorFlow.",
+    default=None,
 )
 command.define_patient(FLAGS)
 command.moved(
@@ -54,66 +62,32 @@ command.moved(
 
 def main() -> int:
     """Run the command."""
-    from tf_hypoperfusion.inference import cohort_prediction
+    light_imports.prepare_nibabel()
+    from tf_hypoperfusion.inference import cohort_prediction, model_backend
 
     request = command.patient_request(FLAGS)
-    _check_models()
-    return cohort_prediction.answer(request, _models, _settings)
-
-
-def _settings() -> str:
-    """What a result depends on besides the patient."""
-    from tf_hypoperfusion.inference import model_files
-
-    return repr(
-        [
-            [model_files.describe(path).sha256 for path in _chosen()],
-            FLAGS.stride,
-            FLAGS.precision,
-        ]
+    models = model_backend.Models(
+        _chosen(),
+        runtime=FLAGS.runtime,
+        precision=FLAGS.precision,
+        stride=FLAGS.stride or config.TEST_STRIDE,
     )
-
-
-def _check_models() -> None:
-    """Before anything is read: a mistyped path should not cost half a minute."""
-    from data_tools.runtime.errors import InputError
-    from tf_hypoperfusion.inference import model_files
-
-    if not all(_chosen()):
-        raise InputError("--model holds an empty name; expected --model=A or --model=A,B,C")
-    for path in _chosen():
-        model_files.check_undamaged(path)
-    if FLAGS.model is None:
-        print(
-            f"no --model: {model_files.DEMO_MODEL} answers, trained on SIMULATED patients only",
-            file=sys.stderr,
-        )
+    if request.cohort is None:  # all of whose patients may have been predicted before
+        models.begin()
+    return cohort_prediction.answer(request, models.connect, models.settings)
 
 
 def _chosen() -> list[str]:
+    from data_tools.runtime.errors import InputError
     from tf_hypoperfusion.inference import model_files
 
     if FLAGS.model is None:
-        return [str(model_files.demo_model())]
-    return FLAGS.model or [""]
-
-
-def _models():
-    from tf_hypoperfusion.inference import model_files, prediction, predictors, result_folder
-
-    found = [model_files.describe(path) for path in _chosen()]
-    stride = FLAGS.stride or config.TEST_STRIDE
-    answers = [
-        prediction.volume_predictor(predictors.load_predictor(model.path, FLAGS.precision), stride)
-        for model in found
-    ]
-    known = [
-        dataclasses.replace(
-            model, precision=FLAGS.precision if model.path.endswith(".keras") else "its own"
-        )
-        for model in found
-    ]
-    return result_folder.Backend(answers, lambda: known, stride)
+        demo = model_files.demo_model()
+        print(f"no --model: {demo} answers, trained on SIMULATED patients only", file=sys.stderr)
+        return [str(demo)]
+    if not FLAGS.model or not all(FLAGS.model):
+        raise InputError("--model holds an empty name; expected --model=A or --model=A,B,C")
+    return FLAGS.model
 
 
 if __name__ == "__main__":

@@ -147,7 +147,7 @@ def define_patient(flag_values: flags.FlagValues) -> None:
     flags.DEFINE_bool(
         "second_opinion",
         True,
-        "Also ask a single model about the mirror image, to see how far its two answers agree.",
+        "Also ask a single network about the mirror image, to see how far its two answers agree.",
         flag_values=flag_values,
     )
     flags.DEFINE_bool(
@@ -297,14 +297,17 @@ def define_stride(
     )
 
 
-def define_precision(flag_values: flags.FlagValues, text: str) -> None:
+def define_precision(
+    flag_values: flags.FlagValues, text: str, default: str | None = "float32"
+) -> None:
     """``--precision`` of a trained network's arithmetic.
 
     Args:
         flag_values: the command's flags.
         text: whose arithmetic, and what it changes, for ``--help``.
+        default: None leaves it to the model.
     """
-    flags.DEFINE_enum("precision", "float32", PRECISIONS, text, flag_values=flag_values)
+    flags.DEFINE_enum("precision", default, PRECISIONS, text, flag_values=flag_values)
 
 
 def define_workers(flag_values: flags.FlagValues, text: str) -> None:

@@ -1,7 +1,5 @@
 """Networks that several test files look at."""
 
-import importlib.util
-
 import pytest
 
 
@@ -30,12 +28,11 @@ def network_predictors(networks):
 
 @pytest.fixture(scope="session")
 def averaged_export(networks, tmp_path_factory):
-    """Both networks as version 1 of "both", windows every 16 slices; with ONNX if installed.
+    """Both networks as version 1 of "both", windows every 16 slices.
 
     Read only. Its tests stay on one worker (``TOGETHER`` in ``tests/conftest.py``).
     """
     from tf_hypoperfusion.serving import saved_model
 
-    onnx = all(importlib.util.find_spec(name) for name in ("tf2onnx", "onnx", "onnxruntime"))
     out = tmp_path_factory.mktemp("exported")
-    return saved_model.export(networks, "both", out, stride=16, onnx=onnx)[0]
+    return saved_model.export(networks, "both", out, stride=16)[0]

@@ -13,7 +13,12 @@ from data_tools.manifest import Manifest
 from data_tools.runtime.errors import InputError
 from data_tools.runtime.patient_failure import attempt
 from tf_hypoperfusion.evaluation.patient_row import Cell, PatientFacts
-from tf_hypoperfusion.inference.sliding_window import Predictor, average_windows, model_image
+from tf_hypoperfusion.inference.sliding_window import (
+    Predictor,
+    average_windows,
+    mean,
+    model_image,
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -41,10 +46,11 @@ class Case:
     dwi: NDArray[np.float32]
 
     def predict(self, predictor: Predictor) -> NDArray[np.float32]:
-        """Probability (91, 109, 60): windows averaged; 0 in CSF, which is in no label."""
-        return average_windows(
+        """Probability (91, 109, 60): windows and networks averaged; 0 in CSF."""
+        each = average_windows(
             predictor, self.image, nihss=self.nihss, starts=self.starts, tissue=self.tissue
         )
+        return mean(each)
 
 
 def of_records(

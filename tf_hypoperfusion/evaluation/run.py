@@ -82,7 +82,7 @@ def _answers(
     """(patient, part, answer), one after the other as they are asked for."""
     for part, names in todo:
         if names:
-            predictor = sliding_window.average([predictors.load_predictor(p) for p in part.models])
+            predictor = sliding_window.together([predictors.load_predictor(p) for p in part.models])
             for name, case in _cases(plan, part, names):
                 key = keys[part.name, name]
                 answer = attempt(_predict, case, predictor, plan=plan, part=part, key=key)

@@ -109,7 +109,7 @@ def of_doubt(doubt: Uncertainty | None) -> list[str]:
     """
     if doubt is None or doubt.decision_holds_in == doubt.opinions:
         return []
-    who = "models" if doubt.kind == "models" else "answers (the image and its mirror image)"
+    who = "networks" if doubt.kind == "models" else "answers (the image and its mirror image)"
     low, high = doubt.range_ml
     return [
         f"the decision holds in {doubt.decision_holds_in} of {doubt.opinions} {who}: they "

@@ -16,7 +16,7 @@ DEMO_MODEL = Path(__file__).parents[2] / "saved_models" / "hypoperfusion_demo"
 
 CHECKSUMS = "checksums.sha256"  # of an export, as sha256sum -c reads it
 # What a model adds to the four facts that every one has; absent where nobody knows it.
-MAY_BE_ABSENT = ("precision", "name", "version", "notice", "frame")
+MAY_BE_ABSENT = ("runtime", "precision", "name", "version", "notice", "frame")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -29,7 +29,8 @@ class ModelInfo:
             server does not say.
         cohort: name of the cohort that it was trained on; None if nobody knows.
         fold: of the run it comes from; None if it is of several or nobody knows.
-        precision: that it computes in here.
+        runtime: the program that ran it here, with its version.
+        precision: that it computed in here.
         name: on the server.
         version: on the server.
         notice: what the model says of its use.
@@ -40,6 +41,7 @@ class ModelInfo:
     sha256: str | tuple[str, ...] | None
     cohort: str | None
     fold: int | None = None
+    runtime: str | None = None
     precision: str | None = None
     name: str | None = None
     version: int | None = None
@@ -52,7 +54,7 @@ class ModelInfo:
         return "simulated" in (self.cohort or "").lower()
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON types; ``precision`` and what only a server says are left out if absent."""
+        """Plain JSON types; what only a model here or only a server says is left out if absent."""
         values = dataclasses.asdict(self)
         return {k: v for k, v in values.items() if k not in MAY_BE_ABSENT or v is not None}
 

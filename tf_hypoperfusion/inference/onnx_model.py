@@ -1,21 +1,23 @@
-"""The networks as an ONNX file: the slab signature where there is no TensorFlow (extra ``onnx``).
+"""The networks of an export as an ONNX file: the slab signature, each network apart.
 
-Written with tf2onnx, and run by onnxruntime before it is kept.
+Written with tf2onnx, and run before it is kept; :mod:`onnx_runtimes` runs it without TensorFlow.
 """
 
 import contextlib
 import importlib.util
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from data_tools.grid import SLAB_SHAPE
 from data_tools.runtime.errors import InputError
 from tf_hypoperfusion.config import CHANNELS
-from tf_hypoperfusion.inference.sliding_window import Predictor
+from tf_hypoperfusion.inference import onnx_runtimes
+from tf_hypoperfusion.inference.onnx_runtimes import MEAN, of_network
 
 FILE = "model.onnx"
 OPSET = 18
@@ -25,22 +27,32 @@ SLAB = (*SLAB_SHAPE, len(CHANNELS))
 
 
 def check_installed() -> None:
-    """Refuse, before anything is computed, where the extra ``onnx`` is missing.
+    """Refuse, before anything is computed, where a file could not be written or tried.
 
     Raises:
-        InputError: how to install it.
+        InputError: what to install, or how to do without.
     """
-    for package in ("tf2onnx", "onnx", "onnxruntime"):
-        if importlib.util.find_spec(package) is None:
-            raise _not_installed(f"no {package}")
+    missing = [name for name in ("tf2onnx", "onnx") if importlib.util.find_spec(name) is None]
+    if not onnx_runtimes.installed():
+        missing.append("openvino")
+    if missing:
+        raise InputError(
+            f"an export's {FILE} needs {', '.join(missing)}: install that, or give --noonnx for an "
+            "export that only TensorFlow runs"
+        )
 
 
-def write(network: Callable[[Any, Any], Any], path: Path, properties: Mapping[str, str]) -> float:
-    """Write a network as ONNX and compare its answers with TensorFlow's.
+def write(
+    networks: Sequence[Callable[[Any, Any], Any]], path: Path, properties: Mapping[str, str]
+) -> float:
+    """Write networks as one ONNX file and compare its answers with TensorFlow's.
+
+    Outputs are ``probability``, their average, and of several networks ``probability_0``,
+    ``probability_1`` ... too.
 
     Args:
-        network: image [b, 128, 128, 16, 4], nihss [b, 1] -> probability [b, 128, 128, 16, 1],
-            TensorFlow operations on float32.
+        networks: each image [b, 128, 128, 16, 4], nihss [b, 1] -> probability
+            [b, 128, 128, 16, 1], TensorFlow operations on float32.
         path: of the file.
         properties: kept in it, for who finds it alone.
 
@@ -56,11 +68,19 @@ def write(network: Callable[[Any, Any], Any], path: Path, properties: Mapping[st
     with _quiet():
         import tf2onnx
 
+    def answers(image: Any, nihss: Any) -> dict[str, Any]:
+        each = [network(image, nihss) for network in networks]
+        if len(each) == 1:
+            return {MEAN: each[0]}
+        # Not stacked: a channel for each would cost OpenVINO 150 MiB.
+        apart = {of_network(number): answer for number, answer in enumerate(each)}
+        return {MEAN: tf.add_n(each) / len(each), **apart}
+
     signature = [
         tf.TensorSpec((None, *SLAB), tf.float32, "image"),
         tf.TensorSpec((None, 1), tf.float32, "nihss"),
     ]
-    graph = tf.function(lambda image, nihss: {"probability": network(image, nihss)}, signature)
+    graph = tf.function(answers, signature)
     with _quiet():
         model, _ = tf2onnx.convert.from_function(graph, signature, opset=OPSET)
     for value in (*model.graph.input, *model.graph.output):
@@ -69,48 +89,37 @@ def write(network: Callable[[Any, Any], Any], path: Path, properties: Mapping[st
     onnx.checker.check_model(model)
     onnx.save(model, str(path))
 
-    random = np.random.default_rng(0)
-    image = random.normal(size=(3, *SLAB)).astype(np.float32)
-    nihss = np.array([[-1.0], [0.0], [1.0]], np.float32)
-    expected = graph(tf.constant(image), tf.constant(nihss))["probability"].numpy()
-    difference = float(np.abs(load(path)(image, nihss) - expected).max())
-    if not difference <= TOLERANCE:
-        raise InputError(
-            f"{path}: its probabilities differ from TensorFlow's by {difference:.1e}; expected "
-            f"{TOLERANCE:.0e} at most. Export without --format=onnx, and tell the maintainers."
-        )
-    return difference
+    image, nihss = random_slabs()
+    expected = graph(tf.constant(image), tf.constant(nihss))
+    found = {name: value.numpy() for name, value in expected.items()}
+    return max(difference(path, value, name) for name, value in found.items())
 
 
-def load(path: Path) -> Predictor:
-    """A predictor that runs the file with onnxruntime, on the CPU, without TensorFlow.
+def random_slabs() -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Three seeded slabs with their NIHSS, on which a file is tried."""
+    image = np.random.default_rng(0).normal(size=(3, *SLAB)).astype(np.float32)
+    return image, np.array([[-1.0], [0.0], [1.0]], np.float32)
+
+
+def difference(path: Path, expected: NDArray[np.float32], output: str = MEAN) -> float:
+    """How far a file's answers about :func:`random_slabs` are from those expected.
+
+    Args:
+        path: of the file.
+        expected: probabilities by TensorFlow.
+        output: of the file.
 
     Raises:
-        InputError: the extra is missing.
-        Exception: whatever onnxruntime says of a file that is none.
+        InputError: farther than :data:`TOLERANCE`.
     """
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise _not_installed(str(error)) from error
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-
-    known = [value.name for value in (*session.get_inputs(), *session.get_outputs())]
-    if sorted(known) != ["image", "nihss", "probability"]:
-        raise ValueError(
-            f"another network: its inputs and outputs are {', '.join(known)}; ours are image, "
-            "nihss and probability"
+    answer = onnx_runtimes.load(path, outputs=[output]).predict(*random_slabs())
+    found = float(np.abs(answer - expected).max())
+    if not found <= TOLERANCE:
+        raise InputError(
+            f"{path}: its probabilities differ from TensorFlow's by {found:.1e}; expected "
+            f"{TOLERANCE:.0e} at most. Export with --noonnx, and tell the maintainers."
         )
-
-    def predict(image: np.ndarray, nihss: np.ndarray) -> np.ndarray:
-        inputs = {"image": np.asarray(image, np.float32), "nihss": np.asarray(nihss, np.float32)}
-        return session.run(["probability"], inputs)[0]
-
-    return predict
-
-
-def _not_installed(reason: str) -> InputError:
-    return InputError(f"ONNX files need more packages ({reason}); install the extra `onnx`")
+    return found
 
 
 @contextlib.contextmanager

@@ -21,8 +21,8 @@ from tf_hypoperfusion.inference import uncertainty
 from tf_hypoperfusion.inference.result import Uncertainty
 from tf_hypoperfusion.inference.sliding_window import Predictor, model_image, predict_volume
 
-# Whoever answers, a model here or a server: the probability (91, 109, 60) of a patient on the MNI
-# grid, 0 outside tissue.
+# Whoever answers, a model here or a server: probabilities (k, 91, 109, 60) of a patient on the MNI
+# grid, by each of its k networks, 0 outside tissue. Who gives an average only has one.
 VolumePredictor = Callable[[MniPatient, ClinicalFacts], NDArray[np.float32]]
 
 
@@ -97,8 +97,9 @@ def predict_patient(
     Args:
         native: from :func:`data_tools.patient.load_native`.
         given: clinical facts.
-        answers: one of :func:`volume_predictor` for each model, which are averaged; or a server's.
-        second_opinion: ask a single model about the mirror image too; see :mod:`uncertainty`.
+        answers: one of :func:`volume_predictor` for each model, or a server's; all their networks
+            are averaged.
+        second_opinion: ask a single network about the mirror image too; see :mod:`uncertainty`.
 
     Raises:
         InputError: if the images hold no brain tissue.

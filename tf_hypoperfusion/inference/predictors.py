@@ -1,5 +1,6 @@
 """Trained models on disk -> predictors for :mod:`tf_hypoperfusion.inference.sliding_window`."""
 
+import importlib.metadata
 import json
 import re
 import zipfile
@@ -9,35 +10,55 @@ from typing import Any
 import numpy as np
 
 from data_tools.grid import SLAB_SHAPE
+from data_tools.runtime import atomic
 from data_tools.runtime.errors import InputError
-from tf_hypoperfusion.inference import model_files, onnx_model
+from tf_hypoperfusion.inference import model_files, onnx_model, onnx_runtimes
 from tf_hypoperfusion.inference.onnx_model import SLAB
+from tf_hypoperfusion.inference.onnx_runtimes import LoadedModel
+from tf_hypoperfusion.inference.saved_signature import SavedSignature
 from tf_hypoperfusion.inference.sliding_window import Predictor
 
 # Of what a library says of a file: the rest of its line is listings of objects.
 LONGEST_REASON = 300
+RUNTIMES = ("auto", *onnx_runtimes.PROGRAMS, "tensorflow")
 
 
-def load_predictor(path: str | Path, precision: str = "float32") -> Predictor:
-    """Load a ``.keras`` file, a SavedModel folder or an ONNX file, and try it on a made-up slab.
+def load_predictor(path: str | Path, precision: str | None = None) -> Predictor:
+    """What asks a model: the predictor of :func:`load`.
 
     Args:
         path: of the file or folder.
-        precision: that a ``.keras`` file computes in, ``float32`` or ``bfloat16``; the others keep
-            their own.
+        precision: as in :func:`load`.
+    """
+    return load(path, precision=precision).predict
+
+
+def load(path: str | Path, runtime: str = "auto", precision: str | None = None) -> LoadedModel:
+    """Load a ``.keras`` file, an export or an ONNX file, and try it on a made-up slab.
+
+    An export is run in its ONNX form, if it has one and something here runs it: its networks then
+    answer one by one. TensorFlow, which takes longer to start, gives their average.
+
+    Args:
+        path: of the file or folder.
+        runtime: one of :data:`RUNTIMES`.
+        precision: ``float32`` or ``bfloat16``; None takes the model's own. A SavedModel in
+            TensorFlow has no other, and an ONNX file computes in float32 where the machine does not
+            multiply bfloat16.
 
     Raises:
         InputError: no such file, not a model, an export whose files are not as they were written
-            (where it has checksums), or a model that does not answer a slab and an NIHSS
-            with a probability for each voxel.
+            (where it has checksums), a runtime that is not here or does not run such a file, or a
+            model that does not answer a slab and an NIHSS with a probability for each voxel.
     """
     path = model_files.check_undamaged(path)
+    check_runtime(path, runtime)
     try:
-        predict = _load(path, precision)
+        model = _load(path, runtime, precision)
         # Numbers of either sign: of zeros a network of scores may make a probability by chance.
         image = np.random.default_rng(0).normal(size=(1, *SLAB)).astype(np.float32)
-        answer = predict(image, np.zeros((1, 1), np.float32))
-        if answer.shape != (1, *SLAB_SHAPE, 1):
+        answer = model.predict(image, np.zeros((1, 1), np.float32))
+        if answer.shape[:-1] != (1, *SLAB_SHAPE):
             raise ValueError(f"it answers with shape {answer.shape}")
         if not (answer >= 0).all() or not (answer <= 1).all():
             raise ValueError("its answer is no probability")
@@ -45,32 +66,66 @@ def load_predictor(path: str | Path, precision: str = "float32") -> Predictor:
         raise
     except Exception as error:  # a file from anywhere can fail in any way
         raise _no_model(path, error) from error
-    return predict
+    return model
 
 
-def _load(path: Path, precision: str) -> Predictor:
-    if path.suffix == ".onnx":
-        return onnx_model.load(path)
+def check_runtime(path: Path, runtime: str) -> None:
+    """Refuse, before anything is started, a runtime that does not run such a model.
+
+    Args:
+        path: as :func:`model_files.check_path` gives it.
+        runtime: one of :data:`RUNTIMES`.
+
+    Raises:
+        InputError: what to do instead.
+    """
+    if path.suffix == ".onnx" and runtime == "tensorflow":
+        raise InputError(f"model {path}: TensorFlow does not run ONNX files; leave --runtime out")
+    if runtime in onnx_runtimes.PROGRAMS and onnx_form(path) is None:
+        raise InputError(
+            f"model {path}: it has no {onnx_model.FILE}, which {runtime} would run; leave "
+            "--runtime out, or export it with python -m tf_hypoperfusion.export"
+        )
+
+
+def onnx_form(path: Path) -> Path | None:
+    """The ONNX file of a model; None if it has none.
+
+    Args:
+        path: as :func:`model_files.check_path` gives it.
+    """
     if path.is_dir():
-        return _load_saved_model(path)
-    return of_keras(for_prediction(load_keras(path), precision))
+        path = path / onnx_model.FILE
+    return path if path.suffix == ".onnx" and path.is_file() else None
+
+
+def _load(path: Path, runtime: str, precision: str | None) -> LoadedModel:
+    form = None if runtime == "tensorflow" else onnx_form(path)
+    if form is not None:
+        program = None if runtime == "auto" else runtime
+        try:
+            return onnx_runtimes.load(form, program, precision or _own_precision(form))
+        except onnx_runtimes.NoProgramError:
+            if not path.is_dir() or program:
+                raise
+    if path.is_dir():
+        predict, precision = _load_saved_model(path), _own_precision(path)
+    else:
+        precision = precision or "float32"
+        predict = of_keras(for_prediction(load_keras(path), precision))
+    return LoadedModel(predict, f"tensorflow {importlib.metadata.version('tensorflow')}", precision)
+
+
+def _own_precision(path: Path) -> str:
+    """What the card of an export says that it computes in."""
+    card = atomic.read_json((path if path.is_dir() else path.parent) / "model_card.json")
+    return str(card.get("precision", "float32"))
 
 
 def _load_saved_model(path: Path) -> Predictor:
-    from data_tools.runtime import tensorflow_start
-
-    tensorflow_start.prepare()
-    import tensorflow as tf
-
-    model = tf.saved_model.load(str(path))
-    serve = model.signatures.get("serving_default")
-    takes = serve.structured_input_signature[1] if serve else {}
-    gives = serve.structured_outputs if serve else {}
-    _check_ours(
-        {name: tuple(spec.shape[1:]) for name, spec in takes.items()},
-        {name: tuple(spec.shape[1:]) for name, spec in gives.items()},
-    )
-    return _compiled(lambda image, nihss: serve(image=image, nihss=nihss)["probability"], model)
+    signature = SavedSignature(path)
+    _check_ours(signature.inputs(), signature.outputs())
+    return signature.start(("image", "nihss"), "probability")
 
 
 def of_keras(model: Any) -> Predictor:

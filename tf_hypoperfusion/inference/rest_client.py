@@ -142,7 +142,7 @@ def backend(
     def by_volume(mni: MniPatient, given: ClinicalFacts) -> NDArray[np.float32]:
         probability, info = _ask_volume(server, mni, given, form)
         known[:] = [info]
-        return probability
+        return probability[np.newaxis]
 
     return Backend([by_volume], lambda: known, None)
 

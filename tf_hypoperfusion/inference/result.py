@@ -56,7 +56,7 @@ class Uncertainty:
     """How far several answers about the patient agree.
 
     Attributes:
-        kind: the answers of several models, or of one model about the image and its mirror image.
+        kind: the answers of several networks, or of one about the image and its mirror image.
         opinions: how many answers there are.
         hypoperfusion_ml: by each answer.
         range_ml: the smallest and the largest of them.
@@ -76,7 +76,8 @@ class Seconds:
 
     Attributes:
         read: files to checked images.
-        load_model: models, or the server found.
+        load_model: models, or the server found; near 0 where they load while the images are read
+            and registered.
         register: to the template, with the core on both grids.
         network: every answer.
         way_back: probabilities to the DWI's grid.

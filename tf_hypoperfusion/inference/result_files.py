@@ -21,7 +21,7 @@ class OutputOptions:
     """What is made besides the prediction.
 
     Attributes:
-        second_opinion: ask a single model about the mirror image too.
+        second_opinion: ask a single network about the mirror image too.
         dicom: write DICOM objects into ``OUT/dicom``; the images must be DICOM files.
         pdf: print the page too.
     """

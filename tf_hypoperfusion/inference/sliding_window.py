@@ -1,7 +1,8 @@
-"""Slabs -> volume through any predictor: Keras, SavedModel and REST alike.
+"""Slabs -> volume through any predictor: ONNX, Keras, SavedModel and REST alike.
 
 A predictor is ``f(image, nihss) -> probability``: float32 arrays (n, 128, 128, 16, 4) and (n, 1)
-in, (n, 128, 128, 16, 1) out.
+in, (n, 128, 128, 16, k) out, a channel for each of its k networks. Who gives an average only has
+one channel.
 """
 
 from collections.abc import Callable, Sequence
@@ -54,7 +55,7 @@ def predict_volume(
     stride: int,
     tissue: NDArray[np.bool_],
 ) -> NDArray[np.float32]:
-    """Average the predictions of overlapping slabs (paper, Model Structure).
+    """Average the predictions of overlapping slabs (paper, Model Structure), network by network.
 
     Args:
         predictor: see the module.
@@ -64,7 +65,7 @@ def predict_volume(
         tissue: bool (91, 109, 60), brain without CSF; the probability is 0 outside it.
 
     Returns:
-        float32 (91, 109, 60), 0..1.
+        float32 (k, 91, 109, 60), 0..1: a volume for each of the predictor's networks.
 
     Raises:
         InputError: if the predictor answers with something else than probabilities.
@@ -95,24 +96,39 @@ def average_windows(
     outputs = []
     for first in range(0, len(windows), WINDOWS_PER_CALL):
         part = slice(first, first + WINDOWS_PER_CALL)
-        output = np.asarray(predictor(windows[part], nihss[part]))[..., 0]
+        output = np.asarray(predictor(windows[part], nihss[part]))
         if not ((output >= 0) & (output <= 1)).all():
             raise InputError(
                 "the model's answer is not a probability from 0 to 1 in every voxel; its weights "
                 "are damaged or it is no model of this kind"
             )
         outputs.append(output)
-    probability = slabs.merge_slabs(np.concatenate(outputs), starts, grid.GRID_SHAPE[2])
-    return np.where(tissue, grid.from_frame(probability), 0).astype(np.float32)
+    networks = np.moveaxis(np.concatenate(outputs), -1, 0)
+    volumes = [
+        grid.from_frame(slabs.merge_slabs(each, starts, grid.GRID_SHAPE[2])) for each in networks
+    ]
+    return np.where(tissue, np.stack(volumes), 0).astype(np.float32)
 
 
-def average(predictors: list[Predictor]) -> Predictor:
-    """One predictor that averages several (paper: the five folds on the generalization cohort)."""
-    if len(predictors) == 1:
-        return predictors[0]
+def mean(volumes: Sequence[NDArray[np.float32]] | NDArray[np.float32]) -> NDArray[np.float32]:
+    """The average of networks' answers; a single answer as it is.
+
+    Args:
+        volumes: of each network.
+    """
+    if len(volumes) == 1:
+        return volumes[0]
+    return np.asarray(np.mean(volumes, axis=0, dtype=np.float64), np.float32)
+
+
+def together(predictors: Sequence[Predictor]) -> Predictor:
+    """One predictor with all networks of several, in their order.
+
+    Args:
+        predictors: see the module.
+    """
 
     def predict(image: NDArray[np.float32], nihss: NDArray[np.float32]) -> NDArray[np.float32]:
-        outputs = [p(image, nihss) for p in predictors]
-        return np.asarray(np.mean(outputs, axis=0, dtype=np.float64), dtype=np.float32)
+        return np.concatenate([np.asarray(p(image, nihss)) for p in predictors], axis=-1)
 
-    return predict
+    return predict if len(predictors) > 1 else predictors[0]

@@ -1,7 +1,9 @@
 """How far several answers about one patient agree: of several networks, or of one and its mirror.
 
-The mirror image of a patient (left for right, the side too) is as good a patient: what a network
-answers about it, mirrored back, differs from its first answer by what it does not know.
+Networks that learnt from different patients differ by what these patients do not settle. Where
+there is one network only, or who answers gives no more than an average, the mirror image of the
+patient (left for right, the side too) is asked about: it is as good a patient, and what comes of
+it, mirrored back, differs from the first answer by what the network does not know.
 """
 
 import dataclasses
@@ -14,6 +16,7 @@ from numpy.typing import NDArray
 from data_tools.grid import mirrored_side
 from data_tools.patient import MniPatient
 from tf_hypoperfusion.clinical import ClinicalFacts, defuse3
+from tf_hypoperfusion.inference import sliding_window
 from tf_hypoperfusion.inference.result import Uncertainty
 
 Kind = Literal["models", "mirror", "none"]
@@ -41,23 +44,22 @@ def ask(
     given: ClinicalFacts,
     mirror: bool = True,
 ) -> Opinions:
-    """Ask every network; a single one is asked about the mirror image too.
+    """Ask every network once; a single one is asked about the mirror image too.
 
     Args:
-        answers: one for each network (or for a server, which averages its own).
+        answers: one for each model, or a server's, each with a volume for each of its networks.
         mni: the patient.
         given: clinical facts.
         mirror: False leaves the mirror image out.
     """
-    each = tuple(answer(mni, given) for answer in answers)
+    each = tuple(volume for answer in answers for volume in answer(mni, given))
     if len(each) > 1:
-        mean = np.asarray(np.mean(each, axis=0, dtype=np.float64), np.float32)
-        return Opinions(mean, each, "models")
+        return Opinions(sliding_window.mean(each), each, "models")
     if not mirror:
         return Opinions(each[0], each, "none")
     image = mirrored(mni)
     other_side = dataclasses.replace(given, side=mirrored_side(given.side))
-    back = np.ascontiguousarray(answers[0](image, other_side)[::-1])
+    back = np.ascontiguousarray(answers[0](image, other_side)[0][::-1])
     return Opinions(each[0], (each[0], back), "mirror")
 
 

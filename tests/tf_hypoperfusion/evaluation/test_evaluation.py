@@ -82,14 +82,13 @@ def test_every_patient_once_by_the_fold_that_kept_it(evaluated, records_dir):
 
 def test_a_fold_of_other_software_is_measured_alike(evaluated, evaluated_run, records_dir):
     """The same network as model.onnx in place of best.keras: the same figures."""
-    pytest.importorskip("onnxruntime", reason="extra `onnx` is not installed")
     from tf_hypoperfusion.inference import onnx_model
 
     ours, run = evaluated[0].rows, evaluated_run
     path = run / "fold-1/best.keras"
     network = predictors.load_keras(path)
     onnx_model.write(
-        lambda image, nihss: network({"image": image, "nihss": nihss})["probability"],
+        [lambda image, nihss: network({"image": image, "nihss": nihss})["probability"]],
         run / "fold-1/model.onnx",
         {},
     )

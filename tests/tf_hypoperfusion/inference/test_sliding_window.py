@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from data_tools import grid
-from tf_hypoperfusion.inference.sliding_window import average, model_image, predict_volume
+from tf_hypoperfusion.inference.sliding_window import mean, model_image, predict_volume, together
 
 pytestmark = pytest.mark.quick
 
@@ -19,7 +19,7 @@ BRAIN = np.ones(grid.GRID_SHAPE, bool)
 
 @pytest.mark.parametrize("stride", [1, 4, 7, 16])
 def test_identity_predictor_gives_the_channel_back(image, stride):
-    probability = predict_volume(
+    (probability,) = predict_volume(
         lambda x, _: x[..., :1], image, nihss=0.5, stride=stride, tissue=BRAIN
     )
     np.testing.assert_array_equal(probability, grid.from_frame(image[..., 0]))
@@ -33,7 +33,7 @@ def test_overlaps_are_averaged(image):
         level = (len(calls) - 1) / 2  # 0, 0.5, 1: same answer within a call of 4 windows
         return np.full((*windows.shape[:4], 1), level, np.float32)
 
-    probability = predict_volume(predictor, image, nihss=0.25, stride=4, tissue=BRAIN)
+    (probability,) = predict_volume(predictor, image, nihss=0.25, stride=4, tissue=BRAIN)
     # 12 windows start at 0, 4 .. 44, four a call; slice 16 lies in the windows of starts 4 .. 16
     assert probability[0, 0, 16] == pytest.approx((0 + 0 + 0 + 0.5) / 4)
     assert probability[0, 0, 0] == 0
@@ -44,16 +44,25 @@ def test_overlaps_are_averaged(image):
 def test_nothing_outside_the_brain(image):
     brain = BRAIN.copy()
     brain[:40] = False
-    probability = predict_volume(
+    (probability,) = predict_volume(
         lambda x, _: np.ones_like(x[..., :1]), image, nihss=0, stride=16, tissue=brain
     )
     np.testing.assert_array_equal(probability, brain.astype(np.float32))
 
 
-def test_average_of_predictors():
-    predictor = average([lambda x, n: x * 0 + 0.2, lambda x, n: x * 0 + 0.6])
-    result = predictor(np.ones((1, 2), np.float32), np.ones((1, 1)))
-    assert result == pytest.approx(np.full((1, 2), 0.4))
+def test_each_network_of_each_predictor_has_a_volume(image):
+    """Two files, the first of which holds two networks."""
+    both = together([lambda x, _: x[..., :2], lambda x, _: x[..., 2:3]])
+    each = predict_volume(both, image, nihss=0, stride=7, tissue=BRAIN)
+    for volume, channel in zip(each, np.moveaxis(image[..., :3], -1, 0), strict=True):
+        np.testing.assert_array_equal(volume, grid.from_frame(channel))
+
+
+def test_the_mean_of_one_is_itself_and_that_of_five_is_rounded_once():
+    volumes = np.random.default_rng(1).random((5, 2, 3, 4), np.float32)
+    assert mean(volumes[:1]) is not None and (mean(volumes[:1]) == volumes[0]).all()
+    exact = volumes.astype(np.float64).sum(axis=0) / 5
+    np.testing.assert_array_equal(mean(list(volumes)), exact.astype(np.float32))
 
 
 def test_model_image_channels():

@@ -29,7 +29,7 @@ def mni():
 
 def test_a_model_that_treats_both_sides_alike_agrees_with_its_mirror(mni):
     def answer(patient, given):
-        return patient.dwi
+        return [patient.dwi]
 
     found = uncertainty.ask([answer], mni, ClinicalFacts("left", 5))
     assert found.kind == "mirror"
@@ -45,7 +45,7 @@ def test_the_mirror_image_has_the_other_side_and_comes_back(mni):
         seen.append(given.side)
         left = np.zeros(GRID_SHAPE, np.float32)
         left[:45] = 1
-        return left
+        return [left]
 
     found = uncertainty.ask([answer], mni, ClinicalFacts("right", 5))
     assert seen == ["right", "left"]
@@ -59,15 +59,31 @@ def test_the_mirror_image_has_the_other_side_and_comes_back(mni):
 
 
 def test_several_models_are_averaged_and_not_mirrored(mni):
-    answers = [lambda patient, given, k=k: patient.dwi * k for k in (0.2, 0.4, 0.9)]
+    answers = [lambda patient, given, k=k: [patient.dwi * k] for k in (0.2, 0.4, 0.9)]
     found = uncertainty.ask(answers, mni, ClinicalFacts("left", 5))
     assert found.kind == "models" and len(found.each) == 3
     np.testing.assert_allclose(found.mean, mni.dwi * 0.5, rtol=1e-6)
 
 
+def test_every_network_of_an_export_is_an_opinion(mni):
+    """Two models, one of four networks: five voices, asked once each, and no mirror."""
+    asked = []
+
+    def export(patient, given):
+        asked.append(given.side)
+        return np.stack([patient.dwi * k for k in (0.1, 0.2, 0.3, 0.4)])
+
+    def single(patient, given):
+        return [patient.dwi]
+
+    found = uncertainty.ask([export, single], mni, ClinicalFacts("left", 5))
+    assert found.kind == "models" and len(found.each) == 5 and asked == ["left"]
+    np.testing.assert_allclose(found.mean, mni.dwi * 0.4, rtol=1e-6)
+
+
 def test_one_answer_alone_has_no_interval(mni):
     found = uncertainty.ask(
-        [lambda patient, given: patient.dwi], mni, ClinicalFacts("left", 5), False
+        [lambda patient, given: [patient.dwi]], mni, ClinicalFacts("left", 5), False
     )
     assert found.kind == "none" and len(found.each) == 1
     assert uncertainty.figures("none", [], 10.0, True) is None

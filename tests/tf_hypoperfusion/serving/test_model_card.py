@@ -27,6 +27,7 @@ def shipped(monkeypatch):
         tests=tuple(model_card.TestFigures(**figures) for figures in facts["tests"]),
         stride_slices=facts["stride_slices"],
         precision=facts["precision"],
+        onnx=OnnxFacts(**facts["onnx"]),
         exported_with=facts["exported_with"],
     )
     return card, facts
@@ -42,10 +43,13 @@ def test_the_shipped_card_is_written_again(shipped, tmp_path):
 
 def test_an_onnx_file_comes_last(shipped):
     card, facts = shipped
-    onnx = OnnxFacts("model.onnx", 18, 2e-7)
-    with_onnx = dataclasses.replace(card, onnx=onnx).to_json()
-    assert list(with_onnx) == [*facts, "onnx"]
-    assert "ONNX opset 18" in model_card.markdown(with_onnx)
+    without = dataclasses.replace(card, onnx=None).to_json()
+    assert list(facts) == [*without, "onnx"]
+    assert "ONNX opset 18" in model_card.markdown(facts)
+    assert "`probability_0` to `probability_4` are those of each network" in model_card.markdown(
+        facts
+    )
+    assert "onnx" not in model_card.markdown(without)
 
 
 def test_networks_and_cohorts_are_those_of_the_folds_files(tmp_path):

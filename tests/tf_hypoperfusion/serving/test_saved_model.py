@@ -58,15 +58,16 @@ def request(row, volumes, voxel_ml=VOXEL_ML):
 
 def in_numpy(network_predictors, row, volumes):
     """Probability of the mean of both networks by the way that training data walk."""
-    predictor = sliding_window.average(network_predictors)
+    predictor = sliding_window.together(network_predictors)
     image = sliding_window.model_image(
         volumes.dwi, volumes.adc_um2_per_s, volumes.brain, row["side"]
     )
     tissue = intensity.parenchyma(volumes.adc_um2_per_s, volumes.brain)
     feature = intensity.nihss_feature(row["nihss"])
-    return sliding_window.predict_volume(
+    each = sliding_window.predict_volume(
         predictor, image, nihss=feature, stride=STRIDE, tissue=tissue
     )
+    return sliding_window.mean(each)
 
 
 def test_volumes_give_what_the_numpy_path_gives(network_predictors, signatures, people):
@@ -334,7 +335,8 @@ def test_an_export_in_16_bits_is_another_version_with_nearly_the_same_answer(str
     assert "compute in bfloat16" in (folders[1] / "model_card.md").read_text()
     image = np.random.default_rng(0).random((1, *predictors.SLAB), np.float32)
     exact, rough = (
-        predictors.load_predictor(f)(image, np.ones((1, 1), np.float32)) for f in folders
+        predictors.load(f, "tensorflow").predict(image, np.ones((1, 1), np.float32))
+        for f in folders
     )
     assert rough.dtype == np.float32
     assert 0 < np.abs(exact - rough).max() < 0.05

@@ -1,0 +1,106 @@
+"""The models of a command: looked at first, loaded once, asked one by one."""
+
+import threading
+
+import numpy as np
+import pytest
+
+from data_tools.runtime.errors import InputError
+from tf_hypoperfusion.inference import onnx_runtimes, predictors
+from tf_hypoperfusion.inference.model_backend import Models
+from tf_hypoperfusion.inference.onnx_runtimes import LoadedModel
+
+pytestmark = pytest.mark.quick
+
+
+@pytest.fixture
+def files(tmp_path):
+    """An ONNX file and a Keras file that nobody opens."""
+    paths = tmp_path / "model.onnx", tmp_path / "best.keras"
+    for path in paths:
+        path.touch()
+    return paths
+
+
+@pytest.fixture
+def loads(monkeypatch):
+    """Models whose networks answer 0.25 and 0.75; what was loaded, by which runtime, in what."""
+    seen = []
+
+    def load(path, runtime, precision):
+        seen.append((path.name, runtime, precision, threading.current_thread()))
+
+        def predict(image, nihss):
+            levels = (0.25, 0.75) if path.suffix == ".onnx" else (0.5,)
+            return np.broadcast_to(np.float32(levels), (*image.shape[:4], len(levels)))
+
+        return LoadedModel(predict, f"{runtime} 1", precision or "float32")
+
+    monkeypatch.setattr(predictors, "load", load)
+    monkeypatch.setattr(onnx_runtimes, "installed", lambda: ["openvino"])
+    return seen
+
+
+def models(*paths, runtime="auto", precision=None, stride=16):
+    return Models(paths, runtime=runtime, precision=precision, stride=stride)
+
+
+def test_an_onnx_file_is_loaded_ahead_in_another_thread_and_once(files, loads):
+    lean = models(files[0], precision="bfloat16")
+    assert loads == []
+    lean.begin()
+    first, second = lean.connect(), lean.connect()
+    (known,) = first.models()
+    assert (known.runtime, known.precision, known.fold) == ("auto 1", "bfloat16", None)
+    assert second.models()[0].to_json()["runtime"] == "auto 1"
+    assert [each[:3] for each in loads] == [("model.onnx", "auto", "bfloat16")]
+    assert loads[0][3] is not threading.current_thread()
+
+
+def test_what_takes_tensorflow_is_not_loaded_before_the_images_are_known_to_be_good(files, loads):
+    both = models(*files)
+    both.begin()
+    assert loads == []
+    backend = both.connect()
+    assert [each[0] for each in loads] == ["model.onnx", "best.keras"]
+    assert len(backend.answers) == 2 and backend.stride == 16
+
+
+def test_a_model_that_cannot_be_used_is_said_when_it_is_asked(files, loads, monkeypatch):
+    def load(path, runtime, precision):
+        raise InputError("model x: cannot be used")
+
+    monkeypatch.setattr(predictors, "load", load)
+    backend = models(files[0]).connect()
+    with pytest.raises(InputError, match="model x: cannot be used"):
+        backend.models()
+    with pytest.raises(InputError, match="model x: cannot be used"):
+        models(files[1]).connect()
+
+
+def test_settings_tell_apart_what_changes_a_result(files, loads, monkeypatch):
+    onnx, keras = files
+    keras.write_bytes(b"other weights")
+    ways = [
+        models(onnx), models(keras), models(onnx, stride=8), models(onnx, precision="bfloat16"),
+        models(onnx, runtime="openvino"),
+    ]  # fmt: skip
+    found = [each.settings() for each in ways]
+    assert len(set(found)) == len(ways)
+    assert models(onnx).settings() == found[0]
+    # Without these, an export's networks answer as their average.
+    monkeypatch.setattr(onnx_runtimes, "installed", list)
+    assert models(onnx).settings() != found[0]
+
+
+def test_a_runtime_that_does_not_run_a_model_is_refused_before_anything_is_read(files):
+    with pytest.raises(InputError, match="has no model.onnx, which openvino would run"):
+        models(files[1], runtime="openvino")
+    with pytest.raises(InputError, match="TensorFlow does not run ONNX files"):
+        models(files[0], runtime="tensorflow")
+
+
+def test_every_runtime_of_the_command_is_known():
+    from tf_hypoperfusion import predict
+
+    assert tuple(predict.FLAGS["runtime"].parser.enum_values) == predictors.RUNTIMES

@@ -1,0 +1,163 @@
+"""The programs that run an ONNX file on a CPU: OpenVINO, or onnxruntime. No TensorFlow."""
+
+import dataclasses
+import importlib.util
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data_tools.runtime import light_imports
+from data_tools.runtime.errors import InputError
+from tf_hypoperfusion.inference.sliding_window import Predictor
+
+# The first that is installed is taken. OpenVINO is about twice as fast, and knows bfloat16.
+PROGRAMS = ("openvino", "onnxruntime")
+INPUTS = ("image", "nihss")
+MEAN = "probability"
+"""The output that is the average of a file's networks."""
+
+
+@dataclasses.dataclass(frozen=True)
+class LoadedModel:
+    """A model that answers slabs.
+
+    Attributes:
+        predict: see :mod:`tf_hypoperfusion.inference.sliding_window`.
+        runtime: the program that runs it, with its version.
+        precision: of its arithmetic.
+    """
+
+    predict: Predictor
+    runtime: str
+    precision: str
+
+
+def installed() -> list[str]:
+    """The programs that are installed, the fastest first."""
+    return [name for name in PROGRAMS if importlib.util.find_spec(name) is not None]
+
+
+class NoProgramError(InputError):
+    """Nothing is installed that runs ONNX files."""
+
+
+def load(
+    path: Path,
+    program: str | None = None,
+    precision: str = "float32",
+    *,
+    outputs: Sequence[str] = (),
+) -> LoadedModel:
+    """A predictor that runs an ONNX file, with a channel for each of its networks.
+
+    Args:
+        path: of the file.
+        program: one of :data:`PROGRAMS`; None takes the first that is installed.
+        precision: ``float32`` or ``bfloat16``. Where program or processor do not multiply
+            bfloat16 it is float32 all the same; the answer says which it was.
+        outputs: that are asked for; none takes each network's.
+
+    Raises:
+        NoProgramError: the program, or any, is not installed.
+        ValueError: no ONNX file, or that of another network.
+    """
+    for name in [program] if program else PROGRAMS:
+        try:
+            return _STARTS[name](path, precision, outputs)
+        except (ImportError, OSError):  # not installed, or for another machine
+            continue
+        except ValueError:
+            raise
+        except Exception as error:  # each program has errors of its own
+            raise ValueError(f"{name} cannot read it as an ONNX file") from error
+    raise NoProgramError(
+        f"{path}: {program or 'neither openvino nor onnxruntime'} can be started here; install "
+        f"{program or 'openvino'}"
+    )
+
+
+def _openvino(path: Path, precision: str, outputs: Sequence[str]) -> LoadedModel:
+    openvino = _import_openvino()
+    core = openvino.Core()
+    model = core.read_model(str(path))
+    wanted = outputs or _wanted(
+        [port.get_any_name() for port in model.inputs],
+        [port.get_any_name() for port in model.outputs],
+    )
+    able = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    precision = precision if able else "float32"
+    hints = {
+        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_PRECISION_HINT": "bf16" if precision == "bfloat16" else "f32",
+    }
+    compiled = core.compile_model(model, "CPU", hints)
+    request, lock = compiled.create_infer_request(), threading.Lock()
+
+    def run(image: NDArray[np.float32], nihss: NDArray[np.float32]) -> NDArray[np.float32]:
+        with lock:
+            request.infer(_inputs(image, nihss), share_inputs=True)
+            # A copy, or the next answer would overwrite it.
+            return np.concatenate([request.get_tensor(name).data for name in wanted], axis=-1)
+
+    return LoadedModel(run, f"openvino {openvino.__version__.split('-')[0]}", precision)
+
+
+def _import_openvino() -> Any:
+    """The package without its converter, which tells its makers over the network of each import.
+
+    We convert nothing with it, and a program that has patients' images in hand calls nobody.
+    """
+    with light_imports.without("openvino.tools.ovc"):
+        import openvino
+    return openvino
+
+
+def _onnxruntime(path: Path, _: str, outputs: Sequence[str]) -> LoadedModel:
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    wanted = outputs or _wanted(
+        [value.name for value in session.get_inputs()],
+        [value.name for value in session.get_outputs()],
+    )
+
+    def run(image: NDArray[np.float32], nihss: NDArray[np.float32]) -> NDArray[np.float32]:
+        return np.concatenate(session.run(list(wanted), _inputs(image, nihss)), axis=-1)
+
+    return LoadedModel(run, f"onnxruntime {onnxruntime.__version__}", "float32")
+
+
+_STARTS = {"openvino": _openvino, "onnxruntime": _onnxruntime}
+
+
+def _inputs(image: NDArray[np.float32], nihss: NDArray[np.float32]) -> dict[str, Any]:
+    values = zip(INPUTS, (image, nihss), strict=True)
+    return {name: np.ascontiguousarray(value, np.float32) for name, value in values}
+
+
+def of_network(number: int) -> str:
+    """The output of one of several networks.
+
+    Args:
+        number: from 0.
+    """
+    return f"{MEAN}_{number}"
+
+
+def _wanted(inputs: Sequence[str], outputs: Sequence[str]) -> Sequence[str]:
+    """Which outputs are each network's.
+
+    Raises:
+        ValueError: it is another network.
+    """
+    if sorted(inputs) != sorted(INPUTS) or MEAN not in outputs:
+        known = ", ".join((*inputs, *outputs))
+        raise ValueError(
+            f"another network: its inputs and outputs are {known}; ours are image, nihss and {MEAN}"
+        )
+    each = [of_network(number) for number in range(len(outputs) - 1)]
+    return each if each and set(each) < set(outputs) else [MEAN]

@@ -70,7 +70,7 @@ def enlarged(values: NDArray, size: Size) -> NDArray:
 
 
 def edge_distance(mask: NDArray[np.bool_], size: Size) -> NDArray[np.float32]:
-    """How far each pixel of a panel is inside a mask, in pixels; right near the edge, sign elsewhere.
+    """How far inside a mask each pixel of a panel is, in pixels.
 
     The edge lies half-way between the voxels' centres on its two sides, and corners are rounded.
 
@@ -79,10 +79,12 @@ def edge_distance(mask: NDArray[np.bool_], size: Size) -> NDArray[np.float32]:
         size: rows and columns of the panel.
 
     Returns:
-        float32, negative outside.
+        float32, negative outside; right near the edge, farther off only its sign counts.
     """
     # Several voxels in a pixel count as one, which is in the mask if any is: none gets lost.
-    many = [max(1, math.ceil(voxels / pixels)) for voxels, pixels in zip(mask.shape, size, strict=True)]
+    many = [
+        max(1, math.ceil(voxels / pixels)) for voxels, pixels in zip(mask.shape, size, strict=True)
+    ]
     pooled = mask
     for axis, block in enumerate(many):
         if block > 1:
@@ -94,9 +96,7 @@ def edge_distance(mask: NDArray[np.bool_], size: Size) -> NDArray[np.float32]:
     # The steeper side counts: the field has a kink at every voxel's centre.
     across = np.abs(np.diff(field, axis=1, prepend=field[:, :1], append=field[:, -1:]))
     along = np.abs(np.diff(field, axis=0, prepend=field[:1], append=field[-1:]))
-    slope = np.hypot(
-        np.maximum(across[:, 1:], across[:, :-1]), np.maximum(along[1:], along[:-1])
-    )
+    slope = np.hypot(np.maximum(across[:, 1:], across[:, :-1]), np.maximum(along[1:], along[:-1]))
     return field / np.maximum(slope, LEAST_SLOPE)
 
 
@@ -106,7 +106,7 @@ def line(distance: NDArray[np.float32], width_px: float = LINE_PX) -> NDArray[np
 
 
 def region(distance: NDArray[np.float32]) -> NDArray[np.float32]:
-    """How much of each pixel a mask covers, from 0 to 1; half a pixel wider, so that a voxel is seen."""
+    """How much of each pixel a mask covers, from 0 to 1; half a pixel wider, to be seen."""
     return np.clip(distance + 1, 0, 1)
 
 
@@ -128,7 +128,7 @@ def paint(picture: Rgb, coverage: NDArray, colour: str | Rgb) -> None:
 
 @functools.cache
 def font(size_px: float) -> ImageFont.FreeTypeFont:
-    """DejaVu Sans, which has the letters of most names; the one in Pillow has plain English ones."""
+    """DejaVu Sans, which has the letters of most names; Pillow's own has those of English."""
     content = resources.files("data_tools").joinpath("fonts", "DejaVuSans.ttf").read_bytes()
     # Without Raqm, which not every Pillow has: the same picture everywhere.
     return ImageFont.truetype(io.BytesIO(content), size_px, layout_engine=ImageFont.Layout.BASIC)

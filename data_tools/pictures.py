@@ -271,7 +271,8 @@ def _panel(scene: _Scene, cut: _Cut) -> Rgb:
     """A slice with its masks: rows run down, and the patient's left is on the right."""
 
     def section(volume: NDArray) -> NDArray:
-        rows = np.take(volume, cut.level, cut.axis).T[::-1]
+        # Not np.take: it would copy the whole of a volume that was turned.
+        rows = np.moveaxis(volume, cut.axis, 0)[cut.level].T[::-1]
         return np.ascontiguousarray(rows if cut.axis == 0 else rows[:, ::-1])
 
     black, white = scene.window

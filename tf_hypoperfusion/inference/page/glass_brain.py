@@ -142,7 +142,10 @@ def _lines(view: _View) -> dict[float, NDArray[np.float32]]:
             [(x, y) for x, y in places], fill=255,
             width=round(FINER * POINT_PX * line["width"]), joint="curve",
         )  # fmt: skip
-    return {grey: np.asarray(sheet.reduce(FINER)) / np.float32(255) for grey, sheet in sheets.items()}
+    return {
+        grey: (np.asarray(sheet.reduce(FINER)) / 255).astype(np.float32)
+        for grey, sheet in sheets.items()
+    }
 
 
 def _paint_bar(canvas: Rgb) -> None:

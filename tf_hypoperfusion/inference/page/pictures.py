@@ -80,8 +80,8 @@ def draw(done: Prediction) -> dict[str, Picture]:
     outline = Overlay(
         ras(done.hypoperfusion), f"predicted hypoperfusion {hypoperfusion_ml:.1f} mL", SKY_BLUE
     )
-    found = {
-        "dwi": Picture(
+    found: dict[str, tuple[Image.Image, str]] = {
+        "dwi": (
             pictures.axial_mosaic(
                 dwi, [core, outline], spacing, "DWI", footer=CONVENTION, window=window, brain=brain,
                 planes=True,
@@ -89,7 +89,7 @@ def draw(done: Prediction) -> dict[str, Picture]:
             f"DWI in axial, coronal and sagittal slices. Filled in orange: core, {core_ml:.1f} mL. "
             f"Outlined in blue: predicted hypoperfusion, {hypoperfusion_ml:.1f} mL.",
         ),
-        "probability": Picture(
+        "probability": (
             pictures.axial_mosaic(
                 dwi, [], spacing, "Probability of hypoperfusion over the DWI", footer=CONVENTION,
                 panels=16, window=window, brain=brain,
@@ -102,7 +102,7 @@ def draw(done: Prediction) -> dict[str, Picture]:
             "Axial DWI slices with the probability of hypoperfusion in colours from dark blue "
             "(unlikely) over green (0.5, the edge of the mask) to yellow (certain).",
         ),
-        "adc": Picture(
+        "adc": (
             pictures.axial_mosaic(
                 ras(done.native.adc.data), [core], spacing, "ADC, 0 to 2500e-6 mm2/s",
                 footer=CONVENTION, panels=16, window=ADC_WINDOW_UM2_PER_S, brain=brain,
@@ -112,7 +112,7 @@ def draw(done: Prediction) -> dict[str, Picture]:
         ),
     }  # fmt: skip
     if done.disagreement is not None and done.uncertainty is not None:
-        found["disagreement"] = Picture(
+        found["disagreement"] = (
             pictures.axial_mosaic(
                 dwi, [outline], spacing, "Where the answers disagree", footer=CONVENTION, panels=16,
                 window=window, brain=brain,
@@ -125,12 +125,12 @@ def draw(done: Prediction) -> dict[str, Picture]:
             f"Axial DWI slices with the standard deviation of {done.uncertainty.opinions} answers "
             "in colours, from dark blue (they agree) to yellow (they disagree).",
         )  # fmt: skip
-    found["glass"] = Picture(
+    found["glass"] = (
         glass_brain.draw(done.probability_mni, done.core.mni),
         "Glass brain: the largest probability of 0.5 and more along each line of sight, from the "
         "left, the front, the right and above; the patient's left is on the right.",
     )
-    return {name: Picture(_webp(each.image), each.alt) for name, each in found.items()}
+    return {name: Picture(_webp(image), alt) for name, (image, alt) in found.items()}
 
 
 def _webp(image: Image.Image) -> bytes:

@@ -5,29 +5,35 @@ R written on it. Colours are Okabe and Ito's, which colour-blind readers tell ap
 """
 
 import dataclasses
-import io
 import textwrap
-import warnings
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
+
+from data_tools import drawing
+from data_tools.drawing import Pen, Rgb
 
 ORANGE, SKY_BLUE, GREEN, YELLOW, VERMILION = "#E69F00", "#56B4E9", "#009E73", "#F0E442", "#D55E00"
 
 CONVENTION = "Radiological convention: the patient's left is on the right."
 ADC_WINDOW_UM2_PER_S = (0.0, 2500.0)
-HEAT_COLOURS = "viridis"  # even steps, also for colour-blind readers and in grey
+FILLED_SHARE, HEAT_SHARE = 0.55, 0.8  # what a colour covers of the grey below it
 
 MIN_AREA_SHARE = 0.05  # of the largest slice's, for a slice to be shown
-TITLE_CHARACTERS = 140  # of 11 points on a picture 12.8 inches wide
+TITLE_CHARACTERS = 140  # of the title's letters on a picture of this width
 
 COLUMNS = 8
-# Inches.
-PANEL_WIDTH, PANEL_HEIGHT = 1.6, 1.9
-LINE_HEIGHT = 0.22
-LEGEND_HEIGHT, SCALE_HEIGHT = 0.35, 0.55
+# All lengths are pixels.
+WIDTH, MARGIN, TEXT_MARGIN, GAP = 1152, 6, 11, 4
+PANEL_WIDTH, PANEL_HEIGHT = 139, 167
+LINE_HEIGHT = 20
+ABOVE_PANELS, LEGEND_HEIGHT, SCALE_HEIGHT = 13, 32, 50
+TITLE_SIZE, TEXT_SIZE, LETTER_SIZE = 13.75, 11.25, 10.0
+LETTER_HEIGHT = 13
+SCALE_LEFT, SCALE_WIDTH, SCALE_BAR = 35, 690, 12
+SWATCH_WIDTH, SWATCH_HEIGHT = 22, 8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,8 +98,8 @@ def axial_mosaic(
     planes: bool = False,
     brain: NDArray[np.bool_] | None = None,
     heat: Heat | None = None,
-) -> bytes:
-    """PNG of evenly spaced axial slices, feet to head, with contours.
+) -> Image.Image:
+    """Evenly spaced axial slices, feet to head, with contours.
 
     Args:
         image: RAS+ [x, y, z].
@@ -109,34 +115,36 @@ def axial_mosaic(
         heat: values in colours, below the overlays.
 
     Returns:
-        PNG bytes.
+        An RGB picture, always of the same width.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     scene = _scene(image, overlays, heat, spacing_mm=spacing_mm, window=window, brain=brain)
     mosaic = _Mosaic(
         cuts=_choose_cuts(scene.shown, panels, planes),
         title=tuple(
             part for line in title.split("\n") for part in textwrap.wrap(line, TITLE_CHARACTERS)
         ),
-        footer=footer,
+        footer=tuple(footer.split("\n")) if footer else (),
         has_scale=heat is not None,
     )
-    figure = Figure(figsize=(COLUMNS * PANEL_WIDTH, mosaic.height), facecolor="black")
-    FigureCanvasAgg(figure)
-    grid = figure.subplots(mosaic.rows, COLUMNS, squeeze=False, gridspec_kw=mosaic.grid())
-    for axes in grid.flat:
-        axes.set_axis_off()
-    for axes, cut in zip(grid.flat, mosaic.cuts, strict=False):
+    canvas = np.zeros((mosaic.height, WIDTH, 3), np.uint8)
+    places = []
+    for number, cut in enumerate(mosaic.cuts):
         if cut is not None:
-            _draw_panel(axes, scene, cut)
-    _write_lines(figure, mosaic)
+            panel = _panel(scene, cut)
+            left, top = mosaic.place(number, panel)
+            canvas[top : top + panel.shape[0], left : left + panel.shape[1]] = panel
+            places.append((cut, left, top, panel.shape[1]))
+    whole = Image.fromarray(canvas)
+    pen = Pen(whole)
+    for cut, left, top, width in places:
+        # Above the slice where there is room, so that nothing of it is hidden.
+        _write_letters(pen, _letters(scene.shown, cut), (left, mosaic.above(top), width))
+    _write_lines(pen, mosaic)
     if scene.heat is not None:
-        _draw_scale(figure, scene.heat, mosaic)
-    if scene.overlays:
-        _draw_legend(figure, scene.overlays)
-    return _png(figure)
+        whole.paste(_scale(scene.heat), (SCALE_LEFT, mosaic.scale_top))
+        _write_scale(pen, scene.heat, mosaic)
+    _draw_legend(pen, scene.overlays, mosaic)
+    return whole
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -170,48 +178,52 @@ class _Cut:
 
 @dataclasses.dataclass(frozen=True)
 class _Mosaic:
-    """The layout: rows of panels between the lines above and below; inches, or shares of them.
+    """The layout: rows of panels between the lines above and below.
 
     Attributes:
         cuts: one for each panel, row by row; None leaves it empty.
         title: wrapped lines.
-        footer: lines, in one text.
+        footer: lines.
         has_scale: whether the colours of a heat map are explained below.
     """
 
     cuts: tuple[_Cut | None, ...]
     title: tuple[str, ...]
-    footer: str
+    footer: tuple[str, ...]
     has_scale: bool
 
     @property
-    def rows(self) -> int:
-        return -(-len(self.cuts) // COLUMNS)
+    def panels_top(self) -> int:
+        return LINE_HEIGHT * len(self.title) + ABOVE_PANELS
 
     @property
-    def footer_lines(self) -> int:
-        return self.footer.count("\n") + 1
+    def panels_bottom(self) -> int:
+        return self.panels_top - (-len(self.cuts) // COLUMNS) * (PANEL_HEIGHT + GAP)
 
     @property
-    def scale_height(self) -> float:
-        return SCALE_HEIGHT if self.has_scale else 0.0
+    def scale_top(self) -> int:
+        return self.panels_bottom + ABOVE_PANELS
 
     @property
-    def height(self) -> float:
-        text = LINE_HEIGHT * (len(self.title) + self.footer_lines)
-        return self.rows * PANEL_HEIGHT + text + 0.5 + self.scale_height
+    def legend_middle(self) -> int:
+        return self.height - LEGEND_HEIGHT // 2 - 1
 
-    def grid(self) -> dict[str, float]:
-        """Where the panels stand, for matplotlib."""
-        below = LINE_HEIGHT * self.footer_lines + LEGEND_HEIGHT + self.scale_height
-        return {
-            "left": 0.005,
-            "right": 0.995,
-            "wspace": 0.03,
-            "hspace": 0.03,
-            "top": 1 - (LINE_HEIGHT * len(self.title) + 0.15) / self.height,
-            "bottom": below / self.height,
-        }
+    @property
+    def height(self) -> int:
+        below = LEGEND_HEIGHT + LINE_HEIGHT * max(len(self.footer), 1)
+        return self.panels_bottom + (SCALE_HEIGHT if self.has_scale else 0) + below
+
+    def place(self, number: int, panel: Rgb) -> tuple[int, int]:
+        """Left and top of a panel, in the middle of its cell."""
+        row, column = divmod(number, COLUMNS)
+        left = MARGIN + column * (PANEL_WIDTH + GAP) + (PANEL_WIDTH - panel.shape[1]) // 2
+        top = self.panels_top + row * (PANEL_HEIGHT + GAP) + (PANEL_HEIGHT - panel.shape[0]) // 2
+        return left, top
+
+    def above(self, top: int) -> int:
+        """Where the letters of a panel begin that begins at ``top``."""
+        row = (top - self.panels_top) // (PANEL_HEIGHT + GAP)
+        return max(self.panels_top + row * (PANEL_HEIGHT + GAP), top - LETTER_HEIGHT)
 
 
 def _scene(
@@ -255,103 +267,99 @@ def _choose_cuts(shown: NDArray[np.bool_], panels: int, planes: bool) -> tuple[_
     return tuple(cuts)
 
 
-def _draw_panel(axes: Any, scene: _Scene, cut: _Cut) -> None:
+def _panel(scene: _Scene, cut: _Cut) -> Rgb:
+    """A slice with its masks: rows run down, and the patient's left is on the right."""
+
     def section(volume: NDArray) -> NDArray:
-        return np.take(volume, cut.level, cut.axis).T
+        # Not np.take: it would copy the whole of a volume that was turned.
+        rows = np.moveaxis(volume, cut.axis, 0)[cut.level].T[::-1]
+        return np.ascontiguousarray(rows if cut.axis == 0 else rows[:, ::-1])
 
-    rest = [scene.spacing_mm[axis] for axis in range(3) if axis != cut.axis]
-    drawn: dict[str, Any] = {
-        "origin": "lower", "aspect": rest[1] / rest[0], "interpolation": "nearest"
-    }  # fmt: skip
     black, white = scene.window
-    axes.imshow(section(scene.image), cmap="gray", vmin=black, vmax=white, **drawn)
+    steps = (section(scene.image) - black) * (255 / max(white - black, 1e-9))
+    grey = np.clip(steps, 0, 255).astype(np.uint8)
+    across, along = (scene.spacing_mm[axis] for axis in range(3) if axis != cut.axis)
+    extent_mm = grey.shape[0] * along, grey.shape[1] * across
+    scale = min(PANEL_HEIGHT / extent_mm[0], PANEL_WIDTH / extent_mm[1])
+    size = max(round(extent_mm[0] * scale), 1), max(round(extent_mm[1] * scale), 1)
+    picture = np.repeat(drawing.enlarged(grey, size)[..., np.newaxis], 3, axis=2)
     if scene.heat is not None:
-        values = np.ma.masked_less(section(scene.heat.values), scene.heat.shown_from)
-        axes.imshow(values, cmap=HEAT_COLOURS, vmin=0, vmax=scene.heat.top, alpha=0.8, **drawn)
+        values = drawing.enlarged(section(scene.heat.values).astype(np.float32), size)
+        shown = HEAT_SHARE * (values >= scene.heat.shown_from)
+        drawing.paint(picture, shown, drawing.heat(values, scene.heat.top))
     for overlay in scene.overlays:
-        mask = section(overlay.mask).astype(float)
-        if not mask.any():
-            continue
-        if overlay.filled:
-            axes.contourf(mask, [0.5, 2], colors=[overlay.colour], alpha=0.55)
-        else:
-            axes.contour(mask, [0.5], colors=[overlay.colour], linewidths=1.0)
-    if cut.axis != 0:
-        axes.invert_xaxis()  # radiological: the patient's left on the right
-    for left, letter in _letters(scene.shown, cut):
-        axes.text(left, 0.9, letter, color="white", fontsize=8, transform=axes.transAxes)
+        mask = section(overlay.mask)
+        if mask.any():
+            distance = drawing.edge_distance(mask, size)
+            covered = (
+                FILLED_SHARE * drawing.region(distance)
+                if overlay.filled
+                else drawing.line(distance)
+            )
+            drawing.paint(picture, covered, overlay.colour)
+    return picture
 
 
-def _letters(shown: NDArray[np.bool_], cut: _Cut) -> list[tuple[float, str]]:
-    """Which way a panel lies, with the place of each word along its width."""
+def _write_letters(pen: Pen, letters: dict[str, str], where: tuple[int, int, int]) -> None:
+    """The letters of a panel at its left, middle and right."""
+    left, top, width = where
+    places = {"l": left + 2, "m": left + width / 2, "r": left + width - 2}
+    for side, text in letters.items():
+        pen.write((places[side], top), text, LETTER_SIZE, anchor=f"{side}a", halo=True)
+
+
+def _letters(shown: NDArray[np.bool_], cut: _Cut) -> dict[str, str]:
+    """Which way a panel lies: words at its left (l), middle (m) and right (r)."""
     if cut.axis != 0:
-        return [(0.02, "R"), (0.92, "L")]
+        return {"l": "R", "r": "L"}
     middle = np.average(np.arange(len(shown)), weights=shown.sum(axis=(1, 2)) + 1e-9)
-    return [(0.02, "P"), (0.92, "A"), (0.4, "left" if cut.level < middle else "right")]
+    return {"l": "P", "m": "left" if cut.level < middle else "right", "r": "A"}
 
 
-def _write_lines(figure: Any, mosaic: _Mosaic) -> None:
+def _write_lines(pen: Pen, mosaic: _Mosaic) -> None:
     """The lines above and below the panels."""
     alarm = False
-    for i, line in enumerate(mosaic.title):
+    for i, text in enumerate(mosaic.title):
         # A warning keeps its colour over the lines it is wrapped to.
-        alarm = alarm or line.startswith("!")
+        alarm = alarm or text.startswith("!")
         colour = YELLOW if alarm else "white"
-        top = 1 - (0.08 + LINE_HEIGHT * i) / mosaic.height
-        figure.text(0.01, top, line, color=colour, fontsize=11, va="top")
-    bottom = 0.04 / mosaic.height
-    figure.text(0.01, bottom, mosaic.footer, color="white", fontsize=9, va="bottom")
+        pen.write((TEXT_MARGIN, 5 + LINE_HEIGHT * i), text, TITLE_SIZE, colour=colour)
+    for i, text in enumerate(reversed(mosaic.footer)):
+        bottom = mosaic.height - 3 - LINE_HEIGHT * i
+        pen.write((TEXT_MARGIN, bottom), text, TEXT_SIZE, anchor="ld")
 
 
-def _draw_scale(figure: Any, heat: Heat, mosaic: _Mosaic) -> None:
-    """The colours of a heat map with words at their values."""
-    bottom = (LINE_HEIGHT * mosaic.footer_lines + 0.62) / mosaic.height
-    axes = figure.add_axes((0.03, bottom, 0.6, 0.13 / mosaic.height))
-    axes.imshow(
-        np.linspace(0, heat.top, 256)[np.newaxis], cmap=HEAT_COLOURS, aspect="auto",
-        extent=(0, heat.top, 0, 1),
-    )  # fmt: skip
-    axes.set_yticks([])
-    axes.set_xticks([value for value, _ in heat.words], [text for _, text in heat.words])
-    axes.tick_params(colors="white", labelsize=9, length=2)
-    figure.text(0.65, bottom, heat.label, color="white", fontsize=9)
+def _scale(heat: Heat) -> Image.Image:
+    """The colours of a heat map, from 0 to its top."""
+    values = np.broadcast_to(np.linspace(0, 1, SCALE_WIDTH), (SCALE_BAR, SCALE_WIDTH))
+    return Image.fromarray(drawing.heat(values))
 
 
-def _draw_legend(figure: Any, overlays: Sequence[Overlay]) -> None:
-    from matplotlib.patches import Patch
-
-    figure.legend(
-        handles=[Patch(color=o.colour, label=o.label) for o in overlays],
-        loc="lower right",
-        ncols=len(overlays),
-        frameon=False,
-        labelcolor="white",
-        fontsize=9,
-    )
+def _write_scale(pen: Pen, heat: Heat, mosaic: _Mosaic) -> None:
+    """Words at the values of the colours."""
+    bottom = mosaic.scale_top + SCALE_BAR
+    for value, text in heat.words:
+        column = SCALE_LEFT + SCALE_WIDTH * value / heat.top
+        pen.box((round(column), bottom, round(column), bottom + 2), "white")
+        pen.write((column, bottom + 4), text, TEXT_SIZE, anchor="ma")
+    label = SCALE_LEFT + SCALE_WIDTH + 24, bottom - SCALE_BAR / 2
+    pen.write(label, heat.label, TEXT_SIZE, anchor="lm")
 
 
-def _png(figure: Any) -> bytes:
-    buffer = io.BytesIO()
-    # The version of matplotlib in the metadata would change the bytes; nothing else does.
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # a letter that the font lacks is a box
-        figure.savefig(buffer, format="png", dpi=90, facecolor="black", metadata={"Software": None})
-    return buffer.getvalue()
-
-
-def stacked(pictures: Sequence[bytes]) -> bytes:
-    """PNGs of one width, one below the other."""
-    from PIL import Image
-
-    images = [Image.open(io.BytesIO(content)).convert("RGB") for content in pictures]
-    whole = Image.new("RGB", (max(i.width for i in images), sum(i.height for i in images)))
-    top = 0
-    for image in images:
-        whole.paste(image, (0, top))
-        top += image.height
-    buffer = io.BytesIO()
-    whole.save(buffer, "PNG", optimize=True)
-    return buffer.getvalue()
+def _draw_legend(pen: Pen, overlays: Sequence[Overlay], mosaic: _Mosaic) -> None:
+    """Colours and labels of the masks, at the right below the panels."""
+    widths = [SWATCH_WIDTH + 9 + drawing.width_px(o.label, TEXT_SIZE) for o in overlays]
+    left = WIDTH - TEXT_MARGIN - sum(widths) - SWATCH_WIDTH * max(len(overlays) - 1, 0)
+    middle = mosaic.legend_middle
+    footer = max((drawing.width_px(text, TEXT_SIZE) for text in mosaic.footer), default=0)
+    if left < TEXT_MARGIN + footer + SWATCH_WIDTH:  # above the footer, not upon it
+        middle -= LINE_HEIGHT * len(mosaic.footer)
+    for overlay, width in zip(overlays, widths, strict=True):
+        top = middle - SWATCH_HEIGHT // 2
+        pen.box((left, top, left + SWATCH_WIDTH, top + SWATCH_HEIGHT), overlay.colour)
+        words = left + SWATCH_WIDTH + 9, middle
+        pen.write(words, overlay.label, TEXT_SIZE, anchor="lm")
+        left += width + SWATCH_WIDTH
 
 
 def _extent(present: NDArray, margin: int = 3) -> slice:

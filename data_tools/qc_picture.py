@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from data_tools import pictures
+from data_tools import drawing, pictures
 from data_tools.grid import VOXEL_MM
 from data_tools.patient import MniPatient
 from data_tools.quality import Quality
@@ -54,4 +54,4 @@ def draw(
         window=pictures.ADC_WINDOW_UM2_PER_S, planes=True, brain=mni.brain,
         footer=f"{pictures.CONVENTION} Research use only.",
     )  # fmt: skip
-    return pictures.stacked([dwi, adc])
+    return drawing.png(dwi, adc)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_tools import cohort as cohorts
-from data_tools import pictures
+from data_tools import drawing, pictures
 from data_tools.grid import GRID_AFFINE, VOXEL_MM
 from data_tools.runtime import atomic
 from data_tools.runtime.errors import InputError
@@ -242,7 +242,7 @@ def _picture(predicted: PredictedPatient, row: PatientRow) -> bytes:
     truth = pictures.Overlay(predicted.truth & predicted.coverage, "truth", pictures.ORANGE)
     ours = (predicted.probability >= PROBABILITY_THRESHOLD) & predicted.coverage
     dice = "n/a" if row.dice is None else f"{row.dice:.2f}"
-    return pictures.axial_mosaic(
+    mosaic = pictures.axial_mosaic(
         predicted.dwi,
         [truth, pictures.Overlay(ours, "prediction", pictures.SKY_BLUE)],
         (VOXEL_MM,) * 3,
@@ -252,3 +252,4 @@ def _picture(predicted: PredictedPatient, row: PatientRow) -> bytes:
         panels=16,
         brain=predicted.tissue,
     )
+    return drawing.png(mosaic)

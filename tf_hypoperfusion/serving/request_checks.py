@@ -504,7 +504,7 @@ def _agreement(patient: Patient) -> _Agreement:
     some = tf.cast(tf.reduce_any(brain, axis=(0, 1)), tf.int32)
     shown = (tf.cumsum(some) > 0) & (tf.cumsum(some, reverse=True) > 0)
     values = tf.constant(template())
-    here = tf.constant(np.stack(np.indices(template().shape, np.float32), axis=-1))
+    here = tf.constant(np.moveaxis(np.indices(template().shape, np.float32), 0, -1))
     last = tf.constant(template().shape) - 1
 
     def compare(matrix: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from data_tools import pictures, slabs
+from data_tools import drawing, pictures, slabs
 from data_tools.grid import GRID_SHAPE, VOXEL_MM, from_frame
 from data_tools.manifest import Manifest
 from tf_hypoperfusion.config import CHANNELS, PROBABILITY_THRESHOLD, RESEARCH_NOTICE
@@ -154,7 +154,7 @@ class Overlays:
         truth, covered = (merged(arrays["y_true"][..., k]) > 0 for k in (0, 1))
         probability = merged(predict(arrays["image"], arrays["nihss"])[..., 0])
         predicted = (probability >= PROBABILITY_THRESHOLD) & covered
-        return pictures.axial_mosaic(
+        mosaic = pictures.axial_mosaic(
             merged(arrays["image"][..., CHANNELS.index(channel)]),
             [
                 pictures.Overlay(truth & covered, "truth: Tmax >= 6 s or core", pictures.ORANGE),
@@ -165,3 +165,4 @@ class Overlays:
             footer=RESEARCH_NOTICE,
             panels=16,
         )
+        return drawing.png(mosaic)

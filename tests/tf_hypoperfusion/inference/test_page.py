@@ -1,5 +1,8 @@
 """The page of one patient in a real browser: offline, escaped, its sliders true to the masks."""
 
+import base64
+import gzip
+import hashlib
 import io
 import json
 import re
@@ -7,12 +10,14 @@ import shutil
 
 import numpy as np
 import pytest
+from helpers import PROJECT
 
 from data_tools.grid import FRAME_PAD_X
 from data_tools.runtime.errors import InputError
 from tf_hypoperfusion.clinical import ClinicalFacts
 from tf_hypoperfusion.inference import prediction, result_folder
 from tf_hypoperfusion.inference.model_files import ModelInfo
+from tf_hypoperfusion.inference.page import page as patient_page
 from tf_hypoperfusion.inference.page import pdf, viewer_data
 from tf_hypoperfusion.inference.result import read_result
 
@@ -206,6 +211,11 @@ def test_without_webgl_the_pictures_stay(written, browser):
     assert page.locator("#viewer").is_hidden()
     assert page.locator("img").first.evaluate("image => image.naturalWidth") > 500
     engine.close()
+
+
+def test_the_viewer_in_the_page_is_the_published_one():
+    program = gzip.decompress(base64.b64decode(patient_page._niivue()))
+    assert hashlib.sha256(program).hexdigest() in (PROJECT / "BUILD_NOTES.md").read_text()
 
 
 def test_levels_of_probability_keep_their_side_of_the_threshold():

@@ -1,7 +1,7 @@
 """One patient's result -> ``report.html``: one file, offline, for people."""
 
 import base64
-import gzip
+import functools
 from importlib import resources
 from pathlib import PurePath
 from typing import Any
@@ -59,6 +59,7 @@ def render(done: Prediction, result: PatientResult) -> str:
     )
 
 
+@functools.cache
 def environment() -> jinja2.Environment:
     """Templates of this package, escaping."""
     made = jinja2.Environment(
@@ -86,9 +87,11 @@ def short_path(path: str) -> str:
     return path if "://" in path else "/".join(PurePath(path).parts[-PATH_PARTS:])
 
 
+@functools.cache
 def _niivue() -> str:
-    source = resources.files("tf_hypoperfusion.inference.page").joinpath("vendor", NIIVUE)
-    return base64.b64encode(gzip.compress(source.read_bytes(), 9, mtime=0)).decode()
+    """The viewer's program as the page carries it: compressed, in letters."""
+    vendor = resources.files("tf_hypoperfusion.inference.page").joinpath("vendor")
+    return base64.b64encode(vendor.joinpath(f"{NIIVUE}.gz").read_bytes()).decode()
 
 
 def _data_uri(image: bytes) -> Any:

@@ -5,11 +5,12 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
-from data_tools import pictures
-from data_tools.grid import GRID_AFFINE
+from data_tools import drawing, pictures
 from data_tools.pictures import ADC_WINDOW_UM2_PER_S, SKY_BLUE, VERMILION, Heat, Overlay
 from tf_hypoperfusion.config import PROBABILITY_THRESHOLD, RESEARCH_NOTICE
+from tf_hypoperfusion.inference.page import glass_brain
 from tf_hypoperfusion.inference.prediction import Prediction
 from tf_hypoperfusion.inference.result import PatientResult
 
@@ -54,15 +55,11 @@ def overview(done: Prediction, result: PatientResult) -> bytes:
     )
     brain, _ = pictures.to_ras(done.native.brain, dwi.affine)
     window = (0.0, float(np.percentile(image[brain], 99.5)))
-    return pictures.axial_mosaic(
-        image,
-        overlays,
-        spacing,
-        title,
-        window=window,
-        brain=brain,
+    mosaic = pictures.axial_mosaic(
+        image, overlays, spacing, title, window=window, brain=brain,
         footer=f"{RESEARCH_NOTICE} {pictures.CONVENTION}",
-    )
+    )  # fmt: skip
+    return drawing.png(mosaic)
 
 
 def draw(done: Prediction) -> dict[str, Picture]:
@@ -83,8 +80,8 @@ def draw(done: Prediction) -> dict[str, Picture]:
     outline = Overlay(
         ras(done.hypoperfusion), f"predicted hypoperfusion {hypoperfusion_ml:.1f} mL", SKY_BLUE
     )
-    found = {
-        "dwi": Picture(
+    found: dict[str, tuple[Image.Image, str]] = {
+        "dwi": (
             pictures.axial_mosaic(
                 dwi, [core, outline], spacing, "DWI", footer=CONVENTION, window=window, brain=brain,
                 planes=True,
@@ -92,7 +89,7 @@ def draw(done: Prediction) -> dict[str, Picture]:
             f"DWI in axial, coronal and sagittal slices. Filled in orange: core, {core_ml:.1f} mL. "
             f"Outlined in blue: predicted hypoperfusion, {hypoperfusion_ml:.1f} mL.",
         ),
-        "probability": Picture(
+        "probability": (
             pictures.axial_mosaic(
                 dwi, [], spacing, "Probability of hypoperfusion over the DWI", footer=CONVENTION,
                 panels=16, window=window, brain=brain,
@@ -105,7 +102,7 @@ def draw(done: Prediction) -> dict[str, Picture]:
             "Axial DWI slices with the probability of hypoperfusion in colours from dark blue "
             "(unlikely) over green (0.5, the edge of the mask) to yellow (certain).",
         ),
-        "adc": Picture(
+        "adc": (
             pictures.axial_mosaic(
                 ras(done.native.adc.data), [core], spacing, "ADC, 0 to 2500e-6 mm2/s",
                 footer=CONVENTION, panels=16, window=ADC_WINDOW_UM2_PER_S, brain=brain,
@@ -115,7 +112,7 @@ def draw(done: Prediction) -> dict[str, Picture]:
         ),
     }  # fmt: skip
     if done.disagreement is not None and done.uncertainty is not None:
-        found["disagreement"] = Picture(
+        found["disagreement"] = (
             pictures.axial_mosaic(
                 dwi, [outline], spacing, "Where the answers disagree", footer=CONVENTION, panels=16,
                 window=window, brain=brain,
@@ -128,40 +125,15 @@ def draw(done: Prediction) -> dict[str, Picture]:
             f"Axial DWI slices with the standard deviation of {done.uncertainty.opinions} answers "
             "in colours, from dark blue (they agree) to yellow (they disagree).",
         )  # fmt: skip
-    found["glass"] = Picture(
-        _glass_brain(done),
+    found["glass"] = (
+        glass_brain.draw(done.probability_mni, done.core.mni),
         "Glass brain: the largest probability of 0.5 and more along each line of sight, from the "
         "left, the front, the right and above; the patient's left is on the right.",
     )
-    return {name: Picture(_webp(each.image), each.alt) for name, each in found.items()}
+    return {name: Picture(_webp(image), alt) for name, (image, alt) in found.items()}
 
 
-def _glass_brain(done: Prediction) -> bytes:
-    import nibabel as nib
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-    from nilearn import plotting
-
-    figure = Figure(figsize=(12.8, 3.3), facecolor="black")
-    FigureCanvasAgg(figure)
-    shown = np.where(done.probability_mni >= PROBABILITY_THRESHOLD, done.probability_mni, 0)
-    shown.flat[0] = 1e-3  # an empty image has no range of values
-    display = plotting.plot_glass_brain(
-        nib.Nifti1Image(shown.astype(np.float32), GRID_AFFINE), display_mode="lyrz", figure=figure,
-        black_bg=True, cmap=pictures.HEAT_COLOURS, vmin=0, vmax=1, threshold=0.1, colorbar=True,
-        radiological=True, title=None,
-    )  # fmt: skip
-    if done.core.mni.any():
-        core = nib.Nifti1Image(done.core.mni.astype(np.float32), GRID_AFFINE)
-        display.add_contours(core, levels=[0.5], colors=[VERMILION], linewidths=1.0)
+def _webp(image: Image.Image) -> bytes:
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=90, facecolor="black", metadata={"Software": None})
-    return buffer.getvalue()
-
-
-def _webp(png: bytes) -> bytes:
-    from PIL import Image
-
-    buffer = io.BytesIO()
-    Image.open(io.BytesIO(png)).convert("RGB").save(buffer, "WEBP", quality=82, method=4)
+    image.save(buffer, "WEBP", quality=82, method=2)
     return buffer.getvalue()

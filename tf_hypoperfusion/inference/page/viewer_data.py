@@ -13,6 +13,7 @@ from tf_hypoperfusion.inference.prediction import Prediction
 MARGIN_VOXELS = 6
 # A probability of exactly 0.5 must stay on its side of the threshold: floor(0.5 x 200) is 100.
 PROBABILITY_STEPS = 200
+GZIP_LEVEL = 4  # 9 takes four times as long for 2% of the size
 ADC_STEP_UM2_PER_S = 10.0
 
 
@@ -87,4 +88,4 @@ def _nifti(data: NDArray, scale: float, affine: NDArray[np.float64]) -> str:
     image.header.set_slope_inter(scale, 0)
     image.set_qform(affine, code=1)
     image.set_sform(affine, code=1)
-    return base64.b64encode(gzip.compress(image.to_bytes(), 9, mtime=0)).decode()
+    return base64.b64encode(gzip.compress(image.to_bytes(), GZIP_LEVEL, mtime=0)).decode()

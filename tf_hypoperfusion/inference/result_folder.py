@@ -111,7 +111,7 @@ def predict(
         log(note)
     backend = connect()
     loaded = time.monotonic()
-    log("registering and predicting, about half a minute")
+    log("registering and predicting, some seconds")
     done = prediction.predict_patient(native, files.given, backend.answers, options.second_opinion)
     seconds = Seconds(read=round(read - began, 3), load_model=round(loaded - read, 3),
                       **done.seconds)  # fmt: skip

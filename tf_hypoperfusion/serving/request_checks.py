@@ -504,7 +504,8 @@ def _agreement(patient: Patient) -> _Agreement:
     some = tf.cast(tf.reduce_any(brain, axis=(0, 1)), tf.int32)
     shown = (tf.cumsum(some) > 0) & (tf.cumsum(some, reverse=True) > 0)
     values = tf.constant(template())
-    here = tf.constant(np.moveaxis(np.indices(template().shape, np.float32), 0, -1))
+    axes = [tf.range(float(n)) for n in template().shape]
+    here = tf.stack(tf.meshgrid(*axes, indexing="ij"), axis=-1)
     last = tf.constant(template().shape) - 1
 
     def compare(matrix: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

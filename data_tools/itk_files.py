@@ -17,6 +17,7 @@ GZIP_MAGIC = b"\x1f\x8b"
 # Where a header ends: an NRRD's at a blank line, a MetaImage's with the line of its data file.
 NRRD_END = re.compile(rb"\r?\n\r?\n")
 META_END = re.compile(rb"^ElementDataFile[^\n]*(\n|\Z)", re.M)
+FUNCTION = "ElementToIntensityFunction"
 MILLIMETRES = ("", "mm", "millimeter", "millimeters", "millimetre", "millimetres", "mms")
 # m, cm, um (two letters if the file is not in Latin 1), metres, inches.
 OTHER_LENGTHS = re.compile(r".{0,2}m|.*met(er|re)s?|microns?|in(ch|ches)?", re.I)
@@ -54,9 +55,51 @@ def read(path: Path, label: str) -> tuple[NDArray, NDArray[np.float64]]:
     # Reversed, [z, y, x] becomes [x, y, z]; several numbers a voxel come last either way.
     numbers = image.GetNumberOfComponentsPerPixel() > 1
     data = np.moveaxis(data.T, 0, -1) if numbers else data.T
+    data = _scaled(data, _fields(path, _split(path)[0]), label)
     affine = LPS_TO_RAS @ _lps(image)
     _check_words(path, affine, label)
     return data, affine
+
+
+def _scaled(data: NDArray, fields: dict[str, str], label: str) -> NDArray:
+    """Values as the header scales them, which SimpleITK does not look at.
+
+    A MetaImage says a slope and an offset. An NRRD says between which values its integers lay
+    before they were made integers, and programs differ in how to come back to them.
+    """
+    said = {name.casefold(): text for name, text in fields.items()}
+    slope, offset = (
+        _number(said.get(name.casefold(), plain), name, label)
+        for name, plain in ((f"{FUNCTION}Slope", "1"), (f"{FUNCTION}Offset", "0"))
+    )
+    if not slope:
+        raise InputError(
+            f"{label}: its {FUNCTION}Slope is 0, which makes all voxels equal; "
+            "expected another number. Save it again with the values themselves."
+        )
+    if (slope, offset) != (1, 0):
+        data = data * np.float64(slope) + offset
+    if data.dtype.kind in "iu":
+        known = np.iinfo(data.dtype)
+        for name, own in (("old min", known.min), ("old max", known.max)):
+            text = said.get(name) or said.get(name.replace(" ", ""), "nan")
+            if text.lower() != "nan" and text != str(own):
+                raise InputError(
+                    f"{label}: its field `{name}: {text}` says that its integers stand for "
+                    "other values, which are not recovered here; expected the values themselves. "
+                    "Save it as float (unu unquantize)."
+                )
+    return data
+
+
+def _number(text: str, what: str, label: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = np.nan
+    if not np.isfinite(number):
+        raise InputError(f"{label}: its {what} is {text!r}; expected a number. Save it again.")
+    return number
 
 
 def _damaged(label: str, why: object) -> InputError:

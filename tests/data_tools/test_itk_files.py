@@ -17,6 +17,7 @@ pytestmark = pytest.mark.quick
 DATA = np.random.default_rng(0).integers(1, 900, (12, 10, 8)).astype(np.float32)  # x, y, z
 SPACING = np.array([2.0, 1.5, 5.0])
 ORIGIN_LPS = np.array([-30.0, 20.0, 10.0])
+FUNCTION = "ElementToIntensityFunction"
 ENDINGS = ("mha", "mhd", "nrrd", "nhdr")
 
 
@@ -115,6 +116,42 @@ def test_what_cannot_be_trusted_is_refused(tmp_path, end, before, after, message
     path.write_bytes(content.replace(before, after, 1))
     with pytest.raises(InputError, match=message):
         load_volume(path, "DWI")
+
+
+@pytest.mark.parametrize("end", ["mha", "mhd"])
+@pytest.mark.parametrize("dtype", [np.float32, np.int16])
+@pytest.mark.parametrize(
+    ("slope", "offset"), [("1.25", "0"), ("0.001", "0"), ("2", "-100"), ("1", "7.5")]
+)
+def test_the_scale_of_a_meta_image_counts(tmp_path, slope, offset, dtype, end):
+    path = write(tmp_path / f"a.{end}", np.eye(3), DATA.astype(dtype))
+    said = f"{FUNCTION}Slope = {slope}\n{FUNCTION}Offset = {offset}\nElementSpacing"
+    path.write_bytes(path.read_bytes().replace(b"ElementSpacing", said.encode(), 1))
+    wanted = DATA.astype(float) * float(slope) + float(offset)
+    np.testing.assert_allclose(load_volume(path).data, wanted, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("end", "field", "message"),
+    [
+        ("mha", f"{FUNCTION}Slope = 0", f"its {FUNCTION}Slope is 0"),
+        ("mha", f"{FUNCTION}Slope = nan", f"its {FUNCTION}Slope is 'nan'; expected a number"),
+        ("mha", f"{FUNCTION}Offset = x", f"its {FUNCTION}Offset is 'x'; expected a number"),
+        ("nrrd", "old min: 0\nold max: 1000", "its field `old min: 0` says"),
+        ("nrrd", "oldmax: 3.5", "its field `old max: 3.5` says"),
+        ("nrrd", "old min: -32768\nold max: 32767", None),
+        ("nrrd", "sample units: mm^2/s", None),
+    ],
+)
+def test_scales_that_are_not_undone_are_refused(tmp_path, end, field, message):
+    path = write(tmp_path / f"a.{end}", np.eye(3), DATA.astype(np.int16))
+    first = b"ElementSpacing" if end == "mha" else b"kinds:"
+    path.write_bytes(path.read_bytes().replace(first, field.encode() + b"\n" + first, 1))
+    if message is None:
+        np.testing.assert_array_equal(load_volume(path).data, DATA)
+        return
+    with pytest.raises(InputError, match=message):
+        load_volume(path)
 
 
 @pytest.mark.parametrize("packed", [False, True])

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from data_tools.dicom.frames import Frame, Head, pixels
+from data_tools.dicom.frames import Frame, Head, check_place, pixels
 from data_tools.dicom.vendors import Direction
 from data_tools.runtime.errors import InputError
 
@@ -22,6 +22,8 @@ MAX_UNEVEN_MM = 0.2
 MAX_TILT_MM = 0.2
 # Two scales of one image that differ by more than rounding.
 MAX_SCALE_APART = 0.01
+# Of a head's 150 mm fewer than five slices would be left.
+MAX_APART_MM = 35.0
 AGAIN = "Slices are lost: export the series again."
 
 ADC_WORDS = re.compile(
@@ -159,12 +161,14 @@ def build(label: str, frames: Sequence[Frame], is_adc: bool = False) -> list[Sta
         is_adc: an ADC map, which is of no b-value, whatever stands there.
 
     Raises:
-        InputError: slices are lost, doubled, unevenly spaced or moved against one another.
+        InputError: a slice's place cannot be; slices are lost, doubled, unevenly spaced or moved
+            against one another.
     """
     head = frames[0].head
     label = f"{label} ({head.name})"
     by_weighting: dict[tuple, list[Frame]] = defaultdict(list)
     for frame in frames:
+        check_place(frame)
         key = () if is_adc else (frame.b_value, *np.round(frame.direction, 2).tolist())
         by_weighting[tuple("unknown" if value != value else value for value in key)].append(frame)
     images: list[Image] = []
@@ -286,6 +290,11 @@ def _affine(label: str, frames: Sequence[Frame]) -> tuple[NDArray[np.float64], l
     gaps = np.diff(positions @ first.normal)
     said = [f.plane.spacing_mm for f in frames if f.plane.spacing_mm is not None]
     usual = min([float(np.median(gaps)), *said])
+    if gaps.min() > MAX_APART_MM:
+        raise InputError(
+            f"{label}: its slices are {gaps.min():.4g} mm apart by their ImagePositionPatient; "
+            f"expected {MAX_APART_MM:g} mm at most. {AGAIN}"
+        )
     if gaps.max() > MAX_GAP_RATIO * usual:
         after = positions[gaps.argmax()] @ first.normal
         raise InputError(

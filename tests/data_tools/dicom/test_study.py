@@ -16,6 +16,8 @@ import pydicom
 from helpers.dicom_files import TRACE, write_enhanced, write_mosaic, write_series
 from helpers.phantom import phantom
 
+from data_tools.dicom.frames import pixels, read_folder
+from data_tools.dicom.stacks import build, grouped
 from data_tools.overrides import Overrides
 from data_tools.patient import core_of, load_native
 from data_tools.runtime.errors import InputError
@@ -116,6 +118,34 @@ class TestValues:
         native = load_native(tmp_path)
         assert pydicom.dcmread(path).RescaleIntercept == 50
         assert native.adc.data.min() == 0
+
+    @pytest.mark.parametrize("ends", [(0, 9), (9, 0), (65500, 65535), (3, None)])
+    @pytest.mark.parametrize("signed", [False, True])
+    def test_the_whole_range_of_padding_is_no_image(self, signed, ends, tmp_path):
+        """Around the head every number of the range stands; nothing of the head is in it."""
+        numbers = [n for n in ends if n is not None]
+        span = range(min(numbers), max(numbers) + 1)
+
+        def pad(data, image, level):
+            stored = data.pixel_array.copy()
+            outside = HEAD.s0[:, :, level].T == 0
+            stored[outside] = np.resize(np.array(span, np.uint16), outside.sum())
+            data.PixelData = stored.tobytes()
+            data.PixelRepresentation = int(signed)
+            vr = "US" if ends[0] > 32767 or not signed else "SS"
+            data.add_new("PixelPaddingValue", vr, ends[0])
+            if ends[1] is not None:
+                data.add_new("PixelPaddingRangeLimit", vr, ends[1])
+            data.RescaleSlope, data.RescaleIntercept = "1", "30"
+
+        dwi(tmp_path, b_values=[0], change=pad)
+        scan = read_folder(tmp_path)
+        stack = pixels(sorted(scan.frames, key=lambda frame: frame.order)[:SLICES])
+        outside = HEAD.s0.transpose(2, 1, 0) == 0
+        assert not stack[outside].any()
+        np.testing.assert_allclose(
+            stack[~outside], HEAD.image(0).transpose(2, 1, 0)[~outside].round() + 30
+        )
 
     @pytest.mark.parametrize("syntax", ["RLELossless", "JPEGLSLossless"])
     def test_compressed_pixels(self, syntax, tmp_path):
@@ -666,6 +696,38 @@ class TestContradictions:
             assert refused in refusal(tmp_path)
         else:
             check(tmp_path)
+
+    @pytest.mark.parametrize(
+        ("keyword", "value", "shown"),
+        [
+            ("PixelSpacing", [0, 0], r"0\0; expected 0.3 to 12 mm"),
+            ("PixelSpacing", ["nan", "nan"], r"nan\nan; expected"),
+            ("PixelSpacing", [-4, 4], r"-4\4; expected"),
+            ("PixelSpacing", [4000, 4000], r"4000\4000; expected"),
+            ("PixelSpacing", [0.004, 0.004], r"0.004\0.004; expected"),
+            ("ImageOrientationPatient", [0] * 6, r"0\0\0\0\0\0; expected two directions"),
+            ("ImageOrientationPatient", [2, 0, 0, 0, 2, 0], r"2\0\0\0\2\0; expected"),
+            ("ImageOrientationPatient", [1, 0, 0, 0.3, 0.954, 0], r"1\0\0\0.3\0.954\0; exp"),
+            ("ImageOrientationPatient", [1, 0, 0, 1, 0, 0], r"1\0\0\1\0\0; expected"),
+            ("ImageOrientationPatient", ["nan"] * 6, r"nan\nan\nan\nan\nan\nan; expected"),
+            ("ImagePositionPatient", [0, 0, "nan"], r"0\0\nan; expected a place"),
+            ("ImagePositionPatient", [0, "inf", 0], r"0\inf\0; expected a place"),
+        ],
+    )
+    def test_a_size_or_place_that_cannot_be_names_attribute_and_file(
+        self, keyword, value, shown, tmp_path, recwarn
+    ):
+        def change(data, image, level):
+            data[keyword] = pydicom.DataElement(
+                keyword, "DS", value, validation_mode=pydicom.config.IGNORE
+            )
+
+        dwi(tmp_path, change=change)
+        scan = read_folder(tmp_path)
+        with pytest.raises(InputError) as error:
+            build("DICOM", grouped(scan.frames)[0])
+        assert f"IM030001.dcm: its {keyword} is {shown}" in str(error.value)
+        assert not recwarn.list
 
     def test_a_position_of_two_numbers_names_the_file(self, tmp_path):
         def change(data, image, level):

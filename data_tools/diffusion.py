@@ -141,10 +141,8 @@ def _numbers(path: Path, expected: str) -> NDArray[np.float64]:
 def _load_series(path: Path, what: str, overrides: Overrides) -> tuple[Series, list[str]]:
     """The images of a file, one or more, and warnings."""
     file = open_image(path, what)
-    shape = file.shape
-    while len(shape) > 4 and shape[-1] == 1:
-        shape = shape[:-1]
-    if len(shape) < 4 or (len(shape) == 4 and shape[3] == 1):
+    shape = file.plain_shape
+    if len(shape) < 4:
         volume = load_volume(path, what, may_have_gaps=True)
         b_value, warnings = _b_of_one(path, what)
         series = Series(

@@ -42,6 +42,11 @@ class ImageFile:
     label: str
     values: Callable[[], NDArray]
 
+    @property
+    def plain_shape(self) -> tuple[int, ...]:
+        """The shape without axes of 1 after the third; ITK writes vectors as (x, y, z, 1, n)."""
+        return (*self.shape[:3], *(size for size in self.shape[3:] if size != 1))
+
     def read(self) -> NDArray[np.float32]:
         """The voxels, NaN and infinity among them.
 

@@ -259,6 +259,24 @@ def test_series_and_masks_are_read_too(tmp_path):
         load_volume(tmp_path / "dwi.nrrd", "ADC")
 
 
+@pytest.mark.parametrize("count", [1, 2, 4])
+def test_vectors_that_itk_wrote_as_nifti_are_a_series(tmp_path, count):
+    """SimpleITK makes them of shape (x, y, z, 1, n)."""
+    b0 = DATA + 1000
+    series = np.stack([b0, *[b0 * np.exp(-0.8)] * (count - 1)], -1).astype(np.float32)
+    image = sitk.GetImageFromArray(np.moveaxis(series, (0, 1, 2), (2, 1, 0)), isVector=True)
+    image.SetSpacing(SPACING)
+    path = tmp_path / "dwi.nii.gz"
+    sitk.WriteImage(image, str(path))
+    if count == 1:
+        nib.save(nib.Nifti1Image(series[:, :, :, None, None], nib.load(path).affine), path)
+        np.testing.assert_array_equal(load_volume(path).data, b0)
+        return
+    assert nib.load(path).shape == (*DATA.shape, 1, count)
+    (tmp_path / "dwi.bval").write_text("0" + " 1000" * (count - 1))
+    np.testing.assert_allclose(load_diffusion(path).adc.data, 800, rtol=1e-4)
+
+
 def test_a_gzipped_nifti_of_an_image_is_not_mistaken_for_one(tmp_path):
     (tmp_path / "a.mha").write_bytes(gzip.compress(b"x"))
     with pytest.raises(InputError, match="a.mha: it has no TransformMatrix"):

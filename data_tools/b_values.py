@@ -15,7 +15,7 @@ from data_tools import agreement, alignment, brain_of_dwi
 from data_tools.dicom.study import Source
 from data_tools.grid import LOW_B_MAX_S_PER_MM2, MIN_B_S_PER_MM2, WANTED_B_S_PER_MM2
 from data_tools.overrides import NONE, Overrides
-from data_tools.runtime.errors import InputError
+from data_tools.runtime.errors import InputError, counted
 from data_tools.volumes import PLAIN, Reading, Volume
 
 # With another b than the paper's the same tissue has another contrast.
@@ -70,6 +70,7 @@ class Series:
         directions: [image, 3], unit vectors in any one frame; zeros for a trace image and for
             b = 0; NaN where nothing says it, infinite where it is only said to be one direction.
         reading: what reading the file showed.
+        is_dicom: whether b-values and directions stand in the images' own files.
     """
 
     data: NDArray[np.float32]
@@ -77,6 +78,7 @@ class Series:
     b_values: NDArray[np.float64]
     directions: NDArray[np.float64]
     reading: Reading = PLAIN
+    is_dicom: bool = False
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -176,8 +178,8 @@ def of_series(
     elif 1 < len(chosen.images) < MIN_DIRECTIONS and not chosen.known:
         warnings.append(
             f"DWI: {len(chosen.images)} images of b = {chosen.text} s/mm2 were averaged, and no "
-            "file says their directions (no .bvec): ADC and core are wrong if they are of "
-            "single directions"
+            f"file says their directions{'' if series.is_dicom else ' (no .bvec)'}: ADC and core "
+            "are wrong if they are of single directions"
         )
     computed = False
     if adc is not None:
@@ -194,9 +196,10 @@ def of_series(
         if low is None:
             raise InputError(_no_low(label, values))
         if np.isnan(chosen.b_value):
+            where = "" if series.is_dicom else "a .bval or .json beside it, or "
             raise InputError(
                 f"DWI {label}: no file says its b-value, so no ADC can be computed from it and the "
-                "b = 0 image; expected a .bval or .json beside it, or --b_value"
+                f"b = 0 image; expected {where}--b_value"
             )
         used = [low, *(s for s in shells if _serves(s, chosen))]
         data = _own_adc(series, used)
@@ -399,8 +402,9 @@ def _shell(
     elif not known.any():
         unnamed = int(np.isinf(length).sum())
         is_trace = not 0 < unnamed < MIN_DIRECTIONS
-        many = "direction" if unnamed == 1 else "directions"
-        words = f"{unnamed} {many} that no file names" if unnamed else "unknown directions"
+        words = "unknown directions"
+        if unnamed:
+            words = f"{counted(unnamed, 'direction')} that no file names"
         weights = np.full(len(images), 1 / len(images))
     else:
         images = images[known]
@@ -420,7 +424,7 @@ def _shell(
 
 def _direction_words(axes: NDArray[np.float64], is_trace: bool) -> str:
     count = len(axes)
-    words = f"{count} direction{'s' if count > 1 else ''}"
+    words = counted(count, "direction")
     if is_trace:
         return words
     shown = ", ".join("(" + " ".join(f"{x:.2f}" for x in axis) + ")" for axis in axes[:4])
@@ -489,7 +493,7 @@ def _adc_note(used: list[_Shell]) -> str:
 
 
 def _count(shell: _Shell) -> str:
-    return f"{len(shell.images)} image{'s' if len(shell.images) > 1 else ''}"
+    return counted(len(shell.images), "image")
 
 
 def _listed(values: Iterable[float]) -> str:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from data_tools import itk_files, nifti_header
 from data_tools.file_names import EXPECTED, ITK_ENDINGS, beside, broken_link, ending
 from data_tools.nifti_header import Place
-from data_tools.runtime.errors import InputError
+from data_tools.runtime.errors import InputError, reason_of
 
 GZIP_MAGIC = b"\x1f\x8b"
 # Where a NIfTI header says that the voxels follow it in the same file.
@@ -56,6 +56,12 @@ class ImageFile:
         try:
             with _quiet():
                 return np.asarray(self.values(), dtype=np.float32)
+        except MemoryError as error:
+            size = " x ".join(map(str, self.shape))
+            raise InputError(
+                f"{self.label}: its header says {size} voxels, which do not fit in memory; "
+                "expected a head's. Is the header damaged? Copy it again."
+            ) from error
         except Exception as error:  # what a damaged header asks for is beyond any list
             raise damaged_file(self.label, error) from error
 
@@ -103,7 +109,7 @@ def open_image(path: Path, what: str) -> ImageFile:
     except InputError:
         raise
     except Exception as error:  # a header's bytes may be anything, and so may what they raise
-        why = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        why = f"{type(error).__name__}: {reason_of(error)}"
         raise InputError(f"{label}: not a readable {kind} file ({why}); copy it again") from error
 
 
@@ -174,5 +180,6 @@ def damaged_file(label: str, error: Exception) -> InputError:
         label: what and path.
         error: the reader's own.
     """
-    why = " ".join(str(error).split())
-    return InputError(f"{label}: the file ends too early or is damaged ({why}); copy it again")
+    return InputError(
+        f"{label}: the file ends too early or is damaged ({reason_of(error)}); copy it again"
+    )

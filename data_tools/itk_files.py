@@ -8,7 +8,7 @@ import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
-from data_tools.runtime.errors import InputError
+from data_tools.runtime.errors import InputError, reason_of
 from data_tools.runtime.quiet import native_stderr_silenced
 
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -17,6 +17,10 @@ GZIP_MAGIC = b"\x1f\x8b"
 # Where a header ends: an NRRD's at a blank line, a MetaImage's with the line of its data file.
 NRRD_END = re.compile(rb"\r?\n\r?\n")
 META_END = re.compile(rb"^ElementDataFile[^\n]*(\n|\Z)", re.M)
+SPACES = "left-posterior-superior, right-anterior-superior or left-anterior-superior"
+ANATOMICAL = re.compile(
+    r"[rlapsi]{3}(-time)?|(right|left|anterior|posterior|superior|inferior)(-\w+){2,3}", re.I
+)
 FUNCTION = "ElementToIntensityFunction"
 MILLIMETRES = ("", "mm", "millimeter", "millimeters", "millimetre", "millimetres", "mms")
 # m, cm, um (two letters if the file is not in Latin 1), metres, inches.
@@ -141,7 +145,7 @@ def _check_packed(path: Path, label: str) -> None:
     try:
         _check_sums(data)
     except (zlib.error, OSError, EOFError, ValueError) as error:
-        raise _damaged(label, error) from error
+        raise _damaged(label, reason_of(error)) from error
 
 
 def _check_sums(data: bytes) -> None:
@@ -171,7 +175,11 @@ def _split(path: Path) -> tuple[str, bytes]:
     end = NRRD_END if _is_nrrd(path) else META_END
     found = end.search(content)
     at = found.end() if found else len(content)
-    return content[:at].decode("latin-1"), content[at:]
+    head = content[:at]
+    try:
+        return head.decode(), content[at:]
+    except UnicodeDecodeError:
+        return head.decode("latin-1"), content[at:]
 
 
 def _fields(path: Path, head: str) -> dict[str, str]:
@@ -198,9 +206,14 @@ def _check_oriented(path: Path, label: str) -> None:
     if _is_nrrd(path):
         space = fields.get("space")
         known: object = space is not None and re.fullmatch(
-            r"([rl]a|[rl]p)s(-time)?|(right|left)-(anterior|posterior)-superior(-time)?",
+            r"([rl]a|lp)s(-time)?|((right|left)-anterior|left-posterior)-superior(-time)?",
             space, re.I,
         )  # fmt: skip
+        if space and not known and ANATOMICAL.fullmatch(space):
+            raise InputError(
+                f"{label}: its space is {space!r}, which is not read here; expected {SPACES}. "
+                "Save it again in one of them."
+            )
         found = f"its space is {space!r}" if space else "it has no field `space`"
     else:
         known = any(fields.get(name) for name in ("TransformMatrix", "Orientation", "Rotation"))

@@ -237,6 +237,7 @@ def _stored(path: Path) -> NDArray:
     with _named(path), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         data = _read(path)
+        _check_compression(path, data)
         array = data.pixel_array  # type: ignore[union-attr]
         return array if array.ndim == 3 else array[np.newaxis]
 
@@ -298,13 +299,40 @@ def _is_image(data: Any) -> bool:
 
 def _check_whole(data: Any) -> None:
     """Refuse a file with fewer pixels than it says; of compressed ones reading tells."""
-    if data.file_meta.TransferSyntaxUID.is_compressed or "PixelData" not in data:
+    if _is_packed(data) or "PixelData" not in data:
         return
     samples = int(data.get("SamplesPerPixel", 1)) * int(data.get("NumberOfFrames", 1) or 1)
     expected = data.Rows * data.Columns * samples * data.BitsAllocated // 8
     held = len(data.PixelData)
     if held < expected:
         raise ValueError(f"{held} of {expected} bytes of pixels")
+
+
+def _is_packed(data: Any) -> bool:
+    try:
+        return bool(data.file_meta.TransferSyntaxUID.is_compressed)
+    except ValueError:  # of a syntax that the reader does not know
+        return True
+
+
+def _check_compression(path: Path, data: Any) -> None:
+    """Refuse pixels packed in a way that no reader here can undo: they are not damaged."""
+    if not _is_packed(data):
+        return
+    from pydicom.pixels import get_decoder
+
+    syntax = data.file_meta.TransferSyntaxUID
+    try:
+        known = get_decoder(syntax).is_available
+    except NotImplementedError:
+        known = False
+    if not known:
+        name = syntax.name if syntax.name != syntax else "unknown"
+        raise InputError(
+            f"DICOM {path}: its pixels are compressed in a way that is not supported ({name}, "
+            f"transfer syntax {syntax}); expected uncompressed ones, RLE, JPEG, JPEG-LS or JPEG "
+            "2000. Export the series uncompressed (explicit VR little endian)."
+        )
 
 
 def _check_same(first: Path, second: Path) -> None:

@@ -94,6 +94,15 @@ def test_the_space_of_an_nrrd_file_counts(tmp_path, space, codes):
     [
         ("nrrd", b"space: left-posterior-superior", b"space dimension: 3", "no field `space`"),
         ("nrrd", b"left-posterior-superior", b"scanner-xyz", "its space is 'scanner-xyz'"),
+        (
+            "nrrd",
+            b"left-posterior-sup",
+            b"right-posterior-sup",
+            "'right-posterior-superior', which is not read here; expected left-posterior-superior,",
+        ),
+        ("nrrd", b"left-posterior-superior", b"LPI", "its space is 'LPI', which is not read here"),
+        ("nrrd", b"kinds:", b'space units: "\xc2\xb5m" "mm" "mm"\nkinds:', "lengths are in 'µm'"),
+        ("nrrd", b"kinds:", b'space units: "\xb5m" "mm" "mm"\nkinds:', "lengths are in 'µm'"),
         ("mha", b"TransformMatrix", b"Comment", "no TransformMatrix"),
         ("mha", b"= RAI", b"= LAI", "AnatomicalOrientation is LAI and TransformMatrix RAI"),
         ("mha", b"1 0 0 0 1 0 0 0 1", b"1 0.4 0 0 1 0 0 0 1", "not at right angles"),
@@ -242,6 +251,16 @@ def test_whatever_a_header_raises_becomes_one_sentence(tmp_path, offset):
     with pytest.raises(InputError, match="DWI .*a.nii: ") as error:
         load_volume(path, "DWI")
     assert "\n" not in str(error.value)
+
+
+def test_a_header_of_too_many_voxels_says_so(tmp_path):
+    path = tmp_path / "a.nii"
+    nib.save(nib.Nifti1Image(DATA, np.diag([2.0, 2, 2, 1])), path)
+    content = bytearray(path.read_bytes())
+    content[42:48] = np.full(3, 32767, np.int16).tobytes()
+    path.write_bytes(content)
+    with pytest.raises(InputError, match="a.nii: .*(32767 x 32767 x 32767|damaged \\([^)])"):
+        load_volume(path, "DWI")
 
 
 def test_series_and_masks_are_read_too(tmp_path):

@@ -70,11 +70,13 @@ def main() -> int:
         )
     state = "already built" if kept else "built"
     print(
-        f"{FLAGS.out}: {state}, {counted(len(manifest.patients), 'patient')}, {counted(manifest.slabs, 'slab')}"
+        f"{FLAGS.out}: {state}, {counted(len(manifest.patients), 'patient')}, "
+        f"{counted(manifest.slabs, 'slab')}"
     )
     for k, subset in enumerate(manifest.subsets):
         print(
-            f"  subset {k}: {counted(len(subset.participants), 'patient')}, {counted(subset.slabs, 'slab')}"
+            f"  subset {k}: {counted(len(subset.participants), 'patient')}, "
+            f"{counted(subset.slabs, 'slab')}"
         )
     if manifest.without_truth:
         print(f"  left out, no Tmax and no mask: {', '.join(manifest.without_truth)}")

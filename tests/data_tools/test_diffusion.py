@@ -65,7 +65,7 @@ def test_a_given_adc_is_preferred_and_1000_to_other_shells(scan, tmp_path):
     ("b_values", "message"),
     [
         (None, "holds 2 images; expected sub-1_dwi.bval beside it"),
-        ([0], "holds 2 images, and sub-1_dwi.bval 1 b-values"),
+        ([0], "holds 2 images, and sub-1_dwi.bval 1 b-value;"),
         ([0, "x"], "sub-1_dwi.bval: not readable"),
         ([0, -1000], "expected b-values of 0 to 10000 s/mm2, .*found 0 -1000"),
         ([0, 1e9], "expected b-values of 0 to 10000 s/mm2, .*found 0 1e"),

@@ -563,7 +563,8 @@ def _kinds_of(frames: Iterable[Frame]) -> dict[str, list[Path]]:
     """
     first: dict[str, Frame] = {}
     patients: dict[tuple[str, str], Path] = {}
-    for frame in frames:
+    # Those that say who they are first: one that does not is like each of two who differ.
+    for frame in sorted(frames, key=lambda frame: [not word for word in frame.head.patient]):
         first.setdefault(f"{frame.head.uid} {frame.head.study}", frame)
         if not any(_one_patient(frame.head.patient, other) for other in patients):
             patients[frame.head.patient] = frame.path

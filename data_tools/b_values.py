@@ -15,7 +15,7 @@ from data_tools import agreement, alignment, brain_of_dwi
 from data_tools.dicom.study import Source
 from data_tools.grid import LOW_B_MAX_S_PER_MM2, MIN_B_S_PER_MM2, WANTED_B_S_PER_MM2
 from data_tools.overrides import NONE, Overrides
-from data_tools.runtime.errors import InputError
+from data_tools.runtime.errors import InputError, counted
 from data_tools.volumes import PLAIN, Reading, Volume
 
 # With another b than the paper's the same tissue has another contrast.
@@ -70,6 +70,7 @@ class Series:
         directions: [image, 3], unit vectors in any one frame; zeros for a trace image and for
             b = 0; NaN where nothing says it, infinite where it is only said to be one direction.
         reading: what reading the file showed.
+        is_dicom: whether b-values and directions stand in the images' own files.
     """
 
     data: NDArray[np.float32]
@@ -77,6 +78,7 @@ class Series:
     b_values: NDArray[np.float64]
     directions: NDArray[np.float64]
     reading: Reading = PLAIN
+    is_dicom: bool = False
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -87,6 +89,7 @@ class _Shell:
         b_value: s/mm2, mean of what makes the trace image; NaN if unknown.
         images: which ones make it.
         weights: of each of them; their sum is 1.
+        own_b: s/mm2, of each of them.
         words: of what directions they are.
         is_trace: whether their mean is a trace image.
         known: whether their directions are.
@@ -95,6 +98,7 @@ class _Shell:
     b_value: float
     images: NDArray[np.int_]
     weights: NDArray[np.float64]
+    own_b: NDArray[np.float64]
     words: str
     is_trace: bool
     known: bool
@@ -104,19 +108,36 @@ class _Shell:
         """The b-value for people."""
         return "unknown" if np.isnan(self.b_value) else f"{self.b_value:.4g}"
 
-    def mean_log(self, data: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Mean of ln S; minus infinity where one of the signals is not above 0."""
+    def mean_log(
+        self, data: NDArray[np.float32], below: "_Shell | None" = None
+    ) -> NDArray[np.float64]:
+        """Mean of ln S at the shell's b; minus infinity where one of the signals is not above 0.
+
+        Where its images differ in b, a direction of higher b would pass for one of faster
+        diffusion: each one's fall from a lower shell is counted at its own b first.
+
+        Args:
+            data: [x, y, z, image].
+            below: the shell of lowest b; None leaves every image at its own.
+        """
         total = np.zeros(data.shape[:3])
+        low = None
+        if below is not None and np.ptp(self.own_b) > 0:
+            low = below.mean_log(data)
         with np.errstate(divide="ignore", invalid="ignore"):
-            for image, weight in zip(self.images, self.weights, strict=True):
-                total += weight * np.log(np.maximum(data[..., image], 0))
+            for image, weight, own in zip(self.images, self.weights, self.own_b, strict=True):
+                logs = np.log(np.maximum(data[..., image], 0).astype(np.float64))
+                if low is not None and below is not None:
+                    share = (self.b_value - below.b_value) / (own - below.b_value)
+                    logs = np.where(np.isfinite(low), low + share * (logs - low), logs)
+                total += weight * logs
         return total
 
-    def mean(self, data: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Geometric mean; 0 where one of the signals is not above 0."""
+    def mean(self, data: NDArray[np.float32], below: "_Shell | None" = None) -> NDArray[np.float32]:
+        """Geometric mean as of :meth:`mean_log`; 0 where one of the signals is not above 0."""
         if len(self.images) == 1:
             return data[..., self.images[0]]
-        return np.exp(self.mean_log(data)).astype(np.float32)
+        return np.exp(self.mean_log(data, below)).astype(np.float32)
 
 
 def of_series(
@@ -146,7 +167,8 @@ def of_series(
     if overrides.b_value is not None and len(values) > 1:
         shells, chosen, more = _at_said_b(shells, chosen, overrides.b_value)
         warnings += more
-    trace = _checked(chosen.mean(series.data), series, label)
+    low = _low_shell(values, series.directions)
+    trace = _checked(chosen.mean(series.data, low), series, label)
     notes = [*series.reading.notes, *_trace_notes(chosen, values)]
     if not chosen.is_trace:
         warnings.append(
@@ -156,8 +178,8 @@ def of_series(
     elif 1 < len(chosen.images) < MIN_DIRECTIONS and not chosen.known:
         warnings.append(
             f"DWI: {len(chosen.images)} images of b = {chosen.text} s/mm2 were averaged, and no "
-            "file says their directions (no .bvec): ADC and core are wrong if they are of "
-            "single directions"
+            f"file says their directions{'' if series.is_dicom else ' (no .bvec)'}: ADC and core "
+            "are wrong if they are of single directions"
         )
     computed = False
     if adc is not None:
@@ -168,14 +190,16 @@ def of_series(
             [*warnings, *aligned.warnings],
         )
         if chosen.is_trace:
-            warnings += _scale_warnings(series, trace, adc, shells)
+            warnings += _scale_warnings(series, trace, adc, [low, *shells])
     elif need_adc:
         computed = True
-        low = _lowest(label, values, series.directions)
+        if low is None:
+            raise InputError(_no_low(label, values))
         if np.isnan(chosen.b_value):
+            where = "" if series.is_dicom else "a .bval or .json beside it, or "
             raise InputError(
                 f"DWI {label}: no file says its b-value, so no ADC can be computed from it and the "
-                "b = 0 image; expected a .bval or .json beside it, or --b_value"
+                f"b = 0 image; expected {where}--b_value"
             )
         used = [low, *(s for s in shells if _serves(s, chosen))]
         data = _own_adc(series, used)
@@ -193,23 +217,34 @@ def of_series(
 
 
 def _own_adc(series: Series, used: Sequence[_Shell]) -> NDArray[np.float32]:
+    """From shells, that of lowest b first."""
+    low, *others = used
+    logs = [low.mean_log(series.data), *(each.mean_log(series.data, low) for each in others)]
     return compute_adc(
-        np.stack([shell.mean_log(series.data) for shell in used], axis=-1),
+        np.stack(logs, axis=-1),
         [shell.b_value for shell in used],
     )
 
 
 def _scale_warnings(
-    series: Series, trace: Volume, adc: Volume, shells: Iterable[_Shell]
+    series: Series, trace: Volume, adc: Volume, shells: Sequence[_Shell | None]
 ) -> tuple[str, ...]:
-    """A given map against the ADC of its own series, if that has what it takes."""
-    values, (low_b, high_b) = series.b_values, FIT_RANGE_S_PER_MM2
-    used = [s for s in shells if s.is_trace and low_b <= s.b_value <= high_b]
-    if not (used and (values <= LOW_B_MAX_S_PER_MM2).any()):
+    """A given map against the ADC of its own series, if that has what it takes.
+
+    Args:
+        series: all images.
+        trace: the DWI.
+        adc: the map.
+        shells: the first of low b, or None.
+    """
+    low_b, high_b = FIT_RANGE_S_PER_MM2
+    low, *others = shells
+    used = [s for s in others if s is not None and s.is_trace and low_b <= s.b_value <= high_b]
+    if low is None or not used:
         return ()
-    own = _own_adc(series, [_lowest("", values, series.directions), *used])
+    own = _own_adc(series, [low, *used])
     brain = brain_of_dwi.brain_mask(trace)
-    return agreement.check_scale(adc, own, brain, bool((values > high_b).any()))
+    return agreement.check_scale(adc, own, brain, bool((series.b_values > high_b).any()))
 
 
 def compute_adc(mean_log: NDArray[np.floating], b_values: Sequence[float]) -> NDArray[np.float32]:
@@ -322,7 +357,7 @@ def _at_said_b(
     """The DWI's shell counted at the b-value that a person says, if it is not that of the files."""
     if np.isnan(chosen.b_value) or abs(chosen.b_value - said) <= SHELL_STEPS_S_PER_MM2[0]:
         return shells, chosen, []
-    moved = dataclasses.replace(chosen, b_value=said)
+    moved = dataclasses.replace(chosen, b_value=said, own_b=chosen.own_b * said / chosen.b_value)
     return [moved], moved, [_contradiction(said, [chosen.b_value])]
 
 
@@ -367,8 +402,9 @@ def _shell(
     elif not known.any():
         unnamed = int(np.isinf(length).sum())
         is_trace = not 0 < unnamed < MIN_DIRECTIONS
-        many = "direction" if unnamed == 1 else "directions"
-        words = f"{unnamed} {many} that no file names" if unnamed else "unknown directions"
+        words = "unknown directions"
+        if unnamed:
+            words = f"{counted(unnamed, 'direction')} that no file names"
         weights = np.full(len(images), 1 / len(images))
     else:
         images = images[known]
@@ -382,13 +418,13 @@ def _shell(
         is_trace = bool(count >= MIN_DIRECTIONS and spread >= MIN_SPREAD)
         words = _direction_words(axes, is_trace)
     b_value = float(weights @ values[images])
-    return _Shell(b_value=b_value, images=images, weights=weights, words=words,
-                  is_trace=is_trace, known=bool(known.any()))  # fmt: skip
+    return _Shell(b_value=b_value, images=images, weights=weights, own_b=values[images],
+                  words=words, is_trace=is_trace, known=bool(known.any()))  # fmt: skip
 
 
 def _direction_words(axes: NDArray[np.float64], is_trace: bool) -> str:
     count = len(axes)
-    words = f"{count} direction{'s' if count > 1 else ''}"
+    words = counted(count, "direction")
     if is_trace:
         return words
     shown = ", ".join("(" + " ".join(f"{x:.2f}" for x in axis) + ")" for axis in axes[:4])
@@ -408,22 +444,27 @@ def _directions(unit: NDArray[np.float64]) -> NDArray[np.int_]:
     return np.array(groups)
 
 
-def _lowest(label: str, values: NDArray[np.float64], directions: NDArray[np.float64]) -> _Shell:
-    """The images of the lowest b, whose signal the others are compared with."""
+def _low_shell(values: NDArray[np.float64], directions: NDArray[np.float64]) -> _Shell | None:
+    """The images of the lowest b, whose signal the others are compared with; None without any."""
     lowest = np.nanmin(values) if np.isfinite(values).any() else np.nan
     if not lowest <= LOW_B_MAX_S_PER_MM2:
-        if len(values) == 1:
-            raise InputError(
-                f"DWI {label}: is one image, from which no ADC can be computed; expected an ADC "
-                "map, or a series with b = 0 and its .bval, or the b = 0 image as well"
-            )
-        raise InputError(
-            f"DWI {label}: the series holds no image of b = 0 (nor of up to "
-            f"{LOW_B_MAX_S_PER_MM2:g} s/mm2; its lowest is {lowest:g}), so no ADC can be computed; "
-            "expected an ADC map"
-        )
+        return None
     images = np.flatnonzero(values <= lowest + SHELL_STEPS_S_PER_MM2[0])
     return _shell(values, directions, images)
+
+
+def _no_low(label: str, values: NDArray[np.float64]) -> str:
+    if len(values) == 1:
+        return (
+            f"DWI {label}: is one image, from which no ADC can be computed; expected an ADC "
+            "map, or a series with b = 0 and its .bval, or the b = 0 image as well"
+        )
+    lowest = np.nanmin(values) if np.isfinite(values).any() else np.nan
+    return (
+        f"DWI {label}: the series holds no image of b = 0 (nor of up to "
+        f"{LOW_B_MAX_S_PER_MM2:g} s/mm2; its lowest is {lowest:g}), so no ADC can be computed; "
+        "expected an ADC map"
+    )
 
 
 def _trace_notes(chosen: _Shell, values: NDArray[np.float64]) -> list[str]:
@@ -452,7 +493,7 @@ def _adc_note(used: list[_Shell]) -> str:
 
 
 def _count(shell: _Shell) -> str:
-    return f"{len(shell.images)} image{'s' if len(shell.images) > 1 else ''}"
+    return counted(len(shell.images), "image")
 
 
 def _listed(values: Iterable[float]) -> str:

@@ -15,6 +15,7 @@ from absl import flags
 
 from data_tools.grid import SLAB_STRIDE
 from data_tools.runtime import atomic, command
+from data_tools.runtime.errors import counted
 
 FLAGS = flags.FlagValues()
 
@@ -68,9 +69,15 @@ def main() -> int:
             overwrite=FLAGS.overwrite,
         )
     state = "already built" if kept else "built"
-    print(f"{FLAGS.out}: {state}, {len(manifest.patients)} patients, {manifest.slabs} slabs")
+    print(
+        f"{FLAGS.out}: {state}, {counted(len(manifest.patients), 'patient')}, "
+        f"{counted(manifest.slabs, 'slab')}"
+    )
     for k, subset in enumerate(manifest.subsets):
-        print(f"  subset {k}: {len(subset.participants)} patients, {subset.slabs} slabs")
+        print(
+            f"  subset {k}: {counted(len(subset.participants), 'patient')}, "
+            f"{counted(subset.slabs, 'slab')}"
+        )
     if manifest.without_truth:
         print(f"  left out, no Tmax and no mask: {', '.join(manifest.without_truth)}")
     return command.EXIT_OK

@@ -18,7 +18,7 @@ from data_tools.grid import SPACE, TMAX_HYPOPERFUSION_S
 from data_tools.overrides import NONE, Overrides
 from data_tools.patient import NativePatient
 from data_tools.runtime import executors
-from data_tools.runtime.errors import InputError
+from data_tools.runtime.errors import InputError, counted
 from data_tools.runtime.patient_failure import attempt
 
 if TYPE_CHECKING:
@@ -174,7 +174,7 @@ def _summary(
     where = f" {layout}" if layout == cohorts.MNI else ""
     return "\n".join(
         [
-            f"{cohort}: {len(table)} patients{where}, no faults",
+            f"{cohort}: {counted(len(table), 'patient')}{where}, no faults",
             f"  side          {_counts(table['side'])}",
             f"  NIHSS         median {nihss.median():g} (IQR {nihss.quantile(0.25):g}-"
             f"{nihss.quantile(0.75):g}), missing in {int(nihss.isna().sum())}",

@@ -19,7 +19,7 @@ from data_tools.file_names import B_KEYS, beside, sidecar
 from data_tools.grid import LOW_B_MAX_S_PER_MM2, MIN_B_S_PER_MM2, WANTED_B_S_PER_MM2
 from data_tools.image_files import open_image
 from data_tools.overrides import NONE, SAID_B_RANGE_S_PER_MM2, Overrides
-from data_tools.runtime.errors import InputError
+from data_tools.runtime.errors import InputError, counted
 from data_tools.volumes import Volume, gaps_of, load_volume, reading_of, without_gaps
 
 
@@ -68,13 +68,14 @@ def load_diffusion(
 
 
 def _of_dicom(folder: Path, adc: Volume | None, overrides: Overrides) -> Diffusion:
-    found = dicom.read_study(folder, overrides.series, overrides.b_value)
+    found = dicom.read_study(folder, overrides.series, overrides.b_value, need_adc=adc is None)
     series = Series(
         data=found.data,
         affine=found.affine,
         b_values=found.b_values,
         directions=found.directions,
         reading=gaps_of("DWI", found.absent),
+        is_dicom=True,
     )
     study = of_series(found.label, series, adc or found.adc, True, overrides=overrides)
     return dataclasses.replace(
@@ -114,14 +115,17 @@ def read_bvec(path: Path, count: int) -> NDArray[np.float64]:
     Raises:
         InputError: it holds something else.
     """
-    table = _numbers(path, f"the directions of {count} images: three lines of {count} numbers")
+    table = _numbers(
+        path,
+        f"the directions of {counted(count, 'image')}: three lines of {counted(count, 'number')}",
+    )
     if table.shape == (3, count):
         return table.T
     if table.shape == (count, 3):
         return table
     raise InputError(
         f"{path}: holds {' x '.join(map(str, table.shape))} numbers; expected the directions of "
-        f"{count} images: three lines of {count} numbers"
+        f"{counted(count, 'image')}: three lines of {counted(count, 'number')}"
     )
 
 
@@ -141,10 +145,8 @@ def _numbers(path: Path, expected: str) -> NDArray[np.float64]:
 def _load_series(path: Path, what: str, overrides: Overrides) -> tuple[Series, list[str]]:
     """The images of a file, one or more, and warnings."""
     file = open_image(path, what)
-    shape = file.shape
-    while len(shape) > 4 and shape[-1] == 1:
-        shape = shape[:-1]
-    if len(shape) < 4 or (len(shape) == 4 and shape[3] == 1):
+    shape = file.plain_shape
+    if len(shape) < 4:
         volume = load_volume(path, what, may_have_gaps=True)
         b_value, warnings = _b_of_one(path, what)
         series = Series(
@@ -174,14 +176,14 @@ def _b_of_many(path: Path, what: str, count: int) -> NDArray[np.float64]:
     bval = beside(path, ".bval")
     if not bval.is_file():
         raise InputError(
-            f"{what} {path}: holds {count} images; expected {bval.name} beside it with "
+            f"{what} {path}: holds {counted(count, 'image')}; expected {bval.name} beside it with "
             "their b-values (dcm2niix writes it), or the trace image of b about 1000 s/mm2 alone"
         )
     b_values = read_bval(bval)
     if len(b_values) != count:
         raise InputError(
-            f"{what} {path}: holds {count} images, and {bval.name} {len(b_values)} b-values; "
-            "expected one for each"
+            f"{what} {path}: holds {counted(count, 'image')}, and {bval.name} "
+            f"{counted(len(b_values), 'b-value')}; expected one for each"
         )
     return b_values
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from data_tools import itk_files, nifti_header
 from data_tools.file_names import EXPECTED, ITK_ENDINGS, beside, broken_link, ending
 from data_tools.nifti_header import Place
-from data_tools.runtime.errors import InputError
+from data_tools.runtime.errors import InputError, reason_of
 
 GZIP_MAGIC = b"\x1f\x8b"
 # Where a NIfTI header says that the voxels follow it in the same file.
@@ -42,6 +42,11 @@ class ImageFile:
     label: str
     values: Callable[[], NDArray]
 
+    @property
+    def plain_shape(self) -> tuple[int, ...]:
+        """The shape without axes of 1 after the third; ITK writes vectors as (x, y, z, 1, n)."""
+        return (*self.shape[:3], *(size for size in self.shape[3:] if size != 1))
+
     def read(self) -> NDArray[np.float32]:
         """The voxels, NaN and infinity among them.
 
@@ -51,6 +56,12 @@ class ImageFile:
         try:
             with _quiet():
                 return np.asarray(self.values(), dtype=np.float32)
+        except MemoryError as error:
+            size = " x ".join(map(str, self.shape))
+            raise InputError(
+                f"{self.label}: its header says {size} voxels, which do not fit in memory; "
+                "expected a head's. Is the header damaged? Copy it again."
+            ) from error
         except Exception as error:  # what a damaged header asks for is beyond any list
             raise damaged_file(self.label, error) from error
 
@@ -98,7 +109,7 @@ def open_image(path: Path, what: str) -> ImageFile:
     except InputError:
         raise
     except Exception as error:  # a header's bytes may be anything, and so may what they raise
-        why = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        why = f"{type(error).__name__}: {reason_of(error)}"
         raise InputError(f"{label}: not a readable {kind} file ({why}); copy it again") from error
 
 
@@ -169,5 +180,6 @@ def damaged_file(label: str, error: Exception) -> InputError:
         label: what and path.
         error: the reader's own.
     """
-    why = " ".join(str(error).split())
-    return InputError(f"{label}: the file ends too early or is damaged ({why}); copy it again")
+    return InputError(
+        f"{label}: the file ends too early or is damaged ({reason_of(error)}); copy it again"
+    )

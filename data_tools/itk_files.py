@@ -8,7 +8,7 @@ import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
-from data_tools.runtime.errors import InputError
+from data_tools.runtime.errors import InputError, reason_of
 from data_tools.runtime.quiet import native_stderr_silenced
 
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -17,6 +17,11 @@ GZIP_MAGIC = b"\x1f\x8b"
 # Where a header ends: an NRRD's at a blank line, a MetaImage's with the line of its data file.
 NRRD_END = re.compile(rb"\r?\n\r?\n")
 META_END = re.compile(rb"^ElementDataFile[^\n]*(\n|\Z)", re.M)
+SPACES = "left-posterior-superior, right-anterior-superior or left-anterior-superior"
+ANATOMICAL = re.compile(
+    r"[rlapsi]{3}(-time)?|(right|left|anterior|posterior|superior|inferior)(-\w+){2,3}", re.I
+)
+FUNCTION = "ElementToIntensityFunction"
 MILLIMETRES = ("", "mm", "millimeter", "millimeters", "millimetre", "millimetres", "mms")
 # m, cm, um (two letters if the file is not in Latin 1), metres, inches.
 OTHER_LENGTHS = re.compile(r".{0,2}m|.*met(er|re)s?|microns?|in(ch|ches)?", re.I)
@@ -54,9 +59,51 @@ def read(path: Path, label: str) -> tuple[NDArray, NDArray[np.float64]]:
     # Reversed, [z, y, x] becomes [x, y, z]; several numbers a voxel come last either way.
     numbers = image.GetNumberOfComponentsPerPixel() > 1
     data = np.moveaxis(data.T, 0, -1) if numbers else data.T
+    data = _scaled(data, _fields(path, _split(path)[0]), label)
     affine = LPS_TO_RAS @ _lps(image)
     _check_words(path, affine, label)
     return data, affine
+
+
+def _scaled(data: NDArray, fields: dict[str, str], label: str) -> NDArray:
+    """Values as the header scales them, which SimpleITK does not look at.
+
+    A MetaImage says a slope and an offset. An NRRD says between which values its integers lay
+    before they were made integers, and programs differ in how to come back to them.
+    """
+    said = {name.casefold(): text for name, text in fields.items()}
+    slope, offset = (
+        _number(said.get(name.casefold(), plain), name, label)
+        for name, plain in ((f"{FUNCTION}Slope", "1"), (f"{FUNCTION}Offset", "0"))
+    )
+    if not slope:
+        raise InputError(
+            f"{label}: its {FUNCTION}Slope is 0, which makes all voxels equal; "
+            "expected another number. Save it again with the values themselves."
+        )
+    if (slope, offset) != (1, 0):
+        data = data * np.float64(slope) + offset
+    if data.dtype.kind in "iu":
+        known = np.iinfo(data.dtype)
+        for name, own in (("old min", known.min), ("old max", known.max)):
+            text = said.get(name) or said.get(name.replace(" ", ""), "nan")
+            if text.lower() != "nan" and text != str(own):
+                raise InputError(
+                    f"{label}: its field `{name}: {text}` says that its integers stand for "
+                    "other values, which are not recovered here; expected the values themselves. "
+                    "Save it as float (unu unquantize)."
+                )
+    return data
+
+
+def _number(text: str, what: str, label: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = np.nan
+    if not np.isfinite(number):
+        raise InputError(f"{label}: its {what} is {text!r}; expected a number. Save it again.")
+    return number
 
 
 def _damaged(label: str, why: object) -> InputError:
@@ -98,7 +145,7 @@ def _check_packed(path: Path, label: str) -> None:
     try:
         _check_sums(data)
     except (zlib.error, OSError, EOFError, ValueError) as error:
-        raise _damaged(label, error) from error
+        raise _damaged(label, reason_of(error)) from error
 
 
 def _check_sums(data: bytes) -> None:
@@ -128,7 +175,11 @@ def _split(path: Path) -> tuple[str, bytes]:
     end = NRRD_END if _is_nrrd(path) else META_END
     found = end.search(content)
     at = found.end() if found else len(content)
-    return content[:at].decode("latin-1"), content[at:]
+    head = content[:at]
+    try:
+        return head.decode(), content[at:]
+    except UnicodeDecodeError:
+        return head.decode("latin-1"), content[at:]
 
 
 def _fields(path: Path, head: str) -> dict[str, str]:
@@ -155,9 +206,14 @@ def _check_oriented(path: Path, label: str) -> None:
     if _is_nrrd(path):
         space = fields.get("space")
         known: object = space is not None and re.fullmatch(
-            r"([rl]a|[rl]p)s(-time)?|(right|left)-(anterior|posterior)-superior(-time)?",
+            r"([rl]a|lp)s(-time)?|((right|left)-anterior|left-posterior)-superior(-time)?",
             space, re.I,
         )  # fmt: skip
+        if space and not known and ANATOMICAL.fullmatch(space):
+            raise InputError(
+                f"{label}: its space is {space!r}, which is not read here; expected {SPACES}. "
+                "Save it again in one of them."
+            )
         found = f"its space is {space!r}" if space else "it has no field `space`"
     else:
         known = any(fields.get(name) for name in ("TransformMatrix", "Orientation", "Rotation"))

@@ -34,7 +34,7 @@ from data_tools.plausibility import (
     detect_adc_unit,
 )
 from data_tools.quality import ImageQuality, Registration
-from data_tools.runtime.errors import InputError
+from data_tools.runtime.errors import InputError, counted
 from data_tools.transform import Transform, motion, resample
 from data_tools.volumes import Volume, load_mask, load_volume
 
@@ -403,8 +403,9 @@ def _checked_brain(images: _Images) -> tuple[NDArray[np.bool_], tuple[str, ...]]
     lost = brain_of_dwi.empty_slices(dwi)
     if lost:
         raise InputError(
-            f"DWI {dwi.path}: {len(lost)} slices between others are empty (the first is {lost[0]}, "
-            "counted from 0); expected all of the head. Convert or copy the scanner's files again."
+            f"DWI {dwi.path}: between others {counted(len(lost), 'slice is')} empty (the first is "
+            f"{lost[0]}, counted from 0); expected all of the head. Convert or copy the scanner's "
+            "files again."
         )
     brain = brain_of_dwi.brain_mask(dwi)
     warnings: tuple[str, ...] = ()

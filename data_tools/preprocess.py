@@ -13,6 +13,7 @@ import sys
 from absl import flags
 
 from data_tools.runtime import atomic, command
+from data_tools.runtime.errors import counted
 
 FLAGS = flags.FlagValues()
 
@@ -68,7 +69,7 @@ def main() -> int:
             overrides=command.overrides(FLAGS),
         )
     kept = sum(patient.kept for patient in done)
-    print(f"{len(done)} patients in {FLAGS.out} ({kept} were done before)")
+    print(f"{counted(len(done), 'patient')} in {FLAGS.out} ({kept} were done before)")
     for patient in done:
         for warning in patient.quality.warnings:
             print(f"warning: {patient.quality.participant_id}: {warning}", file=sys.stderr)

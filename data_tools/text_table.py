@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from data_tools.runtime.errors import InputError
+from data_tools.runtime.errors import InputError, counted
 
 
 @dataclasses.dataclass(frozen=True)
@@ -142,7 +142,10 @@ def _lines(numbered: Sequence[tuple[int, str]], head: Sequence[str]) -> Iterator
             yield Line(number, {name: cell for name, cell in zip(head, cells, strict=True) if name})
             continue
         more = "; write n/a for what is missing" if len(cells) < len(head) else ""
-        fault = f"has {len(cells)} cells and the first line has {len(head)}; expected as many{more}"
+        fault = (
+            f"has {counted(len(cells), 'cell')} and the first line has {len(head)}; expected as "
+            f"many{more}"
+        )
         first = {head[0]: cells[0]} if head[0] else {}
         yield Line(number, first, fault)
 

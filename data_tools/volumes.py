@@ -119,9 +119,7 @@ def load_volume(
     path = Path(path)
     label = f"{what} {path}"
     file = open_image(path, what)
-    shape = file.shape
-    while len(shape) > 3 and shape[-1] == 1:
-        shape = shape[:-1]
+    shape = file.plain_shape
     if len(shape) != 3 or min(shape) < 2:
         raise InputError(f"{label}: has shape {tuple(file.shape)}; expected one 3D volume")
     data = (file.read() if may_have_gaps else file.read_finite()).reshape(shape)

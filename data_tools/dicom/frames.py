@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from data_tools.dicom.vendors import TRACE, Direction, weighting
 from data_tools.file_names import files_below
 from data_tools.image_files import damaged_file
+from data_tools.nifti_header import VOXEL_RANGE_MM
 from data_tools.runtime.errors import InputError
 
 DICOMDIR = "1.2.840.10008.1.3.10"
@@ -27,8 +28,13 @@ DICOMDIR = "1.2.840.10008.1.3.10"
 IMAGES = ("MR",)
 # Without these nothing can be told of an image.
 NEEDED = ("SeriesInstanceUID", "BitsAllocated", "PhotometricInterpretation")
+PADDINGS = ("PixelPadding", "FloatPixelPadding", "DoubleFloatPixelPadding")
 # An empty file of one of these endings was lost; of others it is somebody's log.
 ENDINGS = ("", ".dcm", ".dicom", ".ima")
+# Off 1 or off a right angle by rounding only; this is 1% in mL.
+MAX_OFF_UNIT = 0.01
+# No scanner's table goes farther.
+FARTHEST_MM = 5000.0
 # Files without a preamble begin with their first attribute, of one of these groups.
 FIRST_GROUPS = (b"\x02\x00", b"\x08\x00")
 
@@ -108,7 +114,7 @@ class Frame:
         kind: words of the image's type, in capitals.
         plane: where it lies.
         scale: slope and intercept that make the stored number the displayed one.
-        padding: stored number of what is no image; None if the file names none.
+        padding: lowest and highest stored number of what is no image; None if the file names none.
         b_value: s/mm2; None if nothing says it.
         direction: of diffusion; zeros for a trace image, NaN if nothing says it.
         directional: of one direction, by what the file says.
@@ -125,7 +131,7 @@ class Frame:
     kind: tuple[str, ...]
     plane: Plane
     scale: tuple[float, float]
-    padding: int | None
+    padding: tuple[float, float] | None
     b_value: float | None
     direction: Direction = TRACE
     directional: bool = False
@@ -219,9 +225,10 @@ def pixels(frames: list[Frame]) -> NDArray[np.float32]:
             ]
             slope, intercept = frame.scale
             shown = values.astype(np.float64) * slope + intercept
-            made[k] = (
-                shown if frame.padding is None else np.where(values == frame.padding, 0, shown)
-            )
+            if frame.padding is not None:
+                lowest, highest = frame.padding
+                shown[(values >= lowest) & (values <= highest)] = 0
+            made[k] = shown
     return made
 
 
@@ -230,6 +237,7 @@ def _stored(path: Path) -> NDArray:
     with _named(path), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         data = _read(path)
+        _check_compression(path, data)
         array = data.pixel_array  # type: ignore[union-attr]
         return array if array.ndim == 3 else array[np.newaxis]
 
@@ -291,13 +299,40 @@ def _is_image(data: Any) -> bool:
 
 def _check_whole(data: Any) -> None:
     """Refuse a file with fewer pixels than it says; of compressed ones reading tells."""
-    if data.file_meta.TransferSyntaxUID.is_compressed or "PixelData" not in data:
+    if _is_packed(data) or "PixelData" not in data:
         return
     samples = int(data.get("SamplesPerPixel", 1)) * int(data.get("NumberOfFrames", 1) or 1)
     expected = data.Rows * data.Columns * samples * data.BitsAllocated // 8
     held = len(data.PixelData)
     if held < expected:
         raise ValueError(f"{held} of {expected} bytes of pixels")
+
+
+def _is_packed(data: Any) -> bool:
+    try:
+        return bool(data.file_meta.TransferSyntaxUID.is_compressed)
+    except ValueError:  # of a syntax that the reader does not know
+        return True
+
+
+def _check_compression(path: Path, data: Any) -> None:
+    """Refuse pixels packed in a way that no reader here can undo: they are not damaged."""
+    if not _is_packed(data):
+        return
+    from pydicom.pixels import get_decoder
+
+    syntax = data.file_meta.TransferSyntaxUID
+    try:
+        known = get_decoder(syntax).is_available
+    except NotImplementedError:
+        known = False
+    if not known:
+        name = syntax.name if syntax.name != syntax else "unknown"
+        raise InputError(
+            f"DICOM {path}: its pixels are compressed in a way that is not supported ({name}, "
+            f"transfer syntax {syntax}); expected uncompressed ones, RLE, JPEG, JPEG-LS or JPEG "
+            "2000. Export the series uncompressed (explicit VR little endian)."
+        )
 
 
 def _check_same(first: Path, second: Path) -> None:
@@ -365,6 +400,7 @@ def _of_mosaic(data: Any, whole: Frame) -> Iterator[Frame]:
     """The slices that Siemens tiles in one plane; how many and which way its own header says."""
     from nibabel.nicom.dicomwrappers import MosaicWrapper, wrapper_from_data
 
+    check_place(whole)
     wrapper = wrapper_from_data(data)
     if not isinstance(wrapper, MosaicWrapper):
         raise InputError(
@@ -433,7 +469,7 @@ def _of_enhanced(path: Path, data: Any) -> Iterator[Frame]:
 
 
 def _plane(data: Any, position: Any, orientation: Any, measures: Any) -> Plane:
-    rows, columns = (float(each) for each in measures.PixelSpacing)
+    rows, columns = (float(each) for each in np.atleast_1d(measures.PixelSpacing))
     spacing, thick = (
         abs(_number(measures, name)) for name in ("SpacingBetweenSlices", "SliceThickness")
     )
@@ -446,6 +482,39 @@ def _plane(data: Any, position: Any, orientation: Any, measures: Any) -> Plane:
         spacing_mm=(spacing + thick if spacing < 0.95 * thick else spacing) if spacing else None,
         thick_mm=thick or None,
     )
+
+
+def check_place(frame: Frame) -> None:
+    """Refuse a slice whose size or place cannot be.
+
+    Args:
+        frame: whose plane is looked at.
+
+    Raises:
+        InputError: naming the attribute and the file.
+    """
+    plane = frame.plane
+    low, high = VOXEL_RANGE_MM
+    lengths = np.sqrt((plane.axes**2).sum(axis=1))
+    is_turn = (
+        np.abs(lengths - 1).max() <= MAX_OFF_UNIT
+        and abs(plane.axes[0] @ plane.axes[1]) <= MAX_OFF_UNIT
+    )
+    pixel_mm = np.array(plane.pixel_mm)
+    for keyword, values, fits, wanted in (
+        ("PixelSpacing", pixel_mm, bool(((pixel_mm >= low) & (pixel_mm <= high)).all()),
+         f"{low:g} to {high:g} mm"),
+        ("ImageOrientationPatient", plane.axes.ravel(), bool(is_turn),
+         "two directions of length 1 at right angles"),
+        ("ImagePositionPatient", plane.position_mm, bool(
+            (np.abs(plane.position_mm) <= FARTHEST_MM).all()), "a place in the scanner, in mm"),
+    ):  # fmt: skip
+        if not fits:
+            shown = "\\".join(f"{value:.4g}" for value in values)
+            raise InputError(
+                f"DICOM {frame.path}: its {keyword} is {shown}; expected {wanted}. Export the "
+                "series again."
+            )
 
 
 def _head(data: Any) -> Head:
@@ -467,9 +536,10 @@ def _instance(path: Path, data: Any) -> str:
 def _number(place: Any, keyword: str) -> float:
     """A number that may be absent, or no number: then 0."""
     try:
-        return float(place.get(keyword) or 0)
+        number = float(place.get(keyword) or 0)
     except (TypeError, ValueError):
         return 0.0
+    return number if math.isfinite(number) else 0.0
 
 
 def _whole(data: Any, keyword: str) -> int | None:
@@ -528,6 +598,21 @@ def _scale(data: Any, rescale: Any, mapping: Any) -> tuple[tuple[float, float], 
     return shown, 10 ** (decades - round(decades))
 
 
-def _padding(data: Any) -> int | None:
-    value = data.get("PixelPaddingValue")
-    return value if isinstance(value, int) else None
+def _padding(data: Any) -> tuple[float, float] | None:
+    """From PixelPaddingValue to PixelPaddingRangeLimit, which may lie above it or below."""
+    for kind in PADDINGS:
+        ends = [_stored_number(data, f"{kind}{name}") for name in ("Value", "RangeLimit")]
+        if ends[0] is not None:
+            other = ends[0] if ends[1] is None else ends[1]
+            return min(ends[0], other), max(ends[0], other)
+    return None
+
+
+def _stored_number(data: Any, keyword: str) -> float | None:
+    """A number as pixels hold it: signed if they are, whatever the attribute was written as."""
+    value = data.get(keyword)
+    if not isinstance(value, int | float) or not math.isfinite(value):
+        return None
+    half = 1 << (int(data.BitsAllocated) - 1)
+    wraps = isinstance(value, int) and value >= half and data.get("PixelRepresentation") == 1
+    return value - 2 * half if wraps else value

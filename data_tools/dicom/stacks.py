@@ -9,9 +9,9 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from data_tools.dicom.frames import Frame, Head, pixels
+from data_tools.dicom.frames import Frame, Head, check_place, pixels
 from data_tools.dicom.vendors import Direction
-from data_tools.runtime.errors import InputError
+from data_tools.runtime.errors import InputError, counted
 
 # Slices nearer than this lie at one place; numbers in files are rounded.
 SAME_PLACE_MM = 0.2
@@ -22,6 +22,8 @@ MAX_UNEVEN_MM = 0.2
 MAX_TILT_MM = 0.2
 # Two scales of one image that differ by more than rounding.
 MAX_SCALE_APART = 0.01
+# Of a head's 150 mm fewer than five slices would be left.
+MAX_APART_MM = 35.0
 AGAIN = "Slices are lost: export the series again."
 
 ADC_WORDS = re.compile(
@@ -33,6 +35,13 @@ ADC_WORDS = re.compile(
 OTHER_WORDS = re.compile(
     r"(?<![a-z])(e[-_ ]?adc|exp\w*[-_ ]*adc|exponential|e-?dwi|(col)?fa|tensor|fractional)"
     r"(?![a-z])",
+    re.I,
+)
+# What else is computed of ADC: words before or after it, in any order.
+QUALIFIED_WORDS = re.compile(
+    r"(?<![a-z])(e[-_ ]?adc|exp(o\w*)?|fast|slow|ivim|(low|high|hi)[-_ ]*b(?![a-z])|perf\w*"
+    r"|pseudo\w*|relative|ratio|r[-_ ]?adc|kurt\w*|dki|residuals?|error|chi2?|std(dev)?|fus(ed|ion)"
+    r"|overlay|colou?r)(?![a-z])",
     re.I,
 )
 ADC_KIND = re.compile(r"([A-Z]+_)?D?ADC(_.*)?")
@@ -113,23 +122,28 @@ class Kind(enum.Enum):
     OTHER = "another map, or no magnitude image"
 
 
-def kind_of(group: Sequence[Frame]) -> Kind:
+def kind_of(group: Sequence[Frame], dwi: str = "") -> Kind:
     """What a group is: types decide; the series' description only of a group of one weighting.
 
     Args:
         group: an entry of :func:`grouped`.
+        dwi: description of the DWI: words that stand there too are of the scan, not of the map.
     """
     first = group[0]
+    text = first.head.description
+    of_scan = {each[0].casefold() for each in QUALIFIED_WORDS.finditer(dwi)}
+    qualified = any(each[0].casefold() not in of_scan for each in QUALIFIED_WORDS.finditer(text))
     if says_adc(first):
-        return Kind.ADC
+        return Kind.OTHER if qualified else Kind.ADC
     if _says_other(first):
         return Kind.OTHER
     if _says_trace(first) or len({frame.b_value for frame in group}) > 1:
         return Kind.IMAGE
-    text = first.head.description
     if OTHER_WORDS.search(text):
         return Kind.OTHER
-    return Kind.ADC if ADC_WORDS.search(text) else Kind.IMAGE
+    if ADC_WORDS.search(text):
+        return Kind.OTHER if qualified else Kind.ADC
+    return Kind.IMAGE
 
 
 def grouped(frames: Iterable[Frame]) -> list[list[Frame]]:
@@ -159,12 +173,14 @@ def build(label: str, frames: Sequence[Frame], is_adc: bool = False) -> list[Sta
         is_adc: an ADC map, which is of no b-value, whatever stands there.
 
     Raises:
-        InputError: slices are lost, doubled, unevenly spaced or moved against one another.
+        InputError: a slice's place cannot be; slices are lost, doubled, unevenly spaced or moved
+            against one another.
     """
     head = frames[0].head
     label = f"{label} ({head.name})"
     by_weighting: dict[tuple, list[Frame]] = defaultdict(list)
     for frame in frames:
+        check_place(frame)
         key = () if is_adc else (frame.b_value, *np.round(frame.direction, 2).tolist())
         by_weighting[tuple("unknown" if value != value else value for value in key)].append(frame)
     images: list[Image] = []
@@ -266,12 +282,23 @@ def _without_copies(label: str, slots: list[list[Frame]]) -> tuple[list[list[Fra
                 shown.append(values)
         dropped += len(slot) - len(distinct)
         kept.append(distinct)
-    if len({len(slot) for slot in kept}) > 1:
+    numbers = [len(slot) for slot in kept]
+    usual = max(set(numbers), key=lambda number: (numbers.count(number), number))
+    if max(numbers) > usual:
+        double = kept[int(np.argmax(numbers))]
+        names = ", ".join(dict.fromkeys(frame.path.name for frame in double[:4]))
         raise InputError(
-            f"{label}: some slices have {min(map(len, kept))} images of one kind and others "
-            f"{max(map(len, kept))}, with different pixels; expected as many of each. {AGAIN}"
+            f"{label}: {counted(sum(n > usual for n in numbers), 'place has')} "
+            f"{counted(max(numbers), 'image')} of one kind with different pixels ({names}), and "
+            f"others have {usual}; expected as many of each. Find out which belongs there, and "
+            "remove the other."
         )
-    return kept, [f"{label}: {dropped} slices are there twice; the copies were left out"]
+    if min(numbers) < usual:
+        raise InputError(
+            f"{label}: some slices have {counted(min(numbers), 'image')} of one kind and others "
+            f"{usual}, with different pixels; expected as many of each. {AGAIN}"
+        )
+    return kept, [f"{label}: {counted(dropped, 'slice is')} there twice; copies were left out"]
 
 
 def _affine(label: str, frames: Sequence[Frame]) -> tuple[NDArray[np.float64], list[str]]:
@@ -286,6 +313,11 @@ def _affine(label: str, frames: Sequence[Frame]) -> tuple[NDArray[np.float64], l
     gaps = np.diff(positions @ first.normal)
     said = [f.plane.spacing_mm for f in frames if f.plane.spacing_mm is not None]
     usual = min([float(np.median(gaps)), *said])
+    if gaps.min() > MAX_APART_MM:
+        raise InputError(
+            f"{label}: its slices are {gaps.min():.4g} mm apart by their ImagePositionPatient; "
+            f"expected {MAX_APART_MM:g} mm at most. {AGAIN}"
+        )
     if gaps.max() > MAX_GAP_RATIO * usual:
         after = positions[gaps.argmax()] @ first.normal
         raise InputError(

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from data_tools import alignment
 from data_tools.dicom.frames import Frame, Head, read_folder
 from data_tools.dicom.stacks import Image, Kind, Stack, build, grouped, kind_of, says_adc
 from data_tools.grid import LOW_B_MAX_S_PER_MM2, MIN_B_S_PER_MM2, WANTED_B_S_PER_MM2
-from data_tools.runtime.errors import InputError
+from data_tools.runtime.errors import InputError, counted
 from data_tools.volumes import Volume, apart_mm, gaps_of, without_gaps
 
 SAME_GRID_MM = 0.05
@@ -66,7 +67,13 @@ class Study:
     warnings: tuple[str, ...] = ()
 
 
-def read_study(folder: Path, series: str | None = None, b_value: float | None = None) -> Study:
+def read_study(
+    folder: Path,
+    series: str | None = None,
+    b_value: float | None = None,
+    *,
+    need_adc: bool = True,
+) -> Study:
     """Read a folder of one patient's DICOM files and choose the DWI and the ADC map.
 
     Of several diffusion series the trace images are taken. Series that one scan was parted into
@@ -78,10 +85,12 @@ def read_study(folder: Path, series: str | None = None, b_value: float | None = 
         series: those to use, separated by commas: SeriesInstanceUID, number, or a piece of the
             description; None leaves the choice to this function.
         b_value: of the DWI, where the files do not say it.
+        need_adc: whether there is no ADC map elsewhere.
 
     Raises:
         InputError: the extra is missing; no DICOM files, a damaged one, those of several patients
-            or studies; no diffusion study or several; slices of it are lost.
+            or studies; no diffusion study or several; slices of it are lost; no ADC map, and
+            nothing to compute it from.
     """
     _require_pydicom()
     label = f"DICOM {folder}"
@@ -89,15 +98,18 @@ def read_study(folder: Path, series: str | None = None, b_value: float | None = 
     found = _Found(label=label, frames=scan.frames, notes=[*scan.notes])
     if series:
         found = found.named(series)
-    _check_one_patient(label, folder, found.frames)
+    _check_one_patient(label, folder, found.frames, named=bool(series))
     dwi = _choose(label, found.diffusion(b_value if series else None), found)
-    adc = found.adc(dwi[0])
+    adc = found.adc(dwi)
     if adc is None:
         dwi = found.with_low_b(dwi)
     names = dict.fromkeys(part.head.name for part in dwi)
     if len(names) > 1:
         found.notes.append(f"DICOM: one scan in {len(names)} series, joined: {'; '.join(names)}")
-    return _loaded(folder, dwi, adc, found)
+    study = _loaded(folder, dwi, adc, found)
+    if need_adc and adc is None and not _has_low(dwi):
+        raise InputError(_no_adc(study.label, dwi[0], found))
+    return study
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -168,10 +180,35 @@ class _Found:
             raise InputError(_no_dwi(self.label, self.frames))
         return high
 
-    def adc(self, dwi: Stack) -> Stack | None:
-        """The scanner's map; of a map that a person did not name, the only one of that scan."""
+    @functools.cached_property
+    def is_one_patient(self) -> bool:
+        """Whether all that is there is of one patient and study."""
+        return all(len(found) < 2 for found in _kinds_of(self.others or self.frames).values())
+
+    def belongs(self, one: Head, dwi: Head) -> bool:
+        """Whether a series that nobody named is of the DWI's patient and visit.
+
+        Series that do not both say their study are of one only where nothing else is there.
+        """
+        if not _one_patient(one.patient, dwi.patient):
+            return False
+        for a, b in (
+            (one.frame_of_reference, dwi.frame_of_reference), (one.study, dwi.study)
+        ):  # fmt: skip
+            if a and b:
+                return a == b
+        return self.is_one_patient
+
+    def adc(self, parts: Sequence[Stack]) -> Stack | None:
+        """The scanner's map of a DWI.
+
+        Where a person named series, one of these; where they are the DWI alone and hold no image
+        of low b, the only map that is there of its scan.
+        """
+        dwi = parts[0]
         own = [g for g in self.groups if g[0].head.uid != dwi.head.uid or says_adc(g[0])]
-        groups = [group for group in own if kind_of(group) is Kind.ADC]
+        text = dwi.head.description
+        groups = [group for group in own if kind_of(group, text) is Kind.ADC]
         if self.others and not groups:
             groups = [g for g in own if len({f.b_value for f in g}) == 1 and not _is_weighted(g)
                       and not any(_is_low(f.b_value) for f in g)]  # fmt: skip
@@ -179,8 +216,14 @@ class _Found:
             near = [
                 group
                 for group in self.other_groups
-                if kind_of(group) is Kind.ADC and _one_scan(group[0].head, dwi.head)
+                if kind_of(group, text) is Kind.ADC and self.belongs(group[0].head, dwi.head)
             ]
+            if near and (_has_low(parts) or self._low(self.groups, parts, trusted=True)):
+                names = "; ".join(dict.fromkeys(group[0].head.name for group in near))
+                self.notes.append(
+                    f"DICOM: --series names no ADC map, so none was taken ({names} is there)"
+                )
+                near = []
             groups = near if len(near) == 1 else []
         stacks = [stack for group in groups for stack in build(self.label, group, is_adc=True)]
         chosen = _only(self.label, stacks)
@@ -201,7 +244,7 @@ class _Found:
         Raises:
             InputError: there are several.
         """
-        if any(_is_low(image.b_value) for part in parts for image in part.images):
+        if _has_low(parts):
             return parts
         found = self._low(self.groups, parts, trusted=bool(self.others))
         found = found or self._low(self.other_groups, parts)
@@ -222,7 +265,7 @@ class _Found:
         found: list[Stack] = []
         for group in groups:
             low = [frame for frame in group if _is_low(frame.b_value)]
-            of_scan = trusted or _one_scan(group[0].head, parts[0].head)
+            of_scan = trusted or self.belongs(group[0].head, parts[0].head)
             if low and of_scan and kind_of(group) is not Kind.ADC:
                 found += build(self.label, low)
         return found
@@ -232,7 +275,9 @@ def _loaded(folder: Path, parts: Sequence[Stack], adc: Stack | None, found: _Fou
     images = [(part, image) for part in parts for image in part.images]
     known = [each for each in images if each[1].b_value is not None]
     if known and len(known) < len(images):
-        found.notes.append(f"DICOM: {len(images) - len(known)} images without a b-value, left out")
+        found.notes.append(
+            f"DICOM: {counted(len(images) - len(known), 'image')} without a b-value, left out"
+        )
         images = known
     dwi = parts[0]
     label = f"{folder} ({dwi.head.name})"
@@ -373,6 +418,10 @@ def _one_scan(one: Head, other: Head) -> bool:
     return one.study == other.study
 
 
+def _has_low(stacks: Iterable[Stack]) -> bool:
+    return any(_is_low(image.b_value) for stack in stacks for image in stack.images)
+
+
 def _is_low(b_value: float | None) -> bool:
     return b_value is not None and b_value <= LOW_B_MAX_S_PER_MM2
 
@@ -413,6 +462,39 @@ def _no_dwi(label: str, frames: Sequence[Frame]) -> str:
     )
 
 
+def _no_adc(label: str, dwi: Stack, found: _Found) -> str:
+    """What to do where there is no ADC map, and no image of low b to compute it from."""
+    others = {
+        group[0].head.uid: group[0].head
+        for group in grouped(found.others or found.frames)
+        if group[0].head.uid != dwi.head.uid
+    }
+    near = [head for head in others.values() if found.belongs(head, dwi.head)]
+    strangers = [head.name for head in others.values() if head not in near]
+    message = (
+        f"DWI {label}: has no image of b = 0 (nor of up to {LOW_B_MAX_S_PER_MM2:g} s/mm2) and no "
+        "ADC map of its scan is known, so no ADC can be computed; expected one of both in the "
+        "folder."
+    )
+    if near:
+        said = f"{_word_of(dwi.head)},{_word_of(near[0])}"
+        message += (
+            f" Of its scan there is {'; '.join(head.name for head in near)}: if that is the map, "
+            f"or is of b = 0, name it with the DWI, --series={said} for instance."
+        )
+    if strangers:
+        message += (
+            f" Not taken, as by the files they are of another patient or study: "
+            f"{'; '.join(strangers)}."
+        )
+    return message
+
+
+def _word_of(head: Head) -> str:
+    """What --series takes."""
+    return head.uid if head.number is None else str(head.number)
+
+
 def _b_text(frames: Sequence[Frame]) -> str:
     known = sorted({frame.b_value for frame in frames if frame.b_value is not None})
     if not known:
@@ -424,15 +506,22 @@ def _named(label: str, frames: Sequence[Frame], series: str) -> set[str]:
     """UIDs of the series that a person named."""
     heads = {frame.head.uid: frame.head for frame in frames}
     found: set[str] = set()
-    for word in (word.strip() for word in series.split(",")):
-        matching = _matching(word, heads)
-        if not matching:
+    words = series.split(",")
+    while words:
+        # A description may hold a comma: as many words as match together are one.
+        for count in range(len(words), 0, -1):
+            word = ",".join(words[:count]).strip()
+            matching = _matching(word, heads)
+            if matching:
+                break
+        else:
             names = "; ".join(head.name for head in heads.values())
             raise InputError(
                 f"{label}: --series={series}: no series is named {word!r}; found {names}. Expected "
                 "a number, a SeriesInstanceUID, or a piece of the description."
             )
         found.update(matching)
+        words = words[count:]
     return found
 
 
@@ -443,18 +532,39 @@ def _matching(word: str, heads: Mapping[str, Head]) -> list[str]:
     numbered = [uid for uid, head in heads.items() if word == str(head.number)]
     if numbered or not word:
         return numbered
-    return [uid for uid, head in heads.items() if word.casefold() in head.description.casefold()]
+    return [uid for uid, head in heads.items() if _plain(word) in _plain(head.description)]
 
 
-def _check_one_patient(label: str, folder: Path, frames: Iterable[Frame]) -> None:
-    """Refuse files of two patients, or of two studies: DWI and ADC might be of different days.
+def _plain(text: str) -> str:
+    """As descriptions are compared: any capitals, and any blanks about a comma."""
+    return re.sub(r"\s*,\s*", ",", " ".join(text.casefold().split()))
+
+
+def _check_one_patient(
+    label: str, folder: Path, frames: Iterable[Frame], named: bool = False
+) -> None:
+    """Refuse files of two patients, or of two studies: DWI and ADC might be of different days."""
+    for what, found in _kinds_of(frames).items():
+        if len(found) > 1:
+            names = ", ".join(str(path.relative_to(folder)) for path in found[:4])
+            whose = "the series that --series names are" if named else "holds files"
+            choose = "" if named else ", or choose the series with --series"
+            raise InputError(
+                f"{label}: {whose} of {len(found)} {what} ({names}); expected one. Give each a "
+                f"folder of its own{choose}."
+            )
+
+
+def _kinds_of(frames: Iterable[Frame]) -> dict[str, list[Path]]:
+    """A file of each patient, and of each study.
 
     Studies that share a series or a frame of reference are one: some scanners write an identity of
     the study for each image.
     """
     first: dict[str, Frame] = {}
     patients: dict[tuple[str, str], Path] = {}
-    for frame in frames:
+    # Those that say who they are first: one that does not is like each of two who differ.
+    for frame in sorted(frames, key=lambda frame: [not word for word in frame.head.patient]):
         first.setdefault(f"{frame.head.uid} {frame.head.study}", frame)
         if not any(_one_patient(frame.head.patient, other) for other in patients):
             patients[frame.head.patient] = frame.path
@@ -469,18 +579,18 @@ def _check_one_patient(label: str, folder: Path, frames: Iterable[Frame]) -> Non
         joined = [study for study in studies if study & ties]
         studies = [s for s in studies if s not in joined] + [ties.union(*joined)]
     examples = [next(paths[tie] for tie in sorted(study) if tie in paths) for study in studies]
-    for what, found in (("patients", list(patients.values())), ("studies", examples)):
-        if len(found) > 1:
-            names = ", ".join(str(path.relative_to(folder)) for path in found[:4])
-            raise InputError(
-                f"{label}: holds files of {len(found)} {what} ({names}); expected one. Give "
-                "each a folder of its own, or choose the series with --series."
-            )
+    return {"patients": list(patients.values()), "studies": examples}
 
 
 def _one_patient(one: tuple[str, str], other: tuple[str, str]) -> bool:
-    """Whether ID and name are alike; what is absent tells nothing."""
-    return all(a == b or not a or not b for a, b in zip(one, other, strict=True))
+    """Whether two are one: the ID decides where both have one, as names are spelled in many ways.
+
+    What is absent tells nothing.
+    """
+    for a, b in zip(one, other, strict=True):
+        if a and b:
+            return a.casefold() == b.casefold()
+    return True
 
 
 def _require_pydicom() -> None:

@@ -177,7 +177,8 @@ def define_overrides(flag_values: flags.FlagValues, of_cohort: bool = False) -> 
         "series",
         None,
         "<UID|N|TEXT> Which DICOM series is the DWI: its SeriesInstanceUID, its number, or a piece "
-        "of its description; with that of the ADC map after a comma, where there are several.",
+        "of its description; with that of the ADC map after a comma. Of a DWI named alone ADC is "
+        "computed, or, without b = 0, the map of its scan is taken.",
         flag_values=flag_values,
     )
     flags.DEFINE_float(

@@ -1,4 +1,24 @@
-"""The exceptions that are meant for the person at the keyboard."""
+"""The exceptions that are meant for the person at the keyboard, and their words."""
+
+PLURALS = {"is": "are", "was": "were", "has": "have"}
+
+
+def reason_of(error: BaseException) -> str:
+    """What an exception says, on one line; its name where it says nothing."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def counted(count: int, what: str) -> str:
+    """A number of things, in the singular if it is one.
+
+    >>> counted(1, "slice is"), counted(2, "slice is"), counted(0, "image")
+    ('1 slice is', '2 slices are', '0 images')
+    """
+    noun, *verb = what.split()
+    if count != 1:
+        noun += "s"
+        verb = [PLURALS.get(word, word) for word in verb]
+    return " ".join([str(count), noun, *verb])
 
 
 class InputError(Exception):

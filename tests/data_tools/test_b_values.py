@@ -136,6 +136,50 @@ class TestDirections:
         assert study.warnings == ()
 
     @pytest.mark.parametrize(
+        ("values", "overrides", "b_value"),
+        [
+            ((985, 1000, 1015), NONE, 1000),
+            ((1012, 1000, 988), NONE, 1000),
+            ((950, 1040, 1000), NONE, 2990 / 3),  # further apart than one shell's images
+            ((700, 715, 690), NONE, 2105 / 3),
+            ((985, 1000, 1015), Overrides(b_value=1000), 1000),
+        ],
+    )
+    @pytest.mark.parametrize("low_b", [0, 30])
+    @pytest.mark.parametrize("said", [True, False])
+    def test_each_direction_counts_at_its_own_b(self, said, low_b, values, overrides, b_value):
+        """Three directions whose shares of the ADC are 0.7, 1 and 1.3."""
+        if not said and max(values) - min(values) > 50:
+            return  # of unknown directions these are trace images of several shells
+        adc = np.minimum(ADC, 1500)
+        images = [S0 * np.exp(-low_b * 1e-6 * adc)] + [
+            S0 * np.exp(-b * 1e-6 * adc * share)
+            for b, share in zip(values, (0.7, 1.0, 1.3), strict=True)
+        ]
+        series = Series(
+            data=np.stack(images, -1).astype(np.float32), affine=AFFINE,
+            b_values=np.array([low_b, *values], float),
+            directions=np.array([WHOLE, X, Y, Z] if said else [UNKNOWN] * 4, float),
+        )  # fmt: skip
+        study = of_series("x", series, overrides=overrides)
+        # The image of b = 30 is of no direction, and each fall from it is of one.
+        np.testing.assert_allclose(study.adc.data, adc, rtol=2e-4)
+        assert study.b_value == pytest.approx(b_value, abs=0.1)
+        np.testing.assert_allclose(study.trace.data, S0 * np.exp(-b_value * 1e-6 * adc), rtol=5e-4)
+
+    def test_without_signal_at_low_b_directions_are_averaged_as_they_are(self):
+        data = np.full((3, 3, 3, 4), 100, np.float32)
+        data[..., 1:] = (50, 40, 30)
+        data[0, ..., 0] = 0
+        series = Series(data=data, affine=AFFINE, b_values=np.array([0, 985, 1000, 1015.0]),
+                        directions=np.array([WHOLE, X, Y, Z], float))  # fmt: skip
+        study = of_series("x", series)
+        np.testing.assert_allclose(study.trace.data[0], (50 * 40 * 30) ** (1 / 3), rtol=1e-6)
+        mean = np.mean([np.log(2) / 985, np.log(2.5) / 1000, np.log(10 / 3) / 1015])
+        np.testing.assert_allclose(study.adc.data[1:], 1e6 * mean, rtol=1e-5)
+        assert not study.adc.data[0].any()
+
+    @pytest.mark.parametrize(
         ("directions", "found"),
         [
             ([X], r"1 direction only: \(1.00 0.00 0.00\)"),

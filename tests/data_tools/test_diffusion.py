@@ -33,7 +33,10 @@ def series(folder, images, affine, b_values, name="sub-1_dwi"):
 def test_a_series_is_split_by_b_value_and_gives_the_adc(scan, tmp_path):
     native, b0, _ = scan
     dwi = native.dwi.data
-    images = [b0, dwi * 1.2, dwi / 1.2, dwi, b0]  # three directions whose mean is the trace
+    # Three directions, each at its own b: their shares of the ADC have a mean of 1.
+    fall = native.adc.data / 1e6
+    shares = [(1000, 0.8), (995, 1.2), (1005, 1.0)]
+    images = [b0, *(b0 * np.exp(-b * fall * share) for b, share in shares), b0]
     path = series(tmp_path, images, native.dwi.affine, [0, 1000, 995, 1005, 5])
     got = patient.load_native(path)
     np.testing.assert_allclose(got.dwi.data, dwi, rtol=1e-4, atol=1e-3)
@@ -62,7 +65,7 @@ def test_a_given_adc_is_preferred_and_1000_to_other_shells(scan, tmp_path):
     ("b_values", "message"),
     [
         (None, "holds 2 images; expected sub-1_dwi.bval beside it"),
-        ([0], "holds 2 images, and sub-1_dwi.bval 1 b-values"),
+        ([0], "holds 2 images, and sub-1_dwi.bval 1 b-value;"),
         ([0, "x"], "sub-1_dwi.bval: not readable"),
         ([0, -1000], "expected b-values of 0 to 10000 s/mm2, .*found 0 -1000"),
         ([0, 1e9], "expected b-values of 0 to 10000 s/mm2, .*found 0 1e"),

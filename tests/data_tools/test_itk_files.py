@@ -17,6 +17,7 @@ pytestmark = pytest.mark.quick
 DATA = np.random.default_rng(0).integers(1, 900, (12, 10, 8)).astype(np.float32)  # x, y, z
 SPACING = np.array([2.0, 1.5, 5.0])
 ORIGIN_LPS = np.array([-30.0, 20.0, 10.0])
+FUNCTION = "ElementToIntensityFunction"
 ENDINGS = ("mha", "mhd", "nrrd", "nhdr")
 
 
@@ -93,6 +94,15 @@ def test_the_space_of_an_nrrd_file_counts(tmp_path, space, codes):
     [
         ("nrrd", b"space: left-posterior-superior", b"space dimension: 3", "no field `space`"),
         ("nrrd", b"left-posterior-superior", b"scanner-xyz", "its space is 'scanner-xyz'"),
+        (
+            "nrrd",
+            b"left-posterior-sup",
+            b"right-posterior-sup",
+            "'right-posterior-superior', which is not read here; expected left-posterior-superior,",
+        ),
+        ("nrrd", b"left-posterior-superior", b"LPI", "its space is 'LPI', which is not read here"),
+        ("nrrd", b"kinds:", b'space units: "\xc2\xb5m" "mm" "mm"\nkinds:', "lengths are in 'µm'"),
+        ("nrrd", b"kinds:", b'space units: "\xb5m" "mm" "mm"\nkinds:', "lengths are in 'µm'"),
         ("mha", b"TransformMatrix", b"Comment", "no TransformMatrix"),
         ("mha", b"= RAI", b"= LAI", "AnatomicalOrientation is LAI and TransformMatrix RAI"),
         ("mha", b"1 0 0 0 1 0 0 0 1", b"1 0.4 0 0 1 0 0 0 1", "not at right angles"),
@@ -115,6 +125,42 @@ def test_what_cannot_be_trusted_is_refused(tmp_path, end, before, after, message
     path.write_bytes(content.replace(before, after, 1))
     with pytest.raises(InputError, match=message):
         load_volume(path, "DWI")
+
+
+@pytest.mark.parametrize("end", ["mha", "mhd"])
+@pytest.mark.parametrize("dtype", [np.float32, np.int16])
+@pytest.mark.parametrize(
+    ("slope", "offset"), [("1.25", "0"), ("0.001", "0"), ("2", "-100"), ("1", "7.5")]
+)
+def test_the_scale_of_a_meta_image_counts(tmp_path, slope, offset, dtype, end):
+    path = write(tmp_path / f"a.{end}", np.eye(3), DATA.astype(dtype))
+    said = f"{FUNCTION}Slope = {slope}\n{FUNCTION}Offset = {offset}\nElementSpacing"
+    path.write_bytes(path.read_bytes().replace(b"ElementSpacing", said.encode(), 1))
+    wanted = DATA.astype(float) * float(slope) + float(offset)
+    np.testing.assert_allclose(load_volume(path).data, wanted, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("end", "field", "message"),
+    [
+        ("mha", f"{FUNCTION}Slope = 0", f"its {FUNCTION}Slope is 0"),
+        ("mha", f"{FUNCTION}Slope = nan", f"its {FUNCTION}Slope is 'nan'; expected a number"),
+        ("mha", f"{FUNCTION}Offset = x", f"its {FUNCTION}Offset is 'x'; expected a number"),
+        ("nrrd", "old min: 0\nold max: 1000", "its field `old min: 0` says"),
+        ("nrrd", "oldmax: 3.5", "its field `old max: 3.5` says"),
+        ("nrrd", "old min: -32768\nold max: 32767", None),
+        ("nrrd", "sample units: mm^2/s", None),
+    ],
+)
+def test_scales_that_are_not_undone_are_refused(tmp_path, end, field, message):
+    path = write(tmp_path / f"a.{end}", np.eye(3), DATA.astype(np.int16))
+    first = b"ElementSpacing" if end == "mha" else b"kinds:"
+    path.write_bytes(path.read_bytes().replace(first, field.encode() + b"\n" + first, 1))
+    if message is None:
+        np.testing.assert_array_equal(load_volume(path).data, DATA)
+        return
+    with pytest.raises(InputError, match=message):
+        load_volume(path)
 
 
 @pytest.mark.parametrize("packed", [False, True])
@@ -207,6 +253,16 @@ def test_whatever_a_header_raises_becomes_one_sentence(tmp_path, offset):
     assert "\n" not in str(error.value)
 
 
+def test_a_header_of_too_many_voxels_says_so(tmp_path):
+    path = tmp_path / "a.nii"
+    nib.save(nib.Nifti1Image(DATA, np.diag([2.0, 2, 2, 1])), path)
+    content = bytearray(path.read_bytes())
+    content[42:48] = np.full(3, 32767, np.int16).tobytes()
+    path.write_bytes(content)
+    with pytest.raises(InputError, match="a.nii: .*(32767 x 32767 x 32767|damaged \\([^)])"):
+        load_volume(path, "DWI")
+
+
 def test_series_and_masks_are_read_too(tmp_path):
     b0 = DATA + 1000
     series = np.stack([b0, b0 * np.exp(-0.8)], -1).astype(np.float32)
@@ -220,6 +276,24 @@ def test_series_and_masks_are_read_too(tmp_path):
     np.testing.assert_array_equal(load_mask(path).data, DATA > 400)
     with pytest.raises(InputError, match="no readable|expected one 3D volume"):
         load_volume(tmp_path / "dwi.nrrd", "ADC")
+
+
+@pytest.mark.parametrize("count", [1, 2, 4])
+def test_vectors_that_itk_wrote_as_nifti_are_a_series(tmp_path, count):
+    """SimpleITK makes them of shape (x, y, z, 1, n)."""
+    b0 = DATA + 1000
+    series = np.stack([b0, *[b0 * np.exp(-0.8)] * (count - 1)], -1).astype(np.float32)
+    image = sitk.GetImageFromArray(np.moveaxis(series, (0, 1, 2), (2, 1, 0)), isVector=True)
+    image.SetSpacing(SPACING)
+    path = tmp_path / "dwi.nii.gz"
+    sitk.WriteImage(image, str(path))
+    if count == 1:
+        nib.save(nib.Nifti1Image(series[:, :, :, None, None], nib.load(path).affine), path)
+        np.testing.assert_array_equal(load_volume(path).data, b0)
+        return
+    assert nib.load(path).shape == (*DATA.shape, 1, count)
+    (tmp_path / "dwi.bval").write_text("0" + " 1000" * (count - 1))
+    np.testing.assert_allclose(load_diffusion(path).adc.data, 800, rtol=1e-4)
 
 
 def test_a_gzipped_nifti_of_an_image_is_not_mistaken_for_one(tmp_path):

@@ -103,7 +103,7 @@ def nan_at_the_centre(data):
         (
             "dwi",
             lambda data: data * (np.arange(data.shape[2]) != 9),
-            "DWI .* 1 slices .* are empty",
+            "DWI .* 1 slice is empty",
         ),
         (
             "adc",

@@ -76,7 +76,7 @@ def quick(raw_cohort, tmp_path, monkeypatch):
 def test_one_bad_patient_is_named_and_the_other_is_done(done):
     _, out, (status, printed, complained) = done
     assert status == command.EXIT_SOME_FAILED
-    assert printed == f"1 patients in {out} (0 were done before)\n"
+    assert printed == f"1 patient in {out} (0 were done before)\n"
     (failure,) = [line for line in complained.splitlines() if line.startswith("failed: ")]
     assert failure.startswith(f"failed: {BAD}: ADC ")
     assert "ends too early or is damaged" in failure
@@ -137,7 +137,7 @@ def test_a_second_run_keeps_what_is_done(done):
     before = {path: path.stat().st_mtime_ns for path in (out / GOOD).iterdir()}
     status, printed, complained = run(cohort, out)
     assert status == command.EXIT_SOME_FAILED
-    assert printed == f"1 patients in {out} (1 were done before)\n"
+    assert printed == f"1 patient in {out} (1 were done before)\n"
     assert f"failed: {BAD}: " in complained
     assert {path: path.stat().st_mtime_ns for path in (out / GOOD).iterdir()} == before
 
@@ -196,7 +196,7 @@ def test_a_defect_at_one_patient_stops_no_other(quick, monkeypatch):
 
     monkeypatch.setattr(qc_picture, "draw", odd)
     status, printed, complained = run(cohort, out)
-    assert (status, printed) == (1, f"1 patients in {out} (0 were done before)\n")
+    assert (status, printed) == (1, f"1 patient in {out} (0 were done before)\n")
     (failure,) = [line for line in complained.splitlines() if line.startswith("failed: ")]
     assert failure.startswith(f"failed: {GOOD}: a defect of this program")
     assert "ZeroDivisionError: in a picture" in failure

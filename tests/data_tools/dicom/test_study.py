@@ -16,6 +16,9 @@ import pydicom
 from helpers.dicom_files import TRACE, write_enhanced, write_mosaic, write_series
 from helpers.phantom import phantom
 
+from data_tools.dicom.frames import pixels, read_folder
+from data_tools.dicom.stacks import Kind, build, grouped, kind_of
+from data_tools.dicom.study import _one_patient
 from data_tools.overrides import Overrides
 from data_tools.patient import core_of, load_native
 from data_tools.runtime.errors import InputError
@@ -116,6 +119,56 @@ class TestValues:
         native = load_native(tmp_path)
         assert pydicom.dcmread(path).RescaleIntercept == 50
         assert native.adc.data.min() == 0
+
+    @pytest.mark.parametrize("ends", [(0, 9), (9, 0), (65500, 65535), (3, None)])
+    @pytest.mark.parametrize("signed", [False, True])
+    def test_the_whole_range_of_padding_is_no_image(self, signed, ends, tmp_path):
+        """Around the head every number of the range stands; nothing of the head is in it."""
+        numbers = [n for n in ends if n is not None]
+        span = range(min(numbers), max(numbers) + 1)
+
+        def pad(data, image, level):
+            stored = data.pixel_array.copy()
+            outside = HEAD.s0[:, :, level].T == 0
+            stored[outside] = np.resize(np.array(span, np.uint16), outside.sum())
+            data.PixelData = stored.tobytes()
+            data.PixelRepresentation = int(signed)
+            vr = "US" if ends[0] > 32767 or not signed else "SS"
+            data.add_new("PixelPaddingValue", vr, ends[0])
+            if ends[1] is not None:
+                data.add_new("PixelPaddingRangeLimit", vr, ends[1])
+            data.RescaleSlope, data.RescaleIntercept = "1", "30"
+
+        dwi(tmp_path, b_values=[0], change=pad)
+        scan = read_folder(tmp_path)
+        stack = pixels(sorted(scan.frames, key=lambda frame: frame.order)[:SLICES])
+        outside = HEAD.s0.transpose(2, 1, 0) == 0
+        assert not stack[outside].any()
+        np.testing.assert_allclose(
+            stack[~outside], HEAD.image(0).transpose(2, 1, 0)[~outside].round() + 30
+        )
+
+    @pytest.mark.parametrize(
+        ("syntax", "name"),
+        [
+            ("1.2.840.10008.1.2.4.201", "High-Throughput JPEG 2000"),
+            ("1.2.840.10008.1.2.4.100", "MPEG2"),
+            ("1.2.3.4.5", "unknown"),
+        ],
+    )
+    def test_a_compression_that_nobody_reads_is_named(self, syntax, name, tmp_path):
+        write_series(tmp_path, [HEAD.s0[:, :, :2]], HEAD.affine, number=3, description="DWI",
+                     kind=PLAIN)  # fmt: skip
+        path = tmp_path / "IM030001.dcm"
+        data = pydicom.dcmread(path)
+        data.file_meta.TransferSyntaxUID = syntax
+        data.PixelData = pydicom.encaps.encapsulate([b"\0" * 8])
+        data["PixelData"].is_undefined_length = True
+        data.save_as(path, implicit_vr=False, little_endian=True)
+        with pytest.raises(InputError, match="compressed in a way that is not supported") as error:
+            pixels(list(read_folder(tmp_path).frames))
+        assert f"{name}" in str(error.value) and syntax in str(error.value)
+        assert "IM030001.dcm" in str(error.value) and "damaged" not in str(error.value)
 
     @pytest.mark.parametrize("syntax", ["RLELossless", "JPEGLSLossless"])
     def test_compressed_pixels(self, syntax, tmp_path):
@@ -320,7 +373,7 @@ class TestLost:
         data.SOPInstanceUID = data.file_meta.MediaStorageSOPInstanceUID = "1.2.3.4.5"
         data.InstanceNumber = 900
         data.save_as(tmp_path / "copy.dcm")
-        assert any("there twice" in note for note in check(tmp_path).notes)
+        assert any("1 slice is there twice" in note for note in check(tmp_path).notes)
 
     def test_two_different_images_of_one_slice_are_refused(self, tmp_path):
         dwi(tmp_path)
@@ -332,11 +385,14 @@ class TestLost:
         assert "has the identity" in refusal(tmp_path)
         data.SOPInstanceUID = data.file_meta.MediaStorageSOPInstanceUID = "1.2.3.4.5"
         data.save_as(tmp_path / "same.dcm")
-        assert "with different pixels" in refusal(tmp_path)
+        message = refusal(tmp_path)
+        assert "1 place has 2 images of one kind with different pixels (" in message
+        assert "IM030005.dcm" in message and "same.dcm" in message and "lost" not in message
 
     def test_measurements_that_were_repeated_are_averaged(self, tmp_path):
         dwi(tmp_path, b_values=[0, 1000, 1000])
-        assert check(tmp_path).b_value == 1000
+        native = check(tmp_path)
+        assert native.b_value == 1000 and not any(".bvec" in text for text in native.warnings)
 
     def test_slices_beside_one_another_are_refused(self, tmp_path):
         def tilt(data, image, level):
@@ -405,12 +461,119 @@ class TestChoice:
             assert check(tmp_path, Overrides(series=chosen)).b_value == b_value
         assert "no series is named '77'" in refusal(tmp_path, Overrides(series="77"))
 
-    def test_a_dwi_alone_may_be_named_where_there_is_one_map(self, tmp_path):
+    def test_a_dwi_named_alone_gives_its_own_adc_where_it_can(self, tmp_path):
         dwi(tmp_path)
         dwi(tmp_path, number=13, description="again")
+        adc(tmp_path, scale=lambda image, level: (1.3, 0.0),
+            change=lambda data, *_: delattr(data, "RescaleSlope"))  # fmt: skip
+        native = check(tmp_path, Overrides(series="13"))
+        assert any("names no ADC map, so none was taken (series 4" in n for n in native.notes)
+        assert any("ADC computed from b = 0" in note for note in native.notes)
+
+    def test_a_dwi_named_alone_without_b0_gets_the_one_map_of_its_scan(self, tmp_path):
+        dwi(tmp_path, b_values=[1000])
+        dwi(tmp_path, number=13, b_values=[1000], description="again")
         adc(tmp_path)
         native = check(tmp_path, Overrides(series="13"))
         assert any("ADC from series 4" in note for note in native.notes)
+
+    @pytest.mark.parametrize("added", ["map", "b0"])
+    @pytest.mark.parametrize(
+        ("patient", "study", "stranger"),
+        [
+            ("P2", "1.2.3", True),
+            ("P1", "1.2.4", True),
+            ("P2", "", True),
+            ("P1", "", False),
+            ("P1", "1.2.3", False),
+        ],
+    )
+    def test_what_nobody_named_is_of_the_patient_and_the_study(
+        self, patient, study, stranger, added, tmp_path
+    ):
+        def anonymous(data, image, level):
+            data.StudyInstanceUID = study if data.SeriesNumber == 8 else ("1.2.3" if study else "")
+            if not study:
+                del data.FrameOfReferenceUID
+
+        dwi(tmp_path, b_values=[1000], change=anonymous)
+        given = {"number": 8, "patient": patient, "study": study, "change": anonymous}
+        if added == "map":
+            adc(tmp_path, **given)
+        else:
+            dwi(tmp_path, b_values=[0], description="b0", **given)
+        if not stranger:
+            check(tmp_path, Overrides(series="3"))
+            check(tmp_path)
+            return
+        message = refusal(tmp_path, Overrides(series="3"))
+        assert "no ADC can be computed" in message
+        assert "are of another patient or study: series 8" in message
+        both = refusal(tmp_path, Overrides(series="3,8")) if patient == "P2" else ""
+        assert "choose" not in both
+        assert not both or "the series that --series names are of 2 patients (" in both
+
+    def test_without_any_identity_a_map_counts_only_where_one_patient_is(self, tmp_path):
+        def anonymous(data, image, level):
+            data.StudyInstanceUID = ""
+            del data.FrameOfReferenceUID
+
+        dwi(tmp_path / "a", b_values=[1000], patient="", change=anonymous)
+        adc(tmp_path / "a", patient="", change=anonymous)
+        check(tmp_path / "a", Overrides(series="3"))
+        for number, patient in ((13, "P1"), (23, "P2")):
+            dwi(tmp_path / "a", number=number, b_values=[1000], patient=patient, change=anonymous)
+        assert "no ADC can be computed" in refusal(tmp_path / "a", Overrides(series="3"))
+
+    @pytest.mark.parametrize("kind", [["DERIVED", "SECONDARY", "OTHER"], MAP])
+    @pytest.mark.parametrize(
+        "text",
+        ["ADC exp", "Exp. ADC", "ADC low b", "low-b ADC", "ADC fast (IVIM)", "slow ADC", "rADC",
+         "ADC ratio", "ADC_exponential", "ADC fit error", "ADC colour"],
+    )  # fmt: skip
+    def test_other_maps_by_any_name_stop_nobody(self, text, kind, tmp_path):
+        def group(folder):
+            (found,) = grouped(read_folder(folder).frames)
+            return found
+
+        write_series(tmp_path, [HEAD.s0[:, :, :2]], HEAD.affine, number=4, description=text,
+                     kind=kind)  # fmt: skip
+        assert kind_of(group(tmp_path)) is not Kind.ADC
+        if kind is MAP:  # what the DWI is called too is said of the scan
+            assert kind_of(group(tmp_path), f"DWI {text}") is Kind.ADC
+
+    def test_a_series_with_such_a_map_is_read(self, tmp_path):
+        dwi(tmp_path)
+        adc(tmp_path, description="ADC exp", kind=PLAIN, scale=lambda image, level: (0.5, 0.0),
+            change=lambda data, *_: delattr(data, "RescaleSlope"))  # fmt: skip
+        check(tmp_path)
+        check(tmp_path, Overrides(series="3"))
+
+    def test_a_description_with_a_comma_can_be_named(self, tmp_path):
+        dwi(tmp_path, description="DWI, axial, 5 mm")
+        dwi(tmp_path, number=9, description="DWI, cor", b_values=[0, 900])
+        adc(tmp_path, description="map, ADC")
+        for named, b_value in (
+            ("DWI, axial, 5 mm", 1000), ("dwi,axial", 1000), ("DWI, cor", 900),
+            ("DWI, cor, map, ADC", 900), ("3,4", 1000), ("axial,4", 1000),
+        ):  # fmt: skip
+            assert check(tmp_path, Overrides(series=named)).b_value == b_value
+        assert "no series is named '7'" in refusal(tmp_path, Overrides(series="DWI, cor, 7"))
+
+    @pytest.mark.parametrize(
+        "names", [("Müller^Jürgen", "Mueller^Juergen"), ("A^B", "a  b"), ("Miller", "Smith")]
+    )
+    @pytest.mark.parametrize("ids", [("P1", "P1"), ("P1", "p1 "), ("P1", "P2"), ("", "")])
+    def test_the_id_decides_who_it_is(self, ids, names, tmp_path):
+        def name(data, image, level):
+            data.SpecificCharacterSet = "ISO_IR 192"
+            data.PatientID, data.PatientName = ids[image], names[image]
+
+        write_series(tmp_path, [HEAD.s0[:, :, :1]] * 2, HEAD.affine, number=3, description="DWI",
+                     kind=PLAIN, b_values=[0, 1000], change=name)  # fmt: skip
+        one, other = (frame.head.patient for frame in read_folder(tmp_path).frames)
+        same = ids[0] == "P1" == ids[1].strip().upper() or (not ids[0] and names[0] == "A^B")
+        assert _one_patient(one, other) == same
 
     def test_shells_in_series_of_their_own_are_one_scan(self, tmp_path):
         dwi(tmp_path, number=5, b_values=[0], description="b0", kind=PLAIN)
@@ -612,7 +775,9 @@ class TestContradictions:
     def test_a_map_of_no_known_name_is_named_by_a_person(self, tmp_path):
         dwi(tmp_path, b_values=[1000])
         adc(tmp_path, description="Karte 7", kind=PLAIN)
-        assert "no ADC can be computed" in refusal(tmp_path)
+        message = refusal(tmp_path)
+        assert "no ADC can be computed" in message and "--series=3,4 for instance" in message
+        assert ".bval" not in message and "series 4, Karte 7" in message
         check(tmp_path, Overrides(series="3,4"))
 
     def test_b_values_that_are_wrong_are_overruled(self, tmp_path):
@@ -666,6 +831,38 @@ class TestContradictions:
             assert refused in refusal(tmp_path)
         else:
             check(tmp_path)
+
+    @pytest.mark.parametrize(
+        ("keyword", "value", "shown"),
+        [
+            ("PixelSpacing", [0, 0], r"0\0; expected 0.3 to 12 mm"),
+            ("PixelSpacing", ["nan", "nan"], r"nan\nan; expected"),
+            ("PixelSpacing", [-4, 4], r"-4\4; expected"),
+            ("PixelSpacing", [4000, 4000], r"4000\4000; expected"),
+            ("PixelSpacing", [0.004, 0.004], r"0.004\0.004; expected"),
+            ("ImageOrientationPatient", [0] * 6, r"0\0\0\0\0\0; expected two directions"),
+            ("ImageOrientationPatient", [2, 0, 0, 0, 2, 0], r"2\0\0\0\2\0; expected"),
+            ("ImageOrientationPatient", [1, 0, 0, 0.3, 0.954, 0], r"1\0\0\0.3\0.954\0; exp"),
+            ("ImageOrientationPatient", [1, 0, 0, 1, 0, 0], r"1\0\0\1\0\0; expected"),
+            ("ImageOrientationPatient", ["nan"] * 6, r"nan\nan\nan\nan\nan\nan; expected"),
+            ("ImagePositionPatient", [0, 0, "nan"], r"0\0\nan; expected a place"),
+            ("ImagePositionPatient", [0, "inf", 0], r"0\inf\0; expected a place"),
+        ],
+    )
+    def test_a_size_or_place_that_cannot_be_names_attribute_and_file(
+        self, keyword, value, shown, tmp_path, recwarn
+    ):
+        def change(data, image, level):
+            data[keyword] = pydicom.DataElement(
+                keyword, "DS", value, validation_mode=pydicom.config.IGNORE
+            )
+
+        dwi(tmp_path, change=change)
+        scan = read_folder(tmp_path)
+        with pytest.raises(InputError) as error:
+            build("DICOM", grouped(scan.frames)[0])
+        assert f"IM030001.dcm: its {keyword} is {shown}" in str(error.value)
+        assert not recwarn.list
 
     def test_a_position_of_two_numbers_names_the_file(self, tmp_path):
         def change(data, image, level):

@@ -226,7 +226,7 @@ def test_predict_takes_a_cohort_and_goes_on(run, raw_cohort, tmp_path, capsys):
     argv = [f"--model={run}/fold-0/best.keras", f"--cohort={cohort}", f"--out={out}", "--stride=16"]
     assert call(predict, *argv) == 1
     printed = capsys.readouterr()
-    assert "1 patients predicted (0 were done before)" in printed.out
+    assert "1 patient predicted (0 were done before)" in printed.out
     assert "failed: sub-0002: ADC" in printed.err and "ends too early" in printed.err
     assert (out / "sub-0001/report.html").is_file() and not (out / "sub-0002").exists()
     page = (out / "index.html").read_text()

@@ -11,7 +11,7 @@ from data_tools.cohort import RawFiles
 from data_tools.overrides import NONE, Overrides
 from data_tools.runtime import atomic, executors
 from data_tools.runtime.command import EXIT_OK, EXIT_SOME_FAILED, PatientRequest
-from data_tools.runtime.errors import InputError
+from data_tools.runtime.errors import InputError, counted
 from data_tools.runtime.patient_failure import all_alike, attempt
 from tf_hypoperfusion import __version__
 from tf_hypoperfusion.clinical import ClinicalFacts
@@ -63,7 +63,8 @@ def answer(request: PatientRequest, connect: Connect, settings: Callable[[], str
         )
     kept = sum(each.kept for each in done.values())
     yes = sum(each.result.defuse3.target_mismatch for each in done.values())
-    print(f"{len(done)} patients predicted ({kept} were done before), target mismatch in {yes}")
+    predicted = f"{counted(len(done), 'patient')} predicted ({kept} were done before)"
+    print(f"{predicted}, target mismatch in {yes}")
     print(f"look at {request.out}/index.html")
     for participant, message in failed.items():
         print(f"failed: {participant}: {message}", file=sys.stderr)

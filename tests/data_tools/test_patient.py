@@ -245,7 +245,7 @@ def test_ants_fits_the_same_to_a_millimetre(native, registered):
 
 
 @pytest.mark.parametrize("axis", [0, 1, 2])
-@pytest.mark.parametrize("degrees", [-20, 20])
+@pytest.mark.parametrize("degrees", [-12, 12])
 def test_the_pose_of_a_head_changes_nothing(native, registered, axis, degrees):
     turn = Rotation.from_euler("xyz"[axis], degrees, degrees=True).as_matrix()
     pose = nib.affines.from_matvec(turn, np.roll([60.0, -60, 60], axis))

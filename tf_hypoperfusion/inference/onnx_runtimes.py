@@ -74,9 +74,10 @@ def load(
             raise
         except Exception as error:  # each program has errors of its own
             raise ValueError(f"{name} cannot read it as an ONNX file") from error
+    if program:
+        raise NoProgramError(f"{path}: {program} cannot be started here; install {program}")
     raise NoProgramError(
-        f"{path}: {program or 'neither openvino nor onnxruntime'} can be started here; install "
-        f"{program or 'openvino'}"
+        f"{path}: neither {' nor '.join(PROGRAMS)} can be started here; install openvino"
     )
 
 

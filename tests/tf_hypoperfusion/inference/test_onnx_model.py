@@ -151,6 +151,12 @@ def test_where_there_is_neither_tensorflow_gives_the_mean(averaged_export, each,
     assert "neither openvino nor onnxruntime can be started here; install openvino" in error
 
 
+def test_a_program_that_is_not_here_is_named(averaged_export, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(InputError, match="onnxruntime cannot be started here; install onnxruntime"):
+        predictors.load(averaged_export, "onnxruntime")
+
+
 def test_a_damaged_file_is_named(averaged_export, program, tmp_path):
     half = tmp_path / "model.onnx"
     half.write_bytes((averaged_export / "model.onnx").read_bytes()[:-1000])

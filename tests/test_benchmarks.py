@@ -1,6 +1,7 @@
 """The benchmarks run: the smallest sizes of each, and what they do with bad input."""
 
 import csv
+import json
 import os
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 from helpers import PROJECT
 
+from benchmarks import first_answer
 from benchmarks.measuring import processes, tables, turns
 from data_tools.runtime.errors import InputError
 
@@ -68,6 +70,17 @@ def test_whole_commands_are_measured_with_the_processes_they_start(tmp_path):
     commands["fails"] = processes.Command([sys.executable, "-c", "exit('no such luck')"], tmp_path)
     with pytest.raises(InputError, match="fails: .* exit status 1; it said: no such luck"):
         processes.measure(commands, 1, tmp_path / "log")
+
+
+def test_a_first_answer_is_timed_and_compared(tmp_path):
+    pytest.importorskip("openvino")
+    demo = str(PROJECT / "saved_models/hypoperfusion_demo")
+    rows = [
+        first_answer.one(json.dumps([demo, "openvino", precision, 1, str(tmp_path)]))
+        for precision in ("float32", "float32", "bfloat16")
+    ]
+    assert all(row["all"] > 0 and row["peak_gib"] > 0.1 for row in rows)
+    assert [row["difference"] for row in rows[:2]] == [0, 0] and rows[2]["difference"] < 0.05
 
 
 def test_another_python_is_asked_for_what_it_has(tmp_path):

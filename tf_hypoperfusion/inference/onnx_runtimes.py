@@ -17,6 +17,7 @@ from tf_hypoperfusion.inference.sliding_window import Predictor
 # The first that is installed is taken. OpenVINO is about twice as fast, and knows bfloat16.
 PROGRAMS = ("openvino", "onnxruntime")
 INPUTS = ("image", "nihss")
+ROUNDING = 1e-6
 MEAN = "probability"
 """The output that is the average of a file's networks."""
 
@@ -74,9 +75,10 @@ def load(
             raise
         except Exception as error:  # each program has errors of its own
             raise ValueError(f"{name} cannot read it as an ONNX file") from error
+    if program:
+        raise NoProgramError(f"{path}: {program} cannot be started here; install {program}")
     raise NoProgramError(
-        f"{path}: {program or 'neither openvino nor onnxruntime'} can be started here; install "
-        f"{program or 'openvino'}"
+        f"{path}: neither {' nor '.join(PROGRAMS)} can be started here; install openvino"
     )
 
 
@@ -126,7 +128,10 @@ def _onnxruntime(path: Path, _: str, outputs: Sequence[str]) -> LoadedModel:
     )
 
     def run(image: NDArray[np.float32], nihss: NDArray[np.float32]) -> NDArray[np.float32]:
-        return np.concatenate(session.run(list(wanted), _inputs(image, nihss)), axis=-1)
+        answer = np.concatenate(session.run(list(wanted), _inputs(image, nihss)), axis=-1)
+        # Its sigmoid ends a rounding error above 1; more than that is no probability.
+        answer[(answer > 1) & (answer <= 1 + ROUNDING)] = 1
+        return answer
 
     return LoadedModel(run, f"onnxruntime {onnxruntime.__version__}", "float32")
 

@@ -1,6 +1,5 @@
 """Trained models on disk -> predictors for :mod:`tf_hypoperfusion.inference.sliding_window`."""
 
-import importlib.metadata
 import json
 import re
 import zipfile
@@ -113,7 +112,9 @@ def _load(path: Path, runtime: str, precision: str | None) -> LoadedModel:
     else:
         precision = precision or "float32"
         predict = of_keras(for_prediction(load_keras(path), precision))
-    return LoadedModel(predict, f"tensorflow {importlib.metadata.version('tensorflow')}", precision)
+    import tensorflow as tf
+
+    return LoadedModel(predict, f"tensorflow {tf.__version__}", precision)
 
 
 def _own_precision(path: Path) -> str:

@@ -151,6 +151,20 @@ def test_where_there_is_neither_tensorflow_gives_the_mean(averaged_export, each,
     assert "neither openvino nor onnxruntime can be started here; install openvino" in error
 
 
+def test_a_program_that_is_not_here_is_named(averaged_export, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(InputError, match="onnxruntime cannot be started here; install onnxruntime"):
+        predictors.load(averaged_export, "onnxruntime")
+
+
+def test_the_demonstration_model_answers_with_probabilities(program):
+    """Where it is sure, a sigmoid may end just above 1."""
+    loaded = predictors.load(model_files.DEMO_MODEL, program)
+    image = np.random.default_rng(0).normal(size=(1, *onnx_model.SLAB)).astype(np.float32)
+    answer = loaded.predict(image, np.zeros((1, 1), np.float32))
+    assert answer.shape[-1] == 5 and answer.min() >= 0 and answer.max() == 1
+
+
 def test_a_damaged_file_is_named(averaged_export, program, tmp_path):
     half = tmp_path / "model.onnx"
     half.write_bytes((averaged_export / "model.onnx").read_bytes()[:-1000])

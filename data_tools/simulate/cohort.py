@@ -19,7 +19,6 @@ from data_tools.runtime.errors import InputError
 from data_tools.runtime.executors import map_patients
 from data_tools.simulate import clinical, real_cores
 from data_tools.simulate.anatomy import MODEL_VOXEL_ML
-from data_tools.simulate.images import B_VALUE
 from data_tools.simulate.patient import SimulatedPatient, simulate_patient
 from data_tools.volumes import save_volume
 
@@ -227,14 +226,15 @@ def _write_native(out: Path, patient: SimulatedPatient) -> list[Path]:
     save_volume(paths["adc"], native.adc_um2_per_s * np.float32(1e-6), native.affine, note)
     save_volume(paths["tmax"], native.tmax_s, native.tmax_affine, note)
     stem = str(paths["dwi"]).removesuffix(".nii.gz")
+    b_value = patient.look.scanner.b_s_per_mm2
     sidecar = {
         "Modality": "MR",
         "MagneticFieldStrength": patient.plan.field_strength_t,
         "Manufacturer": "Simulated",
-        "ImageComments": f"b = {B_VALUE:g} s/mm2 trace image, simulated",
+        "ImageComments": f"b = {b_value:g} s/mm2 trace image, simulated",
     }
     atomic.write_json(f"{stem}.json", sidecar)
-    atomic.write_text(f"{stem}.bval", f"{B_VALUE:g}\n")
+    atomic.write_text(f"{stem}.bval", f"{b_value:g}\n")
     # A trace image has no single direction; BIDS wants a vector nevertheless.
     atomic.write_text(f"{stem}.bvec", "0\n0\n0\n")
     atomic.write_json(

@@ -15,22 +15,18 @@ from numpy.typing import NDArray
 from data_tools.grid import TMAX_HYPOPERFUSION_S
 from data_tools.simulate import core as cores
 from data_tools.simulate.anatomy import MODEL_SHAPE, MODEL_VOXEL_ML, Anatomy, smooth_field
+from data_tools.simulate.appearance import FIRST, Coupling
 from data_tools.simulate.clinical import Plan
 from data_tools.simulate.risk import make_risk
 
 TMAX_MAX_S = 20.0
 # Normal tissue: mean, and SD between places and between patients.
 NORMAL_TMAX_S, NORMAL_TMAX_SD_S, PATIENT_TMAX_SD_S = 2.4, 0.5, 0.3
-# Share of the volume over 6 s that is over 10 s: published median 0.4 (DEFUSE 2) after blur and
-# noise; and its scatter.
+# Scatter of the share of the volume over 6 s that is over 10 s.
 SEVERE_TMAX_S = 10.0
-SEVERE_SHARE, SEVERE_SHARE_SD = 0.43, 0.15
+SEVERE_SHARE_SD = 0.15
 # Delay falls off faster outside 6 s than it rises inside: the watershed is near.
 STEEPER_OUTSIDE = 1.8
-# Cores that were reperfused in part, so that they lie outside Tmax > 6 s.
-REPERFUSED_SHARE = 0.12
-# Narrowed carotid of old: a hemisphere that is late by 1 to 2 s, and no stroke.
-OLD_DELAY_SHARE, OLD_DELAY_S = 0.1, (0.5, 1.8)
 # Thresholds on images of 5 mm slices see this much less core than there is dead tissue.
 CORE_GROWN = 1.3
 # Part of the late tissue lies outside the perfusion slices, or beside sulci.
@@ -72,6 +68,8 @@ def make_lesion(
     anatomy: Anatomy,
     plan: Plan,
     lesions: str | os.PathLike | None = None,
+    *,
+    coupling: Coupling = FIRST.coupling,
 ) -> Lesion:
     """Let the planned stroke happen in this head.
 
@@ -80,14 +78,15 @@ def make_lesion(
         anatomy: who has it.
         plan: how large it is to be.
         lesions: folder of real core masks in MNI; None grows the core.
+        coupling: of core and delay.
 
     Raises:
         InputError: if ``lesions`` holds no readable mask.
     """
-    tmax_s = _normal_tmax_s(rng, anatomy)
+    tmax_s = normal_tmax_s(rng, anatomy, plan.side, coupling)
     dead = np.zeros(MODEL_SHAPE, bool)
-    reperfused = bool(rng.random() < REPERFUSED_SHARE)
-    severe = float(np.clip(rng.normal(SEVERE_SHARE, SEVERE_SHARE_SD), 0.05, 0.8))
+    reperfused = bool(rng.random() < coupling.reperfused_share)
+    severe = float(np.clip(rng.normal(coupling.severe_share, SEVERE_SHARE_SD), 0.05, 0.8))
     left = rng.uniform(0.3, 0.7)
     parts = {"left": left, "right": 1 - left} if plan.side == "bilateral" else {plan.side: 1.0}
     scores = []
@@ -102,7 +101,9 @@ def make_lesion(
         if lesions is None:
             core_count = min(round(CORE_GROWN * plan.core_ml * part / MODEL_VOXEL_ML), count)
             starved = cores.worst(danger, tissue, count)
-            core = cores.grow(rng, anatomy, risk, starved=starved, count=core_count)
+            core = cores.grow(
+                rng, anatomy, risk, starved=starved, count=core_count, coupling=coupling
+            )
         else:
             core, near = cores.real(
                 rng, anatomy, risk, folder=lesions, core_ml=plan.core_ml * part, side=side
@@ -137,12 +138,18 @@ def make_lesion(
     )
 
 
-def _normal_tmax_s(rng: np.random.Generator, anatomy: Anatomy) -> NDArray[np.float32]:
+def normal_tmax_s(
+    rng: np.random.Generator, anatomy: Anatomy, side: str, coupling: Coupling
+) -> NDArray[np.float32]:
+    """Tmax before the stroke: even, but for a carotid that was narrowed long ago."""
     tmax_s = NORMAL_TMAX_S + NORMAL_TMAX_SD_S * smooth_field(rng, 40.0) + 0.4 * anatomy.white
     tmax_s += rng.normal(0, PATIENT_TMAX_SD_S)
-    if rng.random() < OLD_DELAY_SHARE:
-        half = anatomy.template_mm[0] * rng.choice([-1, 1]) / 4
-        tmax_s += rng.uniform(*OLD_DELAY_S) / (1 + np.exp(np.clip(-half, -30, 30)))
+    if rng.random() < coupling.old_delay_share or coupling.old_delay_other_side:
+        sign = rng.choice([-1, 1])
+        if coupling.old_delay_other_side:
+            sign = {"left": 1, "right": -1}.get(side, sign)
+        half = anatomy.template_mm[0] * sign / 4
+        tmax_s += rng.uniform(*coupling.old_delay_s) / (1 + np.exp(np.clip(-half, -30, 30)))
     return np.clip(tmax_s, 0.8, 4.8).astype(np.float32)
 
 

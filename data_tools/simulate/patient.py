@@ -6,6 +6,7 @@ import os
 import numpy as np
 
 from data_tools.simulate import anatomy, clinical, images, lesion
+from data_tools.simulate.appearance import FIRST, Appearance, Streams
 from data_tools.simulate.images import MniImages, NativeImages
 
 
@@ -20,6 +21,8 @@ class SimulatedPatient:
         anatomy: the noise-free head on the model grid.
         lesion: the noise-free stroke on the model grid.
         native: the images as scanned.
+        look: of tissue, lesion, scanner and preparation.
+        streams: random numbers of what the usual look does not have.
     """
 
     participant_id: str
@@ -28,10 +31,12 @@ class SimulatedPatient:
     anatomy: anatomy.Anatomy
     lesion: lesion.Lesion
     native: NativeImages
+    look: Appearance
+    streams: Streams
 
     def mni(self) -> MniImages:
         """The images on the MNI grid, as a perfect preprocessing would give them."""
-        return images.to_mni(self.native, self.anatomy)
+        return images.to_mni(self.native, self.anatomy, self.look.preparation, self.streams)
 
     def row(self) -> dict[str, str]:
         """The patient's line of ``participants.tsv``."""
@@ -60,10 +65,11 @@ def simulate_patient(
     # One generator per part, so that a change in one part leaves the others as they were.
     children = np.random.SeedSequence([seed, index]).spawn(4)
     for_anatomy, for_lesion, for_images, for_nihss = map(np.random.default_rng, children)
+    streams, look = Streams(seed, index), FIRST
     plan = clinical.make_plan(seed, index)
     head = anatomy.make_anatomy(for_anatomy, plan.age)
-    stroke = lesion.make_lesion(for_lesion, head, plan, lesions)
-    native = images.acquire(for_images, head, stroke, plan, noise=noise)
+    stroke = lesion.make_lesion(for_lesion, head, plan, lesions, coupling=look.coupling)
+    native = images.acquire(for_images, head, stroke, plan, noise=noise, look=look, streams=streams)
     nihss = clinical.draw_nihss(for_nihss, stroke.eloquent_ml, plan.side)
     return SimulatedPatient(
         participant_id=f"sub-{index:04d}",
@@ -72,4 +78,6 @@ def simulate_patient(
         anatomy=head,
         lesion=stroke,
         native=native,
+        look=look,
+        streams=streams,
     )

@@ -161,7 +161,8 @@ def make_anatomy(rng: np.random.Generator, age: float, bend: float = 1.0) -> Ana
         fraction.ravel()[inside] = ndimage.map_coordinates(channel, index, order=1, prefilter=False)
     # Sulci: grey matter that is thin gives way first.
     kept = np.clip(grey + white, 0, 1) ** (0.25 * max(atrophy, 0))
-    grey, white = grey * kept, white * kept
+    grey *= kept
+    white *= kept
     brain = np.maximum(brain, grey + white)
     csf = brain - grey - white
     halo = ndimage.gaussian_filter(brain, 4.0, truncate=3.0)

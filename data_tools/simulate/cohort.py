@@ -19,6 +19,7 @@ from data_tools.runtime.errors import InputError
 from data_tools.runtime.executors import map_patients
 from data_tools.simulate import clinical, real_cores
 from data_tools.simulate.anatomy import MODEL_VOXEL_ML
+from data_tools.simulate.looks import LOOKS
 from data_tools.simulate.patient import SimulatedPatient, simulate_patient
 from data_tools.volumes import save_volume
 
@@ -59,6 +60,7 @@ def simulate_cohort(
     lesions: str | os.PathLike | None = None,
     noise: float = 1.0,
     target_mismatch: bool = False,
+    look: str = "first",
 ) -> Path:
     """Write a cohort of simulated patients.
 
@@ -73,6 +75,7 @@ def simulate_cohort(
         noise: of DWI and ADC, times the usual.
         target_mismatch: leave out those whose planned volumes are none; the others keep their
             numbers.
+        look: of the patients, one of :data:`~data_tools.simulate.looks.LOOKS`.
 
     Returns:
         The folder.
@@ -86,6 +89,7 @@ def simulate_cohort(
         lesions=None if lesions is None else str(lesions),
         noise=noise,
         target_mismatch=target_mismatch,
+        look=look,
     )
     _check(out, patients, settings, workers)
     out = Path(out)
@@ -111,6 +115,7 @@ class Settings:
         lesions: folder of real core masks; None grows the cores.
         noise: of DWI and ADC, times the usual.
         target_mismatch: only patients whose planned volumes are one.
+        look: one of :data:`~data_tools.simulate.looks.LOOKS`.
     """
 
     seed: int
@@ -118,6 +123,7 @@ class Settings:
     lesions: str | None
     noise: float
     target_mismatch: bool
+    look: str
 
 
 def _check(out: str | os.PathLike, patients: int, settings: Settings, workers: int) -> None:
@@ -132,6 +138,8 @@ def _check(out: str | os.PathLike, patients: int, settings: Settings, workers: i
         raise InputError(f"seed is {settings.seed}; expected 0 or a positive whole number")
     if settings.space not in SPACES:
         raise InputError(f"space is {settings.space!r}; expected one of {', '.join(SPACES)}")
+    if settings.look not in LOOKS:
+        raise InputError(f"look is {settings.look!r}; expected one of {', '.join(LOOKS)}")
     if workers < 1:
         raise InputError(f"workers is {workers}; expected 1 or more processes")
     if not MIN_NOISE <= settings.noise <= MAX_NOISE:
@@ -153,7 +161,8 @@ def _numbers(patients: int, settings: Settings) -> list[int]:
         return list(range(1, patients + 1))
     found: list[int] = []
     for number in range(1, MAX_PATIENTS + 1):
-        plan = clinical.make_plan(settings.seed, number)
+        share = LOOKS[settings.look].negative_share
+        plan = clinical.make_plan(settings.seed, number, negative_share=share)
         if criteria.target_mismatch(plan.hypoperfusion_ml, plan.core_ml):
             found.append(number)
         if len(found) == patients:
@@ -212,7 +221,9 @@ def _is_done(out: Path, index: int, space: str) -> bool:
 
 def _write_patient(index: int, *, out_folder: str, settings: Settings) -> None:
     out = Path(out_folder)
-    patient = simulate_patient(settings.seed, index, settings.lesions, settings.noise)
+    patient = simulate_patient(
+        settings.seed, index, settings.lesions, settings.noise, look=settings.look
+    )
     write = _write_native if settings.space == "native" else _write_mni
     sums = {str(path.relative_to(out)): atomic.sha256(path) for path in write(out, patient)}
     atomic.write_json(truth_path(out, index, settings.space), _truth(patient) | {"sha256": sums})
@@ -281,12 +292,16 @@ def _truth(patient: SimulatedPatient) -> dict[str, object]:
         "collateral_score": round(lesion.collateral_score, 4),
         "onset_h": round(lesion.onset_h, 2),
         "reperfused": lesion.reperfused,
+        "stroke": plan.stroke,
+        "look": dataclasses.asdict(patient.look),
     }
 
 
 def _description(settings: Settings) -> dict[str, object]:
     """What dataset_description.json says of a cohort: its flags too, to know it again."""
     flags = f"--seed={settings.seed} --space={settings.space}"
+    if settings.look != "first":
+        flags += f" --look={settings.look}"
     if settings.noise != 1:
         flags += f" --noise={settings.noise:g}"
     if settings.target_mismatch:

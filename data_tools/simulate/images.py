@@ -272,7 +272,7 @@ def _sample(
         moved = affine.copy()
         moved[:3, 3] += affine[:3, 2] * part
         total += _at(field, moved, native_to_mni, shape)
-    return total / SUBSLICES
+    return total / np.float32(SUBSLICES)
 
 
 def _at(field, affine, native_to_mni, shape) -> NDArray[np.float32]:

@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 
 from data_tools.grid import TMAX_HYPOPERFUSION_S
 from data_tools.simulate import core as cores
+from data_tools.simulate import negatives
 from data_tools.simulate.anatomy import MODEL_SHAPE, MODEL_VOXEL_ML, Anatomy, smooth_field
 from data_tools.simulate.appearance import FIRST, Coupling
-from data_tools.simulate.clinical import Plan
+from data_tools.simulate.clinical import TERRITORIAL, Plan
+from data_tools.simulate.delay import normal_tmax_s
 from data_tools.simulate.risk import make_risk
 
 TMAX_MAX_S = 20.0
-# Normal tissue: mean, and SD between places and between patients.
-NORMAL_TMAX_S, NORMAL_TMAX_SD_S, PATIENT_TMAX_SD_S = 2.4, 0.5, 0.3
 # Scatter of the share of the volume over 6 s that is over 10 s.
 SEVERE_TMAX_S = 10.0
 SEVERE_SHARE_SD = 0.15
@@ -83,6 +83,8 @@ def make_lesion(
     Raises:
         InputError: if ``lesions`` holds no readable mask.
     """
+    if plan.stroke != TERRITORIAL:
+        return _without_penumbra(rng, anatomy, plan, coupling)
     tmax_s = normal_tmax_s(rng, anatomy, plan.side, coupling)
     dead = np.zeros(MODEL_SHAPE, bool)
     reperfused = bool(rng.random() < coupling.reperfused_share)
@@ -122,7 +124,7 @@ def make_lesion(
                 severe=severe,
             )
             dead[risk.where] = core
-    hypoperfused = (tmax_s >= TMAX_HYPOPERFUSION_S) & anatomy.tissue
+    hypoperfused = negatives.hypoperfused(tmax_s, anatomy)
     collateral_score = float(np.mean(scores))
     # Cores grow with time and with poor collaterals; so the time follows from the two.
     dead_share = plan.core_ml / max(plan.hypoperfusion_ml, 1.0)
@@ -138,19 +140,20 @@ def make_lesion(
     )
 
 
-def normal_tmax_s(
-    rng: np.random.Generator, anatomy: Anatomy, side: str, coupling: Coupling
-) -> NDArray[np.float32]:
-    """Tmax before the stroke: even, but for a carotid that was narrowed long ago."""
-    tmax_s = NORMAL_TMAX_S + NORMAL_TMAX_SD_S * smooth_field(rng, 40.0) + 0.4 * anatomy.white
-    tmax_s += rng.normal(0, PATIENT_TMAX_SD_S)
-    if rng.random() < coupling.old_delay_share or coupling.old_delay_other_side:
-        sign = rng.choice([-1, 1])
-        if coupling.old_delay_other_side:
-            sign = {"left": 1, "right": -1}.get(side, sign)
-        half = anatomy.template_mm[0] * sign / 4
-        tmax_s += rng.uniform(*coupling.old_delay_s) / (1 + np.exp(np.clip(-half, -30, 30)))
-    return np.clip(tmax_s, 0.8, 4.8).astype(np.float32)
+def _without_penumbra(
+    rng: np.random.Generator, anatomy: Anatomy, plan: Plan, coupling: Coupling
+) -> Lesion:
+    tmax_s, dead, reperfused = negatives.place(rng, anatomy, plan, coupling)
+    late = negatives.hypoperfused(tmax_s, anatomy)
+    return Lesion(
+        tmax_s=tmax_s,
+        core=dead,
+        hypoperfused=late,
+        eloquent_ml=_eloquent_ml(anatomy, late | dead),
+        collateral_score=1.0,
+        onset_h=float(rng.uniform(1, 24)),
+        reperfused=reperfused,
+    )
 
 
 def _delayed(

@@ -6,8 +6,9 @@ import os
 import numpy as np
 
 from data_tools.simulate import anatomy, clinical, images, lesion
-from data_tools.simulate.appearance import FIRST, Appearance, Streams
+from data_tools.simulate.appearance import Appearance, Streams
 from data_tools.simulate.images import MniImages, NativeImages
+from data_tools.simulate.looks import LOOKS
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -54,22 +55,35 @@ class SimulatedPatient:
 
 
 def simulate_patient(
-    seed: int, index: int, lesions: str | os.PathLike | None = None, noise: float = 1.0
+    seed: int,
+    index: int,
+    lesions: str | os.PathLike | None = None,
+    noise: float = 1.0,
+    *,
+    look: str = "first",
 ) -> SimulatedPatient:
-    """Simulate patient number ``index`` (from 1) of the cohort ``seed``, in 1 to 2 s.
+    """Simulate patient number ``index`` (from 1) of the cohort ``seed``, in about a second.
 
-    ``lesions`` is a folder of real core masks to use instead of grown ones, ``noise`` that of DWI
-    and ADC, times the usual.
     The same arguments give the same patient, whoever else is simulated and in what order.
+
+    Args:
+        seed: of the cohort.
+        index: of the patient.
+        lesions: folder of real core masks to use instead of grown ones.
+        noise: of DWI and ADC, times that of the look.
+        look: one of :data:`~data_tools.simulate.looks.LOOKS`.
     """
     # One generator per part, so that a change in one part leaves the others as they were.
     children = np.random.SeedSequence([seed, index]).spawn(4)
     for_anatomy, for_lesion, for_images, for_nihss = map(np.random.default_rng, children)
-    streams, look = Streams(seed, index), FIRST
-    plan = clinical.make_plan(seed, index)
+    named, streams = LOOKS[look], Streams(seed, index)
+    plan = clinical.make_plan(seed, index, negative_share=named.negative_share)
+    appearance = named.draw(streams)
     head = anatomy.make_anatomy(for_anatomy, plan.age)
-    stroke = lesion.make_lesion(for_lesion, head, plan, lesions, coupling=look.coupling)
-    native = images.acquire(for_images, head, stroke, plan, noise=noise, look=look, streams=streams)
+    stroke = lesion.make_lesion(for_lesion, head, plan, lesions, coupling=appearance.coupling)
+    native = images.acquire(
+        for_images, head, stroke, plan, noise=noise, look=appearance, streams=streams
+    )
     nihss = clinical.draw_nihss(for_nihss, stroke.eloquent_ml, plan.side)
     return SimulatedPatient(
         participant_id=f"sub-{index:04d}",
@@ -78,6 +92,6 @@ def simulate_patient(
         anatomy=head,
         lesion=stroke,
         native=native,
-        look=look,
+        look=appearance,
         streams=streams,
     )

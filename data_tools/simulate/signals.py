@@ -73,8 +73,8 @@ def tissue_signals(
 
     adc_ratio, s0_ratio = of(adc_ratio), of(s0_ratio)
     s0_grey, s0_white = _regional(anatomy, inside, tissue, streams)
-    cortex = tissue.cortex_adc_um2_per_s
-    cortex = cortex + (tissue.deep_adc_um2_per_s - cortex) * of(anatomy.deep)
+    less = tissue.deep_adc_um2_per_s - tissue.cortex_adc_um2_per_s
+    cortex = tissue.cortex_adc_um2_per_s + less * of(anatomy.deep)
     s0, s1 = np.zeros_like(csf), np.zeros_like(csf)
     one = np.ones_like(s0_ratio)
     for fraction, signal, signal_ratio, adc in (

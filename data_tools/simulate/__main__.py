@@ -10,6 +10,8 @@ interrupted run goes on where it was; damaged files are written again.
 
 What the cohort looks like beside the published one:
     python -m data_tools.simulate.describe --cohort=runs/cohort      (of --space=mni)
+
+--shift changes one thing, to see whether a network stands it (python -m benchmarks.shifts):
 """
 
 import sys
@@ -18,6 +20,7 @@ from absl import flags
 
 from data_tools.runtime import command
 from data_tools.simulate import simulate_cohort
+from data_tools.simulate.shifts import SHIFTS, listed
 
 FLAGS = flags.FlagValues()
 
@@ -58,6 +61,14 @@ flags.DEFINE_enum(
     "a sixth of the patients with strokes that leave nothing to be saved.",
     flag_values=FLAGS,
 )
+flags.DEFINE_enum(
+    "shift",
+    None,
+    list(SHIFTS),
+    "One thing that is otherwise than in that look, everything else as it was; they are listed "
+    "above.",
+    flag_values=FLAGS,
+)
 flags.DEFINE_float(
     "noise", 1.0, "Noise in DWI and ADC, as a multiple of the look's.", flag_values=FLAGS
 )
@@ -84,9 +95,10 @@ def main() -> None:
         noise=FLAGS.noise,
         target_mismatch=FLAGS.target_mismatch,
         look=FLAGS.look,
+        shift=FLAGS.shift,
     )
     print(f"{FLAGS.patients} simulated patients ({FLAGS.space} space) in {out}")
 
 
 if __name__ == "__main__":
-    sys.exit(command.run(main, FLAGS, __doc__))
+    sys.exit(command.run(main, FLAGS, (__doc__ or "") + listed()))

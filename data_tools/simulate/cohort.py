@@ -17,10 +17,11 @@ from data_tools.grid import GRID_AFFINE, SPACE
 from data_tools.runtime import atomic
 from data_tools.runtime.errors import InputError
 from data_tools.runtime.executors import map_patients
-from data_tools.simulate import clinical, real_cores
+from data_tools.simulate import real_cores
 from data_tools.simulate.anatomy import MODEL_VOXEL_ML
 from data_tools.simulate.looks import LOOKS
-from data_tools.simulate.patient import SimulatedPatient, simulate_patient
+from data_tools.simulate.patient import SimulatedPatient, make_plan, simulate_patient
+from data_tools.simulate.shifts import SHIFTS
 from data_tools.volumes import save_volume
 
 SPACES = ("native", "mni")
@@ -61,6 +62,7 @@ def simulate_cohort(
     noise: float = 1.0,
     target_mismatch: bool = False,
     look: str = "first",
+    shift: str | None = None,
 ) -> Path:
     """Write a cohort of simulated patients.
 
@@ -76,6 +78,8 @@ def simulate_cohort(
         target_mismatch: leave out those whose planned volumes are none; the others keep their
             numbers.
         look: of the patients, one of :data:`~data_tools.simulate.looks.LOOKS`.
+        shift: what is otherwise than in that look, one of
+            :data:`~data_tools.simulate.shifts.SHIFTS`; None is nothing.
 
     Returns:
         The folder.
@@ -90,6 +94,7 @@ def simulate_cohort(
         noise=noise,
         target_mismatch=target_mismatch,
         look=look,
+        shift=shift,
     )
     _check(out, patients, settings, workers)
     out = Path(out)
@@ -116,6 +121,7 @@ class Settings:
         noise: of DWI and ADC, times the usual.
         target_mismatch: only patients whose planned volumes are one.
         look: one of :data:`~data_tools.simulate.looks.LOOKS`.
+        shift: one of :data:`~data_tools.simulate.shifts.SHIFTS`, or None.
     """
 
     seed: int
@@ -124,6 +130,7 @@ class Settings:
     noise: float
     target_mismatch: bool
     look: str
+    shift: str | None
 
 
 def _check(out: str | os.PathLike, patients: int, settings: Settings, workers: int) -> None:
@@ -140,6 +147,7 @@ def _check(out: str | os.PathLike, patients: int, settings: Settings, workers: i
         raise InputError(f"space is {settings.space!r}; expected one of {', '.join(SPACES)}")
     if settings.look not in LOOKS:
         raise InputError(f"look is {settings.look!r}; expected one of {', '.join(LOOKS)}")
+    _check_shift(settings)
     if workers < 1:
         raise InputError(f"workers is {workers}; expected 1 or more processes")
     if not MIN_NOISE <= settings.noise <= MAX_NOISE:
@@ -155,14 +163,34 @@ def _check(out: str | os.PathLike, patients: int, settings: Settings, workers: i
     atomic.check_writable(Path(out))
 
 
+def _check_shift(settings: Settings) -> None:
+    """Refuse a shift that would change nothing.
+
+    Raises:
+        InputError: no such shift, or one that needs another space or real core masks.
+    """
+    if settings.shift is None:
+        return
+    if settings.shift not in SHIFTS:
+        raise InputError(f"shift is {settings.shift!r}; expected one of {', '.join(SHIFTS)}")
+    shift = SHIFTS[settings.shift]
+    if shift.prepared and settings.space != "mni":
+        raise InputError(
+            f"shift {shift.name} is about the way to MNI space ({shift.says}); expected --space=mni"
+        )
+    if shift.needs_lesions and settings.lesions is None:
+        raise InputError(
+            f"shift {shift.name} takes its cores from real masks; expected --lesions=FOLDER"
+        )
+
+
 def _numbers(patients: int, settings: Settings) -> list[int]:
     """The first so many numbers, of those with a target mismatch if wanted."""
     if not settings.target_mismatch:
         return list(range(1, patients + 1))
     found: list[int] = []
     for number in range(1, MAX_PATIENTS + 1):
-        share = LOOKS[settings.look].negative_share
-        plan = clinical.make_plan(settings.seed, number, negative_share=share)
+        plan = make_plan(settings.seed, number, look=settings.look, shift=settings.shift)
         if criteria.target_mismatch(plan.hypoperfusion_ml, plan.core_ml):
             found.append(number)
         if len(found) == patients:
@@ -222,7 +250,12 @@ def _is_done(out: Path, index: int, space: str) -> bool:
 def _write_patient(index: int, *, out_folder: str, settings: Settings) -> None:
     out = Path(out_folder)
     patient = simulate_patient(
-        settings.seed, index, settings.lesions, settings.noise, look=settings.look
+        settings.seed,
+        index,
+        settings.lesions,
+        settings.noise,
+        look=settings.look,
+        shift=settings.shift,
     )
     write = _write_native if settings.space == "native" else _write_mni
     sums = {str(path.relative_to(out)): atomic.sha256(path) for path in write(out, patient)}
@@ -302,6 +335,8 @@ def _description(settings: Settings) -> dict[str, object]:
     flags = f"--seed={settings.seed} --space={settings.space}"
     if settings.look != "first":
         flags += f" --look={settings.look}"
+    if settings.shift is not None:
+        flags += f" --shift={settings.shift}"
     if settings.noise != 1:
         flags += f" --noise={settings.noise:g}"
     if settings.target_mismatch:

@@ -24,7 +24,7 @@ from data_tools.simulate.appearance import (
 )
 
 # Healthy tissue of less would be taken for core.
-LEAST_ADC_UM2_PER_S = 660.0
+LEAST_ADC_UM2_PER_S = 640.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,8 +59,8 @@ def _wide(streams: Streams) -> Appearance:
 
 def _tissue(rng: np.random.Generator, b_s_per_mm2: float) -> Tissue:
     # Pure tissue: with fluid in the voxels ADC is some 80 higher, and the ratios are nearer to 1.
-    white = rng.uniform(670, 880)
-    cortex = max(white * rng.uniform(0.78, 1.2), LEAST_ADC_UM2_PER_S)
+    white = rng.uniform(670, 930)
+    cortex = max(white * rng.uniform(0.66, 1.26), LEAST_ADC_UM2_PER_S)
     dwi_ratio = rng.uniform(0.96, 1.34)
     b = b_s_per_mm2 * 1e-6
     return Tissue(

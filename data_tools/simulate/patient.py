@@ -9,6 +9,7 @@ from data_tools.simulate import anatomy, clinical, images, lesion
 from data_tools.simulate.appearance import Appearance, Streams
 from data_tools.simulate.images import MniImages, NativeImages
 from data_tools.simulate.looks import LOOKS
+from data_tools.simulate.shifts import SHIFTS
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -54,6 +55,19 @@ class SimulatedPatient:
         }
 
 
+def make_plan(
+    seed: int, index: int, *, look: str = "first", shift: str | None = None
+) -> clinical.Plan:
+    """What is planned for a patient of this look and shift; as in :func:`simulate_patient`."""
+    share = LOOKS[look].negative_share
+    if shift is None:
+        return clinical.make_plan(seed, index, negative_share=share)
+    named = SHIFTS[shift]
+    if named.negatives is not None:
+        return clinical.make_plan(seed, index, negative_share=1.0, negatives=named.negatives)
+    return named.plan(clinical.make_plan(seed, index, negative_share=share))
+
+
 def simulate_patient(
     seed: int,
     index: int,
@@ -61,6 +75,7 @@ def simulate_patient(
     noise: float = 1.0,
     *,
     look: str = "first",
+    shift: str | None = None,
 ) -> SimulatedPatient:
     """Simulate patient number ``index`` (from 1) of the cohort ``seed``, in about a second.
 
@@ -72,13 +87,16 @@ def simulate_patient(
         lesions: folder of real core masks to use instead of grown ones.
         noise: of DWI and ADC, times that of the look.
         look: one of :data:`~data_tools.simulate.looks.LOOKS`.
+        shift: one of :data:`~data_tools.simulate.shifts.SHIFTS`; None is the look itself.
     """
     # One generator per part, so that a change in one part leaves the others as they were.
     children = np.random.SeedSequence([seed, index]).spawn(4)
     for_anatomy, for_lesion, for_images, for_nihss = map(np.random.default_rng, children)
-    named, streams = LOOKS[look], Streams(seed, index)
-    plan = clinical.make_plan(seed, index, negative_share=named.negative_share)
-    appearance = named.draw(streams)
+    streams = Streams(seed, index)
+    plan = make_plan(seed, index, look=look, shift=shift)
+    appearance = LOOKS[look].draw(streams)
+    if shift is not None:
+        appearance = SHIFTS[shift].look(appearance)
     head = anatomy.make_anatomy(for_anatomy, plan.age)
     stroke = lesion.make_lesion(for_lesion, head, plan, lesions, coupling=appearance.coupling)
     native = images.acquire(

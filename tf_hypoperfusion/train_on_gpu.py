@@ -43,6 +43,10 @@ flags.DEFINE_integer("seed", 1, "Seed of patients, weights and changes.", flag_v
 command.heading("Patients", FLAGS)
 flags.DEFINE_integer("patients", 600, "To learn from.", flag_values=FLAGS)
 flags.DEFINE_integer("validation_patients", 32, "To choose the weights by.", flag_values=FLAGS)
+flags.DEFINE_string(
+    "looks", "wide,wide,first",
+    "<NAMES> What they look like, by turns; see data_tools.simulate.", flag_values=FLAGS,
+)  # fmt: skip
 flags.DEFINE_integer("workers", os.cpu_count() or 1, "Processes that simulate.", flag_values=FLAGS)
 flags.DEFINE_float(
     "simulate_minutes", None,
@@ -69,7 +73,8 @@ flags.DEFINE_float(
 flags.DEFINE_float("ema_momentum", 0.995, "Of the averaged weights.", flag_values=FLAGS)
 flags.DEFINE_string(
     "randomisation", "wide",
-    "<NAME> How windows are changed: none, wide, or wide_missing, which also leaves inputs out.",
+    "<NAME> How windows are changed: none, light, wide, or wide_missing, which also leaves "
+    "inputs out.",
     flag_values=FLAGS,
 )  # fmt: skip
 
@@ -160,8 +165,12 @@ def _check() -> None:
 def _patients() -> tuple[Any, Any, dict[str, Any]]:
     """Patients to learn from, to validate by, and what both were made with."""
     from data_tools.simulate.cohort import SIMULATION_VERSION
+    from data_tools.simulate.looks import LOOKS
     from tf_hypoperfusion.training.gpu import patients
 
+    looks = FLAGS.looks.split(",")
+    if unknown := sorted(set(looks) - set(LOOKS)):
+        raise InputError(f"--looks has {', '.join(unknown)}; expected some of {', '.join(LOOKS)}")
     minutes = FLAGS.simulate_minutes or FLAGS.minutes / 3
     folder = Path(FLAGS.cache) / "patients"
     other = FLAGS.seed + VALIDATION_SEED_AFTER
@@ -169,14 +178,15 @@ def _patients() -> tuple[Any, Any, dict[str, Any]]:
     # First, so that a short time leaves some of both.
     validation = patients.simulated(
         other, range(1, FLAGS.validation_patients + 1), folder,
-        workers=FLAGS.workers, minutes=minutes,
+        looks=looks, workers=FLAGS.workers, minutes=minutes,
     )  # fmt: skip
     left = minutes - (time.monotonic() - began) / 60
     train = patients.simulated(
-        FLAGS.seed, range(1, FLAGS.patients + 1), folder, workers=FLAGS.workers, minutes=left
-    )
+        FLAGS.seed, range(1, FLAGS.patients + 1), folder,
+        looks=looks, workers=FLAGS.workers, minutes=left,
+    )  # fmt: skip
     facts = {
-        "version": SIMULATION_VERSION, "seed": FLAGS.seed, "patients": len(train),
+        "version": SIMULATION_VERSION, "seed": FLAGS.seed, "patients": len(train), "looks": looks,
         "validation_seed": other, "validation_patients": len(validation),
     }  # fmt: skip
     return train, validation, facts

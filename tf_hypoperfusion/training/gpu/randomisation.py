@@ -99,6 +99,22 @@ WIDE = Randomisation(
 )
 RANDOMISATIONS = {
     "none": Randomisation(),
+    # For patients whose looks differ widely already.
+    "light": Randomisation(
+        share=0.7,
+        dwi_bias=(0.0, 0.07),
+        adc_bias=0.02,
+        dwi_gain=0.03,
+        dwi_gamma=0.06,
+        noise=0.04,
+        blur=0.15,
+        adc_scale=0.03,
+        rotation_deg=4.0,
+        scale=0.03,
+        shift_voxels=1.5,
+        label_shift_voxels=0.25,
+        mask_error=0.3,
+    ),
     "wide": WIDE,
     # Also answers where an input is missing.
     "wide_missing": dataclasses.replace(

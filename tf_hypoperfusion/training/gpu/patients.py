@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from data_tools import intensity, labels
 from data_tools.grid import SIDES, VOXEL_ML, to_frame, window_about_brain
 from data_tools.network_volumes import network_volumes
+from data_tools.patient import MniPatient
 from data_tools.runtime import atomic
 from data_tools.runtime.errors import InputError
 from data_tools.runtime.executors import map_patients
@@ -60,7 +61,7 @@ class Patients:
         return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
 
 
-def held(images: MniImages, side: str, nihss: int | None) -> Patients:
+def held(images: MniImages | MniPatient, side: str, nihss: int | None) -> Patients:
     """One patient.
 
     Args:

@@ -6,7 +6,7 @@ the scanner shades, scales and blurs, preparation finds another brain and divide
 
 import dataclasses
 import functools
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -123,7 +123,9 @@ RANDOMISATIONS = {
 }
 
 
-class Drawn(NamedTuple):
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Drawn:
     """What a window is of; scalars, or arrays of as many as there are windows.
 
     Attributes:

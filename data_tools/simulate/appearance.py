@@ -28,6 +28,7 @@ class Tissue:
         white_s0: of white matter: with T2 weighting grey is brighter.
         csf_s0: of fluid.
         scalp_s0: of the scalp, whose fat is suppressed.
+        sulcal_fluid: share of the fluid in voxels of cortex that is there; the rest is cortex.
         adc_texture: SD of ADC between places 8 mm apart, as a share.
         s0_texture: the same of the b = 0 signal, 7 mm apart.
         bright_cortex: b = 0 signal that patches of cortex have more, as a share.
@@ -50,6 +51,7 @@ class Tissue:
     white_s0: float = 0.82
     csf_s0: float = 2.4
     scalp_s0: float = 0.12
+    sulcal_fluid: float = 1.0
     adc_texture: float = 0.035
     s0_texture: float = 0.09
     bright_cortex: float = 0.0

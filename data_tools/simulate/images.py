@@ -173,7 +173,7 @@ def to_mni(
         streams: random numbers of a registration that is off.
     """
     # Where the prepared image shows what lies elsewhere in MNI space.
-    off = _misplaced(preparation, streams)
+    off = misplaced(preparation, streams)
     fraction = anatomy.brain[GRID_IN_MODEL]
     if (off != np.eye(4)).any():
         index = np.linalg.inv(MODEL_AFFINE) @ off @ GRID_AFFINE
@@ -198,7 +198,7 @@ def to_mni(
     )
 
 
-def _misplaced(preparation: Preparation, streams: Streams) -> NDArray[np.float64]:
+def misplaced(preparation: Preparation, streams: Streams) -> NDArray[np.float64]:
     """MNI mm -> the MNI mm that are found there: a turn about the brain's middle, and a shift."""
     moved = np.eye(4)
     if not preparation.off_mm and not preparation.off_deg:

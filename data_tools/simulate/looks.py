@@ -24,7 +24,7 @@ from data_tools.simulate.appearance import (
 )
 
 # Healthy tissue of less would be taken for core.
-LEAST_ADC_UM2_PER_S = 640.0
+LEAST_ADC_UM2_PER_S = 690.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,8 +59,8 @@ def _wide(streams: Streams) -> Appearance:
 
 def _tissue(rng: np.random.Generator, b_s_per_mm2: float) -> Tissue:
     # Pure tissue: with fluid in the voxels ADC is some 80 higher, and the ratios are nearer to 1.
-    white = rng.uniform(670, 930)
-    cortex = max(white * rng.uniform(0.66, 1.26), LEAST_ADC_UM2_PER_S)
+    white = rng.uniform(690, 900)
+    cortex = max(white * rng.uniform(0.76, 1.24), LEAST_ADC_UM2_PER_S)
     dwi_ratio = rng.uniform(0.96, 1.34)
     b = b_s_per_mm2 * 1e-6
     return Tissue(
@@ -72,6 +72,7 @@ def _tissue(rng: np.random.Generator, b_s_per_mm2: float) -> Tissue:
         white_s0=float(np.exp(-b * (cortex - white)) / dwi_ratio),
         csf_s0=rng.uniform(1.8, 3.2),
         scalp_s0=rng.uniform(0.05, 0.4),
+        sulcal_fluid=rng.uniform(0.1, 1),
         adc_texture=rng.uniform(0.02, 0.06),
         s0_texture=rng.uniform(0.02, 0.11),
         bright_cortex=rng.uniform(0, 0.18),
@@ -126,7 +127,7 @@ def _scanner(rng: np.random.Generator) -> Scanner:
         skull_base=rng.uniform(0, 0.5) if air[0] else 0.0,
         distortion_mm=rng.uniform(-6, 6) if air[1] else 0.0,
         ghost=rng.uniform(0, 0.03) if air[2] else 0.0,
-        adc_scale=float(np.clip(rng.normal(1, 0.025), 0.94, 1.06)),
+        adc_scale=float(np.clip(rng.normal(1, 0.02), 0.96, 1.04)),
         adc_step_um2_per_s=10.0 if air[3] else 1.0,
         adc_max_um2_per_s=float(rng.choice([3000.0, 4000.0, 4000.0])),
         adc_high_to_zero=bool(air[4]),

@@ -34,7 +34,8 @@ POSTERIOR_MM = (
 DEEP_MM = ((24, 4, 4), (27, -8, 10), (25, -16, 26), (20, -8, 10), (13, -18, 8), (24, 14, 22))
 PIECES = (4, 20)
 SMALLEST_ML = 0.03
-OCCLUDED_SHARE = 0.5  # whose core is late still
+OCCLUDED_SHARE = 0.5  # whose core is late still, if it has no more than
+OCCLUDED_MAX_ML = 12.0  # so that its blurred edge is no 15 mL of mismatch
 LATE_S = (5.0, 9.0)
 OLIGAEMIC_SHARE, OLIGAEMIC_S = 0.4, (3.8, 4.8)
 
@@ -58,7 +59,7 @@ def place(
     if plan.core_ml > 0:
         kind = {"small": _small, "scattered": _scattered, "posterior": _posterior}
         dead = kind.get(plan.stroke, _matched)(rng, anatomy, plan)
-    reperfused = bool(rng.random() >= OCCLUDED_SHARE)
+    reperfused = bool(rng.random() >= OCCLUDED_SHARE or plan.core_ml > OCCLUDED_MAX_ML)
     late_s, mild_s = rng.uniform(*LATE_S), rng.uniform(*OLIGAEMIC_S)
     around = ndimage.gaussian_filter(dead.astype(np.float32), 6.0)
     if rng.random() < OLIGAEMIC_SHARE and around.max() > 0:

@@ -72,15 +72,19 @@ def tissue_signals(
         return image.ravel()[inside]
 
     adc_ratio, s0_ratio = of(adc_ratio), of(s0_ratio)
+    grey, white, csf = of(grey), of(white), of(csf)
+    if tissue.sulcal_fluid != 1:
+        cortical = (1 - tissue.sulcal_fluid) * csf * np.minimum(2 * grey, 1)
+        grey, csf = grey + cortical, csf - cortical
     s0_grey, s0_white = _regional(anatomy, inside, tissue, streams)
     less = tissue.deep_adc_um2_per_s - tissue.cortex_adc_um2_per_s
     cortex = tissue.cortex_adc_um2_per_s + less * of(anatomy.deep)
-    s0, s1 = np.zeros_like(csf), np.zeros_like(csf)
+    s0, s1 = np.zeros_like(anatomy.csf), np.zeros_like(anatomy.csf)
     one = np.ones_like(s0_ratio)
     for fraction, signal, signal_ratio, adc in (
-        (of(grey), tissue.grey_s0, s0_ratio * s0_grey, cortex * adc_ratio),
-        (of(white), tissue.white_s0, s0_ratio * s0_white, tissue.white_adc_um2_per_s * adc_ratio),
-        (of(csf), tissue.csf_s0, one, tissue.csf_adc_um2_per_s),
+        (grey, tissue.grey_s0, s0_ratio * s0_grey, cortex * adc_ratio),
+        (white, tissue.white_s0, s0_ratio * s0_white, tissue.white_adc_um2_per_s * adc_ratio),
+        (csf, tissue.csf_s0, one, tissue.csf_adc_um2_per_s),
         (of(anatomy.scalp), tissue.scalp_s0, one, tissue.scalp_adc_um2_per_s),
     ):
         part = fraction * signal * signal_ratio

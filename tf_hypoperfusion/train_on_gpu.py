@@ -126,8 +126,12 @@ def main() -> int:
                 (FLAGS.precision, True), (FLAGS.precision, False), ("float32", True),
             )
         ]  # fmt: skip
-        found = loop.measure_ways(ways, *configs, changes, patients=on_device, until=until)
-        atomic.write_json(Path(FLAGS.cache) / SPEEDS, found)
+        found = {}
+        for way, speed in loop.measure_ways(
+            ways, *configs, changes, patients=on_device, until=until
+        ):
+            found[str(way)] = speed
+            atomic.write_json(Path(FLAGS.cache) / SPEEDS, found)
         return command.EXIT_OK
     data = loop.Data(
         train=on_device,

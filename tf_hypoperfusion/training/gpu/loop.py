@@ -11,6 +11,7 @@ import dataclasses
 import hashlib
 import json
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +72,7 @@ class Data:
 def measure_ways(
     ways: list[Way], model: ModelConfig, training: TrainingConfig, changes: Randomisation, *,
     patients: dict[str, Any], until: float,
-) -> dict[str, float]:  # fmt: skip
+) -> Iterator[tuple[Way, float]]:  # fmt: skip
     """Slabs a second of each way, the first in any case, the others while there is time.
 
     Args:
@@ -82,9 +83,8 @@ def measure_ways(
         patients: on the device.
         until: of ``time.monotonic``; no way is begun later.
     """
-    speeds: dict[str, float] = {}
     for way in ways:
-        if speeds and time.monotonic() > until:
+        if way is not ways[0] and time.monotonic() > until:
             break
         began = time.monotonic()
         steps = Steps(model, training, changes, way)
@@ -93,14 +93,14 @@ def measure_ways(
         ready = time.monotonic()
         _, loss = _run(steps, state, patients, range(FIRST_STEPS, FIRST_STEPS + TIMED_STEPS))
         seconds = (time.monotonic() - ready) / TIMED_STEPS
-        speeds[str(way)] = training.batch_size / seconds
+        speed = training.batch_size / seconds
         print(
-            f"{way}: {speeds[str(way)]:.1f} slabs/s ({seconds * 1000:.1f} ms a step of "
+            f"{way}: {speed:.1f} slabs/s ({seconds * 1000:.1f} ms a step of "
             f"{training.batch_size}), loss {loss:.4f}, {ready - began:.1f} s to compile, "
             f"{_peak_gib():.1f} GiB at most",
             flush=True,
         )
-    return speeds
+        yield way, speed
 
 
 def _run(steps: Steps, state: State, patients: dict[str, Any], numbers: range) -> tuple[State, Any]:
@@ -169,6 +169,7 @@ class Network:
         self.state = steps.new_state(seed)
         self.began = time.monotonic()
         self.learnt: list[float] = []  # losses since the last row
+        self._row_began = self.began
         self._waiting: collections.deque = collections.deque()
 
     def train(self, until: float, total: int) -> dict[str, float]:
@@ -269,6 +270,8 @@ class Network:
         """A row of the history, and the file if it is the best one."""
         while self._waiting:
             self._arrive()
+        seconds = time.monotonic() - self._row_began
+        speed = self.training.batch_size * len(self.learnt) / seconds
         found = self.steps.validate(self.state, self.data.validation)
         found |= self.steps.validate_changed(self.state, self.data.validation, self.steps.changes)
         row: history.Row = {
@@ -286,12 +289,14 @@ class Network:
             self.steps.save(self.state, self.folder / "best.keras")
         history.write(self.folder, self.rows)
         print(
-            f"{self.folder.name} validation {row['epoch']}: loss {row['val_composite']:.4f}"
+            f"{self.folder.name} validation {row['epoch']}: {speed:.0f} slabs/s, loss "
+            f"{row['val_composite']:.4f}"
             f"{' (best)' if best else ''}, Dice {row['val_dice']:.3f}, median "
             f"{row['val_dice_median']:.3f}, volume {row['val_volume_bias_ml']:+.0f} mL; changed "
             f"windows: loss {row['val_changed_composite']:.4f}, Dice {row['val_changed_dice']:.3f}",
             flush=True,
         )
+        self._row_began = time.monotonic()
 
     def _write_config(self, total: int) -> None:
         """What a fold's config.json says, as far as there is something to say."""

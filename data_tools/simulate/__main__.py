@@ -64,8 +64,8 @@ flags.DEFINE_enum(
 flags.DEFINE_string(
     "shift",
     None,
-    "<NAME> One thing that is otherwise than in that look, everything else as it was; they are listed "
-    "above.",
+    "<NAME> One thing that is otherwise than in that look, everything else as it was; the names "
+    "are listed above.",
     flag_values=FLAGS,
 )
 flags.DEFINE_float(

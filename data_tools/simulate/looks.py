@@ -59,9 +59,9 @@ def _wide(streams: Streams) -> Appearance:
 
 def _tissue(rng: np.random.Generator, b_s_per_mm2: float) -> Tissue:
     # Pure tissue: with fluid in the voxels ADC is some 80 higher, and the ratios are nearer to 1.
-    white = rng.uniform(690, 900)
-    cortex = max(white * rng.uniform(0.76, 1.24), LEAST_ADC_UM2_PER_S)
-    dwi_ratio = rng.uniform(0.96, 1.34)
+    white = rng.uniform(690, 930)
+    cortex = max(white * rng.uniform(0.74, 1.24), LEAST_ADC_UM2_PER_S)
+    dwi_ratio = rng.uniform(1.0, 1.36)
     b = b_s_per_mm2 * 1e-6
     return Tissue(
         cortex_adc_um2_per_s=cortex,
@@ -72,7 +72,7 @@ def _tissue(rng: np.random.Generator, b_s_per_mm2: float) -> Tissue:
         white_s0=float(np.exp(-b * (cortex - white)) / dwi_ratio),
         csf_s0=rng.uniform(1.8, 3.2),
         scalp_s0=rng.uniform(0.05, 0.4),
-        sulcal_fluid=rng.uniform(0.1, 1),
+        sulcal_fluid=rng.uniform(0, 0.9),
         adc_texture=rng.uniform(0.02, 0.06),
         s0_texture=rng.uniform(0.02, 0.11),
         bright_cortex=rng.uniform(0, 0.18),

@@ -20,7 +20,7 @@ from absl import flags
 
 from data_tools.runtime import command
 from data_tools.simulate import simulate_cohort
-from data_tools.simulate.shifts import SHIFTS, listed
+from data_tools.simulate.shifts import listed
 
 FLAGS = flags.FlagValues()
 
@@ -61,12 +61,11 @@ flags.DEFINE_enum(
     "a sixth of the patients with strokes that leave nothing to be saved.",
     flag_values=FLAGS,
 )
-flags.DEFINE_enum(
+flags.DEFINE_string(
     "shift",
     None,
-    list(SHIFTS),
-    "One thing that is otherwise than in that look, everything else as it was; they are listed "
-    "above.",
+    "<NAME> One thing that is otherwise than in that look, everything else as it was; the names "
+    "are listed above.",
     flag_values=FLAGS,
 )
 flags.DEFINE_float(

@@ -1,6 +1,6 @@
 """Set a simulated MNI cohort beside the published one: a table and a figure.
 
-    python -m data_tools.simulate.describe --cohort=DIR [--out=DIR/description] [--beside=REAL ...]
+    python -m data_tools.simulate.describe --cohort=DIR [--out=DIR/description] [--beside=REAL]
 
 DIR is a cohort of python -m data_tools.simulate --space=mni. Written are table.md, table.csv,
 contrast.md, figure.png and patients.csv. contrast.md says how healthy tissue looks (grey against

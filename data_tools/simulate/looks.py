@@ -59,9 +59,9 @@ def _wide(streams: Streams) -> Appearance:
 
 def _tissue(rng: np.random.Generator, b_s_per_mm2: float) -> Tissue:
     # Pure tissue: with fluid in the voxels ADC is some 80 higher, and the ratios are nearer to 1.
-    white = rng.uniform(690, 900)
-    cortex = max(white * rng.uniform(0.76, 1.24), LEAST_ADC_UM2_PER_S)
-    dwi_ratio = rng.uniform(0.96, 1.34)
+    white = rng.uniform(690, 930)
+    cortex = max(white * rng.uniform(0.74, 1.24), LEAST_ADC_UM2_PER_S)
+    dwi_ratio = rng.uniform(1.0, 1.36)
     b = b_s_per_mm2 * 1e-6
     return Tissue(
         cortex_adc_um2_per_s=cortex,
@@ -72,7 +72,7 @@ def _tissue(rng: np.random.Generator, b_s_per_mm2: float) -> Tissue:
         white_s0=float(np.exp(-b * (cortex - white)) / dwi_ratio),
         csf_s0=rng.uniform(1.8, 3.2),
         scalp_s0=rng.uniform(0.05, 0.4),
-        sulcal_fluid=rng.uniform(0.1, 1),
+        sulcal_fluid=rng.uniform(0, 0.9),
         adc_texture=rng.uniform(0.02, 0.06),
         s0_texture=rng.uniform(0.02, 0.11),
         bright_cortex=rng.uniform(0, 0.18),
@@ -105,8 +105,8 @@ def _coupling(rng: np.random.Generator) -> Coupling:
 def _scanner(rng: np.random.Generator) -> Scanner:
     snr = float(np.exp(rng.uniform(np.log(9), np.log(32))))
     # One value in place of the list keeps the draw that the scanner makes of it.
-    in_plane_mm = float(rng.uniform(1.2, 2.3))
     slice_mm = float(rng.choice([2.0, 3.0, 4.0, 4.0, 5.0, 5.0, 5.0, 5.5, 6.0, 6.5]))
+    in_plane_mm = float(rng.uniform(1.2 if slice_mm > 4 else 1.7, 2.3))
     field, share_45 = float(np.exp(rng.uniform(np.log(0.02), np.log(0.14)))), rng.uniform(0.4, 0.95)
     air = rng.random(5) < (0.6, 0.5, 0.3, 0.3, 0.15)
     return Scanner(
@@ -118,7 +118,7 @@ def _scanner(rng: np.random.Generator) -> Scanner:
         in_plane_mm=(in_plane_mm,) * 4,
         slice_mm=(slice_mm,) * 4,
         gap_mm=rng.uniform(0, 1.5) if slice_mm >= 4 and rng.random() < 0.5 else 0.0,
-        matrix=int(np.ceil(230 / in_plane_mm / 4) * 4),
+        matrix=int(np.ceil(220 / in_plane_mm / 4) * 4),
         blur_mm=rng.uniform(0, 2),
         field_45_mm=field * share_45,
         field_18_mm=field * float(np.sqrt(1 - share_45**2)),

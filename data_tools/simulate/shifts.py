@@ -62,7 +62,10 @@ def _snr(look: Appearance, snr: float) -> Appearance:
 
 
 def _dwi_ratio(look: Appearance, grey_to_white: float) -> Appearance:
-    """Grey over white on DWI, of pure tissue, by their signals at b = 0 alone."""
+    """Grey over white on DWI, of pure tissue, by their signals at b = 0 alone.
+
+    Voxels on images are mixed, so half of the ratio's change is seen there.
+    """
     tissue = look.tissue
     b = look.scanner.b_s_per_mm2 * 1e-6
     fall = math.exp(-b * (tissue.cortex_adc_um2_per_s - tissue.white_adc_um2_per_s))
@@ -106,7 +109,7 @@ def _without_core(plan: "Plan") -> "Plan":
 
 
 def _another_hospital(look: Appearance) -> Appearance:
-    look = _dwi_ratio(look.changed("scanner", b_s_per_mm2=800.0), 1.3)
+    look = _dwi_ratio(look.changed("scanner", b_s_per_mm2=800.0), 1.4)
     return _snr(look.changed("scanner", field_45_mm=0.12, field_18_mm=0.08), 12.0)
 
 
@@ -135,13 +138,13 @@ _ALL = (
     ),
     Shift(
         name="grey_bright",
-        says="grey matter 30% brighter than white on DWI",
-        look=lambda look: _dwi_ratio(look, 1.3),
+        says="grey matter some 20% brighter than white on DWI",
+        look=lambda look: _dwi_ratio(look, 1.5),
     ),
     Shift(
         name="grey_dark",
-        says="grey matter 10% darker than white on DWI",
-        look=lambda look: _dwi_ratio(look, 0.9),
+        says="grey matter some 10% darker than white on DWI",
+        look=lambda look: _dwi_ratio(look, 0.84),
     ),
     Shift(
         name="adc_even",

@@ -34,6 +34,9 @@ CEREBELLUM_BELOW_Z_MM, CEREBELLUM_BEHIND_Y_MM = -18.0, -38.0
 # Air above the petrous bones.
 PETROUS_MM, PETROUS_RADIUS_MM = ((46, -28, -24), (38, -52, -30)), 12.0
 
+# Displacements of less are not computed.
+LEAST_PUSH_MM = 0.1
+
 
 def tissue_signals(
     rng: np.random.Generator,
@@ -170,19 +173,29 @@ def _uneven(gain: Image, anatomy: Anatomy, scanner: Scanner, streams: Streams) -
 
 
 def distort(fields: tuple[Image, ...], anatomy: Anatomy, scanner: Scanner) -> tuple[Image, ...]:
-    """Move what an echo-planar image shows along y: most at the skull base, or all of it."""
+    """Move what an echo-planar image shows along y: most at the skull base, or all of it.
+
+    Args:
+        fields: both signals, and last the delay, which keeps its values.
+        anatomy: the head.
+        scanner: how far.
+    """
     if not scanner.distortion_mm and scanner.stretch == 1:
         return fields
-    x, y, z = anatomy.template_mm
+    _, y, z = anatomy.template_mm
     low = np.exp(-(np.clip(z + 30, 0, None) ** 2) / (2 * 22.0**2))
     push_mm = scanner.distortion_mm * low * np.cos(np.clip(y / 60, -np.pi / 2, np.pi / 2))
     row_mm = np.arange(y.shape[1], dtype=np.float32)[:, None] * VOXEL_MM + MODEL_ORIGIN_MM[1]
     push_mm = push_mm + (row_mm + 18) * (1 - 1 / scanner.stretch)
-    index = np.indices(y.shape, dtype=np.float32)
-    index[1] -= push_mm.astype(np.float32) / VOXEL_MM
+    rows = (np.arange(y.shape[1])[:, None] - push_mm / VOXEL_MM).astype(np.float32)
     # Signal is kept: where voxels are drawn together it piles up.
-    dense = np.clip(np.gradient(index[1], axis=1), 0.5, 1.6).astype(np.float32)
-    *signals, delay = (
-        ndimage.map_coordinates(field, index, order=1, prefilter=False) for field in fields
-    )
-    return (*(signal * dense for signal in signals), delay)
+    dense = np.clip(np.gradient(rows, axis=1), 0.5, 1.6).astype(np.float32)
+    head = ndimage.maximum_filter1d((anatomy.brain > 0) | (anatomy.scalp > 0), 13, axis=1)
+    where = np.nonzero(head & (np.abs(push_mm) > LEAST_PUSH_MM))
+    index = (where[0], rows[where], where[2])
+    moved = [field.copy() for field in fields]
+    for field, new in zip(fields, moved, strict=True):
+        new[where] = ndimage.map_coordinates(field, index, order=1, prefilter=False)
+    for signal in moved[:-1]:
+        signal[where] *= dense[where]
+    return tuple(moved)

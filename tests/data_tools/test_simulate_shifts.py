@@ -185,11 +185,11 @@ def test_bias_field_is_large_and_in_the_dwi_alone(scene):
 
 
 @pytest.mark.parametrize(
-    ("name", "low", "high"), [("grey_bright", 1.15, 1.4), ("grey_dark", 0.8, 0.95)]
+    ("name", "low", "high"), [("grey_bright", 1.15, 1.25), ("grey_dark", 0.86, 0.94)]
 )
 def test_grey_against_white_on_dwi(scene, name, low, high):
     plain, shifted = scene.contrast(None), scene.contrast(name)
-    assert low < shifted.dwi_grey_to_white / plain.dwi_grey_to_white < high
+    assert low < shifted.dwi_grey_to_white < high
     assert shifted.adc_grey_to_white == pytest.approx(plain.adc_grey_to_white, abs=0.03)
 
 
@@ -217,7 +217,7 @@ def test_penumbra_shows_less_or_not_at_all(scene, late):
     adc = [1 - scene.of(name, "adc_um2_per_s", late) for name in names]
     dwi = [scene.of(name, "dwi", late) - 1 for name in names]
     for plain, faint, unseen in (adc, dwi):
-        assert plain > 0.05 and 0.15 * plain < faint < 0.7 * plain and abs(unseen) < 0.03
+        assert plain > 0.03 and 0.15 * plain < faint < 0.7 * plain and abs(unseen) < 0.03
     for name in names[1:]:
         np.testing.assert_array_equal(scene.native(name).tmax_s, scene.native(None).tmax_s)
 

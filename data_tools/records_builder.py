@@ -17,6 +17,7 @@ from data_tools import cohort as cohorts
 from data_tools import intensity, mni_patient, records, slabs, splits
 from data_tools.grid import to_frame
 from data_tools.manifest import BuildSettings, Manifest, Shard, Subset
+from data_tools.network_volumes import network_volumes
 from data_tools.runtime import atomic, executors
 from data_tools.runtime.errors import InputError
 from data_tools.runtime.patient_failure import attempt
@@ -287,20 +288,14 @@ def patient_slabs(cohort: str, row: cohorts.Row, stride: int) -> tuple[list[byte
     participant = row["participant_id"]
     patient, label, described = mni_patient.load_labelled(cohort, row)
     try:
-        dwi_ratio, adc_ratio = intensity.normalise(
-            patient.dwi, patient.adc_um2_per_s, patient.brain
-        )
+        volumes = network_volumes(patient.dwi, patient.adc_um2_per_s, patient.brain, label)
     except InputError as error:
         raise InputError(f"{participant}: {error}") from error
     starts = slabs.slab_starts(stride)
-    channels = {
-        "dwi": dwi_ratio,
-        "adc": adc_ratio,
-        "adc_mask": intensity.adc_mask(patient.adc_um2_per_s, patient.brain),
-        "truth": label.truth,
-        "coverage": label.coverage,
+    cut = {
+        field.name: slabs.cut_slabs(to_frame(getattr(volumes, field.name)), starts)
+        for field in dataclasses.fields(volumes)
     }
-    cut = {name: slabs.cut_slabs(to_frame(volume), starts) for name, volume in channels.items()}
     nihss = intensity.nihss_feature(row["nihss"])
     serialised = [
         records.encode_slab(

@@ -15,8 +15,8 @@ def simulate_cohort(out, patients, seed, **options):
     return cohort.simulate_cohort(out, patients, seed, **options)
 
 
-def simulate_patient(seed, index, lesions=None, noise=1.0):
+def simulate_patient(seed, index, lesions=None, noise=1.0, **options):
     """One patient in memory; see :func:`data_tools.simulate.patient.simulate_patient`."""
     from data_tools.simulate import patient
 
-    return patient.simulate_patient(seed, index, lesions, noise)
+    return patient.simulate_patient(seed, index, lesions, noise, **options)

@@ -116,6 +116,23 @@ def _spline_basis(size: int, spacing_mm: float) -> NDArray[np.float32]:
     return (basis / np.sqrt((basis**2).sum(axis=1, keepdims=True))).astype(np.float32)
 
 
+@functools.cache
+def _template_head() -> NDArray[np.bool_]:
+    """Voxels of the template, and two layers around them, that hold any brain."""
+    return ndimage.binary_dilation(template().max(axis=0) > 0, iterations=2)
+
+
+def _near_brain(source_mm: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Where the template may hold any brain, for points [3, x, y, z] of it."""
+    near = np.ones(source_mm.shape[1:], bool)
+    index = []
+    for axis, (origin, size) in enumerate(zip(MODEL_ORIGIN_MM, MODEL_SHAPE, strict=True)):
+        rounded = np.rint((source_mm[axis] - np.float32(origin)) / VOXEL_MM).astype(np.int32)
+        near &= (rounded >= -1) & (rounded <= size)
+        index.append(np.clip(rounded, 0, size - 1))
+    return near & _template_head()[tuple(index)]
+
+
 def make_anatomy(rng: np.random.Generator, age: float, bend: float = 1.0) -> Anatomy:
     """Bend the template into one patient.
 
@@ -135,21 +152,27 @@ def make_anatomy(rng: np.random.Generator, age: float, bend: float = 1.0) -> Ana
     growth = np.clip(1 + 0.10 + 0.22 * atrophy + rng.normal(0, 0.06), 0.9, 1.5)
     source -= away * (1 - 1 / growth) * bell
 
-    index = (source - np.array(MODEL_ORIGIN_MM, np.float32)[:, None, None, None]) / VOXEL_MM
-    grey, white, brain = (
-        ndimage.map_coordinates(channel, index, order=1, prefilter=False) for channel in template()
-    )
+    # Outside the head all is 0, and most of the grid is outside.
+    inside = np.flatnonzero(_near_brain(source))
+    points = source.reshape(3, -1)[:, inside]
+    index = (points - np.array(MODEL_ORIGIN_MM, np.float32)[:, None]) / VOXEL_MM
+    grey, white, brain = np.zeros((3, *MODEL_SHAPE), np.float32)
+    for fraction, channel in zip((grey, white, brain), template(), strict=True):
+        fraction.ravel()[inside] = ndimage.map_coordinates(channel, index, order=1, prefilter=False)
     # Sulci: grey matter that is thin gives way first.
     kept = np.clip(grey + white, 0, 1) ** (0.25 * max(atrophy, 0))
-    grey, white = grey * kept, white * kept
+    grey *= kept
+    white *= kept
     brain = np.maximum(brain, grey + white)
     csf = brain - grey - white
     halo = ndimage.gaussian_filter(brain, 4.0, truncate=3.0)
     scalp = np.clip(1 - np.abs(halo - 0.06) / 0.04, 0, 1) * (brain < 0.05)
     deep = np.zeros_like(grey)
+    deepness = np.zeros(inside.size, np.float32)
     for x, y, z in DEEP_GREY_MM:
-        distance = (np.abs(source[0]) - x) ** 2 + (source[1] - y) ** 2 + (source[2] - z) ** 2
-        np.maximum(deep, np.exp(-((distance / DEEP_GREY_RADIUS_MM**2) ** 2)), out=deep)
+        distance = (np.abs(points[0]) - x) ** 2 + (points[1] - y) ** 2 + (points[2] - z) ** 2
+        np.maximum(deepness, np.exp(-((distance / DEEP_GREY_RADIUS_MM**2) ** 2)), out=deepness)
+    deep.ravel()[inside] = deepness
     return Anatomy(
         template_mm=source,
         grey=grey,

@@ -6,6 +6,7 @@ frequencies, and patient 17 is the same whoever else is simulated.
 """
 
 import dataclasses
+from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +34,20 @@ ROOT_ML = {True: (10.1, 3.1), False: (5.6, 3.3)}
 # Logit of core / hypoperfusion where a core is visible: Table 1's ratio of 3.9 (2.2-14.3).
 LOGIT_CORE = (-0.70, 1.13)
 
+# Kinds of stroke: the usual one, in an artery's territory, and those without penumbra, with their
+# shares among themselves and the median and scatter (of the logarithm) of their mL.
+TERRITORIAL = "territorial"
+NEGATIVES = {"small": 0.3, "scattered": 0.2, "posterior": 0.3, "matched": 0.12, "none": 0.08}
+NEGATIVE_ML = {
+    "small": (0.8, 0.9),
+    "scattered": (4.0, 0.7),
+    "posterior": (3.0, 1.3),
+    "matched": (20.0, 0.6),
+    "none": (0.0, 0.0),
+}
+LARGEST_NEGATIVE_ML = 60.0
+BOTH_SIDES_SHARE = 0.2  # of scattered strokes
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Plan:
@@ -44,6 +59,7 @@ class Plan:
         hypoperfusion_ml: wanted volume of the union of Tmax >= 6 s and core.
         core_ml: wanted core; 0 where none is to be visible.
         severity: normal score of the hypoperfused volume.
+        stroke: its kind.
     """
 
     index: int
@@ -56,6 +72,7 @@ class Plan:
     hypoperfusion_ml: float
     core_ml: float
     severity: float
+    stroke: str = TERRITORIAL
 
 
 def even_numbers(seed: int, index: int, count: int) -> NDArray[np.float64]:
@@ -68,9 +85,44 @@ def even_numbers(seed: int, index: int, count: int) -> NDArray[np.float64]:
     return np.clip((start + index * np.sqrt(primes)) % 1.0, 1e-6, 1 - 1e-6)
 
 
-def make_plan(seed: int, index: int) -> Plan:
-    """Draw patient number ``index`` (from 1) of the cohort ``seed``."""
-    u = even_numbers(seed, index, 11)
+def make_plan(
+    seed: int,
+    index: int,
+    *,
+    negative_share: float = 0.0,
+    negatives: Mapping[str, float] = NEGATIVES,
+) -> Plan:
+    """Draw patient number ``index`` (from 1) of the cohort ``seed``.
+
+    Args:
+        seed: of the cohort.
+        index: of the patient.
+        negative_share: of patients whose stroke leaves no penumbra; the others are as without.
+        negatives: kinds of these strokes, and the share of each among them.
+    """
+    u = even_numbers(seed, index, 12)
+    plan = _usual_plan(index, u)
+    if u[11] >= negative_share:
+        return plan
+    kinds, shares = list(negatives), np.cumsum(list(negatives.values()))
+    kind = kinds[min(int(np.searchsorted(shares, u[11] / negative_share)), len(kinds) - 1)]
+    rng = np.random.default_rng([seed, index, 11])
+    median_ml, scatter = NEGATIVE_ML[kind]
+    volume_ml = min(median_ml * float(np.exp(scatter * rng.normal())), LARGEST_NEGATIVE_ML)
+    side: Side = "left" if rng.random() < LEFT / (PATIENTS - BILATERAL) else "right"
+    if kind == "scattered" and rng.random() < BOTH_SIDES_SHARE:
+        side = "bilateral"
+    return dataclasses.replace(
+        plan,
+        side=side,
+        occlusion="none",
+        hypoperfusion_ml=volume_ml,
+        core_ml=volume_ml,
+        stroke=kind,
+    )
+
+
+def _usual_plan(index: int, u: NDArray[np.float64]) -> Plan:
     visible = bool(u[0] >= NO_CORE / PATIENTS)
     severity = float(stats.norm.ppf(u[1]))
     mean, sd = ROOT_ML[visible]

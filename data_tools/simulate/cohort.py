@@ -17,10 +17,11 @@ from data_tools.grid import GRID_AFFINE, SPACE
 from data_tools.runtime import atomic
 from data_tools.runtime.errors import InputError
 from data_tools.runtime.executors import map_patients
-from data_tools.simulate import clinical, real_cores
+from data_tools.simulate import real_cores
 from data_tools.simulate.anatomy import MODEL_VOXEL_ML
-from data_tools.simulate.images import B_VALUE
-from data_tools.simulate.patient import SimulatedPatient, simulate_patient
+from data_tools.simulate.looks import LOOKS
+from data_tools.simulate.patient import SimulatedPatient, make_plan, simulate_patient
+from data_tools.simulate.shifts import SHIFTS
 from data_tools.volumes import save_volume
 
 SPACES = ("native", "mni")
@@ -60,6 +61,8 @@ def simulate_cohort(
     lesions: str | os.PathLike | None = None,
     noise: float = 1.0,
     target_mismatch: bool = False,
+    look: str = "first",
+    shift: str | None = None,
 ) -> Path:
     """Write a cohort of simulated patients.
 
@@ -74,6 +77,9 @@ def simulate_cohort(
         noise: of DWI and ADC, times the usual.
         target_mismatch: leave out those whose planned volumes are none; the others keep their
             numbers.
+        look: of the patients, one of :data:`~data_tools.simulate.looks.LOOKS`.
+        shift: what is otherwise than in that look, one of
+            :data:`~data_tools.simulate.shifts.SHIFTS`; None is nothing.
 
     Returns:
         The folder.
@@ -87,6 +93,8 @@ def simulate_cohort(
         lesions=None if lesions is None else str(lesions),
         noise=noise,
         target_mismatch=target_mismatch,
+        look=look,
+        shift=shift,
     )
     _check(out, patients, settings, workers)
     out = Path(out)
@@ -112,6 +120,8 @@ class Settings:
         lesions: folder of real core masks; None grows the cores.
         noise: of DWI and ADC, times the usual.
         target_mismatch: only patients whose planned volumes are one.
+        look: one of :data:`~data_tools.simulate.looks.LOOKS`.
+        shift: one of :data:`~data_tools.simulate.shifts.SHIFTS`, or None.
     """
 
     seed: int
@@ -119,6 +129,8 @@ class Settings:
     lesions: str | None
     noise: float
     target_mismatch: bool
+    look: str
+    shift: str | None
 
 
 def _check(out: str | os.PathLike, patients: int, settings: Settings, workers: int) -> None:
@@ -133,6 +145,9 @@ def _check(out: str | os.PathLike, patients: int, settings: Settings, workers: i
         raise InputError(f"seed is {settings.seed}; expected 0 or a positive whole number")
     if settings.space not in SPACES:
         raise InputError(f"space is {settings.space!r}; expected one of {', '.join(SPACES)}")
+    if settings.look not in LOOKS:
+        raise InputError(f"look is {settings.look!r}; expected one of {', '.join(LOOKS)}")
+    _check_shift(settings)
     if workers < 1:
         raise InputError(f"workers is {workers}; expected 1 or more processes")
     if not MIN_NOISE <= settings.noise <= MAX_NOISE:
@@ -148,13 +163,34 @@ def _check(out: str | os.PathLike, patients: int, settings: Settings, workers: i
     atomic.check_writable(Path(out))
 
 
+def _check_shift(settings: Settings) -> None:
+    """Refuse a shift that would change nothing.
+
+    Raises:
+        InputError: no such shift, or one that needs another space or real core masks.
+    """
+    if settings.shift is None:
+        return
+    if settings.shift not in SHIFTS:
+        raise InputError(f"shift is {settings.shift!r}; expected one of {', '.join(SHIFTS)}")
+    shift = SHIFTS[settings.shift]
+    if shift.prepared and settings.space != "mni":
+        raise InputError(
+            f"shift {shift.name} is about the way to MNI space ({shift.says}); expected --space=mni"
+        )
+    if shift.needs_lesions and settings.lesions is None:
+        raise InputError(
+            f"shift {shift.name} takes its cores from real masks; expected --lesions=FOLDER"
+        )
+
+
 def _numbers(patients: int, settings: Settings) -> list[int]:
     """The first so many numbers, of those with a target mismatch if wanted."""
     if not settings.target_mismatch:
         return list(range(1, patients + 1))
     found: list[int] = []
     for number in range(1, MAX_PATIENTS + 1):
-        plan = clinical.make_plan(settings.seed, number)
+        plan = make_plan(settings.seed, number, look=settings.look, shift=settings.shift)
         if criteria.target_mismatch(plan.hypoperfusion_ml, plan.core_ml):
             found.append(number)
         if len(found) == patients:
@@ -213,7 +249,14 @@ def _is_done(out: Path, index: int, space: str) -> bool:
 
 def _write_patient(index: int, *, out_folder: str, settings: Settings) -> None:
     out = Path(out_folder)
-    patient = simulate_patient(settings.seed, index, settings.lesions, settings.noise)
+    patient = simulate_patient(
+        settings.seed,
+        index,
+        settings.lesions,
+        settings.noise,
+        look=settings.look,
+        shift=settings.shift,
+    )
     write = _write_native if settings.space == "native" else _write_mni
     sums = {str(path.relative_to(out)): atomic.sha256(path) for path in write(out, patient)}
     atomic.write_json(truth_path(out, index, settings.space), _truth(patient) | {"sha256": sums})
@@ -227,14 +270,15 @@ def _write_native(out: Path, patient: SimulatedPatient) -> list[Path]:
     save_volume(paths["adc"], native.adc_um2_per_s * np.float32(1e-6), native.affine, note)
     save_volume(paths["tmax"], native.tmax_s, native.tmax_affine, note)
     stem = str(paths["dwi"]).removesuffix(".nii.gz")
+    b_value = patient.look.scanner.b_s_per_mm2
     sidecar = {
         "Modality": "MR",
         "MagneticFieldStrength": patient.plan.field_strength_t,
         "Manufacturer": "Simulated",
-        "ImageComments": f"b = {B_VALUE:g} s/mm2 trace image, simulated",
+        "ImageComments": f"b = {b_value:g} s/mm2 trace image, simulated",
     }
     atomic.write_json(f"{stem}.json", sidecar)
-    atomic.write_text(f"{stem}.bval", f"{B_VALUE:g}\n")
+    atomic.write_text(f"{stem}.bval", f"{b_value:g}\n")
     # A trace image has no single direction; BIDS wants a vector nevertheless.
     atomic.write_text(f"{stem}.bvec", "0\n0\n0\n")
     atomic.write_json(
@@ -281,12 +325,18 @@ def _truth(patient: SimulatedPatient) -> dict[str, object]:
         "collateral_score": round(lesion.collateral_score, 4),
         "onset_h": round(lesion.onset_h, 2),
         "reperfused": lesion.reperfused,
+        "stroke": plan.stroke,
+        "look": dataclasses.asdict(patient.look),
     }
 
 
 def _description(settings: Settings) -> dict[str, object]:
     """What dataset_description.json says of a cohort: its flags too, to know it again."""
     flags = f"--seed={settings.seed} --space={settings.space}"
+    if settings.look != "first":
+        flags += f" --look={settings.look}"
+    if settings.shift is not None:
+        flags += f" --shift={settings.shift}"
     if settings.noise != 1:
         flags += f" --noise={settings.noise:g}"
     if settings.target_mismatch:

@@ -9,11 +9,11 @@ from scipy import ndimage
 from data_tools.grid import VOXEL_MM
 from data_tools.simulate import real_cores
 from data_tools.simulate.anatomy import MODEL_ORIGIN_MM, Anatomy, smooth_field
+from data_tools.simulate.appearance import FIRST, Coupling
 from data_tools.simulate.risk import Risk
 
-# Chosen so that 28% of the patients have one core inside one late lesion (DEFUSE).
-STRAY_CORE_SHARE = 0.15  # cores that began outside the tissue that is late now (emboli)
-MORE_SEEDS = 0.7  # mean number of seeds beyond the first
+# With the shares of :class:`~data_tools.simulate.appearance.Coupling`, chosen so that 28% of the
+# patients have one core inside one late lesion (DEFUSE).
 LATER_SEED_MM = 12.0  # mean head start of the first seed
 RAGGED, RAGGED_SCALE_MM = (0.2, 0.7), 18.0
 STAY_INSIDE = 2.0  # in cm of growth: what it costs to leave the starved tissue
@@ -38,6 +38,7 @@ def grow(
     *,
     starved: NDArray[np.bool_],
     count: int,
+    coupling: Coupling = FIRST.coupling,
 ) -> NDArray[np.bool_]:
     """Dead voxels around one or more seeds in the starved tissue: ragged and off centre.
 
@@ -49,13 +50,14 @@ def grow(
         risk: its hemisphere in danger.
         starved: bool [n], the most endangered tissue.
         count: wanted number of voxels.
+        coupling: how many seeds there are, and how often elsewhere.
 
     Returns:
         bool [n] over the voxels of ``risk``; all False if ``count`` is 0.
     """
     allowed = anatomy.tissue[risk.where] & (risk.depth_mm > -OUTSIDE_MM)
-    seeds = 1 + rng.poisson(MORE_SEEDS)
-    stray = rng.random() < STRAY_CORE_SHARE
+    seeds = 1 + rng.poisson(coupling.more_core_seeds)
+    stray = rng.random() < coupling.stray_core_share
     candidates = np.flatnonzero(allowed if stray else starved & allowed)
     if count == 0 or candidates.size == 0:
         return np.zeros(allowed.shape, bool)

@@ -14,23 +14,19 @@ from numpy.typing import NDArray
 
 from data_tools.grid import TMAX_HYPOPERFUSION_S
 from data_tools.simulate import core as cores
+from data_tools.simulate import negatives
 from data_tools.simulate.anatomy import MODEL_SHAPE, MODEL_VOXEL_ML, Anatomy, smooth_field
-from data_tools.simulate.clinical import Plan
+from data_tools.simulate.appearance import FIRST, Coupling
+from data_tools.simulate.clinical import TERRITORIAL, Plan
+from data_tools.simulate.delay import normal_tmax_s
 from data_tools.simulate.risk import make_risk
 
 TMAX_MAX_S = 20.0
-# Normal tissue: mean, and SD between places and between patients.
-NORMAL_TMAX_S, NORMAL_TMAX_SD_S, PATIENT_TMAX_SD_S = 2.4, 0.5, 0.3
-# Share of the volume over 6 s that is over 10 s: published median 0.4 (DEFUSE 2) after blur and
-# noise; and its scatter.
+# Scatter of the share of the volume over 6 s that is over 10 s.
 SEVERE_TMAX_S = 10.0
-SEVERE_SHARE, SEVERE_SHARE_SD = 0.43, 0.15
+SEVERE_SHARE_SD = 0.15
 # Delay falls off faster outside 6 s than it rises inside: the watershed is near.
 STEEPER_OUTSIDE = 1.8
-# Cores that were reperfused in part, so that they lie outside Tmax > 6 s.
-REPERFUSED_SHARE = 0.12
-# Narrowed carotid of old: a hemisphere that is late by 1 to 2 s, and no stroke.
-OLD_DELAY_SHARE, OLD_DELAY_S = 0.1, (0.5, 1.8)
 # Thresholds on images of 5 mm slices see this much less core than there is dead tissue.
 CORE_GROWN = 1.3
 # Part of the late tissue lies outside the perfusion slices, or beside sulci.
@@ -72,6 +68,8 @@ def make_lesion(
     anatomy: Anatomy,
     plan: Plan,
     lesions: str | os.PathLike | None = None,
+    *,
+    coupling: Coupling = FIRST.coupling,
 ) -> Lesion:
     """Let the planned stroke happen in this head.
 
@@ -80,14 +78,17 @@ def make_lesion(
         anatomy: who has it.
         plan: how large it is to be.
         lesions: folder of real core masks in MNI; None grows the core.
+        coupling: of core and delay.
 
     Raises:
         InputError: if ``lesions`` holds no readable mask.
     """
-    tmax_s = _normal_tmax_s(rng, anatomy)
+    if plan.stroke != TERRITORIAL:
+        return _without_penumbra(rng, anatomy, plan, coupling)
+    tmax_s = normal_tmax_s(rng, anatomy, plan.side, coupling)
     dead = np.zeros(MODEL_SHAPE, bool)
-    reperfused = bool(rng.random() < REPERFUSED_SHARE)
-    severe = float(np.clip(rng.normal(SEVERE_SHARE, SEVERE_SHARE_SD), 0.05, 0.8))
+    reperfused = bool(rng.random() < coupling.reperfused_share)
+    severe = float(np.clip(rng.normal(coupling.severe_share, SEVERE_SHARE_SD), 0.05, 0.8))
     left = rng.uniform(0.3, 0.7)
     parts = {"left": left, "right": 1 - left} if plan.side == "bilateral" else {plan.side: 1.0}
     scores = []
@@ -102,7 +103,9 @@ def make_lesion(
         if lesions is None:
             core_count = min(round(CORE_GROWN * plan.core_ml * part / MODEL_VOXEL_ML), count)
             starved = cores.worst(danger, tissue, count)
-            core = cores.grow(rng, anatomy, risk, starved=starved, count=core_count)
+            core = cores.grow(
+                rng, anatomy, risk, starved=starved, count=core_count, coupling=coupling
+            )
         else:
             core, near = cores.real(
                 rng, anatomy, risk, folder=lesions, core_ml=plan.core_ml * part, side=side
@@ -121,7 +124,7 @@ def make_lesion(
                 severe=severe,
             )
             dead[risk.where] = core
-    hypoperfused = (tmax_s >= TMAX_HYPOPERFUSION_S) & anatomy.tissue
+    hypoperfused = negatives.hypoperfused(tmax_s, anatomy)
     collateral_score = float(np.mean(scores))
     # Cores grow with time and with poor collaterals; so the time follows from the two.
     dead_share = plan.core_ml / max(plan.hypoperfusion_ml, 1.0)
@@ -137,13 +140,20 @@ def make_lesion(
     )
 
 
-def _normal_tmax_s(rng: np.random.Generator, anatomy: Anatomy) -> NDArray[np.float32]:
-    tmax_s = NORMAL_TMAX_S + NORMAL_TMAX_SD_S * smooth_field(rng, 40.0) + 0.4 * anatomy.white
-    tmax_s += rng.normal(0, PATIENT_TMAX_SD_S)
-    if rng.random() < OLD_DELAY_SHARE:
-        half = anatomy.template_mm[0] * rng.choice([-1, 1]) / 4
-        tmax_s += rng.uniform(*OLD_DELAY_S) / (1 + np.exp(np.clip(-half, -30, 30)))
-    return np.clip(tmax_s, 0.8, 4.8).astype(np.float32)
+def _without_penumbra(
+    rng: np.random.Generator, anatomy: Anatomy, plan: Plan, coupling: Coupling
+) -> Lesion:
+    tmax_s, dead, reperfused = negatives.place(rng, anatomy, plan, coupling)
+    late = negatives.hypoperfused(tmax_s, anatomy)
+    return Lesion(
+        tmax_s=tmax_s,
+        core=dead,
+        hypoperfused=late,
+        eloquent_ml=_eloquent_ml(anatomy, late | dead),
+        collateral_score=1.0,
+        onset_h=float(rng.uniform(1, 24)),
+        reperfused=reperfused,
+    )
 
 
 def _delayed(

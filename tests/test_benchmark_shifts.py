@@ -1,0 +1,87 @@
+"""The battery of shifts: its figures by hand, and a network that always says the same."""
+
+import numpy as np
+import pytest
+
+from benchmarks import shifts
+from data_tools.grid import SLAB_SHAPE
+from tf_hypoperfusion.evaluation.patient_metrics import patient_metrics, threshold_counts
+
+
+def even(image, nihss):
+    """0.2 everywhere."""
+    return np.full((len(image), *SLAB_SHAPE, 1), 0.2, np.float32)
+
+
+def test_a_network_that_sees_nothing(mni_cohort):
+    answered = shifts.answer([even], mni_cohort, stride=44)
+    assert len(answered) == 6
+    held = shifts.judge(answered)
+    truth_ml = [a.metrics.truth_ml for a in answered]
+    assert held.bias_ml == pytest.approx(-np.mean(truth_ml))
+    assert held.dice == 0 and held.auc == 0.5
+    positive = sum(a.mismatch for a in answered)
+    assert 0 < positive < 6
+    assert held.sensitivity == (0, positive)
+    assert held.specificity == (6 - positive, 6 - positive)
+    inside, total = (
+        sum(a.counts.covered[rows, 100:].sum() for a in answered) for rows in (1, slice(None))
+    )
+    assert held.calibration == pytest.approx(abs(0.2005 - inside / total), abs=1e-6)
+
+
+def case(probability, truth):
+    shape = (91, 109, 60)
+    image = np.zeros(shape, np.float32)
+    image[:2, :10, :10] = probability
+    mask = np.zeros(shape, bool)
+    mask[:2, :10, :10] = truth
+    measured = {
+        "truth": mask, "coverage": np.ones(shape, bool), "side": "left", "voxel_ml": 0.1,
+    }  # fmt: skip
+    return shifts.Answered(
+        metrics=patient_metrics(image, **measured),
+        counts=threshold_counts(image, **measured),
+        mismatch=bool(truth),
+        said=probability >= 0.5,
+    )
+
+
+def test_figures_of_right_and_wrong_answers():
+    held = shifts.judge([case(0.9, True), case(0.9, False), case(0.1, True), case(0.1, False)])
+    assert held.patients == 4 and held.dice == 0.5  # of 1 and 0
+    assert held.bias_ml == pytest.approx(0)
+    assert held.sensitivity == (1, 2) and held.specificity == (1, 2)
+    assert held.calibration == pytest.approx(0.4, abs=0.01)
+    nothing = shifts.judge([case(0.0, False)])
+    assert nothing.dice is None and nothing.auc is None and nothing.calibration is None
+
+
+def held(dice):
+    return shifts.Held(
+        patients=2, dice=dice, auc=0.9, bias_ml=1.0, sensitivity=(1, 1), specificity=(0, 1),
+        calibration=0.02,
+    )  # fmt: skip
+
+
+def test_losses_are_against_the_plain_patients():
+    lines = shifts.table(
+        {
+            shifts.PLAIN: held(0.6),
+            "b700": held(0.5),
+            "snr8": held(0.58),
+            "no_penumbra": held(0.1),
+            "no_core": held(None),
+        }
+    )
+    losses = {line["shift"]: line["loss"] for line in lines}
+    assert losses == {
+        shifts.PLAIN: "n/a",
+        "b700": "0.10",
+        "snr8": "0.02",
+        "no_penumbra": "n/a",
+        "no_core": "n/a",
+        "worst loss: b700": "0.10",
+        "mean loss": "0.06",
+    }
+    assert lines[1]["specificity"] == "0/1"

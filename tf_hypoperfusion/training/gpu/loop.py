@@ -203,7 +203,7 @@ class Network:
             if time.monotonic() > until:
                 break
             self._one(step, total)
-            if time.monotonic() - logged > LOG_EVERY_S:
+            if self.learnt and time.monotonic() - logged > LOG_EVERY_S:
                 speed = (step + 1 - logged_at) / (time.monotonic() - logged)
                 self._log(step + 1, total, speed)
                 logged, logged_at = time.monotonic(), step + 1
@@ -254,7 +254,7 @@ class Network:
         began = time.monotonic()
         self.steps.validate(self.state, self.data.validation)
         self.steps.validate_changed(self.state, self.data.validation, self.steps.changes)
-        of_validation = time.monotonic() - began + 0.5  # and of a file
+        of_validation = time.monotonic() - began + 1.0  # and of a file
         left = seconds * (1 - RESERVE) - (self.training.epochs + 1) * of_validation
         return done + max(int(left / of_step), self.training.epochs)
 
@@ -262,7 +262,7 @@ class Network:
         print(
             f"{self.folder.name} step {step}/{total}  {time.monotonic() - self.began:.0f} s  "
             f"{speed * self.training.batch_size:.0f} slabs/s  loss "
-            f"{np.mean(self.learnt[-100:] or [np.nan]):.4f}",
+            f"{np.mean(self.learnt[-100:]):.4f}",
             flush=True,
         )
 

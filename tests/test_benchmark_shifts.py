@@ -14,7 +14,7 @@ def even(image, nihss):
 
 
 def test_a_network_that_sees_nothing(mni_cohort):
-    answered = shifts.answer([even], mni_cohort, stride=44)
+    answered = shifts.answer([even], mni_cohort, stride=16)
     assert len(answered) == 6
     held = shifts.judge(answered)
     truth_ml = [a.metrics.truth_ml for a in answered]

@@ -9,19 +9,19 @@ from tf_hypoperfusion.evaluation.patient_metrics import patient_metrics, thresho
 
 
 def even(image, nihss):
-    """0.2 everywhere."""
+    """0.2 in all tissue."""
     return np.full((len(image), *SLAB_SHAPE, 1), 0.2, np.float32)
 
 
 def test_a_network_that_sees_nothing(mni_cohort):
-    answered = shifts.answer([even], mni_cohort, stride=44)
+    answered = shifts.answer([even], mni_cohort, stride=16)
     assert len(answered) == 6
     held = shifts.judge(answered)
     truth_ml = [a.metrics.truth_ml for a in answered]
     assert held.bias_ml == pytest.approx(-np.mean(truth_ml))
-    assert held.dice == 0 and held.auc == 0.5
+    assert held.dice == 0 and 0.5 <= held.auc < 0.55  # fluid is told apart, and nothing else
     positive = sum(a.mismatch for a in answered)
-    assert 0 < positive < 6
+    assert 0 < positive <= 6
     assert held.sensitivity == (0, positive)
     assert held.specificity == (6 - positive, 6 - positive)
     inside, total = (

@@ -1,18 +1,19 @@
 """Train networks on simulated patients, which are made first, on one GPU through JAX.
 
     python -m tf_hypoperfusion.train_on_gpu --run=runs/gpu --minutes=60
-    python -m tf_hypoperfusion.train_on_gpu --run=runs/gpu --speed       # measures a step, no more
+    python -m tf_hypoperfusion.train_on_gpu --run=runs/gpu --speed    # measures a step
 
-For a machine with a GPU where TensorFlow is not: needs jax (with its plugin for the GPU), keras 3,
-numpy, scipy, nibabel, nilearn, absl-py and tqdm. Nothing but the networks is written: RUN/fold-N
-with best.keras, config.json and history.csv, as tf_hypoperfusion.train has them, so predict,
-export and evaluate (--external) take them. All networks learn from all patients and differ in
-their seed; none of the patients is to be tested on, so give an evaluation another seed.
+For a machine with a GPU where TensorFlow is not: needs jax (with its plugin for the GPU),
+keras 3, numpy, scipy, nibabel, nilearn, absl-py and tqdm. Nothing but the networks is
+written: RUN/fold-N with best.keras, config.json and history.csv, as tf_hypoperfusion.train
+has them, so predict, export and evaluate (--external) take them. All networks learn from all
+patients and differ in their seed; none of the patients is to be tested on, so give an
+evaluation another seed.
 
-The time of --minutes counts from the start and holds everything: the patients are simulated first
-(and kept in --cache), a step is timed, and the networks share what is left, each with as many steps
-as fit. Windows are drawn and changed (--randomisation) on the GPU, so that the CPUs wait. Without a
-GPU it runs too, slowly, to try it.
+The time of --minutes counts from the start and holds everything: the patients are simulated
+first (and kept in --cache), a step is timed, and the networks share what is left, each with
+as many steps as fit. Windows are drawn and changed (--randomisation) on the GPU.
+Without a GPU it runs too, slowly, to try it.
 """
 
 import importlib.util

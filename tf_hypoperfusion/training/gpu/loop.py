@@ -144,12 +144,21 @@ def train_networks(
     Returns:
         The best row of each network's history.
     """
+    _compile(steps, data)  # so that the first network's share is as long as the others'
     best = []
     for number in range(count):
         share = (until - time.monotonic()) / (count - number)
         network = Network(run / f"fold-{number}", steps, data, seed=steps.training.seed + number)
         best.append(network.train(time.monotonic() + share, total))
     return best
+
+
+def _compile(steps: Steps, data: Data) -> None:
+    began = time.monotonic()
+    state, _ = _run(steps, steps.new_state(steps.training.seed), data.train, range(FIRST_STEPS))
+    steps.validate(state, data.validation)
+    steps.validate_changed(state, data.validation, steps.changes)
+    print(f"{time.monotonic() - began:.1f} s to compile ({steps.way})", flush=True)
 
 
 class Network:
@@ -203,7 +212,7 @@ class Network:
             if time.monotonic() > until:
                 break
             self._one(step, total)
-            if time.monotonic() - logged > LOG_EVERY_S:
+            if self.learnt and time.monotonic() - logged > LOG_EVERY_S:
                 speed = (step + 1 - logged_at) / (time.monotonic() - logged)
                 self._log(step + 1, total, speed)
                 logged, logged_at = time.monotonic(), step + 1
@@ -235,7 +244,7 @@ class Network:
         self.learnt.append(loss)
 
     def _timed(self) -> tuple[int, float]:
-        """The first steps: how many, and the seconds of one once all is compiled."""
+        """The first steps: how many, and the seconds of one."""
         for step in range(FIRST_STEPS):
             self._one(step, 10**9)
         while self._waiting:
@@ -246,15 +255,13 @@ class Network:
         while self._waiting:
             self._arrive()
         seconds = (time.monotonic() - began) / TIMED_STEPS
-        self.steps.validate(self.state, self.data.validation)  # compiles it
-        self.steps.validate_changed(self.state, self.data.validation, self.steps.changes)
         return FIRST_STEPS + TIMED_STEPS, seconds
 
     def _steps_in(self, seconds: float, of_step: float, done: int) -> int:
         began = time.monotonic()
         self.steps.validate(self.state, self.data.validation)
         self.steps.validate_changed(self.state, self.data.validation, self.steps.changes)
-        of_validation = time.monotonic() - began + 0.5  # and of a file
+        of_validation = time.monotonic() - began + 1.0  # and of a file
         left = seconds * (1 - RESERVE) - (self.training.epochs + 1) * of_validation
         return done + max(int(left / of_step), self.training.epochs)
 
@@ -262,7 +269,7 @@ class Network:
         print(
             f"{self.folder.name} step {step}/{total}  {time.monotonic() - self.began:.0f} s  "
             f"{speed * self.training.batch_size:.0f} slabs/s  loss "
-            f"{np.mean(self.learnt[-100:] or [np.nan]):.4f}",
+            f"{np.mean(self.learnt[-100:]):.4f}",
             flush=True,
         )
 

@@ -66,6 +66,7 @@ class Steps:
             model_config, training, changes, way
         )  # fmt: skip
         self.model = self._new_model(seed=0)
+        self._saved = build_model(model_config)
         self.optimizer = keras.optimizers.Adam(training.learning_rate)
         self.optimizer.build(self.model.trainable_variables)
         self._at_rest = [np.asarray(v.value) for v in self.optimizer.variables]
@@ -246,7 +247,7 @@ class Steps:
 
     def save(self, state: State, path: Path) -> None:
         """The averaged weights as a ``.keras`` file of stock layers in float32."""
-        model = build_model(self.model_config)
+        model = self._saved
         parts = (
             (model.trainable_variables, state["average_weights"]),
             (model.non_trainable_variables, state["average_moments"]),

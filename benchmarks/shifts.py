@@ -48,7 +48,9 @@ flags.DEFINE_list(
     "model", None, "Networks, whose mean answers; without it, the demonstration model.",
     flag_values=FLAGS,
 )  # fmt: skip
-options.choices("shifts", list(SHIFTS), "Which.", FLAGS, known=list(SHIFTS))
+flags.DEFINE_list(
+    "shifts", None, "Some of the shifts; without it, all.", flag_values=FLAGS,
+)  # fmt: skip
 options.count("patients", 46, "Simulated patients of each shift.", FLAGS)
 flags.DEFINE_integer("seed", 77, "Of the patients; not that of training.", flag_values=FLAGS)
 flags.DEFINE_enum(
@@ -204,6 +206,23 @@ def _cell(value: float | None, digits: int) -> str:
     return "n/a" if value is None else f"{value:.{digits}f}"
 
 
+def _names() -> list[str]:
+    """The plain patients and the wanted shifts, without those that cannot be.
+
+    Raises:
+        InputError: no such shift.
+    """
+    wanted = FLAGS.shifts or list(SHIFTS)
+    if unknown := [name for name in wanted if name not in SHIFTS]:
+        raise InputError(
+            f"--shifts holds {', '.join(unknown)}; expected some of {', '.join(SHIFTS)}"
+        )
+    left_out = [name for name in wanted if SHIFTS[name].needs_lesions and not FLAGS.lesions]
+    for name in left_out:
+        print(f"{name} is left out: it needs --lesions", file=sys.stderr)
+    return [PLAIN, *(name for name in wanted if name not in left_out)]
+
+
 def _cohort(name: str) -> Path:
     """A shift's cohort, simulated unless it is there."""
     shift = None if name == PLAIN else name
@@ -228,13 +247,8 @@ def _predictors() -> list[Predictor]:
 
 
 def main() -> None:
-    """Simulate, answer, print; the table grows with each shift in the CSV."""
-    names = [PLAIN, *FLAGS.shifts]
-    if FLAGS.lesions is None:
-        left_out = [name for name in names if name in SHIFTS and SHIFTS[name].needs_lesions]
-        names = [name for name in names if name not in left_out]
-        for name in left_out:
-            print(f"{name} is left out: it needs --lesions", file=sys.stderr)
+    """Simulate, answer, print."""
+    names = _names()
     predictors = _predictors()
     tables = Tables(FLAGS.out, ("tensorflow", "keras"), f"{FLAGS.look}, seed {FLAGS.seed}")
     held: dict[str, Held] = {}

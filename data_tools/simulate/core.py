@@ -8,7 +8,7 @@ from scipy import ndimage
 
 from data_tools.grid import VOXEL_MM
 from data_tools.simulate import real_cores
-from data_tools.simulate.anatomy import MODEL_ORIGIN_MM, Anatomy, smooth_field
+from data_tools.simulate.anatomy import MODEL_ORIGIN_MM, Anatomy
 from data_tools.simulate.appearance import FIRST, Coupling
 from data_tools.simulate.risk import Risk
 
@@ -72,7 +72,7 @@ def grow(
     for seed, later in zip(chosen, later_mm, strict=True):
         far = np.sqrt(sum((axis - axis[seed]) ** 2 for axis in mm)) + later
         np.minimum(away_mm, far, out=away_mm)
-    ragged = rng.uniform(*RAGGED) * smooth_field(rng, RAGGED_SCALE_MM)[risk.where]
+    ragged = rng.uniform(*RAGGED) * anatomy.field(rng, RAGGED_SCALE_MM)[risk.where]
     inside = 0.0 if stray else STAY_INSIDE * starved
     return worst(ragged + 0.2 * risk.danger + inside - away_mm / 10, allowed, count)
 

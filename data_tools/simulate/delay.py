@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from data_tools.simulate.anatomy import Anatomy, smooth_field
+from data_tools.simulate.anatomy import Anatomy
 from data_tools.simulate.appearance import Coupling
 
 # Normal tissue: mean, and SD between places and between patients.
@@ -14,7 +14,7 @@ def normal_tmax_s(
     rng: np.random.Generator, anatomy: Anatomy, side: str, coupling: Coupling
 ) -> NDArray[np.float32]:
     """Tmax before the stroke: even, but for a carotid that was narrowed long ago."""
-    tmax_s = NORMAL_TMAX_S + NORMAL_TMAX_SD_S * smooth_field(rng, 40.0) + 0.4 * anatomy.white
+    tmax_s = NORMAL_TMAX_S + NORMAL_TMAX_SD_S * anatomy.field(rng, 40.0) + 0.4 * anatomy.white
     tmax_s += rng.normal(0, PATIENT_TMAX_SD_S)
     if rng.random() < coupling.old_delay_share or coupling.old_delay_other_side:
         sign = rng.choice([-1, 1])

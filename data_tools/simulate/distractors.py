@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from data_tools.simulate.anatomy import MODEL_VOXEL_ML, Anatomy, smooth_field
+from data_tools.simulate.anatomy import MODEL_VOXEL_ML, Anatomy
 from data_tools.simulate.appearance import Tissue
 
 # A dead region swells and presses this share of the fluid out of its sulci.
@@ -59,7 +59,7 @@ def add(
     x, y, z = anatomy.template_mm
     around = np.exp(-((np.abs(x) - 22) ** 2 + ((y + 15) / 2.5) ** 2 + (z - 24) ** 2) / 200)
     burden = tissue.white_disease * older * rng.gamma(1.5, 0.5)
-    disease = anatomy.white * around * np.clip(smooth_field(rng, 10.0) + burden - 0.5, 0, 1)
+    disease = anatomy.white * around * np.clip(anatomy.field(rng, 10.0) + burden - 0.5, 0, 1)
     adc_ratio *= 1 + 0.35 * disease
     s0_ratio *= 1 + 0.45 * disease
 
@@ -117,7 +117,7 @@ def ragged(
     """
     mm = anatomy.template_mm.reshape(3, -1)
     far = np.sqrt(sum((axis[allowed] - c) ** 2 for axis, c in zip(mm, centre_mm, strict=True)))
-    far += 4 * smooth_field(rng, 12.0).ravel()[allowed]
+    far += 4 * anatomy.field(rng, 12.0).ravel()[allowed]
     count = min(max(round(volume_ml / MODEL_VOXEL_ML), 1), allowed.size)
     lump = np.zeros(anatomy.grey.size, bool)
     lump[allowed[np.argpartition(far, count - 1)[:count]]] = True

@@ -12,7 +12,7 @@ from scipy import ndimage
 
 from data_tools.grid import GRID_AFFINE, GRID_SHAPE
 from data_tools.simulate import signals
-from data_tools.simulate.anatomy import GRID_IN_MODEL, MODEL_AFFINE, Anatomy, smooth_field
+from data_tools.simulate.anatomy import GRID_IN_MODEL, MODEL_AFFINE, Anatomy
 from data_tools.simulate.appearance import (
     FIRST,
     NO_STREAMS,
@@ -124,7 +124,7 @@ def acquire(
         native_to_mni, perfusion_shape, centre,
         in_plane_mm=in_plane_mm, slice_mm=perfusion_mm, tilt=tilt, flip=flip,
     )  # fmt: skip
-    noisy = delay_s + rng.uniform(0.3, 0.7) * smooth_field(rng, 6.0)
+    noisy = delay_s + rng.uniform(0.3, 0.7) * anatomy.field(rng, 6.0)
     noisy = ndimage.gaussian_filter(noisy, 0.7) * (anatomy.brain > 0.3)
     tmax_s = np.maximum(_sample(noisy, tmax_affine, native_to_mni, shape=perfusion_shape), 0)
     return NativeImages(

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from data_tools.grid import TMAX_HYPOPERFUSION_S
 from data_tools.simulate import core as cores
 from data_tools.simulate import negatives
-from data_tools.simulate.anatomy import MODEL_SHAPE, MODEL_VOXEL_ML, Anatomy, smooth_field
+from data_tools.simulate.anatomy import MODEL_SHAPE, MODEL_VOXEL_ML, Anatomy
 from data_tools.simulate.appearance import FIRST, Coupling
 from data_tools.simulate.clinical import TERRITORIAL, Plan
 from data_tools.simulate.delay import normal_tmax_s
@@ -113,7 +113,7 @@ def make_lesion(
             danger = danger + NEAR_REAL_CORE * near
             count = max(count, int(core.sum()))
         if reperfused:
-            opened = 1.2 * core + 0.8 * smooth_field(rng, 30.0)[risk.where]
+            opened = 1.2 * core + 0.8 * anatomy.field(rng, 30.0)[risk.where]
             danger = danger - 2.0 * np.clip(opened, 0, 1)
         if count:
             tmax_s[risk.where] = _delayed(

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_tools.simulate import territories
-from data_tools.simulate.anatomy import Anatomy, smooth_field
+from data_tools.simulate.anatomy import Anatomy
 
 # Chosen, not published. Shares of patients:
 ACA_TAKEN_SHARE = 0.3  # ICA occlusions that take the anterior cerebral artery too
@@ -56,7 +56,7 @@ def make_risk(rng: np.random.Generator, anatomy: Anatomy, occlusion: str, side: 
     x, y, z = anatomy.template_mm
     half = (x < 0) if side == "left" else (x > 0)
     where = np.nonzero(half & (anatomy.brain > BRAIN_FRACTION) & (z > CEREBRUM_FROM_Z_MM))
-    mm = [axis[where] + SHIFT_MM * smooth_field(rng, SHIFT_SCALE_MM)[where] for axis in (x, y, z)]
+    mm = [axis[where] + SHIFT_MM * anatomy.field(rng, SHIFT_SCALE_MM)[where] for axis in (x, y, z)]
     distance = territories.distances(*mm)
     branch = "superior" if rng.random() < SUPERIOR_SHARE else "inferior"
     if occlusion == "ICA":
@@ -72,7 +72,7 @@ def make_risk(rng: np.random.Generator, anatomy: Anatomy, occlusion: str, side: 
         point = points[rng.integers(len(points))]
         away = [np.abs(mm[0]) - point[0], mm[1] - point[1], mm[2] - point[2]]
         depth = np.minimum(depth, REACH_MM[occlusion] - np.sqrt(sum(a**2 for a in away)))
-    uneven = rng.uniform(*UNEVEN) * smooth_field(rng, UNEVEN_SCALE_MM)[where]
+    uneven = rng.uniform(*UNEVEN) * anatomy.field(rng, UNEVEN_SCALE_MM)[where]
     behind = MAX_BY_DEPTH * np.tanh(depth / DEPTH_MM)
     danger = np.where(depth > 0, behind, depth / FRONT_MM) + uneven
     return Risk(where, danger.astype(np.float32), depth)

@@ -59,8 +59,8 @@ def tissue_signals(
     """
     tissue, scanner = look.tissue, look.scanner
     adc_ratio, s0_ratio = _ischaemia(rng, anatomy, lesion, look.coupling)
-    adc_ratio *= 1 + tissue.adc_texture * smooth_field(rng, 8.0) + 0.01 * smooth_field(rng, 40.0)
-    s0_ratio *= 1 + tissue.s0_texture * smooth_field(rng, 7.0) + 0.015 * smooth_field(rng, 40.0)
+    adc_ratio *= 1 + tissue.adc_texture * anatomy.field(rng, 8.0) + 0.01 * anatomy.field(rng, 40.0)
+    s0_ratio *= 1 + tissue.s0_texture * anatomy.field(rng, 7.0) + 0.015 * anatomy.field(rng, 40.0)
     grey, white, csf = distractors.add(
         rng,
         anatomy,
@@ -100,6 +100,7 @@ def tissue_signals(
     blurred = np.minimum(air, 1)
     s0 += blurred * (ndimage.gaussian_filter(s0, (0, 2.5, 0)) - s0)
     s1 += blurred * (ndimage.gaussian_filter(s1, (0, 2.5, 0)) - s1)
+    # What air smears lies outside the head too.
     gain = (1 + 0.03 * smooth_field(rng, 60.0)) * (1 + 0.6 * air * smooth_field(rng, 14.0))
     gain = np.clip(gain, 0.2, 2.5)
     gain = _uneven(gain, anatomy, scanner, streams)
@@ -111,15 +112,15 @@ def _ischaemia(rng: np.random.Generator, anatomy: Anatomy, lesion: Lesion, coupl
     strength = np.clip(rng.normal(1.0, coupling.strength_sd), 0.4, 1.8)
     late = np.clip((lesion.tmax_s - OLIGAEMIA_FROM_S) / FULL_AFTER_S, 0, 1)
     worse = np.clip((lesion.tmax_s - PENUMBRA_FROM_S) / FULL_AFTER_S, 0, 1)
-    local = np.clip(1 + 0.35 * smooth_field(rng, 18.0), 0, 2.5) * strength
+    local = np.clip(1 + 0.35 * anatomy.field(rng, 18.0), 0, 2.5) * strength
     drop = (1 - ADC_OLIGAEMIA) * late + (ADC_OLIGAEMIA - ADC_PENUMBRA) * worse
     adc_ratio = np.maximum(1 - drop * local * coupling.penumbra_adc, ADC_FLOOR)
     s0_ratio = 1 + (S0_LATE - 1) * late * local * coupling.penumbra_s0
-    pure = rng.normal(coupling.core_adc, 0.04) + 0.05 * smooth_field(rng, 14.0)
+    pure = rng.normal(coupling.core_adc, 0.04) + 0.05 * anatomy.field(rng, 14.0)
     core_adc = np.clip(pure, 0.4, 0.8)
     # T2 rises with the hours.
     t2_of_time = coupling.core_s0 + coupling.core_s0_per_h * lesion.onset_h + rng.normal(0, 0.13)
-    t2 = np.clip(t2_of_time + 0.1 * smooth_field(rng, 14.0), 1.0, 1.9)
+    t2 = np.clip(t2_of_time + 0.1 * anatomy.field(rng, 14.0), 1.0, 1.9)
     core = ndimage.gaussian_filter(lesion.core.astype(np.float32), 0.5)
     adc_ratio += core * (core_adc - adc_ratio)
     s0_ratio += core * (t2 - s0_ratio)
@@ -132,7 +133,7 @@ def _regional(anatomy: Anatomy, inside: NDArray[np.intp], tissue: Tissue, stream
     white: Image | np.float32 = np.float32(1)
     x, y, z = (axis.ravel()[inside] for axis in anatomy.template_mm)
     if tissue.bright_cortex:
-        patches = np.clip(smooth_field(streams.of("bright cortex"), 20.0), 0, 2).ravel()[inside]
+        patches = np.clip(anatomy.field(streams.of("bright cortex"), 20.0), 0, 2).ravel()[inside]
         grey = grey + np.float32(tissue.bright_cortex) * patches * (z < 80)
     if tissue.limbic:
         grey = grey + np.float32(tissue.limbic) * near((x, y, z), LIMBIC_MM, LIMBIC_RADIUS_MM)
@@ -158,7 +159,7 @@ def _uneven(gain: Image, anatomy: Anatomy, scanner: Scanner, streams: Streams) -
     log = np.zeros_like(gain)
     for size_mm, sd in ((45.0, scanner.field_45_mm), (18.0, scanner.field_18_mm)):
         if sd:
-            log += np.float32(sd) * smooth_field(streams.of(f"field {size_mm:g}"), size_mm)
+            log += np.float32(sd) * anatomy.field(streams.of(f"field {size_mm:g}"), size_mm)
     x, y, z = anatomy.template_mm
     if scanner.coil:
         rng = streams.of("coil")

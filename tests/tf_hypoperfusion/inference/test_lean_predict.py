@@ -51,8 +51,8 @@ def lean(averaged_export, raw_cohort, tmp_path_factory):
 
 @pytest.mark.parametrize(
     "package",
-    ["tensorflow", "keras", "onnx", "tf2onnx", "pydicom", "ants", "nilearn", "matplotlib", "sklearn",
-     "pandas", "requests"],
+    ["tensorflow", "keras", "onnx", "tf2onnx", "pydicom", "ants", "nilearn", "matplotlib",
+     "sklearn", "pandas", "requests"],
 )  # fmt: skip
 def test_it_is_not_imported(lean, package):
     assert package not in lean[0]

@@ -73,8 +73,8 @@ def _tissue(rng: np.random.Generator, b_s_per_mm2: float) -> Tissue:
         csf_s0=rng.uniform(1.8, 3.2),
         scalp_s0=rng.uniform(0.05, 0.4),
         sulcal_fluid=rng.uniform(0, 1),
-        adc_texture=rng.uniform(0.02, 0.06),
-        s0_texture=rng.uniform(0.02, 0.11),
+        adc_texture=rng.uniform(0.03, 0.085),
+        s0_texture=rng.uniform(0.01, 0.1),
         bright_cortex=rng.uniform(0, 0.18),
         limbic=rng.uniform(0, 0.25),
         tract=rng.uniform(0, 0.15),
@@ -107,7 +107,7 @@ def _scanner(rng: np.random.Generator) -> Scanner:
     # One value in place of the list keeps the draw that the scanner makes of it.
     slice_mm = float(rng.choice([2.0, 3.0, 4.0, 4.0, 5.0, 5.0, 5.0, 5.5, 6.0, 6.5]))
     in_plane_mm = float(rng.uniform(1.2 if slice_mm > 4 else 1.7, 2.3))
-    field, share_45 = float(np.exp(rng.uniform(np.log(0.02), np.log(0.14)))), rng.uniform(0.4, 0.95)
+    field, share_45 = float(np.exp(rng.uniform(np.log(0.01), np.log(0.14)))), rng.uniform(0.4, 0.95)
     air = rng.random(5) < (0.6, 0.5, 0.3, 0.3, 0.15)
     return Scanner(
         b_s_per_mm2=float(rng.choice([800.0, 900.0, 1000.0, 1000.0, 1000.0, 1000.0, 1200.0])),
@@ -139,7 +139,7 @@ def _preparation(rng: np.random.Generator) -> Preparation:
         off_mm=float(np.clip(abs(rng.normal(0, 1.2)), 0, 3)),
         off_deg=float(np.clip(abs(rng.normal(0, 1.2)), 0, 3)),
         # Masks made of real DWI hold some of what surrounds the brain, which lowers the mean.
-        mask_voxels=int(rng.choice([-1, 0, 0, 1, 1, 1])),
+        mask_voxels=int(rng.choice([-1, 0, 0, 1, 1, 1, 2])),
     )
 
 

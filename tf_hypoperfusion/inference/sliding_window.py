@@ -86,6 +86,8 @@ def average_windows(
 ) -> NDArray[np.float32]:
     """As :func:`predict_volume`, for windows that are cut already.
 
+    Windows without tissue are not asked: their answer would be left out.
+
     Args:
         predictor: see the module.
         windows: (n, 128, 128, 16, 4).
@@ -93,9 +95,12 @@ def average_windows(
         starts: first slice of each window.
         tissue: bool (91, 109, 60), as in :func:`predict_volume`.
     """
+    # A slice with tissue is in no window without; one is asked all the same, for the shape.
+    depth = windows.shape[3]
+    asked = [k for k, z in enumerate(starts) if tissue[:, :, z : z + depth].any()] or [0]
     outputs = []
-    for first in range(0, len(windows), WINDOWS_PER_CALL):
-        part = slice(first, first + WINDOWS_PER_CALL)
+    for first in range(0, len(asked), WINDOWS_PER_CALL):
+        part = asked[first : first + WINDOWS_PER_CALL]
         output = np.asarray(predictor(windows[part], nihss[part]))
         if not ((output >= 0) & (output <= 1)).all():
             raise InputError(
@@ -103,7 +108,10 @@ def average_windows(
                 "are damaged or it is no model of this kind"
             )
         outputs.append(output)
-    networks = np.moveaxis(np.concatenate(outputs), -1, 0)
+    answers = np.concatenate(outputs)
+    every = np.zeros((len(windows), *answers.shape[1:]), np.float32)
+    every[asked] = answers
+    networks = np.moveaxis(every, -1, 0)
     volumes = [
         grid.from_frame(slabs.merge_slabs(each, starts, grid.GRID_SHAPE[2])) for each in networks
     ]

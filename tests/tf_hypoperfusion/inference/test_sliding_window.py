@@ -50,6 +50,22 @@ def test_nothing_outside_the_brain(image):
     np.testing.assert_array_equal(probability, brain.astype(np.float32))
 
 
+@pytest.mark.parametrize(
+    ("slices", "asked"), [((20, 30), 6), ((0, 1), 1), ((0, 60), 12), ((0, 0), 1)]
+)
+def test_windows_without_tissue_are_not_asked(image, slices, asked):
+    tissue, seen = np.zeros(grid.GRID_SHAPE, bool), []
+    tissue[..., slice(*slices)] = True
+
+    def predictor(windows, nihss):
+        seen.extend(windows)
+        return windows[..., :1]
+
+    (probability,) = predict_volume(predictor, image, nihss=0, stride=4, tissue=tissue)
+    np.testing.assert_array_equal(probability, grid.from_frame(image[..., 0]) * tissue)
+    assert len(seen) == asked
+
+
 def test_each_network_of_each_predictor_has_a_volume(image):
     """Two files, the first of which holds two networks."""
     both = together([lambda x, _: x[..., :2], lambda x, _: x[..., 2:3]])

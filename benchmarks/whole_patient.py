@@ -36,13 +36,16 @@ for name, text in (
     ("dwi", "DWI of the patient; default: a simulated one."),
     ("adc", "ADC map."),
     ("model", "Model of ours; default: the demonstration model."),
-    ("before", "Checkout of an older version of this project."),
 ):
     flags.DEFINE_string(name, None, text, flag_values=FLAGS)
 flags.DEFINE_enum("side", "left", ["left", "right"], "Side of the stroke.", flag_values=FLAGS)
 flags.DEFINE_multi_string(
     "variant", [], "NAME=FLAGS: ours again with these flags of predict, in a line of its own.",
     flag_values=FLAGS,
+)  # fmt: skip
+options.folder(
+    "before", "tf_hypoperfusion/predict.py", "a checkout of an older version of this project.",
+    FLAGS, required=False,
 )  # fmt: skip
 options.others(FLAGS, ("torch", "monai", "nnunetv2"))
 options.rounds(FLAGS)
@@ -55,10 +58,8 @@ UNIT = "import tensorflow"
 
 def patient(folder: Path) -> tuple[Path, Path]:
     """DWI and ADC map: those given, or of a simulated patient."""
-    if FLAGS.dwi and FLAGS.adc:
+    if FLAGS.dwi:
         return Path(FLAGS.dwi).resolve(), Path(FLAGS.adc).resolve()
-    if FLAGS.dwi or FLAGS.adc:
-        raise InputError("one of --dwi and --adc is given; expected both, or none for a simulation")
     from data_tools.simulate import simulate_cohort
 
     images = Path(simulate_cohort(folder / "cohort", 1, seed=5)) / "sub-0001" / "dwi"
@@ -80,14 +81,10 @@ def commands(folder: Path) -> Iterator[tuple[str, Command]]:
     model = [f"--model={Path(FLAGS.model).resolve()}"] if FLAGS.model else []
     yield "this project", predict(sys.executable, ROOT, "ours", *model)
     for number, given in enumerate(FLAGS.variant):
-        name, equals, words = given.partition("=")
-        if not equals:
-            raise InputError(f"--variant={given}; expected NAME=FLAGS")
+        name, _, words = given.partition("=")
         yield name, predict(sys.executable, ROOT, f"variant{number}", *model, *words.split())
     if FLAGS.before:
         where = Path(FLAGS.before).resolve()
-        if not (where / "tf_hypoperfusion").is_dir():
-            raise InputError(f"--before={where} holds no tf_hypoperfusion; expected a checkout")
         own = where / ".venv" / "bin" / "python"
         yield (
             "as it was before",
@@ -130,6 +127,11 @@ def lines(taken: dict[str, list[Usage]]) -> list[dict[str, Any]]:
 
 def main() -> None:
     """Measure and print."""
+    if bool(FLAGS.dwi) != bool(FLAGS.adc):
+        raise InputError("one of --dwi and --adc is given; expected both, or none for a simulation")
+    for given in FLAGS.variant:
+        if "=" not in given:
+            raise InputError(f"--variant={given}; expected NAME=FLAGS")
     packages = ("tensorflow", "keras", "openvino", "onnxruntime")
     tables = Tables(FLAGS.out, packages, f"{FLAGS.rounds} rounds")
     with tempfile.TemporaryDirectory() as place:

@@ -105,7 +105,7 @@ def test_another_python_is_asked_for_what_it_has(tmp_path):
         (("network", "--micro=2", "--slabs=1", "--together=1"), "more than --slabs=1"),
         (("network", "--out=tests"), "is no file"),
         (("one_patient", "--windows=13"), "a patient has 12"),
-        (("whole_patient", "--before=tests"), "holds no tf_hypoperfusion; expected a checkout"),
+        (("whole_patient", "--before=tests"), "holds no tf_hypoperfusion/predict.py; expected"),
         (("whole_patient", "--variant=half"), "expected NAME=FLAGS"),
         (("whole_patient", "--dwi=a.nii"), "one of --dwi and --adc is given"),
         (("training_step", "--micro=1,x"), "'x' is no whole number"),

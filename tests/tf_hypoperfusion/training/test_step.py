@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 
+from data_tools.grid import window_about_brain
 from data_tools.runtime.errors import InputError
 from tf_hypoperfusion.config import preset
 from tf_hypoperfusion.model.attention_unet import build_model
@@ -25,7 +26,7 @@ def batch():
     y_true = (rng.random((BATCH, 128, 128, 16, 2)) < [0.2, 0.8]).astype(np.float32)
     y_true[0, ..., 0] = 0  # no lesion: the terms of the samples differ much
     brain = np.zeros((128, 128), bool)
-    brain[18:109, 9:118] = True
+    brain[window_about_brain(preset("tiny").model.frame_shape)] = True
     y_true[:, ~brain] = 0
     inputs = {"image": image, "nihss": rng.random((BATCH, 1)).astype(np.float32)}
     return inputs, y_true, np.ones(BATCH, np.float32)

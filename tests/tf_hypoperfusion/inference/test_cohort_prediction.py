@@ -75,7 +75,7 @@ def test_whatever_one_patient_raises_the_others_are_predicted(
     older.write_text("an earlier result")
     assert answer(cohort, tmp_path / "out") == command.EXIT_SOME_FAILED
     said = capsys.readouterr()
-    assert said.out.startswith("1 patients predicted")
+    assert said.out.startswith("1 patient predicted")
     assert "Traceback" not in said.err
     failed = dict(
         line.removeprefix("failed: ").split(": ", 1)

@@ -39,7 +39,7 @@ def test_a_benchmark_of_no_such_name_gets_the_nearest():
 
 
 def test_the_network_is_timed_by_turns(tmp_path):
-    small = ["--preset=tiny", "--slabs=1", "--together=1", "--rounds=2", "--tasks=infer,train"]
+    small = ["--preset=tiny", "--slabs=1", "--together=1", "--rounds=1", "--tasks=infer,train"]
     done = benchmark(
         "benchmarks.network", *small, "--precisions=float32", f"--out={tmp_path}/t.csv"
     )

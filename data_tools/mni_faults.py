@@ -184,11 +184,8 @@ def _check_contents(patient: MniPatient, dwi_path: str) -> None:
         (_check_brain, (dwi, adc, brain)),
     ]
     if patient.tmax_s is not None:
-        tmax = Volume(patient.tmax_s, GRID_AFFINE, "in MNI space")
-        checks += [
-            (check_tmax_of_tissue, (tmax, patient.coverage)),
-            (_check_tmax_place, (patient,)),
-        ]
+        covered = Volume(patient.tmax_s, GRID_AFFINE, "in MNI space"), patient.coverage
+        checks += [(check_tmax_of_tissue, covered), (_check_tmax_place, covered)]
     for check, arguments in checks:
         try:
             check(*arguments)
@@ -214,13 +211,10 @@ def _check_brain(dwi: Volume, adc: Volume, brain: NDArray[np.bool_]) -> None:
         raise InputError("\n".join(warnings))
 
 
-def _check_tmax_place(patient: MniPatient) -> None:
+def _check_tmax_place(tmax: Volume, coverage: NDArray[np.bool_]) -> None:
     """Whether Tmax is above 0 where brain was covered, and not in another place."""
-    assert patient.tmax_s is not None
-    slices = patient.coverage.any(axis=(0, 1))
-    if elsewhere := agreement.better_elsewhere(
-        (patient.tmax_s > 0) & slices, patient.coverage, VOXEL_MM
-    ):
+    slices = coverage.any(axis=(0, 1))
+    if elsewhere := agreement.better_elsewhere((tmax.data > 0) & slices, coverage, VOXEL_MM):
         raise InputError(
             f"tmax does not lie on desc-coverage_mask: {elsewhere}. Is it this patient's, and not "
             "mirrored?"

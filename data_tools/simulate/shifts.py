@@ -57,6 +57,13 @@ def _set(name: str, says: str, part: str, **values: Any) -> Shift:
     )
 
 
+def _by(
+    name: str, says: str, change: Callable[[Appearance, float], Appearance], amount: float
+) -> Shift:
+    """A shift that changes the appearance by one number."""
+    return Shift(name=name, says=says, look=lambda look: change(look, amount))
+
+
 def _snr(look: Appearance, snr: float) -> Appearance:
     return look.changed("scanner", snr=(snr, snr), snr_limit=NO_LIMIT)
 
@@ -127,8 +134,8 @@ def _hard_patient(look: Appearance) -> Appearance:
 _ALL = (
     _set("b700", "b = 700 s/mm2", "scanner", b_s_per_mm2=700.0),
     _set("b1500", "b = 1500 s/mm2", "scanner", b_s_per_mm2=1500.0),
-    Shift(name="snr8", says="SNR of 8", look=lambda look: _snr(look, 8.0)),
-    Shift(name="snr30", says="SNR of 30", look=lambda look: _snr(look, 30.0)),
+    _by("snr8", "SNR of 8", _snr, 8.0),
+    _by("snr30", "SNR of 30", _snr, 30.0),
     _set(
         "bias30",
         "brightness of the DWI that varies by 30%",
@@ -136,22 +143,10 @@ _ALL = (
         field_45_mm=0.24,
         field_18_mm=0.18,
     ),
-    Shift(
-        name="grey_bright",
-        says="grey matter some 20% brighter than white on DWI",
-        look=lambda look: _dwi_ratio(look, 1.5),
-    ),
-    Shift(
-        name="grey_dark",
-        says="grey matter some 10% darker than white on DWI",
-        look=lambda look: _dwi_ratio(look, 0.84),
-    ),
-    Shift(
-        name="adc_even",
-        says="no difference of grey and white matter on ADC maps",
-        look=lambda look: _adc_ratio(look, 0.95),
-    ),
-    Shift(name="t2", says="a longer echo time", look=lambda look: _t2(look, 1.4)),
+    _by("grey_bright", "grey matter some 20% brighter than white on DWI", _dwi_ratio, 1.5),
+    _by("grey_dark", "grey matter some 10% darker than white on DWI", _dwi_ratio, 0.84),
+    _by("adc_even", "no difference of grey and white matter on ADC maps", _adc_ratio, 0.95),
+    _by("t2", "a longer echo time", _t2, 1.4),
     _set("bright_cortex", "bright cortex and limbic lobe", "tissue",
          bright_cortex=0.35, limbic=0.4),
     _set(
@@ -161,16 +156,8 @@ _ALL = (
         susceptibility=2.5,
         skull_base=0.8,
     ),
-    Shift(
-        name="penumbra_faint",
-        says="penumbra that shows 0.4 times as much on DWI and ADC",
-        look=lambda look: _fainter(look, 0.4),
-    ),
-    Shift(
-        name="penumbra_unseen",
-        says="penumbra that neither DWI nor ADC shows",
-        look=lambda look: _fainter(look, 0.0),
-    ),
+    _by("penumbra_faint", "penumbra that shows 0.4 times as much on DWI and ADC", _fainter, 0.4),
+    _by("penumbra_unseen", "penumbra that neither DWI nor ADC shows", _fainter, 0.0),
     _set("thick", "slices 7 mm apart with gaps of 2 mm", "scanner",
          slice_mm=(7.0,) * 4, gap_mm=2.0),
     _set("stretch", "6% stretch of the DWI, 6 mm at the skull base", "scanner",

@@ -60,8 +60,14 @@ class Models:
             self._load()
 
     def _load(self) -> None:
+        # TensorFlow takes seconds for its first answer: a made-up slab has it before the patient.
         self._loading = self._loading or [
-            self._pool.submit(predictors.load, path, self._runtime, self._precision)
+            self._pool.submit(
+                predictors.start if self._is_lean(path) else predictors.load,
+                path,
+                self._runtime,
+                self._precision,
+            )  # fmt: skip
             for path in self._paths
         ]
 
@@ -77,8 +83,8 @@ class Models:
             for loading in self._loading:
                 loading.result()
         answers = [
-            prediction.volume_predictor(_when_loaded(loading), self._stride)
-            for loading in self._loading
+            prediction.volume_predictor(_when_loaded(loading, path), self._stride)
+            for loading, path in zip(self._loading, self._paths, strict=True)
         ]
 
         def models() -> list[ModelInfo]:
@@ -91,8 +97,8 @@ class Models:
         return Backend(answers, models, self._stride)
 
 
-def _when_loaded(loading: "Future[LoadedModel]") -> Predictor:
+def _when_loaded(loading: "Future[LoadedModel]", path: Path) -> Predictor:
     def predict(image: NDArray[np.float32], nihss: NDArray[np.float32]) -> NDArray[np.float32]:
-        return loading.result().predict(image, nihss)
+        return predictors.checked(loading.result(), path)(image, nihss)
 
     return predict

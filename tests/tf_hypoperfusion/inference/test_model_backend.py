@@ -1,16 +1,21 @@
 """The models of a command: looked at first, loaded once, asked one by one."""
 
+import dataclasses
 import threading
 
 import numpy as np
 import pytest
+from helpers.predictions import mni_patient
 
 from data_tools.runtime.errors import InputError
+from tf_hypoperfusion.clinical import ClinicalFacts
 from tf_hypoperfusion.inference import onnx_runtimes, predictors
 from tf_hypoperfusion.inference.model_backend import Models
 from tf_hypoperfusion.inference.onnx_runtimes import LoadedModel
 
 pytestmark = pytest.mark.quick
+ONES = np.ones((91, 109, 60), np.float32)
+MNI = dataclasses.replace(mni_patient(ONES > 0), dwi=ONES, adc_um2_per_s=800 * ONES)
 
 
 @pytest.fixture
@@ -36,7 +41,8 @@ def loads(monkeypatch):
 
         return LoadedModel(predict, f"{runtime} 1", precision or "float32")
 
-    monkeypatch.setattr(predictors, "load", load)
+    for way in ("load", "start"):
+        monkeypatch.setattr(predictors, way, load)
     monkeypatch.setattr(onnx_runtimes, "installed", lambda: ["openvino"])
     return seen
 
@@ -70,12 +76,23 @@ def test_a_model_that_cannot_be_used_is_said_when_it_is_asked(files, loads, monk
     def load(path, runtime, precision):
         raise InputError("model x: cannot be used")
 
-    monkeypatch.setattr(predictors, "load", load)
+    for way in ("load", "start"):
+        monkeypatch.setattr(predictors, way, load)
     backend = models(files[0]).connect()
     with pytest.raises(InputError, match="model x: cannot be used"):
         backend.models()
     with pytest.raises(InputError, match="model x: cannot be used"):
         models(files[1]).connect()
+
+
+@pytest.mark.parametrize("level", [1.5, np.nan])
+def test_a_model_that_answers_with_no_probability_is_named(files, loads, level, monkeypatch):
+    def start(path, runtime, precision):
+        return LoadedModel(lambda image, nihss: np.full_like(image[..., :1], level), "x", "float32")
+
+    monkeypatch.setattr(predictors, "start", start)
+    with pytest.raises(InputError, match="model.onnx: cannot be used .its answer is no prob"):
+        models(files[0]).connect().answers[0](MNI, ClinicalFacts("left", 5))
 
 
 def test_settings_tell_apart_what_changes_a_result(files, loads, monkeypatch):

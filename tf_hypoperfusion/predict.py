@@ -53,6 +53,12 @@ command.define_precision(
     default=None,
 )
 command.define_patient(FLAGS)
+command.heading("Or a whole cohort", FLAGS)
+flags.DEFINE_integer(
+    "workers", 1,
+    "Patients at once, each in a process of one core with its own copy of the networks (1 GiB).",
+    lower_bound=1, flag_values=FLAGS,
+)  # fmt: skip
 command.moved(
     ["url", "served_name", "form", "token_file"],
     "ask a server with python -m tf_hypoperfusion.serving_client",
@@ -74,7 +80,7 @@ def main() -> int:
     )
     if request.cohort is None:  # all of whose patients may have been predicted before
         models.begin()
-    return cohort_prediction.answer(request, models.connect, models.settings)
+    return cohort_prediction.answer(request, models.connect, models.settings, FLAGS.workers)
 
 
 def _chosen() -> list[str]:

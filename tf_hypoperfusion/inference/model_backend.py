@@ -1,6 +1,7 @@
 """Models here as the ones who answer for a patient; ONNX forms load while images are read."""
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -16,7 +17,10 @@ from tf_hypoperfusion.inference.sliding_window import Predictor
 
 
 class Models:
-    """Models that are loaded once, each by the program that runs it."""
+    """Models that are loaded once, each by the program that runs it.
+
+    Sent to another process they are looked at and loaded there, once for all that is sent.
+    """
 
     def __init__(
         self, paths: Sequence[str | Path], *, runtime: str, precision: str | None, stride: int
@@ -36,8 +40,13 @@ class Models:
         self._runtime, self._precision, self._stride = runtime, precision, stride
         for path in self._paths:
             predictors.check_runtime(path, runtime)
+        self._given = tuple(map(str, paths)), runtime, precision, stride
+        self._known: list[ModelInfo] = []
         self._pool = ThreadPoolExecutor(1)
         self._loading: list[Future[LoadedModel]] = []
+
+    def __reduce__(self) -> tuple:
+        return _of_this_process, self._given
 
     def settings(self) -> str:
         """What a result depends on besides the patient."""
@@ -77,7 +86,7 @@ class Models:
         Raises:
             InputError: a model cannot be used.
         """
-        known = [model_files.describe(path) for path in self._paths]
+        self._known = self._known or [model_files.describe(path) for path in self._paths]
         self._load()
         if not all(map(self._is_lean, self._paths)):
             for loading in self._loading:
@@ -91,10 +100,17 @@ class Models:
             loaded = [loading.result() for loading in self._loading]
             return [
                 dataclasses.replace(model, runtime=each.runtime, precision=each.precision)
-                for model, each in zip(known, loaded, strict=True)
+                for model, each in zip(self._known, loaded, strict=True)
             ]
 
         return Backend(answers, models, self._stride)
+
+
+@functools.cache
+def _of_this_process(
+    paths: tuple[str, ...], runtime: str, precision: str | None, stride: int
+) -> Models:
+    return Models(paths, runtime=runtime, precision=precision, stride=stride)
 
 
 def _when_loaded(loading: "Future[LoadedModel]", path: Path) -> Predictor:

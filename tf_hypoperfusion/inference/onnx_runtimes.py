@@ -2,6 +2,8 @@
 
 import dataclasses
 import importlib.util
+import os
+import sys
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -97,9 +99,11 @@ def _openvino(path: Path, precision: str, outputs: Sequence[str]) -> LoadedModel
     model.reshape({port.get_any_name(): [1, *port.partial_shape[1:]] for port in model.inputs})
     able = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     precision = precision if able else "float32"
+    threads = _threads()
     hints = {
+        "INFERENCE_NUM_THREADS": threads,
         "INFERENCE_PRECISION_HINT": "bf16" if precision == "bfloat16" else "f32",
-        "NUM_STREAMS": min(STREAMS, core.get_property("CPU", "RANGE_FOR_STREAMS")[1]),
+        "NUM_STREAMS": min(STREAMS, threads),
     }
     compiled = core.compile_model(model, "CPU", hints)
     queue, lock = openvino.AsyncInferQueue(compiled), threading.Lock()
@@ -121,6 +125,16 @@ def _openvino(path: Path, precision: str, outputs: Sequence[str]) -> LoadedModel
     return LoadedModel(run, f"openvino {openvino.__version__.split('-')[0]}", precision)
 
 
+def _threads() -> int:
+    """Cores to use: all, or fewer where ``OMP_NUM_THREADS`` says so.
+
+    Schedulers of clusters and our own worker processes set it, and numpy's libraries heed it.
+    """
+    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    said = os.environ.get("OMP_NUM_THREADS", "")
+    return min(int(said), cores) if said.isdigit() and int(said) else cores
+
+
 def _import_openvino() -> Any:
     """The package without its converter, which tells its makers over the network of each import.
 
@@ -134,7 +148,9 @@ def _import_openvino() -> Any:
 def _onnxruntime(path: Path, _: str, outputs: Sequence[str]) -> LoadedModel:
     import onnxruntime
 
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = _threads()
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     wanted = outputs or _wanted(
         [value.name for value in session.get_inputs()],
         [value.name for value in session.get_outputs()],

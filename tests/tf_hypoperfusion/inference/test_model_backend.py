@@ -1,6 +1,7 @@
 """The models of a command: looked at first, loaded once, asked one by one."""
 
 import dataclasses
+import pickle
 import threading
 
 import numpy as np
@@ -121,3 +122,11 @@ def test_every_runtime_of_the_command_is_known():
     from tf_hypoperfusion import predict
 
     assert tuple(predict.FLAGS["runtime"].parser.enum_values) == predictors.RUNTIMES
+
+
+def test_sent_to_another_process_they_are_loaded_there_once(files, loads):
+    sent = pickle.dumps(models(files[0]).connect)
+    first, second = pickle.loads(sent), pickle.loads(sent)
+    for connect in (first, second):
+        connect().models()
+    assert len(loads) == 1

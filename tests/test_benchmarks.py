@@ -108,6 +108,7 @@ def test_another_python_is_asked_for_what_it_has(tmp_path):
         (("whole_patient", "--before=tests"), "holds no tf_hypoperfusion/predict.py; expected"),
         (("whole_patient", "--variant=half"), "expected NAME=FLAGS"),
         (("whole_patient", "--dwi=a.nii"), "one of --dwi and --adc is given"),
+        (("many_patients", "--patients=3"), "--patients=3 is not valid"),
         (("training_step", "--micro=1,x"), "'x' is no whole number"),
         (("training_step", "--micro=3"), "does not divide"),
         (("growth", "--cohort=tests"), "holds no participants.tsv"),

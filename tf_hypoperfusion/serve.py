@@ -16,7 +16,7 @@ import sys
 
 from absl import flags
 
-from data_tools.runtime import command
+from data_tools.runtime import command, light_imports
 from data_tools.runtime.errors import InputError
 
 FLAGS = flags.FlagValues()
@@ -37,6 +37,19 @@ flags.DEFINE_float(
     "<SECONDS> How often to look for new versions.",
     lower_bound=0.1,
     flag_values=FLAGS,
+)
+flags.DEFINE_enum(
+    "runtime",
+    "auto",
+    ["auto", "openvino", "onnxruntime", "tensorflow"],
+    "What runs the networks. auto: an export's ONNX form by OpenVINO or onnxruntime, whichever is "
+    "installed, and TensorFlow for the rest.",
+    flag_values=FLAGS,
+)
+command.define_precision(
+    FLAGS,
+    "Arithmetic; without it, each model's own. Not for a SavedModel in TensorFlow.",
+    default=None,
 )
 
 command.heading("Network", FLAGS)
@@ -76,9 +89,7 @@ flags.DEFINE_integer(
 
 def main() -> int:
     """Run the command."""
-    from data_tools.runtime import tensorflow_start
-
-    tensorflow_start.prepare()
+    light_imports.prepare_nibabel()
     from tf_hypoperfusion.inference import rest_client
 
     try:
@@ -94,6 +105,8 @@ def main() -> int:
         max_request_bytes=FLAGS.max_request_mb * 2**20,
         max_queue=FLAGS.max_queue,
         token=rest_client.read_token(FLAGS.token_file) if FLAGS.token_file else None,
+        runtime=FLAGS.runtime,
+        precision=FLAGS.precision,
     )
     source = policies.ModelSource(FLAGS.config or FLAGS.models, is_config=bool(FLAGS.config))
     server = embedded.EmbeddedServer(source, options)

@@ -47,10 +47,19 @@ class Repository:
 
     Args:
         policies: asked again at every refresh, so that new models are found.
+        runtime: what runs the networks, one of :data:`predictors.RUNTIMES`.
+        precision: as in :func:`predictors.load`.
     """
 
-    def __init__(self, policies: Callable[[], list[ModelPolicy]]):
+    def __init__(
+        self,
+        policies: Callable[[], list[ModelPolicy]],
+        *,
+        runtime: str = "auto",
+        precision: str | None = None,
+    ):
         self._policies = policies
+        self._runtime, self._precision = runtime, precision
         self._lock = threading.Lock()
         self._models: dict[str, _Model] = {}
         self._failed: dict[Path, list[_FileStamp]] = {}  # as they were when loading failed
@@ -107,7 +116,13 @@ class Repository:
     def _load(self, policy: ModelPolicy, number: int) -> Version | None:
         self._set_state(policy.name, number, VersionState(LOADING))
         try:
-            version = Version(policy.name, number, policy.folder / str(number))
+            version = Version(
+                policy.name,
+                number,
+                policy.folder / str(number),
+                runtime=self._runtime,
+                precision=self._precision,
+            )
             for signature, inputs in warmup.read(version.folder):
                 version.check_arrays(signature, inputs)
                 version.run(signature, inputs)

@@ -11,7 +11,6 @@ from data_tools.runtime import atomic
 from data_tools.runtime.errors import InputError
 from tf_hypoperfusion import __version__, config, provenance
 from tf_hypoperfusion.config import NO_CORE_MEDIAN_DICE, PROBABILITY_THRESHOLD, RESEARCH_NOTICE
-from tf_hypoperfusion.evaluation import statistics
 from tf_hypoperfusion.inference import model_files
 from tf_hypoperfusion.inference.model_files import ModelInfo
 from tf_hypoperfusion.inference.onnx_model import SLAB
@@ -247,9 +246,9 @@ def tests(known: Sequence[ModelInfo]) -> tuple[TestFigures, ...]:
 
 
 def _figures(folder: Path, *, external: bool) -> TestFigures:
-    from tf_hypoperfusion.evaluation.report import (
-        patients,  # with pandas, which a server does not need
-    )
+    # With scipy.stats and pandas, which a server does not need.
+    from tf_hypoperfusion.evaluation import statistics
+    from tf_hypoperfusion.evaluation.report import patients
 
     try:
         tested = patients.load(folder)

@@ -3,7 +3,10 @@
 Arithmetic, comparisons and slices are the arrays' own.
 """
 
+import functools
+import os
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -40,7 +43,8 @@ def size(values: NDArray) -> np.float64:
 
 def divide(values: Any, by: Any) -> Any:
     """A quotient; 0 where the divisor is 0."""
-    return np.where(by == 0, 0, values / np.where(by == 0, 1, by))
+    quotient = np.zeros_like(values)
+    return np.divide(values, by, out=quotient, where=by != 0)
 
 
 def take(values: NDArray, index: NDArray[np.int32], axis: int = 0) -> NDArray:
@@ -79,11 +83,10 @@ def eroded(mask: NDArray[np.bool_], box: Sequence[int]) -> NDArray[np.bool_]:
 def coarse(volume: NDArray[np.float32], step: int) -> NDArray[np.float32]:
     """Means of cubes of so many voxels; what is left at the end is left out."""
     ends = [n // step * step for n in volume.shape]
-    parts = [
-        volume[tuple(slice(k, end, step) for k, end in zip(start, ends, strict=True))]
-        for start in np.ndindex(step, step, step)
-    ]
-    return np.add.reduce(parts) / np.float32(len(parts))
+    for axis, end in enumerate(ends):
+        every = [volume[(slice(None),) * axis + (slice(k, end, step),)] for k in range(step)]
+        volume = functools.reduce(np.add, every)
+    return volume / np.float32(step**3)
 
 
 def box_mean(volume: NDArray[np.float32], width: int) -> NDArray[np.float32]:
@@ -93,7 +96,8 @@ def box_mean(volume: NDArray[np.float32], width: int) -> NDArray[np.float32]:
 
 def each(function: Callable[..., tuple[Any, Any]], *stacked: NDArray) -> tuple[NDArray, NDArray]:
     """Two numbers of each row of the arrays."""
-    first, second = zip(*(function(*row) for row in zip(*stacked, strict=True)), strict=True)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        first, second = zip(*pool.map(function, *stacked), strict=True)
     return np.array(first), np.array(second)
 
 

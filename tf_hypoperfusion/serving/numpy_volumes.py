@@ -24,6 +24,12 @@ from tf_hypoperfusion.serving.request_checks import VOLUMES, Patient
 Arrays = Mapping[str, NDArray]
 
 
+def prepare() -> None:
+    """Build what is kept from the first request on."""
+    request_checks.moves()
+    request_checks.places()
+
+
 def averaged(predictor: Predictor) -> Predictor:
     """A predictor whose networks answer together, by their average."""
 

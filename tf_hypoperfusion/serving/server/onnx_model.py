@@ -1,6 +1,7 @@
 """The ONNX form of an export, answering what its SavedModel answers. No TensorFlow."""
 
 import json
+import threading
 from collections.abc import Collection
 from pathlib import Path
 
@@ -20,7 +21,10 @@ class OnnxModel:
 
     Attributes:
         runtime: the program, with its version.
+        needs_warm_up: False: the file has answered a slab, and nothing is left to be built.
     """
+
+    needs_warm_up = False
 
     def __init__(self, form: Path, runtime: str, precision: str | None) -> None:
         """Load the file and try it on a slab.
@@ -36,6 +40,8 @@ class OnnxModel:
         """
         card = atomic.read_json(form.parent / model_card.FILE)
         info, stride = json.dumps(model_card.info(card)), int(card["stride_slices"])
+        # Meanwhile, what the first request would wait for.
+        threading.Thread(target=numpy_volumes.prepare).start()
         loaded = predictors.load(form, runtime, precision)
         self.runtime = loaded.runtime
         network = numpy_volumes.averaged(loaded.predict)

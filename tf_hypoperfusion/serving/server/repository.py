@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from tf_hypoperfusion.serving import saved_model, warmup
+from tf_hypoperfusion.serving import saved_model
 from tf_hypoperfusion.serving.server.errors import ServingError
 from tf_hypoperfusion.serving.server.policies import ModelPolicy
 from tf_hypoperfusion.serving.server.version import Version
@@ -123,9 +123,7 @@ class Repository:
                 runtime=self._runtime,
                 precision=self._precision,
             )
-            for signature, inputs in warmup.read(version.folder):
-                version.check_arrays(signature, inputs)
-                version.run(signature, inputs)
+            version.warm_up()
         except Exception as error:  # whatever lies in the folder: the others go on
             lines = str(getattr(error, "message", error)).splitlines()
             reason = lines[0][:300] if lines else type(error).__name__

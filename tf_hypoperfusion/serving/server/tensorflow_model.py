@@ -10,7 +10,13 @@ from tf_hypoperfusion.serving.server.errors import ServingError
 
 
 class TensorFlowModel:
-    """Every signature of a SavedModel, in TensorFlow."""
+    """Every signature of a SavedModel, in TensorFlow.
+
+    Attributes:
+        needs_warm_up: True: each signature's first request takes seconds more than the next.
+    """
+
+    needs_warm_up = True
 
     def __init__(self, folder: Path) -> None:
         """Start TensorFlow, where it is not, and load the model.

@@ -9,7 +9,7 @@ import numpy as np
 
 from data_tools.runtime.errors import InputError
 from tf_hypoperfusion.inference import model_files
-from tf_hypoperfusion.serving import protobuf, request_checks
+from tf_hypoperfusion.serving import protobuf, request_checks, warmup
 from tf_hypoperfusion.serving.request_checks import MAX_COMPRESSED_BYTES, VOLUME_BYTES, VOLUMES
 from tf_hypoperfusion.serving.server import onnx_model
 from tf_hypoperfusion.serving.server.errors import ServingError
@@ -51,7 +51,13 @@ class TensorSpec(NamedTuple):
 
 
 class Model(Protocol):
-    """Who answers: the SavedModel in TensorFlow, or its ONNX form."""
+    """Who answers: the SavedModel in TensorFlow, or its ONNX form.
+
+    Attributes:
+        needs_warm_up: whether first requests are slow.
+    """
+
+    needs_warm_up: bool
 
     def run(self, signature: str, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Answer checked inputs."""
@@ -151,6 +157,17 @@ class Version:
     def run(self, signature: str, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Answer checked inputs."""
         return self.model.run(signature, inputs)
+
+    def warm_up(self) -> None:
+        """Answer the model's own first requests, where those of clients would be slow.
+
+        Raises:
+            ServingError: it does not answer them.
+        """
+        if self.model.needs_warm_up:
+            for signature, inputs in warmup.read(self.folder):
+                self.check_arrays(signature, inputs)
+                self.run(signature, inputs)
 
 
 def _inputs(definition: Any) -> dict[str, TensorSpec]:

@@ -90,8 +90,6 @@ flags.DEFINE_integer(
 def main() -> int:
     """Run the command."""
     light_imports.prepare_nibabel()
-    from tf_hypoperfusion.inference import rest_client
-
     try:
         from tf_hypoperfusion.serving.server import embedded, policies
     except ImportError as error:
@@ -104,7 +102,7 @@ def main() -> int:
         poll_s=FLAGS.poll_s,
         max_request_bytes=FLAGS.max_request_mb * 2**20,
         max_queue=FLAGS.max_queue,
-        token=rest_client.read_token(FLAGS.token_file) if FLAGS.token_file else None,
+        token=_token(FLAGS.token_file) if FLAGS.token_file else None,
         runtime=FLAGS.runtime,
         precision=FLAGS.precision,
     )
@@ -122,6 +120,12 @@ def main() -> int:
         sys.stdout.flush()
         os._exit(command.EXIT_OK)
     return command.EXIT_OK
+
+
+def _token(path: str) -> str:
+    from tf_hypoperfusion.inference import rest_client
+
+    return rest_client.read_token(path)
 
 
 if __name__ == "__main__":

@@ -84,9 +84,10 @@ def array_of(tensor: Any) -> np.ndarray:
         return np.frombuffer(tensor.tensor_content, dtype).reshape(sizes).copy()
     values = np.array(getattr(tensor, _FIELDS[name]), dtype)
     wanted = int(np.prod(sizes))
-    if not 0 < len(values) <= wanted:
+    if len(values) > wanted or (wanted and not len(values)):
         raise ValueError(f"{len(values)} values for shape {sizes}")
-    return np.pad(values, (0, wanted - len(values)), "edge").reshape(sizes)
+    rest = np.repeat(values[-1:], wanted - len(values))
+    return np.concatenate([values, rest]).reshape(sizes)
 
 
 def tensor_of(array: np.ndarray) -> Any:

@@ -96,8 +96,13 @@ def box_mean(volume: NDArray[np.float32], width: int) -> NDArray[np.float32]:
 
 def each(function: Callable[..., tuple[Any, Any]], *stacked: NDArray) -> tuple[NDArray, NDArray]:
     """Two numbers of each row of the arrays."""
+
+    def quietly(*row: NDArray) -> tuple[Any, Any]:
+        with np.errstate(all="ignore"):  # which a thread does not take over
+            return function(*row)
+
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        first, second = zip(*pool.map(function, *stacked), strict=True)
+        first, second = zip(*pool.map(quietly, *stacked), strict=True)
     return np.array(first), np.array(second)
 
 

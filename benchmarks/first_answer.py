@@ -75,7 +75,7 @@ def main() -> None:
 
 def _servers() -> list[dict[str, Any]]:
     """A line for each way."""
-    from tf_hypoperfusion.inference import rest_client
+    from tf_hypoperfusion.inference import model_files, rest_client
     from tf_hypoperfusion.serving import warmup
 
     given = warmup.smallest_request("predict_volume")
@@ -83,7 +83,9 @@ def _servers() -> list[dict[str, Any]]:
     request = rest_client.volume_request(volumes, nihss=14, side="left", voxel_ml=0.008)
     found: dict[tuple[str, str], list[dict[str, float]]] = {way: [] for way in WAYS}
     with tempfile.TemporaryDirectory() as folder:
-        (Path(folder) / "served").symlink_to(Path(FLAGS.model).absolute())
+        (Path(folder) / "served").mkdir()
+        version = model_files.check_path(FLAGS.model).absolute()
+        (Path(folder) / "served/1").symlink_to(version)
         for _ in turns.progress(range(FLAGS.rounds), "servers"):
             for way, rows in found.items():
                 rows.append(_served(folder, way, request))

@@ -178,7 +178,7 @@ def _inputs(definition: Any) -> dict[str, TensorSpec]:
             if tensor.tensor_shape.unknown_rank
             else tuple(None if n < 0 else n for n in protobuf.shape(tensor.tensor_shape)),
         )
-        for name, tensor in definition.inputs.items()
+        for name, tensor in sorted(definition.inputs.items())
     }
 
 

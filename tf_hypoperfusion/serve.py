@@ -3,6 +3,9 @@
     python -m tf_hypoperfusion.serve --models=saved_models --port=8501
     curl http://127.0.0.1:8501/v1/models/hypoperfusion
 
+Versions with a model.onnx are run by OpenVINO, and TensorFlow is not started; the others, and all
+with --runtime=tensorflow, are run by TensorFlow. Requests and answers are the same.
+
 Needs the extra: pip install -e '.[serve]'. Serves the newest version of every model in
 the folder and loads new ones as they appear, without losing a request; --config takes TensorFlow
 Serving's own models.config with versions and labels. It listens on this machine alone unless

@@ -21,8 +21,8 @@ TOGETHER = {
 }
 TOGETHER |= {
     f"test_{name}.py": "one server"
-    for name in ("server_embedded", "server_grpc", "server_repository", "server_rest",
-                 "server_runner", "serve_command", "serving_client")
+    for name in ("lean_server", "server_embedded", "server_grpc", "server_repository",
+                 "server_rest", "server_runner", "serve_command", "serving_client")
 }  # fmt: skip
 # The slowest go first, so that no worker is left with one of them at the end.
 SLOWEST_FIRST = (

@@ -130,9 +130,9 @@ def main() -> None:
     print(json.dumps({"peak_gib": peak_gib()}), flush=True)
 
 
-def peak_gib() -> float:
-    """The largest resident set of this process so far (getrusage's counts the parent's too)."""
-    status = Path("/proc/self/status").read_text()
+def peak_gib(process: int | str = "self") -> float:
+    """The largest resident set of a process so far (getrusage's counts the parent's too)."""
+    status = Path(f"/proc/{process}/status").read_text()
     return int(status.split("VmHWM:")[1].split()[0]) / 2**20
 
 

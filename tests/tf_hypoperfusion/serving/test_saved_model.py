@@ -17,9 +17,9 @@ from data_tools.grid import GRID_SHAPE, VOXEL_ML
 from data_tools.runtime.errors import InputError
 from tf_hypoperfusion import clinical
 from tf_hypoperfusion.inference import model_files, predictors, sliding_window
+from tf_hypoperfusion.serving import answers, graph_arrays, saved_model, warmup
 from tf_hypoperfusion.serving import graph as serving_graph
-from tf_hypoperfusion.serving import saved_model, warmup
-from tf_hypoperfusion.serving.server.version import explain
+from tf_hypoperfusion.serving.server.tensorflow_model import explain
 
 VOXELS = 91 * 109 * 60
 
@@ -161,7 +161,8 @@ def test_decisions_at_the_limits_are_those_of_the_criteria():
     values = [0, 0.5, 15, 15.008, 27, 30, 69.992, 70, 70.008, 126, 500]
     for hypoperfusion in values:
         for core in values:
-            found = serving_graph._decide(
+            found = answers.decide(
+                graph_arrays,
                 hypoperfusion_ml=tf.constant(float(hypoperfusion), tf.float64),
                 core_ml=tf.constant(float(core), tf.float64),
             )

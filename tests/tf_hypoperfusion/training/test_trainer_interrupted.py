@@ -14,6 +14,7 @@ import pytest
 import tensorflow as tf
 from helpers import commands, train_on_devices
 from helpers.fake_step import FakeStep
+from helpers.made_once import made_once
 from helpers.same_run import assert_same_end, assert_same_within_rounding
 
 from tf_hypoperfusion import train
@@ -32,20 +33,19 @@ def wait_for(condition, process):
         time.sleep(0.02)
 
 
-@pytest.fixture(scope="module")
-def uninterrupted(records_dir, tmp_path_factory):
+@pytest.fixture
+def uninterrupted(three_epochs):
     """Three epochs of a very small network without a break."""
-    run = tmp_path_factory.mktemp("run") / "uninterrupted"
-    settings = preset("tiny", epochs=3, poolings=1)
-    trainer.train_fold(records_dir, run, 0, settings, options=RunOptions(overlay_epochs=0))
-    return run
+    return three_epochs[0]
 
 
 @pytest.fixture
 def arguments(uninterrupted, records_dir, tmp_path):
     """Of a command that trains the same."""
     config = uninterrupted / "fold-0/config.json"
-    return f"--config={config}", f"--records={records_dir}", f"--run={tmp_path}"
+    return (
+        f"--config={config}", f"--records={records_dir}", f"--run={tmp_path}", "--overlay_epochs=0",
+    )  # fmt: skip
 
 
 def test_killed_at_any_moment_it_goes_on(arguments, tmp_path, uninterrupted):
@@ -134,11 +134,13 @@ def test_a_full_disk_stops_cleanly_and_keeps_the_last_state(
 
 @pytest.fixture(scope="module")
 def one_device(records_dir, tmp_path_factory):
-    """What the others must come to."""
-    run = tmp_path_factory.mktemp("one") / "run"
-    options = RunOptions(overlay_epochs=0)
-    trainer.train_fold(records_dir, run, 0, train_on_devices.settings(), options=options)
-    return run
+    """What the others must come to. Read only."""
+
+    def train(folder):
+        options = RunOptions(overlay_epochs=0)
+        trainer.train_fold(records_dir, folder, 0, train_on_devices.settings(), options=options)
+
+    return made_once(tmp_path_factory, "one_device", train)
 
 
 @pytest.mark.parametrize("micro_batch", [2, 1])

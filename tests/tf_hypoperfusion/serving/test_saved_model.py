@@ -71,7 +71,7 @@ def in_numpy(network_predictors, row, volumes):
 
 
 def test_volumes_give_what_the_numpy_path_gives(network_predictors, signatures, people):
-    for row, volumes in people[:3]:
+    for row, volumes in people[:2]:
         answer = signatures("predict_volume", request(row, volumes))
         probability = in_numpy(network_predictors, row, volumes)
         np.testing.assert_allclose(answer["probability"][0], probability, atol=1e-5)
@@ -312,22 +312,20 @@ def test_warm_up_requests_are_read_and_answered(averaged_export, signatures):
 @pytest.fixture
 def stroke_copy(stroke_export, tmp_path):
     """A saved_models of its own with version 1 of "stroke"."""
-    return shutil.copytree(stroke_export[0].parents[1], tmp_path / "saved_models")
+    return shutil.copytree(stroke_export.parents[1], tmp_path / "saved_models")
 
 
-def test_the_same_export_is_kept_and_a_damaged_one_is_not(stroke_export, stroke_copy, networks):
-    first, kept = stroke_export
-    assert (first.name, kept) == ("1", False)
+def test_the_same_export_is_kept_and_a_damaged_one_is_not(stroke_copy, networks):
     first = stroke_copy / "stroke/1"
     assert saved_model.export(networks[:1], "stroke", stroke_copy, stride=STRIDE) == (first, True)
     (first / "variables/variables.index").unlink()
-    again, kept = saved_model.export(networks[:1], "stroke", stroke_copy, stride=STRIDE)
+    again, kept = saved_model.export(networks[:1], "stroke", stroke_copy, stride=STRIDE, onnx=False)
     assert (again.name, kept) == ("2", False)
 
 
 def test_an_export_in_16_bits_is_another_version_with_nearly_the_same_answer(stroke_copy, networks):
     rough_export, _ = saved_model.export(
-        networks[:1], "stroke", stroke_copy, stride=STRIDE, precision="bfloat16"
+        networks[:1], "stroke", stroke_copy, stride=STRIDE, precision="bfloat16", onnx=False
     )
     folders = [stroke_copy / "stroke/1", rough_export]
     assert [f.name for f in folders] == ["1", "2"]

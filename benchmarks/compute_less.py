@@ -237,7 +237,7 @@ def measured(
     return Answered(
         cpu_s=cpu_s,
         windows=windows,
-        ml=np.count_nonzero(mask) * one.voxel_ml,
+        ml=float(np.count_nonzero(mask) * one.voxel_ml),
         dice=float(not mask.any()) if same is None else same,
         with_truth=with_truth,
         mismatch=mismatch,

@@ -57,8 +57,8 @@ flags.DEFINE_boolean(
     False,
     f"Compute less: --stride={config.FAST_STRIDE}, and --precision={config.FAST_PRECISION} where "
     "the processor multiplies it. 0.36 of the network's time, for less than 0.01 Dice with the "
-    "truth of simulated patients; the mask itself moves more (Dice 0.97 with the usual one, some "
-    "mL). The result says so.",
+    "truth of simulated patients; the mask itself moves more (Dice with the usual one 0.97, in two "
+    "real patients 0.91 and 0.81). The result says so.",
     flag_values=FLAGS,
 )
 command.define_patient(FLAGS)

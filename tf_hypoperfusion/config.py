@@ -35,8 +35,8 @@ SIGNIFICANT_P = 0.007
 SURFACE_TOLERANCE_MM = 4.0
 # Slices from one window to the next at test time.
 TEST_STRIDE = SLAB_STRIDE
-# predict --fast: the widest stride that surely costs under 0.01 Dice with the truth (BUILD_NOTES,
-# Computing less).
+# predict --fast: the widest stride whose cost, with its interval, is under 0.01 Dice with the truth
+# (BUILD_NOTES, Computing less).
 FAST_STRIDE = 8
 FAST_PRECISION = "bfloat16"
 

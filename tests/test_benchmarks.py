@@ -136,6 +136,8 @@ def test_another_python_is_asked_for_what_it_has(tmp_path):
         (("whole_patient", "--variant=half"), "expected NAME=FLAGS"),
         (("whole_patient", "--dwi=a.nii"), "one of --dwi and --adc is given"),
         (("many_patients", "--patients=3"), "--patients=3 is not valid"),
+        (("compute_less", "--dwi=a.nii"), "are given 1, 0 and 0 times; expected each once"),
+        (("compute_less", "--ways=int4/4"), "'int4/4' is none of float32/4"),
         (("training_step", "--micro=1,x"), "'x' is no whole number"),
         (("training_step", "--micro=3"), "does not divide"),
         (("growth", "--cohort=tests"), "holds no participants.tsv"),

@@ -170,6 +170,10 @@ def predict_cohort(
         else:
             done[who] = outcome
     results = {who: outcome.result for who, outcome in done.items()}
+    shortcuts = "".join(
+        f" {words.capitalize()}."
+        for words in dict.fromkeys(result.shortcut for result in results.values() if result.fast)
+    )
     write_index(
         Path(out) / "index.html",
         sorted(
@@ -179,7 +183,7 @@ def predict_cohort(
         ),
         title=f"Predictions: {name}",
         lead=f"{len(done)} of {len(patients)} patients; those that failed or have warnings come "
-        "first.",
+        f"first.{shortcuts}",
         simulated="simulated" in name.lower()
         or any(result.simulated for result in results.values()),
     )

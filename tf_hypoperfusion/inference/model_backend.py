@@ -5,10 +5,14 @@ import functools
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from data_tools.runtime import processor
+from data_tools.runtime.errors import InputError
+from tf_hypoperfusion import config
 from tf_hypoperfusion.inference import model_files, onnx_runtimes, prediction, predictors
 from tf_hypoperfusion.inference.model_files import ModelInfo
 from tf_hypoperfusion.inference.onnx_runtimes import LoadedModel
@@ -23,24 +27,32 @@ class Models:
     """
 
     def __init__(
-        self, paths: Sequence[str | Path], *, runtime: str, precision: str | None, stride: int
-    ) -> None:
+        self, paths: Sequence[str | Path], *,
+        runtime: str, precision: str | None, stride: int | None, fast: bool = False,
+    ) -> None:  # fmt: skip
         """Look at the files, before anything is read or started.
 
         Args:
             paths: of the models.
             runtime: one of :data:`predictors.RUNTIMES`.
             precision: as in :func:`predictors.load`.
-            stride: slices between windows.
+            stride: slices between windows; None takes the usual one.
+            fast: compute less, as far as each model can, and say so in the result.
 
         Raises:
-            InputError: a file that is no model or is damaged, or a runtime that does not run it.
+            InputError: a file that is no model or is damaged, a runtime that does not run it, or
+                ``fast`` with another stride or precision than its own.
         """
+        if fast:
+            _check_fast(stride, precision)
+        usual = config.FAST_STRIDE if fast else config.TEST_STRIDE
         self._paths = [model_files.check_undamaged(path) for path in paths]
-        self._runtime, self._precision, self._stride = runtime, precision, stride
+        self._runtime, self._precision, self._stride = runtime, precision, stride or usual
+        self._fast = fast
         for path in self._paths:
             predictors.check_runtime(path, runtime)
-        self._given = tuple(map(str, paths)), runtime, precision, stride
+        given = {"runtime": runtime, "precision": precision, "stride": stride, "fast": fast}
+        self._given = tuple(map(str, paths)), tuple(given.items())
         self._known: list[ModelInfo] = []
         self._pool = ThreadPoolExecutor(1)
         self._loading: list[Future[LoadedModel]] = []
@@ -53,7 +65,7 @@ class Models:
         sums = [model_files.describe(path).sha256 for path in self._paths]
         # Whose answers come one by one, and whose as their average.
         apart = [self._is_lean(path) for path in self._paths]
-        return repr([sums, self._stride, self._precision, self._runtime, apart])
+        return repr([sums, self._stride, self._precision, self._runtime, self._fast, apart])
 
     def _is_lean(self, path: Path) -> bool:
         """Whether a model answers without TensorFlow."""
@@ -75,10 +87,15 @@ class Models:
                 predictors.start if self._is_lean(path) else predictors.load,
                 path,
                 self._runtime,
-                self._precision,
-            )  # fmt: skip
+                self._precision_of(path),
+            )
             for path in self._paths
         ]
+
+    def _precision_of(self, path: Path) -> str | None:
+        if self._fast and (self._is_lean(path) or processor.multiplies_bfloat16()):
+            return config.FAST_PRECISION
+        return self._precision
 
     def connect(self) -> Backend:
         """Who answers: one model after the other. A compilation goes on meanwhile.
@@ -103,14 +120,27 @@ class Models:
                 for model, each in zip(self._known, loaded, strict=True)
             ]
 
-        return Backend(answers, models, self._stride)
+        return Backend(answers, models, self._stride, self._fast)
+
+
+def _check_fast(stride: int | None, precision: str | None) -> None:
+    """Refuse a stride or precision that ``--fast`` does not have.
+
+    Raises:
+        InputError: which of the two to leave out.
+    """
+    ours = {"stride": config.FAST_STRIDE, "precision": config.FAST_PRECISION}
+    for name, given in (("stride", stride), ("precision", precision)):
+        if given not in (None, ours[name]):
+            raise InputError(
+                f"--fast is --stride={ours['stride']} --precision={ours['precision']}, and "
+                f"--{name}={given} is given too; leave out one of the two"
+            )
 
 
 @functools.cache
-def _of_this_process(
-    paths: tuple[str, ...], runtime: str, precision: str | None, stride: int
-) -> Models:
-    return Models(paths, runtime=runtime, precision=precision, stride=stride)
+def _of_this_process(paths: tuple[str, ...], given: tuple[tuple[str, Any], ...]) -> Models:
+    return Models(paths, **dict(given))
 
 
 def _when_loaded(loading: "Future[LoadedModel]", path: Path) -> Predictor:

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 from helpers.predictions import mni_patient
 
+from data_tools.runtime import processor
 from data_tools.runtime.errors import InputError
+from tf_hypoperfusion import config
 from tf_hypoperfusion.clinical import ClinicalFacts
 from tf_hypoperfusion.inference import onnx_runtimes, predictors
 from tf_hypoperfusion.inference.model_backend import Models
@@ -48,8 +50,8 @@ def loads(monkeypatch):
     return seen
 
 
-def models(*paths, runtime="auto", precision=None, stride=16):
-    return Models(paths, runtime=runtime, precision=precision, stride=stride)
+def models(*paths, runtime="auto", precision=None, stride=16, fast=False):
+    return Models(paths, runtime=runtime, precision=precision, stride=stride, fast=fast)
 
 
 def test_an_onnx_file_is_loaded_ahead_in_another_thread_and_once(files, loads):
@@ -71,6 +73,26 @@ def test_what_takes_tensorflow_is_not_loaded_before_the_images_are_known_to_be_g
     backend = both.connect()
     assert [each[0] for each in loads] == ["model.onnx", "best.keras"]
     assert len(backend.answers) == 2 and backend.stride == 16
+
+
+@pytest.mark.parametrize(("able", "by_tensorflow"), [(True, "bfloat16"), (False, None)])
+def test_fast_is_what_each_model_can_do_less_in(files, loads, monkeypatch, able, by_tensorflow):
+    monkeypatch.setattr(processor, "multiplies_bfloat16", lambda: able)
+    backend = models(*files, stride=None, fast=True).connect()
+    backend.models()
+    # OpenVINO finds out by itself what the processor multiplies.
+    assert [each[2] for each in loads] == ["bfloat16", by_tensorflow]
+    assert backend.stride == config.FAST_STRIDE > config.TEST_STRIDE and backend.fast
+    usual = models(*files, stride=None).connect()
+    assert usual.stride == config.TEST_STRIDE and not usual.fast
+
+
+@pytest.mark.parametrize("given", [{"stride": 4}, {"stride": None, "precision": "float32"}])
+def test_fast_and_another_stride_or_precision_are_refused(files, given):
+    with pytest.raises(InputError, match=r"--fast is --stride=\d+ --precision=bfloat16, and --"):
+        models(files[0], fast=True, **given)
+    same = {"stride": config.FAST_STRIDE, "precision": config.FAST_PRECISION}
+    assert models(files[0], fast=True, **same).settings()
 
 
 def test_a_model_that_cannot_be_used_is_said_when_it_is_asked(files, loads, monkeypatch):
@@ -102,6 +124,8 @@ def test_settings_tell_apart_what_changes_a_result(files, loads, monkeypatch):
     ways = [
         models(onnx), models(keras), models(onnx, stride=8), models(onnx, precision="bfloat16"),
         models(onnx, runtime="openvino"),
+        models(onnx, stride=None, fast=True),
+        models(onnx, stride=config.FAST_STRIDE, precision=config.FAST_PRECISION),
     ]  # fmt: skip
     found = [each.settings() for each in ways]
     assert len(set(found)) == len(ways)

@@ -119,10 +119,12 @@ def main() -> int:
         f"{os.getpid()}; research use only)",
         flush=True,
     )
-    if not server.run():  # a thread is inside TensorFlow, where Python's own end would abort
-        sys.stdout.flush()
-        os._exit(command.EXIT_OK)
-    return command.EXIT_OK
+    server.run()
+    # All is answered and closed. Python's own end would abort where a thread is inside TensorFlow,
+    # and may crash where OpenVINO has loaded models in several threads.
+    sys.stdout.flush()
+    logging.shutdown()
+    os._exit(command.EXIT_OK)
 
 
 def _token(path: str) -> str:

@@ -1,6 +1,7 @@
 """The programs that run an ONNX file on a CPU: OpenVINO, or onnxruntime. No TensorFlow."""
 
 import dataclasses
+import functools
 import importlib.util
 import os
 import sys
@@ -89,7 +90,7 @@ def load(
 
 def _openvino(path: Path, precision: str, outputs: Sequence[str]) -> LoadedModel:
     openvino = _import_openvino()
-    core = openvino.Core()
+    core = _core()
     model = core.read_model(str(path))
     ports = {port.get_any_name(): port for port in model.outputs}
     wanted = outputs or _wanted([port.get_any_name() for port in model.inputs], list(ports))
@@ -123,6 +124,16 @@ def _openvino(path: Path, precision: str, outputs: Sequence[str]) -> LoadedModel
         return answer
 
     return LoadedModel(run, f"openvino {openvino.__version__.split('-')[0]}", precision)
+
+
+@functools.cache
+def _core() -> Any:
+    """OpenVINO's one core of this process, for as long as the process lives.
+
+    The first gives the thread that made it another stack for signals. Taken down in another thread,
+    the stack is gone and the thread does not know: the next signal would end the process.
+    """
+    return _import_openvino().Core()
 
 
 def _threads() -> int:

@@ -123,6 +123,9 @@ def paint_patient(
     coupling = appearance.coupling
     stroke = lesion.make_lesion(for_lesion, seen.anatomy, plan, lesions, coupling=coupling)
     adc_ratio, s0_ratio = signals.ischaemia(for_images, seen.anatomy, stroke, coupling)
+    # Healthy tissue that is a little late by chance is left alone on the other side.
+    half = (seen.anatomy.template_mm[0] < 0) == (plan.side == "left")
+    adc_ratio, s0_ratio = (np.where(half, ratio, np.float32(1)) for ratio in (adc_ratio, s0_ratio))
     blur = BLUR_OF_VOXEL * head.voxel_size_mm / VOXEL_MM
     adc_ratio, s0_ratio, dead = (
         ndimage.gaussian_filter(image, blur, mode="nearest")[GRID_IN_MODEL]

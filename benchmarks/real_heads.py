@@ -391,13 +391,13 @@ def painted_tables(
     return [whole], lines
 
 
-def _scores() -> list[int | None]:
-    """--nihss, read.
+def scores_of(words: Sequence[str]) -> list[int | None]:
+    """NIHSS values as they were typed.
 
     Raises:
         InputError: one that is none.
     """
-    found = [cohorts.number("nihss", word) for word in FLAGS.nihss]
+    found = [cohorts.number("nihss", word) for word in words]
     if not found:
         raise InputError("--nihss is empty; expected scores, or n/a, with commas between")
     return [None if score is None else int(score) for score in found]
@@ -405,7 +405,7 @@ def _scores() -> list[int | None]:
 
 def main() -> None:
     """Ask, move, print."""
-    scores = _scores()
+    scores = scores_of(FLAGS.nihss)
     predictor = together(shifts.predictors_of(FLAGS.model))
     answers = volume_predictor(predictor, FLAGS.stride)
     subjects = real_subjects(FLAGS.heads)

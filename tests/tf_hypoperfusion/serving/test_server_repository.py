@@ -21,9 +21,7 @@ def test_a_new_version_is_taken_over_without_a_failed_request(
     data = json.dumps(patient_body).encode()
     versions, codes = [], []
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
-        exporting = pool.submit(
-            saved_model.export, networks[1:], "stroke", models, stride=STRIDE
-        )
+        exporting = pool.submit(saved_model.export, networks[1:], "stroke", models, stride=STRIDE)
         deadline = time.monotonic() + 90
         while time.monotonic() < deadline and (len(versions) < 5 or versions[-1] != 2):
             answer = serve.predict(data)

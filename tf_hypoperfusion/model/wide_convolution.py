@@ -2,9 +2,9 @@
 and gradients, in less time.
 
 A CPU computes sixteen numbers at once, and oneDNN takes a voxel's channels for them: with 8 filters
-half of what it multiplies is thrown away. Here neighbouring slices share that room. A convolution of
-3 x 3 x 4 that moves on by two slices gives both as one slice of 16 channels; its kernel holds the
-stock one twice, a slice apart, with zeros beside. That multiplies a third more, twice as fast.
+half of what it multiplies is thrown away. Here neighbouring slices share that room. A convolution
+of 3 x 3 x 4 that moves on by two slices gives both as one slice of 16 channels; its kernel holds
+the stock one twice, a slice apart, with zeros beside. It multiplies a third more, twice as fast.
 Slices are neighbours in memory, so nothing is moved. The gradient by the inputs is a convolution of
 the same kind; that by the kernel is the sum over the two places where it stands.
 

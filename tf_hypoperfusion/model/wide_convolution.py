@@ -214,7 +214,7 @@ def _plus(values: Any, bias: Any) -> Any:
 
 @register
 class WideSpatialDropout3D(layers.SpatialDropout3D):
-    """``keras.layers.SpatialDropout3D``: the same channels, by one multiplication."""
+    """``keras.layers.SpatialDropout3D``: the same channels, by one multiplication of long rows."""
 
     def call(self, inputs, training=False):
         """The inputs, in training without some channels and the others larger for it."""
@@ -222,4 +222,7 @@ class WideSpatialDropout3D(layers.SpatialDropout3D):
             return inputs
         shape = tf.shape(inputs)
         factor = super().call(tf.ones((shape[0], 1, 1, 1, inputs.shape[-1]), inputs.dtype), True)
-        return inputs * factor
+        slices = inputs.shape[3]
+        rows = tf.reshape(inputs, (shape[0], -1, slices * inputs.shape[-1]))
+        factor = tf.tile(tf.reshape(factor, (shape[0], 1, -1)), (1, 1, slices))
+        return tf.ensure_shape(tf.reshape(rows * factor, shape), inputs.shape)

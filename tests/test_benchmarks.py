@@ -13,8 +13,9 @@ from helpers import PROJECT
 from helpers.commands import call
 from helpers.fake_step import FakeStep
 
-from benchmarks import first_answer, growth, network
+from benchmarks import first_answer, growth, network, training_step
 from benchmarks.measuring import processes, tables, turns
+from benchmarks.ways import step_profile
 from data_tools.runtime.errors import InputError
 
 
@@ -97,6 +98,31 @@ def test_whole_commands_are_measured_with_the_processes_they_start(tmp_path):
     commands["fails"] = processes.Command([sys.executable, "-c", "exit('no such luck')"], tmp_path)
     with pytest.raises(InputError, match="fails: .* exit status 1; it said: no such luck"):
         processes.measure(commands, 1, tmp_path / "log")
+
+
+def test_a_step_s_operations_are_told_apart():
+    kinds = {
+        "attention_unet_1/encoder0_conv0_1/Relu:_MklNativeFusedConv3D": "convolutions: forward",
+        "attention_unet/up/conv3d_transpose:Conv3DBackpropInputV2": "convolutions: forward",
+        "Conv3D_23:_MklNativeConv3D": "convolutions: gradient by inputs",
+        "gradient_tape/a/Conv3DBackpropFilterV2:Conv3DBackpropFilterV2": "convolutions: gradient "
+        "by weights",
+        "gradient_tape/attention_unet/n/F:_MklNativeFusedBatchNormGradV3": "normalisation: "
+        "gradient",
+        "gradient_tape/attention_unet/mul/Mul:Mul": None,
+    }
+    assert {name: step_profile._kind(name) for name in kinds} == kinds
+    told = (
+        "onednn_verbose,v1,primitive,exec,cpu,reorder,jit:uni,undef,src dst,,,8x4x3x3x3,0.25\n"
+        "onednn_verbose,v1,primitive,exec,cpu,pooling,jit:avx512_core,alg,mb8,3.5\n"
+    )
+    assert step_profile.REORDER.findall(told) == ["0.25"]
+    seen = {"profile": {"pooling": 3.0, "everything else": 1.0}, "others_ms": "Mul 1"}
+    rows = training_step.profile(
+        {"precision": "float32", "layers": "wide"}, seen | {"reorders_ms": 0.4}
+    )
+    assert [row["share"] for row in rows] == ["75.0%", "25.0%", "10.0%", "100.0%"]
+    assert rows[1]["most"] == "Mul 1"
 
 
 def test_a_first_answer_is_timed_and_compared(tmp_path):

@@ -3,6 +3,7 @@
 Each function returns a matplotlib figure, or in words why there is none.
 """
 
+import dataclasses
 from collections.abc import Callable
 
 import numpy as np
@@ -26,6 +27,7 @@ BLUE, ORANGE, GREEN, RED, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#6
 NO_COUNTS = "no thresholds.npz beside patients.csv; evaluate again"
 # Ten equal bins of predicted probability, as scikit-learn's calibration_curve.
 CALIBRATION_BINS = 10
+CALIBRATED_FROM = 0.1
 EXAMPLES = ("best", "median", "worst")
 MAPS = (
     "desc-normalised_dwi", "desc-truth_mask", "desc-hypoperfusion_probseg", "desc-coverage_mask",
@@ -147,6 +149,18 @@ def calibration(
     mean, observed = predicted[there] / voxels[there], lesion[there] / voxels[there]
     error = float(np.average(np.abs(mean - observed), weights=voxels[there]))
     return mean, observed, voxels[there], error
+
+
+def calibration_from(counts: list[ThresholdCounts], least: float = CALIBRATED_FROM) -> float | None:
+    """The calibration error of voxels from a probability on; None if there are none.
+
+    Nine of ten voxels have a probability below 0.1 and are easy: without them the error says more.
+    """
+    low = round(least * STEPS)
+    kept = [dataclasses.replace(count, covered=count.covered.copy()) for count in counts]
+    for count in kept:
+        count.covered[:, :low] = 0
+    return calibration(kept)[3] if any(count.covered.any() for count in kept) else None
 
 
 def reliability(patients: Patients) -> Figure | str:

@@ -63,7 +63,7 @@ def fit(cohorts: Sequence[Patients], coverage: float) -> Calibration:
             f"{len(counts)} patients in all; an interval with a coverage of {coverage:.0%} needs "
             f"at least {needed}, and twice as many to be worth something"
         )
-    networks, by = _answered(cohorts)
+    networks, by = answered(cohorts)
     fitted = Calibration(
         networks=networks,
         slope=1.0,
@@ -74,7 +74,7 @@ def fit(cohorts: Sequence[Patients], coverage: float) -> Calibration:
         familiar={},
         cohorts=tuple(cohort.title for cohort in cohorts),
         by=by,
-        tables=tuple(_checksum(cohort) for cohort in cohorts),
+        tables=tuple(checksum(cohort) for cohort in cohorts),
     )
     return _fitted(fitted, counts, truth_ml)
 
@@ -203,12 +203,17 @@ def _patients(cohorts: Sequence[Patients]) -> tuple[list[ThresholdCounts], NDArr
     return counts, np.concatenate([cohort.table["truth_ml"].to_numpy(float) for cohort in cohorts])
 
 
-def _checksum(cohort: Patients) -> str:
+def checksum(cohort: Patients) -> str:
+    """Of what an evaluation keeps of its patients."""
     return atomic.sha256(cohort.path.with_name("thresholds.npz"))
 
 
-def _answered(cohorts: Sequence[Patients]) -> tuple[tuple[str, ...], str]:
-    """The networks that answered, and whether each alone or their average."""
+def answered(cohorts: Sequence[Patients]) -> tuple[tuple[str, ...], str]:
+    """The networks that answered, and whether each alone or their average.
+
+    Raises:
+        InputError: nobody knows, or evaluations of different networks.
+    """
     found = [_about(cohort) for cohort in cohorts]
     if len(set(found)) > 1:
         raise InputError(

@@ -92,7 +92,7 @@ def _fitted(
 
     numbers = dataclasses.replace(numbers, cut=min(calibration.CUTS, key=bias_ml))
     errors = np.sqrt(truth_ml) - np.sqrt(volumes_ml(counts, numbers))
-    return dataclasses.replace(numbers, root_errors=tuple(float(e) for e in np.sort(errors)))
+    return dataclasses.replace(numbers, root_errors=tuple(np.sort(errors).round(4).tolist()))
 
 
 def crossed(cohorts: Sequence[Patients], coverage: float) -> tuple[list[ThresholdCounts], float]:

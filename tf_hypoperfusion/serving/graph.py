@@ -29,6 +29,7 @@ from data_tools.grid import (
 )
 from data_tools.intensity import MAX_RATIO
 from tf_hypoperfusion.config import PROBABILITY_THRESHOLD
+from tf_hypoperfusion.inference.calibration import CLIP, Calibration
 from tf_hypoperfusion.inference.onnx_model import SLAB
 from tf_hypoperfusion.inference.sliding_window import WINDOWS_PER_CALL
 from tf_hypoperfusion.serving import request_checks
@@ -48,6 +49,12 @@ FIGURES = {
     "difference_met": tf.bool,
     "core_met": tf.bool,
     "target_mismatch": tf.bool,
+}
+# What a calibrated model says besides; reasons are the client's to give.
+OF_CALIBRATION = {
+    "hypoperfusion_low_ml": tf.float32,
+    "hypoperfusion_high_ml": tf.float32,
+    "answer": tf.string,
 }
 PNG_STEPS = 65535.0
 GZIP_START = b"\x1f\x8b"
@@ -117,7 +124,12 @@ def predict_slabs(network: Network, inputs: dict[str, tf.Tensor]) -> dict[str, t
 
 
 def predict_volumes(
-    network: Network, inputs: dict[str, tf.Tensor], *, stride: int, info: str
+    network: Network,
+    inputs: dict[str, tf.Tensor],
+    *,
+    stride: int,
+    info: str,
+    calibration: Calibration | None = None,
 ) -> dict[str, tf.Tensor]:
     """Probability and figures of each patient.
 
@@ -129,10 +141,11 @@ def predict_volumes(
         stride: slices between windows.
         info: what the model is, as JSON; goes out with every answer, so that no client takes a
             model of simulated patients for another.
+        calibration: of the network's probability.
 
     Returns:
-        ``probability`` float32 [b, 91, 109, 60], each of :data:`FIGURES` [b, 1], and
-        ``model_info`` [b, 1].
+        ``probability`` float32 [b, 91, 109, 60], each of :data:`FIGURES` [b, 1], with a calibration
+        each of :data:`OF_CALIBRATION` too, and ``model_info`` [b, 1].
 
     Raises:
         tf.errors.InvalidArgumentError: when run, on anything else; the message says what.
@@ -144,17 +157,23 @@ def predict_volumes(
 
     def one(patient: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         scalars = {name: patient[name][0] for name in SCALARS}
-        return _predict_one(network, Patient(**patient | scalars), stride)
+        return _predict_one(network, Patient(**patient | scalars), stride, calibration)
 
+    figures = FIGURES | (OF_CALIBRATION if calibration else {})
     signature = {"probability": tf.TensorSpec(GRID_SHAPE, tf.float32)} | {
-        name: tf.TensorSpec((1,), dtype) for name, dtype in FIGURES.items()
+        name: tf.TensorSpec((1,), dtype) for name, dtype in figures.items()
     }
     outputs = tf.map_fn(one, shaped, fn_output_signature=signature, parallel_iterations=1)
     return outputs | {"model_info": tf.fill(tf.shape(shaped["nihss"]), info)}
 
 
 def predict_bytes(
-    network: Network, inputs: dict[str, tf.Tensor], *, stride: int, info: str
+    network: Network,
+    inputs: dict[str, tf.Tensor],
+    *,
+    stride: int,
+    info: str,
+    calibration: Calibration | None = None,
 ) -> dict[str, tf.Tensor]:
     """As :func:`predict_volumes`, with compressed volumes in and out.
 
@@ -171,21 +190,19 @@ def predict_bytes(
             compressed,
             fn_output_signature=tf.TensorSpec(GRID_SHAPE, tf.float32),
         )
-    outputs = predict_volumes(network, decoded, stride=stride, info=info)
+    outputs = predict_volumes(network, decoded, stride=stride, info=info, calibration=calibration)
+    threshold = _threshold(calibration)
+    first_inside = float(np.ceil(float(np.float32(threshold)) * PNG_STEPS))
 
     def encode(probability: tf.Tensor) -> tf.Tensor:
-        levels = tf.cast(tf.round(probability * PNG_STEPS), tf.uint16)
+        levels = tf.round(probability * PNG_STEPS)
+        # No rounding may move a voxel over the mask's edge.
+        inside, outside = tf.maximum(levels, first_inside), tf.minimum(levels, first_inside - 1)
+        levels = tf.cast(tf.where(probability >= threshold, inside, outside), tf.uint16)
         return tf.io.encode_png(tf.reshape(levels, (GRID_SHAPE[0], -1, 1)))
 
-    # Just under 0.5 must not be rounded up to it.
     probability = outputs.pop("probability")
-    below = (
-        tf.math.nextafter(tf.constant(PROBABILITY_THRESHOLD), tf.constant(0.0)) - 0.5 / PNG_STEPS
-    )
-    kept = tf.where(
-        (probability < PROBABILITY_THRESHOLD) & (probability > below), below, probability
-    )
-    png = tf.map_fn(encode, kept, fn_output_signature=tf.TensorSpec((), tf.string))
+    png = tf.map_fn(encode, probability, fn_output_signature=tf.TensorSpec((), tf.string))
     return {"probability_png_bytes": png} | outputs
 
 
@@ -209,7 +226,13 @@ def _decode(compressed: tf.Tensor, name: str) -> tf.Tensor:
         return tf.reshape(tf.io.decode_raw(raw, tf.float32, little_endian=True), GRID_SHAPE)
 
 
-def _predict_one(network: Network, patient: Patient, stride: int) -> dict[str, tf.Tensor]:
+def _threshold(calibration: Calibration | None) -> float:
+    return calibration.cut if calibration else PROBABILITY_THRESHOLD
+
+
+def _predict_one(
+    network: Network, patient: Patient, stride: int, calibration: Calibration | None
+) -> dict[str, tf.Tensor]:
     dwi, adc, nihss, voxel_ml = patient.dwi, patient.adc, patient.nihss, patient.voxel_ml
     brain = patient.brain_mask > 0
     tissue = brain & (adc > 0) & (adc < ADC_CSF_UM2_PER_S)
@@ -221,15 +244,44 @@ def _predict_one(network: Network, patient: Patient, stride: int) -> dict[str, t
     adc_mask = tf.cast(brain & (adc > 0) & (adc < ADC_CORE_UM2_PER_S), tf.float32)
     image = _image(dwi_ratio=dwi_ratio, adc_ratio=adc_ratio, adc_mask=adc_mask, side=patient.side)
     feature = tf.where(nihss == NIHSS_MISSING, NIHSS_MISSING, nihss / NIHSS_DIVISOR)
-    probability = tf.where(tissue, _windows(network, image, feature, stride), zero)
+    probability = _windows(network, image, feature, stride)
+    if calibration:
+        probability = _calibrated(probability, calibration)
+    probability = tf.where(tissue, probability, zero)
     core = _core(dwi_ratio=dwi_ratio, adc=adc, brain=brain, voxel_ml=voxel_ml)
     figures = _decide(
-        hypoperfusion_ml=_ml(probability >= PROBABILITY_THRESHOLD, voxel_ml),
+        hypoperfusion_ml=_ml(probability >= _threshold(calibration), voxel_ml),
         core_ml=_ml(core, voxel_ml),
     )
+    if calibration:
+        figures |= _interval(calibration, figures["hypoperfusion_ml"], figures["core_ml"])
+    types = FIGURES | OF_CALIBRATION
     return {"probability": probability} | {
-        name: tf.reshape(tf.cast(value, FIGURES[name]), (1,)) for name, value in figures.items()
+        name: tf.reshape(tf.cast(value, types[name]), (1,)) for name, value in figures.items()
     }
+
+
+def _calibrated(probability: tf.Tensor, by: Calibration) -> tf.Tensor:
+    """As :meth:`Calibration.probability`."""
+    clipped = tf.clip_by_value(tf.cast(probability, tf.float64), CLIP, 1 - CLIP)
+    logit = tf.math.log(clipped / (1 - clipped))
+    moved = tf.cast(tf.sigmoid(by.slope * logit + by.intercept), tf.float32)
+    return tf.where(probability > 0, moved, tf.zeros_like(moved))
+
+
+def _interval(
+    by: Calibration, hypoperfusion_ml: tf.Tensor, core_ml: tf.Tensor
+) -> dict[str, tf.Tensor]:
+    """As :func:`calibration.answer`."""
+    low_ml, high_ml = (
+        tf.maximum(tf.sqrt(hypoperfusion_ml) + bound, 0) ** 2 for bound in by.root_bounds
+    )
+    at_low, at_high = (
+        _decide(hypoperfusion_ml=end, core_ml=core_ml)["target_mismatch"]
+        for end in (low_ml, high_ml)
+    )
+    said = tf.where(at_low, "yes", tf.where(at_high, "unsure", "no"))
+    return {"hypoperfusion_low_ml": low_ml, "hypoperfusion_high_ml": high_ml, "answer": said}
 
 
 def _image(

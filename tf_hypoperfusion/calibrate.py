@@ -76,6 +76,12 @@ def main() -> int:
             "predict gives, may be surer or less sure than that",
             file=sys.stderr,
         )
+    if not made.familiar:
+        print(
+            "WARNING: the evaluation kept nothing of the images, so that unusual ones will not be "
+            "known; evaluate again",
+            file=sys.stderr,
+        )
     moved, held = calibrating.crossed(cohorts, FLAGS.coverage)
     before = figures.calibration_from(
         [count for cohort in cohorts for count in cohort.counts or []]

@@ -20,7 +20,7 @@ from data_tools.runtime.errors import InputError
 from tf_hypoperfusion.config import PROBABILITY_THRESHOLD
 from tf_hypoperfusion.evaluation.patient_metrics import STEPS, ThresholdCounts
 from tf_hypoperfusion.evaluation.report.patients import Patients
-from tf_hypoperfusion.inference import calibration
+from tf_hypoperfusion.inference import calibration, familiarity
 from tf_hypoperfusion.inference.calibration import CLIP, Calibration
 from tf_hypoperfusion.inference.model_files import ModelInfo, mapping
 
@@ -71,7 +71,7 @@ def fit(cohorts: Sequence[Patients], coverage: float) -> Calibration:
         cut=PROBABILITY_THRESHOLD,
         coverage=coverage,
         root_errors=(0.0,) * len(counts),
-        familiar={},
+        familiar=_familiar(cohorts),
         cohorts=tuple(cohort.title for cohort in cohorts),
         by=by,
         tables=tuple(checksum(cohort) for cohort in cohorts),
@@ -201,6 +201,13 @@ def _patients(cohorts: Sequence[Patients]) -> tuple[list[ThresholdCounts], NDArr
             )
         counts += cohort.counts
     return counts, np.concatenate([cohort.table["truth_ml"].to_numpy(float) for cohort in cohorts])
+
+
+def _familiar(cohorts: Sequence[Patients]) -> dict[str, tuple[float, float]]:
+    """What is not unusual of an image; {} where an evaluation did not keep it."""
+    if any(cohort.looks is None for cohort in cohorts):
+        return {}
+    return familiarity.ranges([look for cohort in cohorts for look in cohort.looks or ()])
 
 
 def checksum(cohort: Patients) -> str:

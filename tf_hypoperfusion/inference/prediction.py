@@ -17,7 +17,7 @@ from data_tools.quality import ImageQuality
 from tf_hypoperfusion import clinical
 from tf_hypoperfusion.clinical import ClinicalFacts, TargetMismatch
 from tf_hypoperfusion.config import PROBABILITY_THRESHOLD
-from tf_hypoperfusion.inference import calibration, uncertainty
+from tf_hypoperfusion.inference import calibration, familiarity, uncertainty
 from tf_hypoperfusion.inference.calibration import Calibration
 from tf_hypoperfusion.inference.result import Answer, Uncertainty
 from tf_hypoperfusion.inference.sliding_window import Predictor, model_image, predict_volume
@@ -167,10 +167,24 @@ def predict_patient(
         hypoperfusion_ml=hypoperfusion_ml,
         hypoperfusion_mni_ml=float(hypoperfusion_mni.sum() * mni.voxel_ml),
         decision=decision,
-        answer=calibration.answer(known, hypoperfusion_ml=hypoperfusion_ml, core_ml=core.native_ml),
+        answer=calibration.answer(
+            known,
+            hypoperfusion_ml=hypoperfusion_ml,
+            core_ml=core.native_ml,
+            unfamiliar=_unfamiliar(mni, known),
+        ),
         seconds=clock.laps,
         threshold=threshold,
     )
+
+
+def _unfamiliar(mni: MniPatient, known: Calibration | None) -> tuple[str, ...]:
+    """In what the image is unlike those of the calibration."""
+    if known is None or not known.familiar:
+        return ()
+    dwi, adc = intensity.normalise(mni.dwi, mni.adc_um2_per_s, mni.brain)
+    tissue = intensity.parenchyma(mni.adc_um2_per_s, mni.brain)
+    return familiarity.unlike(familiarity.measure(dwi, adc, tissue), known.familiar)
 
 
 def _on_dwi_grid(

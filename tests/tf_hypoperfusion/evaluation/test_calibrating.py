@@ -52,6 +52,8 @@ def evaluated(tmp_path):
             covered=np.array([c.covered for c in counts], np.uint32),
             hemisphere=np.array([c.hemisphere for c in counts], np.uint32),
             voxel_ml=np.full(count, VOXEL_ML),
+            look_names=["dwi_low", "dwi_high"],
+            look=np.stack([np.linspace(0.5, 0.9, count), np.full(count, np.nan)], axis=1),
         )
         said = {"left_out": {}, "warnings": [], "patients": count, "models": list(models)}
         atomic.write_json(folder / "evaluation.json", said | {"external": "there"} | about)
@@ -106,6 +108,7 @@ def test_the_errors_are_those_of_the_calibrated_volumes(evaluated):
     made = calibrating.fit([cohort], 0.9)
     assert made.networks == ("a",) and made.by == "their average"
     assert made.cohorts == ("there",) and len(made.root_errors) == 24
+    assert made.familiar == {"dwi_low": (0.4, 1.0)}
     volumes = calibrating.volumes_ml(cohort.counts, made)
     expected = np.sqrt(cohort.table["truth_ml"]) - np.sqrt(volumes)
     np.testing.assert_allclose(made.root_errors, np.sort(expected), atol=1e-4)

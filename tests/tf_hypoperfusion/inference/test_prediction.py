@@ -136,6 +136,14 @@ def test_a_calibrated_answer_with_its_interval(raw_files, done, drawn, tmp_path)
     assert ours.probability.max() == pytest.approx(0.668, abs=1e-3)  # of 0.9
     assert ours.hypoperfusion.any() and ours.probability[ours.hypoperfusion].min() >= 0.6
     assert ours.answer.target_mismatch == "unsure" and servers.answer.interval_ml is not None
+    strange = prediction.predict_patient(
+        native, given, answers, False,
+        calibrated=prediction.Calibrated(
+            lambda: calibration_of(familiar={"tissue_voxels": (1.0, 2.0), "dwi_low": (0.0, 9.0)})
+        ),
+    )  # fmt: skip
+    assert strange.answer.target_mismatch == "unsure"
+    assert "the tissue on the template's grid, in voxels, is" in strange.answer.reasons[-1]
     low, high = ours.answer.interval_ml
     assert low == 0 and high > ours.hypoperfusion_ml
 

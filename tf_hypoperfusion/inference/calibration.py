@@ -209,22 +209,15 @@ def answer(
 
 
 def _crossing(low: float, high: float, *, core_ml: float, coverage: float) -> str:
-    ratio, difference, _ = (
-        (bool(a), bool(b))
-        for a, b in zip(
-            criteria.defuse3(low, core_ml), criteria.defuse3(high, core_ml), strict=True
-        )
-    )
+    """Which criterion lies within the interval, and from which volume on it is met."""
     rules = criteria.DEFUSE3
-    crossed = []
-    if ratio == (False, True):
-        crossed.append(f"a ratio of {rules.min_ratio:g} ({rules.min_ratio * core_ml:.0f} mL)")
-    if difference == (False, True):
-        needed_ml = core_ml + rules.min_difference_ml
-        crossed.append(f"a mismatch of {rules.min_difference_ml:g} mL ({needed_ml:.0f} mL)")
+    needed_ml, what = max(
+        (rules.min_ratio * core_ml, f"a ratio of {rules.min_ratio:g}"),
+        (core_ml + rules.min_difference_ml, f"a mismatch of {rules.min_difference_ml:g} mL"),
+    )
     return (
-        f"the hypoperfusion is {low:.0f} to {high:.0f} mL in {coverage:.0%} of such patients, on "
-        f"both sides of what {' and '.join(crossed)} need{'s' if len(crossed) == 1 else ''}"
+        f"the hypoperfusion is {low:.0f} to {high:.0f} mL in {coverage:.0%} of such patients, and "
+        f"{what} needs {needed_ml:.0f} mL"
     )
 
 

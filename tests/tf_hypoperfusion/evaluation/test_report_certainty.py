@@ -68,7 +68,11 @@ def test_the_least_sure_are_left_out_first(known):
     )
     _, _, table = certainty.certainty(doubtful, made, "stata")
     assert [row[0] for row in table.rows[:2]] == ["surest 100%", "surest 90%"]
-    assert table.rows[-1][0].startswith("both ends of the interval agree: 2/4")
+    assert table.rows[-2][0].startswith("both ends of the interval agree: 2/4")
+    strange = dataclasses.replace(doubtful, looks=[{}, {"dwi_low": 0.9}, {}, {"dwi_low": 0.5}])
+    known_looks = dataclasses.replace(made, familiar={"dwi_low": (0.4, 0.6)})
+    _, _, table = certainty.certainty(strange, known_looks, "stata")
+    assert table.rows[-1][0].startswith("and the image is not unusual: 1/4")
 
 
 def test_the_report_has_it_all_and_says_whose_patients_they_are(known, tmp_path):
@@ -77,6 +81,11 @@ def test_the_report_has_it_all_and_says_whose_patients_they_are(known, tmp_path)
     for name in ("calibration", "coverage", "selective"):
         assert list(csv.reader((tmp_path / f"report/tables/{name}.csv").open()))[1:]
     assert (tmp_path / "report/figures/selective.png").is_file()
+    rows = list(csv.DictReader((tmp_path / "report/tables/answers.csv").open()))
+    assert [row["participant_id"] for row in rows] == list(known.table["participant_id"])
+    agree = certainty.answers(known, made).agree
+    assert [row["answer"] != "unsure" for row in rows] == agree.tolist()
+    assert all(("needs" in row["reasons"]) == (row["answer"] == "unsure") for row in rows)
     text = (tmp_path / "report/report.md").read_text()
     assert "Calibrated on 19 patients of somewhere, answered by their average." in text
     own = dataclasses.replace(made, tables=(calibrating.checksum(known),))

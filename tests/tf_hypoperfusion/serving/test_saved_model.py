@@ -382,9 +382,18 @@ def test_the_same_export_is_kept_and_a_damaged_one_is_not(stroke_export, stroke_
 
 
 def test_an_export_in_16_bits_is_another_version_with_nearly_the_same_answer(stroke_copy, networks):
+    made = calibration_of(networks=[model_files.describe(networks[0]).sha256], cut=0.3)
+    file = stroke_copy.parent / "c.json"
+    file.write_text(json.dumps(made.to_json()))
     rough_export, _ = saved_model.export(
-        networks[:1], "stroke", stroke_copy, stride=STRIDE, precision="bfloat16"
-    )
+        networks[:1], "stroke", stroke_copy, stride=STRIDE, precision="bfloat16",
+        calibration_file=str(file),
+    )  # fmt: skip
+    # What it was calibrated with goes along, for whoever predicts with it.
+    assert calibration.of_models([model_files.describe(rough_export)]) == made
+    assert calibration.of_models([model_files.describe(stroke_copy / "stroke/1")]) is None
+    outputs = tf.saved_model.load(str(rough_export)).signatures["predict_volume"].structured_outputs
+    assert {"answer", "hypoperfusion_low_ml", "hypoperfusion_high_ml"} < set(outputs)
     folders = [stroke_copy / "stroke/1", rough_export]
     assert [f.name for f in folders] == ["1", "2"]
     cards = [json.loads((f / "model_card.json").read_text()) for f in folders]

@@ -15,6 +15,7 @@ from tf_hypoperfusion.evaluation.report import figures
 from tf_hypoperfusion.evaluation.report.patients import Patients, subgroups
 from tf_hypoperfusion.evaluation.report.table import Table, share, spread, who_counts
 from tf_hypoperfusion.evaluation.statistics import Estimate
+from tf_hypoperfusion.inference import calibration, familiarity
 from tf_hypoperfusion.inference.calibration import Calibration
 
 KEPT = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5)
@@ -32,6 +33,7 @@ class Answers:
         high_ml: upper end.
         mismatch_share: with the errors of how many of the calibration's patients it is a mismatch.
         agree: both ends of the interval decide alike.
+        unusual: the image is unlike those of the calibration, where that is known.
     """
 
     counts: list[ThresholdCounts]
@@ -40,6 +42,7 @@ class Answers:
     high_ml: NDArray[np.float64]
     mismatch_share: NDArray[np.float64]
     agree: NDArray[np.bool_]
+    unusual: NDArray[np.bool_]
 
     @property
     def likelier(self) -> NDArray[np.bool_]:
@@ -77,7 +80,14 @@ def answers(patients: Patients, by: Calibration) -> Answers:
         high_ml=high_ml,
         mismatch_share=by.mismatch_share(predicted_ml, core_ml),
         agree=np.equal(*ends),
+        unusual=np.array(
+            [bool(familiarity.unlike(look, by.familiar)) for look in _looks(patients)]
+        ),
     )
+
+
+def _looks(patients: Patients) -> list[dict[str, float]]:
+    return patients.looks or [{} for _ in range(len(patients))]
 
 
 def certainty(patients: Patients, by: Calibration, interval: str) -> list[Table]:
@@ -94,6 +104,34 @@ def certainty(patients: Patients, by: Calibration, interval: str) -> list[Table]
         _coverage(patients, found, by, interval=interval),
         _selective(patients, found, by, interval=interval),
     ]
+
+
+def per_patient(patients: Patients, by: Calibration) -> list[dict[str, str | float]]:
+    """A line of ``answers.csv`` for each patient: what predict would have said, and the truth."""
+    found = answers(patients, by)
+    core_ml = patients.table["core_ml"].to_numpy(float)
+    looks = _looks(patients)
+    lines: list[dict[str, str | float]] = []
+    for k, name in enumerate(patients.table["participant_id"]):
+        unusual = familiarity.unlike(looks[k], by.familiar)
+        said = calibration.answer(
+            by, hypoperfusion_ml=found.predicted_ml[k], core_ml=core_ml[k], unfamiliar=unusual
+        )
+        lines.append(
+            {
+                "participant_id": name,
+                "truth_ml": patients.table["truth_ml"].iloc[k],
+                "core_ml": core_ml[k],
+                "predicted_ml": round(float(found.predicted_ml[k]), 2),
+                "low_ml": round(float(found.low_ml[k]), 2),
+                "high_ml": round(float(found.high_ml[k]), 2),
+                "mismatch_with_errors_of": round(float(found.mismatch_share[k]), 3),
+                "true_target_mismatch": str(bool(patients.table["true_target_mismatch"].iloc[k])),
+                "answer": said.target_mismatch,
+                "reasons": "; ".join(said.reasons),
+            }
+        )
+    return lines
 
 
 def _note(patients: Patients, by: Calibration) -> str:
@@ -201,11 +239,15 @@ def _selective(patients: Patients, found: Answers, by: Calibration, *, interval:
         table.number(f"surest {kept:.0%}", "target mismatch right", estimate)
         least = found.sureness[surest].min()
         table.rows.append([f"surest {kept:.0%}", share(estimate), f"{least:.2f}"])
-    agree = statistics.proportion(int(right[found.agree].sum()), int(found.agree.sum()), interval)
-    table.number("both ends agree", "target mismatch right", agree)
-    decided = statistics.proportion(int(found.agree.sum()), len(right), interval)
-    table.number("both ends agree", "share of patients", decided)
-    table.rows.append([f"both ends of the interval agree: {share(decided)}", share(agree), ""])
+    for name, rows in (
+        ("both ends of the interval agree", found.agree),
+        ("and the image is not unusual", found.agree & ~found.unusual),
+    ):
+        decided = statistics.proportion(int(rows.sum()), len(right), interval)
+        table.number(name, "share of patients", decided)
+        estimate = statistics.proportion(int(right[rows].sum()), int(rows.sum()), interval)
+        table.number(name, "target mismatch right", estimate)
+        table.rows.append([f"{name}: {share(decided)}", share(estimate), ""])
     table.notes = [
         _note(patients, by),
         "Each patient is decided by what more than half of the calibration's errors make of the "

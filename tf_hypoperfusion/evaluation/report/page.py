@@ -113,6 +113,10 @@ def write_report(
             for prefix, cohort in cohorts.items()
         ]
         _write_numbers(out, [table for section in sections for table in section.tables], cohorts)
+        if calibration:
+            for prefix, cohort in cohorts.items():
+                lines = certainty.per_patient(cohort, calibration)
+                atomic.write_csv(out / "tables" / f"{prefix}answers.csv", lines)
         _write_pages(out, sections, list(cohorts.values()))
     return out / "index.html"
 

@@ -1,14 +1,13 @@
-"""What an answer about volumes holds, whoever computes it: figures and decision.
+"""What an answer about volumes holds, whoever computes it: calibration, figures and decision.
 
 ``xp`` is what it is computed with, as in :mod:`request_checks`.
 """
-
-from typing import Any
 
 import numpy as np
 
 from data_tools import criteria
 from tf_hypoperfusion.config import PROBABILITY_THRESHOLD
+from tf_hypoperfusion.inference.calibration import CLIP, Calibration
 from tf_hypoperfusion.serving.request_checks import Array, Arrays
 
 FIGURES = {
@@ -21,9 +20,65 @@ FIGURES = {
     "core_met": "bool",
     "target_mismatch": "bool",
 }
+# What a calibrated model says besides; reasons are the client's to give.
+OF_CALIBRATION = {
+    "hypoperfusion_low_ml": "float32",
+    "hypoperfusion_high_ml": "float32",
+    "answer": "string",
+}
 PNG_STEPS = 65535.0
 # voxel_ml comes as float32, so a volume of exactly 15 mL may miss it by a few 1e-7 of itself.
 HAIR = 1e-6
+
+
+def figures_of(by: Calibration | None) -> dict[str, str]:
+    """Names and types of the figures that a model gives.
+
+    Args:
+        by: how its probabilities are calibrated.
+    """
+    return FIGURES | (OF_CALIBRATION if by else {})
+
+
+def threshold(by: Calibration | None) -> float:
+    """The probability from which on a voxel counts.
+
+    Args:
+        by: how it is calibrated.
+    """
+    return by.cut if by else PROBABILITY_THRESHOLD
+
+
+def calibrated(xp: Arrays, average: Array, by: Calibration | None) -> Array:
+    """As :meth:`Calibration.probability`; 0 stays 0.
+
+    Args:
+        xp: what it is computed with.
+        average: of the networks, float32.
+        by: None leaves it as it is.
+    """
+    if by is None:
+        return average
+    clipped = xp.clip(xp.cast(average, "float64"), CLIP, 1 - CLIP)
+    logit = xp.log(clipped / (1 - clipped))
+    moved = xp.cast(xp.sigmoid(by.slope * logit + by.intercept), "float32")
+    return xp.where(average > 0, moved, 0.0)
+
+
+def figures(
+    xp: Arrays, *, hypoperfusion_ml: Array, core_ml: Array, by: Calibration | None
+) -> dict[str, Array]:
+    """All of :func:`figures_of`.
+
+    Args:
+        xp: what they are computed with.
+        hypoperfusion_ml: of the mask, float64.
+        core_ml: likewise.
+        by: how the mask's probabilities are calibrated.
+    """
+    volumes = {"hypoperfusion_ml": hypoperfusion_ml, "core_ml": core_ml}
+    found = decide(xp, **volumes)
+    return found | _interval(xp, by, **volumes) if by else found
 
 
 def decide(xp: Arrays, *, hypoperfusion_ml: Array, core_ml: Array) -> dict[str, Array]:
@@ -48,9 +103,37 @@ def decide(xp: Arrays, *, hypoperfusion_ml: Array, core_ml: Array) -> dict[str, 
     }
 
 
-def before_rounding(xp: Arrays, probability: Array) -> Any:
-    """Probabilities that may be rounded to levels: just under 0.5 must not become 0.5."""
-    below = np.nextafter(np.float32(PROBABILITY_THRESHOLD), np.float32(0))
-    below = np.float32(below - np.float32(0.5 / PNG_STEPS))
-    under = (probability < PROBABILITY_THRESHOLD) & (probability > below)
-    return xp.where(under, below, probability)
+def _interval(
+    xp: Arrays, by: Calibration, *, hypoperfusion_ml: Array, core_ml: Array
+) -> dict[str, Array]:
+    """:data:`OF_CALIBRATION`, as :func:`calibration.answer`."""
+    root = xp.sqrt(hypoperfusion_ml)
+    low_ml, high_ml = (xp.maximum(root + bound, 0.0) ** 2 for bound in by.root_bounds)
+    at_low, at_high = (
+        decide(xp, hypoperfusion_ml=end, core_ml=core_ml)["target_mismatch"]
+        for end in (low_ml, high_ml)
+    )
+    # A target mismatch at the low end is one at the high end too.
+    ends_met = xp.cast(at_low, "int32") + xp.cast(at_high, "int32")
+    return {
+        "hypoperfusion_low_ml": low_ml,
+        "hypoperfusion_high_ml": high_ml,
+        "answer": xp.choose(("no", "unsure", "yes"), ends_met),
+    }
+
+
+def png_levels(xp: Arrays, probability: Array, by: Calibration | None) -> Array:
+    """Probabilities as levels of 16 bits; no rounding moves a voxel over the mask's edge.
+
+    Args:
+        xp: what it is computed with.
+        probability: float32.
+        by: how it was calibrated.
+    """
+    cut = threshold(by)
+    # As the client reads them, in float32: 13107 steps are 0.2 there, although a hair under it.
+    read = (np.arange(PNG_STEPS + 1) / PNG_STEPS).astype(np.float32)
+    first_inside = float(np.searchsorted(read, np.float32(cut)))
+    levels = xp.round(probability * np.float32(PNG_STEPS))
+    inside, outside = xp.maximum(levels, first_inside), xp.minimum(levels, first_inside - 1)
+    return xp.cast(xp.where(probability >= cut, inside, outside), "uint16")

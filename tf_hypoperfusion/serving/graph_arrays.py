@@ -11,7 +11,8 @@ import tensorflow as tf
 isfinite, round, where, maximum, minimum = (
     tf.math.is_finite, tf.round, tf.where, tf.maximum, tf.minimum
 )  # fmt: skip
-argmin, argmax, sqrt, clip = tf.argmin, tf.argmax, tf.sqrt, tf.clip_by_value
+argmin, argmax, clip = tf.argmin, tf.argmax, tf.clip_by_value
+sqrt, log, sigmoid = tf.sqrt, tf.math.log, tf.sigmoid
 any, all, max, sum = tf.reduce_any, tf.reduce_all, tf.reduce_max, tf.reduce_sum
 constant, cast, cumsum, divide = tf.constant, tf.cast, tf.math.cumsum, tf.math.divide_no_nan
 select = tf.boolean_mask

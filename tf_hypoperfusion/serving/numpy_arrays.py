@@ -16,7 +16,7 @@ from scipy import ndimage
 from data_tools.runtime.errors import InputError
 
 isfinite, round, where, maximum, minimum = np.isfinite, np.rint, np.where, np.maximum, np.minimum
-argmin, argmax, sqrt, clip = np.argmin, np.argmax, np.sqrt, np.clip
+argmin, argmax, clip, sqrt, log = np.argmin, np.argmax, np.clip, np.sqrt, np.log
 any, all, max, sum = np.any, np.all, np.max, np.sum
 constant = np.asarray
 
@@ -24,6 +24,11 @@ constant = np.asarray
 def cast(values: Any, dtype: str) -> Any:
     """The same values as another type."""
     return np.asarray(values).astype(dtype)
+
+
+def sigmoid(values: NDArray) -> NDArray:
+    """Between 0 and 1; of 0, one half."""
+    return 1 / (1 + np.exp(-values))
 
 
 def cumsum(values: NDArray, reverse: bool = False) -> NDArray:

@@ -7,17 +7,18 @@ The checks are those of the graph; the steps are those of ``predict``: ``intensi
 import io
 import zlib
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from data_tools import intensity, labels
 from data_tools.grid import GRID_SHAPE, NIHSS_MISSING
-from tf_hypoperfusion.config import PROBABILITY_THRESHOLD
 from tf_hypoperfusion.inference import sliding_window
+from tf_hypoperfusion.inference.calibration import Calibration
 from tf_hypoperfusion.inference.sliding_window import WINDOWS_PER_CALL, Predictor
 from tf_hypoperfusion.serving import answers, numpy_arrays, request_checks
-from tf_hypoperfusion.serving.answers import FIGURES, HAIR, PNG_STEPS
+from tf_hypoperfusion.serving.answers import HAIR
 from tf_hypoperfusion.serving.request_checks import VOLUMES, Patient
 
 # Arrays as a request holds them or an answer does; of text and bytes, objects.
@@ -63,7 +64,12 @@ def predict_slabs(network: Predictor, inputs: Arrays) -> dict[str, NDArray]:
 
 
 def predict_volumes(
-    network: Predictor, inputs: Arrays, *, stride: int, info: str
+    network: Predictor,
+    inputs: Arrays,
+    *,
+    stride: int,
+    info: str,
+    calibration: Calibration | None = None,
 ) -> dict[str, NDArray]:
     """Probability and figures of each patient, as :func:`graph.predict_volumes`.
 
@@ -73,6 +79,7 @@ def predict_volumes(
             [b, 1].
         stride: slices between windows.
         info: what the model is, as JSON.
+        calibration: of the network's probability.
 
     Raises:
         InputError: a patient that cannot be answered.
@@ -88,13 +95,18 @@ def predict_volumes(
             voxel_ml=inputs["voxel_ml"][k, 0],
         )
         with np.errstate(all="ignore"):  # whatever a client sends
-            each.append(_predict_one(network, patient, stride))
+            each.append(_predict_one(network, patient, stride, calibration))
     outputs = {name: np.stack([one[name] for one in each]) for name in each[0]}
     return outputs | {"model_info": np.full((len(each), 1), info.encode(), object)}
 
 
 def predict_bytes(
-    network: Predictor, inputs: Arrays, *, stride: int, info: str
+    network: Predictor,
+    inputs: Arrays,
+    *,
+    stride: int,
+    info: str,
+    calibration: Calibration | None = None,
 ) -> dict[str, NDArray]:
     """As :func:`predict_volumes`, with compressed volumes in and out; see :mod:`graph`.
 
@@ -103,11 +115,14 @@ def predict_bytes(
         inputs: volumes as gzip of just as many float32 as they have; the rest as there.
         stride: slices between windows.
         info: what the model is.
+        calibration: of the network's probability.
     """
     decoded = {name: np.stack([_decode(each) for each in inputs[name]]) for name in VOLUMES}
-    outputs = predict_volumes(network, {**inputs, **decoded}, stride=stride, info=info)
-    kept = answers.before_rounding(numpy_arrays, outputs.pop("probability"))
-    png = np.array([_png(volume) for volume in kept], object)
+    outputs = predict_volumes(
+        network, {**inputs, **decoded}, stride=stride, info=info, calibration=calibration
+    )
+    levels = answers.png_levels(numpy_arrays, outputs.pop("probability"), calibration)
+    png = np.array([_png(volume) for volume in levels], object)
     return {"probability_png_bytes": png} | outputs
 
 
@@ -116,34 +131,43 @@ def _decode(compressed: bytes) -> NDArray[np.float32]:
     return np.frombuffer(raw, "<f4").reshape(GRID_SHAPE)
 
 
-def _png(probability: NDArray[np.float32]) -> bytes:
+def _png(levels: NDArray[np.uint16]) -> bytes:
     from PIL import Image
 
-    levels = np.rint(probability * np.float32(PNG_STEPS)).astype(np.uint16)
     written = io.BytesIO()
     Image.fromarray(levels.reshape(GRID_SHAPE[0], -1)).save(written, "PNG")
     return written.getvalue()
 
 
-def _predict_one(network: Predictor, patient: Patient, stride: int) -> dict[str, NDArray]:
+def _predict_one(
+    network: Predictor, patient: Patient, stride: int, calibration: Calibration | None
+) -> dict[str, NDArray]:
     dwi, adc, brain = patient.dwi, patient.adc, patient.brain_mask > 0
     tissue = intensity.parenchyma(adc, brain)
     request_checks.check(numpy_arrays, patient, tissue)
     nihss = None if patient.nihss == NIHSS_MISSING else float(patient.nihss)
-    (probability,) = sliding_window.predict_volume(
+    (average,) = sliding_window.predict_volume(
         network,
         sliding_window.model_image(dwi, adc, brain, patient.side),
         nihss=intensity.nihss_feature(nihss),
         stride=stride,
         tissue=tissue,
     )
+    probability = answers.calibrated(numpy_arrays, average, calibration)
     voxel_ml = float(patient.voxel_ml)
     core = labels.core_mask(dwi, adc, brain, voxel_ml * (1 + HAIR))
-    figures = answers.decide(
+    inside = probability >= answers.threshold(calibration)
+    figures = answers.figures(
         numpy_arrays,
-        hypoperfusion_ml=np.count_nonzero(probability >= PROBABILITY_THRESHOLD) * voxel_ml,
+        hypoperfusion_ml=np.count_nonzero(inside) * voxel_ml,
         core_ml=np.count_nonzero(core) * voxel_ml,
+        by=calibration,
     )
+    types = answers.figures_of(calibration)
     return {"probability": probability} | {
-        name: np.array([value], FIGURES[name]) for name, value in figures.items()
+        name: _one(value, types[name]) for name, value in figures.items()
     }
+
+
+def _one(value: Any, dtype: str) -> NDArray:
+    return np.array([value.encode()], object) if dtype == "string" else np.array([value], dtype)

@@ -1,18 +1,20 @@
 """The models of a command: looked at first, loaded once, asked one by one."""
 
 import dataclasses
+import json
 import pickle
 import threading
 
 import numpy as np
 import pytest
+from helpers.calibrations import calibration_of
 from helpers.predictions import mni_patient
 
 from data_tools.runtime import processor
 from data_tools.runtime.errors import InputError
 from tf_hypoperfusion import config
 from tf_hypoperfusion.clinical import ClinicalFacts
-from tf_hypoperfusion.inference import onnx_runtimes, predictors
+from tf_hypoperfusion.inference import model_files, onnx_runtimes, predictors
 from tf_hypoperfusion.inference.model_backend import Models
 from tf_hypoperfusion.inference.onnx_runtimes import LoadedModel
 
@@ -50,8 +52,8 @@ def loads(monkeypatch):
     return seen
 
 
-def models(*paths, runtime="auto", precision=None, stride=16, fast=False):
-    return Models(paths, runtime=runtime, precision=precision, stride=stride, fast=fast)
+def models(*paths, runtime="auto", precision=None, stride=16, **others):
+    return Models(paths, runtime=runtime, precision=precision, stride=stride, **others)
 
 
 def test_an_onnx_file_is_loaded_ahead_in_another_thread_and_once(files, loads):
@@ -154,3 +156,19 @@ def test_sent_to_another_process_they_are_loaded_there_once(files, loads):
     for connect in (first, second):
         connect().models()
     assert len(loads) == 1
+
+
+def test_a_calibration_goes_along(files, loads, tmp_path):
+    made = calibration_of(cut=0.3, networks=[model_files.describe(files[0]).sha256])
+    file = tmp_path / "mine.json"
+    file.write_text(json.dumps(made.to_json()))
+    ours = models(files[0], fast=True, stride=None, calibration_file=str(file))
+    assert ours.settings() != models(files[0], fast=True, stride=None).settings()
+    sent = pickle.loads(pickle.dumps(ours.connect))
+    for backend in (ours.connect(), sent()):
+        assert backend.calibrated.known() == made and backend.fast
+        assert not backend.calibrated.by_server
+    assert models(files[0]).connect().calibrated.known() is None
+    files[1].write_bytes(b"other weights")
+    with pytest.raises(InputError, match="expected the same networks"):
+        models(files[1], calibration_file=str(file))

@@ -97,7 +97,7 @@ def predict(dwi, adc, out, name, cohort="Simulated"):
         result_folder.PatientFiles(
             dwi=str(dwi), adc=str(adc), given=ClinicalFacts("left", 14, 66), name=name
         ),
-        str(out), lambda: result_folder.Backend(answers, lambda: [known], 16),
+        str(out), lambda: result_folder.Backend(answers=answers, models=lambda: [known], stride=16),
         log=lambda text: None,
     )  # fmt: skip
 

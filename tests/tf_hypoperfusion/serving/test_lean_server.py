@@ -3,6 +3,7 @@
 import base64
 import gzip
 import json
+import shutil
 import subprocess
 import sys
 
@@ -10,12 +11,13 @@ import numpy as np
 import pytest
 import requests
 from helpers import PROJECT
-from helpers.serving import ServerHere
+from helpers.calibrations import calibration_of
+from helpers.serving import STRIDE, ServerHere
 
 from data_tools.runtime.errors import InputError
 from tf_hypoperfusion.clinical import ClinicalFacts
 from tf_hypoperfusion.inference import model_files, onnx_runtimes, rest_client
-from tf_hypoperfusion.serving import model_card, protobuf, warmup
+from tf_hypoperfusion.serving import model_card, protobuf, saved_model, warmup
 from tf_hypoperfusion.serving.request_checks import VOLUMES
 
 pytestmark = [
@@ -105,6 +107,56 @@ def test_volumes_are_answered_alike(server, slow, made_up_patient, patient_bodie
         )
         np.testing.assert_allclose(by_client, by_client_slow, atol=tolerance)
         np.testing.assert_allclose(by_client, mine[0], atol=tolerance)
+
+
+@pytest.fixture(scope="module")
+def calibrated_export(networks, stroke_export, tmp_path_factory):
+    """Of the same network, as version 1 of "stroke" elsewhere."""
+    folder = tmp_path_factory.mktemp("calibrated")
+    made = calibration_of(
+        intercept=0.3, cut=0.3, networks=[model_files.describe(networks[0]).sha256]
+    )
+    (folder / "calibration.json").write_text(json.dumps(made.to_json()))
+    done, _ = saved_model.export(
+        networks[:1], "stroke", folder, stride=STRIDE, onnx=False,
+        calibration_file=str(folder / "calibration.json"),
+    )  # fmt: skip
+    # Which holds the networks alone, however their average is calibrated.
+    shutil.copy(stroke_export / "model.onnx", done)
+    return done
+
+
+def test_a_calibrated_export_is_answered_alike(calibrated_export, patient_body):
+    from tf_hypoperfusion.serving.server import onnx_model, tensorflow_model
+
+    fast = onnx_model.OnnxModel(calibrated_export / "model.onnx", "auto", None)
+    slow = tensorflow_model.TensorFlowModel(calibrated_export)
+    given = patient_body["inputs"]
+    volumes = {name: [base64.b64decode(given[name][0]["b64"])] for name in VOLUMES}
+    inputs = {name: np.array(value, object) for name, value in volumes.items()} | {
+        "nihss": np.float32([[14]]),
+        "voxel_ml": np.float32([[0.008]]),
+        "side": np.array([[b"left"]], object),
+    }
+    mine, its = (each.run("predict_volume_bytes", inputs) for each in (fast, slow))
+    assert {k: (v.shape, v.dtype) for k, v in mine.items()} == {
+        k: (v.shape, v.dtype) for k, v in its.items()
+    }
+    assert mine["answer"][0, 0] in (b"yes", b"no", b"unsure")
+    seen, expected = (
+        rest_client._from_png(answer.pop("probability_png_bytes")[0]) for answer in (mine, its)
+    )
+    np.testing.assert_allclose(seen, expected, atol=2e-5)
+    inside_ml = np.sum(expected >= 0.3) * 0.008
+    assert its["hypoperfusion_ml"] == pytest.approx(inside_ml, rel=1e-6)
+    assert json.loads(mine["model_info"][0, 0])["calibration"]["cut"] == 0.3
+    undecided_ml = np.sum(np.abs(expected - 0.3) < 4e-5) * 0.008
+    for name, value in its.items():
+        if value.dtype == object or value.dtype == bool:
+            assert mine[name].tolist() == value.tolist()
+        else:
+            np.testing.assert_allclose(mine[name], value, rtol=1e-6, atol=2 * undecided_ml)
+    assert mine["hypoperfusion_low_ml"] < mine["hypoperfusion_ml"] < mine["hypoperfusion_high_ml"]
 
 
 def packed(volume):
@@ -221,7 +273,7 @@ def test_without_a_program_tensorflow_is_to_answer(stroke_export, monkeypatch):
         raise onnx_runtimes.NoProgramError("nothing here runs it")
 
     monkeypatch.setattr(onnx_runtimes, "load", missing)
-    asked = (stroke_export[0], onnx_model.SIGNATURES)
+    asked = (stroke_export, onnx_model.SIGNATURES)
     assert onnx_model.of_export(*asked, runtime="auto", precision=None) is None
     with pytest.raises(InputError, match="nothing here runs it"):
         onnx_model.of_export(*asked, runtime="openvino", precision=None)

@@ -9,6 +9,7 @@ import subprocess
 import numpy as np
 import pytest
 import tensorflow as tf
+from helpers.calibrations import calibration_of, steps
 from helpers.serving import STRIDE
 
 from data_tools import intensity, labels, mni_patient, patient
@@ -16,9 +17,16 @@ from data_tools.cohort import clinical_record, read_participants
 from data_tools.grid import GRID_SHAPE, VOXEL_ML
 from data_tools.runtime.errors import InputError
 from tf_hypoperfusion import clinical
-from tf_hypoperfusion.inference import model_files, predictors, sliding_window
-from tf_hypoperfusion.serving import answers, graph_arrays, saved_model, warmup
+from tf_hypoperfusion.inference import (
+    calibration,
+    model_files,
+    predictors,
+    rest_client,
+    sliding_window,
+)
+from tf_hypoperfusion.serving import answers, graph_arrays, numpy_arrays, saved_model, warmup
 from tf_hypoperfusion.serving import graph as serving_graph
+from tf_hypoperfusion.serving import numpy_volumes as without_tensorflow
 from tf_hypoperfusion.serving.server.tensorflow_model import explain
 
 VOXELS = 91 * 109 * 60
@@ -118,6 +126,68 @@ def test_bytes_give_what_volumes_give(signatures, people):
     assert answer["core_ml"] == expected["core_ml"]
 
 
+@pytest.mark.parametrize(
+    ("by", "core_removed"),
+    [
+        (calibration_of(slope=0.6, intercept=-0.4, cut=0.3, errors=steps(19, 0.2)), False),
+        (calibration_of(slope=1.5, intercept=0.3, cut=0.55, errors=steps(19, 1.5) - 20), True),
+    ],
+)
+def test_a_calibrated_graph_answers_as_the_numpy_path(by, core_removed, people):
+    """With a network that says how bright the DWI is: probabilities of every size."""
+    row, volumes = people[0]
+    inputs = request(row, volumes)
+    if core_removed:
+        inputs["adc"] = tf.maximum(inputs["adc"], 700.0)
+
+    def network(image, nihss):
+        return tf.sigmoid(6 * (image[..., :1] - 1.2))
+
+    image = sliding_window.model_image(
+        volumes.dwi, inputs["adc"].numpy()[0], volumes.brain, row["side"]
+    )
+    tissue = intensity.parenchyma(inputs["adc"].numpy()[0], volumes.brain)
+    average = sliding_window.predict_volume(
+        lambda slabs, nihss: network(slabs, nihss).numpy(), image, nihss=0, stride=STRIDE,
+        tissue=tissue,
+    )[0]  # fmt: skip
+    answer = serving_graph.predict_volumes(
+        network, inputs, stride=STRIDE, info="{}", calibration=by
+    )
+    expected = by.probability(average)
+    found = answer["probability"].numpy()[0]
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    volume_ml, core_ml = (answer[f"{name}_ml"].numpy().item() for name in ("hypoperfusion", "core"))
+    assert volume_ml == pytest.approx((found >= by.cut).sum() * VOXEL_ML)
+    said = calibration.answer(by, hypoperfusion_ml=volume_ml, core_ml=core_ml)
+    ends = [answer[f"hypoperfusion_{end}_ml"].numpy().item() for end in ("low", "high")]
+    assert ends == pytest.approx(said.interval_ml, abs=0.01)
+    assert answer["answer"].numpy().item().decode() == said.target_mismatch
+    by_numpy = without_tensorflow.predict_volumes(
+        lambda slabs, nihss: network(slabs, nihss).numpy(),
+        {name: value.numpy() for name, value in inputs.items()},
+        stride=STRIDE, info="{}", calibration=by,
+    )  # fmt: skip
+    assert set(by_numpy) == set(answer)
+    for name, value in answer.items():
+        assert by_numpy[name].dtype == value.numpy().dtype
+        if value.dtype == tf.float32:
+            np.testing.assert_allclose(by_numpy[name], value, rtol=1e-5, atol=1e-5)
+        else:
+            assert by_numpy[name].tolist() == value.numpy().tolist()
+
+    compressed = inputs | {
+        name: tf.constant([gzip.compress(np.ascontiguousarray(inputs[name][0], "<f4").tobytes())])
+        for name in ("dwi", "adc", "brain_mask")
+    }
+    sent = serving_graph.predict_bytes(
+        network, compressed, stride=STRIDE, info="{}", calibration=by
+    )
+    received = rest_client._from_png(sent["probability_png_bytes"].numpy()[0])
+    np.testing.assert_allclose(received, found, atol=2e-5)
+    np.testing.assert_array_equal(received >= by.cut, found >= by.cut)
+
+
 def test_the_slab_signature_is_the_mean_of_the_networks(network_predictors, signatures):
     rng = np.random.default_rng(0)
     image = rng.random((2, 128, 128, 16, 4), np.float32)
@@ -169,6 +239,55 @@ def test_decisions_at_the_limits_are_those_of_the_criteria():
             expected = clinical.defuse3(hypoperfusion, core)
             assert bool(found["target_mismatch"]) is expected.target_mismatch
             assert float(found["mismatch_ratio"]) == pytest.approx(expected.ratio)
+
+
+@pytest.mark.parametrize("xp", [graph_arrays, numpy_arrays])
+@pytest.mark.parametrize("core_ml", [10.0, 40.0, 69.9, 70.1])
+@pytest.mark.parametrize("spread", [0.01, 0.5, 4.0])
+def test_an_interval_decides_as_the_calibration(xp, core_ml, spread):
+    by = calibration_of(errors=steps(19, spread))
+    for volume_ml in (0.0, 5.0, 24.0, 55.0, 72.0, 85.0, 126.5, 400.0):
+        said = calibration.answer(by, hypoperfusion_ml=volume_ml, core_ml=core_ml)
+        found = answers.figures(
+            xp, by=by,
+            hypoperfusion_ml=xp.constant(volume_ml, "float64"),
+            core_ml=xp.constant(core_ml, "float64"),
+        )  # fmt: skip
+        assert set(found) == set(answers.figures_of(by))
+        ends = [float(found[f"hypoperfusion_{end}_ml"]) for end in ("low", "high")]
+        assert ends == pytest.approx(said.interval_ml, abs=0.006)
+        word = found["answer"]
+        word = word if isinstance(word, str) else word.numpy().decode()
+        assert word == said.target_mismatch
+
+
+@pytest.mark.parametrize("xp", [graph_arrays, numpy_arrays])
+@pytest.mark.parametrize("cut", calibration.CUTS)
+def test_no_rounding_of_a_picture_moves_a_voxel_over_the_edge(xp, cut):
+    """Whoever reads it, in 32 or 64 bits: also where levels / 65535 is the threshold itself."""
+    by = calibration_of(cut=cut)
+    edge = [np.float32(cut)]
+    for way in (0, 1):
+        for _ in range(40):
+            edge.append(np.nextafter(edge[-1], np.float32(way)))
+        edge.append(np.float32(cut))
+    near = np.linspace(cut - 3 / 65535, cut + 3 / 65535, 999)
+    probability = np.float32([*edge, *near, 0, 1])
+    levels = np.asarray(answers.png_levels(xp, xp.constant(probability), by))
+    assert levels.dtype == np.uint16
+    for read in (levels / 65535, (levels / 65535).astype(np.float32)):
+        np.testing.assert_array_equal(read >= cut, probability >= np.float32(cut))
+        np.testing.assert_allclose(read, probability, atol=1.01 / 65535)
+
+
+@pytest.mark.parametrize("xp", [graph_arrays, numpy_arrays])
+def test_probabilities_are_calibrated_alike(xp):
+    average = np.float32([0, 1e-9, 1e-6, 0.2, 0.5, 0.999, 1])
+    by = calibration_of(slope=0.6, intercept=-0.4)
+    found = np.asarray(answers.calibrated(xp, xp.constant(average), by))
+    assert found.dtype == np.float32 and found[0] == 0
+    np.testing.assert_allclose(found, by.probability(average), rtol=1e-6)
+    assert answers.calibrated(xp, average, None) is average
 
 
 def with_a_spike(dwi):
@@ -324,9 +443,18 @@ def test_the_same_export_is_kept_and_a_damaged_one_is_not(stroke_copy, networks)
 
 
 def test_an_export_in_16_bits_is_another_version_with_nearly_the_same_answer(stroke_copy, networks):
+    made = calibration_of(networks=[model_files.describe(networks[0]).sha256], cut=0.3)
+    file = stroke_copy.parent / "c.json"
+    file.write_text(json.dumps(made.to_json()))
     rough_export, _ = saved_model.export(
-        networks[:1], "stroke", stroke_copy, stride=STRIDE, precision="bfloat16", onnx=False
-    )
+        networks[:1], "stroke", stroke_copy, stride=STRIDE, precision="bfloat16", onnx=False,
+        calibration_file=str(file),
+    )  # fmt: skip
+    # What it was calibrated with goes along, for whoever predicts with it.
+    assert calibration.of_models([model_files.describe(rough_export)]) == made
+    assert calibration.of_models([model_files.describe(stroke_copy / "stroke/1")]) is None
+    outputs = tf.saved_model.load(str(rough_export)).signatures["predict_volume"].structured_outputs
+    assert {"answer", "hypoperfusion_low_ml", "hypoperfusion_high_ml"} < set(outputs)
     folders = [stroke_copy / "stroke/1", rough_export]
     assert [f.name for f in folders] == ["1", "2"]
     cards = [json.loads((f / "model_card.json").read_text()) for f in folders]
@@ -349,6 +477,11 @@ def test_what_cannot_be_exported(networks, averaged_export, tmp_path):
     for name in ("a/b", "..", "a:b", "", "a b"):
         with pytest.raises(InputError, match="--name is"):
             saved_model.export(networks, name, tmp_path)
+    others = tmp_path / "c.json"
+    others.write_text(json.dumps(calibration_of().to_json()))
+    with pytest.raises(InputError, match="expected the same networks"):
+        saved_model.export(networks, "x", tmp_path, calibration_file=str(others))
+    others.unlink()
     half = tmp_path / "half.keras"
     half.write_bytes(networks[0].read_bytes()[:-2000])
     with pytest.raises(InputError, match="no whole .keras archive"):

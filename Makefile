@@ -80,8 +80,9 @@ checks: install
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# tensorflow-addons has no wheel for Python 3.12 and later.
-test-addons:
+# tensorflow-addons has no wheel for Python 3.12 and later. After install, since both would write the
+# project's egg-info at once with `make -j`.
+test-addons: install
 	@if $(PYTHON) -c 'import sys; sys.exit(sys.version_info >= (3, 12))'; then \
 	  $(MAKE) --no-print-directory $(ADDONS)/installed && $(ADDONS)/bin/python -m pytest -m core $(TESTS_AT_ONCE); \
 	else echo "Python 3.12 or later: TensorFlow 2.15 with tensorflow-addons is not tested"; fi

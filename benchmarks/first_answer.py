@@ -1,4 +1,4 @@
-"""An export from the start of a process to a patient's windows: by each program that runs it.
+"""An export from the start of a process to a patient's answer: by each program that runs it.
 
     python -m benchmarks.first_answer [--model=saved_models/hypoperfusion_demo] [--out=first.csv]
 
@@ -6,12 +6,18 @@ Each line is a fresh process in each round, by turns: imports and loading (with 
 windows (60 slices, stride 4) of every network, peak memory, and the largest difference of a mean
 probability from TensorFlow's. Seconds are of CPU, since those hardly change when a machine is busy.
 `import tensorflow` alone stands beside them.
+
+Then the embedded server in the same ways: from its start until it is ready, and until it has
+answered a first patient and a second one, in seconds by the clock (which a busy machine lengthens)
+and of CPU.
 """
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +70,70 @@ def main() -> None:
     ]
     lines.append({"runtime": "import tensorflow", "all_cpu_s": timing(alone, 2)["seconds"]})
     tables.show("an export in a fresh process", lines)
+    tables.show("the embedded server from its start", _servers())
+
+
+def _servers() -> list[dict[str, Any]]:
+    """A line for each way."""
+    from tf_hypoperfusion.inference import model_files, rest_client
+    from tf_hypoperfusion.serving import warmup
+
+    given = warmup.smallest_request("predict_volume")
+    volumes = {name: given[name][0] for name in ("dwi", "adc", "brain_mask")}
+    request = rest_client.volume_request(volumes, nihss=14, side="left", voxel_ml=0.008)
+    found: dict[tuple[str, str], list[dict[str, float]]] = {way: [] for way in WAYS}
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "served").mkdir()
+        version = model_files.check_path(FLAGS.model).absolute()
+        (Path(folder) / "served/1").symlink_to(version)
+        for _ in turns.progress(range(FLAGS.rounds), "servers"):
+            for way, rows in found.items():
+                rows.append(_served(folder, way, request))
+    return [
+        {"runtime": runtime, "precision": precision}
+        | {
+            name: timing([row[name] for row in rows], 2)["seconds"]
+            for name in ("ready_s", "first_s", "ready_cpu_s", "first_cpu_s", "second_cpu_s")
+        }
+        | {"peak_MiB": round(max(row["peak_MiB"] for row in rows))}
+        for (runtime, precision), rows in found.items()
+    ]
+
+
+def _served(models: str, way: tuple[str, str], request: dict[str, Any]) -> dict[str, float]:
+    """Start a server, ask it twice, stop it."""
+    from tf_hypoperfusion.inference import rest_client
+
+    runtime, precision = way
+    arguments = [sys.executable, "-m", "tf_hypoperfusion.serve", f"--models={models}", "--port=0"]
+    arguments += [f"--runtime={runtime}", f"--precision={precision}"]
+    began = time.perf_counter()
+    with subprocess.Popen(
+        arguments, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as process:
+        try:
+            said = process.stdout.readline() if process.stdout else ""
+            ready_s, ready_cpu_s = time.perf_counter() - began, _cpu_s(process.pid)
+            server = rest_client.Server(said.split()[2].partition("/v1/")[0], "served")
+            server.predict(request)
+            first_s, first_cpu_s = time.perf_counter() - began, _cpu_s(process.pid)
+            server.predict(request)
+            return {
+                "ready_s": ready_s,
+                "first_s": first_s,
+                "ready_cpu_s": ready_cpu_s,
+                "first_cpu_s": first_cpu_s,
+                "second_cpu_s": _cpu_s(process.pid) - first_cpu_s,
+                "peak_MiB": turns.peak_gib(process.pid) * 1024,
+            }
+        finally:
+            process.terminate()
+
+
+def _cpu_s(process: int) -> float:
+    """Seconds of CPU that a process has taken."""
+    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _said(arguments: list[str]) -> str:
@@ -75,8 +145,6 @@ def _said(arguments: list[str]) -> str:
 
 def one(given: str) -> dict[str, float]:
     """Be the process of one way; TensorFlow's, the first, leaves its answer for the others."""
-    import time
-
     import numpy as np
 
     from tf_hypoperfusion.inference import predictors, sliding_window

@@ -167,25 +167,34 @@ def table(held: dict[str, Held]) -> list[dict[str, Any]]:
         if name != PLAIN and _has_dice(name) and None not in (plain.dice, found.dice):
             loss = plain.dice - found.dice  # type: ignore[operator]
             losses.append((loss, name))
-        lines.append(
-            {
-                "shift": name,
-                "n": found.patients,
-                "Dice": _cell(found.dice, 2),
-                "loss": _cell(loss, 2),
-                "AUC": _cell(found.auc, 2),
-                "bias_ml": _cell(found.bias_ml, 1),
-                "sensitivity": "{}/{}".format(*found.sensitivity),
-                "specificity": "{}/{}".format(*found.specificity),
-                "calibration": _cell(found.calibration, 3),
-            }
-        )
+        lines.append(line(name, found, loss))
     if losses:
         worst = max(losses)
         lines.append({"shift": f"worst loss: {worst[1]}", "loss": _cell(worst[0], 2)})
         mean = float(np.mean([loss for loss, _ in losses]))
         lines.append({"shift": "mean loss", "loss": _cell(mean, 2)})
     return lines
+
+
+def line(name: str, found: Held, loss: float | None) -> dict[str, Any]:
+    """A cohort's figures as text.
+
+    Args:
+        name: of the shift, or another cohort.
+        found: its figures.
+        loss: of Dice, or None.
+    """
+    return {
+        "shift": name,
+        "n": found.patients,
+        "Dice": _cell(found.dice, 2),
+        "loss": _cell(loss, 2),
+        "AUC": _cell(found.auc, 2),
+        "bias_ml": _cell(found.bias_ml, 1),
+        "sensitivity": "{}/{}".format(*found.sensitivity),
+        "specificity": "{}/{}".format(*found.specificity),
+        "calibration": _cell(found.calibration, 3),
+    }
 
 
 def _has_dice(name: str) -> bool:
@@ -229,17 +238,18 @@ def _cohort(name: str) -> Path:
     )
 
 
-def _predictors() -> list[Predictor]:
+def predictors_of(models: Sequence[str] | None) -> list[Predictor]:
+    """Networks on disk; without any, the demonstration model."""
     from tf_hypoperfusion.inference import model_files, predictors
 
-    paths = FLAGS.model or [str(model_files.demo_model())]
+    paths = models or [str(model_files.demo_model())]
     return [predictors.load_predictor(path) for path in paths]
 
 
 def main() -> None:
     """Simulate, answer, print."""
     names = _names()
-    predictors = _predictors()
+    predictors = predictors_of(FLAGS.model)
     tables = Tables(FLAGS.out, ("tensorflow", "keras"), f"{FLAGS.look}, seed {FLAGS.seed}")
     held: dict[str, Held] = {}
     for name in names:

@@ -39,10 +39,7 @@ for name, text in (
 ):
     flags.DEFINE_string(name, None, text, flag_values=FLAGS)
 flags.DEFINE_enum("side", "left", ["left", "right"], "Side of the stroke.", flag_values=FLAGS)
-flags.DEFINE_multi_string(
-    "variant", [], "NAME=FLAGS: ours again with these flags of predict, in a line of its own.",
-    flag_values=FLAGS,
-)  # fmt: skip
+options.variants([], FLAGS)
 options.folder(
     "before", "tf_hypoperfusion/predict.py", "a checkout of an older version of this project.",
     FLAGS, required=False,
@@ -80,9 +77,8 @@ def commands(folder: Path) -> Iterator[tuple[str, Command]]:
 
     model = [f"--model={Path(FLAGS.model).resolve()}"] if FLAGS.model else []
     yield "this project", predict(sys.executable, ROOT, "ours", *model)
-    for number, given in enumerate(FLAGS.variant):
-        name, _, words = given.partition("=")
-        yield name, predict(sys.executable, ROOT, f"variant{number}", *model, *words.split())
+    for number, (name, words) in enumerate(FLAGS.variant):
+        yield name, predict(sys.executable, ROOT, f"variant{number}", *model, *words)
     if FLAGS.before:
         where = Path(FLAGS.before).resolve()
         own = where / ".venv" / "bin" / "python"
@@ -129,9 +125,6 @@ def main() -> None:
     """Measure and print."""
     if bool(FLAGS.dwi) != bool(FLAGS.adc):
         raise InputError("one of --dwi and --adc is given; expected both, or none for a simulation")
-    for given in FLAGS.variant:
-        if "=" not in given:
-            raise InputError(f"--variant={given}; expected NAME=FLAGS")
     packages = ("tensorflow", "keras", "openvino", "onnxruntime")
     tables = Tables(FLAGS.out, packages, f"{FLAGS.rounds} rounds")
     with tempfile.TemporaryDirectory() as place:

@@ -15,7 +15,7 @@ import sys
 
 from absl import flags
 
-from data_tools.runtime import command
+from data_tools.runtime import command, light_imports
 
 FLAGS = flags.FlagValues()
 
@@ -36,6 +36,7 @@ flags.DEFINE_integer("workers", 1, "Worker processes that read patients.", flag_
 
 def main() -> int:
     """Run the command."""
+    light_imports.prepare_nibabel()
     from data_tools import cohort_faults
 
     print(cohort_faults.check(FLAGS.cohort, FLAGS.workers, command.overrides(FLAGS)))

@@ -512,7 +512,17 @@ def to_mni(native: NativePatient, kind: str = "affine") -> tuple[MniPatient, Ima
     """
     lesion = core_of(native) if kind == "syn" else None
     fit = registration.register(native.dwi, native.adc.data, native.brain, lesion=lesion, kind=kind)
-    transform = fit.transform
+    patient = on_grid(native, fit.transform)
+    return patient, _quality(native, patient, fit)
+
+
+def on_grid(native: NativePatient, transform: Transform) -> MniPatient:
+    """Every image of a patient on the MNI grid, through a transform that is known.
+
+    Args:
+        native: of :func:`load_native`.
+        transform: its way to the template.
+    """
     brain = transform.bring_mask(native.brain, native.dwi)
     # Where brain meets background, interpolation would mix the two: only what is inside counts.
     dwi = transform.bring(native.dwi)
@@ -529,7 +539,7 @@ def to_mni(native: NativePatient, kind: str = "affine") -> tuple[MniPatient, Ima
     truth = None
     if native.truth is not None:
         truth = transform.bring_mask(native.truth.data, native.truth) & coverage
-    patient = MniPatient(
+    return MniPatient(
         dwi=dwi,
         adc_um2_per_s=adc,
         brain=brain,
@@ -538,7 +548,6 @@ def to_mni(native: NativePatient, kind: str = "affine") -> tuple[MniPatient, Ima
         tmax_s=tmax,
         truth=truth,
     )
-    return patient, _quality(native, patient, fit)
 
 
 def _quality(native: NativePatient, patient: MniPatient, fit: registration.Fit) -> ImageQuality:

@@ -12,7 +12,7 @@ import sys
 
 from absl import flags
 
-from data_tools.runtime import atomic, command
+from data_tools.runtime import atomic, command, light_imports
 from data_tools.runtime.errors import counted
 
 FLAGS = flags.FlagValues()
@@ -56,6 +56,7 @@ command.define_workers(FLAGS, "Worker processes, one patient each.")
 
 def main() -> int:
     """Run the command."""
+    light_imports.prepare_nibabel()
     from data_tools import mni_cohort
     from data_tools.runtime.patient_failure import all_alike
 

@@ -1,5 +1,7 @@
 """Seeded cohorts shared by the tests. All patients here are simulated, but for ``real_data``."""
 
+import dataclasses
+import json
 import os
 import subprocess
 import sys
@@ -7,6 +9,8 @@ from pathlib import Path
 
 import pytest
 from helpers import PROJECT
+from helpers.commands import call
+from helpers.made_once import made_once
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 # As data_tools.records does, which a test may import after Keras.
@@ -17,18 +21,17 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 SPREAD = ("test_benchmarks.py", "test_patient.py", "test_trainer_interrupted.py")
 # Files that share one: they stay on one worker.
 TOGETHER = {
-    f"test_{name}.py": "one export" for name in ("saved_model", "onnx_model", "lean_predict")
-}
-TOGETHER |= {
     f"test_{name}.py": "one server"
-    for name in ("server_embedded", "server_grpc", "server_repository", "server_rest",
-                 "server_runner", "serve_command", "serving_client")
+    for name in ("lean_server", "server_embedded", "server_grpc", "server_repository",
+                 "server_rest", "server_runner", "serve_command", "serving_client")
 }  # fmt: skip
 # The slowest go first, so that no worker is left with one of them at the end.
 SLOWEST_FIRST = (
-    "test_trainer.py", "test_trainer_interrupted.py", "test_benchmarks.py", *TOGETHER,
-    "test_scanner_table.py", "test_evaluation.py", "test_commands.py", "test_patient.py",
-    "test_preprocess.py", "test_page.py", "test_dicom_objects.py",
+    "test_trainer.py", *TOGETHER, "test_trainer_interrupted.py", "test_benchmarks.py",
+    "test_evaluation.py", "test_saved_model.py", "test_onnx_model.py", "test_lean_predict.py",
+    "test_scanner_table.py", "test_commands.py", "test_patient.py", "test_preprocess.py",
+    "test_page.py", "test_request_checks.py", "test_simulate_looks.py", "test_attention_unet.py",
+    "test_step.py", "test_gpu_training.py", "test_dicom_objects.py",
 )  # fmt: skip
 
 
@@ -78,7 +81,9 @@ def mni_cohort(tmp_path_factory):
     """Six simulated patients as ``preprocess`` would write them. Read only."""
     from data_tools.simulate import simulate_cohort
 
-    return simulate_cohort(tmp_path_factory.mktemp("cohort") / "mni", 6, seed=7, space="mni")
+    return made_once(
+        tmp_path_factory, "mni", lambda folder: simulate_cohort(folder, 6, seed=7, space="mni")
+    )
 
 
 @pytest.fixture(scope="session")
@@ -86,7 +91,7 @@ def raw_cohort(tmp_path_factory):
     """Two simulated patients as scanners give them: own pose, voxels, orientation. Read only."""
     from data_tools.simulate import simulate_cohort
 
-    return simulate_cohort(tmp_path_factory.mktemp("cohort") / "raw", 2, seed=7)
+    return made_once(tmp_path_factory, "raw", lambda folder: simulate_cohort(folder, 2, seed=7))
 
 
 @pytest.fixture(scope="session")
@@ -94,9 +99,33 @@ def records_dir(mni_cohort, tmp_path_factory):
     """Records of ``mni_cohort``: four slabs a patient, two shards a subset. Read only."""
     from data_tools.records_builder import build
 
-    folder = tmp_path_factory.mktemp("records") / "records"
-    build(str(mni_cohort), str(folder), stride=16, shards=2, seed=1)
-    return folder
+    return made_once(
+        tmp_path_factory, "records",
+        lambda folder: build(str(mni_cohort), str(folder), stride=16, shards=2, seed=1),
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def trained_fold(records_dir, tmp_path_factory):
+    """A run whose fold 0 was trained for one epoch, by the command. Read only.
+
+    One pooling fewer than the preset's: half as long to compile.
+    """
+    from tf_hypoperfusion import train
+    from tf_hypoperfusion.config import preset
+
+    settings = {
+        name: dataclasses.asdict(part)
+        for name, part in preset("tiny", epochs=1, poolings=1)._asdict().items()
+    }
+
+    def run(folder):
+        config = folder.with_name("trained_fold.json")
+        config.write_text(json.dumps(settings))
+        given = ("--fold=0", f"--config={config}", f"--records={records_dir}")
+        assert call(train, *given, f"--run={folder}") == 0
+
+    return made_once(tmp_path_factory, "trained_fold", run)
 
 
 @pytest.fixture

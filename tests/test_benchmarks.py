@@ -1,36 +1,57 @@
 """The benchmarks run: the smallest sizes of each, and what they do with bad input."""
 
 import csv
+import functools
+import importlib
 import json
-import os
 import subprocess
 import sys
 
 import numpy as np
 import pytest
 from helpers import PROJECT
+from helpers.commands import call
+from helpers.fake_step import FakeStep
 
-from benchmarks import first_answer
+from benchmarks import first_answer, growth, network, training_step
 from benchmarks.measuring import processes, tables, turns
+from benchmarks.ways import step_profile
 from data_tools.runtime.errors import InputError
 
 
-def benchmark(*arguments, status=0, env=None):
+def benchmark(*arguments, status=0):
+    """In a process of its own."""
     done = subprocess.run(
-        [sys.executable, "-m", *arguments], cwd=PROJECT, capture_output=True, text=True, env=env
+        [sys.executable, "-m", *arguments], cwd=PROJECT, capture_output=True, text=True
     )
     assert done.returncode == status, done.stderr[-2000:]
     return done
 
 
-def test_every_script_is_listed_and_teaches():
+@pytest.fixture
+def here(monkeypatch, capsys):
+    """Run a benchmark in this process, which has TensorFlow: its output and errors."""
+    monkeypatch.chdir(PROJECT)
+
+    def run(name, *arguments, status=0):
+        ended = call(importlib.import_module(f"benchmarks.{name}"), *arguments)
+        said = capsys.readouterr()
+        assert ended == status, said.err[-2000:]
+        return said
+
+    return run
+
+
+def test_every_script_is_listed_and_teaches(here):
     listed = benchmark("benchmarks").stdout
     scripts = sorted(p.stem for p in (PROJECT / "benchmarks").glob("[a-z]*.py"))
     assert len(scripts) > 8
     for name in scripts:
         assert f"python -m benchmarks.{name} " in listed
-        shown = benchmark(f"benchmarks.{name}", "--help").stdout
-        assert f"python -m benchmarks.{name}" in shown
+        assert f"python -m benchmarks.{name}" in here(name, "--help").out
+        source = (PROJECT / f"benchmarks/{name}.py").read_text()
+        assert source.endswith("    sys.exit(command.run(main, FLAGS, __doc__))\n"), name
+    assert benchmark("benchmarks.overfit", "--help").stdout == here("overfit", "--help").out
 
 
 def test_a_benchmark_of_no_such_name_gets_the_nearest():
@@ -38,21 +59,28 @@ def test_a_benchmark_of_no_such_name_gets_the_nearest():
     assert "'netwrok' is not understood; did you mean python -m benchmarks.network?" in told
 
 
-def test_the_network_is_timed_by_turns(tmp_path):
+def test_the_network_is_timed_by_turns(here, tmp_path, monkeypatch):
+    """With oneDNN off only the inference: a process more that compiles a training step."""
+    every = network.ways
+
+    def ways(folder, shape, task, precision):
+        return every(folder, shape, task, precision)[: 3 if task == "infer" else 2]
+
+    monkeypatch.setattr(network, "ways", ways)
     small = ["--preset=tiny", "--slabs=1", "--together=1", "--rounds=1", "--tasks=infer,train"]
-    done = benchmark(
-        "benchmarks.network", *small, "--precisions=float32", f"--out={tmp_path}/t.csv"
-    )
+    said = here("network", *small, "--precisions=float32", f"--out={tmp_path}/t.csv")
     rows = list(csv.DictReader((tmp_path / "t.csv").open()))
     assert all(float(row["seconds"]) > 0 and float(row["peak_gib"]) > 0.1 for row in rows)
-    assert [row["way"] for row in rows] == ["this project", "this project, oneDNN off"] * 2
+    assert [row["way"] for row in rows] == [
+        "this project", "this project, oneDNN off", "this project"
+    ]  # fmt: skip
     rows = rows[::2]
     assert [row["task"] for row in rows] == ["infer", "train"]
     assert all(row["ours_is_x_as_fast"] == "1.0" for row in rows)
     # A training step counts three times the forward pass.
     assert float(rows[1]["gflop"]) == pytest.approx(3 * float(rows[0]["gflop"]), abs=3)
     assert float(rows[0]["difference"]) < 1e-5
-    assert "this project" in done.stdout
+    assert "this project" in said.out
 
 
 def test_whole_commands_are_measured_with_the_processes_they_start(tmp_path):
@@ -70,6 +98,31 @@ def test_whole_commands_are_measured_with_the_processes_they_start(tmp_path):
     commands["fails"] = processes.Command([sys.executable, "-c", "exit('no such luck')"], tmp_path)
     with pytest.raises(InputError, match="fails: .* exit status 1; it said: no such luck"):
         processes.measure(commands, 1, tmp_path / "log")
+
+
+def test_a_step_s_operations_are_told_apart():
+    kinds = {
+        "attention_unet_1/encoder0_conv0_1/Relu:_MklNativeFusedConv3D": "convolutions: forward",
+        "attention_unet/up/conv3d_transpose:Conv3DBackpropInputV2": "convolutions: forward",
+        "Conv3D_23:_MklNativeConv3D": "convolutions: gradient by inputs",
+        "gradient_tape/a/Conv3DBackpropFilterV2:Conv3DBackpropFilterV2": "convolutions: gradient "
+        "by weights",
+        "gradient_tape/attention_unet/n/F:_MklNativeFusedBatchNormGradV3": "normalisation: "
+        "gradient",
+        "gradient_tape/attention_unet/mul/Mul:Mul": None,
+    }
+    assert {name: step_profile._kind(name) for name in kinds} == kinds
+    told = (
+        "onednn_verbose,v1,primitive,exec,cpu,reorder,jit:uni,undef,src dst,,,8x4x3x3x3,0.25\n"
+        "onednn_verbose,v1,primitive,exec,cpu,pooling,jit:avx512_core,alg,mb8,3.5\n"
+    )
+    assert step_profile.REORDER.findall(told) == ["0.25"]
+    seen = {"profile": {"pooling": 3.0, "everything else": 1.0}, "others_ms": "Mul 1"}
+    rows = training_step.profile(
+        {"precision": "float32", "layers": "wide"}, seen | {"reorders_ms": 0.4}
+    )
+    assert [row["share"] for row in rows] == ["75.0%", "25.0%", "10.0%", "100.0%"]
+    assert rows[1]["most"] == "Mul 1"
 
 
 def test_a_first_answer_is_timed_and_compared(tmp_path):
@@ -108,6 +161,9 @@ def test_another_python_is_asked_for_what_it_has(tmp_path):
         (("whole_patient", "--before=tests"), "holds no tf_hypoperfusion/predict.py; expected"),
         (("whole_patient", "--variant=half"), "expected NAME=FLAGS"),
         (("whole_patient", "--dwi=a.nii"), "one of --dwi and --adc is given"),
+        (("many_patients", "--patients=3"), "--patients=3 is not valid"),
+        (("compute_less", "--dwi=a.nii"), "are given 1, 0 and 0 times; expected each once"),
+        (("compute_less", "--ways=int4/4"), "'int4/4' is none of float32/4"),
         (("training_step", "--micro=1,x"), "'x' is no whole number"),
         (("training_step", "--micro=3"), "does not divide"),
         (("growth", "--cohort=tests"), "holds no participants.tsv"),
@@ -129,12 +185,12 @@ def test_another_python_is_asked_for_what_it_has(tmp_path):
         (("learning_curve", "--records=tests", "--run=tests", "--out=x"), "holds no manifest.json"),
     ],
 )
-def test_bad_flags_are_refused_before_anything_is_measured(arguments, told):
+def test_bad_flags_are_refused_before_anything_is_measured(arguments, told, here, monkeypatch):
+    monkeypatch.delenv("KERAS_BACKEND", raising=False)
     name, *flags = arguments
-    env = {k: v for k, v in os.environ.items() if k != "KERAS_BACKEND"}
-    done = benchmark(f"benchmarks.{name}", *flags, status=2, env=env)
-    assert told in done.stderr and "Traceback" not in done.stderr
-    assert not done.stdout
+    said = here(name, *flags, status=2)
+    assert told in said.err and "Traceback" not in said.err
+    assert not said.out
 
 
 def test_a_way_that_dies_fails_alone(tmp_path):
@@ -169,25 +225,42 @@ def test_tables_write_what_they_print(tmp_path, capsys):
     assert all("a note" in row["made_with"] and int(row["threads"]) > 0 for row in rows)
 
 
-def test_growth_is_measured(mni_cohort, tmp_path):
-    benchmark(
-        "benchmarks.growth", f"--cohort={mni_cohort}", "--patients=6",
-        "--windows_and_width=false", f"--out={tmp_path}/g.csv",
-    )  # fmt: skip
+def test_a_command_of_the_growth_is_measured(tmp_path):
+    seconds, gib = growth.run(tmp_path, "data_tools.check_cohort", "--help")
+    assert seconds > 0 and 0.01 < gib < 4
+    with pytest.raises(InputError, match="check_cohort failed: error: "):
+        growth.run(tmp_path, "data_tools.check_cohort", f"--cohort={tmp_path}/none")
+
+
+def test_growth_is_measured(here, mni_cohort, tmp_path, monkeypatch):
+    """Its commands in this process; of both trainings the one that is evaluated is a real one."""
+    from tf_hypoperfusion.training import trainer
+
+    def run(folder, module, *arguments):
+        command = importlib.import_module(module)
+        if not hasattr(command, "FLAGS"):
+            command = importlib.import_module(f"{module}.__main__")
+        with monkeypatch.context() as patch:
+            if "--cache=auto" in arguments:
+                cheap = functools.partial(trainer.train_folds, build_step=FakeStep)
+                patch.setattr(trainer, "train_folds", cheap)
+            assert call(command, *arguments) == 0
+        return 1.0, 0.5
+
+    monkeypatch.setattr(growth, "run", run)
+    given = (f"--cohort={mni_cohort}", "--windows_and_width=false", f"--out={tmp_path}/g.csv")
+    here("growth", *given, "--patients=6")
     rows = list(csv.DictReader((tmp_path / "g.csv").open()))
     assert [row["command"] for row in rows] == [
         "build_1", "build_2", "train", "train_uncached", "evaluate_fifth"
     ]  # fmt: skip
-    assert all(float(row[name]) > 0 for row in rows for name in ("seconds", "peak_gib"))
-    done = benchmark("benchmarks.growth", f"--cohort={mni_cohort}", "--patients=7", status=2)
-    assert "has 6 patients" in done.stderr
+    assert all((row["seconds"], row["peak_gib"]) == ("1.0", "0.5") for row in rows)
+    assert "has 6 patients" in here("growth", *given, "--patients=7", status=2).err
 
 
-def test_the_data_layer_is_measured(records_dir, tmp_path):
-    benchmark(
-        "benchmarks.data_layer", f"--records={records_dir}", "--batches=2", "--rounds=2",
-        f"--out={tmp_path}/d.csv",
-    )  # fmt: skip
+def test_the_data_layer_is_measured(here, records_dir, tmp_path):
+    given = (f"--records={records_dir}", "--batches=2", "--rounds=2")
+    here("data_layer", *given, f"--out={tmp_path}/d.csv")
     rows = {row["way"]: row for row in csv.DictReader((tmp_path / "d.csv").open())}
     assert len(rows) == 7
     assert float(rows["memory-map, float32"]["of_memory_map"]) == 1
@@ -195,20 +268,16 @@ def test_the_data_layer_is_measured(records_dir, tmp_path):
     assert all(float(row["slabs_per_s"]) > 0 for row in rows.values())
 
 
-def test_a_learning_curve_repeats_a_fold_with_fewer_patients(records_dir, tmp_path):
+def test_a_learning_curve_repeats_a_fold_with_fewer_patients(
+    here, records_dir, trained_fold, tmp_path
+):
     from data_tools import records
 
-    run, out = tmp_path / "run", tmp_path / "out"
-    benchmark(
-        "tf_hypoperfusion.train", "--fold=0", "--preset=tiny", "--epochs=1",
-        f"--records={records_dir}", f"--run={run}", "--overlay_epochs=0",
-    )  # fmt: skip
-    arguments = [
-        "benchmarks.learning_curve", f"--records={records_dir}", f"--run={run}", f"--out={out}"
-    ]  # fmt: skip
-    done = benchmark(*arguments, "--patients=9", status=2)
-    assert "expected at most the 3 that fold 0 trains on" in done.stderr
-    benchmark(*arguments, "--patients=1,2")
+    out = tmp_path / "out"
+    given = (f"--records={records_dir}", f"--run={trained_fold}", f"--out={out}")
+    said = here("learning_curve", *given, "--patients=9", status=2)
+    assert "expected at most the 3 that fold 0 trains on" in said.err
+    here("learning_curve", *given, "--patients=1,2")
     rows = list(csv.DictReader((out / "learning_curve.csv").open()))
     # An epoch of the three was three steps of four slabs; each patient has four.
     assert [(row["network"], row["steps"]) for row in rows] == [

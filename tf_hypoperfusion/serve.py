@@ -3,6 +3,9 @@
     python -m tf_hypoperfusion.serve --models=saved_models --port=8501
     curl http://127.0.0.1:8501/v1/models/hypoperfusion
 
+Versions with a model.onnx are run by OpenVINO, and TensorFlow is not started; the others, and all
+with --runtime=tensorflow, are run by TensorFlow. Requests and answers are the same.
+
 Needs the extra: pip install -e '.[serve]'. Serves the newest version of every model in
 the folder and loads new ones as they appear, without losing a request; --config takes TensorFlow
 Serving's own models.config with versions and labels. It listens on this machine alone unless
@@ -16,7 +19,7 @@ import sys
 
 from absl import flags
 
-from data_tools.runtime import command
+from data_tools.runtime import command, light_imports
 from data_tools.runtime.errors import InputError
 
 FLAGS = flags.FlagValues()
@@ -37,6 +40,19 @@ flags.DEFINE_float(
     "<SECONDS> How often to look for new versions.",
     lower_bound=0.1,
     flag_values=FLAGS,
+)
+flags.DEFINE_enum(
+    "runtime",
+    "auto",
+    ["auto", "openvino", "onnxruntime", "tensorflow"],
+    "What runs the networks. auto: an export's ONNX form by OpenVINO or onnxruntime, whichever is "
+    "installed, and TensorFlow for the rest.",
+    flag_values=FLAGS,
+)
+command.define_precision(
+    FLAGS,
+    "Arithmetic; without it, each model's own. Not for a SavedModel in TensorFlow.",
+    default=None,
 )
 
 command.heading("Network", FLAGS)
@@ -76,11 +92,7 @@ flags.DEFINE_integer(
 
 def main() -> int:
     """Run the command."""
-    from data_tools.runtime import tensorflow_start
-
-    tensorflow_start.prepare()
-    from tf_hypoperfusion.inference import rest_client
-
+    light_imports.prepare_nibabel()
     try:
         from tf_hypoperfusion.serving.server import embedded, policies
     except ImportError as error:
@@ -93,7 +105,9 @@ def main() -> int:
         poll_s=FLAGS.poll_s,
         max_request_bytes=FLAGS.max_request_mb * 2**20,
         max_queue=FLAGS.max_queue,
-        token=rest_client.read_token(FLAGS.token_file) if FLAGS.token_file else None,
+        token=_token(FLAGS.token_file) if FLAGS.token_file else None,
+        runtime=FLAGS.runtime,
+        precision=FLAGS.precision,
     )
     source = policies.ModelSource(FLAGS.config or FLAGS.models, is_config=bool(FLAGS.config))
     server = embedded.EmbeddedServer(source, options)
@@ -105,10 +119,18 @@ def main() -> int:
         f"{os.getpid()}; research use only)",
         flush=True,
     )
-    if not server.run():  # a thread is inside TensorFlow, where Python's own end would abort
-        sys.stdout.flush()
-        os._exit(command.EXIT_OK)
-    return command.EXIT_OK
+    server.run()
+    # All is answered and closed. Python's own end would abort where a thread is inside TensorFlow,
+    # and may crash where OpenVINO has loaded models in several threads.
+    sys.stdout.flush()
+    logging.shutdown()
+    os._exit(command.EXIT_OK)
+
+
+def _token(path: str) -> str:
+    from tf_hypoperfusion.inference import rest_client
+
+    return rest_client.read_token(path)
 
 
 if __name__ == "__main__":

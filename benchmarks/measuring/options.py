@@ -68,6 +68,26 @@ def count(name: str, default: int, text: str, values: flags.FlagValues, *, lowes
     flags.DEFINE_integer(name, default, text, lowest, MOST, flag_values=values)
 
 
+class _Variant(flags.ArgumentParser):
+    """NAME=FLAGS as the name and the words of the flags."""
+
+    def parse(self, argument):
+        if not isinstance(argument, str):
+            return argument
+        name, sign, words = argument.partition("=")
+        if not sign:
+            raise ValueError("expected NAME=FLAGS")
+        return name, words.split()
+
+
+def variants(default: Sequence[tuple[str, list[str]]], values: flags.FlagValues) -> None:
+    """``--variant``, as often as one likes: pairs of a name and the words of its flags."""
+    text = "NAME=FLAGS: ours with these flags of predict, in a line of its own."
+    flags.DEFINE_multi(
+        _Variant(), flags.ArgumentSerializer(), "variant", list(default), text, values
+    )  # fmt: skip
+
+
 def rounds(values: flags.FlagValues) -> None:
     """``--rounds``, of which the median is taken."""
     count("rounds", 5, "Measured calls of each line, of which the median is taken.", values)

@@ -2,7 +2,8 @@
 
 In one process, or in a process a way, which is asked for one call at a time. Such a process prints
 a line of JSON when it is warm (what is known of the way), and one for each line it reads
-("seconds"). At the end of its input it prints its peak memory and ends.
+("seconds", and "cpu_seconds" of all of its threads). At the end of its input it prints its peak
+memory and ends.
 """
 
 import contextlib
@@ -51,8 +52,9 @@ def measure(ways: list[dict[str, Any]], rounds: int, log: Path) -> list[dict[str
         log: for what they write besides.
 
     Returns:
-        In the same order: the facts of a way with ``seconds`` (a list) and ``peak_gib``, or
-        ``failed`` with the last line it wrote. A way that dies on the way fails alone.
+        In the same order: the facts of a way with ``seconds`` and ``cpu_seconds`` (lists) and
+        ``peak_gib``, or ``failed`` with the last line it wrote. A way that dies on the way fails
+        alone.
     """
     with open(log, "w") as errors, contextlib.ExitStack() as stack:
         asked = []
@@ -76,6 +78,7 @@ class _Way:
             env=os.environ | way.get("environment", {}),
         )  # fmt: skip
         self.seconds: list[float] = []
+        self.cpu_seconds: list[float] = []
         self.facts: dict[str, Any] = {}
 
     def warm_up(self) -> None:
@@ -92,6 +95,7 @@ class _Way:
             self.facts |= answer
         else:
             self.seconds.append(answer["seconds"])
+            self.cpu_seconds.append(answer.get("cpu_seconds", 0.0))
 
     def end(self) -> dict[str, Any]:
         if self.process.stdin:
@@ -99,7 +103,7 @@ class _Way:
                 self.process.stdin.close()
         last = {} if "failed" in self.facts else self._read()
         self.process.wait()
-        return {**self.facts, "seconds": self.seconds, **last}
+        return {**self.facts, "seconds": self.seconds, "cpu_seconds": self.cpu_seconds, **last}
 
     def _read(self) -> dict[str, Any]:
         """The next line of JSON; frameworks print others between."""
@@ -121,18 +125,22 @@ def main() -> None:
         call()
         print(json.dumps(facts), flush=True)
         for _ in sys.stdin:
-            began = time.perf_counter()
+            began, cpu = time.perf_counter(), time.process_time()
             call()
-            print(json.dumps({"seconds": time.perf_counter() - began}), flush=True)
+            took = {
+                "seconds": time.perf_counter() - began,
+                "cpu_seconds": time.process_time() - cpu,
+            }
+            print(json.dumps(took), flush=True)
     except Exception as fault:
         print(json.dumps({"failed": f"{type(fault).__name__}: {str(fault)[:300]}"}), flush=True)
         raise
     print(json.dumps({"peak_gib": peak_gib()}), flush=True)
 
 
-def peak_gib() -> float:
-    """The largest resident set of this process so far (getrusage's counts the parent's too)."""
-    status = Path("/proc/self/status").read_text()
+def peak_gib(process: int | str = "self") -> float:
+    """The largest resident set of a process so far (getrusage's counts the parent's too)."""
+    status = Path(f"/proc/{process}/status").read_text()
     return int(status.split("VmHWM:")[1].split()[0]) / 2**20
 
 

@@ -49,10 +49,16 @@ def _infer(way, slabs):
 def _train(way, slabs):
     from benchmarks.measuring import turns
     from benchmarks.measuring.counting import convolution_gflop
+    from benchmarks.ways import step_profile
     from tf_hypoperfusion import config
+    from tf_hypoperfusion.model import wide_convolution
     from tf_hypoperfusion.training import distribution, memory
     from tf_hypoperfusion.training import step as training_step
 
+    if way.get("profile"):
+        step_profile.take_one_thread()
+    if way.get("layers") == "stock":
+        wide_convolution.on_cpu = lambda: False
     batch, micro = way["batch"], way["together"]
     model_config, training = config.preset(
         way["preset"], frame=way.get("frame", "128x128"), precision=way["precision"],
@@ -70,6 +76,7 @@ def _train(way, slabs):
         "gflop": 3 * batch * convolution_gflop(step.model),
         "estimated_gib": memory.bytes_per_slab(model_config) * micro / 2**30,
         "before_gib": turns.peak_gib(),
+        **(step_profile.shares(call) if way.get("profile") else {}),
     }
 
 

@@ -2,7 +2,9 @@
 
 import contextlib
 import importlib
+import importlib.util
 import sys
+import types
 from collections.abc import Iterator
 
 
@@ -32,3 +34,25 @@ def prepare_nibabel() -> None:
     """
     with without("pydicom"):
         importlib.import_module("nibabel")
+
+
+@contextlib.contextmanager
+def parts_only(name: str) -> Iterator[None]:
+    """Let modules of a package be imported without the package's own start.
+
+    What was imported so stays, and afterwards the package itself can be imported as ever.
+
+    Args:
+        name: of the package, which is installed.
+    """
+    found = importlib.util.find_spec(name) if name not in sys.modules else None
+    if found is None or found.submodule_search_locations is None:
+        yield
+        return
+    stand_in = types.ModuleType(name)
+    stand_in.__path__ = list(found.submodule_search_locations)
+    sys.modules[name] = stand_in
+    try:
+        yield
+    finally:
+        del sys.modules[name]

@@ -11,6 +11,12 @@ interrupted run goes on where it was; damaged files are written again.
 What the cohort looks like beside the published one:
     python -m data_tools.simulate.describe --cohort=runs/cohort      (of --space=mni)
 
+--heads=TABLE --space=mni paints the strokes into real heads: their own tissue, noise and
+artefacts with a known truth. The table (tab-separated) has a line for each head: head (a name),
+dwi, adc, side (of the lesion it has: the stroke comes to the other side; n/a: none), and, if there
+are, b0 and lesion (a mask of it, which then does not count). The heads take turns, each time a
+little bent, and mirrored every second time. What is written shows real people.
+
 --shift changes one thing, to see whether a network stands it (python -m benchmarks.shifts):
 """
 
@@ -50,6 +56,12 @@ flags.DEFINE_string(
     None,
     "<FOLDER> Real core masks in MNI space (.nii.gz files, or a .tar of them) instead of grown "
     "cores.",
+    flag_values=FLAGS,
+)
+flags.DEFINE_string(
+    "heads",
+    None,
+    "<FILE> Table of real heads, into which the strokes are painted; see above.",
     flag_values=FLAGS,
 )
 flags.DEFINE_enum(
@@ -95,8 +107,10 @@ def main() -> None:
         target_mismatch=FLAGS.target_mismatch,
         look=FLAGS.look,
         shift=FLAGS.shift,
+        heads=FLAGS.heads,
     )
-    print(f"{FLAGS.patients} simulated patients ({FLAGS.space} space) in {out}")
+    what = "simulated strokes in real heads" if FLAGS.heads else "simulated patients"
+    print(f"{FLAGS.patients} {what} ({FLAGS.space} space) in {out}")
 
 
 if __name__ == "__main__":

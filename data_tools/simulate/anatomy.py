@@ -200,11 +200,7 @@ def make_anatomy(rng: np.random.Generator, age: float, bend: float = 1.0) -> Ana
     halo = ndimage.gaussian_filter(brain, 4.0, truncate=3.0)
     scalp = np.clip(1 - np.abs(halo - 0.06) / 0.04, 0, 1) * (brain < 0.05)
     deep = np.zeros_like(grey)
-    deepness = np.zeros(inside.size, np.float32)
-    for x, y, z in DEEP_GREY_MM:
-        distance = (np.abs(points[0]) - x) ** 2 + (points[1] - y) ** 2 + (points[2] - z) ** 2
-        np.maximum(deepness, np.exp(-((distance / DEEP_GREY_RADIUS_MM**2) ** 2)), out=deepness)
-    deep.ravel()[inside] = deepness
+    deep.ravel()[inside] = deepness(points)
     return Anatomy(
         template_mm=source,
         grey=grey,
@@ -214,3 +210,13 @@ def make_anatomy(rng: np.random.Generator, age: float, bend: float = 1.0) -> Ana
         scalp=scalp.astype(np.float32),
         deep=deep,
     )
+
+
+def deepness(points_mm: NDArray[np.float32]) -> NDArray[np.float32]:
+    """How much points [3, n] of the template belong to basal ganglia and thalamus: 0..1, [n]."""
+    found = np.zeros(points_mm.shape[1], np.float32)
+    for x, y, z in DEEP_GREY_MM:
+        distance = (np.abs(points_mm[0]) - x) ** 2
+        distance = distance + (points_mm[1] - y) ** 2 + (points_mm[2] - z) ** 2
+        np.maximum(found, np.exp(-((distance / DEEP_GREY_RADIUS_MM**2) ** 2)), out=found)
+    return found

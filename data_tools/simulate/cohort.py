@@ -1,5 +1,7 @@
 """Simulated patients on disk: a raw BIDS cohort, or the MNI cohort that preprocessing would write.
 
+Real heads with painted strokes come as the latter.
+
 A patient whose files all stand is kept, so an interrupted run goes on where it was;
 ``participants.tsv`` is written last and says that the cohort is whole.
 """
@@ -9,20 +11,28 @@ import functools
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from data_tools import criteria
+from data_tools.cohort import transform_file
 from data_tools.grid import GRID_AFFINE, SPACE
+from data_tools.mni_patient import write_label_settings, write_transform
 from data_tools.runtime import atomic
 from data_tools.runtime.errors import InputError
 from data_tools.runtime.executors import map_patients
 from data_tools.simulate import real_cores
 from data_tools.simulate.anatomy import MODEL_VOXEL_ML
+from data_tools.simulate.appearance import FIRST
 from data_tools.simulate.looks import LOOKS
 from data_tools.simulate.patient import SimulatedPatient, make_plan, simulate_patient
 from data_tools.simulate.shifts import SHIFTS
+from data_tools.transform import Transform
 from data_tools.volumes import save_volume
+
+if TYPE_CHECKING:
+    from data_tools.simulate.painted import PaintedPatient
 
 SPACES = ("native", "mni")
 # Raised whenever the same seed gives other patients than before.
@@ -30,6 +40,19 @@ SIMULATION_VERSION = 3
 MAX_PATIENTS = 9999  # four digits in sub-0001
 MIN_NOISE, MAX_NOISE = 0.1, 2.0
 BIDS_VERSION = "1.10.0"
+README = (
+    "Simulated patients: made by data_tools.simulate, not measured in anyone.\n"
+    "They serve to test and to measure software, and say nothing about medicine.\n"
+)
+PAINTED_NAME = "Simulated lesions painted into real heads"
+PAINTED_README = (
+    f"{PAINTED_NAME} by data_tools.simulate.\n"
+    "The images show real people, so their licence and rules hold for this folder too.\n"
+    "Strokes, Tmax, NIHSS and side are simulated. A lesion that a head has of its own lies on\n"
+    "the other side, or outside of the coverage where a mask of it was given; each patient's\n"
+    "_simulation.json says which head it is, and where its own lesion lies.\n"
+    "They serve to test and to measure software, and say nothing about medicine.\n"
+)
 COLUMNS = {
     "age": {"Description": "Age, simulated", "Units": "year"},
     "sex": {"Description": "Sex, simulated", "Levels": {"M": "male", "F": "female"}},
@@ -63,6 +86,7 @@ def simulate_cohort(
     target_mismatch: bool = False,
     look: str = "first",
     shift: str | None = None,
+    heads: str | os.PathLike | None = None,
 ) -> Path:
     """Write a cohort of simulated patients.
 
@@ -80,6 +104,8 @@ def simulate_cohort(
         look: of the patients, one of :data:`~data_tools.simulate.looks.LOOKS`.
         shift: what is otherwise than in that look, one of
             :data:`~data_tools.simulate.shifts.SHIFTS`; None is nothing.
+        heads: table of real heads that the strokes are painted into, in MNI space; see
+            :mod:`data_tools.simulate.painted`. None simulates the heads too.
 
     Returns:
         The folder.
@@ -95,6 +121,7 @@ def simulate_cohort(
         target_mismatch=target_mismatch,
         look=look,
         shift=shift,
+        heads=None if heads is None else str(heads),
     )
     _check(out, patients, settings, workers)
     out = Path(out)
@@ -122,6 +149,7 @@ class Settings:
         target_mismatch: only patients whose planned volumes are one.
         look: one of :data:`~data_tools.simulate.looks.LOOKS`.
         shift: one of :data:`~data_tools.simulate.shifts.SHIFTS`, or None.
+        heads: table of real heads, or None.
     """
 
     seed: int
@@ -131,6 +159,7 @@ class Settings:
     target_mismatch: bool
     look: str
     shift: str | None
+    heads: str | None
 
 
 def _check(out: str | os.PathLike, patients: int, settings: Settings, workers: int) -> None:
@@ -148,6 +177,7 @@ def _check(out: str | os.PathLike, patients: int, settings: Settings, workers: i
     if settings.look not in LOOKS:
         raise InputError(f"look is {settings.look!r}; expected one of {', '.join(LOOKS)}")
     _check_shift(settings)
+    _check_heads(settings)
     if workers < 1:
         raise InputError(f"workers is {workers}; expected 1 or more processes")
     if not MIN_NOISE <= settings.noise <= MAX_NOISE:
@@ -182,6 +212,30 @@ def _check_shift(settings: Settings) -> None:
         raise InputError(
             f"shift {shift.name} takes its cores from real masks; expected --lesions=FOLDER"
         )
+
+
+def _check_heads(settings: Settings) -> None:
+    """Refuse what would change nothing of a real head.
+
+    Raises:
+        InputError: another space, noise, or a shift of what heads and scanners bring themselves.
+    """
+    if settings.heads is None:
+        return
+    if settings.space != "mni":
+        raise InputError("strokes are painted in MNI space; expected --space=mni with --heads")
+    if settings.noise != 1:
+        raise InputError("a real head has its own noise; leave out --noise with --heads")
+    if settings.shift is not None:
+        changed = SHIFTS[settings.shift].look(FIRST)
+        if dataclasses.replace(changed, coupling=FIRST.coupling) != FIRST:
+            raise InputError(
+                f"shift {settings.shift} changes tissue, scanner or preparation, which real heads "
+                "bring themselves; expected one of strokes or their mark with --heads"
+            )
+    from data_tools.simulate import heads
+
+    heads.read(settings.heads)
 
 
 def _numbers(patients: int, settings: Settings) -> list[int]:
@@ -249,17 +303,33 @@ def _is_done(out: Path, index: int, space: str) -> bool:
 
 def _write_patient(index: int, *, out_folder: str, settings: Settings) -> None:
     out = Path(out_folder)
-    patient = simulate_patient(
-        settings.seed,
-        index,
-        settings.lesions,
-        settings.noise,
-        look=settings.look,
-        shift=settings.shift,
+    patient = _patient(index, settings)
+    truth = _truth(patient)
+    if settings.space == "native" and isinstance(patient, SimulatedPatient):
+        paths = _write_native(out, patient)
+    else:
+        paths = _write_mni(out, patient)
+    if not isinstance(patient, SimulatedPatient):
+        # By it a voxel holds as much of the patient's tissue as it does in that head.
+        folder = paths[0].parent
+        write_transform(folder, patient.participant_id, Transform(patient.native_to_mni))
+        paths.append(transform_file(out, patient.participant_id))
+        truth["painted_into"] = dataclasses.asdict(patient.source)
+    sums = {str(path.relative_to(out)): atomic.sha256(path) for path in paths}
+    atomic.write_json(truth_path(out, index, settings.space), truth | {"sha256": sums})
+
+
+def _patient(index: int, settings: Settings) -> "SimulatedPatient | PaintedPatient":
+    seed, lesions = settings.seed, settings.lesions
+    if settings.heads is None:
+        return simulate_patient(
+            seed, index, lesions, settings.noise, look=settings.look, shift=settings.shift
+        )
+    from data_tools.simulate.painted import paint_patient  # reads scanners' files, and so more
+
+    return paint_patient(
+        seed, index, settings.heads, lesions, look=settings.look, shift=settings.shift
     )
-    write = _write_native if settings.space == "native" else _write_mni
-    sums = {str(path.relative_to(out)): atomic.sha256(path) for path in write(out, patient)}
-    atomic.write_json(truth_path(out, index, settings.space), _truth(patient) | {"sha256": sums})
 
 
 def _write_native(out: Path, patient: SimulatedPatient) -> list[Path]:
@@ -297,10 +367,11 @@ def _write_native(out: Path, patient: SimulatedPatient) -> list[Path]:
     return [*paths.values(), *sidecars]
 
 
-def _write_mni(out: Path, patient: SimulatedPatient) -> list[Path]:
+def _write_mni(out: Path, patient: "SimulatedPatient | PaintedPatient") -> list[Path]:
     images = patient.mni()
     paths = image_paths(out, patient.plan.index, "mni")
-    note = f"simulated {patient.participant_id}"
+    real = "" if isinstance(patient, SimulatedPatient) else "stroke in a real head, "
+    note = f"simulated {real}{patient.participant_id}"
     for key, data in (
         ("dwi", images.dwi),
         ("adc", images.adc_um2_per_s),
@@ -312,12 +383,12 @@ def _write_mni(out: Path, patient: SimulatedPatient) -> list[Path]:
     return list(paths.values())
 
 
-def _truth(patient: SimulatedPatient) -> dict[str, object]:
+def _truth(patient: "SimulatedPatient | PaintedPatient") -> dict[str, object]:
     # Volumes in MNI mL, before noise and blur; what the images show is measured by describe.
     lesion, plan, voxel_ml = patient.lesion, patient.plan, MODEL_VOXEL_ML
     return {
         "participant": patient.row(),
-        "native_to_mni": patient.native.native_to_mni.tolist(),
+        "native_to_mni": patient.native_to_mni.tolist(),
         "planned_hypoperfusion_ml": round(plan.hypoperfusion_ml, 3),
         "planned_core_ml": round(plan.core_ml, 3),
         "hypoperfusion_ml": round(float((lesion.hypoperfused | lesion.core).sum()) * voxel_ml, 3),
@@ -333,6 +404,11 @@ def _truth(patient: SimulatedPatient) -> dict[str, object]:
 def _description(settings: Settings) -> dict[str, object]:
     """What dataset_description.json says of a cohort: its flags too, to know it again."""
     flags = f"--seed={settings.seed} --space={settings.space}"
+    painted = settings.heads is not None
+    if settings.heads is not None:
+        from data_tools.simulate import heads
+
+        flags += f" --heads ({heads.describe(settings.heads)})"
     if settings.look != "first":
         flags += f" --look={settings.look}"
     if settings.shift is not None:
@@ -343,16 +419,17 @@ def _description(settings: Settings) -> dict[str, object]:
         flags += " --target_mismatch"
     if settings.lesions is not None:
         flags += f" --lesions ({real_cores.describe(settings.lesions)})"
+    says = PAINTED_NAME if painted else "Simulated patients, no real ones"
     return {
-        "Name": "Simulated acute stroke cohort",
+        "Name": PAINTED_NAME if painted else "Simulated acute stroke cohort",
         "BIDSVersion": BIDS_VERSION,
         "DatasetType": "raw" if settings.space == "native" else "derivative",
-        "License": "CC0",
+        "License": "that of the heads' images" if painted else "CC0",
         "GeneratedBy": [
             {
                 "Name": "data_tools.simulate",
                 "Version": str(SIMULATION_VERSION),
-                "Description": f"Simulated patients, no real ones: {flags}",
+                "Description": f"{says}: {flags}",
             }
         ],
     }
@@ -381,11 +458,10 @@ def _prepare(out: Path, numbers: list[int], settings: Settings) -> None:
     (out / "participants.tsv").unlink(missing_ok=True)
     atomic.sweep(out)
     atomic.write_json(path, description)
-    atomic.write_text(
-        out / "README",
-        "Simulated patients: made by data_tools.simulate, not measured in anyone.\n"
-        "They serve to test and to measure software, and say nothing about medicine.\n",
-    )
+    atomic.write_text(out / "README", PAINTED_README if settings.heads else README)
+    if settings.heads is not None:
+        # A lesion that a head has of its own on the other side is no label.
+        write_label_settings(out, within_side=True)
     if settings.space == "native":
         for name, what in (("perfusion", "Tmax maps"), ("simulation", "true transforms")):
             content = {**description, "Name": f"Simulated {what}", "DatasetType": "derivative"}

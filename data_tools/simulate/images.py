@@ -114,27 +114,54 @@ def acquire(
     adc = _adc_map(s0, s1, sigma, scanner)
     dwi = s1 * rng.uniform(150, 500) / tissue_level
 
-    perfusion_mm = float(rng.choice([5.0, 5.0, 6.0]))
-    perfusion_slices = round(rng.uniform(*PERFUSION_MM) / perfusion_mm)
-    perfusion_shape = (PERFUSION_MATRIX, PERFUSION_MATRIX, perfusion_slices)
-    centre = (0, -18, rng.normal(18, 5))
     if scanner.matrix != PERFUSION_MATRIX:
         in_plane_mm = PERFUSION_IN_PLANE_MM
-    tmax_affine = _scan_affine(
-        native_to_mni, perfusion_shape, centre,
-        in_plane_mm=in_plane_mm, slice_mm=perfusion_mm, tilt=tilt, flip=flip,
-    )  # fmt: skip
-    noisy = delay_s + rng.uniform(0.3, 0.7) * anatomy.field(rng, 6.0)
-    noisy = ndimage.gaussian_filter(noisy, 0.7) * (anatomy.brain > 0.3)
-    tmax_s = np.maximum(_sample(noisy, tmax_affine, native_to_mni, shape=perfusion_shape), 0)
+    tmax_s, tmax_affine = perfusion(
+        rng, anatomy, delay_s, native_to_mni, in_plane_mm=in_plane_mm, tilt=tilt, flip=flip
+    )
     return NativeImages(
         dwi=np.round(dwi).astype(np.float32),
         adc_um2_per_s=adc,
         affine=affine,
-        tmax_s=np.round(tmax_s, 2).astype(np.float32),
+        tmax_s=tmax_s,
         tmax_affine=tmax_affine,
         native_to_mni=native_to_mni,
     )
+
+
+def perfusion(
+    rng: np.random.Generator,
+    anatomy: Anatomy,
+    delay_s: NDArray[np.float32],
+    native_to_mni: NDArray[np.float64],
+    *,
+    in_plane_mm: float = PERFUSION_IN_PLANE_MM,
+    tilt: float = 0.0,
+    flip: bool = False,
+) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+    """A perfusion study's Tmax in s, and the affine of its few slices.
+
+    Args:
+        rng: the patient's generator.
+        anatomy: the head.
+        delay_s: Tmax on the model grid, without noise.
+        native_to_mni: 4x4, scanner mm -> MNI mm.
+        in_plane_mm: size of a voxel in the slice.
+        tilt: of the slices, radians.
+        flip: whether the first axis runs to the left.
+    """
+    slice_mm = float(rng.choice([5.0, 5.0, 6.0]))
+    slices = round(rng.uniform(*PERFUSION_MM) / slice_mm)
+    shape = (PERFUSION_MATRIX, PERFUSION_MATRIX, slices)
+    centre = (0, -18, rng.normal(18, 5))
+    affine = _scan_affine(
+        native_to_mni, shape, centre,
+        in_plane_mm=in_plane_mm, slice_mm=slice_mm, tilt=tilt, flip=flip,
+    )  # fmt: skip
+    noisy = delay_s + rng.uniform(0.3, 0.7) * anatomy.field(rng, 6.0)
+    noisy = ndimage.gaussian_filter(noisy, 0.7) * (anatomy.brain > 0.3)
+    tmax_s = np.maximum(_sample(noisy, affine, native_to_mni, shape=shape), 0)
+    return np.round(tmax_s, 2).astype(np.float32), affine
 
 
 def _echo_planar(signal, scanner: Scanner, in_plane_mm: float) -> NDArray[np.float32]:
@@ -181,21 +208,36 @@ def to_mni(
             anatomy.brain, index[:3, :3], index[:3, 3], GRID_SHAPE, order=1
         )
     brain = _layers(fraction > 0.5, preparation.mask_voxels)
-    head = np.nonzero(brain)
-
-    def resample(image: NDArray[np.float32], affine: NDArray[np.float64]) -> NDArray[np.float32]:
-        index = np.linalg.inv(affine) @ np.linalg.inv(native.native_to_mni) @ off @ GRID_AFFINE
-        return _resample(image, index, head)
-
-    seen = np.ones(native.tmax_s.shape, np.float32)
-    coverage = brain & (resample(seen, native.tmax_affine) > 0.99)
+    grid_to_native = np.linalg.inv(native.native_to_mni) @ off @ GRID_AFFINE
+    index, head = np.linalg.inv(native.affine) @ grid_to_native, np.nonzero(brain)
+    tmax_s, coverage = perfusion_on_grid(native.tmax_s, native.tmax_affine, grid_to_native, brain)
     return MniImages(
-        dwi=np.round(resample(native.dwi, native.affine), 1),
-        adc_um2_per_s=np.round(resample(native.adc_um2_per_s, native.affine)),
-        tmax_s=np.round(resample(native.tmax_s, native.tmax_affine) * coverage, 2),
+        dwi=np.round(_resample(native.dwi, index, head), 1),
+        adc_um2_per_s=np.round(_resample(native.adc_um2_per_s, index, head)),
+        tmax_s=tmax_s,
         brain=brain,
         coverage=coverage,
     )
+
+
+def perfusion_on_grid(
+    tmax_s: NDArray[np.float32],
+    tmax_affine: NDArray[np.float64],
+    grid_to_native: NDArray[np.float64],
+    brain: NDArray[np.bool_],
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Tmax on the MNI grid, and the part of the brain that was seen.
+
+    Args:
+        tmax_s: of :func:`perfusion`.
+        tmax_affine: of its slices.
+        grid_to_native: 4x4, index of the MNI grid -> scanner mm.
+        brain: bool (91, 109, 60).
+    """
+    index, where = np.linalg.inv(tmax_affine) @ grid_to_native, np.nonzero(brain)
+    seen = np.ones(tmax_s.shape, np.float32)
+    coverage = brain & (_resample(seen, index, where) > 0.99)
+    return np.round(_resample(tmax_s, index, where) * coverage, 2), coverage
 
 
 def misplaced(preparation: Preparation, streams: Streams) -> NDArray[np.float64]:

@@ -4,6 +4,7 @@ import dataclasses
 import os
 
 import numpy as np
+from numpy.typing import NDArray
 
 from data_tools.simulate import anatomy, clinical, images, lesion
 from data_tools.simulate.appearance import Appearance, Streams
@@ -35,6 +36,11 @@ class SimulatedPatient:
     native: NativeImages
     look: Appearance
     streams: Streams
+
+    @property
+    def native_to_mni(self) -> NDArray[np.float64]:
+        """4x4, scanner mm -> MNI mm: the true affine."""
+        return self.native.native_to_mni
 
     def mni(self) -> MniImages:
         """The images on the MNI grid, as a perfect preprocessing would give them."""
@@ -68,6 +74,12 @@ def make_plan(
     return named.plan(clinical.make_plan(seed, index, negative_share=share))
 
 
+def appearance_of(streams: Streams, look: str, shift: str | None) -> Appearance:
+    """What a patient of this look and shift is like; as in :func:`simulate_patient`."""
+    appearance = LOOKS[look].draw(streams)
+    return appearance if shift is None else SHIFTS[shift].look(appearance)
+
+
 def simulate_patient(
     seed: int,
     index: int,
@@ -94,9 +106,7 @@ def simulate_patient(
     for_anatomy, for_lesion, for_images, for_nihss = map(np.random.default_rng, children)
     streams = Streams(seed, index)
     plan = make_plan(seed, index, look=look, shift=shift)
-    appearance = LOOKS[look].draw(streams)
-    if shift is not None:
-        appearance = SHIFTS[shift].look(appearance)
+    appearance = appearance_of(streams, look, shift)
     head = anatomy.make_anatomy(for_anatomy, plan.age)
     stroke = lesion.make_lesion(for_lesion, head, plan, lesions, coupling=appearance.coupling)
     native = images.acquire(

@@ -58,7 +58,7 @@ def tissue_signals(
         streams: random numbers of what the usual look does not have.
     """
     tissue, scanner = look.tissue, look.scanner
-    adc_ratio, s0_ratio = _ischaemia(rng, anatomy, lesion, look.coupling)
+    adc_ratio, s0_ratio = ischaemia(rng, anatomy, lesion, look.coupling)
     adc_ratio *= 1 + tissue.adc_texture * anatomy.field(rng, 8.0) + 0.01 * anatomy.field(rng, 40.0)
     s0_ratio *= 1 + tissue.s0_texture * anatomy.field(rng, 7.0) + 0.015 * anatomy.field(rng, 40.0)
     grey, white, csf = distractors.add(
@@ -107,7 +107,9 @@ def tissue_signals(
     return (s0 * gain).astype(np.float32), (s1 * gain).astype(np.float32)
 
 
-def _ischaemia(rng: np.random.Generator, anatomy: Anatomy, lesion: Lesion, coupling: Coupling):
+def ischaemia(
+    rng: np.random.Generator, anatomy: Anatomy, lesion: Lesion, coupling: Coupling
+) -> tuple[Image, Image]:
     """Ratios of ADC and of b = 0 signal to healthy tissue, on the model grid."""
     strength = np.clip(rng.normal(1.0, coupling.strength_sd), 0.4, 1.8)
     late = np.clip((lesion.tmax_s - OLIGAEMIA_FROM_S) / FULL_AFTER_S, 0, 1)

@@ -1,6 +1,6 @@
 """Orientations x kinds of files x vendors x b-schemes: the head's mL and place, or a refusal.
 
-Three hundred combinations, drawn by hypothesis, always the same ones. The truth is the phantom's
+Two hundred combinations, drawn by hypothesis, always the same ones. The truth is the phantom's
 own count of voxels, and its signals follow from its ADC by the Stejskal-Tanner equation alone.
 """
 
@@ -169,7 +169,7 @@ def as_dicom(folder, images, affine, *, layout, maker, own_adc, adc):
 
 
 @settings(
-    max_examples=300, deadline=None, derandomize=True, database=None,
+    max_examples=200, deadline=None, derandomize=True, database=None,
     suppress_health_check=list(HealthCheck), phases=[Phase.generate],
 )  # fmt: skip
 @given(
@@ -230,11 +230,11 @@ def check_combination(where, scheme, source, own_adc):
     SEEN["right"] += 1
 
 
-def test_three_hundred_combinations_are_right_or_refused():
+def test_two_hundred_combinations_are_right_or_refused():
     SEEN.clear()
     check_combination()
-    assert SEEN["right"] + SEEN["refused"] >= 300
-    assert SEEN["right"] >= 150 and SEEN["refused"] >= 30
+    assert SEEN["right"] + SEEN["refused"] >= 200
+    assert SEEN["right"] >= 100 and SEEN["refused"] >= 20
     missing = [name for name in SCHEMES if not SEEN[name]]
     missing += [c for c in NIFTI if not SEEN[f"image {c}"]]
     missing += [c for c in LAYOUTS if not SEEN[f"dicom {c}"]]

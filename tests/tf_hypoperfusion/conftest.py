@@ -1,21 +1,25 @@
 """Networks that several test files look at."""
 
 import pytest
+from helpers.made_once import made_once
 
 
 @pytest.fixture(scope="session")
 def networks(tmp_path_factory):
     """Two small networks of different weights. Read only."""
-    from tf_hypoperfusion.config import PRESETS
+    from tf_hypoperfusion.config import preset
     from tf_hypoperfusion.model.attention_unet import build_model
 
-    folder = tmp_path_factory.mktemp("networks")
-    paths = []
-    for seed in (1, 2):
-        paths.append(folder / f"fold-{seed}" / "best.keras")
-        paths[-1].parent.mkdir()
-        build_model(PRESETS["tiny"][0], seed=seed).save(paths[-1])
-    return paths
+    seeds = (1, 2)
+
+    def build(folder):
+        for seed in seeds:
+            (folder / f"fold-{seed}").mkdir(parents=True)
+            network = build_model(preset("tiny", poolings=1).model, seed=seed)
+            network.save(folder / f"fold-{seed}/best.keras")
+
+    folder = made_once(tmp_path_factory, "networks", build)
+    return [folder / f"fold-{seed}/best.keras" for seed in seeds]
 
 
 @pytest.fixture(scope="session")
@@ -28,11 +32,10 @@ def network_predictors(networks):
 
 @pytest.fixture(scope="session")
 def averaged_export(networks, tmp_path_factory):
-    """Both networks as version 1 of "both", windows every 16 slices.
-
-    Read only. Its tests stay on one worker (``TOGETHER`` in ``tests/conftest.py``).
-    """
+    """Both networks as version 1 of "both", windows every 16 slices. Read only."""
     from tf_hypoperfusion.serving import saved_model
 
-    out = tmp_path_factory.mktemp("exported")
-    return saved_model.export(networks, "both", out, stride=16)[0]
+    def export(folder):
+        saved_model.export(networks, "both", folder, stride=16)
+
+    return made_once(tmp_path_factory, "averaged", export) / "both/1"

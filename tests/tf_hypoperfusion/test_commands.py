@@ -11,8 +11,8 @@ import sys
 import nibabel as nib
 import numpy as np
 import pytest
+from helpers.commands import call
 
-from data_tools.runtime import command
 from tf_hypoperfusion import evaluate, export, predict, train
 from tf_hypoperfusion.inference import model_files, predictors
 
@@ -25,18 +25,10 @@ COMMANDS = (
 )  # fmt: skip
 
 
-def call(module, *arguments):
-    """Run a command in this process; returns its exit status."""
-    return command.run(module.main, module.FLAGS, module.__doc__, [str(a) for a in arguments])
-
-
 @pytest.fixture(scope="module")
-def run(records_dir, tmp_path_factory):
-    """A trained fold of one epoch."""
-    folder = tmp_path_factory.mktemp("run") / "run"
-    arguments = ("--preset=tiny", "--epochs=1", f"--records={records_dir}", f"--run={folder}")
-    assert call(train, "--fold=0", *arguments) == 0
-    return folder
+def run(trained_fold, tmp_path_factory):
+    """A copy of a trained fold that is evaluated here."""
+    return shutil.copytree(trained_fold, tmp_path_factory.mktemp("run") / "run")
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,7 @@
 """What ``predict`` and ``serving_client`` are asked for: one patient, or all of a cohort."""
 
 import dataclasses
+import functools
 import hashlib
 import sys
 from collections.abc import Callable
@@ -37,14 +38,17 @@ class Outcome:
     kept: bool
 
 
-def answer(request: PatientRequest, connect: Connect, settings: Callable[[], str | None]) -> int:
+def answer(
+    request: PatientRequest, connect: Connect, settings: Callable[[], str | None], workers: int = 1
+) -> int:
     """Predict the patient or the cohort and print what a person reads.
 
     Args:
         request: what the flags say.
-        connect: loads the models or finds the server.
+        connect: loads the models or finds the server; called for each patient.
         settings: says what a result depends on besides the patient; for a cohort only. None:
             nobody knows, so nothing is kept.
+        workers: as in :func:`predict_cohort`.
 
     Returns:
         The exit status.
@@ -60,6 +64,7 @@ def answer(request: PatientRequest, connect: Connect, settings: Callable[[], str
             settings=settings(),
             options=options,
             overrides=request.overrides,
+            workers=workers,
         )
     kept = sum(each.kept for each in done.values())
     answers = [each.result.answer.target_mismatch for each in done.values()]
@@ -125,6 +130,7 @@ class _Patient:
 def predict_cohort(
     cohort: str, out: str, connect: Connect, *,
     settings: str | None, options: OutputOptions = DEFAULT, overrides: Overrides = NONE,
+    workers: int = 1,
 ) -> tuple[dict[str, Outcome], dict[str, str]]:  # fmt: skip
     """Predict every patient of a raw cohort; one bad patient does not stop the others.
 
@@ -134,10 +140,11 @@ def predict_cohort(
     Args:
         cohort: participants.tsv and ``sub-*``.
         out: folder for the results.
-        connect: loads the models, once, when first needed.
+        connect: gives who answers, for each patient anew; several processes are sent it.
         settings: what else the result depends on: models' checksums, stride; None keeps nothing.
         options: what else is made.
         overrides: what a person says of every patient's images.
+        workers: processes, each with models of its own; 1 works in this process.
 
     Returns:
         Each patient that was predicted, and a message for each one that failed.
@@ -150,21 +157,13 @@ def predict_cohort(
     if Path(out).resolve() == Path(cohort).resolve():
         raise InputError(f"--out is the raw cohort itself, {out}; choose another folder")
     atomic.check_writable(out)
-    backends: list[Backend] = []
-
-    def connect_once() -> Backend:
-        if not backends:
-            backends.append(connect())
-        return backends[0]
-
-    def predict(participant: str, patient: _Patient) -> Outcome:
-        folder = Path(out) / participant
-        return _predict(patient, folder, connect_once, settings=settings, options=options)
-
+    predict = functools.partial(
+        _predict, out=out, connect=connect, settings=settings, options=options
+    )
     done: dict[str, Outcome] = {}
     failed: dict[str, str] = {}
     tasks = [(patient.participant, patient) for patient in patients]
-    for (who, _), outcome in executors.map_patients(predict, tasks, 1, "predict"):
+    for (who, _), outcome in executors.map_patients(predict, tasks, workers, "predict"):
         if isinstance(outcome, InputError):
             failed[who] = str(outcome)
             # No older result may stand where this failed.
@@ -172,6 +171,10 @@ def predict_cohort(
         else:
             done[who] = outcome
     results = {who: outcome.result for who, outcome in done.items()}
+    shortcuts = "".join(
+        f" {words.capitalize()}."
+        for words in dict.fromkeys(result.shortcut for result in results.values() if result.fast)
+    )
     write_index(
         Path(out) / "index.html",
         sorted(
@@ -181,7 +184,7 @@ def predict_cohort(
         ),
         title=f"Predictions: {name}",
         lead=f"{len(done)} of {len(patients)} patients; those that failed or have warnings come "
-        "first.",
+        f"first.{shortcuts}",
         simulated="simulated" in name.lower()
         or any(result.simulated for result in results.values()),
     )
@@ -203,10 +206,11 @@ def _read(cohort: str, overrides: Overrides) -> list[_Patient]:
 
 
 def _predict(
-    patient: _Patient, folder: Path, connect: Connect, *,
-    settings: str | None, options: OutputOptions,
+    participant: str, patient: _Patient, *,
+    out: str, connect: Connect, settings: str | None, options: OutputOptions,
 ) -> Outcome:  # fmt: skip
-    raw, faults = cohorts.find_raw_files(patient.cohort, patient.participant)
+    folder = Path(out) / participant
+    raw, faults = cohorts.find_raw_files(patient.cohort, participant)
     if raw is None:
         raise InputError("\n".join(fault.what for fault in faults))
     overrides = raw.overrides(patient.overrides)
@@ -220,13 +224,17 @@ def _predict(
         given=patient.given,
         b0=str(raw.b0) if raw.b0 else None,
         overrides=overrides,
-        name=patient.participant,
+        name=participant,
     )
     result = result_folder.predict(
-        files, str(folder), connect, options=options, log=lambda text: None,
+        files, str(folder), connect, options=options, log=_say_nothing,
         fingerprint=fingerprint,
     )  # fmt: skip
     return Outcome(result, kept=False)
+
+
+def _say_nothing(text: str) -> None:
+    """Of many patients only the results are said."""
 
 
 def _fingerprint(

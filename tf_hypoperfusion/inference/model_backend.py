@@ -1,13 +1,18 @@
 """Models here as the ones who answer for a patient; ONNX forms load while images are read."""
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from data_tools.runtime import processor
+from data_tools.runtime.errors import InputError
+from tf_hypoperfusion import config
 from tf_hypoperfusion.inference import (
     calibration,
     model_files,
@@ -23,45 +28,61 @@ from tf_hypoperfusion.inference.sliding_window import Predictor
 
 
 class Models:
-    """Models that are loaded once, each by the program that runs it."""
+    """Models that are loaded once, each by the program that runs it.
+
+    Sent to another process they are looked at and loaded there, once for all that is sent.
+    """
 
     def __init__(
-        self,
-        paths: Sequence[str | Path],
-        *,
-        runtime: str,
-        precision: str | None,
-        stride: int,
+        self, paths: Sequence[str | Path], *,
+        runtime: str, precision: str | None, stride: int | None, fast: bool = False,
         calibration_file: str | None = None,
-    ) -> None:
+    ) -> None:  # fmt: skip
         """Look at the files, before anything is read or started.
 
         Args:
             paths: of the models.
             runtime: one of :data:`predictors.RUNTIMES`.
             precision: as in :func:`predictors.load`.
-            stride: slices between windows.
+            stride: slices between windows; None takes the usual one.
+            fast: compute less, as far as each model can, and say so in the result.
             calibration_file: of the models' average; None takes what lies with them.
 
         Raises:
-            InputError: a file that is no model or is damaged, a runtime that does not run it, or
-                a calibration of other networks.
+            InputError: a file that is no model or is damaged, a runtime that does not run it,
+                ``fast`` with another stride or precision than its own, or a calibration of other
+                networks.
         """
+        if fast:
+            _check_fast(stride, precision)
+        usual = config.FAST_STRIDE if fast else config.TEST_STRIDE
         self._paths = [model_files.check_undamaged(path) for path in paths]
-        self._runtime, self._precision, self._stride = runtime, precision, stride
+        self._runtime, self._precision, self._stride = runtime, precision, stride or usual
+        self._fast = fast
         for path in self._paths:
             predictors.check_runtime(path, runtime)
+        given = {
+            "runtime": runtime, "precision": precision, "stride": stride, "fast": fast,
+            "calibration_file": calibration_file,
+        }  # fmt: skip
+        self._given = tuple(map(str, paths)), tuple(given.items())
         self._known = [model_files.describe(path) for path in self._paths]
         self._calibration: Calibration | None = calibration.of_models(self._known, calibration_file)
         self._pool = ThreadPoolExecutor(1)
         self._loading: list[Future[LoadedModel]] = []
+
+    def __reduce__(self) -> tuple:
+        return _of_this_process, self._given
 
     def settings(self) -> str:
         """What a result depends on besides the patient."""
         sums = [model.sha256 for model in self._known]
         # Whose answers come one by one, and whose as their average.
         apart = [self._is_lean(path) for path in self._paths]
-        return repr([sums, self._stride, self._precision, self._runtime, apart, self._calibration])
+        return repr(
+            [sums, self._stride, self._precision, self._runtime, self._fast, apart,
+             self._calibration]
+        )  # fmt: skip
 
     def _is_lean(self, path: Path) -> bool:
         """Whether a model answers without TensorFlow."""
@@ -77,10 +98,21 @@ class Models:
             self._load()
 
     def _load(self) -> None:
+        # TensorFlow takes seconds for its first answer: a made-up slab has it before the patient.
         self._loading = self._loading or [
-            self._pool.submit(predictors.load, path, self._runtime, self._precision)
+            self._pool.submit(
+                predictors.start if self._is_lean(path) else predictors.load,
+                path,
+                self._runtime,
+                self._precision_of(path),
+            )
             for path in self._paths
         ]
+
+    def _precision_of(self, path: Path) -> str | None:
+        if self._fast and (self._is_lean(path) or processor.multiplies_bfloat16()):
+            return config.FAST_PRECISION
+        return self._precision
 
     def connect(self) -> Backend:
         """Who answers: one model after the other. A compilation goes on meanwhile.
@@ -93,8 +125,8 @@ class Models:
             for loading in self._loading:
                 loading.result()
         answers = [
-            prediction.volume_predictor(_when_loaded(loading), self._stride)
-            for loading in self._loading
+            prediction.volume_predictor(_when_loaded(loading, path), self._stride)
+            for loading, path in zip(self._loading, self._paths, strict=True)
         ]
 
         def models() -> list[ModelInfo]:
@@ -105,11 +137,31 @@ class Models:
             ]
 
         calibrated = prediction.Calibrated(lambda: self._calibration)
-        return Backend(answers, models, self._stride, calibrated)
+        return Backend(answers, models, self._stride, fast=self._fast, calibrated=calibrated)
 
 
-def _when_loaded(loading: "Future[LoadedModel]") -> Predictor:
+def _check_fast(stride: int | None, precision: str | None) -> None:
+    """Refuse a stride or precision that ``--fast`` does not have.
+
+    Raises:
+        InputError: which of the two to leave out.
+    """
+    ours = {"stride": config.FAST_STRIDE, "precision": config.FAST_PRECISION}
+    for name, given in (("stride", stride), ("precision", precision)):
+        if given not in (None, ours[name]):
+            raise InputError(
+                f"--fast is --stride={ours['stride']} --precision={ours['precision']}, and "
+                f"--{name}={given} is given too; leave out one of the two"
+            )
+
+
+@functools.cache
+def _of_this_process(paths: tuple[str, ...], given: tuple[tuple[str, Any], ...]) -> Models:
+    return Models(paths, **dict(given))
+
+
+def _when_loaded(loading: "Future[LoadedModel]", path: Path) -> Predictor:
     def predict(image: NDArray[np.float32], nihss: NDArray[np.float32]) -> NDArray[np.float32]:
-        return loading.result().predict(image, nihss)
+        return predictors.checked(loading.result(), path)(image, nihss)
 
     return predict

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from data_tools.grid import SLAB_SHAPE
 from data_tools.runtime import atomic
@@ -52,20 +53,52 @@ def load(path: str | Path, runtime: str = "auto", precision: str | None = None) 
     """
     path = model_files.check_undamaged(path)
     check_runtime(path, runtime)
+    model = start(path, runtime, precision)
+    # Numbers of either sign: of zeros a network of scores may make a probability by chance.
+    image = np.random.default_rng(0).normal(size=(1, *SLAB)).astype(np.float32)
+    checked(model, path)(image, np.zeros((1, 1), np.float32))
+    return model
+
+
+def start(path: Path, runtime: str, precision: str | None) -> LoadedModel:
+    """Load a model whose files are looked at already, and ask it nothing yet.
+
+    Args:
+        path: as :func:`model_files.check_undamaged` gives it.
+        runtime: one of :data:`RUNTIMES`.
+        precision: as in :func:`load`.
+
+    Raises:
+        InputError: not a model, or no program here that runs it.
+    """
     try:
-        model = _load(path, runtime, precision)
-        # Numbers of either sign: of zeros a network of scores may make a probability by chance.
-        image = np.random.default_rng(0).normal(size=(1, *SLAB)).astype(np.float32)
-        answer = model.predict(image, np.zeros((1, 1), np.float32))
-        if answer.shape[:-1] != (1, *SLAB_SHAPE):
-            raise ValueError(f"it answers with shape {answer.shape}")
-        if not (answer >= 0).all() or not (answer <= 1).all():
-            raise ValueError("its answer is no probability")
+        return _load(path, runtime, precision)
     except InputError:  # which has said all
         raise
-    except Exception as error:  # a file from anywhere can fail in any way
+    except Exception as error:
         raise _no_model(path, error) from error
-    return model
+
+
+def checked(model: LoadedModel, path: Path) -> Predictor:
+    """A model's predictor that refuses, as an InputError, what is no probability of each voxel.
+
+    Args:
+        model: that answers.
+        path: where it was loaded from, for the message.
+    """
+
+    def predict(image: NDArray[np.float32], nihss: NDArray[np.float32]) -> NDArray[np.float32]:
+        try:
+            answer = model.predict(image, nihss)
+            if answer.shape[:-1] != (len(image), *SLAB_SHAPE):
+                raise ValueError(f"it answers with shape {answer.shape}")
+            if not (answer >= 0).all() or not (answer <= 1).all():
+                raise ValueError("its answer is no probability")
+        except Exception as error:  # a file from anywhere can fail in any way
+            raise _no_model(path, error) from error
+        return answer
+
+    return predict
 
 
 def check_runtime(path: Path, runtime: str) -> None:

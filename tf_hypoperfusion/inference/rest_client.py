@@ -148,7 +148,7 @@ def backend(
         return probability[np.newaxis]
 
     calibrated = prediction.Calibrated(lambda: calibrations[0], by_server=True)
-    return Backend([by_volume], lambda: known, None, calibrated)
+    return Backend([by_volume], lambda: known, None, calibrated=calibrated)
 
 
 def read_token(path: str | Path) -> str:

@@ -167,6 +167,7 @@ class PatientResult:
         probability_threshold: from which on a voxel counts as hypoperfused.
         seconds: how long each step took.
         stride_slices: slices from one window to the next; None if only the server knows.
+        fast: less was computed than usual, as ``predict --fast`` asks for.
         input: the images.
         models: those that answered.
         fingerprint: of all that the result depends on; None if the result is not to be kept.
@@ -191,6 +192,7 @@ class PatientResult:
     probability_threshold: float
     seconds: Seconds
     stride_slices: int | None
+    fast: bool
     input: InputImages
     models: tuple[ModelInfo, ...]
     fingerprint: str | None
@@ -200,6 +202,15 @@ class PatientResult:
     def simulated(self) -> bool:
         """Whether a model that answered was trained on simulated patients."""
         return any(model.simulated for model in self.models)
+
+    @property
+    def shortcut(self) -> str:
+        """What was done to compute less, in words; empty if nothing was."""
+        if not self.fast:
+            return ""
+        known = [model.precision for model in self.models if model.precision]
+        precisions = ", ".join(dict.fromkeys(known))
+        return f"computed with --fast: windows every {self.stride_slices} slices, {precisions}"
 
     def to_json(self) -> Json:
         """Plain JSON types, in the order of the fields."""

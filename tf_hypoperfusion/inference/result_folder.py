@@ -44,12 +44,15 @@ class Backend:
         answers: one :data:`prediction.VolumePredictor` for each model, or a server's.
         models: a function that says, after the answer, what is known of each model.
         stride: slices between windows; None if only the server knows.
+        fast: less is computed than usual, and results say so.
         calibrated: how the average of the answers is calibrated.
     """
 
     answers: Sequence[VolumePredictor]
     models: Callable[[], Sequence[ModelInfo]]
     stride: int | None
+    _: dataclasses.KW_ONLY
+    fast: bool = False
     calibrated: Calibrated = NOT_CALIBRATED
 
 
@@ -182,6 +185,7 @@ def build_result(
         probability_threshold=done.threshold,
         seconds=seconds,
         stride_slices=backend.stride,
+        fast=backend.fast,
         input=_images(files, done.native),
         models=models,
         fingerprint=fingerprint,
@@ -210,6 +214,7 @@ def summary(result: PatientResult, out: str) -> str:
     dawn = {True: "YES", False: "NO", None: "n/a (age or NIHSS unknown)"}[result.dawn]
     lines += [
         f"clinical-core mismatch (DAWN): {dawn}",
+        *([result.shortcut] if result.fast else []),
         result.notice,
         f"{result.seconds.total:.1f} s; look at {out}/report.html; result.json, "
         "overview.png and NIfTI volumes are beside it",

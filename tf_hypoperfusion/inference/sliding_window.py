@@ -71,9 +71,12 @@ def predict_volume(
         InputError: if the predictor answers with something else than probabilities.
     """
     starts = slabs.slab_starts(stride, image.shape[2])
-    windows = slabs.cut_slabs(image, starts)
-    feature = np.full((len(windows), 1), nihss, np.float32)
-    return average_windows(predictor, windows, nihss=feature, starts=starts, tissue=tissue)
+
+    def ask(part: list[int]) -> NDArray[np.float32]:
+        windows = slabs.cut_slabs(image, [starts[k] for k in part])
+        return predictor(windows, np.full((len(part), 1), nihss, np.float32))
+
+    return _average(ask, starts, tissue)
 
 
 def average_windows(
@@ -95,26 +98,42 @@ def average_windows(
         starts: first slice of each window.
         tissue: bool (91, 109, 60), as in :func:`predict_volume`.
     """
+    return _average(lambda part: predictor(windows[part], nihss[part]), starts, tissue)
+
+
+def _average(
+    ask: Callable[[list[int]], NDArray[np.float32]],
+    starts: Sequence[int],
+    tissue: NDArray[np.bool_],
+) -> NDArray[np.float32]:
+    """The mean of windows' answers, a few windows in memory at a time.
+
+    Args:
+        ask: for windows of these numbers.
+        starts: first slice of each window.
+        tissue: as in :func:`predict_volume`.
+    """
     # A slice with tissue is in no window without; one is asked all the same, for the shape.
-    depth = windows.shape[3]
+    depth = grid.SLAB_SLICES
     asked = [k for k, z in enumerate(starts) if tissue[:, :, z : z + depth].any()] or [0]
-    outputs = []
+
+    total = np.empty(0)  # until the first answer says how many networks there are
+    windows = np.zeros(grid.GRID_SHAPE[2])
     for first in range(0, len(asked), WINDOWS_PER_CALL):
         part = asked[first : first + WINDOWS_PER_CALL]
-        output = np.asarray(predictor(windows[part], nihss[part]))
+        output = np.asarray(ask(part))
         if not ((output >= 0) & (output <= 1)).all():
             raise InputError(
                 "the model's answer is not a probability from 0 to 1 in every voxel; its weights "
                 "are damaged or it is no model of this kind"
             )
-        outputs.append(output)
-    answers = np.concatenate(outputs)
-    every = np.zeros((len(windows), *answers.shape[1:]), np.float32)
-    every[asked] = answers
-    networks = np.moveaxis(every, -1, 0)
-    volumes = [
-        grid.from_frame(slabs.merge_slabs(each, starts, grid.GRID_SHAPE[2])) for each in networks
-    ]
+        networks = np.moveaxis(output, -1, 1)
+        if not total.size:
+            total = np.zeros((*networks.shape[1:-1], len(windows)))
+        for k, answer in zip(part, networks, strict=True):
+            total[..., starts[k] : starts[k] + depth] += answer
+            windows[starts[k] : starts[k] + depth] += 1
+    volumes = [grid.from_frame(each) for each in total / np.maximum(windows, 1)]
     return np.where(tissue, np.stack(volumes), 0).astype(np.float32)
 
 

@@ -24,6 +24,8 @@ What the layers of the ``paper`` preset put out, by their names:
 With a smaller ``frame`` x and y are those of it in between: 80 x 104, 40 x 52, 20 x 26, 10 x 13.
 """
 
+from typing import Any
+
 import keras
 from keras import layers
 
@@ -121,11 +123,19 @@ class Blocks:
         self.convolution: type = layers.Conv3D
         self.transposed_convolution: type = layers.Conv3DTranspose
         self.batch_normalisation: type = layers.BatchNormalization
+        self.spatial_dropout: type = layers.SpatialDropout3D
+        self.first: Any = None  # another first normalisation and convolution
         if for_training:
-            from tf_hypoperfusion.model import fast_layers
+            from tf_hypoperfusion.model import fast_layers, wide_convolution
 
             self.batch_normalisation = fast_layers.FusedBatchNormalization
-            if precision != "float32":
+            if wide_convolution.on_cpu():
+                self.convolution = wide_convolution.WideConv3D
+                self.transposed_convolution = wide_convolution.WideConv3DTranspose
+                self.spatial_dropout = wide_convolution.WideSpatialDropout3D
+                if config.normalisation == "batch":
+                    self.first = wide_convolution.first_convolution
+            elif precision != "float32":
                 self.convolution = fast_layers.ExactBiasConv3D
                 self.transposed_convolution = fast_layers.ExactBiasConv3DTranspose
 
@@ -143,8 +153,17 @@ class Blocks:
     def convolutions(self, x, level: int, count: int, name: str):
         filters = self.config.base_filters * 2**level
         for i in range(count):
-            x = self.normalise(x, f"{name}_norm{i}")
-            x = self.convolution(
+            convolution = self.convolution
+            if self.first is not None and f"{name}_conv{i}" == "encoder0_conv0":
+                normalised, convolution = self.first(
+                    momentum=self.config.batch_norm_momentum,
+                    name=f"{name}_norm{i}",
+                    dtype=self.dtype,
+                )
+                x = normalised(x)
+            else:
+                x = self.normalise(x, f"{name}_norm{i}")
+            x = convolution(
                 filters,
                 3,
                 padding="same",
@@ -160,9 +179,7 @@ class Blocks:
             return x
         self.dropouts += 1
         seed = None if self.seed is None else self.seed * 1000 + self.dropouts
-        return layers.SpatialDropout3D(self.config.dropout, seed=seed, name=name, dtype=self.dtype)(
-            x
-        )
+        return self.spatial_dropout(self.config.dropout, seed=seed, name=name, dtype=self.dtype)(x)
 
     def fuse(self, x, nihss):
         """Broadcast the NIHSS to the bottleneck's shape and concatenate it (paper, Figure 1)."""

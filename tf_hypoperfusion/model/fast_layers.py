@@ -31,6 +31,10 @@ class FusedBatchNormalization(layers.BatchNormalization):
 
     def call(self, inputs, training=None, mask=None):
         """The stock layer: by the batch's own moments in training, else by the moving ones."""
+        return self.normalised(inputs, self.gamma, self.beta, training)
+
+    def normalised(self, inputs, gamma, beta, training):
+        """The same with another scale and shift."""
         shape, channels = tf.shape(inputs), inputs.shape[-1]
         rows = tf.reshape(inputs, (shape[0], -1, shape[3], channels))
         if channels % FAST_CHANNELS_16_BIT:
@@ -39,8 +43,8 @@ class FusedBatchNormalization(layers.BatchNormalization):
         given = () if training else map(tf.convert_to_tensor, moving)
         outputs, *now = tf.compat.v1.nn.fused_batch_norm(
             rows,
-            tf.convert_to_tensor(self.gamma),
-            tf.convert_to_tensor(self.beta),
+            tf.convert_to_tensor(gamma),
+            tf.convert_to_tensor(beta),
             *given,
             epsilon=self.epsilon,
             is_training=bool(training),

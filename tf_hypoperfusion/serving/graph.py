@@ -13,7 +13,7 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
-from data_tools import criteria, grid, labels, slabs
+from data_tools import grid, labels, slabs
 from data_tools.grid import (
     ADC_CORE_UM2_PER_S,
     ADC_CSF_UM2_PER_S,
@@ -22,44 +22,30 @@ from data_tools.grid import (
     FRAME_SHAPE,
     GRID_SHAPE,
     NIHSS_DIVISOR,
-    NIHSS_MAX,
     NIHSS_MISSING,
     SIDES,
     SLAB_SLICES,
 )
-from data_tools.intensity import MAX_RATIO
-from tf_hypoperfusion.config import PROBABILITY_THRESHOLD
 from tf_hypoperfusion.inference.calibration import CLIP, Calibration
 from tf_hypoperfusion.inference.onnx_model import SLAB
 from tf_hypoperfusion.inference.sliding_window import WINDOWS_PER_CALL
-from tf_hypoperfusion.serving import request_checks
-from tf_hypoperfusion.serving.request_checks import VOLUME_BYTES, Patient, mean_of
+from tf_hypoperfusion.serving import answers, graph_arrays, request_checks
+from tf_hypoperfusion.serving.answers import HAIR
+from tf_hypoperfusion.serving.graph_arrays import mean_of
+from tf_hypoperfusion.serving.request_checks import (
+    MAX_COMPRESSED_BYTES,
+    VOLUME_BYTES,
+    VOLUMES,
+    Patient,
+)
 
 # (windows, 128, 128, 16, 4), (windows, 1) -> (windows, 128, 128, 16, 1)
 Network = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 
 SCALARS = {"nihss": tf.float32, "side": tf.string, "voxel_ml": tf.float32}
-VOLUMES = {"dwi": tf.float32, "adc": tf.float32, "brain_mask": tf.float32}
-FIGURES = {
-    "hypoperfusion_ml": tf.float32,
-    "core_ml": tf.float32,
-    "mismatch_ml": tf.float32,
-    "mismatch_ratio": tf.float32,
-    "ratio_met": tf.bool,
-    "difference_met": tf.bool,
-    "core_met": tf.bool,
-    "target_mismatch": tf.bool,
-}
-# What a calibrated model says besides; reasons are the client's to give.
-OF_CALIBRATION = {
-    "hypoperfusion_low_ml": tf.float32,
-    "hypoperfusion_high_ml": tf.float32,
-    "answer": tf.string,
-}
-PNG_STEPS = 65535.0
+FIGURES = {name: tf.as_dtype(dtype) for name, dtype in answers.FIGURES.items()}
+OF_CALIBRATION = {name: tf.as_dtype(dtype) for name, dtype in answers.OF_CALIBRATION.items()}
 GZIP_START = b"\x1f\x8b"
-# voxel_ml comes as float32, so a volume of exactly 15 mL may miss it by a few 1e-7 of itself.
-HAIR = 1e-6
 
 
 def slab_inputs() -> dict[str, tf.TensorSpec]:
@@ -72,9 +58,7 @@ def slab_inputs() -> dict[str, tf.TensorSpec]:
 
 def volume_inputs() -> dict[str, tf.TensorSpec]:
     """Inputs of ``predict_volume``: volumes [b, 91, 109, 60], ``nihss``, ``side``, ``voxel_ml``."""
-    volumes = {
-        name: tf.TensorSpec((None, *GRID_SHAPE), dtype, name) for name, dtype in VOLUMES.items()
-    }
+    volumes = {name: tf.TensorSpec((None, *GRID_SHAPE), tf.float32, name) for name in VOLUMES}
     return volumes | _scalar_inputs()
 
 
@@ -104,16 +88,7 @@ def predict_slabs(network: Network, inputs: dict[str, tf.Tensor]) -> dict[str, t
     # A wrong rank that reached the first convolution would abort the server's process.
     image = tf.ensure_shape(inputs["image"], (None, *SLAB))
     nihss = tf.ensure_shape(inputs["nihss"], (None, 1))
-    finite = tf.reduce_all(tf.math.is_finite(image)) & tf.reduce_all(tf.math.is_finite(nihss))
-    small = tf.reduce_all(~(tf.abs(image) > MAX_RATIO) | ~tf.math.is_finite(image))
-    odd = (nihss < NIHSS_MISSING) | (nihss > NIHSS_MAX / NIHSS_DIVISOR)
-    known = tf.reduce_all(~odd | ~tf.math.is_finite(nihss))
-    rules = [
-        (finite, "image, nihss: hold NaN or infinite values"),
-        (small, f"image: expected ratios to the parenchymal mean, at most {MAX_RATIO:g}"),
-        (known, f"nihss: expected NIHSS / {NIHSS_DIVISOR:g}, or {NIHSS_MISSING:g} if unknown"),
-    ]
-    checks = [tf.debugging.Assert(condition, [message]) for condition, message in rules]
+    checks = [request_checks.check_slabs(graph_arrays, image, nihss)]
     checks.append(
         tf.debugging.assert_equal(
             tf.shape(image)[0], tf.shape(nihss)[0], "image and nihss: expected one NIHSS a slab"
@@ -191,14 +166,10 @@ def predict_bytes(
             fn_output_signature=tf.TensorSpec(GRID_SHAPE, tf.float32),
         )
     outputs = predict_volumes(network, decoded, stride=stride, info=info, calibration=calibration)
-    threshold = _threshold(calibration)
-    first_inside = float(np.ceil(float(np.float32(threshold)) * PNG_STEPS))
 
     def encode(probability: tf.Tensor) -> tf.Tensor:
-        levels = tf.round(probability * PNG_STEPS)
-        # No rounding may move a voxel over the mask's edge.
-        inside, outside = tf.maximum(levels, first_inside), tf.minimum(levels, first_inside - 1)
-        levels = tf.cast(tf.where(probability >= threshold, inside, outside), tf.uint16)
+        levels = answers.levels(graph_arrays, probability, answers.threshold(calibration))
+        levels = tf.cast(levels, tf.uint16)
         return tf.io.encode_png(tf.reshape(levels, (GRID_SHAPE[0], -1, 1)))
 
     probability = outputs.pop("probability")
@@ -218,16 +189,12 @@ def _decode(compressed: tf.Tensor, name: str) -> tf.Tensor:
         is_gzip, tf.strings.join(["it holds ", tf.strings.as_string(told)]), "it is no gzip"
     )
     message = tf.strings.join([request_checks.expected_bytes(name), "; ", found])
-    plausible = is_gzip & (length <= VOLUME_BYTES + VOLUME_BYTES // 100) & (told == VOLUME_BYTES)
+    plausible = is_gzip & (length <= MAX_COMPRESSED_BYTES) & (told == VOLUME_BYTES)
     with tf.control_dependencies([tf.debugging.Assert(plausible, [message])]):
         raw = tf.io.decode_compressed(compressed, "GZIP")
     check = tf.debugging.Assert(tf.strings.length(raw) == VOLUME_BYTES, [message])
     with tf.control_dependencies([check]):
         return tf.reshape(tf.io.decode_raw(raw, tf.float32, little_endian=True), GRID_SHAPE)
-
-
-def _threshold(calibration: Calibration | None) -> float:
-    return calibration.cut if calibration else PROBABILITY_THRESHOLD
 
 
 def _predict_one(
@@ -236,7 +203,7 @@ def _predict_one(
     dwi, adc, nihss, voxel_ml = patient.dwi, patient.adc, patient.nihss, patient.voxel_ml
     brain = patient.brain_mask > 0
     tissue = brain & (adc > 0) & (adc < ADC_CSF_UM2_PER_S)
-    with tf.control_dependencies([request_checks.check(patient, tissue)]):
+    with tf.control_dependencies([request_checks.check(graph_arrays, patient, tissue)]):
         dwi_mean, adc_mean = (mean_of(v, tissue) for v in (dwi, adc))
     zero = tf.zeros_like(dwi)
     dwi_ratio = tf.where(brain, tf.maximum(dwi, 0.0) / dwi_mean, zero)
@@ -249,12 +216,13 @@ def _predict_one(
         probability = _calibrated(probability, calibration)
     probability = tf.where(tissue, probability, zero)
     core = _core(dwi_ratio=dwi_ratio, adc=adc, brain=brain, voxel_ml=voxel_ml)
-    figures = _decide(
-        hypoperfusion_ml=_ml(probability >= _threshold(calibration), voxel_ml),
+    figures = answers.decide(
+        graph_arrays,
+        hypoperfusion_ml=_ml(probability >= answers.threshold(calibration), voxel_ml),
         core_ml=_ml(core, voxel_ml),
     )
     if calibration:
-        figures |= _interval(calibration, figures["hypoperfusion_ml"], figures["core_ml"])
+        figures |= answers.interval(graph_arrays, calibration, figures)
     types = FIGURES | OF_CALIBRATION
     return {"probability": probability} | {
         name: tf.reshape(tf.cast(value, types[name]), (1,)) for name, value in figures.items()
@@ -267,21 +235,6 @@ def _calibrated(probability: tf.Tensor, by: Calibration) -> tf.Tensor:
     logit = tf.math.log(clipped / (1 - clipped))
     moved = tf.cast(tf.sigmoid(by.slope * logit + by.intercept), tf.float32)
     return tf.where(probability > 0, moved, tf.zeros_like(moved))
-
-
-def _interval(
-    by: Calibration, hypoperfusion_ml: tf.Tensor, core_ml: tf.Tensor
-) -> dict[str, tf.Tensor]:
-    """As :func:`calibration.answer`."""
-    low_ml, high_ml = (
-        tf.maximum(tf.sqrt(hypoperfusion_ml) + bound, 0) ** 2 for bound in by.root_bounds
-    )
-    at_low, at_high = (
-        _decide(hypoperfusion_ml=end, core_ml=core_ml)["target_mismatch"]
-        for end in (low_ml, high_ml)
-    )
-    said = tf.where(at_low, "yes", tf.where(at_high, "unsure", "no"))
-    return {"hypoperfusion_low_ml": low_ml, "hypoperfusion_high_ml": high_ml, "answer": said}
 
 
 def _image(
@@ -365,25 +318,3 @@ def _core(
 
 def _ml(mask: tf.Tensor, voxel_ml: tf.Tensor) -> tf.Tensor:
     return tf.cast(tf.math.count_nonzero(mask), tf.float64) * tf.cast(voxel_ml, tf.float64)
-
-
-def _decide(*, hypoperfusion_ml: tf.Tensor, core_ml: tf.Tensor) -> dict[str, tf.Tensor]:
-    """DEFUSE 3, as :func:`data_tools.criteria.defuse3`; float64 mL."""
-    rules = criteria.DEFUSE3
-    hair = HAIR * (hypoperfusion_ml + core_ml)
-    some = hypoperfusion_ml > 0
-    ratio = tf.where(core_ml > 0, tf.math.divide_no_nan(hypoperfusion_ml, core_ml), np.inf)
-    ratio_met = some & (hypoperfusion_ml >= rules.min_ratio * core_ml - hair)
-    difference_met = hypoperfusion_ml - core_ml >= rules.min_difference_ml - hair
-    core_met = core_ml <= rules.max_core_ml + hair
-    cap = tf.constant(criteria.MISMATCH_RATIO_CAP, tf.float64)
-    return {
-        "hypoperfusion_ml": hypoperfusion_ml,
-        "core_ml": core_ml,
-        "mismatch_ml": hypoperfusion_ml - core_ml,
-        "mismatch_ratio": tf.where(some, tf.minimum(ratio, cap), tf.zeros_like(cap)),
-        "ratio_met": ratio_met,
-        "difference_met": difference_met,
-        "core_met": core_met,
-        "target_mismatch": ratio_met & difference_met & core_met,
-    }

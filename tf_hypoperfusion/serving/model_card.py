@@ -3,14 +3,14 @@
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from data_tools import criteria
 from data_tools.grid import GRID_SHAPE, SPACE
 from data_tools.runtime import atomic
 from data_tools.runtime.errors import InputError
-from tf_hypoperfusion import __version__, provenance
+from tf_hypoperfusion import __version__, config, provenance
 from tf_hypoperfusion.config import NO_CORE_MEDIAN_DICE, PROBABILITY_THRESHOLD, RESEARCH_NOTICE
-from tf_hypoperfusion.evaluation import statistics
 from tf_hypoperfusion.inference import model_files
 from tf_hypoperfusion.inference.calibration import Calibration
 from tf_hypoperfusion.inference.model_files import ModelInfo
@@ -166,6 +166,25 @@ class ModelCard:
         }
 
 
+def info(card: Mapping[str, Any]) -> Facts:
+    """What goes out with every answer of a model, of its card.
+
+    Args:
+        card: as :meth:`ModelCard.to_json` writes it.
+    """
+    models = [model_files.mapping(model) for model in card["models"]]
+    sums = [model["sha256"] for model in models]
+    return {
+        "name": card["name"],
+        "version": card["version"],
+        "sha256": sums[0] if len(sums) == 1 else sums,
+        "cohort": card["records"]["cohort"],
+        "frame": config.common_frame(model["model"] for model in models),
+        "notice": card["notice"],
+        **({"calibration": card["calibration"]} if "calibration" in card else {}),
+    }
+
+
 def cohort_of(networks: Sequence[NetworkFacts]) -> str | None:
     """The cohorts that networks were trained on, in one name; None if nothing is known."""
     cohorts = sorted({network.cohort for network in networks})
@@ -232,9 +251,9 @@ def tests(known: Sequence[ModelInfo]) -> tuple[TestFigures, ...]:
 
 
 def _figures(folder: Path, *, external: bool) -> TestFigures:
-    from tf_hypoperfusion.evaluation.report import (
-        patients,  # with pandas, which a server does not need
-    )
+    # With scipy.stats and pandas, which a server does not need.
+    from tf_hypoperfusion.evaluation import statistics
+    from tf_hypoperfusion.evaluation.report import patients
 
     try:
         tested = patients.load(folder)

@@ -1,4 +1,4 @@
-"""Is a patient of a request what the graph takes it for: every refusal, inside the graph.
+"""Is a patient of a request what the server takes it for: every refusal, each written once.
 
 A server cannot look at a header: volumes in another order, place or unit would be answered as if
 nothing were wrong. So the brain is compared with the template's, as it lies and as it would lie
@@ -6,22 +6,26 @@ after the usual mistakes, and DWI with ADC. The template is a constant of 76 kB 
 
 DWI, ADC and mask are compared with each other too, as they lie and moved or mirrored.
 
+Every function takes ``xp``, what it is computed with: :mod:`graph_arrays` puts the checks into the
+exported graph, where TensorFlow Serving runs them, and :mod:`numpy_arrays` runs them without
+TensorFlow. Arrays are of the one or the other.
+
 What cannot be told is left from right of all three: the template is symmetric, and a head nearly
 so; and the mask of another patient, where the images hold nothing outside their own brain.
 """
 
 import dataclasses
 import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-import tensorflow as tf
 from numpy.typing import NDArray
 
 from data_tools import grid
 from data_tools.grid import (
     ADC_CSF_UM2_PER_S,
     GRID_SHAPE,
+    NIHSS_DIVISOR,
     NIHSS_MAX,
     NIHSS_MISSING,
     SIDES,
@@ -42,7 +46,9 @@ from data_tools.template import template_on_grid
 # The patient's tissue in a voxel of the template: half to twice the template's own brain.
 VOXEL_RANGE_ML = (grid.VOXEL_ML / 4, grid.VOXEL_ML * 2)
 WATER_MIN_ML = 1.0  # less of water or tissue is too little to tell a b = 0 image by
+VOLUMES = ("dwi", "adc", "brain_mask")
 VOLUME_BYTES = int(np.prod(GRID_SHAPE)) * 4
+MAX_COMPRESSED_BYTES = VOLUME_BYTES + VOLUME_BYTES // 100  # of a gzip that compresses nothing
 
 # The template is compared voxel by voxel of 4 mm.
 STEP = 2
@@ -97,16 +103,21 @@ NO_SIGNAL, TISSUE_SIGNAL = 0.1, 0.7  # of the mean of tissue
 MAX_VOID_ML = 1.0
 
 
+Array = Any  # of numpy, or a tensor
+Arrays = Any  # the module that computes with them
+Rules = list[tuple[Array, Any]]  # condition, and what is said where it does not hold
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Patient:
     """A patient of a request: volumes (91, 109, 60) and scalars."""
 
-    dwi: tf.Tensor
-    adc: tf.Tensor
-    brain_mask: tf.Tensor
-    nihss: tf.Tensor
-    side: tf.Tensor
-    voxel_ml: tf.Tensor
+    dwi: Array
+    adc: Array
+    brain_mask: Array
+    nihss: Array
+    side: Array
+    voxel_ml: Array
 
 
 class _Agreement(NamedTuple):
@@ -119,10 +130,10 @@ class _Agreement(NamedTuple):
         shown: share of the template's brain in the patient's slices.
     """
 
-    dice: tf.Tensor
-    correlation: tf.Tensor
-    size: tf.Tensor
-    shown: tf.Tensor
+    dice: Array
+    correlation: Array
+    size: Array
+    shown: Array
 
 
 class Place(NamedTuple):
@@ -137,40 +148,60 @@ class Place(NamedTuple):
     voxels: tuple[NDArray[np.int32], ...]
 
 
-def check(patient: Patient, tissue: tf.Tensor) -> tf.Operation:
-    """Refuse, when run, a patient that cannot be answered, with the first reason.
+def check(xp: Arrays, patient: Patient, tissue: Array) -> Any:
+    """Refuse a patient that cannot be answered, with the first reason.
 
     Args:
+        xp: see the module.
         patient: volumes and scalars.
         tissue: bool (91, 109, 60), brain that is no fluid.
 
     Returns:
-        What the rest has to wait for.
+        In a graph, what the rest has to wait for.
+
+    Raises:
+        InputError: by numpy, what a graph says when it runs.
     """
-    agreement = _agreement(patient)
-    pair = _pair(patient, tissue)
-    rules = [
-        *_given(patient),
-        *_images(patient, tissue, agreement),
-        *_one_scan(patient, tissue, pair),
-        *_lies_right(agreement),
-    ]
-    right = tf.stack([condition for condition, _ in rules])
-    reasons = tf.stack([tf.convert_to_tensor(reason) for _, reason in rules])
-    first = tf.argmax(tf.cast(~right, tf.int32))
-    return tf.debugging.Assert(tf.reduce_all(right), [reasons[first]])
+    agreement = _agreement(xp, patient)
+    pair = _pair(xp, patient, tissue)
+    return xp.refuse(
+        [
+            *_given(xp, patient),
+            *_images(xp, patient, tissue, agreement),
+            *_one_scan(xp, patient, tissue, pair),
+            *_lies_right(xp, agreement),
+        ]
+    )
 
 
-Rules = list[tuple[tf.Tensor, "str | tf.Tensor"]]
+def check_slabs(xp: Arrays, image: Array, nihss: Array) -> Any:
+    """Refuse windows that a client cannot have normalised rightly; otherwise as :func:`check`.
+
+    Args:
+        xp: see the module.
+        image: float32 (b, 128, 128, 16, 4).
+        nihss: float32 (b, 1).
+    """
+    finite = xp.all(xp.isfinite(image)) & xp.all(xp.isfinite(nihss))
+    small = xp.all(~(abs(image) > MAX_RATIO) | ~xp.isfinite(image))
+    odd = (nihss < NIHSS_MISSING) | (nihss > NIHSS_MAX / NIHSS_DIVISOR)
+    known = xp.all(~odd | ~xp.isfinite(nihss))
+    return xp.refuse(
+        [
+            (finite, "image, nihss: hold NaN or infinite values"),
+            (small, f"image: expected ratios to the parenchymal mean, at most {MAX_RATIO:g}"),
+            (known, f"nihss: expected NIHSS / {NIHSS_DIVISOR:g}, or {NIHSS_MISSING:g} if unknown"),
+        ]
+    )
 
 
-def _given(patient: Patient) -> Rules:
+def _given(xp: Arrays, patient: Patient) -> Rules:
     nihss, voxel_ml, mask = patient.nihss, patient.voxel_ml, patient.brain_mask
-    whole = tf.math.is_finite(nihss) & (nihss == tf.round(nihss))
+    whole = xp.isfinite(nihss) & (nihss == xp.round(nihss))
     low, high = VOXEL_RANGE_ML
     return [
         (
-            tf.reduce_any(tf.constant(SIDES) == patient.side),
+            xp.is_one_of(patient.side, SIDES),
             f"side: expected one of {', '.join(SIDES)}: that of the lesion",
         ),
         (
@@ -178,144 +209,134 @@ def _given(patient: Patient) -> Rules:
             f"nihss: expected a whole number from 0 to {NIHSS_MAX}, or -1 if unknown",
         ),
         (
-            tf.math.is_finite(voxel_ml) & (voxel_ml >= low) & (voxel_ml <= high),
+            xp.isfinite(voxel_ml) & (voxel_ml >= low) & (voxel_ml <= high),
             "voxel_ml: expected mL of the patient, in a voxel of 2 mm of the template, "
             f"{low:g} to {high:g}",
         ),
-        (tf.reduce_all(tf.math.is_finite(mask)), "brain_mask: holds NaN or infinite values"),
+        (xp.all(xp.isfinite(mask)), "brain_mask: holds NaN or infinite values"),
         # Bytes of another type or order are as good as nothing, or any number, as float32.
         (
-            tf.reduce_all((mask == 0) | (mask == 1)) & tf.reduce_any(mask == 1),
+            xp.all((mask == 0) | (mask == 1)) & xp.any(mask == 1),
             "brain_mask: expected 1 in the brain and 0 elsewhere, and no other value; as bytes, "
             "float32 in little endian",
         ),
         *(
-            (tf.reduce_all(tf.math.is_finite(v)), f"{name}: holds NaN or infinite values")
+            (xp.all(xp.isfinite(v)), f"{name}: holds NaN or infinite values")
             for name, v in (("dwi", patient.dwi), ("adc", patient.adc))
         ),
     ]
 
 
-def _images(patient: Patient, tissue: tf.Tensor, agreement: _Agreement) -> Rules:
+def _images(xp: Arrays, patient: Patient, tissue: Array, agreement: _Agreement) -> Rules:
     """Whether the mask can be a brain on this grid, and DWI and ADC are what they are called."""
     dwi, adc, brain = patient.dwi, patient.adc, patient.brain_mask > 0
     dice, shown = agreement.dice[0], agreement.shown
-    median = median_of(tf.boolean_mask(adc, brain & (adc > 0)))
+    median = xp.median_of(xp.select(adc, brain & (adc > 0)))
     low, high = ADC_TISSUE_RANGE_UM2_PER_S
     return [
         (
             dice >= MIN_DICE,
-            tf.strings.join(
-                [
-                    "brain_mask: its Dice with the template's brain is ",
-                    _number(dice),
-                    f"; expected {MIN_DICE:g} at least: {_EXPECTED_GRID}",
-                ]
+            xp.text(
+                "brain_mask: its Dice with the template's brain is ",
+                xp.number(dice),
+                f"; expected {MIN_DICE:g} at least: {_EXPECTED_GRID}",
             ),
         ),
         (
             agreement.size <= MAX_SIZE,
-            tf.strings.join(
-                [
-                    "brain_mask: it is ",
-                    _number(agreement.size),
-                    f" times as large as the template's brain; expected {MAX_SIZE:g} at most: the "
-                    "brain without the skull",
-                ]
+            xp.text(
+                "brain_mask: it is ",
+                xp.number(agreement.size),
+                f" times as large as the template's brain; expected {MAX_SIZE:g} at most: the "
+                "brain without the skull",
             ),
         ),
         (
             shown >= MIN_SHOWN,
-            tf.strings.join(
-                [
-                    "brain_mask: its slices hold ",
-                    _number(shown * 100, 0),
-                    f"% of the template's brain; expected {MIN_SHOWN:.0%} at least: the whole head",
-                ]
+            xp.text(
+                "brain_mask: its slices hold ",
+                xp.number(shown * 100, 0),
+                f"% of the template's brain; expected {MIN_SHOWN:.0%} at least: the whole head",
             ),
         ),
         (
-            _rim_over_inside(dwi, brain) <= _rim_over_inside(adc, brain),
+            _rim_over_inside(xp, dwi, brain) <= _rim_over_inside(xp, adc, brain),
             "dwi and adc look exchanged: fluid should be dark in the DWI and bright in the ADC "
             "map, and it is the other way round",
         ),
         (
             (median >= low) & (median <= high),
-            tf.strings.join(
-                [
-                    "adc: its median in the brain is ",
-                    tf.strings.as_string(median, shortest=True),
-                    f"; expected {low:g} to {high:g}, in 1e-6 mm2/s (about 0.9 would be 1e-3 "
-                    "mm2/s, and 0.0009 mm2/s)",
-                ]
+            xp.text(
+                "adc: its median in the brain is ",
+                xp.short_number(median),
+                f"; expected {low:g} to {high:g}, in 1e-6 mm2/s (about 0.9 would be 1e-3 "
+                "mm2/s, and 0.0009 mm2/s)",
             ),
         ),
         (
-            tf.reduce_sum(tf.boolean_mask(dwi, tissue)) > 0,
+            xp.sum(xp.select(dwi, tissue)) > 0,
             "dwi: its mean in the brain is not above 0",
         ),
         (
-            tf.reduce_max(tf.where(brain, dwi, 0.0)) <= MAX_RATIO * mean_of(dwi, tissue),
+            xp.max(xp.where(brain, dwi, 0.0)) <= MAX_RATIO * xp.mean_of(dwi, tissue),
             f"dwi: a voxel of the brain is over {MAX_RATIO:g} times as bright as its mean",
         ),
     ]
 
 
-def _one_scan(patient: Patient, tissue: tf.Tensor, pair: "_Pair") -> Rules:
+def _one_scan(xp: Arrays, patient: Patient, tissue: Array, pair: "_Pair") -> Rules:
     """Whether DWI, ADC and mask are of one scan and lie on each other."""
     dwi, adc, brain = patient.dwi, patient.adc, patient.brain_mask > 0
-    mean = mean_of(dwi, tissue)
-    deep = _inside(brain, EDGE_VOXELS)
-    no_dwi = _count(deep & tissue & (dwi <= NO_SIGNAL * mean)) * VOXEL_ML
-    no_adc = _count(deep & (adc <= 0) & (dwi >= TISSUE_SIGNAL * mean)) * VOXEL_ML
-    water, enough = _water_ratio(dwi, adc, brain)
-    contrast, words = pair.contrast[0], tf.constant([move.words for move in moves()])
-    fits, bright = tf.argmin(pair.contrast), tf.argmax(pair.signal)
+    mean = xp.mean_of(dwi, tissue)
+    deep = xp.eroded(brain, [2 * EDGE_VOXELS + 1] * 3)
+    no_dwi = xp.count(deep & tissue & (dwi <= NO_SIGNAL * mean)) * VOXEL_ML
+    no_adc = xp.count(deep & (adc <= 0) & (dwi >= TISSUE_SIGNAL * mean)) * VOXEL_ML
+    water, enough = _water_ratio(xp, dwi, adc, brain)
+    contrast, words = pair.contrast[0], [move.words for move in moves()]
+    fits, bright = xp.argmin(pair.contrast), xp.argmax(pair.signal)
     may_be_b0 = enough & (water > MAX_WATER_RATIO)
-    b0 = tf.strings.join(
-        [
-            "dwi: fluid is ",
-            _number(water),
-            f" times as bright as tissue; expected {MAX_WATER_RATIO:g} at most, as at b = 1000 "
-            "s/mm2. Is this the b = 0 image?",
-        ]
+    b0 = xp.text(
+        "dwi: fluid is ",
+        xp.number(water),
+        f" times as bright as tissue; expected {MAX_WATER_RATIO:g} at most, as at b = 1000 "
+        "s/mm2. Is this the b = 0 image?",
     )
     return [
         (
             (contrast - pair.contrast[fits] <= MAX_CONTRAST_GAIN)
             | (pair.contrast[fits] > MAX_CONTRAST),
-            tf.strings.join(
-                ["dwi, adc: the DWI ", words[fits], " against the ADC; expected both in one place"]
+            xp.text(
+                "dwi, adc: the DWI ",
+                xp.choose(words, fits),
+                " against the ADC; expected both in one place",
             ),
         ),
         (~(may_be_b0 & (contrast > MIN_ALIKE)), b0),
         (
             contrast <= MAX_CONTRAST,
-            tf.strings.join(
-                [
-                    "dwi, adc: what is dark in one should be bright in the other; their contrasts "
-                    "correlate by ",
-                    _number(contrast),
-                    f", expected {MAX_CONTRAST:g} at most. Are both of one scan, in one place?",
-                ]
+            xp.text(
+                "dwi, adc: what is dark in one should be bright in the other; their contrasts "
+                "correlate by ",
+                xp.number(contrast),
+                f", expected {MAX_CONTRAST:g} at most. Are both of one scan, in one place?",
             ),
         ),
         (
             pair.signal[bright] - pair.signal[0] <= MAX_SIGNAL_GAIN,
-            tf.strings.join(
-                ["brain_mask: it ", words[bright], " against the DWI; expected both in one place"]
+            xp.text(
+                "brain_mask: it ",
+                xp.choose(words, bright),
+                " against the DWI; expected both in one place",
             ),
         ),
         *(
             (
                 volume <= MAX_VOID_ML,
-                tf.strings.join(
-                    [
-                        f"{name}: has nothing in ",
-                        _number(volume, 1),
-                        f" mL of the brain where {other} shows tissue; expected {MAX_VOID_ML:g} mL "
-                        "at most",
-                    ]
+                xp.text(
+                    f"{name}: has nothing in ",
+                    xp.number(volume, 1),
+                    f" mL of the brain where {other} shows tissue; expected {MAX_VOID_ML:g} mL "
+                    "at most",
                 ),
             )
             for name, volume, other in (("dwi", no_dwi, "adc"), ("adc", no_adc, "dwi"))
@@ -330,32 +351,28 @@ _EXPECTED_GRID = (
 )
 
 
-def _lies_right(agreement: _Agreement) -> Rules:
+def _lies_right(xp: Arrays, agreement: _Agreement) -> Rules:
     """Whether the brain fits the template as it lies better than in any other place or size."""
     correlation = agreement.correlation
     fit = correlation + 2 * agreement.dice
     gain = fit - fit[0]
-    best = tf.argmax(gain)
-    words = tf.constant([place.words for place in places()])
+    best = xp.argmax(gain)
+    words = [place.words for place in places()]
     return [
         (
             gain[best] <= MAX_GAIN,
-            tf.strings.join(
-                [
-                    "dwi, adc, brain_mask: against the template the brain ",
-                    words[best],
-                    f"; expected {_EXPECTED_GRID}",
-                ]
+            xp.text(
+                "dwi, adc, brain_mask: against the template the brain ",
+                xp.choose(words, best),
+                f"; expected {_EXPECTED_GRID}",
             ),
         ),
         (
             correlation[0] >= MIN_CORRELATION,
-            tf.strings.join(
-                [
-                    "adc: tissue and fluid agree with the template's by ",
-                    _number(correlation[0]),
-                    f"; expected {MIN_CORRELATION:g} at least: {_EXPECTED_GRID}",
-                ]
+            xp.text(
+                "adc: tissue and fluid agree with the template's by ",
+                xp.number(correlation[0]),
+                f"; expected {MIN_CORRELATION:g} at least: {_EXPECTED_GRID}",
             ),
         ),
     ]
@@ -369,54 +386,40 @@ class _Pair(NamedTuple):
         signal: share of the moved mask in which the DWI has a signal.
     """
 
-    contrast: tf.Tensor
-    signal: tf.Tensor
+    contrast: Array
+    signal: Array
 
 
-def _pair(patient: Patient, tissue: tf.Tensor) -> _Pair:
+def _pair(xp: Arrays, patient: Patient, tissue: Array) -> _Pair:
     dwi, adc, brain = patient.dwi, patient.adc, patient.brain_mask > 0
-    deep = _inside(brain, EDGE_VOXELS)
-    signal = dwi > SIGNAL * mean_of(dwi, tissue)
+    deep = xp.eroded(brain, [2 * EDGE_VOXELS + 1] * 3)
+    signal = dwi > SIGNAL * xp.mean_of(dwi, tissue)
 
-    def compare(voxels: tuple[tf.Tensor, ...]) -> tuple[tf.Tensor, tf.Tensor]:
+    def compare(*voxels: Array) -> tuple[Array, Array]:
         moved, mask = dwi, brain
         for axis in range(3):
-            moved, mask = (tf.gather(v, voxels[axis], axis=axis) for v in (moved, mask))
-        share = _count(signal & mask) / tf.maximum(_count(mask), 1)
-        return _contrast(moved, adc, deep & (moved > 0) & (adc > 0)), share
+            moved, mask = (xp.take(v, voxels[axis], axis) for v in (moved, mask))
+        share = xp.count(signal & mask) / xp.maximum(xp.count(mask), 1)
+        return _contrast(xp, moved, adc, deep & (moved > 0) & (adc > 0)), share
 
-    voxels = tuple(
-        tf.constant(np.stack([move.voxels[axis] for move in moves()])) for axis in range(3)
-    )
-    spec = (tf.TensorSpec((), tf.float64), tf.TensorSpec((), tf.float64))
-    return _Pair(*tf.map_fn(compare, voxels, fn_output_signature=spec))
+    stacked = (np.stack([move.voxels[axis] for move in moves()]) for axis in range(3))
+    return _Pair(*xp.each(compare, *map(xp.constant, stacked)))
 
 
-def _contrast(dwi: tf.Tensor, adc: tf.Tensor, where: tf.Tensor) -> tf.Tensor:
+def _contrast(xp: Arrays, dwi: Array, adc: Array, where: Array) -> Array:
     """Correlation of what is left of DWI and ADC, every 4 mm, without what is around."""
-    median = tf.maximum(median_of(tf.boolean_mask(dwi, where)), 1e-6)
-    weight = tf.cast(where, tf.float32)
-    values = [tf.clip_by_value(dwi / median, 0.0, 2.0), tf.clip_by_value(adc / 1000, 0.0, 2.5)]
-    stacked = tf.stack([weight, *(v * weight for v in values)], axis=-1)[tf.newaxis]
-    coarse = tf.nn.avg_pool3d(stacked, STEP, STEP, "VALID")
-    here = coarse[0, ..., 0] >= 0.5
-    inside = tf.cast(here, tf.float32)
-    means = tf.math.divide_no_nan(coarse[0, ..., 1:], coarse[0, ..., :1]) * inside[..., tf.newaxis]
-    around = tf.nn.avg_pool3d(
-        tf.concat([inside[..., tf.newaxis], means], axis=-1)[tf.newaxis], AROUND, 1, "SAME"
-    )[0]
-    left = means - tf.math.divide_no_nan(around[..., 1:], around[..., :1])
-    return _correlation(*(tf.boolean_mask(left[..., k], here) for k in range(2)))
-
-
-def _inside(brain: tf.Tensor, voxels: int) -> tf.Tensor:
-    """The mask without what lies so near to its edge; beyond the grid is outside."""
-    around = tf.pad(tf.cast(~brain, tf.float32), [[voxels, voxels]] * 3, constant_values=1.0)
-    reached = around[tf.newaxis, ..., tf.newaxis]
-    for axis in range(3):
-        size = [2 * voxels + 1 if k == axis else 1 for k in range(3)]
-        reached = tf.nn.max_pool3d(reached, size, 1, "VALID")
-    return reached[0, ..., 0] == 0
+    median = xp.maximum(xp.median_of(xp.select(dwi, where)), 1e-6)
+    weight = xp.cast(where, "float32")
+    share = xp.coarse(weight, STEP)
+    here = share >= 0.5
+    inside = xp.cast(here, "float32")
+    inside_around = xp.box_mean(inside, AROUND)
+    left = []
+    for values in (xp.clip(dwi / median, 0.0, 2.0), xp.clip(adc / 1000, 0.0, 2.5)):
+        means = xp.divide(xp.coarse(values * weight, STEP), share) * inside
+        around = xp.divide(xp.box_mean(means, AROUND), inside_around)
+        left.append(xp.select(means - around, here))
+    return _correlation(xp, *left)
 
 
 @functools.cache
@@ -497,90 +500,62 @@ def _about(fixed: NDArray[np.float64], linear: NDArray[np.float64]) -> NDArray[n
     return np.column_stack([linear, fixed - linear @ fixed])
 
 
-def _agreement(patient: Patient) -> _Agreement:
+def _agreement(xp: Arrays, patient: Patient) -> _Agreement:
     brain, adc = (v[::STEP, ::STEP, ::STEP] for v in (patient.brain_mask > 0, patient.adc))
     share = (ADC_CSF_UM2_PER_S - adc) / (ADC_CSF_UM2_PER_S - ADC_TISSUE_UM2_PER_S)
-    mine = tf.clip_by_value(share, 0.0, 1.0)
-    some = tf.cast(tf.reduce_any(brain, axis=(0, 1)), tf.int32)
-    shown = (tf.cumsum(some) > 0) & (tf.cumsum(some, reverse=True) > 0)
-    values = tf.constant(template())
-    axes = [tf.range(float(n)) for n in template().shape]
-    here = tf.stack(tf.meshgrid(*axes, indexing="ij"), axis=-1)
-    last = tf.constant(template().shape) - 1
+    mine = xp.clip(share, 0.0, 1.0)
+    some = xp.cast(xp.any(brain, axis=(0, 1)), "int32")
+    shown = (xp.cumsum(some) > 0) & (xp.cumsum(some, reverse=True) > 0)
+    values, sizes = xp.constant(template()), template().shape
+    x, y, z = (
+        xp.constant(axis) for axis in np.ix_(*(np.arange(n, dtype=np.float32) for n in sizes))
+    )
 
-    def compare(matrix: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        there = tf.linalg.matvec(matrix[:, :3], here) + matrix[:, 3]
-        voxels = tf.clip_by_value(tf.cast(tf.round(there), tf.int32), 0, last)
-        there = tf.gather_nd(values, voxels)
+    def compare(matrix: Array) -> tuple[Array, Array]:
+        index = 0
+        for row, size in enumerate(sizes):
+            a, b, c, start = (matrix[row, column] for column in range(4))
+            voxel = xp.cast(xp.round(a * x + b * y + c * z + start), "int32")
+            index = index * size + xp.clip(voxel, 0, size - 1)
+        there = xp.take(xp.ravel(values), index)
         expected = (there > 0) & shown
-        tissue = (tf.cast(there, tf.float32) - 1) / 254
+        tissue = (xp.cast(there, "float32") - 1) / 254
         both = brain & expected
-        dice = 2 * _count(both) / tf.maximum(_count(brain) + _count(expected), 1)
-        return dice, _correlation(tf.boolean_mask(mine, both), tf.boolean_mask(tissue, both))
+        dice = 2 * xp.count(both) / xp.maximum(xp.count(brain) + xp.count(expected), 1)
+        return dice, _correlation(xp, xp.select(mine, both), xp.select(tissue, both))
 
-    matrices = tf.constant(np.stack([place.matrix for place in places()]), tf.float32)
-    spec = (tf.TensorSpec((), tf.float64), tf.TensorSpec((), tf.float64))
-    dice, correlation = tf.map_fn(compare, matrices, fn_output_signature=spec)
+    matrices = np.stack([place.matrix for place in places()]).astype(np.float32)
+    dice, correlation = xp.each(compare, xp.constant(matrices))
     whole = values > 0
-    expected = _count(whole & shown)
-    size = _count(brain) / tf.maximum(expected, 1)
-    return _Agreement(dice, correlation, size, expected / _count(whole))
+    expected = xp.count(whole & shown)
+    size = xp.count(brain) / xp.maximum(expected, 1)
+    return _Agreement(dice, correlation, size, expected / xp.count(whole))
 
 
-def _correlation(a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
+def _correlation(xp: Arrays, a: Array, b: Array) -> Array:
     """Pearson's; 0 where either is the same everywhere."""
-    a, b = (tf.cast(v, tf.float64) for v in (a, b))
-    a, b = (v - tf.math.divide_no_nan(tf.reduce_sum(v), _size(v)) for v in (a, b))
-    product = tf.sqrt(tf.reduce_sum(a * a) * tf.reduce_sum(b * b))
-    return tf.math.divide_no_nan(tf.reduce_sum(a * b), product)
+    a, b = (xp.cast(v, "float64") for v in (a, b))
+    a, b = (v - xp.divide(xp.sum(v), xp.size(v)) for v in (a, b))
+    product = xp.sqrt(xp.sum(a * a) * xp.sum(b * b))
+    return xp.divide(xp.sum(a * b), product)
 
 
-def _water_ratio(dwi: tf.Tensor, adc: tf.Tensor, brain: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+def _water_ratio(xp: Arrays, dwi: Array, adc: Array, brain: Array) -> tuple[Array, Array]:
     """As :func:`data_tools.plausibility.check_contrast`: the ratio, and is there enough to tell."""
-    water = tf.boolean_mask(dwi, brain & (adc >= WATER_UM2_PER_S))
-    solid = tf.boolean_mask(dwi, brain & (adc > 500) & (adc < 1000))
-    enough = tf.minimum(_size(water), _size(solid)) * VOXEL_ML >= WATER_MIN_ML
-    return median_of(water) / tf.maximum(median_of(solid), 1e-6), enough
+    water = xp.select(dwi, brain & (adc >= WATER_UM2_PER_S))
+    solid = xp.select(dwi, brain & (adc > 500) & (adc < 1000))
+    enough = xp.minimum(xp.size(water), xp.size(solid)) * VOXEL_ML >= WATER_MIN_ML
+    return xp.median_of(water) / xp.maximum(xp.median_of(solid), 1e-6), enough
 
 
-def _rim_over_inside(values: tf.Tensor, brain: tf.Tensor) -> tf.Tensor:
+def _rim_over_inside(xp: Arrays, values: Array, brain: Array) -> Array:
     """As :func:`data_tools.plausibility.check_not_swapped` has it; 1 where there is no rim."""
-    # What a square of this size cannot reach from outside is inside; so is nothing at the border.
-    width = RIM_VOXELS
-    around = tf.cast(~brain, tf.float32)
-    around = tf.pad(around, [[width, width], [width, width], [0, 0]], constant_values=1.0)
-    slices = tf.transpose(around, (2, 0, 1))[..., tf.newaxis]
-    reached = tf.nn.max_pool2d(slices, 2 * width + 1, 1, "VALID")[..., 0]
-    inside = tf.transpose(reached, (1, 2, 0)) == 0
-    rim = tf.boolean_mask(values, brain & ~inside & (values > 0))
-    inner = tf.boolean_mask(values, inside & (values > 0))
-    some = (tf.size(rim) > 0) & (tf.size(inner) > 0)
-    return tf.where(some, median_of(rim) / tf.where(some, median_of(inner), 1.0), 1.0)
-
-
-def median_of(values: tf.Tensor) -> tf.Tensor:
-    """The median as numpy has it; 0 of nothing."""
-    ordered = tf.concat([tf.sort(values), tf.zeros(1, values.dtype)], axis=0)
-    count = tf.size(values)
-    last = tf.maximum(count - 1, 0)
-    return (ordered[last // 2] + ordered[(last + 1) // 2]) / 2
-
-
-def mean_of(values: tf.Tensor, where: tf.Tensor) -> tf.Tensor:
-    """Mean inside a mask, summed in float64."""
-    return tf.cast(tf.reduce_mean(tf.cast(tf.boolean_mask(values, where), tf.float64)), tf.float32)
-
-
-def _count(mask: tf.Tensor) -> tf.Tensor:
-    return tf.cast(tf.math.count_nonzero(mask), tf.float64)
-
-
-def _size(values: tf.Tensor) -> tf.Tensor:
-    return tf.cast(tf.size(values), tf.float64)
-
-
-def _number(value: tf.Tensor, digits: int = 2) -> tf.Tensor:
-    return tf.strings.as_string(value, precision=digits)
+    width = 2 * RIM_VOXELS + 1
+    inside = xp.eroded(brain, (width, width, 1))
+    rim = xp.select(values, brain & ~inside & (values > 0))
+    inner = xp.select(values, inside & (values > 0))
+    some = (xp.size(rim) > 0) & (xp.size(inner) > 0)
+    return xp.where(some, xp.median_of(rim) / xp.where(some, xp.median_of(inner), 1.0), 1.0)
 
 
 def expected_bytes(name: str) -> str:

@@ -18,8 +18,7 @@ from typing import Any
 
 from data_tools.runtime import atomic
 from data_tools.runtime.errors import InputError
-from tf_hypoperfusion import config
-from tf_hypoperfusion.config import RESEARCH_NOTICE, TEST_STRIDE
+from tf_hypoperfusion.config import TEST_STRIDE
 from tf_hypoperfusion.inference import calibration, model_files, onnx_model, predictors
 from tf_hypoperfusion.inference.calibration import Calibration
 from tf_hypoperfusion.inference.model_files import ModelInfo
@@ -162,48 +161,29 @@ def _holds(version_folder: Path, plan: ExportPlan) -> bool:
 def _build(plan: ExportPlan, version: int, folder: Path) -> None:
     """Write the model, its card and its warm-up requests."""
     networks = _load(plan.networks)
-    facts = model_card.networks(plan.networks)
-    tests = model_card.tests(plan.networks)
-    info = _info(plan, version, facts)
+    card = model_card.ModelCard(
+        name=plan.name,
+        version=version,
+        networks=model_card.networks(plan.networks),
+        tests=model_card.tests(plan.networks),
+        stride_slices=plan.stride,
+        precision=plan.precision,
+        calibration=plan.calibration,
+    )
+    info = model_card.info(card.to_json())
     folder.mkdir(parents=True)
     # First, and with stock layers, which other programs know better.
     difference = _write_onnx(networks, folder, info) if plan.onnx else None
     with _full_disk_named(folder.parent):
         networks = [predictors.for_prediction(network, plan.precision) for network in networks]
         _save(networks, folder, plan=plan, info=json.dumps(info))
-    onnx = None
     if difference is not None:
         onnx = model_card.OnnxFacts(
             onnx_model.FILE, onnx_model.OPSET, max(difference, _from_saved(folder, plan.precision))
         )
+        card = dataclasses.replace(card, onnx=onnx)
     warmup.write(folder, plan.name)
-    card = model_card.ModelCard(
-        name=plan.name,
-        version=version,
-        networks=facts,
-        tests=tests,
-        stride_slices=plan.stride,
-        precision=plan.precision,
-        onnx=onnx,
-        calibration=plan.calibration,
-    )
     model_card.write(card, folder)
-
-
-def _info(
-    plan: ExportPlan, version: int, networks: Sequence[model_card.NetworkFacts]
-) -> model_card.Facts:
-    """What goes out with every answer of the model."""
-    sums = plan.checksums
-    return {
-        "name": plan.name,
-        "version": version,
-        "sha256": sums[0] if len(sums) == 1 else sums,
-        "cohort": model_card.cohort_of(networks),
-        "frame": config.common_frame(network.model for network in networks),
-        "notice": RESEARCH_NOTICE,
-        **({"calibration": plan.calibration.to_json()} if plan.calibration else {}),
-    }
 
 
 def _write_onnx(networks: Sequence[Any], folder: Path, info: model_card.Facts) -> float:

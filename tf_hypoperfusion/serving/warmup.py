@@ -12,6 +12,8 @@ import numpy as np
 from data_tools.grid import VOXEL_ML
 from data_tools.template import template_on_grid
 from tf_hypoperfusion.inference.onnx_model import SLAB
+from tf_hypoperfusion.serving import protobuf
+from tf_hypoperfusion.serving.protobuf import predict_pb2, prediction_log_pb2
 
 FILE = "assets.extra/tf_serving_warmup_requests"
 # Not predict_volume, whose volumes would be megabytes: predict_volume_bytes runs the same graph.
@@ -54,7 +56,6 @@ def write(version_folder: Path, name: str) -> None:
         name: of the model on the server.
     """
     import tensorflow as tf
-    from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
     path = version_folder / FILE
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -83,12 +84,9 @@ def _without_end(values: np.ndarray) -> np.ndarray:
 
 def read(version_folder: Path) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
     """Signature and inputs of each request; none where the model brought none."""
-    import tensorflow as tf
-    from tensorflow_serving.apis import prediction_log_pb2
-
     path = version_folder / FILE
     if path.is_file():
-        for record in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():
+        for record in protobuf.records(path):
             request = prediction_log_pb2.PredictionLog.FromString(record).predict_log.request
-            inputs = {name: tf.make_ndarray(value) for name, value in request.inputs.items()}
+            inputs = {name: protobuf.array_of(value) for name, value in request.inputs.items()}
             yield request.model_spec.signature_name, inputs

@@ -1,13 +1,10 @@
 """Which arithmetic this machine is fast in."""
 
-from pathlib import Path
-
 import tensorflow as tf
 
+from data_tools.runtime import processor
 from data_tools.runtime.errors import InputError
 
-# Instructions that multiply bfloat16; without one of them it is emulated and slow.
-CPU_FLAGS = ("amx_bf16", "avx512_bf16")
 # What oneDNN needs to take bfloat16 at all. Without it TensorFlow's own convolutions sum in
 # bfloat16: gradients of a first layer were 40% off on such a machine.
 CPU_FLAGS_TO_SUM_RIGHT = ("avx512f", "amx_bf16")
@@ -32,7 +29,7 @@ def choose_precision(wanted: str) -> tuple[str, str]:
             "precision is float16, but there is no GPU, and CPUs have no float16 convolution; "
             "expected --precision=bfloat16 or float32 here"
         )
-    flags = _cpu_flags()
+    flags = processor.flags()
     if wanted == "bfloat16" and not gpus and flags and not flags & set(CPU_FLAGS_TO_SUM_RIGHT):
         raise InputError(
             "precision is bfloat16, but this CPU has no AVX-512, without which TensorFlow sums "
@@ -45,16 +42,8 @@ def choose_precision(wanted: str) -> tuple[str, str]:
         able = all(d.get("compute_capability", (0, 0)) >= GPU_CAPABILITY for d in details)
         name = details[0].get("device_name", "the GPU")
     else:
-        flag = next((flag for flag in CPU_FLAGS if flag in flags), None)
+        flag = next((flag for flag in processor.BFLOAT16_FLAGS if flag in flags), None)
         able, name = flag is not None, f"the CPU ({flag})" if flag else "the CPU"
     if able:
         return "bfloat16", f"{name} multiplies bfloat16"
     return "float32", f"{name} has no bfloat16 arithmetic"
-
-
-def _cpu_flags(cpuinfo: Path = Path("/proc/cpuinfo")) -> set[str]:
-    """The processor's flags; none where the system does not tell."""
-    if not cpuinfo.is_file():
-        return set()
-    lines = cpuinfo.read_text().splitlines()
-    return set(next((line for line in lines if line.startswith("flags")), "").split())

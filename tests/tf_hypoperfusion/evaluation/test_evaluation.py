@@ -29,14 +29,15 @@ from tf_hypoperfusion.serving import model_card
 
 
 @pytest.fixture(scope="module")
-def two_folds(records_dir, tmp_path_factory):
+def two_folds(records_dir, trained_fold, tmp_path_factory):
     """Folds 0 and 1 of one epoch, of different weights. Read only."""
     from tf_hypoperfusion.config import preset
     from tf_hypoperfusion.training import trainer
 
-    run = tmp_path_factory.mktemp("evaluated") / "two"
-    for fold in (0, 1):
-        trainer.train_fold(records_dir, run, fold, preset("tiny", epochs=1))
+    run = shutil.copytree(trained_fold, tmp_path_factory.mktemp("evaluated") / "two")
+    settings = preset("tiny", epochs=1, poolings=1)
+    options = trainer.RunOptions(overlay_epochs=0)
+    trainer.train_fold(records_dir, run, 1, settings, options=options)
     return run
 
 
@@ -160,20 +161,21 @@ def test_what_is_done_is_kept_and_what_changed_is_not(run, records_dir, monkeypa
         return predict(self, predictor)
 
     monkeypatch.setattr(Case, "predict", counting)
-    first = evaluation.evaluate(settings(run, records_dir))
+    given = settings(run, records_dir, maps=False)
+    first = evaluation.evaluate(given)
     assert len(predicted) == len(first.rows)
     predicted.clear()
-    again = evaluation.evaluate(settings(run, records_dir))
+    again = evaluation.evaluate(given)
     assert not predicted and again.rows == first.rows
     assert again.seconds_per_patient == first.seconds_per_patient  # as when they were measured
     name = first.rows[0].participant_id
     damaged = run / f"evaluation/test-0/{name}.json"
     damaged.write_text(damaged.read_text()[:-50])
-    assert evaluation.evaluate(settings(run, records_dir)).rows == first.rows
+    assert evaluation.evaluate(given).rows == first.rows
     assert predicted == [name]
     predicted.clear()
     shutil.copy(run / "fold-1/best.keras", run / "fold-0/best.keras")  # another model
-    other = evaluation.evaluate(settings(run, records_dir))
+    other = evaluation.evaluate(given)
     assert set(predicted) == {row.participant_id for row in first.rows if row.fold == 0}
     assert other.rows != first.rows
 
@@ -340,10 +342,10 @@ def test_a_fold_in_anothers_place_is_refused(run, records_dir):
 
 
 def test_fold_by_fold_fills_one_table_and_says_what_is_missing(run, records_dir):
-    alone = evaluation.evaluate(settings(run, records_dir, fold="1"))
+    alone = evaluation.evaluate(settings(run, records_dir, fold="1", maps=False))
     assert {row.fold for row in alone.rows} == {1}
     assert "patients of fold 0, 2, 3, 4 are not in the table" in alone.warnings[-1]
-    both = evaluation.evaluate(settings(run, records_dir, fold="0"))
+    both = evaluation.evaluate(settings(run, records_dir, fold="0", maps=False))
     assert {row.fold for row in both.rows} == {0, 1}
     assert "patients of fold 2, 3, 4 are" in both.warnings[-1]
 

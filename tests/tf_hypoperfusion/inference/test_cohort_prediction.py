@@ -18,6 +18,7 @@ RESULT = SimpleNamespace(
     uncertainty=None, answer=SimpleNamespace(target_mismatch="yes", interval_ml=None),
     hypoperfusion_ml=90.0,
     core_ml=10.0, mismatch_ml=80.0, mismatch_ratio=9.0, warnings=(), simulated=False,
+    fast=True, shortcut="computed with --fast: windows every 8 slices, bfloat16",
     given=SimpleNamespace(side="left", nihss=3),
 )  # fmt: skip
 RAISED = {
@@ -93,6 +94,7 @@ def test_whatever_one_patient_raises_the_others_are_predicted(
     page = (tmp_path / "out/index.html").read_text()
     assert all(f"{name} (failed)" in page for name in failed)
     assert 'href="sub-4/report.html"' in page
+    assert "Computed with --fast: windows every 8 slices, bfloat16." in page
 
 
 def test_a_failure_of_all_alike_is_said(cohort, tmp_path, monkeypatch, capsys):

@@ -1,16 +1,24 @@
 """The models of a command: looked at first, loaded once, asked one by one."""
 
+import dataclasses
+import pickle
 import threading
 
 import numpy as np
 import pytest
+from helpers.predictions import mni_patient
 
+from data_tools.runtime import processor
 from data_tools.runtime.errors import InputError
+from tf_hypoperfusion import config
+from tf_hypoperfusion.clinical import ClinicalFacts
 from tf_hypoperfusion.inference import onnx_runtimes, predictors
 from tf_hypoperfusion.inference.model_backend import Models
 from tf_hypoperfusion.inference.onnx_runtimes import LoadedModel
 
 pytestmark = pytest.mark.quick
+ONES = np.ones((91, 109, 60), np.float32)
+MNI = dataclasses.replace(mni_patient(ONES > 0), dwi=ONES, adc_um2_per_s=800 * ONES)
 
 
 @pytest.fixture
@@ -36,13 +44,14 @@ def loads(monkeypatch):
 
         return LoadedModel(predict, f"{runtime} 1", precision or "float32")
 
-    monkeypatch.setattr(predictors, "load", load)
+    for way in ("load", "start"):
+        monkeypatch.setattr(predictors, way, load)
     monkeypatch.setattr(onnx_runtimes, "installed", lambda: ["openvino"])
     return seen
 
 
-def models(*paths, runtime="auto", precision=None, stride=16):
-    return Models(paths, runtime=runtime, precision=precision, stride=stride)
+def models(*paths, runtime="auto", precision=None, stride=16, fast=False):
+    return Models(paths, runtime=runtime, precision=precision, stride=stride, fast=fast)
 
 
 def test_an_onnx_file_is_loaded_ahead_in_another_thread_and_once(files, loads):
@@ -66,16 +75,47 @@ def test_what_takes_tensorflow_is_not_loaded_before_the_images_are_known_to_be_g
     assert len(backend.answers) == 2 and backend.stride == 16
 
 
+@pytest.mark.parametrize(("able", "by_tensorflow"), [(True, "bfloat16"), (False, None)])
+def test_fast_is_what_each_model_can_do_less_in(files, loads, monkeypatch, able, by_tensorflow):
+    monkeypatch.setattr(processor, "multiplies_bfloat16", lambda: able)
+    backend = models(*files, stride=None, fast=True).connect()
+    backend.models()
+    # OpenVINO finds out by itself what the processor multiplies.
+    assert [each[2] for each in loads] == ["bfloat16", by_tensorflow]
+    assert backend.stride == config.FAST_STRIDE > config.TEST_STRIDE and backend.fast
+    usual = models(*files, stride=None).connect()
+    assert usual.stride == config.TEST_STRIDE and not usual.fast
+
+
+@pytest.mark.parametrize("given", [{"stride": 4}, {"stride": None, "precision": "float32"}])
+def test_fast_and_another_stride_or_precision_are_refused(files, given):
+    with pytest.raises(InputError, match=r"--fast is --stride=\d+ --precision=bfloat16, and --"):
+        models(files[0], fast=True, **given)
+    same = {"stride": config.FAST_STRIDE, "precision": config.FAST_PRECISION}
+    assert models(files[0], fast=True, **same).settings()
+
+
 def test_a_model_that_cannot_be_used_is_said_when_it_is_asked(files, loads, monkeypatch):
     def load(path, runtime, precision):
         raise InputError("model x: cannot be used")
 
-    monkeypatch.setattr(predictors, "load", load)
+    for way in ("load", "start"):
+        monkeypatch.setattr(predictors, way, load)
     backend = models(files[0]).connect()
     with pytest.raises(InputError, match="model x: cannot be used"):
         backend.models()
     with pytest.raises(InputError, match="model x: cannot be used"):
         models(files[1]).connect()
+
+
+@pytest.mark.parametrize("level", [1.5, np.nan])
+def test_a_model_that_answers_with_no_probability_is_named(files, loads, level, monkeypatch):
+    def start(path, runtime, precision):
+        return LoadedModel(lambda image, nihss: np.full_like(image[..., :1], level), "x", "float32")
+
+    monkeypatch.setattr(predictors, "start", start)
+    with pytest.raises(InputError, match="model.onnx: cannot be used .its answer is no prob"):
+        models(files[0]).connect().answers[0](MNI, ClinicalFacts("left", 5))
 
 
 def test_settings_tell_apart_what_changes_a_result(files, loads, monkeypatch):
@@ -84,6 +124,8 @@ def test_settings_tell_apart_what_changes_a_result(files, loads, monkeypatch):
     ways = [
         models(onnx), models(keras), models(onnx, stride=8), models(onnx, precision="bfloat16"),
         models(onnx, runtime="openvino"),
+        models(onnx, stride=None, fast=True),
+        models(onnx, stride=config.FAST_STRIDE, precision=config.FAST_PRECISION),
     ]  # fmt: skip
     found = [each.settings() for each in ways]
     assert len(set(found)) == len(ways)
@@ -104,3 +146,11 @@ def test_every_runtime_of_the_command_is_known():
     from tf_hypoperfusion import predict
 
     assert tuple(predict.FLAGS["runtime"].parser.enum_values) == predictors.RUNTIMES
+
+
+def test_sent_to_another_process_they_are_loaded_there_once(files, loads):
+    sent = pickle.dumps(models(files[0]).connect)
+    first, second = pickle.loads(sent), pickle.loads(sent)
+    for connect in (first, second):
+        connect().models()
+    assert len(loads) == 1

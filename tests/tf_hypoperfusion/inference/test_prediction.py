@@ -1,5 +1,6 @@
 """One simulated patient through the whole of ``predict``, with a predictor made by hand."""
 
+import dataclasses
 import json
 
 import nibabel as nib
@@ -10,7 +11,9 @@ from helpers.calibrations import calibration_of, steps
 from data_tools.patient import load_native
 from data_tools.runtime.errors import InputError
 from tf_hypoperfusion.clinical import ClinicalFacts
-from tf_hypoperfusion.inference import page, prediction, result_files
+from tf_hypoperfusion.inference import prediction, result_files, result_folder
+from tf_hypoperfusion.inference.model_files import ModelInfo
+from tf_hypoperfusion.inference.page import page
 from tf_hypoperfusion.inference.result import Seconds, read_result
 from tf_hypoperfusion.inference.result_folder import (
     Backend,
@@ -107,6 +110,14 @@ def test_files_lie_on_the_dwi_grid_and_tell_one_story(done, result, drawn, raw_f
     )
     assert "not a medical device" in result["notice"].lower()
     assert result["seconds"]["read"] == 1.0
+
+
+def test_a_page_says_that_less_was_computed(done, result):
+    assert "--fast" not in page.render(done, result)
+    known = ModelInfo(path="m", sha256=None, cohort=None, precision="bfloat16")
+    fast = dataclasses.replace(result, fast=True, stride_slices=8, models=(known,))
+    assert "Computed with --fast: windows every 8 slices, bfloat16" in page.render(done, fast)
+    assert "--fast: windows every 8 slices, bfloat16" in result_folder.summary(fast, "out")
 
 
 def test_nothing_of_an_older_result_stays_beside_a_new_one(result, drawn, tmp_path):

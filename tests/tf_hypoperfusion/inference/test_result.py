@@ -49,7 +49,7 @@ def made():
         ),
         warnings=("one", "two"), registration=registration, probability_threshold=0.5,
         seconds=result.Seconds(read=1.0, load_model=2.0, register=3.0, network=4.0, way_back=5.0),
-        stride_slices=4,
+        stride_slices=4, fast=False,
         input=result.InputImages(
             dwi="d", adc=None, adc_unit="mm2/s", b_value_s_per_mm2=None, notes=(),
             b0=None, overrides={"b_value": 800.0, "few_directions": True},
@@ -80,6 +80,12 @@ def test_it_comes_back_from_its_file_as_it_was(made, tmp_path):
 def test_a_file_of_another_kind_is_no_result(made, tmp_path, change):
     (tmp_path / "result.json").write_text(json.dumps(made.to_json() | change))
     assert result.read_result(tmp_path) is None
+
+
+def test_it_says_what_was_left_out_of_it(made):
+    assert made.shortcut == ""
+    fast = dataclasses.replace(made, fast=True, stride_slices=8)
+    assert fast.shortcut == "computed with --fast: windows every 8 slices, float32"
 
 
 def test_nobody_changes_a_result(made):

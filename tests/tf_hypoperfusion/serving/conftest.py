@@ -5,6 +5,7 @@ Their tests stay on one worker (``TOGETHER`` in ``tests/conftest.py``), which st
 
 import numpy as np
 import pytest
+from helpers.made_once import made_once
 from helpers.serving import STRIDE, ServerProcess
 
 from data_tools.grid import GRID_SHAPE
@@ -23,17 +24,20 @@ def serve_extra():
 
 @pytest.fixture(scope="session")
 def stroke_export(networks, tmp_path_factory):
-    """The first network as version 1 of "stroke": (its folder, what export said of keeping)."""
+    """The first network as version 1 of "stroke". Read only."""
     from tf_hypoperfusion.serving import saved_model
 
-    out = tmp_path_factory.mktemp("served") / "saved_models"
-    return saved_model.export(networks[:1], "stroke", out, stride=STRIDE)
+    def export(folder):
+        done = saved_model.export(networks[:1], "stroke", folder, stride=STRIDE)
+        assert done == (folder / "stroke/1", False)
+
+    return made_once(tmp_path_factory, "saved_models", export) / "stroke/1"
 
 
 @pytest.fixture(scope="session")
 def saved_models(stroke_export):
     """saved_models with one version of one model."""
-    return stroke_export[0].parents[1]
+    return stroke_export.parents[1]
 
 
 @pytest.fixture(scope="package")

@@ -1,4 +1,7 @@
-"""What the graph refuses of a patient, against numpy and scipy, on simulated patients."""
+"""What is refused of a patient, on simulated patients: by the graph and by numpy in the same words.
+
+Their figures against calculations of numpy and scipy alone.
+"""
 
 import numpy as np
 import pytest
@@ -13,8 +16,10 @@ from data_tools.registration import tissue_map
 from data_tools.runtime.errors import InputError
 from data_tools.template import template_on_grid
 from data_tools.volumes import Volume
-from tf_hypoperfusion.serving import request_checks, warmup
-from tf_hypoperfusion.serving.server.version import explain
+from tf_hypoperfusion.serving import graph_arrays, numpy_arrays, request_checks, warmup
+from tf_hypoperfusion.serving.server.tensorflow_model import explain
+
+BOTH = pytest.mark.parametrize("xp", [graph_arrays, numpy_arrays], ids=["graph", "numpy"])
 
 
 @pytest.fixture(scope="module")
@@ -25,33 +30,48 @@ def people(mni_cohort):
     return [(p.dwi, p.adc_um2_per_s, p.brain) for p in patients]
 
 
-def as_patient(dwi, adc, brain):
+def as_patient(dwi, adc, brain, given=lambda value: value):
     return request_checks.Patient(
         dwi=dwi,
         adc=adc,
         brain_mask=brain,
-        nihss=tf.constant(14.0),
-        side=tf.constant("left"),
-        voxel_ml=tf.constant(0.008),
+        nihss=given(np.float32(14)),
+        side=given("left"),
+        voxel_ml=given(np.float32(0.008)),
     )
+
+
+def in_numpy(dwi, adc, brain):
+    """What numpy says of a patient; "" if nothing."""
+    tissue = (brain > 0) & (adc > 0) & (adc < ADC_CSF_UM2_PER_S)
+    try:
+        with np.errstate(all="ignore"):
+            request_checks.check(numpy_arrays, as_patient(dwi, adc, brain), tissue)
+    except InputError as error:
+        return str(error)
+    return ""
 
 
 @pytest.fixture(scope="module")
 def refusal():
-    """What is said of a patient; "" if nothing."""
+    """What is said of a patient by the graph and by numpy, "" if nothing."""
 
     @tf.function(input_signature=[tf.TensorSpec(GRID_SHAPE, tf.float32)] * 3)
     def check(dwi, adc, brain):
         tissue = (brain > 0) & (adc > 0) & (adc < ADC_CSF_UM2_PER_S)
-        with tf.control_dependencies([request_checks.check(as_patient(dwi, adc, brain), tissue)]):
+        patient = as_patient(dwi, adc, brain, tf.constant)
+        with tf.control_dependencies([request_checks.check(graph_arrays, patient, tissue)]):
             return tf.constant(True)
 
     def ask(volumes):
+        volumes = [np.ascontiguousarray(v, np.float32) for v in volumes]
+        said = ""
         try:
-            check(*(tf.constant(np.ascontiguousarray(v), tf.float32) for v in volumes))
+            check(*map(tf.constant, volumes))
         except tf.errors.InvalidArgumentError as error:
-            return explain(error).message
-        return ""
+            said = explain(error).message
+        assert in_numpy(*volumes) == said
+        return said
 
     return ask
 
@@ -215,12 +235,13 @@ def test_volumes_that_are_not_of_one_scan_are_refused(name, refusal, people):
     assert said and any(part in said for part in message.split("|")), said
 
 
-def test_contrast_and_signal_are_those_of_numpy(people):
+@BOTH
+def test_contrast_and_signal_are_those_of_numpy(people, xp):
     """High-pass at 4 mm by scipy, and shares of the mask by counting."""
     dwi, adc, brain = people[0]
     tissue = brain & (adc > 0) & (adc < ADC_CSF_UM2_PER_S)
-    volumes = [tf.constant(v, tf.float32) for v in (dwi, adc, brain)]
-    pair = request_checks._pair(as_patient(*volumes), tf.constant(tissue))
+    volumes = [xp.constant(v.astype(np.float32)) for v in (dwi, adc, brain)]
+    pair = request_checks._pair(xp, as_patient(*volumes), xp.constant(tissue))
     where = ndimage.binary_erosion(brain, np.ones((5, 5, 5))) & (dwi > 0) & (adc > 0)
 
     def coarse(volume):
@@ -305,12 +326,13 @@ def test_the_numpy_checks_refuse_the_same(people):
         check_contrast(Volume(dwi * np.exp(adc * 1e-3), GRID_AFFINE), files[1], brain)
 
 
-def test_figures_are_those_of_numpy(people):
+@BOTH
+def test_figures_are_those_of_numpy(people, xp):
     tissue, whole = (v[::2, ::2, ::2] for v in template_on_grid())
     for dwi, adc, brain in people[:2]:
         brain = brain & (np.arange(60) > 8)
-        volumes = [tf.constant(v, tf.float32) for v in (dwi, adc, brain)]
-        dice, correlation, size, shown = request_checks._agreement(as_patient(*volumes))
+        volumes = [xp.constant(v.astype(np.float32)) for v in (dwi, adc, brain)]
+        dice, correlation, size, shown = request_checks._agreement(xp, as_patient(*volumes))
         mine, mask = (v[::2, ::2, ::2] for v in (tissue_map(adc, brain), brain))
         expected = whole & (np.arange(30) > 4)
         both = mask & expected
@@ -325,16 +347,17 @@ def test_figures_are_those_of_numpy(people):
         assert float(dice[1]) == pytest.approx(mirrored)
 
 
-def test_rim_median_and_contrast_are_those_of_numpy(people):
+@BOTH
+def test_rim_median_and_contrast_are_those_of_numpy(people, xp):
     dwi, adc, brain = people[1]
     inside = ndimage.binary_erosion(brain, np.ones((3, 3, 1)), iterations=2)
     expected = np.median(adc[brain & ~inside & (adc > 0)]) / np.median(adc[inside & (adc > 0)])
-    found = request_checks._rim_over_inside(tf.constant(adc), tf.constant(brain))
+    found = request_checks._rim_over_inside(xp, *map(xp.constant, (adc, brain)))
     assert float(found) == pytest.approx(float(expected))
     for values in ([], [3.0], [4.0, 1.0], [5.0, 1.0, 2.0]):
         expected = np.median(values) if values else 0
-        assert float(request_checks.median_of(tf.constant(values, tf.float32))) == expected
-    ratio, enough = request_checks._water_ratio(*map(tf.constant, (dwi, adc, brain)))
+        assert float(xp.median_of(xp.constant(values, "float32"))) == expected
+    ratio, enough = request_checks._water_ratio(xp, *map(xp.constant, (dwi, adc, brain)))
     water, solid = brain & (adc >= 1600), brain & (adc > 500) & (adc < 1000)
     assert float(ratio) == pytest.approx(float(np.median(dwi[water]) / np.median(dwi[solid])))
     assert bool(enough)

@@ -48,7 +48,9 @@ def test_a_port_in_use_is_one_message(server, saved_models, capsys):
         assert "cannot listen on" in said
 
 
-def test_killed_in_mid_request_and_started_again(saved_models, patient_body, tmp_path, monkeypatch):
+def test_killed_in_mid_request_started_again_and_stopped(
+    saved_models, patient_body, tmp_path, monkeypatch
+):
     monkeypatch.setattr(rest_client, "RETRIES", 8)  # a busy machine starts slowly
     serve = ServerProcess(f"--models={saved_models}", log=tmp_path / "log")
     data = json.dumps(patient_body).encode()
@@ -63,13 +65,7 @@ def test_killed_in_mid_request_and_started_again(saved_models, patient_body, tmp
         waiting = pool.submit(client.predict, patient_body)
         serve.start()
         assert waiting.result()["hypoperfusion_ml"]
-    assert serve.stop() == 0
-
-
-def test_a_stop_finishes_what_was_begun(saved_models, patient_body, tmp_path):
-    serve = ServerProcess(f"--models={saved_models}", log=tmp_path / "log")
-    data = json.dumps(patient_body).encode()
-    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        # A stop finishes what was begun.
         running = [pool.submit(serve.predict, data) for _ in range(4)]
         time.sleep(0.3)
         assert serve.stop() == 0

@@ -22,7 +22,7 @@ def config(stroke_export, tmp_path):
     """The project's own ``models.config`` over the exported model."""
     text = (PROJECT / "serving/models.config").read_text()
     path = tmp_path / "models.config"
-    path.write_text(text.replace("/models/hypoperfusion", str(stroke_export[0].parent)))
+    path.write_text(text.replace("/models/hypoperfusion", str(stroke_export.parent)))
     return path
 
 

@@ -112,17 +112,20 @@ def test_too_large_is_413_and_the_server_goes_on(server):
     assert requests.get(f"{server.url}/readyz").ok
 
 
-@pytest.mark.parametrize("encoding", ["gzip", "GZIP", "x-gzip", "identity, gzip"])
-def test_a_gzip_body_is_answered_as_the_body(encoding, server, patient_body):
+def test_a_gzip_body_is_answered_as_the_body(server, patient_body):
     expected = server.predict(patient_body).json()
-    body = gzip.compress(json.dumps(patient_body).encode())
-    answer = server.predict(body, headers={"Content-Encoding": encoding})
-    assert answer.json() == expected
-    half = len(body) // 2
-    content = gzip.decompress(body)
+    content = json.dumps(patient_body).encode()
+    half = len(content) // 2
     in_parts = gzip.compress(content[:half]) + gzip.compress(content[half:]) + bytes(8)
-    answer = server.predict(in_parts, headers={"Content-Encoding": encoding})
-    assert answer.json() == expected
+    for body in (gzip.compress(content), in_parts):
+        assert server.predict(body, headers={"Content-Encoding": "gzip"}).json() == expected
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "GZIP", "x-gzip", "identity, gzip"])
+def test_gzip_by_any_name_is_unpacked(encoding, server):
+    body = gzip.compress(b'{"inputs": {}, "extra": 1}')
+    answer = server.predict(body, headers={"Content-Encoding": encoding})
+    assert "unknown key(s) 'extra'" in answer.json()["error"]
 
 
 @pytest.mark.parametrize(
@@ -159,7 +162,7 @@ def test_small_requests_that_would_become_large_are_refused(server, patient_body
 
 
 def test_fuzz_neither_kills_nor_spoils(server, slab, patient_body):
-    """A thousand requests cut, turned and mixed at random; good ones in between stay right."""
+    """Requests cut, turned and mixed at random; good ones in between stay right."""
     image, nihss, expected = slab
     rng = random.Random(7)
     small = json.dumps({"inputs": {"image": image[:, :2, :2].tolist(), "nihss": nihss.tolist()}})
@@ -178,13 +181,13 @@ def test_fuzz_neither_kills_nor_spoils(server, slab, patient_body):
         return bytes(text)
 
     with requests.Session() as session:
-        for k in range(1000):
+        for k in range(400):
             answer = session.post(
                 f"{server.url}/v1/models/stroke:predict", data=nonsense(), timeout=60
             )
             assert answer.status_code == 400, (k, answer.status_code, answer.text)
             assert "error" in answer.json()
-            if k % 250 == 0:
+            if k % 200 == 199:
                 body = {"inputs": {"image": image.tolist(), "nihss": nihss.tolist()}}
                 np.testing.assert_allclose(
                     server.predict(body).json()["outputs"], expected, atol=1e-6

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from data_tools.manifest import Manifest, Shard, Subset
+from data_tools.runtime import processor
 from data_tools.runtime.errors import InputError
 from tf_hypoperfusion.config import preset
 from tf_hypoperfusion.model.keras_compat import IS_KERAS_3
@@ -24,9 +25,9 @@ def replicas(count):
 )
 def test_auto_precision_follows_the_processor(monkeypatch, tmp_path, flags, expected):
     (tmp_path / "cpuinfo").write_text(f"processor : 0\nflags\t\t: fpu {flags}\nflags : x\n")
-    read = precision._cpu_flags(tmp_path / "cpuinfo")
+    read = processor.flags(tmp_path / "cpuinfo")
     assert "fpu" in read
-    monkeypatch.setattr(precision, "_cpu_flags", lambda: read)
+    monkeypatch.setattr(processor, "flags", lambda: read)
     chosen, reason = precision.choose_precision("auto")
     assert chosen == expected
     assert "CPU" in reason and "bfloat16" in reason
@@ -45,7 +46,7 @@ def test_auto_precision_follows_the_gpu(monkeypatch, capability, expected):
 
 
 def test_no_cpuinfo_is_no_bfloat16(tmp_path):
-    assert precision._cpu_flags(tmp_path / "none") == set()
+    assert processor.flags(tmp_path / "none") == set()
 
 
 def test_float16_needs_a_gpu():
@@ -60,7 +61,7 @@ def test_float16_needs_a_gpu():
 @pytest.mark.parametrize("flags", ["fma avx512f", "avx2 amx_bf16", ""], ids=str)
 def test_bfloat16_is_taken_where_asked_for(flags, monkeypatch):
     """Also where the system does not tell its flags."""
-    monkeypatch.setattr(precision, "_cpu_flags", lambda: set(flags.split()))
+    monkeypatch.setattr(processor, "flags", lambda: set(flags.split()))
     assert precision.choose_precision("bfloat16")[0] == "bfloat16"
 
 
@@ -69,7 +70,7 @@ def test_bfloat16_needs_a_processor_that_sums_it_right(monkeypatch):
 
     if tf.config.list_physical_devices("GPU"):
         pytest.skip("there is a GPU")
-    monkeypatch.setattr(precision, "_cpu_flags", lambda: {"fma", "avx2"})
+    monkeypatch.setattr(processor, "flags", lambda: {"fma", "avx2"})
     with pytest.raises(InputError, match="no AVX-512.*expected --precision=float32 here"):
         precision.choose_precision("bfloat16")
 

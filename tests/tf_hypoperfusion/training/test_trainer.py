@@ -17,20 +17,13 @@ from tf_hypoperfusion.training.trainer import RunOptions
 HAS_ADDONS = not IS_KERAS_3 and importlib.util.find_spec("tensorflow_addons") is not None
 
 
-# One pooling fewer: a network of all its parts, and a third less to compile.
+# Those of three_epochs.
 SETTINGS = preset("tiny", epochs=3, poolings=1)
 
 
-@pytest.fixture(scope="module")
-def whole_run(records_dir, tmp_path_factory):
-    """Three epochs without a break: (run, what train_fold returned). Read only."""
-    run = tmp_path_factory.mktemp("run") / "whole"
-    return run, trainer.train_fold(records_dir, run, 0, SETTINGS)
-
-
 @pytest.mark.core
-def test_a_fold_leaves_what_it_promises(whole_run, records_dir):
-    run, result = whole_run
+def test_a_fold_leaves_what_it_promises(three_epochs, records_dir):
+    run, result = three_epochs
     fold = run / "fold-0"
     assert {p.name for p in fold.iterdir()} == {
         "best.keras", "config.json", "history.csv", "state.npz", "tensorboard",
@@ -46,10 +39,10 @@ def test_a_fold_leaves_what_it_promises(whole_run, records_dir):
     assert "imulated" in config["records"]["cohort"]
 
 
-def test_settings_say_where_the_run_came_from(whole_run, records_dir):
+def test_settings_say_where_the_run_came_from(three_epochs, records_dir):
     from data_tools.records import load_manifest
 
-    config = json.loads((whole_run[0] / "fold-0/config.json").read_text())
+    config = json.loads((three_epochs[0] / "fold-0/config.json").read_text())
     assert config["records"]["fingerprint"] == load_manifest(records_dir).fingerprint
     assert config["resolved"] == {"precision": "float32", "micro_batch": 4}
     assert config["software"]["tensorflow"] and config["software"]["numpy"]
@@ -61,11 +54,11 @@ def test_settings_say_where_the_run_came_from(whole_run, records_dir):
 
 
 @pytest.mark.core
-def test_best_model_gives_the_validation_loss_of_its_epoch(whole_run, records_dir):
+def test_best_model_gives_the_validation_loss_of_its_epoch(three_epochs, records_dir):
     from tf_hypoperfusion.inference.predictors import load_predictor
     from tf_hypoperfusion.training.losses import CompositeLoss
 
-    run, result = whole_run
+    run, result = three_epochs
     predictor = load_predictor(run / "fold-0/best.keras")
     assert validation_loss(records_dir, predictor, CompositeLoss()) == pytest.approx(
         result.best_loss, rel=1e-4
@@ -86,9 +79,9 @@ def validation_loss(records_dir, predictor, loss):
 
 
 @pytest.mark.core
-def test_resumed_is_uninterrupted_weight_for_weight(whole_run, records_dir, tmp_path):
+def test_resumed_is_uninterrupted_weight_for_weight(three_epochs, records_dir, tmp_path):
     """Optimizer, dropout, order and learning rate all go on where they were."""
-    run, _ = whole_run
+    run, _ = three_epochs
     stop = RunOptions(stop_after_epoch=1, overlay_epochs=0)
     trainer.train_fold(records_dir, tmp_path, 0, SETTINGS, options=stop)
     assert len(list(csv.DictReader((tmp_path / "fold-0/history.csv").open()))) == 1

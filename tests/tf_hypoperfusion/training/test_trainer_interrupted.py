@@ -7,19 +7,19 @@ import os
 import random
 import resource
 import signal
-import socket
 import time
 
 import pytest
 import tensorflow as tf
 from helpers import commands, train_on_devices
 from helpers.fake_step import FakeStep
+from helpers.made_once import made_once
 from helpers.same_run import assert_same_end, assert_same_within_rounding
 
 from tf_hypoperfusion import train
 from tf_hypoperfusion.config import preset
 from tf_hypoperfusion.model.keras_compat import IS_KERAS_3
-from tf_hypoperfusion.training import trainer
+from tf_hypoperfusion.training import distribution, trainer
 from tf_hypoperfusion.training.checkpoint import load_progress
 from tf_hypoperfusion.training.trainer import RunOptions
 
@@ -32,20 +32,19 @@ def wait_for(condition, process):
         time.sleep(0.02)
 
 
-@pytest.fixture(scope="module")
-def uninterrupted(records_dir, tmp_path_factory):
+@pytest.fixture
+def uninterrupted(three_epochs):
     """Three epochs of a very small network without a break."""
-    run = tmp_path_factory.mktemp("run") / "uninterrupted"
-    settings = preset("tiny", epochs=3, poolings=1)
-    trainer.train_fold(records_dir, run, 0, settings, options=RunOptions(overlay_epochs=0))
-    return run
+    return three_epochs[0]
 
 
 @pytest.fixture
 def arguments(uninterrupted, records_dir, tmp_path):
     """Of a command that trains the same."""
     config = uninterrupted / "fold-0/config.json"
-    return f"--config={config}", f"--records={records_dir}", f"--run={tmp_path}"
+    return (
+        f"--config={config}", f"--records={records_dir}", f"--run={tmp_path}", "--overlay_epochs=0",
+    )  # fmt: skip
 
 
 def test_killed_at_any_moment_it_goes_on(arguments, tmp_path, uninterrupted):
@@ -134,11 +133,13 @@ def test_a_full_disk_stops_cleanly_and_keeps_the_last_state(
 
 @pytest.fixture(scope="module")
 def one_device(records_dir, tmp_path_factory):
-    """What the others must come to."""
-    run = tmp_path_factory.mktemp("one") / "run"
-    options = RunOptions(overlay_epochs=0)
-    trainer.train_fold(records_dir, run, 0, train_on_devices.settings(), options=options)
-    return run
+    """What the others must come to. Read only."""
+
+    def train(folder):
+        options = RunOptions(overlay_epochs=0)
+        trainer.train_fold(records_dir, folder, 0, train_on_devices.settings(), options=options)
+
+    return made_once(tmp_path_factory, "one_device", train)
 
 
 @pytest.mark.parametrize("micro_batch", [2, 1])
@@ -150,31 +151,18 @@ def test_two_replicas_are_one(records_dir, tmp_path, one_device, run_command, mi
     assert_same_within_rounding(tmp_path, one_device)
 
 
-def described(by, index, ports):
-    """The environment of a worker."""
-    if by == "TF_CONFIG":
-        cluster = {"worker": [f"127.0.0.1:{port}" for port in ports]}
-        task = {"type": "worker", "index": index}
-        return {"TF_CONFIG": json.dumps({"cluster": cluster, "task": task})}
-    return {
-        "SLURM_PROCID": str(index), "SLURM_STEP_NUM_TASKS": "2",
-        "SLURM_STEP_NODELIST": "localhost", "SLURM_STEP_TASKS_PER_NODE": "2",
-        "SLURM_JOB_ID": str(os.getpid()),
-    }  # fmt: skip
-
-
 @pytest.mark.skipif(not IS_KERAS_3, reason="several workers need the current line")
-@pytest.mark.parametrize("by", ["TF_CONFIG", "SLURM"])
-def test_two_workers_are_one_process(records_dir, tmp_path, one_device, by):
-    """Two processes on loopback, same global batch: the same weights. Only the chief writes."""
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(2)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        ports = [each.getsockname()[1] for each in sockets]
+def test_two_workers_are_one_process(records_dir, tmp_path, one_device):
+    """Two processes on loopback, as SLURM describes them, same global batch: the same weights.
+    Only the chief writes."""
+    task = {
+        "SLURM_STEP_NUM_TASKS": "2", "SLURM_STEP_NODELIST": "localhost",
+        "SLURM_STEP_TASKS_PER_NODE": "2", "SLURM_JOB_ID": str(os.getpid()),
+    }  # fmt: skip
     given = ("tests.helpers.train_on_devices", records_dir, tmp_path / "run", "multiworker", 0)
     processes = [
-        commands.start(*given, env=os.environ | described(by, index, ports)) for index in (0, 1)
+        commands.start(*given, env=os.environ | task | {"SLURM_PROCID": str(index)})
+        for index in (0, 1)
     ]
     outputs = [process.communicate(timeout=400) for process in processes]
     for process, (_, errors) in zip(processes, outputs, strict=True):
@@ -183,3 +171,14 @@ def test_two_workers_are_one_process(records_dir, tmp_path, one_device, by):
     assert "epoch 2/2" in outputs[0][0] and "epoch" not in outputs[1][0]
     config = json.loads((tmp_path / "run/fold-0/config.json").read_text())
     assert len(config["sessions"]) == 1
+
+
+def test_workers_are_found_by_tf_config_too(monkeypatch):
+    """What the processes are from here on: TensorFlow's own description of them."""
+    cluster = {"worker": ["127.0.0.1:2222", "127.0.0.1:2223"]}
+    task = {"type": "worker", "index": 1}
+    monkeypatch.setenv("TF_CONFIG", json.dumps({"cluster": cluster, "task": task}))
+    monkeypatch.setenv("SLURM_PROCID", "0")  # TF_CONFIG is what was asked for
+    resolver = distribution._resolver(os.environ)
+    assert resolver.cluster_spec().as_dict() == cluster
+    assert (resolver.task_type, resolver.task_id) == ("worker", 1)

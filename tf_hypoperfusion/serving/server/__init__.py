@@ -1,7 +1,8 @@
 """The embedded server: TensorFlow Serving's REST and gRPC interface from Python.
 
 For a laptop or a test. ``policies`` says what is served, ``repository`` loads and replaces
-``version`` after version, ``runner`` batches and limits, ``tensors`` and ``rest`` speak JSON,
-``grpc_service`` protocol buffers, ``embedded`` starts and stops them together. In production
-TensorFlow Serving itself stands in its place; the folders and requests are the same.
+``version`` after version, which ``onnx_model`` or ``tensorflow_model`` answers for, ``runner``
+batches and limits, ``tensors`` and ``rest`` speak JSON, ``grpc_service`` protocol buffers,
+``embedded`` starts and stops them together. In production TensorFlow Serving itself stands in
+its place; the folders and requests are the same.
 """

@@ -6,12 +6,11 @@ import logging
 import signal
 import socket
 import threading
+from typing import Any
 
-import grpc
 import uvicorn
 
 from data_tools.runtime.errors import InputError
-from tf_hypoperfusion.serving.server import grpc_service
 from tf_hypoperfusion.serving.server.policies import ModelSource
 from tf_hypoperfusion.serving.server.repository import Repository
 from tf_hypoperfusion.serving.server.rest import RestApi
@@ -34,6 +33,8 @@ class ServerOptions:
         max_request_bytes: larger requests are refused.
         max_queue: more requests at once are refused.
         token: that clients must send; None asks for none.
+        runtime: what runs the networks, one of :data:`predictors.RUNTIMES`.
+        precision: of their arithmetic; None takes each model's own.
     """
 
     host: str
@@ -43,6 +44,8 @@ class ServerOptions:
     max_request_bytes: int
     max_queue: int
     token: str | None
+    runtime: str = "auto"
+    precision: str | None = None
 
 
 class EmbeddedServer:
@@ -60,11 +63,13 @@ class EmbeddedServer:
     def __init__(self, source: ModelSource, options: ServerOptions):
         self.port, self.grpc_port = options.port, options.grpc_port
         self._source, self._options = source, options
-        self._repository = Repository(source.policies)
+        self._repository = Repository(
+            source.policies, runtime=options.runtime, precision=options.precision
+        )
         self._runner = Runner(options.max_queue)
         self._stopping = threading.Event()
         self._watcher = threading.Thread(target=self._watch, daemon=True)
-        self._grpc: grpc.Server | None = None
+        self._grpc: Any = None
         self._sockets: list[socket.socket] = []
         rest = RestApi(
             self._repository,
@@ -112,6 +117,8 @@ class EmbeddedServer:
             )
         self._watcher.start()
         if options.grpc_port is not None:
+            from tf_hypoperfusion.serving.server import grpc_service
+
             self._grpc, self.grpc_port = grpc_service.start(
                 self._repository,
                 self._runner,

@@ -6,20 +6,20 @@ from typing import Any
 
 import grpc
 import numpy as np
-import tensorflow as tf
-from tensorflow_serving.apis import (
-    model_service_pb2_grpc,
-    predict_pb2,
-    prediction_service_pb2_grpc,
-)
 
+from data_tools.runtime import light_imports
 from data_tools.runtime.errors import InputError
+from tf_hypoperfusion.serving import protobuf
+from tf_hypoperfusion.serving.protobuf import predict_pb2
 from tf_hypoperfusion.serving.server import messages
 from tf_hypoperfusion.serving.server.bearer import is_token
 from tf_hypoperfusion.serving.server.errors import ServingError
 from tf_hypoperfusion.serving.server.repository import Repository
 from tf_hypoperfusion.serving.server.runner import Runner
 from tf_hypoperfusion.serving.server.version import TensorHeader, Version
+
+with light_imports.parts_only("tensorflow"):
+    from tensorflow_serving.apis import model_service_pb2_grpc, prediction_service_pb2_grpc
 
 THREADS = 16
 
@@ -70,7 +70,7 @@ class _Prediction(prediction_service_pb2_grpc.PredictionServiceServicer):
         response.model_spec.version.value = version.number
         response.model_spec.signature_name = signature
         for name, value in outputs.items():
-            response.outputs[name].CopyFrom(tf.make_tensor_proto(value))
+            response.outputs[name].CopyFrom(protobuf.tensor_of(value))
         return response
 
     def GetModelMetadata(self, request, context):
@@ -84,13 +84,11 @@ def _decoded(version: Version, signature: str, protos: Mapping[str, Any]) -> dic
     """Inputs of a request, refused before any is decoded: a few bytes can stand for gigabytes."""
     try:
         headers = {
-            name: TensorHeader(
-                tf.as_dtype(proto.dtype).name, [size.size for size in proto.tensor_shape.dim]
-            )
+            name: TensorHeader(protobuf.dtype_name(proto.dtype), protobuf.shape(proto.tensor_shape))
             for name, proto in protos.items()
         }
         version.check(signature, headers)
-        return {name: tf.make_ndarray(proto) for name, proto in protos.items()}
+        return {name: protobuf.array_of(proto) for name, proto in protos.items()}
     except ServingError:
         raise
     except Exception as error:  # a tensor that contradicts itself fails in many ways

@@ -2,8 +2,7 @@
 
 from collections.abc import Mapping
 
-from tensorflow_serving.apis import get_model_metadata_pb2, get_model_status_pb2
-
+from tf_hypoperfusion.serving.protobuf import get_model_metadata_pb2, get_model_status_pb2
 from tf_hypoperfusion.serving.server.repository import AVAILABLE, END, LOADING, VersionState
 from tf_hypoperfusion.serving.server.version import Version
 

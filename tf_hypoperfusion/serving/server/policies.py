@@ -81,7 +81,8 @@ def of_config(path: Path) -> list[ModelPolicy]:
         InputError: not such a file.
     """
     from google.protobuf import text_format
-    from tensorflow_serving.config import model_server_config_pb2
+
+    from tf_hypoperfusion.serving.protobuf import model_server_config_pb2
 
     config = model_server_config_pb2.ModelServerConfig()
     try:

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from tf_hypoperfusion.serving import saved_model, warmup
+from tf_hypoperfusion.serving import saved_model
 from tf_hypoperfusion.serving.server.errors import ServingError
 from tf_hypoperfusion.serving.server.policies import ModelPolicy
 from tf_hypoperfusion.serving.server.version import Version
@@ -47,10 +47,19 @@ class Repository:
 
     Args:
         policies: asked again at every refresh, so that new models are found.
+        runtime: what runs the networks, one of :data:`predictors.RUNTIMES`.
+        precision: as in :func:`predictors.load`.
     """
 
-    def __init__(self, policies: Callable[[], list[ModelPolicy]]):
+    def __init__(
+        self,
+        policies: Callable[[], list[ModelPolicy]],
+        *,
+        runtime: str = "auto",
+        precision: str | None = None,
+    ):
         self._policies = policies
+        self._runtime, self._precision = runtime, precision
         self._lock = threading.Lock()
         self._models: dict[str, _Model] = {}
         self._failed: dict[Path, list[_FileStamp]] = {}  # as they were when loading failed
@@ -107,10 +116,14 @@ class Repository:
     def _load(self, policy: ModelPolicy, number: int) -> Version | None:
         self._set_state(policy.name, number, VersionState(LOADING))
         try:
-            version = Version(policy.name, number, policy.folder / str(number))
-            for signature, inputs in warmup.read(version.folder):
-                version.check_arrays(signature, inputs)
-                version.run(signature, inputs)
+            version = Version(
+                policy.name,
+                number,
+                policy.folder / str(number),
+                runtime=self._runtime,
+                precision=self._precision,
+            )
+            version.warm_up()
         except Exception as error:  # whatever lies in the folder: the others go on
             lines = str(getattr(error, "message", error)).splitlines()
             reason = lines[0][:300] if lines else type(error).__name__

@@ -31,7 +31,7 @@ class _Request:
 
 
 class Runner:
-    """Runs requests one batch at a time: TensorFlow already uses every core for one.
+    """Runs requests one batch at a time: one already keeps every core busy.
 
     Args:
         max_queue: requests that may wait; more are refused, so that none waits for minutes.

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
-import tensorflow as tf
 
 from tf_hypoperfusion.serving.server.errors import ServingError
+from tf_hypoperfusion.serving.server.version import TensorSpec
 
 # TensorFlow Serving writes string outputs of this ending in base64.
 BYTES_ENDING = "_bytes"
@@ -29,7 +29,7 @@ class PredictRequest(NamedTuple):
     by_rows: bool
 
 
-def parse(body: Json, specs: Mapping[str, Mapping[str, tf.TensorSpec]]) -> PredictRequest:
+def parse(body: Json, specs: Mapping[str, Mapping[str, TensorSpec]]) -> PredictRequest:
     """A predict request.
 
     Args:
@@ -64,7 +64,7 @@ def parse(body: Json, specs: Mapping[str, Mapping[str, tf.TensorSpec]]) -> Predi
     return PredictRequest(signature, inputs, by_rows)
 
 
-def _rows(rows: Json, known: Mapping[str, tf.TensorSpec]) -> dict[str, list]:
+def _rows(rows: Json, known: Mapping[str, TensorSpec]) -> dict[str, list]:
     if not isinstance(rows, list) or not rows:
         raise _bad("'instances' is empty or no list; expected one object a row")
     if not all(isinstance(row, dict) and set(row) != {"b64"} for row in rows):
@@ -77,26 +77,26 @@ def _rows(rows: Json, known: Mapping[str, tf.TensorSpec]) -> dict[str, list]:
     return {name: [row[name] for row in rows] for name in names}
 
 
-def _only(known: Mapping[str, tf.TensorSpec]) -> str:
+def _only(known: Mapping[str, TensorSpec]) -> str:
     if len(known) != 1:
         raise _bad(f"expected named inputs: {', '.join(sorted(known))}")
     return next(iter(known))
 
 
-def _tensor(name: str, value: Json, dtype: tf.DType) -> np.ndarray:
+def _tensor(name: str, value: Json, dtype: str) -> np.ndarray:
     try:
-        if dtype == tf.string:
+        if dtype == "string":
             array = np.array(_strings(value), dtype=object)
             if not all(isinstance(each, bytes) for each in array.flat):
                 raise ValueError("rows of different lengths")
             return array
         array = np.asarray(value)
     except (ValueError, TypeError, RecursionError, binascii.Error) as error:
-        raise _bad(f"{name}: no rectangular tensor of {dtype.name} ({error})") from error
-    if array.dtype.kind not in ("b" if dtype == tf.bool else "iuf"):
-        raise _bad(f"{name}: holds other values than {dtype.name} numbers")
+        raise _bad(f"{name}: no rectangular tensor of {dtype} ({error})") from error
+    if array.dtype.kind not in ("b" if dtype == "bool" else "iuf"):
+        raise _bad(f"{name}: holds other values than {dtype} numbers")
     with np.errstate(over="ignore"):
-        return array.astype(dtype.as_numpy_dtype)
+        return array.astype(dtype)
 
 
 def _strings(value: Json) -> Json:

@@ -1,19 +1,17 @@
 """A version of a model: loaded, its requests checked at the door, answered."""
 
-import re
 import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
-import tensorflow as tf
-from tensorflow.core.protobuf import saved_model_pb2
 
 from data_tools.runtime.errors import InputError
 from tf_hypoperfusion.inference import model_files
-from tf_hypoperfusion.serving import graph, request_checks
-from tf_hypoperfusion.serving.request_checks import VOLUME_BYTES
+from tf_hypoperfusion.serving import protobuf, request_checks, warmup
+from tf_hypoperfusion.serving.request_checks import MAX_COMPRESSED_BYTES, VOLUME_BYTES, VOLUMES
+from tf_hypoperfusion.serving.server import onnx_model
 from tf_hypoperfusion.serving.server.errors import ServingError
 
 # More in one request would hold everybody else up: a patient takes seconds.
@@ -33,29 +31,69 @@ class TensorHeader(NamedTuple):
     shape: Sequence[int]
 
 
+class TensorSpec(NamedTuple):
+    """What a signature takes.
+
+    Attributes:
+        dtype: TensorFlow's name of the type.
+        shape: sizes, None for any; None if even their number is not known.
+    """
+
+    dtype: str
+    shape: tuple[int | None, ...] | None
+
+    def takes(self, shape: Sequence[int]) -> bool:
+        """Whether a tensor of this shape fits."""
+        if self.shape is None:
+            return True
+        sizes = zip(self.shape, shape, strict=False)
+        return len(shape) == len(self.shape) and all(n in (None, size) for n, size in sizes)
+
+
+class Model(Protocol):
+    """Who answers: the SavedModel in TensorFlow, or its ONNX form.
+
+    Attributes:
+        needs_warm_up: whether first requests are slow.
+    """
+
+    needs_warm_up: bool
+
+    def run(self, signature: str, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Answer checked inputs."""
+
+
 class Version:
     """A loaded version: its signatures, checked at the door."""
 
-    def __init__(self, name: str, number: int, folder: Path):
+    def __init__(
+        self, name: str, number: int, folder: Path, *, runtime: str, precision: str | None
+    ):
+        """Load a version.
+
+        Args:
+            name: of the model.
+            number: of the version.
+            folder: where it is.
+            runtime: one of :data:`predictors.RUNTIMES`.
+            precision: as in :func:`predictors.load`.
+
+        Raises:
+            InputError: damaged, or not for this runtime.
+        """
         self.name, self.number, self.folder = name, number, folder
         damaged = model_files.damaged(folder) if (folder / model_files.CHECKSUMS).is_file() else []
         if damaged:
             raise InputError(f"{folder}: damaged or missing: {', '.join(damaged)}; export again")
-        self.model = tf.saved_model.load(str(folder))
-        self.signatures = dict(self.model.signatures)
         # Read now: the folder may be gone when somebody asks.
-        saved = saved_model_pb2.SavedModel.FromString((folder / "saved_model.pb").read_bytes())
-        self.definitions = {
-            key: value
-            for key, value in saved.meta_graphs[0].signature_def.items()
-            if key in self.signatures
-        }
+        self.definitions: dict[str, Any] = protobuf.signatures(folder)
+        self.signatures = {name: _inputs(each) for name, each in self.definitions.items()}
+        self.model: Model = onnx_model.of_export(
+            folder, self.signatures, runtime=runtime, precision=precision
+        ) or _in_tensorflow(folder)
 
-    def specs(self, signature: str) -> dict[str, tf.TensorSpec]:
+    def specs(self, signature: str) -> dict[str, TensorSpec]:
         """Inputs of a signature."""
-        return self._signature(signature).structured_input_signature[1]
-
-    def _signature(self, signature: str) -> Any:
         if signature not in self.signatures:
             raise ServingError(
                 "INVALID_ARGUMENT",
@@ -85,15 +123,15 @@ class Version:
             )
         for name, spec in specs.items():
             dtype, shape = given[name]
-            if dtype != spec.dtype.name or not spec.shape.is_compatible_with(shape):
-                expected = str(spec.shape.as_list()).replace("None", "null")
+            if dtype != spec.dtype or not spec.takes(shape):
+                expected = str(list(spec.shape or ())).replace("None", "null")
                 raise _bad(
                     f"{name}: shape {list(shape)} of {dtype}; expected {expected} of "
-                    f"{spec.dtype.name} (null is any number)"
+                    f"{spec.dtype} (null is any number)"
                 )
             if 0 in shape:
                 raise _bad(f"{name}: is empty; expected one at least")
-        rows = {name: given[name].shape[0] for name, spec in specs.items() if spec.shape.rank}
+        rows = {name: given[name].shape[0] for name, spec in specs.items() if spec.shape}
         if len(set(rows.values())) > 1:
             raise _bad(f"inputs have different numbers of rows: {rows}; expected one number")
         most = MAX_ROWS.get(signature, MAX_SLABS)
@@ -112,18 +150,42 @@ class Version:
             },
         )
         if signature == "predict_volume_bytes":
-            for name in graph.VOLUMES:
+            for name in VOLUMES:
                 for value in inputs[name]:
                     _check_compressed(name, value)
 
     def run(self, signature: str, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Answer checked inputs."""
-        call = self._signature(signature)
-        try:
-            answer = call(**{name: tf.constant(value) for name, value in inputs.items()})
-            return {name: value.numpy() for name, value in answer.items()}
-        except (tf.errors.OpError, ValueError, TypeError) as error:
-            raise explain(error) from error
+        return self.model.run(signature, inputs)
+
+    def warm_up(self) -> None:
+        """Answer the model's own first requests, where those of clients would be slow.
+
+        Raises:
+            ServingError: it does not answer them.
+        """
+        if self.model.needs_warm_up:
+            for signature, inputs in warmup.read(self.folder):
+                self.check_arrays(signature, inputs)
+                self.run(signature, inputs)
+
+
+def _inputs(definition: Any) -> dict[str, TensorSpec]:
+    return {
+        name: TensorSpec(
+            protobuf.dtype_name(tensor.dtype),
+            None
+            if tensor.tensor_shape.unknown_rank
+            else tuple(None if n < 0 else n for n in protobuf.shape(tensor.tensor_shape)),
+        )
+        for name, tensor in sorted(definition.inputs.items())
+    }
+
+
+def _in_tensorflow(folder: Path) -> Model:
+    from tf_hypoperfusion.serving.server.tensorflow_model import TensorFlowModel
+
+    return TensorFlowModel(folder)
 
 
 def _bad(message: str) -> ServingError:
@@ -142,15 +204,6 @@ def _check_compressed(name: str, value: bytes) -> None:
         raise _bad(f"{message}; it holds more: {int.from_bytes(value[-4:], 'little')}")
     if size != VOLUME_BYTES or not reader.eof:
         raise _bad(f"{message}; it holds {size}{'' if reader.eof else ' and has no end'}")
-
-
-def explain(error: Exception) -> ServingError:
-    """A TensorFlow error in the words of the check that failed, where one did."""
-    text = str(error)
-    found = re.search(r"assertion failed: \[(.*?)\](?:\s*\[|\s*$)", text, re.S | re.M)
-    known = isinstance(error, (tf.errors.InvalidArgumentError, tf.errors.DataLossError))
-    if found:
-        return ServingError("INVALID_ARGUMENT", found.group(1).replace("\\'", "'"))
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    short = next((x for x in lines if not x.startswith(("Graph", "Detected", "<"))), text)[:300]
-    return ServingError("INVALID_ARGUMENT" if known else "INTERNAL", short)
+    if reader.unused_data or len(value) > MAX_COMPRESSED_BYTES:
+        after = len(reader.unused_data)
+        raise _bad(f"{message}; it has {len(value)} bytes, {after} of them after its end")

@@ -24,5 +24,5 @@ def calibration_of(
         root_errors=tuple(float(error) for error in np.sort(errors)),
         familiar=familiar or {},
         cohorts=("somewhere",),
-        by="their average",
+        by="the networks' average",
     )

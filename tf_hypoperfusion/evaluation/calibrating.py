@@ -27,7 +27,7 @@ from tf_hypoperfusion.inference.model_files import ModelInfo, mapping
 FROM = 0.01
 CROSSED_PARTS = 5
 MOST_STEPS, SETTLED = 100, 1e-9
-AVERAGE, FOLD = "their average", "the fold that never saw the patient"
+AVERAGE, FOLD = "the networks' average", "the fold that never saw the patient"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -225,7 +225,7 @@ def answered(cohorts: Sequence[Patients]) -> tuple[tuple[str, ...], str]:
     if len(set(found)) > 1:
         raise InputError(
             "the evaluations are not of the same networks in the same way (each fold for its own "
-            "patients, or their average); expected those of one run, or external cohorts of it"
+            "patients, or the average); expected those of one run, or external cohorts of it"
         )
     return found[0]
 

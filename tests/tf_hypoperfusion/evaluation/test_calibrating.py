@@ -106,7 +106,7 @@ def test_counts_move_to_where_the_probability_moves():
 def test_the_errors_are_those_of_the_calibrated_volumes(evaluated):
     cohort = evaluated(24)
     made = calibrating.fit([cohort], 0.9)
-    assert made.networks == ("a",) and made.by == "their average"
+    assert made.networks == ("a",) and made.by == "the networks' average"
     assert made.cohorts == ("there",) and len(made.root_errors) == 24
     assert made.familiar == {"dwi_low": (0.4, 1.0)}
     volumes = calibrating.volumes_ml(cohort.counts, made)

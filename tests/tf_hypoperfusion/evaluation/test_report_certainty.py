@@ -87,7 +87,7 @@ def test_the_report_has_it_all_and_says_whose_patients_they_are(known, tmp_path)
     assert [row["answer"] != "unsure" for row in rows] == agree.tolist()
     assert all(("needs" in row["reasons"]) == (row["answer"] == "unsure") for row in rows)
     text = (tmp_path / "report/report.md").read_text()
-    assert "Calibrated on 19 patients of somewhere, answered by their average." in text
+    assert "Calibrated on 19 patients of somewhere, answered by the networks' average." in text
     own = dataclasses.replace(made, tables=(calibrating.checksum(known),))
     assert "ON THESE VERY PATIENTS" in certainty.certainty(known, own, "stata")[0].notes[0]
 

@@ -65,7 +65,7 @@ def test_both_ends_of_the_interval_decide(errors, core_ml, said):
     found = calibration.answer(made, hypoperfusion_ml=100.0, core_ml=core_ml)
     assert found.target_mismatch == said
     assert bool(found.reasons) == (said == "unsure")
-    assert found.calibrated_on == "19 patients of somewhere, answered by their average"
+    assert found.calibrated_on == "19 patients of somewhere, answered by the networks' average"
 
 
 def test_the_reason_names_the_criterion_and_its_volume():

@@ -60,7 +60,7 @@ def test_a_calibration_is_kept_whole_and_said(shipped, tmp_path):
     facts = json.loads((tmp_path / "model_card.json").read_text())
     assert calibration.of_card(facts, "card") == made and facts["probability_threshold"] == 0.3
     text = (tmp_path / "model_card.md").read_text()
-    assert "calibrated on 19 patients of somewhere, answered by their average" in text
+    assert "calibrated on 19 patients of somewhere, answered by the networks' average" in text
     assert "its logit is 0.530 logit(p) -0.570" in text and "`answer`: yes, no or unsure." in text
     assert "## Calibration" not in (SHIPPED / "model_card.md").read_text()
 

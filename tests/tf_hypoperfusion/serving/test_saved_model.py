@@ -24,9 +24,15 @@ from tf_hypoperfusion.inference import (
     rest_client,
     sliding_window,
 )
-from tf_hypoperfusion.serving import answers, graph_arrays, numpy_arrays, saved_model, warmup
+from tf_hypoperfusion.serving import (
+    answers,
+    graph_arrays,
+    numpy_arrays,
+    numpy_volumes,
+    saved_model,
+    warmup,
+)
 from tf_hypoperfusion.serving import graph as serving_graph
-from tf_hypoperfusion.serving import numpy_volumes as without_tensorflow
 from tf_hypoperfusion.serving.server.tensorflow_model import explain
 
 VOXELS = 91 * 109 * 60
@@ -163,7 +169,7 @@ def test_a_calibrated_graph_answers_as_the_numpy_path(by, core_removed, people):
     ends = [answer[f"hypoperfusion_{end}_ml"].numpy().item() for end in ("low", "high")]
     assert ends == pytest.approx(said.interval_ml, abs=0.01)
     assert answer["answer"].numpy().item().decode() == said.target_mismatch
-    by_numpy = without_tensorflow.predict_volumes(
+    by_numpy = numpy_volumes.predict_volumes(
         lambda slabs, nihss: network(slabs, nihss).numpy(),
         {name: value.numpy() for name, value in inputs.items()},
         stride=STRIDE, info="{}", calibration=by,

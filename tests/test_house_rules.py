@@ -110,3 +110,11 @@ def test_the_map_in_contributing_names_every_module():
         drawn |= {f"{folders[-1]}{name}" for name in entry.split() if name.endswith(".py")}
     modules = {name for name in names(MODULES) if not name.endswith("__init__.py")}
     assert drawn == modules, f"not drawn: {modules - drawn}, not there: {drawn - modules}"
+
+
+@pytest.mark.parametrize("path", sorted(PROJECT.glob("constraints/*.txt")), ids=lambda p: p.name)
+def test_a_list_of_versions_names_each_package_once(path):
+    """Named twice with two versions it can be installed by nobody."""
+    lines = [line.split("#")[0].strip() for line in path.read_text().splitlines()]
+    packages = [re.sub("[-_.]+", "-", line.split("==")[0]).lower() for line in lines if line]
+    assert len(packages) > 50 and len(packages) == len(set(packages))

@@ -31,7 +31,6 @@ from data_tools.simulate.shifts import SHIFTS
 from tf_hypoperfusion import clinical, config
 from tf_hypoperfusion.evaluation import cases
 from tf_hypoperfusion.evaluation.patient_metrics import (
-    STEPS,
     PatientMetrics,
     ThresholdCounts,
     patient_metrics,
@@ -66,7 +65,6 @@ options.count("workers", 1, "Processes that simulate.", FLAGS)
 options.out(FLAGS)
 
 PLAIN = "(none)"
-CALIBRATED_FROM = 0.1
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -140,6 +138,8 @@ def answer(predictors: Sequence[Predictor], cohort: Path, stride: int) -> list[A
 
 def judge(answered: Sequence[Answered]) -> Held:
     """The figures of a cohort."""
+    from tf_hypoperfusion.evaluation.report.figures import calibration_from
+
     mismatch = np.array([each.mismatch for each in answered])
     said = np.array([each.said for each in answered])
     return Held(
@@ -149,23 +149,13 @@ def judge(answered: Sequence[Answered]) -> Held:
         bias_ml=float(np.mean([a.metrics.volume_difference_ml for a in answered])),
         sensitivity=(int((mismatch & said).sum()), int(mismatch.sum())),
         specificity=(int((~mismatch & ~said).sum()), int((~mismatch).sum())),
-        calibration=_calibration([a.counts for a in answered]),
+        calibration=calibration_from([a.counts for a in answered]),
     )
 
 
 def _median(values: Sequence[float | None]) -> float | None:
     known = [value for value in values if value is not None]
     return float(np.median(known)) if known else None
-
-
-def _calibration(counts: Sequence[ThresholdCounts]) -> float | None:
-    from tf_hypoperfusion.evaluation.report.figures import calibration
-
-    low = round(CALIBRATED_FROM * STEPS)
-    kept = [dataclasses.replace(count, covered=count.covered.copy()) for count in counts]
-    for count in kept:
-        count.covered[:, :low] = 0
-    return calibration(kept)[3] if any(count.covered.any() for count in kept) else None
 
 
 def table(held: dict[str, Held]) -> list[dict[str, Any]]:

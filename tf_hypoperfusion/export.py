@@ -37,6 +37,14 @@ command.define_precision(
     "instructions. Weights and answers are float32.",
 )
 
+flags.DEFINE_string(
+    "calibration",
+    None,
+    "<FILE> calibration.json of tf_hypoperfusion.calibrate, made with just these networks. Without "
+    "it, that of their run, if it was.",
+    flag_values=FLAGS,
+)
+
 command.heading("Output", FLAGS)
 flags.DEFINE_string(
     "name", "hypoperfusion", "<NAME> Name of the model on the server.", flag_values=FLAGS
@@ -79,6 +87,7 @@ def main() -> int:
             stride=FLAGS.stride,
             onnx=FLAGS.onnx,
             precision=FLAGS.precision,
+            calibration_file=FLAGS.calibration,
         )
     print(f"{folder}: {'already exported' if kept else 'exported'}")
     return command.EXIT_OK

@@ -10,9 +10,10 @@ SIMULATED patients only: it shows what a result looks like, and means nothing fo
 Writes report.html, the page to read; on the DWI's own grid probability.nii.gz,
 hypoperfusion_mask.nii.gz, core_mask.nii.gz and disagreement.nii.gz; result.json and overview.png.
 Several networks (--model=A,B,C, or those of an export) are averaged, and how far they agree is
-said; a single one is asked about the mirror image too. --cohort predicts every patient of a raw
-cohort (participants.tsv, sub-*) and writes index.html; run again, it goes on. To ask a server, use
-tf_hypoperfusion.serving_client.
+said; a single one is asked about the mirror image too. Where they are calibrated
+(tf_hypoperfusion.calibrate), an interval of mL is given, and the answer is yes, no, or unsure.
+--cohort predicts every patient of a raw cohort (participants.tsv, sub-*) and writes index.html; run
+again, it goes on. To ask a server, use tf_hypoperfusion.serving_client.
 
 --side is the side of the brain lesion (right for weak left limbs). DWI is the b = 1000 trace
 image; ADC may be in mm2/s, 1e-3 or 1e-6 mm2/s (detected and reported).
@@ -61,6 +62,13 @@ flags.DEFINE_boolean(
     "real patients 0.91 and 0.81). The result says so.",
     flag_values=FLAGS,
 )
+flags.DEFINE_string(
+    "calibration",
+    None,
+    "<FILE> calibration.json of tf_hypoperfusion.calibrate, made with just these networks. Without "
+    "it, that of an export, or of the run that all best.keras files lie in.",
+    flag_values=FLAGS,
+)
 command.define_patient(FLAGS)
 command.heading("Or a whole cohort", FLAGS)
 flags.DEFINE_integer(
@@ -87,6 +95,7 @@ def main() -> int:
         precision=FLAGS.precision,
         stride=FLAGS.stride,
         fast=FLAGS.fast,
+        calibration_file=FLAGS.calibration,
     )
     if request.cohort is None:  # all of whose patients may have been predicted before
         models.begin()

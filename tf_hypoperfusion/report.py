@@ -37,6 +37,14 @@ flags.DEFINE_string(
     flag_values=FLAGS,
 )
 
+flags.DEFINE_string(
+    "calibration",
+    None,
+    "<FILE> calibration.json of tf_hypoperfusion.calibrate: probabilities before and after, how "
+    "often the interval of mL holds the truth, and what is right if the least sure are left out.",
+    flag_values=FLAGS,
+)
+
 command.heading("Output", FLAGS)
 flags.DEFINE_string(
     "out", None, "<FOLDER> Where the report goes.", required=True, flag_values=FLAGS
@@ -57,15 +65,18 @@ flags.DEFINE_integer("seed", 1, "Seed of the bootstrap.", lower_bound=0, flag_va
 def main() -> int:
     """Run the command."""
     from tf_hypoperfusion.evaluation.report import page, patients
+    from tf_hypoperfusion.inference import calibration
 
     primary = patients.load(FLAGS.patients)
     external = patients.load(FLAGS.external) if FLAGS.external else None
     other = patients.load(FLAGS.compare) if FLAGS.compare else None
+    made = calibration.read(FLAGS.calibration) if FLAGS.calibration else None
     index = page.write_report(
         FLAGS.out,
         primary,
         external=external,
         other=other,
+        calibration=made,
         interval=FLAGS.interval,
         seed=FLAGS.seed,
     )

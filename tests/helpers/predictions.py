@@ -8,6 +8,7 @@ from data_tools.quality import ImageQuality
 from data_tools.transform import Transform
 from tf_hypoperfusion import clinical
 from tf_hypoperfusion.clinical import ClinicalFacts
+from tf_hypoperfusion.inference import calibration
 from tf_hypoperfusion.inference.prediction import Prediction
 
 NOTHING_MNI = np.zeros((91, 109, 60), bool)
@@ -51,5 +52,6 @@ def prediction_of(
         hypoperfusion_ml=hypoperfusion_ml,
         hypoperfusion_mni_ml=hypoperfusion_ml,
         decision=clinical.defuse3(hypoperfusion_ml, core.native_ml),
+        answer=calibration.answer(None, hypoperfusion_ml=hypoperfusion_ml, core_ml=core.native_ml),
         seconds={},
     )

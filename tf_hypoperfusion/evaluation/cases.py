@@ -13,6 +13,7 @@ from data_tools.manifest import Manifest
 from data_tools.runtime.errors import InputError
 from data_tools.runtime.patient_failure import attempt
 from tf_hypoperfusion.evaluation.patient_row import Cell, PatientFacts
+from tf_hypoperfusion.inference import familiarity
 from tf_hypoperfusion.inference.sliding_window import (
     Predictor,
     average_windows,
@@ -34,6 +35,7 @@ class Case:
         coverage: bool (91, 109, 60).
         tissue: bool (91, 109, 60): brain without CSF.
         dwi: float32 (91, 109, 60), ratio to the parenchymal mean; for pictures.
+        look: numbers of the image; see :mod:`tf_hypoperfusion.inference.familiarity`.
     """
 
     facts: PatientFacts
@@ -44,6 +46,7 @@ class Case:
     coverage: NDArray[np.bool_]
     tissue: NDArray[np.bool_]
     dwi: NDArray[np.float32]
+    look: dict[str, float] = dataclasses.field(default_factory=dict)
 
     def predict(self, predictor: Predictor) -> NDArray[np.float32]:
         """Probability (91, 109, 60): windows and networks averaged; 0 in CSF."""
@@ -71,6 +74,7 @@ def of_records(
             continue
         starts = arrays["starts"]
         truth, coverage = (_merge(arrays["y_true"][..., k], starts) > 0.5 for k in (0, 1))
+        dwi, adc = (_merge(arrays["image"][..., k], starts) for k in (0, 1))
         yield Case(
             facts=PatientFacts.from_json(rows[name]),
             image=arrays["image"],
@@ -78,8 +82,9 @@ def of_records(
             starts=starts,
             truth=truth,
             coverage=coverage,
-            tissue=_merge(arrays["image"][..., 1], starts) > 0,  # the ADC of CSF is set to 0
-            dwi=_merge(arrays["image"][..., 0], starts),
+            tissue=adc > 0,  # the ADC of CSF is set to 0
+            dwi=dwi,
+            look=familiarity.measure(dwi, adc, adc > 0),
         )
 
 
@@ -108,6 +113,8 @@ def _load(cohort: str | Path, row: dict[str, Cell], stride: int) -> Case:
     image = model_image(patient.dwi, patient.adc_um2_per_s, patient.brain, facts.side)
     starts = slabs.slab_starts(stride)
     windows = slabs.cut_slabs(image, starts)
+    tissue = intensity.parenchyma(patient.adc_um2_per_s, patient.brain)
+    dwi, adc = (np.ascontiguousarray(from_frame(image[..., k])) for k in (0, 1))
     return Case(
         facts=facts,
         image=windows,
@@ -115,8 +122,9 @@ def _load(cohort: str | Path, row: dict[str, Cell], stride: int) -> Case:
         starts=starts,
         truth=label.truth,
         coverage=label.coverage,
-        tissue=intensity.parenchyma(patient.adc_um2_per_s, patient.brain),
-        dwi=np.ascontiguousarray(from_frame(image[..., 0])),
+        tissue=tissue,
+        dwi=dwi,
+        look=familiarity.measure(dwi, adc, tissue),
     )
 
 

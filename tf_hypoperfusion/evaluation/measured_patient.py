@@ -50,6 +50,7 @@ class PredictedPatient:
         key: of models, data and settings, to know the result again.
         folder: of the evaluation.
         draw: write maps, picture and page too.
+        look: numbers of the image; see :mod:`tf_hypoperfusion.inference.familiarity`.
     """
 
     facts: PatientFacts
@@ -63,6 +64,7 @@ class PredictedPatient:
     key: str
     folder: Path
     draw: bool
+    look: dict[str, float] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,12 +89,14 @@ class MeasuredPatient:
         row: of ``patients.csv``.
         counts: from which the figures at any threshold follow.
         seconds: that it took.
+        look: numbers of the image.
     """
 
     key: str
     row: PatientRow
     counts: ThresholdCounts
     seconds: Seconds
+    look: dict[str, float] = dataclasses.field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """What the file holds."""
@@ -102,6 +106,7 @@ class MeasuredPatient:
             "covered": self.counts.covered.tolist(),
             "hemisphere": self.counts.hemisphere.tolist(),
             "seconds": dataclasses.asdict(self.seconds),
+            "look": self.look,
         }
 
     @classmethod
@@ -120,6 +125,7 @@ class MeasuredPatient:
             row=row,
             counts=ThresholdCounts(covered, hemisphere, row.voxel_ml),
             seconds=Seconds(**saved["seconds"]),
+            look=dict(saved["look"]),
         )
 
 
@@ -152,6 +158,7 @@ def measure(name: str, part: str, predicted: PredictedPatient | InputError) -> M
         row=row,
         counts=counts,
         seconds=Seconds(predicted.network_s, time.monotonic() - began),
+        look=predicted.look,
     )
     path = result_file(predicted.folder, part, name)
     atomic.write_text(path, json.dumps(measured.to_json(), allow_nan=False))

@@ -16,7 +16,7 @@ from tf_hypoperfusion.evaluation.measured_patient import MeasuredPatient, Second
 from tf_hypoperfusion.evaluation.patient_metrics import ThresholdCounts
 from tf_hypoperfusion.evaluation.patient_row import PatientRow
 from tf_hypoperfusion.evaluation.plan import VALIDATION, Part, Plan, Settings
-from tf_hypoperfusion.inference import model_files
+from tf_hypoperfusion.inference import familiarity, model_files
 from tf_hypoperfusion.inference.model_files import ModelInfo
 from tf_hypoperfusion.inference.page.index import Entry, write_index
 
@@ -33,6 +33,7 @@ class Evaluation:
         folder: of ``patients.csv``.
         rows: one per patient.
         counts: the same patients' voxels by probability.
+        looks: numbers of their images.
         models: that predicted them.
         left_out: patient -> reason.
         warnings: of the whole.
@@ -44,6 +45,7 @@ class Evaluation:
     folder: Path
     rows: tuple[PatientRow, ...]
     counts: tuple[ThresholdCounts, ...]
+    looks: tuple[dict[str, float], ...]
     models: tuple[ModelInfo, ...]
     left_out: dict[str, str]
     warnings: tuple[str, ...]
@@ -92,6 +94,7 @@ def gather(plan: Plan, outcomes: Outcomes) -> Evaluation:
         folder=plan.folder,
         rows=tuple(rows),
         counts=tuple(patient.counts for patient in patients),
+        looks=tuple(patient.look for patient in patients),
         models=tuple(model_files.describe(path) for part in used for path in part.models),
         left_out=left_out,
         warnings=(*plan.warnings, *_absent_folds(plan, used)),
@@ -114,6 +117,10 @@ def write(evaluation: Evaluation) -> None:
             covered=np.array([count.covered for count in evaluation.counts], np.uint32),
             hemisphere=np.array([count.hemisphere for count in evaluation.counts], np.uint32),
             voxel_ml=np.array([count.voxel_ml for count in evaluation.counts]),
+            look_names=np.array(list(familiarity.WORDS)),
+            look=np.array(
+                [[look.get(n, np.nan) for n in familiarity.WORDS] for look in evaluation.looks]
+            ),
         )
     if evaluation.settings.maps:
         _write_index(evaluation)

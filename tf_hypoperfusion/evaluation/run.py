@@ -110,6 +110,7 @@ def _predict(
         key=key,
         folder=plan.folder,
         draw=plan.draws(part),
+        look=case.look,
     )
 
 

@@ -7,6 +7,7 @@ import numpy as np
 from data_tools.grid import grid_outside, hemisphere
 from data_tools.patient import MniPatient
 from tf_hypoperfusion.config import NO_CORE_MEDIAN_DICE, common_frame, parse_frame
+from tf_hypoperfusion.inference.calibration import TELLS
 from tf_hypoperfusion.inference.model_files import ModelInfo
 from tf_hypoperfusion.inference.prediction import Prediction
 from tf_hypoperfusion.inference.result import Uncertainty
@@ -22,6 +23,7 @@ def warnings_of(done: Prediction, models: Sequence[ModelInfo]) -> tuple[str, ...
     doubts = of_doubt(done.uncertainty)
     return (
         *of_origin(models),
+        *(f"unsure: {reason}; {TELLS}" for reason in done.answer.reasons),
         *done.core.alarms,
         *done.quality.warnings,
         *done.core.warnings,

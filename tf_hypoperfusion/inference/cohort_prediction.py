@@ -67,9 +67,10 @@ def answer(
             workers=workers,
         )
     kept = sum(each.kept for each in done.values())
-    yes = sum(each.result.defuse3.target_mismatch for each in done.values())
+    answers = [each.result.answer.target_mismatch for each in done.values()]
     predicted = f"{counted(len(done), 'patient')} predicted ({kept} were done before)"
-    print(f"{predicted}, target mismatch in {yes}")
+    unsure = f", unsure in {answers.count('unsure')}" if "unsure" in answers else ""
+    print(f"{predicted}, target mismatch in {answers.count('yes')}{unsure}")
     print(f"look at {request.out}/index.html")
     for participant, message in failed.items():
         print(f"failed: {participant}: {message}", file=sys.stderr)
@@ -251,11 +252,11 @@ def _fingerprint(
 
 def _entry(participant: str, result: PatientResult) -> Entry:
     doubt = result.uncertainty
-    low, high = doubt.range_ml if doubt else (None, None)
+    low, high = result.answer.interval_ml or (doubt.range_ml if doubt else (None, None))
     return Entry(
         values={
             "patient": participant,
-            "target mismatch": result.defuse3.target_mismatch,
+            "target mismatch": result.answer.target_mismatch,
             "holds in": f"{doubt.decision_holds_in} of {doubt.opinions}" if doubt else "n/a",
             "hypoperfusion, mL": result.hypoperfusion_ml,
             "from, mL": low,

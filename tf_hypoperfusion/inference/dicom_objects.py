@@ -18,6 +18,7 @@ from data_tools.dicom.study import Source
 from data_tools.grid import ADC_CORE_UM2_PER_S
 from data_tools.runtime.errors import InputError
 from tf_hypoperfusion import __version__
+from tf_hypoperfusion.inference.calibration import TELLS
 from tf_hypoperfusion.inference.prediction import Prediction
 from tf_hypoperfusion.inference.result import PatientResult
 
@@ -263,7 +264,12 @@ def _report(
     def measurement(name: Any, value: float, unit: Any) -> Any:
         return sr.Measurement(name=name, value=round(float(value), 2), unit=unit)
 
-    decision = codes.SCT.Yes if result.defuse3.target_mismatch else codes.SCT.No
+    decision = {
+        "yes": codes.SCT.Yes,
+        "no": codes.SCT.No,
+        "unsure": CodedConcept("82334004", "SCT", "Indeterminate"),
+    }[result.answer.target_mismatch]
+    coverage = f"{result.answer.coverage or 0:.0%} interval"
     milliliter = CodedConcept("mL", "UCUM", "milliliter")
     summary = sr.MeasurementsAndQualitativeEvaluations(
         tracking_identifier=sr.TrackingIdentifier(hd.UID(), f"target mismatch, {RESEARCH}"),
@@ -277,10 +283,24 @@ def _report(
                 result.mismatch_ratio,
                 CodedConcept("1", "UCUM", "no units"),
             ),
+            *(
+                measurement(
+                    own(f"hypoperfusion-{end}", f"Hypoperfusion, {end} end, {coverage}"),
+                    value,
+                    milliliter,
+                )
+                for end, value in zip(
+                    ("lower", "upper"), result.answer.interval_ml or (), strict=False
+                )
+            ),
         ],
         qualitative_evaluations=[
             sr.QualitativeEvaluation(own("defuse3", "Target mismatch (DEFUSE 3)"), decision),
             sr.QualitativeEvaluation(own("notice", "Notice"), own("research", RESEARCH)),
+            *(
+                sr.QualitativeEvaluation(own("advice", "Advice"), own("perfusion", TELLS))
+                for _ in result.answer.reasons[:1]
+            ),
         ],
     )
     groups = [summary] + [

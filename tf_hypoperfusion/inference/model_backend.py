@@ -13,7 +13,14 @@ from numpy.typing import NDArray
 from data_tools.runtime import processor
 from data_tools.runtime.errors import InputError
 from tf_hypoperfusion import config
-from tf_hypoperfusion.inference import model_files, onnx_runtimes, prediction, predictors
+from tf_hypoperfusion.inference import (
+    calibration,
+    model_files,
+    onnx_runtimes,
+    prediction,
+    predictors,
+)
+from tf_hypoperfusion.inference.calibration import Calibration
 from tf_hypoperfusion.inference.model_files import ModelInfo
 from tf_hypoperfusion.inference.onnx_runtimes import LoadedModel
 from tf_hypoperfusion.inference.result_folder import Backend
@@ -29,6 +36,7 @@ class Models:
     def __init__(
         self, paths: Sequence[str | Path], *,
         runtime: str, precision: str | None, stride: int | None, fast: bool = False,
+        calibration_file: str | None = None,
     ) -> None:  # fmt: skip
         """Look at the files, before anything is read or started.
 
@@ -38,10 +46,12 @@ class Models:
             precision: as in :func:`predictors.load`.
             stride: slices between windows; None takes the usual one.
             fast: compute less, as far as each model can, and say so in the result.
+            calibration_file: of the models' average; None takes what lies with them.
 
         Raises:
-            InputError: a file that is no model or is damaged, a runtime that does not run it, or
-                ``fast`` with another stride or precision than its own.
+            InputError: a file that is no model or is damaged, a runtime that does not run it,
+                ``fast`` with another stride or precision than its own, or a calibration of other
+                networks.
         """
         if fast:
             _check_fast(stride, precision)
@@ -51,9 +61,13 @@ class Models:
         self._fast = fast
         for path in self._paths:
             predictors.check_runtime(path, runtime)
-        given = {"runtime": runtime, "precision": precision, "stride": stride, "fast": fast}
+        given = {
+            "runtime": runtime, "precision": precision, "stride": stride, "fast": fast,
+            "calibration_file": calibration_file,
+        }  # fmt: skip
         self._given = tuple(map(str, paths)), tuple(given.items())
-        self._known: list[ModelInfo] = []
+        self._known = [model_files.describe(path) for path in self._paths]
+        self._calibration: Calibration | None = calibration.of_models(self._known, calibration_file)
         self._pool = ThreadPoolExecutor(1)
         self._loading: list[Future[LoadedModel]] = []
 
@@ -62,10 +76,13 @@ class Models:
 
     def settings(self) -> str:
         """What a result depends on besides the patient."""
-        sums = [model_files.describe(path).sha256 for path in self._paths]
+        sums = [model.sha256 for model in self._known]
         # Whose answers come one by one, and whose as their average.
         apart = [self._is_lean(path) for path in self._paths]
-        return repr([sums, self._stride, self._precision, self._runtime, self._fast, apart])
+        return repr(
+            [sums, self._stride, self._precision, self._runtime, self._fast, apart,
+             self._calibration]
+        )  # fmt: skip
 
     def _is_lean(self, path: Path) -> bool:
         """Whether a model answers without TensorFlow."""
@@ -103,7 +120,6 @@ class Models:
         Raises:
             InputError: a model cannot be used.
         """
-        self._known = self._known or [model_files.describe(path) for path in self._paths]
         self._load()
         if not all(map(self._is_lean, self._paths)):
             for loading in self._loading:
@@ -120,7 +136,8 @@ class Models:
                 for model, each in zip(self._known, loaded, strict=True)
             ]
 
-        return Backend(answers, models, self._stride, self._fast)
+        calibrated = prediction.Calibrated(lambda: self._calibration)
+        return Backend(answers, models, self._stride, fast=self._fast, calibrated=calibrated)
 
 
 def _check_fast(stride: int | None, precision: str | None) -> None:

@@ -16,7 +16,7 @@ DEMO_MODEL = Path(__file__).parents[2] / "saved_models" / "hypoperfusion_demo"
 
 CHECKSUMS = "checksums.sha256"  # of an export, as sha256sum -c reads it
 # What a model adds to the four facts that every one has; absent where nobody knows it.
-MAY_BE_ABSENT = ("runtime", "precision", "name", "version", "notice", "frame")
+MAY_BE_ABSENT = ("runtime", "precision", "name", "version", "notice", "frame", "networks")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -35,6 +35,7 @@ class ModelInfo:
         version: on the server.
         notice: what the model says of its use.
         frame: columns x rows that all its networks compute, as in 80x104; None if nobody knows.
+        networks: checksums of the ``.keras`` files that an export was made of.
     """
 
     path: str
@@ -47,6 +48,7 @@ class ModelInfo:
     version: int | None = None
     notice: str | None = None
     frame: str | None = None
+    networks: tuple[str, ...] | None = None
 
     @property
     def simulated(self) -> bool:
@@ -170,7 +172,17 @@ def describe(path: str | Path) -> ModelInfo:
         cohort=cohort,
         fold=known.get("fold"),
         frame=_frame_of(known),
+        networks=_networks_of(known),
     )
+
+
+def _networks_of(card: dict[str, Any]) -> tuple[str, ...] | None:
+    """Checksums of the networks of an export, by its card."""
+    networks = card.get("models")
+    if not isinstance(networks, list):
+        return None
+    sums = tuple(str(mapping(each).get("sha256")) for each in networks)
+    return None if "None" in sums else sums
 
 
 def _frame_of(known: dict[str, Any]) -> str | None:

@@ -17,8 +17,9 @@ from data_tools.quality import ImageQuality
 from tf_hypoperfusion import clinical
 from tf_hypoperfusion.clinical import ClinicalFacts, TargetMismatch
 from tf_hypoperfusion.config import PROBABILITY_THRESHOLD
-from tf_hypoperfusion.inference import uncertainty
-from tf_hypoperfusion.inference.result import Uncertainty
+from tf_hypoperfusion.inference import calibration, familiarity, uncertainty
+from tf_hypoperfusion.inference.calibration import Calibration
+from tf_hypoperfusion.inference.result import Answer, Uncertainty
 from tf_hypoperfusion.inference.sliding_window import Predictor, model_image, predict_volume
 
 # Whoever answers, a model here or a server: probabilities (k, 91, 109, 60) of a patient on the MNI
@@ -36,16 +37,19 @@ class Prediction:
         given: clinical facts.
         quality: of images and fit to the template; see :func:`data_tools.patient.to_mni`.
         core: on both grids, with what a person should look at.
-        probability: float32, shape of the DWI, 0 outside the brain and in CSF.
+        probability: float32, shape of the DWI, 0 outside the brain and in CSF; calibrated if those
+            who answered are.
         probability_mni: float32 (91, 109, 60), for pictures.
-        hypoperfusion: bool, shape of the DWI, probability >= 0.5.
+        hypoperfusion: bool, shape of the DWI, probability >= ``threshold``.
         hypoperfusion_mni: bool (91, 109, 60).
         disagreement: float32, standard deviation of the opinions' probabilities, or None.
         uncertainty: what the opinions mean for volume and decision; None for a single one.
         hypoperfusion_ml: on the DWI's grid; the figure that counts.
         hypoperfusion_mni_ml: mL of the patient's tissue, counted on the MNI grid.
-        decision: target mismatch.
+        decision: target mismatch, by the volume as it is.
+        answer: the same with what is known of the volume's error.
         seconds: ``register``, ``network`` and ``way_back``.
+        threshold: 0.5, or where the calibration cuts.
     """
 
     native: NativePatient
@@ -62,7 +66,25 @@ class Prediction:
     hypoperfusion_ml: float
     hypoperfusion_mni_ml: float
     decision: TargetMismatch
+    answer: Answer
     seconds: dict[str, float]
+    threshold: float = PROBABILITY_THRESHOLD
+
+
+@dataclasses.dataclass(frozen=True)
+class Calibrated:
+    """How probabilities become honest ones.
+
+    Attributes:
+        known: the calibration of those who answer, once they have answered; None if there is none.
+        by_server: the answers are calibrated already.
+    """
+
+    known: Callable[[], Calibration | None]
+    by_server: bool = False
+
+
+NOT_CALIBRATED = Calibrated(lambda: None)
 
 
 def volume_predictor(predictor: Predictor, stride: int) -> VolumePredictor:
@@ -88,8 +110,10 @@ def predict_patient(
     given: ClinicalFacts,
     answers: Sequence[VolumePredictor],
     second_opinion: bool = True,
+    *,
+    calibrated: Calibrated = NOT_CALIBRATED,
 ) -> Prediction:
-    """Register, examine the core, ask, take the way back, measure, decide.
+    """Register, examine the core, ask, calibrate, take the way back, measure, decide.
 
     Volumes and the decision are those of the patient's own grid; the same volumes counted on the
     MNI grid (in mL of the patient's tissue) stand beside them.
@@ -100,6 +124,7 @@ def predict_patient(
         answers: one of :func:`volume_predictor` for each model, or a server's; all their networks
             are averaged.
         second_opinion: ask a single network about the mirror image too; see :mod:`uncertainty`.
+        calibrated: how the average of those who answer is calibrated.
 
     Raises:
         InputError: if the images hold no brain tissue.
@@ -109,18 +134,22 @@ def predict_patient(
     core = examine_core(native, mni, given.side)
     clock.lap("register")
     opinions = uncertainty.ask(answers, mni, given, second_opinion)
+    known = calibrated.known()
+    if known is not None and not calibrated.by_server:
+        opinions = uncertainty.calibrated(opinions, known)
     clock.lap("network")
     native_opinions = _on_dwi_grid(opinions, native, mni)
     clock.lap("way_back")
 
     probability = native_opinions[0]
-    hypoperfusion = probability >= PROBABILITY_THRESHOLD
-    hypoperfusion_mni = opinions.mean >= PROBABILITY_THRESHOLD
+    threshold = PROBABILITY_THRESHOLD if known is None else known.cut
+    hypoperfusion = probability >= threshold
+    hypoperfusion_mni = opinions.mean >= threshold
     voxel_ml = native.dwi.voxel_ml
     hypoperfusion_ml = float(hypoperfusion.sum() * voxel_ml)
     decision = clinical.defuse3(hypoperfusion_ml, core.native_ml)
     each = native_opinions[1:]
-    each_ml = [float((v >= PROBABILITY_THRESHOLD).sum() * voxel_ml) for v in each]
+    each_ml = [float((v >= threshold).sum() * voxel_ml) for v in each]
     return Prediction(
         native=native,
         mni=mni,
@@ -138,8 +167,24 @@ def predict_patient(
         hypoperfusion_ml=hypoperfusion_ml,
         hypoperfusion_mni_ml=float(hypoperfusion_mni.sum() * mni.voxel_ml),
         decision=decision,
+        answer=calibration.answer(
+            known,
+            hypoperfusion_ml=hypoperfusion_ml,
+            core_ml=core.native_ml,
+            unfamiliar=_unfamiliar(mni, known),
+        ),
         seconds=clock.laps,
+        threshold=threshold,
     )
+
+
+def _unfamiliar(mni: MniPatient, known: Calibration | None) -> tuple[str, ...]:
+    """In what the image is unlike those of the calibration."""
+    if known is None or not known.familiar:
+        return ()
+    dwi, adc = intensity.normalise(mni.dwi, mni.adc_um2_per_s, mni.brain)
+    tissue = intensity.parenchyma(mni.adc_um2_per_s, mni.brain)
+    return familiarity.unlike(familiarity.measure(dwi, adc, tissue), known.familiar)
 
 
 def _on_dwi_grid(

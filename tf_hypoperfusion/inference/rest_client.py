@@ -19,7 +19,8 @@ from data_tools.runtime.errors import InputError
 from tf_hypoperfusion import config
 from tf_hypoperfusion.clinical import ClinicalFacts
 from tf_hypoperfusion.config import TEST_STRIDE
-from tf_hypoperfusion.inference import prediction
+from tf_hypoperfusion.inference import calibration, prediction
+from tf_hypoperfusion.inference.calibration import Calibration
 from tf_hypoperfusion.inference.model_files import ModelInfo, mapping
 from tf_hypoperfusion.inference.result_folder import Backend
 
@@ -138,13 +139,16 @@ def backend(
         unknown = ModelInfo(path=server.address, sha256=None, cohort=None)
         return Backend([answer], lambda: [unknown], stride)
     known: list[ModelInfo] = []
+    calibrations: list[Calibration | None] = [None]
 
     def by_volume(mni: MniPatient, given: ClinicalFacts) -> NDArray[np.float32]:
         probability, info = _ask_volume(server, mni, given, form)
-        known[:] = [info]
+        known[:] = [_known_origin(server.address, info)]
+        calibrations[:] = [calibration.of_card(info, server.address)]
         return probability[np.newaxis]
 
-    return Backend([by_volume], lambda: known, None)
+    calibrated = prediction.Calibrated(lambda: calibrations[0], by_server=True)
+    return Backend([by_volume], lambda: known, None, calibrated=calibrated)
 
 
 def read_token(path: str | Path) -> str:
@@ -207,7 +211,8 @@ def volume_request(
 
 def _ask_volume(
     server: Server, mni: MniPatient, given: ClinicalFacts, form: str
-) -> tuple[NDArray[np.float32], ModelInfo]:
+) -> tuple[NDArray[np.float32], dict[str, Any]]:
+    """Probability, and what the model says of itself."""
     # Only the brain is used; zeros around it compress to nothing.
     volumes = {
         "dwi": np.where(mni.brain, mni.dwi, 0),
@@ -224,7 +229,8 @@ def _ask_volume(
     )
     outputs = server.predict(body)
     try:
-        info = _known_origin(server.address, json.loads(outputs["model_info"][0][0]))
+        info = json.loads(outputs["model_info"][0][0])
+        _known_origin(server.address, info)
         if form == "volume":
             return _array(outputs["probability"], (1, *GRID_SHAPE), "probability")[0], info
         return _from_png(base64.b64decode(outputs["probability_png_bytes"][0]["b64"])), info

@@ -71,6 +71,31 @@ class Uncertainty:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Answer:
+    """Target mismatch, as far as it can be said; see :mod:`tf_hypoperfusion.inference.calibration`.
+
+    All but the first two are None where the model was not calibrated: it then says yes or no, and
+    how sure that is nobody knows.
+
+    Attributes:
+        target_mismatch: yes, no, or unsure: perfusion imaging would tell.
+        reasons: why it is unsure; none otherwise.
+        interval_ml: of the true hypoperfusion, on the DWI's grid.
+        coverage: share of the patients of the calibration's kind whose interval holds the truth.
+        mismatch_with_errors_of: with the errors of how large a share of the calibration's patients
+            it would be a target mismatch.
+        calibrated_on: which patients, and who had answered about them.
+    """
+
+    target_mismatch: Literal["yes", "no", "unsure"]
+    reasons: tuple[str, ...]
+    interval_ml: tuple[float, float] | None
+    coverage: float | None
+    mismatch_with_errors_of: float | None
+    calibrated_on: str | None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Seconds:
     """How long each step took.
 
@@ -133,7 +158,8 @@ class PatientResult:
         core_mni_ml: the same on the MNI grid, in mL of the patient.
         mismatch_ratio: hypoperfusion / core, at most 20.
         mismatch_ml: hypoperfusion - core.
-        defuse3: target mismatch, criterion by criterion.
+        defuse3: target mismatch, criterion by criterion, by the volume as it is.
+        answer: target mismatch with what is known of the volume's error.
         dawn: clinical-core mismatch of DAWN; None if age or NIHSS is unknown.
         uncertainty: how far several answers agree; None if there is one only.
         warnings: what a person must look at.
@@ -158,6 +184,7 @@ class PatientResult:
     mismatch_ratio: float
     mismatch_ml: float
     defuse3: Defuse3
+    answer: Answer
     dawn: bool | None
     uncertainty: Uncertainty | None
     warnings: tuple[str, ...]
@@ -210,8 +237,8 @@ def schema() -> Json:
     made = _adapter().json_schema()
     types = {made["title"]: made, **made["$defs"]}
     for each in (
-        PatientResult, ClinicalFacts, Criterion, Defuse3, InputImages, ModelInfo, Registration,
-        Seconds, Uncertainty,
+        PatientResult, Answer, ClinicalFacts, Criterion, Defuse3, InputImages, ModelInfo,
+        Registration, Seconds, Uncertainty,
     ):  # fmt: skip
         described = types[each.__name__]
         words = (each.__doc__ or "").split("Attributes:")

@@ -14,12 +14,19 @@ from data_tools.runtime import atomic
 from data_tools.runtime.errors import InputError
 from tf_hypoperfusion import clinical, provenance
 from tf_hypoperfusion.clinical import ClinicalFacts
-from tf_hypoperfusion.config import PROBABILITY_THRESHOLD, RESEARCH_NOTICE
+from tf_hypoperfusion.config import RESEARCH_NOTICE
 from tf_hypoperfusion.inference import cautions, dicom_objects, prediction, result_files
+from tf_hypoperfusion.inference.calibration import TELLS
 from tf_hypoperfusion.inference.model_files import ModelInfo
 from tf_hypoperfusion.inference.page import pdf
-from tf_hypoperfusion.inference.prediction import Prediction, VolumePredictor
+from tf_hypoperfusion.inference.prediction import (
+    NOT_CALIBRATED,
+    Calibrated,
+    Prediction,
+    VolumePredictor,
+)
 from tf_hypoperfusion.inference.result import (
+    Answer,
     Criterion,
     Defuse3,
     InputImages,
@@ -38,12 +45,15 @@ class Backend:
         models: a function that says, after the answer, what is known of each model.
         stride: slices between windows; None if only the server knows.
         fast: less is computed than usual, and results say so.
+        calibrated: how the average of the answers is calibrated.
     """
 
     answers: Sequence[VolumePredictor]
     models: Callable[[], Sequence[ModelInfo]]
     stride: int | None
+    _: dataclasses.KW_ONLY
     fast: bool = False
+    calibrated: Calibrated = NOT_CALIBRATED
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -114,7 +124,13 @@ def predict(
     backend = connect()
     loaded = time.monotonic()
     log("registering and predicting, some seconds")
-    done = prediction.predict_patient(native, files.given, backend.answers, options.second_opinion)
+    done = prediction.predict_patient(
+        native,
+        files.given,
+        backend.answers,
+        options.second_opinion,
+        calibrated=backend.calibrated,
+    )
     seconds = Seconds(read=round(read - began, 3), load_model=round(loaded - read, 3),
                       **done.seconds)  # fmt: skip
     result = build_result(files, done, backend, seconds=seconds, fingerprint=fingerprint)
@@ -161,11 +177,12 @@ def build_result(
             core_ml=_criterion(core_ml, f"<= {DEFUSE3.max_core_ml:g}", decision.core_met),
             target_mismatch=decision.target_mismatch,
         ),
+        answer=done.answer,
         dawn=clinical.dawn(files.given.age, files.given.nihss, core_ml),
         uncertainty=done.uncertainty,
         warnings=cautions.warnings_of(done, models),
         registration=done.quality.registration,
-        probability_threshold=PROBABILITY_THRESHOLD,
+        probability_threshold=done.threshold,
         seconds=seconds,
         stride_slices=backend.stride,
         fast=backend.fast,
@@ -187,7 +204,8 @@ def summary(result: PatientResult, out: str) -> str:
     lines = [
         f"hypoperfusion {result.hypoperfusion_ml:.1f} mL, core {result.core_ml:.1f} mL, "
         f"mismatch {result.mismatch_ml:.1f} mL, ratio {result.mismatch_ratio:.1f}",
-        "target mismatch (DEFUSE 3): " + ("YES" if criteria.target_mismatch else "NO"),
+        *_interval(result.answer),
+        "target mismatch (DEFUSE 3): " + _said(result.answer),
     ]
     for name in ("ratio", "difference_ml", "core_ml"):
         criterion: Criterion = getattr(criteria, name)
@@ -202,6 +220,22 @@ def summary(result: PatientResult, out: str) -> str:
         "overview.png and NIfTI volumes are beside it",
     ]
     return "\n".join(lines)
+
+
+def _interval(answer: Answer) -> list[str]:
+    if answer.interval_ml is None or answer.coverage is None:
+        return []
+    low, high = answer.interval_ml
+    return [
+        f"true hypoperfusion {low:.0f} to {high:.0f} mL in {answer.coverage:.0%} of patients like "
+        "those of the calibration"
+    ]
+
+
+def _said(answer: Answer) -> str:
+    if answer.target_mismatch == "unsure":
+        return f"UNSURE, {TELLS}"
+    return answer.target_mismatch.upper()
 
 
 def _criterion(value: float, required: str, met: bool) -> Criterion:

@@ -17,6 +17,7 @@ from data_tools.grid import mirrored_side
 from data_tools.patient import MniPatient
 from tf_hypoperfusion.clinical import ClinicalFacts, defuse3
 from tf_hypoperfusion.inference import sliding_window
+from tf_hypoperfusion.inference.calibration import Calibration
 from tf_hypoperfusion.inference.result import Uncertainty
 
 Kind = Literal["models", "mirror", "none"]
@@ -61,6 +62,18 @@ def ask(
     other_side = dataclasses.replace(given, side=mirrored_side(given.side))
     back = np.ascontiguousarray(answers[0](image, other_side)[0][::-1])
     return Opinions(each[0], (each[0], back), "mirror")
+
+
+def calibrated(opinions: Opinions, calibration: Calibration) -> Opinions:
+    """The same answers with the average's calibration, so that all are cut at one probability.
+
+    Args:
+        opinions: as the networks gave them.
+        calibration: of their average.
+    """
+    each = tuple(calibration.probability(volume) for volume in opinions.each)
+    mean = each[0] if opinions.kind != "models" else calibration.probability(opinions.mean)
+    return dataclasses.replace(opinions, mean=mean, each=each)
 
 
 def mirrored(mni: MniPatient) -> MniPatient:

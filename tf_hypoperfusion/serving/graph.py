@@ -26,11 +26,11 @@ from data_tools.grid import (
     SIDES,
     SLAB_SLICES,
 )
-from tf_hypoperfusion.config import PROBABILITY_THRESHOLD
+from tf_hypoperfusion.inference.calibration import CLIP, Calibration
 from tf_hypoperfusion.inference.onnx_model import SLAB
 from tf_hypoperfusion.inference.sliding_window import WINDOWS_PER_CALL
 from tf_hypoperfusion.serving import answers, graph_arrays, request_checks
-from tf_hypoperfusion.serving.answers import HAIR, PNG_STEPS
+from tf_hypoperfusion.serving.answers import HAIR
 from tf_hypoperfusion.serving.graph_arrays import mean_of
 from tf_hypoperfusion.serving.request_checks import (
     MAX_COMPRESSED_BYTES,
@@ -44,6 +44,7 @@ Network = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 
 SCALARS = {"nihss": tf.float32, "side": tf.string, "voxel_ml": tf.float32}
 FIGURES = {name: tf.as_dtype(dtype) for name, dtype in answers.FIGURES.items()}
+OF_CALIBRATION = {name: tf.as_dtype(dtype) for name, dtype in answers.OF_CALIBRATION.items()}
 GZIP_START = b"\x1f\x8b"
 
 
@@ -98,7 +99,12 @@ def predict_slabs(network: Network, inputs: dict[str, tf.Tensor]) -> dict[str, t
 
 
 def predict_volumes(
-    network: Network, inputs: dict[str, tf.Tensor], *, stride: int, info: str
+    network: Network,
+    inputs: dict[str, tf.Tensor],
+    *,
+    stride: int,
+    info: str,
+    calibration: Calibration | None = None,
 ) -> dict[str, tf.Tensor]:
     """Probability and figures of each patient.
 
@@ -110,10 +116,11 @@ def predict_volumes(
         stride: slices between windows.
         info: what the model is, as JSON; goes out with every answer, so that no client takes a
             model of simulated patients for another.
+        calibration: of the network's probability.
 
     Returns:
-        ``probability`` float32 [b, 91, 109, 60], each of :data:`FIGURES` [b, 1], and
-        ``model_info`` [b, 1].
+        ``probability`` float32 [b, 91, 109, 60], each of :data:`FIGURES` [b, 1], with a calibration
+        each of :data:`OF_CALIBRATION` too, and ``model_info`` [b, 1].
 
     Raises:
         tf.errors.InvalidArgumentError: when run, on anything else; the message says what.
@@ -125,17 +132,23 @@ def predict_volumes(
 
     def one(patient: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         scalars = {name: patient[name][0] for name in SCALARS}
-        return _predict_one(network, Patient(**patient | scalars), stride)
+        return _predict_one(network, Patient(**patient | scalars), stride, calibration)
 
+    figures = FIGURES | (OF_CALIBRATION if calibration else {})
     signature = {"probability": tf.TensorSpec(GRID_SHAPE, tf.float32)} | {
-        name: tf.TensorSpec((1,), dtype) for name, dtype in FIGURES.items()
+        name: tf.TensorSpec((1,), dtype) for name, dtype in figures.items()
     }
     outputs = tf.map_fn(one, shaped, fn_output_signature=signature, parallel_iterations=1)
     return outputs | {"model_info": tf.fill(tf.shape(shaped["nihss"]), info)}
 
 
 def predict_bytes(
-    network: Network, inputs: dict[str, tf.Tensor], *, stride: int, info: str
+    network: Network,
+    inputs: dict[str, tf.Tensor],
+    *,
+    stride: int,
+    info: str,
+    calibration: Calibration | None = None,
 ) -> dict[str, tf.Tensor]:
     """As :func:`predict_volumes`, with compressed volumes in and out.
 
@@ -152,14 +165,15 @@ def predict_bytes(
             compressed,
             fn_output_signature=tf.TensorSpec(GRID_SHAPE, tf.float32),
         )
-    outputs = predict_volumes(network, decoded, stride=stride, info=info)
+    outputs = predict_volumes(network, decoded, stride=stride, info=info, calibration=calibration)
 
     def encode(probability: tf.Tensor) -> tf.Tensor:
-        levels = tf.cast(tf.round(probability * PNG_STEPS), tf.uint16)
+        levels = answers.levels(graph_arrays, probability, answers.threshold(calibration))
+        levels = tf.cast(levels, tf.uint16)
         return tf.io.encode_png(tf.reshape(levels, (GRID_SHAPE[0], -1, 1)))
 
-    kept = answers.before_rounding(graph_arrays, outputs.pop("probability"))
-    png = tf.map_fn(encode, kept, fn_output_signature=tf.TensorSpec((), tf.string))
+    probability = outputs.pop("probability")
+    png = tf.map_fn(encode, probability, fn_output_signature=tf.TensorSpec((), tf.string))
     return {"probability_png_bytes": png} | outputs
 
 
@@ -183,7 +197,9 @@ def _decode(compressed: tf.Tensor, name: str) -> tf.Tensor:
         return tf.reshape(tf.io.decode_raw(raw, tf.float32, little_endian=True), GRID_SHAPE)
 
 
-def _predict_one(network: Network, patient: Patient, stride: int) -> dict[str, tf.Tensor]:
+def _predict_one(
+    network: Network, patient: Patient, stride: int, calibration: Calibration | None
+) -> dict[str, tf.Tensor]:
     dwi, adc, nihss, voxel_ml = patient.dwi, patient.adc, patient.nihss, patient.voxel_ml
     brain = patient.brain_mask > 0
     tissue = brain & (adc > 0) & (adc < ADC_CSF_UM2_PER_S)
@@ -195,16 +211,30 @@ def _predict_one(network: Network, patient: Patient, stride: int) -> dict[str, t
     adc_mask = tf.cast(brain & (adc > 0) & (adc < ADC_CORE_UM2_PER_S), tf.float32)
     image = _image(dwi_ratio=dwi_ratio, adc_ratio=adc_ratio, adc_mask=adc_mask, side=patient.side)
     feature = tf.where(nihss == NIHSS_MISSING, NIHSS_MISSING, nihss / NIHSS_DIVISOR)
-    probability = tf.where(tissue, _windows(network, image, feature, stride), zero)
+    probability = _windows(network, image, feature, stride)
+    if calibration:
+        probability = _calibrated(probability, calibration)
+    probability = tf.where(tissue, probability, zero)
     core = _core(dwi_ratio=dwi_ratio, adc=adc, brain=brain, voxel_ml=voxel_ml)
     figures = answers.decide(
         graph_arrays,
-        hypoperfusion_ml=_ml(probability >= PROBABILITY_THRESHOLD, voxel_ml),
+        hypoperfusion_ml=_ml(probability >= answers.threshold(calibration), voxel_ml),
         core_ml=_ml(core, voxel_ml),
     )
+    if calibration:
+        figures |= answers.interval(graph_arrays, calibration, figures)
+    types = FIGURES | OF_CALIBRATION
     return {"probability": probability} | {
-        name: tf.reshape(tf.cast(value, FIGURES[name]), (1,)) for name, value in figures.items()
+        name: tf.reshape(tf.cast(value, types[name]), (1,)) for name, value in figures.items()
     }
+
+
+def _calibrated(probability: tf.Tensor, by: Calibration) -> tf.Tensor:
+    """As :meth:`Calibration.probability`."""
+    clipped = tf.clip_by_value(tf.cast(probability, tf.float64), CLIP, 1 - CLIP)
+    logit = tf.math.log(clipped / (1 - clipped))
+    moved = tf.cast(tf.sigmoid(by.slope * logit + by.intercept), tf.float32)
+    return tf.where(probability > 0, moved, tf.zeros_like(moved))
 
 
 def _image(

@@ -12,6 +12,7 @@ from data_tools.runtime.errors import InputError
 from tf_hypoperfusion import __version__, config, provenance
 from tf_hypoperfusion.config import NO_CORE_MEDIAN_DICE, PROBABILITY_THRESHOLD, RESEARCH_NOTICE
 from tf_hypoperfusion.inference import model_files
+from tf_hypoperfusion.inference.calibration import Calibration
 from tf_hypoperfusion.inference.model_files import ModelInfo
 from tf_hypoperfusion.inference.onnx_model import SLAB
 from tf_hypoperfusion.training import history
@@ -122,6 +123,7 @@ class ModelCard:
         stride_slices: from one window to the next in the signatures that take volumes.
         precision: that the networks compute in.
         onnx: None without an ONNX file.
+        calibration: None if the average is not calibrated.
         exported_with: versions of the software.
     """
 
@@ -132,11 +134,12 @@ class ModelCard:
     stride_slices: int
     precision: str
     onnx: OnnxFacts | None = None
+    calibration: Calibration | None = None
     exported_with: Facts = dataclasses.field(default_factory=provenance.software)
 
     def to_json(self) -> Facts:
-        """Plain JSON types, in the file's order; ``onnx`` is left out if there is none."""
-        cohorts = sorted({network.cohort for network in self.networks})
+        """Plain JSON types, in the file's order; what there is not is left out."""
+        cohorts, made = sorted({network.cohort for network in self.networks}), self.calibration
         return {
             "name": self.name,
             "version": self.version,
@@ -152,12 +155,13 @@ class ModelCard:
             "grid": list(GRID_SHAPE),
             "stride_slices": self.stride_slices,
             "precision": self.precision,
-            "probability_threshold": PROBABILITY_THRESHOLD,
+            "probability_threshold": made.cut if made else PROBABILITY_THRESHOLD,
             "defuse3": vars(criteria.DEFUSE3),
             "limits": list(LIMITS),
             "reference": "Yu et al., Radiology 2023;307(1):e220882",
             "tf_hypoperfusion": __version__,
             "exported_with": self.exported_with,
+            **({"calibration": made.to_json()} if made else {}),
             **({"onnx": dataclasses.asdict(self.onnx)} if self.onnx else {}),
         }
 
@@ -177,6 +181,7 @@ def info(card: Mapping[str, Any]) -> Facts:
         "cohort": card["records"]["cohort"],
         "frame": config.common_frame(model["model"] for model in models),
         "notice": card["notice"],
+        **({"calibration": card["calibration"]} if "calibration" in card else {}),
     }
 
 

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 
 from data_tools import intensity, labels
 from data_tools.grid import GRID_SHAPE, NIHSS_MISSING
-from tf_hypoperfusion.config import PROBABILITY_THRESHOLD
 from tf_hypoperfusion.inference import sliding_window
+from tf_hypoperfusion.inference.calibration import Calibration
 from tf_hypoperfusion.inference.sliding_window import WINDOWS_PER_CALL, Predictor
 from tf_hypoperfusion.serving import answers, numpy_arrays, request_checks
-from tf_hypoperfusion.serving.answers import FIGURES, HAIR, PNG_STEPS
+from tf_hypoperfusion.serving.answers import FIGURES, HAIR
 from tf_hypoperfusion.serving.request_checks import VOLUMES, Patient
 
 # Arrays as a request holds them or an answer does; of text and bytes, objects.
@@ -63,8 +63,9 @@ def predict_slabs(network: Predictor, inputs: Arrays) -> dict[str, NDArray]:
 
 
 def predict_volumes(
-    network: Predictor, inputs: Arrays, *, stride: int, info: str
-) -> dict[str, NDArray]:
+    network: Predictor, inputs: Arrays, *,
+    stride: int, info: str, calibration: Calibration | None = None,
+) -> dict[str, NDArray]:  # fmt: skip
     """Probability and figures of each patient, as :func:`graph.predict_volumes`.
 
     Args:
@@ -73,6 +74,7 @@ def predict_volumes(
             [b, 1].
         stride: slices between windows.
         info: what the model is, as JSON.
+        calibration: of the network's probability.
 
     Raises:
         InputError: a patient that cannot be answered.
@@ -88,14 +90,15 @@ def predict_volumes(
             voxel_ml=inputs["voxel_ml"][k, 0],
         )
         with np.errstate(all="ignore"):  # whatever a client sends
-            each.append(_predict_one(network, patient, stride))
+            each.append(_predict_one(network, patient, stride, calibration))
     outputs = {name: np.stack([one[name] for one in each]) for name in each[0]}
     return outputs | {"model_info": np.full((len(each), 1), info.encode(), object)}
 
 
 def predict_bytes(
-    network: Predictor, inputs: Arrays, *, stride: int, info: str
-) -> dict[str, NDArray]:
+    network: Predictor, inputs: Arrays, *,
+    stride: int, info: str, calibration: Calibration | None = None,
+) -> dict[str, NDArray]:  # fmt: skip
     """As :func:`predict_volumes`, with compressed volumes in and out; see :mod:`graph`.
 
     Args:
@@ -103,11 +106,14 @@ def predict_bytes(
         inputs: volumes as gzip of just as many float32 as they have; the rest as there.
         stride: slices between windows.
         info: what the model is.
+        calibration: of the network's probability.
     """
     decoded = {name: np.stack([_decode(each) for each in inputs[name]]) for name in VOLUMES}
-    outputs = predict_volumes(network, {**inputs, **decoded}, stride=stride, info=info)
-    kept = answers.before_rounding(numpy_arrays, outputs.pop("probability"))
-    png = np.array([_png(volume) for volume in kept], object)
+    outputs = predict_volumes(
+        network, {**inputs, **decoded}, stride=stride, info=info, calibration=calibration
+    )
+    threshold = answers.threshold(calibration)
+    png = np.array([_png(volume, threshold) for volume in outputs.pop("probability")], object)
     return {"probability_png_bytes": png} | outputs
 
 
@@ -116,16 +122,18 @@ def _decode(compressed: bytes) -> NDArray[np.float32]:
     return np.frombuffer(raw, "<f4").reshape(GRID_SHAPE)
 
 
-def _png(probability: NDArray[np.float32]) -> bytes:
+def _png(probability: NDArray[np.float32], threshold: float) -> bytes:
     from PIL import Image
 
-    levels = np.rint(probability * np.float32(PNG_STEPS)).astype(np.uint16)
+    levels = answers.levels(numpy_arrays, probability, threshold).astype(np.uint16)
     written = io.BytesIO()
     Image.fromarray(levels.reshape(GRID_SHAPE[0], -1)).save(written, "PNG")
     return written.getvalue()
 
 
-def _predict_one(network: Predictor, patient: Patient, stride: int) -> dict[str, NDArray]:
+def _predict_one(
+    network: Predictor, patient: Patient, stride: int, calibration: Calibration | None
+) -> dict[str, NDArray]:
     dwi, adc, brain = patient.dwi, patient.adc, patient.brain_mask > 0
     tissue = intensity.parenchyma(adc, brain)
     request_checks.check(numpy_arrays, patient, tissue)
@@ -137,13 +145,18 @@ def _predict_one(network: Predictor, patient: Patient, stride: int) -> dict[str,
         stride=stride,
         tissue=tissue,
     )
+    if calibration:
+        probability = calibration.probability(probability)
     voxel_ml = float(patient.voxel_ml)
     core = labels.core_mask(dwi, adc, brain, voxel_ml * (1 + HAIR))
     figures = answers.decide(
         numpy_arrays,
-        hypoperfusion_ml=np.count_nonzero(probability >= PROBABILITY_THRESHOLD) * voxel_ml,
+        hypoperfusion_ml=np.count_nonzero(probability >= answers.threshold(calibration)) * voxel_ml,
         core_ml=np.count_nonzero(core) * voxel_ml,
     )
-    return {"probability": probability} | {
-        name: np.array([value], FIGURES[name]) for name, value in figures.items()
-    }
+    found = {name: np.array([value], FIGURES[name]) for name, value in figures.items()}
+    if calibration:
+        said = answers.interval(numpy_arrays, calibration, figures)
+        found["answer"] = np.array([str(said.pop("answer")).encode()], object)
+        found |= {name: np.array([value], np.float32) for name, value in said.items()}
+    return {"probability": probability} | found

@@ -19,7 +19,8 @@ from typing import Any
 from data_tools.runtime import atomic
 from data_tools.runtime.errors import InputError
 from tf_hypoperfusion.config import TEST_STRIDE
-from tf_hypoperfusion.inference import model_files, onnx_model, predictors
+from tf_hypoperfusion.inference import calibration, model_files, onnx_model, predictors
+from tf_hypoperfusion.inference.calibration import Calibration
 from tf_hypoperfusion.inference.model_files import ModelInfo
 from tf_hypoperfusion.serving import model_card, warmup
 
@@ -36,6 +37,7 @@ class ExportPlan:
         stride: slices between the windows of the volume signatures.
         precision: that the networks compute in.
         onnx: whether ``model.onnx`` is written beside it.
+        calibration: of the networks' average; None if it is not calibrated.
     """
 
     networks: tuple[ModelInfo, ...]
@@ -43,6 +45,7 @@ class ExportPlan:
     stride: int
     precision: str
     onnx: bool
+    calibration: Calibration | None
 
     @property
     def checksums(self) -> list[str | tuple[str, ...] | None]:
@@ -59,6 +62,7 @@ def export(
     stride: int = TEST_STRIDE,
     onnx: bool = True,
     precision: str = "float32",
+    calibration_file: str | None = None,
 ) -> tuple[Path, bool]:
     """Export networks of one kind as one model that averages their probabilities.
 
@@ -71,14 +75,23 @@ def export(
         onnx: write the slab signature as ``model.onnx`` too, in float32 and with the networks
             apart; what runs without TensorFlow.
         precision: of the networks' arithmetic, ``float32`` or ``bfloat16``.
+        calibration_file: made with just these networks; None takes that of their run, if it was.
 
     Returns:
         The version's folder, and whether the newest version was this very export already.
 
     Raises:
-        InputError: no such model, a name that is none, or a version that does not grow.
+        InputError: no such model, a name that is none, a version that does not grow, or a
+            calibration of other networks.
     """
-    plan = _plan(models, name, stride=stride, onnx=onnx, precision=precision)
+    plan = _plan(
+        models,
+        name,
+        stride=stride,
+        onnx=onnx,
+        precision=precision,
+        calibration_file=calibration_file,
+    )
     folder = Path(out) / name
     newest = max(versions(folder), default=0)
     if newest and version in (None, newest) and _holds(folder / str(newest), plan):
@@ -102,7 +115,13 @@ def export(
 
 
 def _plan(
-    models: Sequence[str | Path], name: str, *, stride: int, onnx: bool, precision: str
+    models: Sequence[str | Path],
+    name: str,
+    *,
+    stride: int,
+    onnx: bool,
+    precision: str,
+    calibration_file: str | None,
 ) -> ExportPlan:
     """Check what is asked for before TensorFlow is started."""
     if onnx:
@@ -111,7 +130,14 @@ def _plan(
     for network in networks:
         if not network.path.endswith(".keras"):
             raise InputError(f"{network.path} is an export already; expected a .keras file")
-    plan = ExportPlan(networks=networks, name=name, stride=stride, precision=precision, onnx=onnx)
+    plan = ExportPlan(
+        networks=networks,
+        name=name,
+        stride=stride,
+        precision=precision,
+        onnx=onnx,
+        calibration=calibration.of_models(networks, calibration_file),
+    )
     if len(set(plan.checksums)) < len(networks):
         raise InputError("--model names the same network twice; expected each once")
     check_name(name)
@@ -125,6 +151,7 @@ def _holds(version_folder: Path, plan: ExportPlan) -> bool:
         [m.get("sha256") for m in card.get("models") or []] == plan.checksums
         and card.get("stride_slices") == plan.stride
         and card.get("precision", "float32") == plan.precision
+        and card.get("calibration") == (plan.calibration and plan.calibration.to_json())
         and card.get("tests") == [t.to_json() for t in model_card.tests(plan.networks)]
         and (not plan.onnx or (version_folder / onnx_model.FILE).is_file())
         and not model_files.damaged(version_folder)
@@ -141,6 +168,7 @@ def _build(plan: ExportPlan, version: int, folder: Path) -> None:
         tests=model_card.tests(plan.networks),
         stride_slices=plan.stride,
         precision=plan.precision,
+        calibration=plan.calibration,
     )
     info = model_card.info(card.to_json())
     folder.mkdir(parents=True)
@@ -148,7 +176,7 @@ def _build(plan: ExportPlan, version: int, folder: Path) -> None:
     difference = _write_onnx(networks, folder, info) if plan.onnx else None
     with _full_disk_named(folder.parent):
         networks = [predictors.for_prediction(network, plan.precision) for network in networks]
-        _save(networks, folder, stride=plan.stride, info=json.dumps(info))
+        _save(networks, folder, plan=plan, info=json.dumps(info))
     if difference is not None:
         onnx = model_card.OnnxFacts(
             onnx_model.FILE, onnx_model.OPSET, max(difference, _from_saved(folder, plan.precision))
@@ -229,7 +257,7 @@ def _average(networks: Sequence[Any], image: Any, nihss: Any) -> Any:
     return tf.cast(total / len(answers), tf.float32)
 
 
-def _save(networks: Sequence[Any], folder: Path, *, stride: int, info: str) -> None:
+def _save(networks: Sequence[Any], folder: Path, *, plan: ExportPlan, info: str) -> None:
     import tensorflow as tf
 
     from tf_hypoperfusion.model.keras_compat import raw_variable
@@ -241,11 +269,13 @@ def _save(networks: Sequence[Any], folder: Path, *, stride: int, info: str) -> N
     def slabs(inputs):
         return graph.predict_slabs(network, inputs)
 
+    by = plan.calibration
+
     def volumes(inputs):
-        return graph.predict_volumes(network, inputs, stride=stride, info=info)
+        return graph.predict_volumes(network, inputs, stride=plan.stride, info=info, calibration=by)
 
     def compressed(inputs):
-        return graph.predict_bytes(network, inputs, stride=stride, info=info)
+        return graph.predict_bytes(network, inputs, stride=plan.stride, info=info, calibration=by)
 
     # Not keras.export.ExportArchive, which writes every weight twice.
     module = tf.Module()

@@ -35,6 +35,7 @@ def saved():
         "covered": COUNTS,
         "hemisphere": COUNTS,
         "seconds": {"network": 0.2, "measure": 0.4},
+        "look": {"dwi_low": 0.5},
     }
 
 

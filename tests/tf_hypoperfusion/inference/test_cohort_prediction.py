@@ -15,7 +15,8 @@ from tf_hypoperfusion.inference.result_files import PAGE
 pytestmark = pytest.mark.quick
 
 RESULT = SimpleNamespace(
-    uncertainty=None, defuse3=SimpleNamespace(target_mismatch=True), hypoperfusion_ml=90.0,
+    uncertainty=None, answer=SimpleNamespace(target_mismatch="yes", interval_ml=None),
+    hypoperfusion_ml=90.0,
     core_ml=10.0, mismatch_ml=80.0, mismatch_ratio=9.0, warnings=(), simulated=False,
     fast=True, shortcut="computed with --fast: windows every 8 slices, bfloat16",
     given=SimpleNamespace(side="left", nihss=3),

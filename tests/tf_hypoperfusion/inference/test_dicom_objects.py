@@ -1,6 +1,7 @@
 """Results as DICOM objects: where they belong, and what a real PACS says of them."""
 
 import contextlib
+import dataclasses
 import io
 import json
 import shutil
@@ -13,13 +14,14 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+from helpers.calibrations import calibration_of, steps
 from helpers.predictions import core_findings, prediction_of
 
 from data_tools.cohort import find_raw_files
 from data_tools.patient import core_of, load_native
 from data_tools.runtime.errors import InputError
 from tf_hypoperfusion.clinical import ClinicalFacts
-from tf_hypoperfusion.inference import dicom_objects, prediction, result_folder
+from tf_hypoperfusion.inference import calibration, dicom_objects, prediction, result_folder
 from tf_hypoperfusion.inference.model_files import ModelInfo
 from tf_hypoperfusion.inference.result_files import OutputOptions
 from tf_hypoperfusion.inference.result_folder import PatientFiles
@@ -126,6 +128,20 @@ def test_objects_refer_to_the_scan_and_say_research(done, scanned):
     for value in (done[1].hypoperfusion_ml, done[1].core_ml, done[1].mismatch_ratio):
         assert f"{round(value, 2)}" in text
     assert objects["segmentation.dcm"].SOPInstanceUID in text
+
+
+def test_an_unsure_answer_and_its_interval_are_in_the_report(done, scanned):
+    sources = dicom_objects.sources_of(scanned, load_native(scanned).dicom_source)
+    unsure = calibration.answer(
+        calibration_of(errors=steps(19)), hypoperfusion_ml=100.0, core_ml=10.0
+    )
+    result = dataclasses.replace(done[1], answer=unsure)
+    text = str(dicom_objects._report(result, None, [], sources))
+    assert "'Indeterminate'" in text and "'perfusion imaging would tell'" in text
+    assert "'Hypoperfusion, lower end, 90% interval'" in text
+    assert "'1.0'" in text and "'361.0'" in text  # (10 - 9)^2 and (10 + 9)^2
+    text = str(dicom_objects._report(done[1], None, [], sources))
+    assert "Indeterminate" not in text and "interval" not in text
 
 
 @pytest.mark.parametrize("empty", ["core", "hypoperfusion", "both"])

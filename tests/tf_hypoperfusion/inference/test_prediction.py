@@ -6,6 +6,7 @@ import json
 import nibabel as nib
 import numpy as np
 import pytest
+from helpers.calibrations import calibration_of, steps
 
 from data_tools.patient import load_native
 from data_tools.runtime.errors import InputError
@@ -14,7 +15,12 @@ from tf_hypoperfusion.inference import prediction, result_files, result_folder
 from tf_hypoperfusion.inference.model_files import ModelInfo
 from tf_hypoperfusion.inference.page import page
 from tf_hypoperfusion.inference.result import Seconds, read_result
-from tf_hypoperfusion.inference.result_folder import Backend, PatientFiles, build_result
+from tf_hypoperfusion.inference.result_folder import (
+    Backend,
+    PatientFiles,
+    build_result,
+    summary,
+)
 
 
 def left_half_predictor(image, nihss):
@@ -122,6 +128,50 @@ def test_nothing_of_an_older_result_stays_beside_a_new_one(result, drawn, tmp_pa
     files = [path for path in tmp_path.rglob("*") if path.is_file()]
     left = {path.name for path in files if path.read_bytes() == b"older"}
     assert left == {"mine.txt"}
+
+
+def test_a_calibrated_answer_with_its_interval(raw_files, done, drawn, tmp_path):
+    """Through files, page and terminal; what a server has calibrated is not calibrated again."""
+    made = calibration_of(slope=1.0, intercept=-1.5, cut=0.6, errors=steps(19, 4.0))
+    native, given = done.native, done.given
+    answers = [prediction.volume_predictor(left_half_predictor, 16)]
+    ours, servers = (
+        prediction.predict_patient(
+            native, given, answers, False,
+            calibrated=prediction.Calibrated(lambda: made, by_server=by_server),
+        )
+        for by_server in (False, True)
+    )  # fmt: skip
+    np.testing.assert_array_equal(servers.probability, done.probability)
+    np.testing.assert_array_equal(ours.probability_mni, made.probability(done.probability_mni))
+    assert ours.probability.max() == pytest.approx(0.668, abs=1e-3)  # of 0.9
+    assert ours.hypoperfusion.any() and ours.probability[ours.hypoperfusion].min() >= 0.6
+    assert ours.answer.target_mismatch == "unsure" and servers.answer.interval_ml is not None
+    strange = prediction.predict_patient(
+        native, given, answers, False,
+        calibrated=prediction.Calibrated(
+            lambda: calibration_of(familiar={"tissue_voxels": (1.0, 2.0), "dwi_low": (0.0, 9.0)})
+        ),
+    )  # fmt: skip
+    assert strange.answer.target_mismatch == "unsure"
+    assert "the tissue on the template's grid, in voxels, is" in strange.answer.reasons[-1]
+    low, high = ours.answer.interval_ml
+    assert low == 0 and high > ours.hypoperfusion_ml
+
+    files = PatientFiles(dwi="dwi.nii.gz", adc=None, given=given)
+    seconds = Seconds(read=1.0, load_model=2.0, **ours.seconds)
+    result = build_result(files, ours, Backend((), lambda: [], 16), seconds=seconds)
+    assert any(w.startswith("unsure: the hypoperfusion is 0 to") for w in result.warnings)
+    html = page.render(ours, result)
+    assert "dwi: UNSURE: PERFUSION IMAGING WOULD TELL</h1>" in html
+    assert 'value="60"> <output id="threshold-value">0.60</output>' in html
+    assert result.probability_threshold == 0.6
+    assert "In 90% of patients like those of the calibration" in html
+    assert "of 19 patients of somewhere" not in drawn["report.html"].decode()
+    assert "The model is not calibrated" in drawn["report.html"].decode()
+    said = summary(result, "there")
+    assert "target mismatch (DEFUSE 3): UNSURE, perfusion imaging would tell" in said
+    assert f"true hypoperfusion 0 to {high:.0f} mL in 90% of patients like those" in said
 
 
 @pytest.mark.parametrize(

@@ -38,6 +38,10 @@ def made():
             ratio=criterion(9.0), difference_ml=criterion(80.0), core_ml=criterion(10.0),
             target_mismatch=True,
         ),
+        answer=result.Answer(
+            target_mismatch="unsure", reasons=("it is far",), interval_ml=(10.0, 120.0),
+            coverage=0.9, mismatch_with_errors_of=0.7, calibrated_on="20 patients",
+        ),
         dawn=None,
         uncertainty=result.Uncertainty(
             kind="mirror", opinions=2, hypoperfusion_ml=(90.0, 80.0), range_ml=(80.0, 90.0),

@@ -221,7 +221,7 @@ def test_without_a_program_tensorflow_is_to_answer(stroke_export, monkeypatch):
         raise onnx_runtimes.NoProgramError("nothing here runs it")
 
     monkeypatch.setattr(onnx_runtimes, "load", missing)
-    asked = (stroke_export[0], onnx_model.SIGNATURES)
+    asked = (stroke_export, onnx_model.SIGNATURES)
     assert onnx_model.of_export(*asked, runtime="auto", precision=None) is None
     with pytest.raises(InputError, match="nothing here runs it"):
         onnx_model.of_export(*asked, runtime="openvino", precision=None)

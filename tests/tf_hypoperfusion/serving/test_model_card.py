@@ -5,9 +5,10 @@ import json
 
 import pytest
 from helpers import PROJECT
+from helpers.calibrations import calibration_of
 
 from data_tools.runtime import atomic
-from tf_hypoperfusion.inference import model_files
+from tf_hypoperfusion.inference import calibration, model_files
 from tf_hypoperfusion.inference.model_files import ModelInfo
 from tf_hypoperfusion.serving import model_card
 from tf_hypoperfusion.serving.model_card import ModelCard, NetworkFacts, OnnxFacts
@@ -50,6 +51,18 @@ def test_an_onnx_file_comes_last(shipped):
         facts
     )
     assert "onnx" not in model_card.markdown(without)
+
+
+def test_a_calibration_is_kept_whole_and_said(shipped, tmp_path):
+    card, _ = shipped
+    made = calibration_of(slope=0.53, intercept=-0.57, cut=0.3)
+    model_card.write(dataclasses.replace(card, calibration=made), tmp_path)
+    facts = json.loads((tmp_path / "model_card.json").read_text())
+    assert calibration.of_card(facts, "card") == made and facts["probability_threshold"] == 0.3
+    text = (tmp_path / "model_card.md").read_text()
+    assert "calibrated on 19 patients of somewhere, answered by the networks' average" in text
+    assert "its logit is 0.530 logit(p) -0.570" in text and "`answer`: yes, no or unsure." in text
+    assert "## Calibration" not in (SHIPPED / "model_card.md").read_text()
 
 
 def test_networks_and_cohorts_are_those_of_the_folds_files(tmp_path):

@@ -9,6 +9,7 @@ import subprocess
 import numpy as np
 import pytest
 import tensorflow as tf
+from helpers.calibrations import calibration_of, steps
 from helpers.serving import STRIDE
 
 from data_tools import intensity, labels, mni_patient, patient
@@ -16,8 +17,14 @@ from data_tools.cohort import clinical_record, read_participants
 from data_tools.grid import GRID_SHAPE, VOXEL_ML
 from data_tools.runtime.errors import InputError
 from tf_hypoperfusion import clinical
-from tf_hypoperfusion.inference import model_files, predictors, sliding_window
-from tf_hypoperfusion.serving import answers, graph_arrays, saved_model, warmup
+from tf_hypoperfusion.inference import (
+    calibration,
+    model_files,
+    predictors,
+    rest_client,
+    sliding_window,
+)
+from tf_hypoperfusion.serving import answers, graph_arrays, numpy_volumes, saved_model, warmup
 from tf_hypoperfusion.serving import graph as serving_graph
 from tf_hypoperfusion.serving.server.tensorflow_model import explain
 
@@ -116,6 +123,65 @@ def test_bytes_give_what_volumes_give(signatures, people):
     np.testing.assert_allclose(probability, expected["probability"][0], atol=2e-5)
     np.testing.assert_array_equal(probability >= 0.5, expected["probability"][0] >= 0.5)
     assert answer["core_ml"] == expected["core_ml"]
+
+
+@pytest.mark.parametrize(
+    ("by", "core_removed"),
+    [
+        (calibration_of(slope=0.6, intercept=-0.4, cut=0.3, errors=steps(19, 0.2)), False),
+        (calibration_of(slope=1.5, intercept=0.3, cut=0.55, errors=steps(19, 1.5) - 20), True),
+    ],
+)
+def test_a_calibrated_graph_answers_as_the_numpy_path(by, core_removed, people):
+    """With a network that says how bright the DWI is: probabilities of every size."""
+    row, volumes = people[0]
+    inputs = request(row, volumes)
+    if core_removed:
+        inputs["adc"] = tf.maximum(inputs["adc"], 700.0)
+
+    def network(image, nihss):
+        return tf.sigmoid(6 * (image[..., :1] - 1.2))
+
+    image = sliding_window.model_image(
+        volumes.dwi, inputs["adc"].numpy()[0], volumes.brain, row["side"]
+    )
+    tissue = intensity.parenchyma(inputs["adc"].numpy()[0], volumes.brain)
+    average = sliding_window.predict_volume(
+        lambda slabs, nihss: network(slabs, nihss).numpy(), image, nihss=0, stride=STRIDE,
+        tissue=tissue,
+    )[0]  # fmt: skip
+    answer = serving_graph.predict_volumes(
+        network, inputs, stride=STRIDE, info="{}", calibration=by
+    )
+    expected = by.probability(average)
+    found = answer["probability"].numpy()[0]
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    volume_ml, core_ml = (answer[f"{name}_ml"].numpy().item() for name in ("hypoperfusion", "core"))
+    assert volume_ml == pytest.approx((found >= by.cut).sum() * VOXEL_ML)
+    said = calibration.answer(by, hypoperfusion_ml=volume_ml, core_ml=core_ml)
+    ends = [answer[f"hypoperfusion_{end}_ml"].numpy().item() for end in ("low", "high")]
+    assert ends == pytest.approx(said.interval_ml, abs=0.01)
+    assert answer["answer"].numpy().item().decode() == said.target_mismatch
+    twin = numpy_volumes.predict_volumes(
+        lambda slabs, nihss: network(slabs, nihss).numpy(),
+        {name: value.numpy() for name, value in inputs.items()},
+        stride=STRIDE, info="{}", calibration=by,
+    )  # fmt: skip
+    for name in answer:
+        kind, exact = twin[name].dtype.kind, answer[name].numpy()
+        compare = np.testing.assert_allclose if kind == "f" else np.testing.assert_array_equal
+        compare(twin[name], exact, **({"rtol": 1e-4, "atol": 1e-5} if kind == "f" else {}))
+
+    compressed = inputs | {
+        name: tf.constant([gzip.compress(np.ascontiguousarray(inputs[name][0], "<f4").tobytes())])
+        for name in ("dwi", "adc", "brain_mask")
+    }
+    sent = serving_graph.predict_bytes(
+        network, compressed, stride=STRIDE, info="{}", calibration=by
+    )
+    received = rest_client._from_png(sent["probability_png_bytes"].numpy()[0])
+    np.testing.assert_allclose(received, found, atol=2e-5)
+    np.testing.assert_array_equal(received >= by.cut, found >= by.cut)
 
 
 def test_the_slab_signature_is_the_mean_of_the_networks(network_predictors, signatures):
@@ -324,9 +390,18 @@ def test_the_same_export_is_kept_and_a_damaged_one_is_not(stroke_copy, networks)
 
 
 def test_an_export_in_16_bits_is_another_version_with_nearly_the_same_answer(stroke_copy, networks):
+    made = calibration_of(networks=[model_files.describe(networks[0]).sha256], cut=0.3)
+    file = stroke_copy.parent / "c.json"
+    file.write_text(json.dumps(made.to_json()))
     rough_export, _ = saved_model.export(
-        networks[:1], "stroke", stroke_copy, stride=STRIDE, precision="bfloat16", onnx=False
-    )
+        networks[:1], "stroke", stroke_copy, stride=STRIDE, precision="bfloat16", onnx=False,
+        calibration_file=str(file),
+    )  # fmt: skip
+    # What it was calibrated with goes along, for whoever predicts with it.
+    assert calibration.of_models([model_files.describe(rough_export)]) == made
+    assert calibration.of_models([model_files.describe(stroke_copy / "stroke/1")]) is None
+    outputs = tf.saved_model.load(str(rough_export)).signatures["predict_volume"].structured_outputs
+    assert {"answer", "hypoperfusion_low_ml", "hypoperfusion_high_ml"} < set(outputs)
     folders = [stroke_copy / "stroke/1", rough_export]
     assert [f.name for f in folders] == ["1", "2"]
     cards = [json.loads((f / "model_card.json").read_text()) for f in folders]
@@ -349,6 +424,11 @@ def test_what_cannot_be_exported(networks, averaged_export, tmp_path):
     for name in ("a/b", "..", "a:b", "", "a b"):
         with pytest.raises(InputError, match="--name is"):
             saved_model.export(networks, name, tmp_path)
+    others = tmp_path / "c.json"
+    others.write_text(json.dumps(calibration_of().to_json()))
+    with pytest.raises(InputError, match="expected the same networks"):
+        saved_model.export(networks, "x", tmp_path, calibration_file=str(others))
+    others.unlink()
     half = tmp_path / "half.keras"
     half.write_bytes(networks[0].read_bytes()[:-2000])
     with pytest.raises(InputError, match="no whole .keras archive"):

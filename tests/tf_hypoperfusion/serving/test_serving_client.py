@@ -14,6 +14,7 @@ import numpy as np
 import PIL.Image
 import pytest
 from helpers import PROJECT
+from helpers.calibrations import calibration_of
 
 from data_tools import patient
 from data_tools.runtime import command
@@ -74,6 +75,22 @@ def test_the_frame_of_a_model_is_known_from_its_answer():
     assert rest_client._known_origin("there", said).frame == "80x104"
     for other in ({}, {"frame": None}, {"frame": [80, 104]}):
         assert rest_client._known_origin("there", {"cohort": "A", **other}).frame is None
+
+
+def test_what_a_server_has_calibrated_is_not_calibrated_again(made_up_patient, monkeypatch):
+    made = calibration_of(cut=0.3)
+    told = json.dumps({"cohort": None, "calibration": made.to_json()})
+    outputs = {"model_info": [[told]],
+               "probability_png_bytes": [{"b64": picture("I;16", (6540, 91))}]}  # fmt: skip
+    ready = {"model_version_status": [{"state": "AVAILABLE"}], "outputs": outputs}
+    monkeypatch.setattr(Elsewhere, "answer", json.dumps(ready).encode())
+    there = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Elsewhere)
+    threading.Thread(target=there.serve_forever, daemon=True).start()
+    backend = rest_client.backend(f"http://127.0.0.1:{there.server_port}", "x")
+    assert backend.calibrated.known() is None and backend.calibrated.by_server
+    backend.answers[0](made_up_patient, ClinicalFacts("left", 5))
+    assert backend.calibrated.known() == made
+    there.shutdown()
 
 
 @pytest.mark.parametrize(

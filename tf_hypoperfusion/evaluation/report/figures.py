@@ -3,6 +3,7 @@
 Each function returns a matplotlib figure, or in words why there is none.
 """
 
+import dataclasses
 from collections.abc import Callable
 
 import numpy as np
@@ -26,13 +27,15 @@ BLUE, ORANGE, GREEN, RED, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#6
 NO_COUNTS = "no thresholds.npz beside patients.csv; evaluate again"
 # Ten equal bins of predicted probability, as scikit-learn's calibration_curve.
 CALIBRATION_BINS = 10
+CALIBRATED_FROM = 0.1
 EXAMPLES = ("best", "median", "worst")
 MAPS = (
     "desc-normalised_dwi", "desc-truth_mask", "desc-hypoperfusion_probseg", "desc-coverage_mask",
 )  # fmt: skip
 
 
-def _new(columns: int = 1, width: float = 5.2, height: float = 4.6):
+def new(columns: int = 1, width: float = 5.2, height: float = 4.6):
+    """An empty figure, and its axes beside each other."""
     figure = Figure(figsize=(columns * width, height), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(1, columns, squeeze=False)[0]
@@ -46,7 +49,7 @@ def core_and_dice(patients: Patients) -> Figure | str:
     rows = patients.table[patients.table["dice"].notna()]
     if rows.empty:
         return "no patient with a lesion"
-    figure, (axes,) = _new()
+    figure, (axes,) = new()
     lvo = rows["occlusion"].isin(LVO)
     for members, colour, marker, label in (
         (rows[lvo], BLUE, "o", "large vessel occlusion"),
@@ -65,7 +68,7 @@ def core_and_dice(patients: Patients) -> Figure | str:
 def volumes(patients: Patients) -> Figure | str:
     """Figure S2: predicted against true volume, and their Bland-Altman plot."""
     true, predicted = (patients.table[name].to_numpy() for name in ("truth_ml", "predicted_ml"))
-    figure, (left, right) = _new(2)
+    figure, (left, right) = new(2)
     rho = statistics.concordance(true, predicted)
     left.scatter(true, predicted, s=16, c=BLUE, alpha=0.6, linewidths=0)
     top = 1.05 * max(true.max(), predicted.max(), 1)
@@ -105,7 +108,7 @@ def roc_and_precision_recall(patients: Patients) -> Figure | str:
     known = [(roc, pr) for roc, pr in curves if roc is not None and pr is not None]
     if not known:
         return "no patient with a lesion"
-    figure, (left, right) = _new(2)
+    figure, (left, right) = new(2)
     grid = np.linspace(0, 1, 201)
     # Curves run from threshold 0 (everything) down; interpolation wants rising x.
     sensitivity = [np.interp(grid, roc[0][::-1], roc[1][::-1]) for roc, _ in known]
@@ -149,12 +152,24 @@ def calibration(
     return mean, observed, voxels[there], error
 
 
+def calibration_from(counts: list[ThresholdCounts], least: float = CALIBRATED_FROM) -> float | None:
+    """The calibration error of voxels from a probability on; None if there are none.
+
+    Nine of ten voxels have a probability below 0.1 and are easy: without them the error says more.
+    """
+    low = round(least * STEPS)
+    kept = [dataclasses.replace(count, covered=count.covered.copy()) for count in counts]
+    for count in kept:
+        count.covered[:, :low] = 0
+    return calibration(kept)[3] if any(count.covered.any() for count in kept) else None
+
+
 def reliability(patients: Patients) -> Figure | str:
     """Reliability diagram with the expected calibration error."""
     if patients.counts is None:
         return NO_COUNTS
     mean, observed, voxels, error = calibration(patients.counts)
-    figure, (left, right) = _new(2)
+    figure, (left, right) = new(2)
     left.plot([0, 1], [0, 1], color=GREY, lw=1, ls="--")
     left.plot(mean, observed, "o-", color=BLUE)
     left.set(
@@ -174,7 +189,7 @@ def dice_by_subgroup(patients: Patients) -> Figure | str:
     shown = {name: values for name, values in groups.items() if values.size}
     if not shown:
         return "no patient with a lesion"
-    figure, (axes,) = _new(width=8.5)
+    figure, (axes,) = new(width=8.5)
     places = np.arange(len(shown))
     for place, values in zip(places, shown.values(), strict=True):
         if values.size > 2 and np.ptp(values) > 0:
@@ -200,7 +215,7 @@ def operating_curves(patients: Patients) -> Figure | str:
     core = patients.table["core_ml"].to_numpy()
     bins = np.arange(20, STEPS, 20)
     decisions = thresholds.target_mismatch(patients.counts, core, bins)
-    figure, (left, right) = _new(2, width=6)
+    figure, (left, right) = new(2, width=6)
     _decision_curves(left, bins / STEPS, decisions, truth)
     curves = [c for count in patients.counts if (c := count.dice()) is not None]
     if curves:

@@ -3,6 +3,7 @@
 import base64
 import csv
 import dataclasses
+import functools
 import html
 import io
 from collections.abc import Mapping, Sequence
@@ -17,6 +18,7 @@ from data_tools.runtime.errors import InputError
 from tf_hypoperfusion import __version__
 from tf_hypoperfusion.config import RESEARCH_NOTICE
 from tf_hypoperfusion.evaluation.report import (
+    certainty,
     characteristics,
     comparison,
     decisions,
@@ -26,6 +28,7 @@ from tf_hypoperfusion.evaluation.report import (
 from tf_hypoperfusion.evaluation.report.patients import Patients
 from tf_hypoperfusion.evaluation.report.table import Number, Table
 from tf_hypoperfusion.evaluation.statistics import Estimate
+from tf_hypoperfusion.inference.calibration import Calibration
 
 SIMULATED_NOTICE = (
     "These patients are SIMULATED. Their figures say nothing about patients and must not be set "
@@ -65,6 +68,7 @@ def write_report(
     *,
     external: Patients | None = None,
     other: Patients | None = None,
+    calibration: Calibration | None = None,
     interval: str = "stata",
     seed: int = 1,
 ) -> Path:
@@ -76,6 +80,7 @@ def write_report(
         primary: the cohort.
         external: a second cohort, beside the first in Table 1 and with tables of its own.
         other: another evaluation of the first cohort, for paired differences.
+        calibration: of the networks that answered; its worth on these patients is shown.
         interval: of proportions; see :func:`statistics.proportion`.
         seed: of the bootstrap.
 
@@ -83,7 +88,8 @@ def write_report(
         The path of ``index.html``.
 
     Raises:
-        InputError: ``out`` cannot be written, or the evaluations do not belong together.
+        InputError: ``out`` cannot be written, or the evaluations do not belong together, or not to
+            the calibration.
     """
     out = Path(out)
     if (out / "index.html").is_file() and not (out / "statistics.csv").is_file():
@@ -95,20 +101,29 @@ def write_report(
         overview.append(comparison.cohorts_compared(primary, external))
     if other:
         overview.append(comparison.compare(primary, other, seed))
-    tables = {prefix: _tables(cohort, interval, seed, prefix) for prefix, cohort in cohorts.items()}
+    tables = {
+        prefix: _tables(cohort, interval, seed, prefix=prefix, calibration=calibration)
+        for prefix, cohort in cohorts.items()
+    }
     with atomic.one_writer(out):
         atomic.sweep(out)
-        drawings = _draw_all(cohorts, out / "figures")
+        drawings = _draw_all(cohorts, out / "figures", calibration)
         sections = [Section("Cohort", overview)] + [
             Section(f"{cohort.title} ({len(cohort)} patients)", tables[prefix], drawings[prefix])
             for prefix, cohort in cohorts.items()
         ]
         _write_numbers(out, [table for section in sections for table in section.tables], cohorts)
+        if calibration:
+            for prefix, cohort in cohorts.items():
+                lines = certainty.per_patient(cohort, calibration)
+                atomic.write_csv(out / "tables" / f"{prefix}answers.csv", lines)
         _write_pages(out, sections, list(cohorts.values()))
     return out / "index.html"
 
 
-def _tables(cohort: Patients, interval: str, seed: int, prefix: str) -> list[Table]:
+def _tables(
+    cohort: Patients, interval: str, seed: int, *, prefix: str, calibration: Calibration | None
+) -> list[Table]:
     made: list[Table | None] = [
         decisions.target_mismatch(cohort, interval),
         *segmentation.segmentation(cohort),
@@ -116,16 +131,23 @@ def _tables(cohort: Patients, interval: str, seed: int, prefix: str) -> list[Tab
         segmentation.agreement(cohort, seed),
         decisions.operating_points(cohort, interval),
         *decisions.chosen_threshold(cohort, interval),
+        *(certainty.certainty(cohort, calibration, interval) if calibration else ()),
     ]
     return [dataclasses.replace(table, name=prefix + table.name) for table in made if table]
 
 
-def _draw_all(cohorts: Mapping[str, Patients], folder: Path) -> dict[str, list[Drawing]]:
+def _draw_all(
+    cohorts: Mapping[str, Patients], folder: Path, calibration: Calibration | None
+) -> dict[str, list[Drawing]]:
     """Every figure of every cohort, by the cohort's prefix."""
     drawings: dict[str, list[Drawing]] = {prefix: [] for prefix in cohorts}
-    todo = [(prefix, name) for prefix in cohorts for name in figures.FIGURES]
+    wanted = dict(figures.FIGURES)
+    if calibration:
+        curve = functools.partial(certainty.selective_curve, by=calibration)
+        wanted["selective"] = ("Decided and right", curve)
+    todo = [(prefix, name) for prefix in cohorts for name in wanted]
     for prefix, name in tqdm(todo, desc="figures", unit="figure", dynamic_ncols=True):
-        title, draw = figures.FIGURES[name]
+        title, draw = wanted[name]
         drawing = _draw(draw(cohorts[prefix]), folder / (prefix + name), title)
         drawings[prefix].append(drawing)
     return drawings

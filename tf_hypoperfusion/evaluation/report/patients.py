@@ -2,6 +2,7 @@
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -63,6 +64,7 @@ class Patients:
         title: for headings.
         table: one row per patient; numbers as float with NaN, decisions as float 0/1 with NaN.
         counts: voxels by probability, in the table's order; None without ``thresholds.npz``.
+        looks: numbers of the images, in that order; None where nothing is kept of them.
         left_out: patient -> reason, of the evaluation; None if nobody knows.
         models: path and checksum of each.
         warnings: of the evaluation, and of this reading.
@@ -75,6 +77,7 @@ class Patients:
     left_out: dict[str, str] | None
     models: list[str]
     warnings: list[str]
+    looks: list[dict[str, float]] | None = None
 
     def __len__(self) -> int:
         return len(self.table)
@@ -86,11 +89,15 @@ class Patients:
 
     def where(self, rows: NDArray[np.bool_]) -> "Patients":
         """The patients of a subgroup."""
-        counts = None
-        if self.counts is not None:
-            counts = [c for c, inside in zip(self.counts, rows, strict=True) if inside]
+
+        def some(values: Any) -> Any:
+            return values and [each for each, inside in zip(values, rows, strict=True) if inside]
+
         return dataclasses.replace(
-            self, table=self.table[rows].reset_index(drop=True), counts=counts
+            self,
+            table=self.table[rows].reset_index(drop=True),
+            counts=some(self.counts),
+            looks=some(self.looks),
         )
 
     def values(self, column: str) -> NDArray[np.float64]:
@@ -134,11 +141,13 @@ def load(path: str | Path, title: str | None = None) -> Patients:
         path = path / "patients.csv"
     table = _checked(_read(path), path)
     left_out, models, warnings = _about(path.with_name("evaluation.json"), len(table))
+    counts = _counts(path.with_name("thresholds.npz"), table)
     return Patients(
         path=path,
         title=title or path.parent.resolve().name.removeprefix("external-"),
         table=table,
-        counts=_counts(path.with_name("thresholds.npz"), table),
+        counts=counts,
+        looks=_looks(path.with_name("thresholds.npz"), table) if counts else None,
         left_out=left_out,
         models=models,
         warnings=warnings,
@@ -281,6 +290,23 @@ def _contradictions(table: pd.DataFrame) -> list[str]:
             f"{line['dice']:g}; expected a Dice with a lesion, and none without"
         )
     return faults
+
+
+def _looks(path: Path, table: pd.DataFrame) -> list[dict[str, float]] | None:
+    """Numbers of the images; None in an evaluation of an older version."""
+    with np.load(path) as saved:
+        order = {name: i for i, name in enumerate(saved["participant_id"].tolist())}
+        if "look" not in saved.files:
+            return None
+        names, values = saved["look_names"].tolist(), saved["look"]
+    return [
+        {
+            name: float(v)
+            for name, v in zip(names, values[order[who]], strict=True)
+            if np.isfinite(v)
+        }
+        for who in table["participant_id"]
+    ]
 
 
 def _counts(path: Path, table: pd.DataFrame) -> list[ThresholdCounts] | None:

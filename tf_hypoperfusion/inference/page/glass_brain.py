@@ -80,12 +80,17 @@ VIEWS = (
 )
 
 
-def draw(probability: NDArray[np.float32], core: NDArray[np.bool_]) -> Image.Image:
+def draw(
+    probability: NDArray[np.float32],
+    core: NDArray[np.bool_],
+    threshold: float = PROBABILITY_THRESHOLD,
+) -> Image.Image:
     """The brain from the left, the front, the right and above.
 
     Args:
-        probability: on the MNI grid; drawn from 0.5 on.
+        probability: on the MNI grid.
         core: bool, on the MNI grid; its outline is drawn.
+        threshold: from which on the probability is drawn.
 
     Returns:
         An RGB picture, always of the same size.
@@ -94,12 +99,12 @@ def draw(probability: NDArray[np.float32], core: NDArray[np.bool_]) -> Image.Ima
     places = []
     left = GAP
     for view in VIEWS:
-        panel = _panel(view, probability, core)
+        panel = _panel(view, probability, core, threshold)
         top = (HEIGHT - panel.shape[0]) // 2
         canvas[top : top + panel.shape[0], left : left + panel.shape[1]] = panel
         places.append((left, panel.shape[1]))
         left += panel.shape[1] + GAP
-    _paint_bar(canvas)
+    _paint_bar(canvas, threshold)
     whole = Image.fromarray(canvas)
     pen = Pen(whole)
     for view, (left, width) in zip(VIEWS, places, strict=True):
@@ -113,11 +118,11 @@ def draw(probability: NDArray[np.float32], core: NDArray[np.bool_]) -> Image.Ima
     return whole
 
 
-def _panel(view: _View, probability: NDArray, core: NDArray[np.bool_]) -> Rgb:
+def _panel(view: _View, probability: NDArray, core: NDArray[np.bool_], threshold: float) -> Rgb:
     size = view.size
     picture = np.zeros((*size, 3), np.uint8)
     values = drawing.enlarged(view.flat(probability).astype(np.float32), size)
-    drawing.paint(picture, 1.0 * (values >= PROBABILITY_THRESHOLD), drawing.heat(values))
+    drawing.paint(picture, 1.0 * (values >= threshold), drawing.heat(values))
     for grey, covered in _lines(view).items():
         drawing.paint(picture, LINES_SHARE * covered, "#" + 3 * f"{round(255 * grey):02X}")
     if core.any():
@@ -148,10 +153,10 @@ def _lines(view: _View) -> dict[float, NDArray[np.float32]]:
     }
 
 
-def _paint_bar(canvas: Rgb) -> None:
+def _paint_bar(canvas: Rgb, threshold: float) -> None:
     """The colours of the probability; grey where nothing is drawn."""
     left, top, right, bottom = BAR
     values = np.linspace(1, 0, bottom - top, dtype=np.float32)
     column = drawing.heat(values)
-    column[values < PROBABILITY_THRESHOLD] = drawing.rgb(BELOW_THRESHOLD)
+    column[values < threshold] = drawing.rgb(BELOW_THRESHOLD)
     canvas[top:bottom, left:right] = column[:, np.newaxis]

@@ -17,6 +17,11 @@ from tf_hypoperfusion.inference.result import PatientResult
 
 NIIVUE = "niivue-0.69.0.umd.js"
 PATH_PARTS = 3  # RUN/fold-N/best.keras, saved_models/NAME/VERSION
+HEADINGS = {
+    "yes": "TARGET MISMATCH",
+    "no": "NO TARGET MISMATCH",
+    "unsure": "UNSURE: PERFUSION IMAGING WOULD TELL",
+}
 CRITERIA = (
     ("ratio", "mismatch ratio", "", 1),
     ("difference_ml", "mismatch volume", "mL", 1),
@@ -47,12 +52,14 @@ def render(done: Prediction, result: PatientResult) -> str:
             for key, name, unit, digits in CRITERIA
         ],
         simulated=result.simulated,
+        heading=HEADINGS[result.answer.target_mismatch],
         pictures=drawn,
         # In a script element JSON must not end it: tojson escapes < and >.
         viewer={
             "volumes": viewer_data.volumes(done),
             "ml_above": viewer_data.ml_above(done),
             "core_ml": result.core_ml,
+            "threshold_percent": round(100 * result.probability_threshold),
         },
         niivue=_niivue(),
         niivue_name=NIIVUE,

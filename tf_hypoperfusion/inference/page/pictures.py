@@ -9,7 +9,7 @@ from PIL import Image
 
 from data_tools import drawing, pictures
 from data_tools.pictures import ADC_WINDOW_UM2_PER_S, SKY_BLUE, VERMILION, Heat, Overlay
-from tf_hypoperfusion.config import PROBABILITY_THRESHOLD, RESEARCH_NOTICE
+from tf_hypoperfusion.config import RESEARCH_NOTICE
 from tf_hypoperfusion.inference.page import glass_brain
 from tf_hypoperfusion.inference.prediction import Prediction
 from tf_hypoperfusion.inference.result import PatientResult
@@ -44,12 +44,13 @@ def overview(done: Prediction, result: PatientResult) -> bytes:
         ),
     ):
         overlays.append(Overlay(pictures.to_ras(mask, dwi.affine)[0], label, colour, filled))
-    yes = "TARGET MISMATCH" if result.defuse3.target_mismatch else "no target mismatch"
+    said = {"yes": "TARGET MISMATCH", "no": "no target mismatch", "unsure": "UNSURE"}
     nihss = "unknown" if result.given.nihss is None else result.given.nihss
     title = "\n".join(
         [
-            f"{result.patient}: {yes} (DEFUSE 3), ratio {result.mismatch_ratio:.1f}, "
-            f"mismatch {result.mismatch_ml:.0f} mL; side {result.given.side}, NIHSS {nihss}",
+            f"{result.patient}: {said[result.answer.target_mismatch]} (DEFUSE 3), "
+            f"ratio {result.mismatch_ratio:.1f}, mismatch {result.mismatch_ml:.0f} mL; "
+            f"side {result.given.side}, NIHSS {nihss}",
             *(f"! {warning}" for warning in result.warnings),
         ]
     )
@@ -80,6 +81,8 @@ def draw(done: Prediction) -> dict[str, Picture]:
     outline = Overlay(
         ras(done.hypoperfusion), f"predicted hypoperfusion {hypoperfusion_ml:.1f} mL", SKY_BLUE
     )
+    # Words closer to each other than this would overlap.
+    unlikely = ((0.1, "0.1 unlikely"),) if done.threshold >= 0.3 else ()
     found: dict[str, tuple[Image.Image, str]] = {
         "dwi": (
             pictures.axial_mosaic(
@@ -95,12 +98,13 @@ def draw(done: Prediction) -> dict[str, Picture]:
                 panels=16, window=window, brain=brain,
                 heat=Heat(
                     values=ras(done.probability), label="probability of hypoperfusion",
-                    words=((0.1, "0.1 unlikely"), (PROBABILITY_THRESHOLD, "0.5 edge of the mask"),
+                    words=(*unlikely, (done.threshold, f"{done.threshold:g} edge of the mask"),
                            (0.95, "1 certain")),
                 ),
             ),
             "Axial DWI slices with the probability of hypoperfusion in colours from dark blue "
-            "(unlikely) over green (0.5, the edge of the mask) to yellow (certain).",
+            "(unlikely) over green (0.5) to yellow (certain); the edge of the mask is at "
+            f"{done.threshold:g}.",
         ),
         "adc": (
             pictures.axial_mosaic(
@@ -126,9 +130,9 @@ def draw(done: Prediction) -> dict[str, Picture]:
             "in colours, from dark blue (they agree) to yellow (they disagree).",
         )  # fmt: skip
     found["glass"] = (
-        glass_brain.draw(done.probability_mni, done.core.mni),
-        "Glass brain: the largest probability of 0.5 and more along each line of sight, from the "
-        "left, the front, the right and above; the patient's left is on the right.",
+        glass_brain.draw(done.probability_mni, done.core.mni, done.threshold),
+        f"Glass brain: the largest probability of {done.threshold:g} and more along each line of "
+        "sight, from the left, the front, the right and above; the patient's left is on the right.",
     )
     return {name: Picture(_webp(image), alt) for name, (image, alt) in found.items()}
 

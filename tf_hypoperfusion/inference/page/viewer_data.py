@@ -40,7 +40,7 @@ def volumes(done: Prediction) -> list[dict[str, Any]]:
     shown = {
         "DWI": ("gray", 0.0, white, 1.0),
         "ADC": ("gray", 0.0, 2500.0, 0.0),
-        "probability": ("viridis", 0.5, 1.0, 0.6),
+        "probability": ("viridis", done.threshold, 1.0, 0.6),
         "core": ("warm", 0.5, 1.0, 0.8),
     }
     moved = affine.copy()

@@ -4,12 +4,13 @@ import json
 import threading
 from collections.abc import Collection
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from data_tools.runtime import atomic
 from data_tools.runtime.errors import InputError
-from tf_hypoperfusion.inference import onnx_runtimes, predictors
+from tf_hypoperfusion.inference import calibration, onnx_runtimes, predictors
 from tf_hypoperfusion.serving import model_card, numpy_volumes
 from tf_hypoperfusion.serving.server.errors import ServingError
 
@@ -39,7 +40,11 @@ class OnnxModel:
             InputError: the file cannot be used.
         """
         card = atomic.read_json(form.parent / model_card.FILE)
-        info, stride = json.dumps(model_card.info(card)), int(card["stride_slices"])
+        settings: dict[str, Any] = {
+            "info": json.dumps(model_card.info(card)),
+            "stride": int(card["stride_slices"]),
+            "calibration": calibration.of_card(card, str(form.parent / model_card.FILE)),
+        }
         # Meanwhile, what the first request would wait for.
         threading.Thread(target=numpy_volumes.prepare).start()
         loaded = predictors.load(form, runtime, precision)
@@ -48,10 +53,10 @@ class OnnxModel:
         self._calls = {
             "serving_default": lambda inputs: numpy_volumes.predict_slabs(network, inputs),
             "predict_volume": lambda inputs: numpy_volumes.predict_volumes(
-                network, inputs, stride=stride, info=info
+                network, inputs, **settings
             ),
             "predict_volume_bytes": lambda inputs: numpy_volumes.predict_bytes(
-                network, inputs, stride=stride, info=info
+                network, inputs, **settings
             ),
         }
 

@@ -62,7 +62,7 @@
     });
     byId("planes").addEventListener("change", event => nv.setSliceType(Number(event.target.value)));
     byId("reset").addEventListener("click", () => {
-      threshold.value = 50; byId("probability-opacity").value = 60; byId("core-opacity").value = 80;
+      threshold.value = given.threshold_percent; byId("probability-opacity").value = 60; byId("core-opacity").value = 80;
       byId("behind").value = "DWI"; byId("planes").value = "3";
       for (const id of ["probability-opacity", "core-opacity"]) byId(id).dispatchEvent(new Event("input"));
       for (const id of ["behind", "planes"]) byId(id).dispatchEvent(new Event("change"));

@@ -280,7 +280,7 @@ PRESETS = {
         ModelConfig(base_filters=8, dropout=0.1, batch_norm_momentum=0.9, frame=TIGHT_FRAME),
         TrainingConfig(epochs=6, batch_size=8, learning_rate=3e-3),
     ),
-    # As the shipped demonstration model but for its frame, 96x112. Chosen on validation patients:
+    # As the five folds of RESULTS.md but for their frame, 96x112. Chosen on validation patients:
     # small, without dropout, with a moving average and a learning rate that falls to a fifth. At
     # 96x112, 26 minutes a fold of 247 SIMULATED patients on one core; test Dice 0.67 (0.55 to
     # 0.76), AUC 0.96, volumes off by -3 mL (-24 to 11), target mismatch right in 338 of 413

@@ -72,7 +72,7 @@ flags.DEFINE_string(
     "preset",
     None,
     "<NAME> paper (as published, the default), paper_tight (without the margin around the brain), "
-    "small (minutes on a CPU), demonstration (the demonstration model's settings) or tiny (for "
+    "small (minutes on a CPU), demonstration (as the five folds of RESULTS.md) or tiny (for "
     "tests). Other flags change single values.",
     flag_values=FLAGS,
 )

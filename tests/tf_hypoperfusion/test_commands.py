@@ -435,5 +435,5 @@ def test_the_demonstration_model_is_whole_and_small():
     (folder,) = model_files.DEMO_MODEL.iterdir()
     assert not model_files.damaged(folder)
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-    assert size < 30e6  # the weights twice, as SavedModel and as ONNX
+    assert size < 32e6  # the weights twice, as SavedModel and as ONNX
     assert "SIMULATED" in (folder / "model_card.md").read_text()

@@ -5,6 +5,7 @@ objects and the file. ``docs/reference/result.schema.json`` is made from these t
 """
 
 import dataclasses
+import inspect
 from pathlib import Path
 from typing import Any, Literal
 
@@ -241,7 +242,8 @@ def schema() -> Json:
         Registration, Seconds, Uncertainty,
     ):  # fmt: skip
         described = types[each.__name__]
-        words = (each.__doc__ or "").split("Attributes:")
+        # Python 3.13 takes the indentation away, and those before it do not.
+        words = inspect.cleandoc(each.__doc__ or "").split("Attributes:")
         described["description"] = " ".join(words[0].split())
         for name, text in _entries(words[1]).items():
             described["properties"][name]["description"] = text
@@ -266,7 +268,7 @@ def _entries(text: str) -> dict[str, str]:
     name = ""
     for line in text.splitlines():
         indent = len(line) - len(line.lstrip())
-        if indent == 8 and ":" in line:
+        if indent == 4 and ":" in line:
             name, _, line = line.strip().partition(":")
             found[name] = ""
         if name and line.strip():

@@ -29,6 +29,7 @@ def shipped(monkeypatch):
         stride_slices=facts["stride_slices"],
         precision=facts["precision"],
         onnx=OnnxFacts(**facts["onnx"]),
+        calibration=calibration.of_card(facts, "card"),
         exported_with=facts["exported_with"],
     )
     return card, facts
@@ -47,7 +48,7 @@ def test_an_onnx_file_comes_last(shipped):
     without = dataclasses.replace(card, onnx=None).to_json()
     assert list(facts) == [*without, "onnx"]
     assert "ONNX opset 18" in model_card.markdown(facts)
-    assert "`probability_0` to `probability_4` are those of each network" in model_card.markdown(
+    assert "`probability_0` to `probability_2` are those of each network" in model_card.markdown(
         facts
     )
     assert "onnx" not in model_card.markdown(without)
@@ -62,7 +63,8 @@ def test_a_calibration_is_kept_whole_and_said(shipped, tmp_path):
     text = (tmp_path / "model_card.md").read_text()
     assert "calibrated on 19 patients of somewhere, answered by the networks' average" in text
     assert "its logit is 0.530 logit(p) -0.570" in text and "`answer`: yes, no or unsure." in text
-    assert "## Calibration" not in (SHIPPED / "model_card.md").read_text()
+    plain = model_card.markdown(dataclasses.replace(card, calibration=None).to_json())
+    assert "## Calibration" not in plain
 
 
 def test_networks_and_cohorts_are_those_of_the_folds_files(tmp_path):
@@ -84,6 +86,6 @@ def test_networks_and_cohorts_are_those_of_the_folds_files(tmp_path):
     assert second.trained_with == {"numpy": "2"} and second.model is None
     assert model_card.cohort_of(networks) == "B, Simulated A"
     assert model_card.cohort_of([second]) == "B"
-    assert model_files.describe(model_files.DEMO_MODEL).frame == "96x112"
+    assert model_files.describe(model_files.DEMO_MODEL).frame == "80x104"
     (tmp_path / "fold-1/config.json").write_text('{"records": 3}')
     assert model_card.cohort_of(model_card.networks(known[1:])) is None

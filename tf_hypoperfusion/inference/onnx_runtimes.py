@@ -105,6 +105,8 @@ def _openvino(path: Path, precision: str, outputs: Sequence[str]) -> LoadedModel
         "INFERENCE_NUM_THREADS": threads,
         "INFERENCE_PRECISION_HINT": "bf16" if precision == "bfloat16" else "f32",
         "NUM_STREAMS": min(STREAMS, threads),
+        # A process that has some cores only would take the first, as every other such one.
+        "ENABLE_CPU_PINNING": threads == _cores(),
     }
     compiled = core.compile_model(model, "CPU", hints)
     queue, lock = openvino.AsyncInferQueue(compiled), threading.Lock()
@@ -141,9 +143,13 @@ def _threads() -> int:
 
     Schedulers of clusters and our own worker processes set it, and numpy's libraries heed it.
     """
-    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
     said = os.environ.get("OMP_NUM_THREADS", "")
-    return min(int(said), cores) if said.isdigit() and int(said) else cores
+    return min(int(said), _cores()) if said.isdigit() and int(said) else _cores()
+
+
+def _cores() -> int:
+    """Cores of the machine that this process may use."""
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
 
 def _import_openvino() -> Any:

@@ -42,6 +42,8 @@ Result = TypeVar("Result")
 
 # ADC maps are above 0 in all of the brain but for noise and what the scanner masked.
 MIN_ADC_SHARE = 0.7
+# Of the template's brain: whole heads have 0.9 and more, half of one has 0.51.
+WHOLE_BRAIN_IMAGED, HALF_BRAIN_IMAGED = 0.8, 0.6
 # Slices with less brain than this share of the largest may be noise outside the head.
 MIN_AREA_SHARE = 0.2
 # Of the brain, ventricles in it: 871 and 1043 in two real patients; old brains have more.
@@ -512,6 +514,12 @@ def to_mni(native: NativePatient, kind: str = "affine") -> tuple[MniPatient, Ima
     """
     lesion = core_of(native) if kind == "syn" else None
     fit = registration.register(native.dwi, native.adc.data, native.brain, lesion=lesion, kind=kind)
+    imaged = fit.figures.template_brain_imaged
+    if imaged < HALF_BRAIN_IMAGED:
+        raise InputError(
+            f"DWI {native.dwi.path}: only {imaged:.0%} of the template's brain lies within the "
+            "image, so about half of the head is missing; expected a scan of all of it"
+        )
     patient = on_grid(native, fit.transform)
     return patient, _quality(native, patient, fit)
 
@@ -556,6 +564,11 @@ def _quality(native: NativePatient, patient: MniPatient, fit: registration.Fit) 
         warnings.append(
             f"the head is cut off: an end slice shows {fit.figures.end_slice_brain_share:.0%} "
             "of the largest slice's brain; what lies beyond is missing in every volume"
+        )
+    elif fit.figures.template_brain_imaged < WHOLE_BRAIN_IMAGED:
+        warnings.append(
+            f"only {fit.figures.template_brain_imaged:.0%} of the template's brain lies within the "
+            "image: a part of the head is missing, in every volume too; a stroke there is not seen"
         )
     median = float(np.median(native.adc.data[native.brain]))
     low, high = ADC_USUAL_UM2_PER_S

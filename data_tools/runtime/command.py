@@ -57,8 +57,7 @@ def run(
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     arguments = list(sys.argv[1:] if argv is None else argv)
     if any(argument in ("--help", "-help", "-h", "--helpfull") for argument in arguments):
-        print(flag_texts.wrap((description or "").strip()), end="\n\n")
-        print(flag_texts.describe(flag_values, _HEADINGS.get(flag_values, {})))
+        _print_help(flag_values, description)
         return EXIT_OK
     try:
         _parse(flag_values, arguments)
@@ -74,6 +73,14 @@ def run(
     except KeyboardInterrupt as stop:
         print(str(stop) or "interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED
+
+
+def _print_help(flag_values: flags.FlagValues, description: str | None) -> None:
+    try:
+        print(flag_texts.wrap((description or "").strip()), end="\n\n")
+        print(flag_texts.describe(flag_values, _HEADINGS.get(flag_values, {})), flush=True)
+    except BrokenPipeError:  # as "| head" leaves it; Python would complain again at its end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def heading(title: str, flag_values: flags.FlagValues) -> None:

@@ -402,6 +402,29 @@ def test_half_a_head_is_refused_and_a_little_less_is_not(files, tmp_path):
     assert 0.8 < quality.registration.affine_determinant < 2.6
 
 
+@pytest.mark.parametrize(("left_out", "refused"), [(0.5, True), (0.42, False)])
+def test_a_head_that_is_cut_at_a_side(native, left_out, refused):
+    """End slices do not show it, and no mirrored half is to answer for the one that is missing."""
+    first = int(native.dwi.data.shape[0] * left_out)
+    shift = np.eye(4)
+    shift[0, 3] = first
+
+    def cut(image):
+        return dataclasses.replace(image, data=image.data[first:], affine=image.affine @ shift)
+
+    half = dataclasses.replace(
+        native, dwi=cut(native.dwi), adc=cut(native.adc), brain=native.brain[first:], tmax=None
+    )
+    if refused:
+        with pytest.raises(InputError, match="about half of the head is missing"):
+            patient.to_mni(half)
+    else:
+        _, quality = patient.to_mni(half)
+        assert [each for each in quality.warnings if "a part of the head is missing" in each], (
+            quality
+        )
+
+
 def test_a_deformable_fit_goes_there_and_back(native, registered):
     fit = registration.register(native.dwi, native.adc.data, native.brain, kind="syn")
     assert fit.kind == "syn"

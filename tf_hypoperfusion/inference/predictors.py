@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -136,18 +137,30 @@ def _load(path: Path, runtime: str, precision: str | None) -> LoadedModel:
     if form is not None:
         program = None if runtime == "auto" else runtime
         try:
-            return onnx_runtimes.load(form, program, precision or _own_precision(form))
-        except onnx_runtimes.NoProgramError:
+            loaded = onnx_runtimes.load(form, program, precision or _own_precision(form))
+            _say_if_other(loaded, precision)
+            return loaded
+        except onnx_runtimes.NoProgramError as error:
             if not path.is_dir() or program:
                 raise
+            print(f"{error}. TensorFlow answers, and takes longer to start", file=sys.stderr)
     if path.is_dir():
-        predict, precision = _load_saved_model(path), _own_precision(path)
+        predict, found = _load_saved_model(path), _own_precision(path)
     else:
-        precision = precision or "float32"
-        predict = of_keras(for_prediction(load_keras(path), precision))
+        found = precision or "float32"
+        predict = of_keras(for_prediction(load_keras(path), found))
     import tensorflow as tf
 
-    return LoadedModel(predict, f"tensorflow {tf.__version__}", precision)
+    loaded = LoadedModel(predict, f"tensorflow {tf.__version__}", found)
+    _say_if_other(loaded, precision)
+    return loaded
+
+
+def _say_if_other(loaded: LoadedModel, precision: str | None) -> None:
+    """Say where another precision was asked for."""
+    if precision not in (None, loaded.precision):
+        print(f"{loaded.runtime} computes in {loaded.precision} here, not in {precision}",
+              file=sys.stderr)  # fmt: skip
 
 
 def _own_precision(path: Path) -> str:

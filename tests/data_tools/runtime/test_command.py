@@ -1,6 +1,8 @@
 """The frame of every command: exit status, help, messages without a traceback."""
 
 import importlib
+import subprocess
+import sys
 
 import pytest
 from absl import flags
@@ -102,6 +104,13 @@ def test_help_shows_what_it_does_and_the_flags(toy, capsys, argument):
     assert shown.startswith("Check a cohort.")
     assert "--cohort" in shown
     assert "Folder to read." in shown
+
+
+def test_help_that_is_not_read_to_its_end_is_no_error():
+    program = [sys.executable, "-m", "data_tools.check_cohort", "--help"]
+    with subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.close()
+        assert process.stderr.read() == b"" and process.wait() == 0
 
 
 def test_headings_part_the_flags_and_a_title_may_come_again(capsys):

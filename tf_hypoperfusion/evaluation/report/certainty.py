@@ -19,7 +19,8 @@ from tf_hypoperfusion.inference import calibration, familiarity
 from tf_hypoperfusion.inference.calibration import Calibration
 
 KEPT = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5)
-LARGE_ML = (15, 70)
+# Under it no mismatch is large enough, over it a core is too large.
+LARGE_ML = (criteria.DEFUSE3.min_difference_ml, criteria.DEFUSE3.max_core_ml)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -219,9 +220,9 @@ def _groups(patients: Patients) -> dict[str, NDArray[np.bool_]]:
     truth_ml = patients.table["truth_ml"].to_numpy(float)
     low, high = LARGE_ML
     return groups | {
-        f"True volume < {low} mL": truth_ml < low,
-        f"True volume {low} to {high} mL": (truth_ml >= low) & (truth_ml < high),
-        f"True volume >= {high} mL": truth_ml >= high,
+        f"True volume < {low:g} mL": truth_ml < low,
+        f"True volume {low:g} to {high:g} mL": (truth_ml >= low) & (truth_ml < high),
+        f"True volume >= {high:g} mL": truth_ml >= high,
     }
 
 

@@ -275,7 +275,7 @@ def test_any_orientation_gives_the_same_mni_images(files, native, true_matrix, m
     fit = registration.Fit(
         transform=Transform(true_matrix),
         strategy="given",
-        figures=registration.FitFigures(**figures),
+        figures=registration.FitFigures(**{**figures, "template_brain_imaged": 1.0}),
     )
     monkeypatch.setattr(registration, "register", lambda *arguments, **options: fit)
     # A Tmax without values in its lowest slices, as programs leave it: no coverage there.

@@ -39,14 +39,7 @@ flags.DEFINE_list(
     flag_values=FLAGS,
 )
 command.define_stride(FLAGS, None, text=f"(default: {config.TEST_STRIDE})")
-flags.DEFINE_enum(
-    "runtime",
-    "auto",
-    ["auto", "openvino", "onnxruntime", "tensorflow"],
-    "What runs the networks. auto: an export's ONNX form by OpenVINO or onnxruntime, whichever is "
-    "installed, and TensorFlow for the rest.",
-    flag_values=FLAGS,
-)
+command.define_runtime(FLAGS)
 command.define_precision(
     FLAGS,
     "Arithmetic; without it, the model's own. bfloat16 is faster on machines with bfloat16 "

@@ -41,14 +41,7 @@ flags.DEFINE_float(
     lower_bound=0.1,
     flag_values=FLAGS,
 )
-flags.DEFINE_enum(
-    "runtime",
-    "auto",
-    ["auto", "openvino", "onnxruntime", "tensorflow"],
-    "What runs the networks. auto: an export's ONNX form by OpenVINO or onnxruntime, whichever is "
-    "installed, and TensorFlow for the rest.",
-    flag_values=FLAGS,
-)
+command.define_runtime(FLAGS)
 command.define_precision(
     FLAGS,
     "Arithmetic; without it, each model's own. Not for a SavedModel in TensorFlow.",

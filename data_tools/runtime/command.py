@@ -318,6 +318,22 @@ def define_precision(
     flags.DEFINE_enum("precision", default, PRECISIONS, text, flag_values=flag_values)
 
 
+def define_runtime(flag_values: flags.FlagValues) -> None:
+    """``--runtime`` that a trained network is run by.
+
+    Args:
+        flag_values: the command's flags.
+    """
+    flags.DEFINE_enum(
+        "runtime",
+        "auto",
+        ["auto", "openvino", "onnxruntime", "tensorflow"],
+        "What runs the networks. auto: an export's ONNX form by OpenVINO or onnxruntime, whichever "
+        "is installed, and TensorFlow for the rest.",
+        flag_values=flag_values,
+    )
+
+
 def define_workers(flag_values: flags.FlagValues, text: str) -> None:
     """The flags of a command that shares its work: processes here, or a Dask cluster.
 

@@ -1,5 +1,7 @@
 """What this machine's processor can do, as far as the system tells."""
 
+import os
+import sys
 from pathlib import Path
 
 # Instructions that multiply bfloat16; without one of them it is emulated and slow.
@@ -16,6 +18,11 @@ def flags(cpuinfo: Path = Path("/proc/cpuinfo")) -> set[str]:
         return set()
     lines = cpuinfo.read_text().splitlines()
     return set(next((line for line in lines if line.startswith("flags")), "").split())
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
 
 def multiplies_bfloat16() -> bool:

@@ -4,7 +4,6 @@ import dataclasses
 import functools
 import importlib.util
 import os
-import sys
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from data_tools.runtime import light_imports
+from data_tools.runtime import light_imports, processor
 from data_tools.runtime.errors import InputError
 from tf_hypoperfusion.inference.sliding_window import Predictor
 
@@ -106,7 +105,7 @@ def _openvino(path: Path, precision: str, outputs: Sequence[str]) -> LoadedModel
         "INFERENCE_PRECISION_HINT": "bf16" if precision == "bfloat16" else "f32",
         "NUM_STREAMS": min(STREAMS, threads),
         # A process that has some cores only would take the first, as every other such one.
-        "ENABLE_CPU_PINNING": threads == _cores(),
+        "ENABLE_CPU_PINNING": threads == processor.cores(),
     }
     compiled = core.compile_model(model, "CPU", hints)
     queue, lock = openvino.AsyncInferQueue(compiled), threading.Lock()
@@ -143,13 +142,8 @@ def _threads() -> int:
 
     Schedulers of clusters and our own worker processes set it, and numpy's libraries heed it.
     """
-    said = os.environ.get("OMP_NUM_THREADS", "")
-    return min(int(said), _cores()) if said.isdigit() and int(said) else _cores()
-
-
-def _cores() -> int:
-    """Cores of the machine that this process may use."""
-    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    said, cores = os.environ.get("OMP_NUM_THREADS", ""), processor.cores()
+    return min(int(said), cores) if said.isdigit() and int(said) else cores
 
 
 def _import_openvino() -> Any:

@@ -20,6 +20,7 @@ from typing import Any
 import tensorflow as tf
 from keras import layers
 
+from data_tools.runtime import processor
 from tf_hypoperfusion.model.fast_layers import FusedBatchNormalization
 from tf_hypoperfusion.model.keras_compat import register
 
@@ -27,10 +28,7 @@ from tf_hypoperfusion.model.keras_compat import register
 @functools.cache
 def lanes(cpuinfo: Path = Path("/proc/cpuinfo")) -> int:
     """How many float32 this processor computes at once; 1 where the system does not tell."""
-    if not cpuinfo.is_file():
-        return 1
-    lines = cpuinfo.read_text().splitlines()
-    flags = next((line for line in lines if line.startswith("flags")), "").split()
+    flags = processor.flags(cpuinfo)
     return 16 if "avx512f" in flags else 8 if "avx2" in flags else 1
 
 

@@ -4,7 +4,6 @@ Arithmetic, comparisons and slices are the arrays' own.
 """
 
 import functools
-import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -13,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from data_tools.runtime import processor
 from data_tools.runtime.errors import InputError
 
 isfinite, round, where, maximum, minimum = np.isfinite, np.rint, np.where, np.maximum, np.minimum
@@ -106,7 +106,7 @@ def each(function: Callable[..., tuple[Any, Any]], *stacked: NDArray) -> tuple[N
         with np.errstate(all="ignore"):  # which a thread does not take over
             return function(*row)
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(processor.cores()) as pool:
         first, second = zip(*pool.map(quietly, *stacked), strict=True)
     return np.array(first), np.array(second)
 

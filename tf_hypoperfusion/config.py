@@ -6,11 +6,12 @@ deposited, the best evidence where the paper is silent.
 
 import dataclasses
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from data_tools.grid import (
     FRAME_SHAPE,
+    SLAB_SHAPE,
     SLAB_STRIDE,
     TEMPLATE_BRAIN_X,
     TEMPLATE_BRAIN_Y,
@@ -24,6 +25,7 @@ RESEARCH_NOTICE = "Research use only. Not a medical device; not for clinical dec
 PROBABILITY_THRESHOLD = 0.5
 # Paper, Figure 1: the channels of the network's image, in this order.
 CHANNELS = ("dwi", "adc", "adc_mask", "side")
+SLAB = (*SLAB_SHAPE, len(CHANNELS))
 # Paper, Results: median Dice and share of right decisions, without a visible core and with one.
 NO_CORE_MEDIAN_DICE, NO_CORE_ACCURACY = 0.25, 0.68
 CORE_MEDIAN_DICE, CORE_ACCURACY = 0.65, 0.90
@@ -44,6 +46,7 @@ FAST_PRECISION = "bfloat16"
 # No training has more epochs, slabs or weight than this; what does is a slip of the keyboard.
 MOST = 1_000_000
 FRAME_PATTERN = "[1-9][0-9]{0,2}x[1-9][0-9]{0,2}"
+CONTRAST_CHANNELS = ("none", "local", "mirror", "local+mirror")
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 
 
@@ -68,6 +71,11 @@ class ModelConfig:
         attention_gates: False passes the skip connections ungated.
         nihss_fusion: False leaves the NIHSS unused (the input stays).
         side_channel: False leaves the image's channel of the side unused (the input stays).
+        presence_flags: tell the bottleneck which of DWI, ADC, side and NIHSS are given.
+        contrast_channels: channels beside the paper's that no brightness varying over the head
+            moves: ``local`` (DWI and ADC over their mean within 9 cm), ``mirror`` (over the
+            other side), ``local+mirror``, or ``none``.
+        core_output: answer with the probability of core too.
         frame: columns x rows that are computed of the padded 128 x 128, about the template's
             brain (:func:`data_tools.grid.window_about_brain`); the margin's probability is 0. The
             paper computes the whole; ``80x104`` is half the work.
@@ -81,6 +89,9 @@ class ModelConfig:
     attention_gates: bool = True
     nihss_fusion: bool = True
     side_channel: bool = True
+    presence_flags: bool = False
+    contrast_channels: str = "none"
+    core_output: bool = False
     frame: str = "128x128"
 
     def __post_init__(self) -> None:
@@ -94,6 +105,18 @@ class ModelConfig:
             "normalisation",
             self.normalisation,
             "batch, group or none",
+        )
+        _require(
+            self.contrast_channels in CONTRAST_CHANNELS,
+            "contrast_channels",
+            self.contrast_channels,
+            ", ".join(CONTRAST_CHANNELS),
+        )
+        _require(
+            self.nihss_fusion or not self.presence_flags,
+            "presence_flags",
+            self.presence_flags,
+            "False without NIHSS, beside which they enter the network",
         )
         self._check_frame()
 
@@ -144,6 +167,9 @@ def parse_frame(text: str) -> tuple[int, int]:
 
 # Runs of earlier versions have a field ``crop_margin`` in place of ``frame``.
 _FRAME_OF_CROP_MARGIN = {True: "96x112", False: "128x128"}
+# And what there was no word for.
+_MODEL_BEFORE = {"presence_flags": False, "contrast_channels": "none", "core_output": False}
+_TRAINING_BEFORE = {"core_weight": 0.5, "init_from": ""}
 
 
 def model_settings(values: Any) -> dict[str, Any]:
@@ -158,7 +184,17 @@ def model_settings(values: Any) -> dict[str, Any]:
     if "frame" not in settings and isinstance(cropped, bool):
         del settings["crop_margin"]
         settings["frame"] = _FRAME_OF_CROP_MARGIN[cropped]
-    return settings
+    return _MODEL_BEFORE | settings if settings else {}
+
+
+def training_settings(values: Any) -> dict[str, Any]:
+    """As :func:`model_settings`, of how a network was trained.
+
+    Args:
+        values: ``training`` of a ``config.json``.
+    """
+    settings = dict(values) if isinstance(values, Mapping) else {}
+    return _TRAINING_BEFORE | settings if settings else {}
 
 
 def common_frame(networks: Iterable[Any]) -> str | None:
@@ -191,6 +227,7 @@ class TrainingConfig:
         bce_weight: of the cross entropy in the loss (predecessor: 1).
         dice_weight: of the Dice loss (predecessor: 0.5).
         volume_weight: of the relative volume error (predecessor: 0.25).
+        core_weight: of cross entropy and Dice loss of the core, in networks that answer with it.
         mirror: left-right mirror of half the training slabs (predecessor).
         seed: of weights, order, mirror, augmentation and dropout.
         precision: of the network's arithmetic, ``float32``, ``bfloat16``, ``float16``, or ``auto``:
@@ -203,6 +240,7 @@ class TrainingConfig:
         ema_momentum: validate and keep the exponential moving average of the weights; 0: the
             weights themselves.
         patience: stop after so many epochs without a lower validation loss; 0: never.
+        init_from: a trained network's file to begin with, or a run's folder; empty: drawn weights.
         augment: small random affine, intensity scale and noise (see augmentation).
     """
 
@@ -213,6 +251,7 @@ class TrainingConfig:
     bce_weight: float = 1.0
     dice_weight: float = 0.5
     volume_weight: float = 0.25
+    core_weight: float = 0.5
     mirror: bool = True
     seed: int = 1
     precision: str = "auto"
@@ -221,6 +260,7 @@ class TrainingConfig:
     warmup_epochs: int = 0
     ema_momentum: float = 0.0
     patience: int = 0
+    init_from: str = ""
     augment: bool = False
 
     def __post_init__(self) -> None:
@@ -231,7 +271,7 @@ class TrainingConfig:
         ratio = self.final_learning_rate_ratio
         _require(0 < ratio <= 1, "final_learning_rate_ratio", ratio, "above 0, at most 1")
         weights = ("bce_weight", "dice_weight", "volume_weight")
-        for name in (*weights, "micro_batch", "patience"):
+        for name in (*weights, "core_weight", "micro_batch", "patience"):
             value = getattr(self, name)
             _require(0 <= value <= MOST, name, value, "0 or more, and finite")
         _require(
@@ -338,11 +378,11 @@ def from_json(settings: dict[str, Any], where: str) -> Configs:
         InputError: a part or a value is missing, unknown or out of range.
     """
 
-    def read(part: str, kind: Any) -> Any:
+    def read(part: str, kind: Any, named_today: Callable[[Any], dict[str, Any]]) -> Any:
         values = settings.get(part)
         if not isinstance(values, dict):
             raise InputError(f"{where}: has no '{part}'; expected a config.json of a training run")
-        values = model_settings(values)
+        values = named_today(values)
         known = {field.name: field.type for field in dataclasses.fields(kind)}
         wrong = sorted(set(values) ^ set(known))
         if wrong:
@@ -359,4 +399,7 @@ def from_json(settings: dict[str, Any], where: str) -> Configs:
                 )
         return kind(**values)
 
-    return Configs(read("model", ModelConfig), read("training", TrainingConfig))
+    return Configs(
+        read("model", ModelConfig, model_settings),
+        read("training", TrainingConfig, training_settings),
+    )

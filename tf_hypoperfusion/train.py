@@ -106,6 +106,19 @@ _setting(
     "<COLUMNSxROWS> Compute so much of the padded slices, about the brain: 80x104 is half the "
     "work; 80x112 halves four times. Networks trained before have 96x112.",
 )
+_setting(
+    "init_from",
+    "<FILE> Begin with the weights of this best.keras, or of the same fold of this run's folder. "
+    "What the network has more than that one begins at rest.",
+)
+_setting("presence_flags", "Tell the network which of DWI, ADC, side and NIHSS are given.")
+_setting(
+    "contrast_channels",
+    "<NAME> Channels that no uneven brightness moves: local (DWI and ADC over their mean within "
+    "9 cm), mirror (over the other side), local+mirror, or none.",
+)
+_setting("core_output", "Learn the core too, as a second answer.")
+_setting("core_weight", "Weight of the core in the loss, where it is learnt.")
 _setting("augment", "Small affine changes, intensity scaling and noise.")
 
 command.heading("Ablations", FLAGS)

@@ -15,6 +15,7 @@ from helpers.commands import call
 
 from tf_hypoperfusion import evaluate, export, predict, train
 from tf_hypoperfusion.inference import model_files, predictors
+from tf_hypoperfusion.model import keras_file
 
 pytestmark = pytest.mark.core
 
@@ -203,7 +204,7 @@ def test_a_model_can_compute_in_16_bits(run):
     assert found["bfloat16"].dtype == np.float32
     apart = np.abs(found["float32"] - found["bfloat16"])
     assert 0 < apart.max() < 0.05
-    model = predictors.load_keras(path)
+    model = keras_file.load(path)
     for precision, name in (("bfloat16", "bfloat16"), ("float32", "float32")):
         model = predictors.for_prediction(model, precision)
         assert {layer.compute_dtype for layer in model.layers if "conv" in layer.name} == {name}

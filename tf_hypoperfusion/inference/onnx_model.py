@@ -13,9 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from data_tools.grid import SLAB_SHAPE
 from data_tools.runtime.errors import InputError
-from tf_hypoperfusion.config import CHANNELS
+from tf_hypoperfusion.config import SLAB
 from tf_hypoperfusion.inference import onnx_runtimes
 from tf_hypoperfusion.inference.onnx_runtimes import MEAN, of_network
 
@@ -23,7 +22,6 @@ FILE = "model.onnx"
 OPSET = 18
 TOLERANCE = 1e-4
 """Largest difference from TensorFlow's probability that a file may have."""
-SLAB = (*SLAB_SHAPE, len(CHANNELS))
 
 
 def check_installed() -> None:

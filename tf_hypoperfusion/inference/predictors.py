@@ -1,9 +1,6 @@
 """Trained models on disk -> predictors for :mod:`tf_hypoperfusion.inference.sliding_window`."""
 
-import json
-import re
 import sys
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +10,13 @@ from numpy.typing import NDArray
 from data_tools.grid import SLAB_SHAPE
 from data_tools.runtime import atomic
 from data_tools.runtime.errors import InputError
+from tf_hypoperfusion.config import SLAB
 from tf_hypoperfusion.inference import model_files, onnx_model, onnx_runtimes
-from tf_hypoperfusion.inference.onnx_model import SLAB
 from tf_hypoperfusion.inference.onnx_runtimes import LoadedModel
 from tf_hypoperfusion.inference.saved_signature import SavedSignature
 from tf_hypoperfusion.inference.sliding_window import Predictor
+from tf_hypoperfusion.model import keras_file
 
-# Of what a library says of a file: the rest of its line is listings of objects.
-LONGEST_REASON = 300
 RUNTIMES = ("auto", *onnx_runtimes.PROGRAMS, "tensorflow")
 
 
@@ -77,7 +73,7 @@ def start(path: Path, runtime: str, precision: str | None) -> LoadedModel:
     except InputError:  # which has said all
         raise
     except Exception as error:
-        raise _no_model(path, error) from error
+        raise keras_file.no_model(path, error) from error
 
 
 def checked(model: LoadedModel, path: Path) -> Predictor:
@@ -96,7 +92,7 @@ def checked(model: LoadedModel, path: Path) -> Predictor:
             if not (answer >= 0).all() or not (answer <= 1).all():
                 raise ValueError("its answer is no probability")
         except Exception as error:  # a file from anywhere can fail in any way
-            raise _no_model(path, error) from error
+            raise keras_file.no_model(path, error) from error
         return answer
 
     return predict
@@ -148,7 +144,7 @@ def _load(path: Path, runtime: str, precision: str | None) -> LoadedModel:
         predict, found = _load_saved_model(path), _own_precision(path)
     else:
         found = precision or "float32"
-        predict = of_keras(for_prediction(load_keras(path), found))
+        predict = of_keras(for_prediction(keras_file.load(path), found))
     import tensorflow as tf
 
     loaded = LoadedModel(predict, f"tensorflow {tf.__version__}", found)
@@ -171,7 +167,7 @@ def _own_precision(path: Path) -> str:
 
 def _load_saved_model(path: Path) -> Predictor:
     signature = SavedSignature(path)
-    _check_ours(signature.inputs(), signature.outputs())
+    keras_file.check_ours(signature.inputs(), signature.outputs())
     return signature.start(("image", "nihss"), "probability")
 
 
@@ -196,7 +192,7 @@ def for_prediction(model: Any, precision: str = "float32") -> Any:
     from tf_hypoperfusion.model import fast_layers
     from tf_hypoperfusion.model.keras_compat import dtype_policy
 
-    answer = ("probability_inside", "probability")
+    answer = ("probability_inside", "probability", "core_inside", "core")
 
     def changes(layer: Any) -> bool:
         return layer.name not in answer and not isinstance(layer, keras.layers.InputLayer)
@@ -229,77 +225,3 @@ def _compiled(call: Any, model: Any) -> Predictor:
         return graph(image, tf.constant(np.asarray(nihss, np.float32))).numpy()
 
     return predict
-
-
-def load_keras(path: Path) -> Any:
-    """Load a ``.keras`` file written by training.
-
-    Raises:
-        InputError: not a Keras file, or a network with other inputs or outputs.
-    """
-    from data_tools.runtime import tensorflow_start
-
-    tensorflow_start.prepare()
-    try:
-        return _read_keras(path)
-    except Exception as error:  # a file from anywhere can fail in any way
-        if not zipfile.is_zipfile(path):  # of which Keras says that there is no such file
-            cut = ValueError("it is no whole .keras archive; was it copied to the end?")
-            raise _no_model(path, cut) from error
-        raise _no_model(path, error) from error
-
-
-def _read_keras(path: Path) -> Any:
-    """The model of a file, if it is a network of ours and means here what it meant there."""
-    import keras
-
-    with zipfile.ZipFile(path) as archive:
-        written = json.loads(archive.read("metadata.json"))["keras_version"]
-        said = json.loads(archive.read("config.json"))["config"]
-    if int(written.split(".")[0]) > int(keras.__version__.split(".")[0]):
-        raise ValueError(f"Keras {written} wrote it, and here is {keras.__version__}: update Keras")
-    model = keras.saving.load_model(path, compile=False)
-    if not isinstance(getattr(model, "output", None), dict):
-        _check_ours({}, {})
-    _check_ours(
-        {t.name.split(":")[0]: tuple(t.shape[1:]) for t in model.inputs},
-        {name: tuple(t.shape[1:]) for name, t in model.output.items()},
-    )
-    # Of a layer Keras refuses a setting that it does not know; of the whole it leaves it out.
-    if unknown := sorted(set(said) - set(model.get_config())):
-        raise ValueError(f"Keras {keras.__version__} does not know its {', '.join(unknown)}")
-    return model
-
-
-def _check_ours(takes: dict[str, tuple], gives: dict[str, tuple]) -> None:
-    """Refuse a network with other inputs or another output than ours, by name or shape.
-
-    Raises:
-        ValueError: what was found and what was expected.
-    """
-    ours = ({"image": SLAB, "nihss": (1,)}, {"probability": (*SLAB_SHAPE, 1)})
-    if (takes, gives) == ours:
-        return
-
-    def words(tensors: dict[str, tuple]) -> str:
-        return " and ".join(f"{name} {shape}" for name, shape in tensors.items())
-
-    found = f"it takes {words(takes)} and gives {words(gives)}; " if takes and gives else ""
-    raise ValueError(
-        f"another network: {found}ours takes {words(ours[0])} and gives {words(ours[1])}"
-    )
-
-
-def _no_model(path: Path, error: Exception) -> InputError:
-    text = str(error).strip()
-    reason = next(iter(text.splitlines()), type(error).__name__)
-    # Where Keras cannot build a layer it begins with advice for programmers and ends with why.
-    if built := re.findall("Exception encountered: (.+)", text):
-        reason = built[-1]
-    reason = reason.rstrip(".")
-    if "safe_mode" in reason:  # Keras's advice is for programs, and to run code from anywhere
-        reason = "it holds Python code, a Lambda layer, which is not run"
-    return InputError(
-        f"model {path}: cannot be used ({reason[:LONGEST_REASON]}); expected a best.keras of "
-        "tf_hypoperfusion.train, or a SavedModel or model.onnx of tf_hypoperfusion.export"
-    )

@@ -33,6 +33,10 @@ from data_tools.grid import FRAME_SHAPE, SLAB_SHAPE
 from tf_hypoperfusion.config import CHANNELS, ModelConfig
 from tf_hypoperfusion.model.keras_compat import dtype_policy
 
+# Boxes, in voxels of 2 mm, whose means DWI and ADC are compared with. A slab has 16 slices.
+LOCAL_MEAN_VOXELS = (45, 45, 15)
+MIRROR_MEAN_VOXELS = (5, 5, 3)
+
 
 def build_model(
     config: ModelConfig,
@@ -43,8 +47,9 @@ def build_model(
     """Build the functional model.
 
     Inputs: ``image`` float32 (batch, 128, 128, 16, 4), the channels of :data:`CHANNELS`;
-    ``nihss`` float32 (batch, 1), NIHSS / 21 or -1. Output: ``probability`` float32
-    (batch, 128, 128, 16, 1).
+    ``nihss`` float32 (batch, 1), NIHSS / 21 or -1. DWI or ADC (with its mask) that is not given is
+    0 everywhere. Output: ``probability`` of hypoperfusion, float32 (batch, 128, 128, 16, 1), and
+    with ``core_output`` that of ``core``, likewise.
 
     Encoder: two blocks (normalise, 3 x 3 x 3 convolution, ReLU) a level, 2 x 2 x 2 max-pooling,
     spatial dropout. Bottleneck: two blocks, NIHSS broadcast to its shape and concatenated, one
@@ -63,16 +68,20 @@ def build_model(
     x, skips = image, []
     if not config.side_channel:  # it is the last channel
         x = x[:, :, :, :, : CHANNELS.index("side")]  # Keras 2 cannot save an Ellipsis
-    cropped = config.frame_shape != FRAME_SHAPE
-    if cropped:
-        x = layers.Cropping3D(config.frame_margin, name="crop_margin", dtype=blocks.dtype)(x)
+    x = blocks.inside(x, "crop_margin")
+    if config.contrast_channels != "none":
+        x = blocks.with_contrast(x, image)
     for level in range(config.poolings):
         x = blocks.convolutions(x, level, 2, f"encoder{level}")
         skips.append(x)
         x = layers.MaxPooling3D(2, name=f"encoder{level}_pool", dtype=blocks.dtype)(x)
         x = blocks.dropout(x, f"encoder{level}_dropout")
     x = blocks.convolutions(x, config.poolings, 2, "bottleneck")
-    x = blocks.fuse(x, nihss) if config.nihss_fusion else blocks.ignore(x, nihss)
+    if config.nihss_fusion:
+        facts = blocks.with_presence(image, nihss) if config.presence_flags else nihss
+        x = blocks.fuse(x, facts)
+    else:
+        x = blocks.ignore(x, nihss)
     x = blocks.convolutions(x, config.poolings, 1, "bottleneck_fused")
     for level in reversed(range(config.poolings)):
         filters = config.base_filters * 2**level
@@ -92,17 +101,10 @@ def build_model(
         x = layers.Concatenate(name=f"decoder{level}_concat", dtype=blocks.dtype)([skip, g])
         x = blocks.convolutions(x, level, 2, f"decoder{level}")
         x = blocks.dropout(x, f"decoder{level}_dropout")
-    logit = blocks.convolution(1, 1, name="logit", dtype=blocks.dtype)(x)
-    # Sigmoid in float32: near 0 and 1 bfloat16 has too few digits for the cross entropy.
-    name = "probability_inside" if cropped else "probability"
-    probability = layers.Activation("sigmoid", name=name, dtype="float32")(logit)
-    if cropped:
-        probability = layers.ZeroPadding3D(
-            config.frame_margin, name="probability", dtype="float32"
-        )(probability)
-    return keras.Model(
-        {"image": image, "nihss": nihss}, {"probability": probability}, name="attention_unet"
-    )
+    answers = {"probability": blocks.probability(x, "logit", "probability")}
+    if config.core_output:
+        answers["core"] = blocks.probability(x, "core_logit", "core")
+    return keras.Model({"image": image, "nihss": nihss}, answers, name="attention_unet")
 
 
 class Blocks:
@@ -138,6 +140,105 @@ class Blocks:
             elif precision != "float32":
                 self.convolution = fast_layers.ExactBiasConv3D
                 self.transposed_convolution = fast_layers.ExactBiasConv3DTranspose
+
+    @property
+    def crops(self) -> bool:
+        """Whether a part of the slices is computed only."""
+        return self.config.frame_shape != FRAME_SHAPE
+
+    def inside(self, x, name: str):
+        """The frame of a volume, or all of it."""
+        if not self.crops:
+            return x
+        return layers.Cropping3D(self.config.frame_margin, name=name, dtype=self.dtype)(x)
+
+    def probability(self, x, logit: str, name: str):
+        """(batch, x, y, z, channels) -> one probability a voxel, 0 outside the frame."""
+        x = self.convolution(1, 1, name=logit, dtype=self.dtype)(x)
+        # Sigmoid in float32: near 0 and 1 bfloat16 has too few digits for the cross entropy.
+        inside = f"{name}_inside" if self.crops else name
+        x = layers.Activation("sigmoid", name=inside, dtype="float32")(x)
+        if self.crops:
+            x = layers.ZeroPadding3D(self.config.frame_margin, name=name, dtype="float32")(x)
+        return x
+
+    def with_contrast(self, x, image):
+        """Add the channels of ``contrast_channels``: DWI and ADC beside what is around or opposite.
+
+        They are 0 where an image is. A brightness that varies slowly divides out of the local
+        ones, and one that is symmetric out of the mirrored ones.
+
+        Args:
+            x: the frame, which they are added to.
+            image: (batch, 128, 128, 16, 4); its first two channels are DWI and ADC.
+        """
+        both = image[:, :, :, :, :2]
+        parts, kinds = [x], self.config.contrast_channels.split("+")
+        if "local" in kinds:
+            frame = self.inside(both, "local_frame")
+            parts.append(self._relative(frame, self._mean(frame, LOCAL_MEAN_VOXELS, "local")))
+        if "mirror" in kinds:
+            even = self._mean(both, MIRROR_MEAN_VOXELS, "mirror")
+            # Column 63 is the midline: reversed, and moved back by one.
+            opposite = layers.Cropping3D(((1, 0), 0, 0), name="mirror_moved", dtype="float32")(
+                even[:, ::-1]
+            )
+            opposite = layers.ZeroPadding3D(((0, 1), 0, 0), name="mirror_filled", dtype="float32")(
+                opposite
+            )
+            relative = self._relative(both, opposite)
+            parts.append(self.inside(relative, "mirror_frame"))
+        return layers.Concatenate(name="contrast_concat", dtype=self.dtype)(parts)
+
+    def _given(self, x, name: str):
+        """1 where a volume is above 0, float32."""
+        x = layers.Rescaling(1000.0, name=f"{name}_scaled", dtype="float32")(x)
+        return layers.ReLU(max_value=1.0, name=name, dtype="float32")(x)
+
+    def _mean(self, x, size: tuple[int, int, int], name: str):
+        """Mean of the values above 0 in a box about each voxel; 0 without any."""
+        sums = [x, self._given(x, f"{name}_given")]
+        for axis, length in enumerate(size):  # one axis after the other
+            window = tuple(length if k == axis else 1 for k in range(3))
+            sums = [
+                layers.AveragePooling3D(
+                    window, strides=1, padding="same", name=f"{name}_{what}{axis}", dtype="float32"
+                )(value)
+                for what, value in zip(("sum", "count"), sums, strict=True)
+            ]
+        return sums[0] / (sums[1] + 1e-6)
+
+    def _relative(self, x, to):
+        """(x - to) / (x + to), in -1..1; 0 where x or to is 0."""
+        product = x * to
+        there = product / (product + 1e-6)
+        return there * (x - to) / (x + to + 1e-6)
+
+    def with_presence(self, image, nihss):
+        """NIHSS, then 1 or 0 for each of DWI, ADC, side and NIHSS: whether it is given.
+
+        A side that is not told is the whole head.
+
+        Returns:
+            float32 (batch, 5).
+        """
+
+        def largest(x, name: str):
+            return layers.GlobalMaxPooling3D(name=name, dtype="float32")(x)
+
+        side = CHANNELS.index("side")
+        elsewhere = layers.Rescaling(-1.0, 1.0, name="presence_elsewhere", dtype="float32")(
+            image[:, :, :, :, side:]
+        )
+        known = layers.Rescaling(1.0, 1.0, name="presence_known", dtype="float32")(nihss)
+        parts = [
+            largest(image[:, :, :, :, :2], "presence_images"),
+            largest(elsewhere, "presence_side"),
+            known,
+        ]
+        flags = layers.Concatenate(name="presence_concat", dtype="float32")(parts)
+        flags = self._given(flags, "presence")
+        return layers.Concatenate(name="facts", dtype="float32")([nihss, flags])
 
     def normalise(self, x, name: str):
         if self.config.normalisation == "batch":
@@ -181,9 +282,11 @@ class Blocks:
         seed = None if self.seed is None else self.seed * 1000 + self.dropouts
         return self.spatial_dropout(self.config.dropout, seed=seed, name=name, dtype=self.dtype)(x)
 
-    def fuse(self, x, nihss):
-        """Broadcast the NIHSS to the bottleneck's shape and concatenate it (paper, Figure 1)."""
-        number = layers.Reshape((1, 1, 1, 1), name="nihss_reshape", dtype=self.dtype)(nihss)
+    def fuse(self, x, facts):
+        """Broadcast the NIHSS, and what else is a number, to the bottleneck's shape and concatenate
+        it (paper, Figure 1).
+        """
+        number = layers.Reshape((1, 1, 1, -1), name="nihss_reshape", dtype=self.dtype)(facts)
         field = layers.UpSampling3D(tuple(x.shape[1:4]), name="nihss_broadcast", dtype=self.dtype)(
             number
         )

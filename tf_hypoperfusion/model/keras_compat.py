@@ -19,6 +19,7 @@ else:
         abs=tf.abs,
         cast=tf.cast,
         clip=tf.clip_by_value,
+        concatenate=tf.concat,
         log=tf.math.log,
         maximum=tf.maximum,
         stack=tf.stack,

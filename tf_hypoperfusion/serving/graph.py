@@ -26,8 +26,8 @@ from data_tools.grid import (
     SIDES,
     SLAB_SLICES,
 )
+from tf_hypoperfusion.config import SLAB
 from tf_hypoperfusion.inference.calibration import Calibration
-from tf_hypoperfusion.inference.onnx_model import SLAB
 from tf_hypoperfusion.inference.sliding_window import WINDOWS_PER_CALL
 from tf_hypoperfusion.serving import answers, graph_arrays, request_checks
 from tf_hypoperfusion.serving.answers import HAIR

@@ -10,11 +10,15 @@ from data_tools.grid import GRID_SHAPE, SPACE
 from data_tools.runtime import atomic
 from data_tools.runtime.errors import InputError
 from tf_hypoperfusion import __version__, config, provenance
-from tf_hypoperfusion.config import NO_CORE_MEDIAN_DICE, PROBABILITY_THRESHOLD, RESEARCH_NOTICE
+from tf_hypoperfusion.config import (
+    NO_CORE_MEDIAN_DICE,
+    PROBABILITY_THRESHOLD,
+    RESEARCH_NOTICE,
+    SLAB,
+)
 from tf_hypoperfusion.inference import model_files
 from tf_hypoperfusion.inference.calibration import Calibration
 from tf_hypoperfusion.inference.model_files import ModelInfo
-from tf_hypoperfusion.inference.onnx_model import SLAB
 from tf_hypoperfusion.training import history
 
 FILE = "model_card.json"

@@ -22,6 +22,7 @@ from tf_hypoperfusion.config import TEST_STRIDE
 from tf_hypoperfusion.inference import calibration, model_files, onnx_model, predictors
 from tf_hypoperfusion.inference.calibration import Calibration
 from tf_hypoperfusion.inference.model_files import ModelInfo
+from tf_hypoperfusion.model import keras_file
 from tf_hypoperfusion.serving import model_card, warmup
 
 MAX_VERSION = 2**63 - 1  # TensorFlow Serving keeps it in an int64
@@ -244,7 +245,7 @@ def versions(folder: Path) -> list[int]:
 
 
 def _load(known: Sequence[ModelInfo]) -> list[Any]:
-    return [predictors.load_keras(Path(each.path)) for each in known]
+    return [keras_file.load(Path(each.path)) for each in known]
 
 
 def _average(networks: Sequence[Any], image: Any, nihss: Any) -> Any:

@@ -11,7 +11,7 @@ import numpy as np
 
 from data_tools.grid import VOXEL_ML
 from data_tools.template import template_on_grid
-from tf_hypoperfusion.inference.onnx_model import SLAB
+from tf_hypoperfusion.config import SLAB
 from tf_hypoperfusion.serving import protobuf
 from tf_hypoperfusion.serving.protobuf import predict_pb2, prediction_log_pb2
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from data_tools.runtime import atomic
 from tf_hypoperfusion.model.keras_compat import to_numpy
 from tf_hypoperfusion.training import fold_errors
-from tf_hypoperfusion.training.epoch_metrics import MEANS
+from tf_hypoperfusion.training.epoch_metrics import SHAPES_OF_SUMS
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -26,14 +26,16 @@ class Progress:
     Attributes:
         epochs: whole epochs done.
         step: optimizer steps done in the next one.
-        sums: that epoch's training sums so far, float64 (8,).
+        sums: that epoch's training sums so far, float64, as
+            :func:`tf_hypoperfusion.training.epoch_metrics.batch_sums` gives them; 0 before the
+            first step.
         seconds: spent in that epoch so far.
         waited_s: of these, waiting for input.
     """
 
     epochs: int = 0
     step: int = 0
-    sums: NDArray[np.float64] = dataclasses.field(default_factory=lambda: np.zeros(len(MEANS) + 3))
+    sums: NDArray[np.float64] = dataclasses.field(default_factory=lambda: np.zeros(()))
     seconds: float = 0.0
     waited_s: float = 0.0
 
@@ -84,10 +86,7 @@ def load_progress(path: Path) -> Progress:
                 waited_s=float(state["waited_s"]),
             )
             state[_name(0)]
-            if (
-                progress.sums.shape != Progress().sums.shape
-                or min(progress.epochs, progress.step) < 0
-            ):
+            if progress.sums.shape not in SHAPES_OF_SUMS or min(progress.epochs, progress.step) < 0:
                 raise ValueError("its sums or counts cannot be")
             return progress
     except Exception as error:  # a damaged zip file fails in many ways

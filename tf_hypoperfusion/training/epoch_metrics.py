@@ -13,39 +13,59 @@ from tf_hypoperfusion.model.keras_compat import ops
 from tf_hypoperfusion.training import losses
 
 MEANS = ("composite", "cross_entropy", "dice_loss", "volume_error", "volume_error_ml")
+# Of networks that answer with the core.
+CORE_MEAN = "core_loss"
+# Before the first batch, and after it without and with a core.
+SHAPES_OF_SUMS = ((), (len(MEANS) + 3,), (len(MEANS) + 6,))
 _AXES = (1, 2, 3, 4)
 
 
-def batch_sums(loss: losses.CompositeLoss, terms, y_true, y_pred, *, weight):
+def batch_sums(loss: losses.CompositeLoss, terms, y_true, answers, *, weight):
     """One batch -> float32 (8,): sum of weights, weighted sums of :data:`MEANS`, overlap, total.
+
+    With a core (11,): its loss, overlap and total besides.
 
     Args:
         loss: weighs the terms.
         terms: of :func:`losses.terms`, each (batch,).
         y_true: truth and coverage, as in :mod:`tf_hypoperfusion.training.losses`.
-        y_pred: probabilities, likewise.
+        answers: of the network, as :func:`losses.terms` takes them.
         weight: float32 (batch,).
     """
-    coverage = ops.cast(y_true[..., 1:], "float32")
+    overlap, true, predicted = _volumes(y_true, answers["probability"])
+    weight = ops.cast(weight, "float32")
+    each = [loss.combine(*terms), *terms[:3], ops.abs(predicted - true), overlap, true + predicted]
+    if "core" in answers:
+        overlap, true, predicted = _volumes(losses.of_core(y_true), answers["core"])
+        each += [terms[3], overlap, true + predicted]
+    return ops.stack([ops.sum(weight), *(ops.sum(weight * values) for values in each)])
+
+
+def _volumes(y_true, y_pred):
+    """Overlap, truth and mask of each sample, mL."""
+    coverage = ops.cast(y_true[..., 1:2], "float32")
     truth = ops.cast(y_true[..., :1], "float32") * coverage
     mask = ops.cast(y_pred >= PROBABILITY_THRESHOLD, "float32") * coverage
-    overlap = ops.sum(truth * mask, axis=_AXES) * VOXEL_ML
-    true, predicted = ops.sum(truth, axis=_AXES) * VOXEL_ML, ops.sum(mask, axis=_AXES) * VOXEL_ML
-    weight = ops.cast(weight, "float32")
-    each = [loss.combine(*terms), *terms, ops.abs(predicted - true), overlap, true + predicted]
-    return ops.stack([ops.sum(weight), *(ops.sum(weight * values) for values in each)])
+    return (ops.sum(each, axis=_AXES) * VOXEL_ML for each in (truth * mask, truth, mask))
 
 
 def summarise(sums: NDArray) -> dict[str, float]:
     """Total sums of an epoch -> the means, and Dice at probability 0.5 over all covered voxels.
 
-    Dice is 0 where neither truth nor prediction holds a voxel.
+    Dice is 0 where neither truth nor prediction holds a voxel. ``core_loss`` and ``core_dice`` are
+    there for networks that answer with the core.
 
     Raises:
         ValueError: if the samples' weights sum to 0.
     """
-    weight, *means, overlap, total = (float(value) for value in np.asarray(sums, np.float64))
+    values = [float(value) for value in np.asarray(sums, np.float64)]
+    weight, *means = values[: len(MEANS) + 1]
     if not weight:
         raise ValueError("no sample of weight above 0")
     figures = {name: value / weight for name, value in zip(MEANS, means, strict=True)}
-    return figures | {"dice": 2 * overlap / max(total, VOXEL_ML)}
+    overlap, total, *core = values[len(MEANS) + 1 :]
+    figures["dice"] = 2 * overlap / max(total, VOXEL_ML)
+    if core:
+        loss, overlap, total = core
+        figures |= {CORE_MEAN: loss / weight, "core_dice": 2 * overlap / max(total, VOXEL_ML)}
+    return figures

@@ -3,9 +3,9 @@
 The paper names the three terms; weights and the form of the volume term are ours (the
 predecessor's volume term counted thresholded voxels and so had no gradient).
 
-All functions take ``y_true`` (batch, x, y, z, 2) with channels truth and coverage (0/1), and
-``y_pred`` (batch, x, y, z, 1) probabilities; they return float32 (batch,). Voxels outside
-coverage count nowhere; a sample without coverage has loss 0.
+All functions take ``y_true`` (batch, x, y, z, 2 or 3) with channels truth, coverage and perhaps
+core (0/1), and ``y_pred`` (batch, x, y, z, 1) probabilities; they return float32 (batch,). Voxels
+outside coverage count nowhere; a sample without coverage has loss 0.
 """
 
 import keras
@@ -21,7 +21,7 @@ _AXES = (1, 2, 3, 4)
 
 def _parts(y_true, y_pred):
     truth = ops.cast(y_true[..., :1], "float32")
-    coverage = ops.cast(y_true[..., 1:], "float32")
+    coverage = ops.cast(y_true[..., 1:2], "float32")
     return truth * coverage, ops.cast(y_pred, "float32") * coverage, coverage
 
 
@@ -64,14 +64,32 @@ def volume_error(y_true, y_pred):
     return ops.abs(predicted - true) / (predicted + true + SMOOTH_VOXELS)
 
 
-def terms(y_true, y_pred):
-    """The three terms of each sample: cross entropy, Dice loss, volume error; float32 (batch,)."""
-    return cross_entropy(y_true, y_pred), dice_loss(y_true, y_pred), volume_error(y_true, y_pred)
+def of_core(y_true):
+    """``y_true`` with the core in place of the truth."""
+    return ops.concatenate([y_true[..., 2:3], y_true[..., 1:2]], axis=-1)
+
+
+def terms(y_true, answers):
+    """What the loss is made of, each float32 (batch,): cross entropy, Dice loss and volume error of
+    the hypoperfusion; and of networks that answer with the core, cross entropy + Dice loss of it.
+
+    Args:
+        y_true: see the module.
+        answers: of the network: ``probability``, and perhaps ``core``.
+    """
+    y_pred = answers["probability"]
+    found = (
+        cross_entropy(y_true, y_pred), dice_loss(y_true, y_pred), volume_error(y_true, y_pred)
+    )  # fmt: skip
+    if "core" not in answers:
+        return found
+    core = of_core(y_true)
+    return (*found, cross_entropy(core, answers["core"]) + dice_loss(core, answers["core"]))
 
 
 @register
 class CompositeLoss(keras.losses.Loss):
-    """Weighted sum of :func:`cross_entropy`, :func:`dice_loss` and :func:`volume_error`.
+    """Weighted sum of :func:`terms`.
 
     Worked with the default weights 1, 0.5, 0.25 on t = (1, 0), p = (0.8, 0.4):
     0.3670 + 0.5 * 0.1875 + 0.25 * 0.0625 = 0.4764.
@@ -85,6 +103,8 @@ class CompositeLoss(keras.losses.Loss):
         bce_weight: float = 1.0,
         dice_weight: float = 0.5,
         volume_weight: float = 0.25,
+        *,
+        core_weight: float = 0.5,
         name: str = "composite",
         **options,
     ):
@@ -92,18 +112,26 @@ class CompositeLoss(keras.losses.Loss):
         self.bce_weight = bce_weight
         self.dice_weight = dice_weight
         self.volume_weight = volume_weight
+        self.core_weight = core_weight
 
     def call(self, y_true, y_pred):
-        """Loss of each sample, float32 (batch,)."""
-        return self.combine(*terms(y_true, y_pred))
+        """Loss of each sample, float32 (batch,).
 
-    def combine(self, cross_entropies, dice_losses, volume_errors):
-        """The weighted sum of the three terms, each (batch,)."""
-        return (
+        Args:
+            y_true: see the module.
+            y_pred: the network's answers, or the probability of hypoperfusion alone.
+        """
+        answers = y_pred if isinstance(y_pred, dict) else {"probability": y_pred}
+        return self.combine(*terms(y_true, answers))
+
+    def combine(self, cross_entropies, dice_losses, volume_errors, core_losses=None):
+        """The weighted sum of the terms, each (batch,)."""
+        total = (
             self.bce_weight * cross_entropies
             + self.dice_weight * dice_losses
             + self.volume_weight * volume_errors
         )
+        return total if core_losses is None else total + self.core_weight * core_losses
 
     def get_config(self):
         """Arguments that make this loss again."""
@@ -111,4 +139,5 @@ class CompositeLoss(keras.losses.Loss):
             "bce_weight": self.bce_weight,
             "dice_weight": self.dice_weight,
             "volume_weight": self.volume_weight,
+            "core_weight": self.core_weight,
         }

@@ -8,6 +8,7 @@ from data_tools import splits
 from data_tools.manifest import Manifest
 from tf_hypoperfusion.config import Configs, ModelConfig, TrainingConfig
 from tf_hypoperfusion.provenance import Session
+from tf_hypoperfusion.training import initial_weights
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,12 +46,20 @@ class FoldSettings:
 
     @classmethod
     def of(cls, run: str | Path, fold: int, configs: Configs, manifest: Manifest) -> "FoldSettings":
-        """The settings of a fold of a run that is trained on these records."""
+        """The settings of a fold of a run that is trained on these records.
+
+        Raises:
+            InputError: there is no network to begin with.
+        """
+        training = configs.training
+        if training.init_from:
+            begin = str(initial_weights.model_file(training.init_from, fold))
+            training = dataclasses.replace(training, init_from=begin)
         return cls(
             run=Path(run).name,
             fold=fold,
             model=configs.model,
-            training=configs.training,
+            training=training,
             records=RecordsUsed(manifest.fingerprint, manifest.cohort),
             subsets=splits.fold_roles(fold),
         )

@@ -27,7 +27,7 @@ from tf_hypoperfusion.model.keras_compat import (
     scale_loss,
     to_numpy,
 )
-from tf_hypoperfusion.training import epoch_metrics, losses
+from tf_hypoperfusion.training import epoch_metrics, initial_weights, losses
 from tf_hypoperfusion.training.optimizers import build_optimizer, learning_rates
 
 # Slabs that are predicted at once for the pictures.
@@ -50,6 +50,8 @@ def build(
     """
     with strategy.scope():
         model = build_model(model_config, config.precision, config.seed, for_training=True)
+        if config.init_from:
+            initial_weights.copy_weights(Path(config.init_from), model)
         kept = model
         if config.ema_momentum:
             kept = build_model(model_config, config.precision, config.seed, for_training=True)
@@ -61,7 +63,12 @@ def build(
         model_config,
         model=model,
         kept=kept,
-        loss=losses.CompositeLoss(config.bce_weight, config.dice_weight, config.volume_weight),
+        loss=losses.CompositeLoss(
+            config.bce_weight,
+            config.dice_weight,
+            config.volume_weight,
+            core_weight=config.core_weight,
+        ),
         optimizer=optimizer,
         batch_size=config.batch_size,
         micro_batches=config.batch_size // strategy.num_replicas_in_sync // config.micro_batch,
@@ -170,10 +177,7 @@ class TrainingStep:
 
     def evaluate(self, batches: Iterator, count: int) -> NDArray[np.float64]:
         """Sums over ``count`` batches through the kept model, without dropout."""
-        total = np.zeros(len(epoch_metrics.MEANS) + 3)
-        for _ in range(count):
-            total += self._evaluate(next(batches)).numpy()
-        return total
+        return np.sum([self._evaluate(next(batches)).numpy() for _ in range(count)], 0, np.float64)
 
     def synchronise(self) -> None:
         """Average BatchNormalization's moving moments over the replicas, which each had their own.
@@ -215,9 +219,9 @@ class TrainingStep:
 
     def _forward(self, model: keras.Model, batch: Any, training: bool):
         inputs, y_true, weight = batch
-        y_pred = model(inputs, training=training)["probability"]
-        terms = losses.terms(y_true, y_pred)
-        sums = epoch_metrics.batch_sums(self.loss, terms, y_true, y_pred, weight=weight)
+        answers = model(inputs, training=training)
+        terms = losses.terms(y_true, answers)
+        sums = epoch_metrics.batch_sums(self.loss, terms, y_true, answers, weight=weight)
         return self.loss.combine(*terms), sums
 
     def _gradients_of(self, batch: Any):

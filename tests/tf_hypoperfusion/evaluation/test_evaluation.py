@@ -25,6 +25,7 @@ from tf_hypoperfusion.evaluation.patient_metrics import ThresholdCounts
 from tf_hypoperfusion.evaluation.plan import Settings
 from tf_hypoperfusion.evaluation.report.patients import load
 from tf_hypoperfusion.inference import model_files, predictors
+from tf_hypoperfusion.model import keras_file
 from tf_hypoperfusion.serving import model_card
 
 
@@ -87,7 +88,7 @@ def test_a_fold_of_other_software_is_measured_alike(evaluated, evaluated_run, re
 
     ours, run = evaluated[0].rows, evaluated_run
     path = run / "fold-1/best.keras"
-    network = predictors.load_keras(path)
+    network = keras_file.load(path)
     onnx_model.write(
         [lambda image, nihss: network({"image": image, "nihss": nihss})["probability"]],
         run / "fold-1/model.onnx",

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 
+from data_tools.grid import side_frame
 from tf_hypoperfusion.config import ModelConfig, preset
 from tf_hypoperfusion.inference import predictors
 from tf_hypoperfusion.model import attention_unet
@@ -242,3 +243,66 @@ def test_every_form_is_saved_loaded_and_computes_in_16_bits(switch, tmp_path):
     for precision, most in (("float32", 1e-6), ("bfloat16", 0.01)):
         loaded = predictors.load_predictor(tmp_path / "best.keras", precision)
         assert np.abs(loaded(image, nihss) - expected).mean() <= most
+
+
+def head(seed=0):
+    """A slab with a head in its middle and nothing around."""
+    image, nihss = slab(seed)
+    inside = np.zeros((128, 128, 16, 1), np.float32)
+    inside[34:93, 20:108] = 1
+    image = (0.5 + image) * inside
+    image[..., 2] = image[..., 2] > 1.3
+    image[..., 3] = side_frame("left")[:, :, None]
+    return image, nihss
+
+
+def test_presence_flags_say_what_is_given():
+    model = build_model(dataclasses.replace(SMALL, presence_flags=True))
+    facts = keras.Model(model.inputs, model.get_layer("facts").output)
+
+    def of(image, nihss=0.5):
+        given = {"image": image, "nihss": np.full((1, 1), nihss, np.float32)}
+        return np.asarray(facts(given))[0].tolist()
+
+    image, _ = head()
+    assert of(image) == [0.5, 1, 1, 1, 1]
+    assert of(image * np.float32([0, 1, 1, 1])) == [0.5, 0, 1, 1, 1]
+    assert of(image * np.float32([1, 0, 0, 1])) == [0.5, 1, 0, 1, 1]
+    assert of(image, -1.0) == [-1, 1, 1, 1, 0]
+    assert of(image, 0.0) == [0, 1, 1, 1, 1]
+    image[..., 3] = 1  # both halves: it is not told
+    assert of(image) == [0.5, 1, 1, 0, 1]
+
+
+@pytest.mark.parametrize("kind", ["local", "mirror"])
+def test_contrast_channels_are_not_moved_by_brightness(kind):
+    model = build_model(dataclasses.replace(SMALL, contrast_channels=kind))
+    contrast = keras.Model(model.inputs, model.get_layer("contrast_concat").output)
+    image, nihss = head()
+
+    def of(image):
+        return np.asarray(contrast({"image": image, "nihss": nihss}))[0, ..., 4:]
+
+    plain = of(image)
+    assert plain.shape[-1] == 2 and np.abs(plain).max() < 1
+    assert not plain[image[0, ..., :2] == 0].any()
+    np.testing.assert_allclose(of(image * np.float32([3, 3, 1, 1])), plain, atol=1e-4)
+    if kind == "mirror":  # column 63 is opposite itself, and what is opposite changes sign
+        brighter = image.copy()
+        brighter[:, 40:50, 40:90, :, 0] *= 1.5
+        change = of(brighter)[..., 0] - plain[..., 0]
+        assert change[42:48, 45:85].min() > 0.1
+        mirrored = change[126 - 47 : 126 - 41, 45:85]
+        assert mirrored.max() < 0
+        assert np.abs(change[56:70]).max() < 1e-3
+
+
+def test_a_network_with_core_answers_twice_and_the_first_answer_is_the_same_kind():
+    model = build_model(dataclasses.replace(SMALL, core_output=True, frame="80x104"))
+    image, nihss = slab()
+    answers = model({"image": image, "nihss": nihss})
+    assert sorted(answers) == ["core", "probability"]
+    for answer in answers.values():
+        answer = np.asarray(answer)
+        assert answer.shape == (1, 128, 128, 16, 1) and 0 <= answer.min() <= answer.max() <= 1
+        assert not answer[:, :24].any()

@@ -18,9 +18,10 @@ def batch(seed, size):
 
 def sums(y_true, y_pred, weight=None):
     weight = np.ones(len(y_true), np.float32) if weight is None else np.float32(weight)
-    terms = losses.terms(y_true, y_pred)
+    answers = y_pred if isinstance(y_pred, dict) else {"probability": y_pred}
+    terms = losses.terms(y_true, answers)
     return np.asarray(
-        epoch_metrics.batch_sums(LOSS, terms, y_true, y_pred, weight=weight), np.float64
+        epoch_metrics.batch_sums(LOSS, terms, y_true, answers, weight=weight), np.float64
     )
 
 
@@ -64,3 +65,19 @@ def test_volume_error_in_ml_of_a_known_slab():
     figures = epoch_metrics.summarise(sums(y_true, y_pred))
     assert figures["volume_error_ml"] == pytest.approx(25 * 0.008)
     assert figures["dice"] == pytest.approx(2 * 25 / 75)
+
+
+def test_a_core_adds_its_loss_and_dice_and_changes_no_other_figure():
+    y_true, y_pred = batch(1, 3)
+    core, p = batch(2, 3)
+    with_core = np.concatenate([y_true, core[..., :1]], axis=-1)
+    plain = epoch_metrics.summarise(sums(y_true, y_pred))
+    figures = epoch_metrics.summarise(sums(with_core, {"probability": y_pred, "core": p}))
+    covered = y_true[..., 1] > 0
+    truth, mask = core[..., 0][covered] > 0, p[..., 0][covered] >= 0.5
+    dice = 2 * (truth & mask).sum() / (truth.sum() + mask.sum())
+    assert figures["core_dice"] == pytest.approx(dice, rel=1e-5)
+    composite = plain["composite"] + LOSS.core_weight * figures["core_loss"]
+    assert figures["composite"] == pytest.approx(composite, rel=1e-5)
+    same = set(plain) - {"composite"}
+    assert {k: figures[k] for k in same} == pytest.approx({k: plain[k] for k in same})

@@ -74,8 +74,9 @@ class Steps:
         names = [v.path.split("/")[-1] for v in self.optimizer.variables]
         self._rate = names.index("learning_rate")
         self.loss = losses.CompositeLoss(
-            training.bce_weight, training.dice_weight, training.volume_weight
-        )
+            training.bce_weight, training.dice_weight, training.volume_weight,
+            core_weight=training.core_weight,
+        )  # fmt: skip
         self._step = jax.jit(self._one_step, donate_argnums=0)
         self._measure = jax.jit(self._one_patient)
         self._changed = jax.jit(self._changed_windows, static_argnums=3)
@@ -126,8 +127,8 @@ class Steps:
         )  # fmt: skip
 
         def objective(weights):
-            y_pred, moments = self._answer(weights, state["moments"], inputs, training=True)
-            return self.loss.call(y_true, y_pred).mean(), moments
+            answers, moments = self._answer(weights, state["moments"], inputs, training=True)
+            return self.loss.call(y_true, answers).mean(), moments
 
         (loss, moments), gradients = jax.value_and_grad(objective, has_aux=True)(state["weights"])
         optimizer = list(state["optimizer"])
@@ -148,10 +149,10 @@ class Steps:
         }, loss
 
     def _answer(self, weights, moments, inputs, *, training):
-        """Probability in the frame that is computed, and the new moments."""
-        output, moments = self.model.stateless_call(weights, moments, inputs, training=training)
+        """The answers in the frame that is computed, and the new moments."""
+        answers, moments = self.model.stateless_call(weights, moments, inputs, training=training)
         place = window_about_brain(self.model_config.frame_shape)
-        return output["probability"][(slice(None), *place)], moments
+        return {name: each[(slice(None), *place)] for name, each in answers.items()}, moments
 
     def validate(self, state: State, patients: dict[str, Any]) -> dict[str, float]:
         """Figures of the averaged weights on patients as they were simulated.
@@ -189,8 +190,8 @@ class Steps:
             return cut(Drawn(who=who, start=start, mirrored=no, changed=no, key=key))
 
         inputs, y_true = jax.vmap(at)(jnp.array(starts))
-        y_pred, _ = self._answer(weights, moments, inputs, training=False)
-        loss = self.loss.call(y_true, y_pred).mean()
+        answers, _ = self._answer(weights, moments, inputs, training=False)
+        loss, y_pred = self.loss.call(y_true, answers).mean(), answers["probability"]
         total = jnp.zeros((*frame, GRID_SHAPE[2]))
         coverage, tissue, count = total, total, jnp.zeros(GRID_SHAPE[2])
         for k, start in enumerate(starts):
@@ -239,10 +240,11 @@ class Steps:
             settings=changes, count=self.training.batch_size, frame=self.model_config.frame_shape,
         )  # fmt: skip
         weights, moments = averages
-        y_pred, _ = self._answer(weights, moments, inputs, training=False)
+        answers, _ = self._answer(weights, moments, inputs, training=False)
+        y_pred = answers["probability"]
         truth, coverage = y_true[..., 0] > 0, y_true[..., 1] > 0
         mask = (y_pred[..., 0] >= PROBABILITY_THRESHOLD) & coverage
-        loss = self.loss.call(y_true, y_pred).mean()
+        loss = self.loss.call(y_true, answers).mean()
         return jnp.stack([loss, (mask & truth).sum(), mask.sum() + truth.sum()])
 
     def save(self, state: State, path: Path) -> None:

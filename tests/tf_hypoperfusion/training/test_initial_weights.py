@@ -1,0 +1,63 @@
+"""A training begins with a trained network, also one that had learnt less."""
+
+import dataclasses
+
+import keras
+import numpy as np
+import pytest
+
+from data_tools.grid import side_frame
+from data_tools.runtime.errors import InputError
+from tf_hypoperfusion.config import ModelConfig
+from tf_hypoperfusion.model.attention_unet import build_model
+from tf_hypoperfusion.training import initial_weights
+
+pytestmark = pytest.mark.core
+
+SMALL = ModelConfig(base_filters=2, poolings=1, frame="80x104")
+MORE = dataclasses.replace(
+    SMALL, presence_flags=True, contrast_channels="local+mirror", core_output=True
+)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    keras.utils.set_random_seed(3)
+    model = build_model(SMALL)
+    for layer in model.layers:  # moments that are not those of the start
+        if "norm" in layer.name:
+            layer.set_weights([w + 0.1 for w in layer.get_weights()])
+    path = tmp_path_factory.mktemp("run") / "fold-2" / "best.keras"
+    path.parent.mkdir()
+    model.save(path)
+    rng = np.random.default_rng(0)
+    image = rng.random((1, 128, 128, 16, 4), dtype=np.float32)
+    image[..., 3] = side_frame("right")[:, :, None]
+    inputs = {"image": image, "nihss": np.full((1, 1), 0.4, np.float32)}
+    return path, inputs, np.asarray(model(inputs)["probability"])
+
+
+@pytest.mark.parametrize("for_training", [False, True])
+@pytest.mark.parametrize("config", [SMALL, MORE])
+def test_the_answer_is_the_trained_one_however_much_is_added(trained, config, for_training):
+    path, inputs, expected = trained
+    keras.utils.set_random_seed(4)
+    model = build_model(config, for_training=for_training)
+    assert not np.allclose(np.asarray(model(inputs)["probability"]), expected, atol=1e-3)
+    initial_weights.copy_weights(path, model)
+    np.testing.assert_allclose(np.asarray(model(inputs)["probability"]), expected, atol=1e-5)
+
+
+def test_another_network_is_refused_by_the_layer_that_does_not_fit(trained):
+    for other in ({"base_filters": 3}, {"poolings": 2}, {"normalisation": "none"}):
+        model = build_model(dataclasses.replace(SMALL, **other))
+        with pytest.raises(InputError, match=r"--init_from=.*best\.keras: another network"):
+            initial_weights.copy_weights(trained[0], model)
+
+
+def test_a_run_gives_the_network_of_the_same_fold(trained):
+    run = str(trained[0].parents[1])
+    assert initial_weights.model_file(run, 2) == trained[0]
+    assert initial_weights.model_file(str(trained[0]), 0) == trained[0]
+    with pytest.raises(InputError, match="a run's folder with one for fold 1"):
+        initial_weights.model_file(run, 1)

@@ -2,18 +2,21 @@
 
 import contextlib
 import csv
-import fcntl
 import hashlib
 import io
 import json
 import os
 import secrets
 import tempfile
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from data_tools.runtime.errors import InputError
+
+# Long enough for a lock whose holder is just ending.
+LOCK_WAIT_S = 0.2
 
 
 @contextlib.contextmanager
@@ -39,30 +42,41 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
 def one_writer(folder: str | os.PathLike) -> Iterator[None]:
     """Hold a folder for this process; a second run into it is refused.
 
-    The lock is the operating system's and ends with the process, however it ends.
+    The lock is the operating system's and ends with the process, however it ends. Where the file
+    system has none (some of clusters), a file that names the process stands in for it.
 
     Raises:
-        InputError: if another process holds it.
+        InputError: if another process holds it, or nothing can be locked there.
     """
+    import filelock
+
     folder = Path(folder).absolute()
     folder.parent.mkdir(parents=True, exist_ok=True)
     path = folder.with_name(f".{folder.name}.lock")
-    while True:
-        with open(path, "w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise InputError(
-                    f"another run is writing to {folder}; wait for it, or choose another folder"
-                ) from error
-            # The run before may have removed the file between our open and our lock.
-            if not path.exists() or not os.path.samestat(os.stat(path), os.fstat(lock.fileno())):
-                continue
-            try:
-                yield
-            finally:
-                path.unlink(missing_ok=True)
-            return
+    lock = filelock.FileLock(path, timeout=LOCK_WAIT_S)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of the stand-in
+            lock.acquire()
+    except filelock.Timeout as error:
+        raise InputError(
+            f"another run is writing to {folder}; wait for it, or choose another folder. (If there "
+            f"is none, one was killed on a file system without locks: remove {path})"
+        ) from error
+    except (OSError, NotImplementedError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(
+            f"{path} cannot be locked ({reason}), so two runs could write to {folder} at once; "
+            "expected a file system with locks: choose a folder on another one, or mount it with "
+            "flock"
+        ) from error
+    try:
+        yield
+    finally:
+        # While it is held: who has opened it meanwhile sees that it is gone, and opens a new one.
+        with contextlib.suppress(OSError):
+            path.unlink()
+        lock.release()
 
 
 def check_writable(folder: str | os.PathLike) -> None:

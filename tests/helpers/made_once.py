@@ -1,19 +1,9 @@
 """Folders that every process of a test run reads and one of them makes."""
 
-import contextlib
-import fcntl
 import os
 import shutil
 
-
-@contextlib.contextmanager
-def _locked(path):
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        try:
-            yield
-        finally:  # not by closing alone: a child of this process may hold the file too
-            fcntl.flock(file, fcntl.LOCK_UN)
+import filelock
 
 
 def made_once(tmp_path_factory, name, make):
@@ -33,7 +23,7 @@ def made_once(tmp_path_factory, name, make):
     here = base / "made_once"
     here.mkdir(exist_ok=True)
     folder, made = here / name, here / f"{name}.made"
-    with _locked(here / f"{name}.lock"):
+    with filelock.FileLock(here / f"{name}.lock"):
         if not made.exists():
             shutil.rmtree(folder, ignore_errors=True)
             make(folder)

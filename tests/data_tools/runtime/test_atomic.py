@@ -1,7 +1,9 @@
 """Files are whole or absent."""
 
+import errno
 import hashlib
 import json
+import os
 import subprocess
 import sys
 
@@ -111,3 +113,36 @@ def test_a_folder_that_cannot_be_written_is_found_before_the_work(tmp_path):
 def test_a_file_name_that_is_no_text_does_not_stop_a_page(tmp_path):
     atomic.write_text(tmp_path / "page.html", "failed: sub-\udcff/\u65e5.nii")
     assert (tmp_path / "page.html").read_text() == "failed: sub-\\udcff/\u65e5.nii"
+
+
+def without_locks(monkeypatch, number):
+    """Let the file system answer to flock as some of clusters do."""
+    import fcntl
+
+    def flock(file, operation):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+
+
+def test_one_writer_on_a_file_system_without_locks(tmp_path, monkeypatch, recwarn):
+    without_locks(monkeypatch, errno.ENOSYS)
+    folder = tmp_path / "out"
+    with (
+        atomic.one_writer(folder),
+        pytest.raises(InputError, match=r"another run .* remove .*\.out\.lock"),
+        atomic.one_writer(folder),
+    ):
+        pass
+    with atomic.one_writer(folder):
+        pass
+    assert list(tmp_path.iterdir()) == [] and not recwarn.list
+
+
+def test_where_nothing_can_be_locked_the_file_is_named_and_what_to_do(tmp_path, monkeypatch):
+    without_locks(monkeypatch, errno.ENOLCK)
+    with (
+        pytest.raises(InputError, match=r"\.out\.lock cannot be locked .No locks .* mount it"),
+        atomic.one_writer(tmp_path / "out"),
+    ):
+        pass

@@ -17,6 +17,7 @@ import dataclasses
 import errno
 import os
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -55,6 +56,9 @@ def run(
     """
     # What matters comes through as a Python exception; TensorFlow's own lines only frighten.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    if any(option.startswith("e") for option in sys.warnoptions):
+        # PYTHONWARNINGS=error is for a program's tests; a library's warning ends no hours of work.
+        warnings.simplefilter("default")
     arguments = list(sys.argv[1:] if argv is None else argv)
     if any(argument in ("--help", "-help", "-h", "--helpfull") for argument in arguments):
         _print_help(flag_values, description)

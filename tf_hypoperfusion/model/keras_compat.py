@@ -28,6 +28,12 @@ else:
     # Otherwise dropout draws from counters inside TensorFlow that cannot be kept for a resumption.
     keras.backend.experimental.enable_tf_random_generator()
 
+# A keras.json of the user may say otherwise, and the same settings would make another network.
+keras.backend.set_image_data_format("channels_last")
+keras.backend.set_floatx("float32")
+keras.backend.set_epsilon(1e-7)
+keras.mixed_precision.set_global_policy("float32")
+
 register = keras.saving.register_keras_serializable(package="tf_hypoperfusion")
 
 

@@ -34,7 +34,7 @@ def load(path: Path) -> Any:
 
 def _read_keras(path: Path) -> Any:
     """The model of a file, if it is a network of ours and means here what it meant there."""
-    import keras
+    from tf_hypoperfusion.model.keras_compat import keras  # with our defaults, not the user's
 
     with zipfile.ZipFile(path) as archive:
         written = json.loads(archive.read("metadata.json"))["keras_version"]

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from data_tools.runtime.errors import InputError
 from tf_hypoperfusion.model import keras_file
-from tf_hypoperfusion.model.keras_compat import to_numpy
 
 # What a network without a core's answer has not.
 NEW_LAYERS = ("core_logit",)
@@ -47,6 +46,8 @@ def copy_weights(path: Path, model: Any) -> None:
     Raises:
         InputError: no network of ours, or one of another shape.
     """
+    from tf_hypoperfusion.model.keras_compat import to_numpy  # starts Keras
+
     trained = {layer.name: layer for layer in keras_file.load(path).layers if layer.weights}
     left = set(trained) - {layer.name for layer in model.layers}
     if left:

@@ -40,7 +40,7 @@ CORE_SEED_ML = 0.05
 CORE_SURE_ML = 10.0
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Labels:
     """Five bool masks of one patient, same shape.
 

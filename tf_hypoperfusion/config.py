@@ -161,6 +161,24 @@ def model_settings(values: Any) -> dict[str, Any]:
     return settings
 
 
+# Runs of earlier versions have a switch ``augment`` in place of ``randomisation``.
+_RANDOMISATION_OF_AUGMENT = {True: "place+contrast+noise", False: "none"}
+
+
+def training_settings(values: Any) -> dict[str, Any]:
+    """As :func:`model_settings`, of ``training`` of a ``config.json``.
+
+    >>> training_settings({"augment": False})
+    {'randomisation': 'none'}
+    """
+    settings = dict(values) if isinstance(values, Mapping) else {}
+    augment = settings.get("augment")
+    if "randomisation" not in settings and isinstance(augment, bool):
+        del settings["augment"]
+        settings["randomisation"] = _RANDOMISATION_OF_AUGMENT[augment]
+    return settings
+
+
 def common_frame(networks: Iterable[Any]) -> str | None:
     """The frame that lies in the frames of several networks; None if one of them is not known.
 
@@ -192,7 +210,7 @@ class TrainingConfig:
         dice_weight: of the Dice loss (predecessor: 0.5).
         volume_weight: of the relative volume error (predecessor: 0.25).
         mirror: left-right mirror of half the training slabs (predecessor).
-        seed: of weights, order, mirror, augmentation and dropout.
+        seed: of weights, order, mirror, random changes and dropout.
         precision: of the network's arithmetic, ``float32``, ``bfloat16``, ``float16``, or ``auto``:
             bfloat16 where the machine has it. Weights and loss are float32 in all of them.
         micro_batch: slabs that one device holds at once; the gradients of a batch's micro-batches
@@ -203,7 +221,8 @@ class TrainingConfig:
         ema_momentum: validate and keep the exponential moving average of the weights; 0: the
             weights themselves.
         patience: stop after so many epochs without a lower validation loss; 0: never.
-        augment: small random affine, intensity scale and noise (see augmentation).
+        randomisation: how training slabs are changed at random; names of
+            ``training/randomisation.py``, joined by ``+``.
     """
 
     epochs: int = 80
@@ -221,7 +240,7 @@ class TrainingConfig:
     warmup_epochs: int = 0
     ema_momentum: float = 0.0
     patience: int = 0
-    augment: bool = False
+    randomisation: str = "none"
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size"):
@@ -342,7 +361,7 @@ def from_json(settings: dict[str, Any], where: str) -> Configs:
         values = settings.get(part)
         if not isinstance(values, dict):
             raise InputError(f"{where}: has no '{part}'; expected a config.json of a training run")
-        values = model_settings(values)
+        values = (model_settings if part == "model" else training_settings)(values)
         known = {field.name: field.type for field in dataclasses.fields(kind)}
         wrong = sorted(set(values) ^ set(known))
         if wrong:

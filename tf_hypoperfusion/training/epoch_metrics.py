@@ -22,11 +22,11 @@ def batch_sums(loss: losses.CompositeLoss, terms, y_true, y_pred, *, weight):
     Args:
         loss: weighs the terms.
         terms: of :func:`losses.terms`, each (batch,).
-        y_true: truth and coverage, as in :mod:`tf_hypoperfusion.training.losses`.
+        y_true: truth, coverage and core, as in :mod:`tf_hypoperfusion.training.losses`.
         y_pred: probabilities, likewise.
         weight: float32 (batch,).
     """
-    coverage = ops.cast(y_true[..., 1:], "float32")
+    coverage = ops.cast(y_true[..., 1:2], "float32")
     truth = ops.cast(y_true[..., :1], "float32") * coverage
     mask = ops.cast(y_pred >= PROBABILITY_THRESHOLD, "float32") * coverage
     overlap = ops.sum(truth * mask, axis=_AXES) * VOXEL_ML

@@ -3,7 +3,7 @@
 The paper names the three terms; weights and the form of the volume term are ours (the
 predecessor's volume term counted thresholded voxels and so had no gradient).
 
-All functions take ``y_true`` (batch, x, y, z, 2) with channels truth and coverage (0/1), and
+All functions take ``y_true`` (batch, x, y, z, 3) with channels truth, coverage and core (0/1), and
 ``y_pred`` (batch, x, y, z, 1) probabilities; they return float32 (batch,). Voxels outside
 coverage count nowhere; a sample without coverage has loss 0.
 """
@@ -21,7 +21,7 @@ _AXES = (1, 2, 3, 4)
 
 def _parts(y_true, y_pred):
     truth = ops.cast(y_true[..., :1], "float32")
-    coverage = ops.cast(y_true[..., 1:], "float32")
+    coverage = ops.cast(y_true[..., 1:2], "float32")
     return truth * coverage, ops.cast(y_pred, "float32") * coverage, coverage
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from data_tools.runtime import atomic
 from data_tools.runtime.errors import InputError
-from tf_hypoperfusion.config import PRECISIONS, model_settings
+from tf_hypoperfusion.config import PRECISIONS, model_settings, training_settings
 from tf_hypoperfusion.training import checkpoint, history
 from tf_hypoperfusion.training.checkpoint import Progress
 from tf_hypoperfusion.training.fold_errors import damaged_fold
@@ -86,7 +86,11 @@ def _read_config(folder: Path, settings: FoldSettings) -> tuple[Resolved | None,
     resolved, sessions = _resolved(saved.get("resolved")), saved.get("sessions")
     if resolved is None or not isinstance(sessions, list):
         raise damaged_fold(f"{path}: not readable or not whole")
-    saved = {**saved, "model": model_settings(saved.get("model"))}
+    saved = {
+        **saved,
+        "model": model_settings(saved.get("model")),
+        "training": training_settings(saved.get("training")),
+    }
     different = _differences(saved, settings, resolved)
     if different:
         longer = any(line.startswith("training.epochs") for line in different)

@@ -11,7 +11,7 @@ read and parsed. With --others MONAI's datasets over the same memory-map follow,
 own, each in a process of its own that also reads, mirrors and batches; 0 or 2 worker processes
 each, their caches filled before anything is measured.
 
-The memory-map and MONAI's caches take 6.3 MB a slab, so records of a few hundred slabs a subset
+The memory-map and MONAI's caches take 7.3 MB a slab, so records of a few hundred slabs a subset
 are enough. Seen (2 cores of an AMD EPYC, 24 GiB, TensorFlow 2.21): see BUILD_NOTES.
 """
 
@@ -38,7 +38,7 @@ options.rounds(FLAGS)
 options.others(FLAGS, ("torch", "monai"))
 options.out(FLAGS)
 
-BATCH, SLAB_BYTES = 4, 128 * 128 * 16 * 6 * 4.0
+BATCH, SLAB_BYTES = 4, 128 * 128 * 16 * 7 * 4.0
 
 
 def training(records: str, manifest: dict[str, Any], cached: bool) -> Iterator[Any]:

@@ -55,7 +55,8 @@ def write_slabs(records: str, manifest: "Manifest", subsets: list[int], stem: Pa
         for _, patient in input_pipeline.read_patients(records, manifest, subset):
             last = first + len(patient["starts"])
             for name, array in arrays.items():
-                array[first:last] = np.moveaxis(patient[name], -1, 1)
+                # MONAI's network learns truth and coverage, and no core.
+                array[first:last] = np.moveaxis(patient[name], -1, 1)[:, : array.shape[1]]
             first = last
     for array in arrays.values():
         array.flush()

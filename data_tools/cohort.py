@@ -551,7 +551,7 @@ def mni_file(cohort: str | os.PathLike, participant: str, name: str) -> Path:
         cohort: folder of the MNI cohort.
         participant: ``sub-0001``.
         name: ``dwi``, ``adc``, ``tmax``, ``desc-brain_mask``, ``desc-coverage_mask``,
-            ``desc-hypoperfusion_mask``.
+            ``desc-hypoperfusion_mask``, ``desc-core_mask``.
 
     >>> mni_file("mni", "sub-0001", "adc").name
     'sub-0001_space-MNI152NLin2009aSym_adc.nii.gz'

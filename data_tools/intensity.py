@@ -28,6 +28,11 @@ def parenchyma(adc_um2_per_s: NDArray, brain: NDArray[np.bool_]) -> NDArray[np.b
     return brain & (adc_um2_per_s > 0) & (adc_um2_per_s < ADC_CSF_UM2_PER_S)
 
 
+def tissue_mean(image: NDArray, tissue: NDArray[np.bool_]) -> float:
+    """Mean of an image in :func:`parenchyma`, in the image's unit; 0 where there is no tissue."""
+    return float(image[tissue].mean(dtype=np.float64)) if tissue.any() else 0.0
+
+
 def normalise(
     dwi: NDArray[np.float32], adc_um2_per_s: NDArray[np.float32], brain: NDArray[np.bool_]
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -47,7 +52,7 @@ def normalise(
             is over 1000 times as bright.
     """
     tissue = parenchyma(adc_um2_per_s, brain)
-    dwi_mean = float(dwi[tissue].mean(dtype=np.float64)) if tissue.any() else 0.0
+    dwi_mean = tissue_mean(dwi, tissue)
     if dwi_mean <= 0:
         raise InputError(
             "the brain mask holds no tissue with a positive DWI and an ADC between 0 and "
@@ -59,7 +64,7 @@ def normalise(
             f"a voxel of the DWI's brain is {brightest / dwi_mean:.0f} times as bright as its "
             f"mean; expected {MAX_RATIO:g} at most. Is the file damaged?"
         )
-    adc_mean = float(adc_um2_per_s[tissue].mean(dtype=np.float64))
+    adc_mean = tissue_mean(adc_um2_per_s, tissue)
     dwi_ratio = np.where(brain, np.maximum(dwi, 0) / dwi_mean, 0).astype(np.float32)
     adc_ratio = np.where(tissue, adc_um2_per_s / adc_mean, 0).astype(np.float32)
     return dwi_ratio, adc_ratio

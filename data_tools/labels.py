@@ -40,19 +40,21 @@ CORE_SEED_ML = 0.05
 CORE_SURE_ML = 10.0
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Labels:
-    """Four bool masks of one patient, same shape.
+    """Five bool masks of one patient, same shape.
 
     Attributes:
         hypoperfusion: Tmax >= 6 s, cleaned.
         core: ADC <= 620e-6 mm2/s, cleaned; inside coverage, as all that is compared.
+        core_truth: what a core output learns: the core as known, else ``core``; inside coverage.
         truth: what the network learns: the union, or the supplied mask; inside coverage.
         coverage: voxels with both diffusion and perfusion; only they count.
     """
 
     hypoperfusion: NDArray[np.bool_]
     core: NDArray[np.bool_]
+    core_truth: NDArray[np.bool_]
     truth: NDArray[np.bool_]
     coverage: NDArray[np.bool_]
 
@@ -127,6 +129,7 @@ def make_labels(
     coverage: NDArray[np.bool_],
     voxel_ml: float,
     truth: NDArray[np.bool_] | None = None,
+    known_core: NDArray[np.bool_] | None = None,
     within: NDArray[np.bool_] | None = None,
 ) -> Labels:
     """All masks of one patient.
@@ -139,8 +142,11 @@ def make_labels(
         coverage: bool; is cut to the brain.
         voxel_ml: volume of a voxel.
         truth: a mask edited by a person; replaces the union of the thresholds as a whole.
+        known_core: the core as a person outlined or a simulation made it; it becomes
+            ``core_truth`` and changes nothing else. None takes the rule's.
         within: bool; hypoperfusion and core outside are no labels (of the stroke's side: old
-            lesions and stenoses of the other one). None keeps all. It does not cut ``truth``.
+            lesions and stenoses of the other one). None keeps all. It cuts neither ``truth`` nor
+            ``known_core``.
 
     Raises:
         ValueError: if neither ``tmax_s`` nor ``truth`` is given.
@@ -159,7 +165,13 @@ def make_labels(
     if within is not None:
         hypoperfusion, core = hypoperfusion & within, core & within
     union = (hypoperfusion | core) if truth is None else truth
-    return Labels(hypoperfusion, core & coverage, union & coverage, coverage)
+    return Labels(
+        hypoperfusion=hypoperfusion,
+        core=core & coverage,
+        core_truth=(core if known_core is None else known_core) & coverage,
+        truth=union & coverage,
+        coverage=coverage,
+    )
 
 
 def remove_small_clusters(

@@ -28,7 +28,11 @@ from data_tools.volumes import Volume, load_mask, load_volume, require_grid
 IMAGES = ("dwi", "adc")
 MASKS = ("desc-brain_mask", "desc-coverage_mask")
 # Of patients with a truth.
-OPTIONAL = {"tmax": load_volume, "desc-hypoperfusion_mask": load_mask}
+OPTIONAL = {
+    "tmax": load_volume,
+    "desc-hypoperfusion_mask": load_mask,
+    mni_patient.KNOWN_CORE: load_mask,
+}
 AGAIN = mni_patient.PREPROCESS_AGAIN
 
 
@@ -71,7 +75,8 @@ def check_patient(participant: str, cohort: str) -> Checked:
     patient = files.check("images", mni_patient.load_mni, cohort, participant)
     if patient is None:
         return Checked(tuple(files.faults))
-    files.check("images", _check_contents, patient, str(mni_file(cohort, participant, "dwi")))
+    core = mni_patient.load_core(cohort, participant)
+    files.check("images", _check_contents, patient, core, str(mni_file(cohort, participant, "dwi")))
     if files.faults:
         return Checked(tuple(files.faults))
     return Checked(figures=_measure(patient))
@@ -152,7 +157,7 @@ class _Files:
             )
 
 
-def _check_contents(patient: MniPatient, dwi_path: str) -> None:
+def _check_contents(patient: MniPatient, core: NDArray[np.bool_] | None, dwi_path: str) -> None:
     """Whether volumes that can be read are what they are said to be.
 
     Raises:
@@ -174,7 +179,8 @@ def _check_contents(patient: MniPatient, dwi_path: str) -> None:
                 f"{MIN_ADC_SHARE:.0%}. Is the mask this patient's, and not mirrored?"
             )
     for name, mask in (("desc-coverage_mask", patient.coverage),
-                       ("desc-hypoperfusion_mask", patient.truth)):  # fmt: skip
+                       ("desc-hypoperfusion_mask", patient.truth),
+                       (mni_patient.KNOWN_CORE, core)):  # fmt: skip
         if mask is not None and mask.any() and (mask & brain).sum() < mask.sum() / 2:
             faults.append(f"{name} lies outside desc-brain_mask for the most part")
     dwi, adc = (Volume(each, GRID_AFFINE, f"{dwi_path} (in MNI space)")

@@ -24,6 +24,7 @@ from data_tools.volumes import (
 )
 
 WITHIN_SIDE = "within_stroke_side"
+KNOWN_CORE = "desc-core_mask"
 PREPROCESS_AGAIN = "run python -m data_tools.preprocess again"
 # No head is that small or large beside the template's; fits that are taken lie well inside.
 DETERMINANT_RANGE = (0.1, 10.0)
@@ -82,6 +83,21 @@ def load_mni(cohort: str | os.PathLike, participant: str) -> MniPatient:
     )
 
 
+def load_core(cohort: str | os.PathLike, participant: str) -> NDArray[np.bool_] | None:
+    """The core as known, where a ``desc-core_mask`` of it lies beside the patient's volumes.
+
+    Returns:
+        bool (91, 109, 60), all False if it is known that there is none; None without the file.
+
+    Raises:
+        InputError: the file is unreadable, no mask, or lies on another grid.
+    """
+    path = mni_file(cohort, participant, KNOWN_CORE)
+    if not os.path.lexists(path):
+        return None
+    return require_grid(load_mask(path, KNOWN_CORE), KNOWN_CORE) > 0
+
+
 def load_labelled(cohort: str | os.PathLike, row: Row) -> tuple[MniPatient, labels.Labels, Row]:
     """A patient with the truth, and what a table says of both.
 
@@ -91,8 +107,8 @@ def load_labelled(cohort: str | os.PathLike, row: Row) -> tuple[MniPatient, labe
 
     Returns:
         The images, the masks, and ``row`` with volumes in mL of the patient's tissue:
-        ``core_ml``, ``hypoperfusion_ml``, ``truth_ml``, ``coverage_ml``, ``brain_ml``,
-        ``voxel_ml``, and ``truth_from``.
+        ``core_ml``, ``core_truth_ml``, ``hypoperfusion_ml``, ``truth_ml``, ``coverage_ml``,
+        ``brain_ml``, ``voxel_ml``, and ``truth_from`` and ``core_truth_from``.
 
     Raises:
         InputError: naming the patient and the file; also if there is no truth.
@@ -102,6 +118,7 @@ def load_labelled(cohort: str | os.PathLike, row: Row) -> tuple[MniPatient, labe
         patient = load_mni(cohort, participant)
         if patient.tmax_s is None and patient.truth is None:
             raise InputError("has no truth; expected a tmax volume or a desc-hypoperfusion_mask")
+        known_core = load_core(cohort, participant)
         label = labels.make_labels(
             patient.dwi,
             patient.adc_um2_per_s,
@@ -110,12 +127,14 @@ def load_labelled(cohort: str | os.PathLike, row: Row) -> tuple[MniPatient, labe
             coverage=patient.coverage,
             voxel_ml=patient.voxel_ml,
             truth=patient.truth,
+            known_core=known_core,
             within=hemisphere(row["side"]) if within_side_only(cohort) else None,
         )
     except InputError as error:
         raise InputError(f"{participant}: {error}") from error
     masks = {
         "core": label.core,
+        "core_truth": label.core_truth,
         "hypoperfusion": label.hypoperfusion,
         "truth": label.truth,
         "coverage": label.coverage,
@@ -125,10 +144,14 @@ def load_labelled(cohort: str | os.PathLike, row: Row) -> tuple[MniPatient, labe
         f"{name}_ml": round(float(np.count_nonzero(mask) * patient.voxel_ml), 3)
         for name, mask in masks.items()
     }
-    origin = "Tmax" if patient.truth is None else "edited mask"
-    return patient, label, {
-        **row, **volumes, "voxel_ml": patient.voxel_ml, "truth_from": origin
-    }  # fmt: skip
+    described = {
+        **row,
+        **volumes,
+        "voxel_ml": patient.voxel_ml,
+        "truth_from": "Tmax" if patient.truth is None else "edited mask",
+        "core_truth_from": "ADC and DWI" if known_core is None else "known mask",
+    }
+    return patient, label, described
 
 
 def within_side_only(cohort: str | os.PathLike) -> bool:

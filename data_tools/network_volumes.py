@@ -1,4 +1,4 @@
-"""What a network is shown of a patient and what it is to learn: five volumes on the MNI grid."""
+"""What a network is shown of a patient and what it is to learn: six volumes on the MNI grid."""
 
 import dataclasses
 
@@ -11,7 +11,7 @@ from data_tools.labels import Labels
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class NetworkVolumes:
-    """One patient for training; all (91, 109, 60).
+    """One patient for training; volumes are (91, 109, 60).
 
     Attributes:
         dwi: float32, ratio to the parenchymal mean.
@@ -19,6 +19,8 @@ class NetworkVolumes:
         adc_mask: bool, ADC below 620e-6 mm2/s.
         truth: bool, what the network learns.
         coverage: bool, the voxels that count.
+        core: bool, what a core output learns.
+        adc_mean_um2_per_s: mean of the parenchyma, by which the ADC was divided.
     """
 
     dwi: NDArray[np.float32]
@@ -26,6 +28,13 @@ class NetworkVolumes:
     adc_mask: NDArray[np.bool_]
     truth: NDArray[np.bool_]
     coverage: NDArray[np.bool_]
+    core: NDArray[np.bool_]
+    adc_mean_um2_per_s: float
+
+    def volumes(self) -> dict[str, NDArray]:
+        """The volumes, by name."""
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return {name: value for name, value in values.items() if isinstance(value, np.ndarray)}
 
 
 def network_volumes(
@@ -46,10 +55,13 @@ def network_volumes(
         InputError: as :func:`data_tools.intensity.normalise`.
     """
     dwi_ratio, adc_ratio = intensity.normalise(dwi, adc_um2_per_s, brain)
+    tissue = intensity.parenchyma(adc_um2_per_s, brain)
     return NetworkVolumes(
         dwi=dwi_ratio,
         adc=adc_ratio,
         adc_mask=intensity.adc_mask(adc_um2_per_s, brain),
         truth=label.truth,
         coverage=label.coverage,
+        core=label.core_truth,
+        adc_mean_um2_per_s=intensity.tissue_mean(adc_um2_per_s, tissue),
     )

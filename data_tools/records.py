@@ -23,12 +23,18 @@ from data_tools.runtime.errors import InputError
 tensorflow_start.prepare()
 import tensorflow as tf  # noqa: E402
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 MANIFEST, SPLITS = "manifest.json", "splits.json"
 
-_SCALAR = {"schema_version": tf.int64, "z_start": tf.int64, "side": tf.int64, "nihss": tf.float32}
-_BYTES = ("participant", "dwi", "adc", "adc_mask", "truth", "coverage")
-MASKS = ("adc_mask", "truth", "coverage")
+_SCALAR = {
+    "schema_version": tf.int64,
+    "z_start": tf.int64,
+    "side": tf.int64,
+    "nihss": tf.float32,
+    "adc_mean_um2_per_s": tf.float32,
+}
+MASKS = ("adc_mask", "truth", "coverage", "core")
+_BYTES = ("participant", "dwi", "adc", *MASKS)
 _PACKED_SHAPE = (*SLAB_SHAPE[:2], SLAB_SHAPE[2] // 8)
 # No default anywhere: a record with a missing field is an error and not a slab of zeros.
 FEATURES = {name: tf.io.FixedLenFeature([], dtype) for name, dtype in _SCALAR.items()} | {
@@ -42,11 +48,13 @@ def encode_slab(
     *,
     side: str,
     nihss: float,
+    adc_mean_um2_per_s: float,
     dwi: NDArray,
     adc: NDArray,
     adc_mask: NDArray[np.bool_],
     truth: NDArray[np.bool_],
     coverage: NDArray[np.bool_],
+    core: NDArray[np.bool_],
 ) -> bytes:
     """One slab as a serialised ``tf.train.Example``; the same input gives the same bytes.
 
@@ -55,11 +63,13 @@ def encode_slab(
         z_start: first slice in the volume.
         side: left, right or bilateral.
         nihss: NIHSS / 21, or -1 if missing.
+        adc_mean_um2_per_s: by which the ADC was divided.
         dwi: (128, 128, 16), ratio to the parenchymal mean; kept as float16.
         adc: the same of the ADC.
         adc_mask: bool (128, 128, 16); kept as packed bits.
         truth: the same: what the network learns.
         coverage: the same: the voxels that count.
+        core: the same: what a core output learns.
 
     Raises:
         ValueError: on another shape.
@@ -77,12 +87,14 @@ def encode_slab(
         "z_start": z_start,
         "side": SIDES.index(side),
         "nihss": nihss,
+        "adc_mean_um2_per_s": adc_mean_um2_per_s,
         "participant": participant.encode(),
         "dwi": raw(dwi),
         "adc": raw(adc),
         "adc_mask": raw(adc_mask),
         "truth": raw(truth),
         "coverage": raw(coverage),
+        "core": raw(core),
     }
     features = {}
     for name, value in values.items():
@@ -100,9 +112,9 @@ def parse_slab(record: tf.Tensor) -> dict[str, tf.Tensor]:
     """A serialised record -> tensors; for use inside ``tf.data``.
 
     Returns:
-        ``participant`` string, ``z_start`` int64, ``side`` int64 (index into SIDES), ``nihss``
-        float32, ``dwi`` and ``adc`` float32 (128, 128, 16), ``adc_mask``, ``truth`` and
-        ``coverage`` uint8 0/1 (128, 128, 16).
+        ``participant`` string, ``z_start`` int64, ``side`` int64 (index into SIDES), ``nihss`` and
+        ``adc_mean_um2_per_s`` float32, ``dwi`` and ``adc`` float32 (128, 128, 16), and
+        :data:`MASKS`, uint8 0/1 (128, 128, 16).
 
     Raises:
         tf.errors.InvalidArgumentError: field missing, wrong size, another schema version.
@@ -115,15 +127,18 @@ def parse_packed(record: tf.Tensor) -> dict[str, tf.Tensor]:
 
     Returns:
         ``dwi`` and ``adc`` uint16 (128, 128, 16), the bits of a float16 (of which oneDNN warns);
-        ``adc_mask``, ``truth`` and ``coverage`` uint8 (128, 128, 2), the bits of eight slices in
-        each; the rest as parse_slab has it.
+        :data:`MASKS` uint8 (128, 128, 2), the bits of eight slices in each; the rest as parse_slab
+        has it.
     """
     raw = tf.io.parse_single_example(record, FEATURES)
     check = tf.debugging.assert_equal(
         raw["schema_version"], tf.constant(SCHEMA_VERSION, tf.int64), "record's schema version"
     )
     with tf.control_dependencies([check]):
-        slab = {name: raw[name] for name in ("participant", "z_start", "side", "nihss")}
+        slab = {
+            name: raw[name]
+            for name in ("participant", "z_start", "side", "nihss", "adc_mean_um2_per_s")
+        }
     for name in ("dwi", "adc"):
         slab[name] = tf.reshape(tf.io.decode_raw(raw[name], tf.uint16), SLAB_SHAPE)
     for name in MASKS:

@@ -293,8 +293,8 @@ def patient_slabs(cohort: str, row: cohorts.Row, stride: int) -> tuple[list[byte
         raise InputError(f"{participant}: {error}") from error
     starts = slabs.slab_starts(stride)
     cut = {
-        field.name: slabs.cut_slabs(to_frame(getattr(volumes, field.name)), starts)
-        for field in dataclasses.fields(volumes)
+        name: slabs.cut_slabs(to_frame(volume), starts)
+        for name, volume in volumes.volumes().items()
     }
     nihss = intensity.nihss_feature(row["nihss"])
     serialised = [
@@ -303,6 +303,7 @@ def patient_slabs(cohort: str, row: cohorts.Row, stride: int) -> tuple[list[byte
             start,
             side=row["side"],
             nihss=nihss,
+            adc_mean_um2_per_s=volumes.adc_mean_um2_per_s,
             **{name: cut[name][i] for name in cut},
         )
         for i, start in enumerate(starts)

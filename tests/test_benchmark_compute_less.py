@@ -28,7 +28,9 @@ def patient():
         name="sub-1",
         mni=SimpleNamespace(dwi=values, adc_um2_per_s=values, brain=brain),
         given=ClinicalFacts("left", 12),
-        truth=Labels(core=nothing, hypoperfusion=truth, truth=truth, coverage=brain),
+        truth=Labels(
+            core=nothing, core_truth=nothing, hypoperfusion=truth, truth=truth, coverage=brain
+        ),
         voxel_ml=0.01,
     )
 

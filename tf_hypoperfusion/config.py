@@ -187,13 +187,21 @@ def model_settings(values: Any) -> dict[str, Any]:
     return _MODEL_BEFORE | settings if settings else {}
 
 
-def training_settings(values: Any) -> dict[str, Any]:
-    """As :func:`model_settings`, of how a network was trained.
+# Runs of earlier versions have a switch ``augment`` in place of ``randomisation``.
+_RANDOMISATION_OF_AUGMENT = {True: "place+contrast+noise", False: "none"}
 
-    Args:
-        values: ``training`` of a ``config.json``.
+
+def training_settings(values: Any) -> dict[str, Any]:
+    """As :func:`model_settings`, of ``training`` of a ``config.json``.
+
+    >>> training_settings({"augment": False})["randomisation"]
+    'none'
     """
     settings = dict(values) if isinstance(values, Mapping) else {}
+    augment = settings.get("augment")
+    if "randomisation" not in settings and isinstance(augment, bool):
+        del settings["augment"]
+        settings["randomisation"] = _RANDOMISATION_OF_AUGMENT[augment]
     return _TRAINING_BEFORE | settings if settings else {}
 
 
@@ -229,7 +237,7 @@ class TrainingConfig:
         volume_weight: of the relative volume error (predecessor: 0.25).
         core_weight: of cross entropy and Dice loss of the core, in networks that answer with it.
         mirror: left-right mirror of half the training slabs (predecessor).
-        seed: of weights, order, mirror, augmentation and dropout.
+        seed: of weights, order, mirror, random changes and dropout.
         precision: of the network's arithmetic, ``float32``, ``bfloat16``, ``float16``, or ``auto``:
             bfloat16 where the machine has it. Weights and loss are float32 in all of them.
         micro_batch: slabs that one device holds at once; the gradients of a batch's micro-batches
@@ -241,7 +249,8 @@ class TrainingConfig:
             weights themselves.
         patience: stop after so many epochs without a lower validation loss; 0: never.
         init_from: a trained network's file to begin with, or a run's folder; empty: drawn weights.
-        augment: small random affine, intensity scale and noise (see augmentation).
+        randomisation: how training slabs are changed at random; names of
+            ``training/randomisation.py``, joined by ``+``.
     """
 
     epochs: int = 80
@@ -261,7 +270,7 @@ class TrainingConfig:
     ema_momentum: float = 0.0
     patience: int = 0
     init_from: str = ""
-    augment: bool = False
+    randomisation: str = "none"
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size"):

@@ -90,7 +90,7 @@ _setting("volume_weight", "Weight of the relative volume error.")
 _setting("base_filters", "Channels of the first level.")
 _setting("dropout", "Share of channels dropped, 0 to 1.")
 _setting("mirror", "Mirror half the slabs left to right, and their side with them.")
-_setting("seed", "Seed of weights, order, mirroring, augmentation and dropout.")
+_setting("seed", "Seed of weights, order, mirroring, random changes and dropout.")
 
 command.heading("Beyond the paper", FLAGS)
 _setting(
@@ -119,7 +119,11 @@ _setting(
 )
 _setting("core_output", "Learn the core too, as a second answer.")
 _setting("core_weight", "Weight of the core in the loss, where it is learnt.")
-_setting("augment", "Small affine changes, intensity scaling and noise.")
+_setting(
+    "randomisation",
+    "<NAMES> Change training slabs at random: light, wide, or single parts: bias, contrast, noise, "
+    "adc, place, mask, and inputs, which leaves inputs out. Join them with +, as in light+inputs.",
+)
 
 command.heading("Ablations", FLAGS)
 for _name, (_, _help) in _SWITCHES.items():

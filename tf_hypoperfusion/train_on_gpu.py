@@ -28,6 +28,7 @@ from absl import flags
 from data_tools.runtime import atomic, command
 from data_tools.runtime.errors import InputError
 from tf_hypoperfusion import config
+from tf_hypoperfusion.training import randomisation
 
 # Simulated patients of another seed choose the weights.
 VALIDATION_SEED_AFTER = 1_000_000
@@ -74,8 +75,7 @@ flags.DEFINE_float(
 flags.DEFINE_float("ema_momentum", 0.995, "Of the averaged weights.", flag_values=FLAGS)
 flags.DEFINE_string(
     "randomisation", "wide",
-    "<NAME> How windows are changed: none, light, wide, or wide_missing, which also leaves "
-    "inputs out.",
+    "<NAMES> How windows are changed, as in tf_hypoperfusion.train: light, wide+inputs...",
     flag_values=FLAGS,
 )  # fmt: skip
 
@@ -99,12 +99,13 @@ def main() -> int:
             name: FLAGS[name].value
             for name in (
                 "seed", "base_filters", "dropout", "batch_size", "epochs", "learning_rate",
-                "final_learning_rate_ratio", "ema_momentum", "precision",
+                "final_learning_rate_ratio", "ema_momentum", "precision", "randomisation",
             )
         },
     )  # fmt: skip
     if configs.training.precision not in ("bfloat16", "float32"):
         raise InputError(f"precision is {FLAGS.precision!r}; expected bfloat16 or float32")
+    changes = randomisation.parse(configs.training.randomisation)
     until = began + 60 * FLAGS.minutes
     for folder in (FLAGS.run, FLAGS.cache):
         atomic.check_writable(Path(folder))
@@ -113,12 +114,8 @@ def main() -> int:
           f"{time.monotonic() - began:.1f} s", flush=True)  # fmt: skip
 
     _start_jax()
-    from tf_hypoperfusion.training.gpu import loop, randomisation, steps
+    from tf_hypoperfusion.training.gpu import loop, steps
 
-    if FLAGS.randomisation not in randomisation.RANDOMISATIONS:
-        known = ", ".join(randomisation.RANDOMISATIONS)
-        raise InputError(f"randomisation is {FLAGS.randomisation!r}; expected one of {known}")
-    changes = randomisation.RANDOMISATIONS[FLAGS.randomisation]
     on_device = steps.on_device(train.arrays())
     if FLAGS.speed:
         ways = [

@@ -4,9 +4,9 @@
 
 writes a raw BIDS cohort (DWI, ADC, Tmax in native space, each patient's true transform and lesion
 in derivatives/simulation); --space=mni writes the same patients on the MNI grid, as
-data_tools.preprocess would, ready for data_tools.build_records. About 1 s a patient and core,
-1.4 MB each. The same seed gives the same patients whatever --workers and --patients. An
-interrupted run goes on where it was; damaged files are written again.
+data_tools.preprocess would, and each true core beside them, ready for data_tools.build_records.
+About 1 s per patient per processor core, 1.4 MB each. The same seed gives the same patients
+whatever --workers and --patients. An interrupted run resumes; damaged files are written again.
 
 What the cohort looks like beside the published one:
     python -m data_tools.simulate.describe --cohort=runs/cohort      (of --space=mni)

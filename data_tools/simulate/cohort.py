@@ -18,7 +18,7 @@ import numpy as np
 from data_tools import criteria
 from data_tools.cohort import transform_file
 from data_tools.grid import GRID_AFFINE, SPACE
-from data_tools.mni_patient import write_label_settings, write_transform
+from data_tools.mni_patient import KNOWN_CORE, write_label_settings, write_transform
 from data_tools.runtime import atomic
 from data_tools.runtime.errors import InputError
 from data_tools.runtime.executors import map_patients
@@ -274,7 +274,7 @@ def truth_path(out: str | os.PathLike, index: int, space: str) -> Path:
 
 
 def image_paths(out: str | os.PathLike, index: int, space: str) -> dict[str, Path]:
-    """Where a patient's images lie; keys dwi, adc, tmax and, in MNI, brain and coverage."""
+    """Where a patient's images lie; keys dwi, adc, tmax and, in MNI, brain, coverage and core."""
     out, name = Path(out), f"sub-{index:04d}"
     if space == "native":
         return {
@@ -289,6 +289,7 @@ def image_paths(out: str | os.PathLike, index: int, space: str) -> dict[str, Pat
         "tmax": Path(f"{stem}_tmax.nii.gz"),
         "brain": Path(f"{stem}_desc-brain_mask.nii.gz"),
         "coverage": Path(f"{stem}_desc-coverage_mask.nii.gz"),
+        "core": Path(f"{stem}_{KNOWN_CORE}.nii.gz"),
     }
 
 
@@ -297,6 +298,9 @@ def _is_done(out: Path, index: int, space: str) -> bool:
     truth = atomic.read_json(truth_path(out, index, space))
     files = truth.get("sha256")
     if not isinstance(files, dict) or not isinstance(truth.get("participant"), dict):
+        return False
+    # Cohorts of earlier versions have no core.
+    if not {str(path) for path in image_paths("", index, space).values()} <= files.keys():
         return False
     return all((out / f).is_file() and atomic.sha256(out / f) == s for f, s in files.items())
 
@@ -378,6 +382,7 @@ def _write_mni(out: Path, patient: "SimulatedPatient | PaintedPatient") -> list[
         ("tmax", images.tmax_s),
         ("brain", images.brain),
         ("coverage", images.coverage),
+        ("core", patient.mni_core() & images.brain),
     ):
         save_volume(paths[key], data, GRID_AFFINE, note)
     return list(paths.values())

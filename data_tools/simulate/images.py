@@ -201,13 +201,7 @@ def to_mni(
     """
     # Where the prepared image shows what lies elsewhere in MNI space.
     off = misplaced(preparation, streams)
-    fraction = anatomy.brain[GRID_IN_MODEL]
-    if (off != np.eye(4)).any():
-        index = np.linalg.inv(MODEL_AFFINE) @ off @ GRID_AFFINE
-        fraction = ndimage.affine_transform(
-            anatomy.brain, index[:3, :3], index[:3, 3], GRID_SHAPE, order=1
-        )
-    brain = _layers(fraction > 0.5, preparation.mask_voxels)
+    brain = _layers(_on_grid(anatomy.brain, off) > 0.5, preparation.mask_voxels)
     grid_to_native = np.linalg.inv(native.native_to_mni) @ off @ GRID_AFFINE
     index, head = np.linalg.inv(native.affine) @ grid_to_native, np.nonzero(brain)
     tmax_s, coverage = perfusion_on_grid(native.tmax_s, native.tmax_affine, grid_to_native, brain)
@@ -218,6 +212,35 @@ def to_mni(
         brain=brain,
         coverage=coverage,
     )
+
+
+def core_on_grid(
+    core: NDArray[np.bool_],
+    anatomy: Anatomy,
+    look: Appearance = FIRST,
+    streams: Streams = NO_STREAMS,
+) -> NDArray[np.bool_]:
+    """The dead tissue where the images on the MNI grid show it: sharp, without noise.
+
+    Args:
+        core: of the lesion, on the model grid.
+        anatomy: the head.
+        look: of scanner and preparation, which both may move what the images show.
+        streams: random numbers of a registration that is off.
+
+    Returns:
+        bool (91, 109, 60).
+    """
+    (moved,) = signals.distort((core.astype(np.float32),), anatomy, look.scanner)
+    return _on_grid(moved, misplaced(look.preparation, streams)) > 0.5
+
+
+def _on_grid(field: NDArray[np.float32], off: NDArray[np.float64]) -> NDArray[np.float32]:
+    """A field of the model grid on the MNI grid; ``off`` as :func:`misplaced` gives it."""
+    if (off == np.eye(4)).all():
+        return field[GRID_IN_MODEL]
+    index = np.linalg.inv(MODEL_AFFINE) @ off @ GRID_AFFINE
+    return ndimage.affine_transform(field, index[:3, :3], index[:3, 3], GRID_SHAPE, order=1)
 
 
 def perfusion_on_grid(

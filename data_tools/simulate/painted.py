@@ -54,6 +54,7 @@ class PaintedPatient:
         nihss: 0..42, simulated, or None where missing.
         lesion: the stroke on the model grid.
         images: on the MNI grid.
+        core: bool (91, 109, 60), where the ADC was lowered as that of dead tissue.
         native_to_mni: 4x4, from which the volume of a voxel follows.
         look: of which the coupling was used.
         source: the head.
@@ -64,6 +65,7 @@ class PaintedPatient:
     nihss: int | None
     lesion: lesion.Lesion
     images: MniImages
+    core: NDArray[np.bool_]
     native_to_mni: NDArray[np.float64]
     look: Appearance
     source: Source
@@ -71,6 +73,10 @@ class PaintedPatient:
     def mni(self) -> MniImages:
         """The images on the MNI grid."""
         return self.images
+
+    def mni_core(self) -> NDArray[np.bool_]:
+        """The true core on the MNI grid."""
+        return self.core
 
     def row(self) -> dict[str, str]:
         """The patient's line of ``participants.tsv``; of the head's person nothing is said."""
@@ -154,6 +160,7 @@ def paint_patient(
             brain=seen.brain,
             coverage=coverage & ~seen.own_lesion,
         ),
+        core=(stroke.core & half)[GRID_IN_MODEL],
         native_to_mni=seen.affine,
         look=appearance,
         source=Source(

@@ -46,6 +46,10 @@ class SimulatedPatient:
         """The images on the MNI grid, as a perfect preprocessing would give them."""
         return images.to_mni(self.native, self.anatomy, self.look.preparation, self.streams)
 
+    def mni_core(self) -> NDArray[np.bool_]:
+        """The true core where these images show it; see :func:`images.core_on_grid`."""
+        return images.core_on_grid(self.lesion.core, self.anatomy, self.look, self.streams)
+
     def row(self) -> dict[str, str]:
         """The patient's line of ``participants.tsv``."""
         plan = self.plan

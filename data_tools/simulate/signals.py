@@ -179,7 +179,7 @@ def distort(fields: tuple[Image, ...], anatomy: Anatomy, scanner: Scanner) -> tu
     """Move what an echo-planar image shows along y: most at the skull base, or all of it.
 
     Args:
-        fields: both signals, and last the delay, which keeps its values.
+        fields: signals, and last the delay or a mask, which keeps its values.
         anatomy: the head.
         scanner: how far.
     """

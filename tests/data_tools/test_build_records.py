@@ -78,7 +78,10 @@ def test_slabs_hold_the_patients_normalised_images(mni_cohort, records_dir):
     assert sorted(slabs) == [0, 16, 32, 44]
     assert len(shards) == 1
     dwi, adc = (load_volume(mni_file(mni_cohort, name, which)).data for which in ("dwi", "adc"))
-    brain = load_mask(mni_file(mni_cohort, name, "desc-brain_mask")).data > 0
+    brain, coverage, core = (
+        load_mask(mni_file(mni_cohort, name, f"desc-{which}_mask")).data > 0
+        for which in ("brain", "coverage", "core")
+    )
     tissue = brain & (adc > 0) & (adc < 2000)
     truth = np.zeros((91, 109, 60))
     for start, slab in slabs.items():
@@ -89,6 +92,9 @@ def test_slabs_hold_the_patients_normalised_images(mni_cohort, records_dir):
         np.testing.assert_allclose(grid.from_frame(slab["adc"]), expected, rtol=1e-3, atol=1e-5)
         expected = brain & (adc > 0) & (adc < 620)
         np.testing.assert_array_equal(grid.from_frame(slab["adc_mask"]), expected[:, :, cut])
+        expected = (core & coverage)[:, :, cut]
+        np.testing.assert_array_equal(grid.from_frame(slab["core"]), expected)
+        assert slab["adc_mean_um2_per_s"] == pytest.approx(adc[tissue].mean(), rel=1e-6)
         assert grid.SIDES[slab["side"]] == patient["side"]
         assert slab["nihss"] == pytest.approx(intensity.nihss_feature(patient["nihss"]))
         inside = np.count_nonzero(grid.from_frame(slab["dwi"]))
@@ -176,6 +182,24 @@ def test_an_edited_mask_wins_and_a_patient_without_truth_is_left_out(cohort, tmp
         mni_file(cohort, name, "tmax").unlink()
     with pytest.raises(InputError, match="3 patients cannot be split into 5 subsets"):
         build(cohort, tmp_path / "too few")
+
+
+def test_a_patient_without_a_core_file_learns_the_rules_core(cohort, records_dir, tmp_path):
+    before = records.load_manifest(records_dir).rows()
+    name = max(before, key=lambda who: before[who]["core_ml"])
+    mni_file(cohort, name, "desc-core_mask").unlink()
+    manifest, _ = build(cohort, tmp_path / "records")
+    after = manifest.rows()[name]
+    assert (before[name]["core_truth_from"], after["core_truth_from"]) == (
+        "known mask", "ADC and DWI"
+    )  # fmt: skip
+    assert after["core_truth_ml"] == after["core_ml"] != before[name]["core_truth_ml"]
+    assert {key: after[key] for key in ("core_ml", "truth_ml", "hypoperfusion_ml")} == {
+        key: before[name][key] for key in ("core_ml", "truth_ml", "hypoperfusion_ml")
+    }
+    slabs, _ = slabs_of(tmp_path / "records", name)
+    learnt = {start: slab["core"].sum() for start, slab in slabs.items()}
+    assert sum(learnt[start] for start in (0, 16, 32)) * 0.008 <= after["core_ml"] > 1
 
 
 def test_labels_can_end_at_the_midline(cohort, records_dir, tmp_path):

@@ -185,6 +185,23 @@ def test_a_supplied_mask_wins_over_both_thresholds():
     assert labels.core.sum() == labels.hypoperfusion.sum() == 216
 
 
+def test_a_known_core_is_what_a_core_output_learns_and_nothing_else():
+    dwi, adc, tmax, brain = paint(box(10, 10, 5, size=(6, 6, 6)), dwi=200.0, adc=450.0, tmax=9.0)
+    known = np.zeros(SHAPE, bool)
+    known[30, 30, 8:12] = True
+    coverage = brain.copy()
+    coverage[..., 10:] = False
+    given = {"brain": brain, "coverage": coverage, "voxel_ml": VOXEL_ML}
+    by_rule = make_labels(dwi, adc, tmax, **given)
+    np.testing.assert_array_equal(by_rule.core_truth, by_rule.core)
+    with_core = make_labels(dwi, adc, tmax, known_core=known, **given)
+    np.testing.assert_array_equal(np.argwhere(with_core.core_truth), [[30, 30, 8], [30, 30, 9]])
+    for name in ("core", "truth", "hypoperfusion", "coverage"):
+        np.testing.assert_array_equal(getattr(with_core, name), getattr(by_rule, name))
+    none = make_labels(dwi, adc, tmax, known_core=np.zeros(SHAPE, bool), **given)
+    assert not none.core_truth.any() and none.core.any()
+
+
 def test_a_supplied_mask_stands_in_for_a_missing_tmax():
     dwi, adc, _, brain = healthy()
     edited = np.zeros(SHAPE, bool)

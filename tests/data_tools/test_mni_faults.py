@@ -15,7 +15,7 @@ from data_tools.runtime import atomic, command
 from data_tools.volumes import load_volume, save_volume
 
 PATIENT = "sub-0001"
-TRUTH = "desc-hypoperfusion_mask"
+TRUTH, CORE = "desc-hypoperfusion_mask", "desc-core_mask"
 
 
 @pytest.fixture
@@ -147,6 +147,7 @@ def test_a_missing_file_is_named(preprocessed, name):
         ("desc-brain_mask", lambda data: np.roll(data, 30, 1), "is above 0 in"),
         ("desc-coverage_mask", lambda data: data * 0, "covers 0% of the brain"),
         (TRUTH, lambda data: np.indices(data.shape)[2] > 57, "lies outside desc-brain_mask"),
+        (CORE, lambda data: np.indices(data.shape)[2] > 57, "desc-core_mask lies outside desc-b"),
     ],
 )
 def test_volumes_that_are_not_what_they_are_said_to_be(simulated, name, function, message):
@@ -156,7 +157,7 @@ def test_volumes_that_are_not_what_they_are_said_to_be(simulated, name, function
     assert any(message in what for _, what in faults_of(simulated)), faults_of(simulated)
 
 
-@pytest.mark.parametrize("name", ["adc", "desc-coverage_mask", "tmax", TRUTH])
+@pytest.mark.parametrize("name", ["adc", "desc-coverage_mask", "tmax", TRUTH, CORE])
 def test_another_grid_is_a_fault(simulated, name):
     data = np.zeros((91, 109, 91), np.float32)
     data[40:50, 40:50, 40:50] = 1

@@ -21,11 +21,13 @@ def slab(**changes):
         "z_start": 12,
         "side": "right",
         "nihss": 14 / 21,
+        "adc_mean_um2_per_s": 870.5,
         "dwi": rng.random(SLAB_SHAPE, np.float32) * 3,
         "adc": rng.random(SLAB_SHAPE, np.float32) * 2,
         "adc_mask": rng.random(SLAB_SHAPE) > 0.9,
         "truth": rng.random(SLAB_SHAPE) > 0.7,
         "coverage": rng.random(SLAB_SHAPE) > 0.2,
+        "core": rng.random(SLAB_SHAPE) > 0.8,
     } | changes
 
 
@@ -55,7 +57,8 @@ def test_what_is_encoded_is_parsed_again():
     assert parsed["participant"] == b"sub-0001"
     assert (parsed["z_start"], parsed["side"]) == (12, 1)  # left, right, bilateral
     assert parsed["nihss"] == pytest.approx(2 / 3)
-    for name in ("adc_mask", "truth", "coverage"):
+    assert parsed["adc_mean_um2_per_s"] == 870.5
+    for name in records.MASKS:
         np.testing.assert_array_equal(parsed[name], given[name])
         assert parsed[name].dtype == np.uint8
     for name in ("dwi", "adc"):
@@ -171,6 +174,7 @@ def test_an_unreadable_manifest_is_refused(tmp_path, content):
 def test_records_of_another_version_are_refused(copied):
     folder, _ = copied
     manifest = json.loads((folder / "manifest.json").read_text())
-    (folder / "manifest.json").write_text(json.dumps(manifest | {"schema_version": 0}))
-    with pytest.raises(InputError, match="schema version 0, this software reads version 1"):
+    (folder / "manifest.json").write_text(json.dumps(manifest | {"schema_version": 1}))
+    said = "schema version 1, this software reads version 2; build them again"
+    with pytest.raises(InputError, match=said):
         records.load_manifest(folder)

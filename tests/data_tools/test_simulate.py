@@ -11,7 +11,7 @@ from data_tools import criteria, grid
 from data_tools.plausibility import check_not_swapped, detect_adc_unit
 from data_tools.runtime.errors import InputError
 from data_tools.simulate import __main__ as simulate_command
-from data_tools.simulate import clinical, cohort, simulate_cohort, simulate_patient
+from data_tools.simulate import anatomy, clinical, cohort, simulate_cohort, simulate_patient
 from data_tools.simulate.cohort import COLUMNS, image_paths, truth_path
 from data_tools.volumes import (
     load_mask,
@@ -79,6 +79,30 @@ def test_true_transform_takes_native_images_onto_the_mni_form(cohorts):
     paths = image_paths(cohorts["mni"], 2, "mni")
     brain = load_mask(paths["brain"]).data > 0
     assert np.abs(moved - load_volume(paths["dwi"]).data)[brain].max() < 0.1
+
+
+def test_the_true_core_lies_beside_the_images(cohorts):
+    paths = image_paths(cohorts["mni"], 1, "mni")
+    core, brain = (load_mask(paths[key]).data > 0 for key in ("core", "brain"))
+    patient = simulate_patient(SEED, 1)
+    np.testing.assert_array_equal(core, patient.lesion.core[anatomy.GRID_IN_MODEL] & brain)
+    adc = load_volume(paths["adc"]).data
+    assert core.sum() * grid.VOXEL_ML > 1
+    assert np.median(adc[core]) < 0.75 * np.median(adc[brain & ~core])
+
+
+def test_a_cohort_of_before_gets_the_cores_that_it_lacks(cohorts, tmp_path):
+    import shutil
+
+    folder = shutil.copytree(cohorts["mni"], tmp_path / "old")
+    before = hashes(folder)
+    core = image_paths(folder, 2, "mni")["core"]
+    truth = json.loads(truth_path(folder, 2, "mni").read_text())
+    del truth["sha256"][str(core.relative_to(folder))]
+    truth_path(folder, 2, "mni").write_text(json.dumps(truth))
+    core.unlink()
+    simulate_cohort(folder, 2, SEED, space="mni")
+    assert hashes(folder) == before
 
 
 def test_participants_table_has_the_columns_of_the_layout(cohorts):

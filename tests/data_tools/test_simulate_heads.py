@@ -145,6 +145,9 @@ def test_the_other_half_is_as_it_was_and_the_stroke_is_not(cohort, seen, index):
     assert np.allclose(after.dwi[other], before.dwi[other], rtol=1e-5)
     assert np.abs(after.adc_um2_per_s[other] - before.adc_um2_per_s[other]).max() <= 0.5
     assert np.array_equal(after.brain, before.brain)
+    core = label.core_truth
+    assert core.any() and not (core & ~hemisphere(record["side"])).any()
+    assert np.median(after.adc_um2_per_s[core] / before.adc_um2_per_s[core]) < 0.8
     late = label.truth & (before.adc_um2_per_s < 1100) & (before.adc_um2_per_s > 0)
     assert np.median(after.adc_um2_per_s[late] / before.adc_um2_per_s[late]) < 0.97
     assert np.median(after.dwi[late] / before.dwi[late]) > 1.03

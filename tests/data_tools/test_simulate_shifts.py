@@ -359,3 +359,15 @@ def test_a_shifted_cohort_says_so_and_holds_the_same_people(tmp_path):
     assert again.row() == plain.row() and again.row() == saved["participant"]
     np.testing.assert_array_equal(again.lesion.tmax_s, plain.lesion.tmax_s)
     np.testing.assert_array_equal(again.native.affine, plain.native.affine)
+
+
+@pytest.mark.parametrize("name", ["off_4mm", "stretch"])
+def test_the_true_core_lies_where_a_shifted_image_shows_it(scene, name):
+    stroke, look, _ = scene.stroke(name)
+    plain = images.core_on_grid(stroke.core, scene.head)
+    moved = images.core_on_grid(stroke.core, scene.head, look, STREAMS)
+    assert 0.8 < moved.sum() / plain.sum() < 1.25
+    gained, lost = moved & ~plain, plain & ~moved
+    adc = scene.mni(name).adc_um2_per_s
+    assert gained.sum() > 100 < lost.sum()
+    assert np.median(adc[gained & (adc > 0)]) < np.median(adc[lost & (adc > 0)]) - 50

@@ -397,14 +397,14 @@ def test_records_of_another_schema_inside_are_explained(run, records_dir, tmp_pa
         patch.setattr(records, "SCHEMA_VERSION", 99)
         mask = slab > 0
         record = records.encode_slab(
-            "sub-0001", 0, side="left", nihss=0.5, dwi=slab, adc=slab,
-            adc_mask=mask, truth=mask, coverage=mask,
+            "sub-0001", 0, side="left", nihss=0.5, adc_mean_um2_per_s=900.0, dwi=slab, adc=slab,
+            adc_mask=mask, truth=mask, coverage=mask, core=mask,
         )  # fmt: skip
     shard |= dataclasses.asdict(records.write_shard(out, shard["file"], [record]))
     (out / "manifest.json").write_text(json.dumps(manifest))
     shutil.rmtree(run / "evaluation", ignore_errors=True)  # or nothing would be read
     assert call(evaluate, f"--run={run}", f"--records={out}", "--fold=0") == 2
-    assert "do not fit this software (schema version 1)" in capsys.readouterr().err
+    assert "do not fit this software (schema version 2)" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("flag", ["url", "served_name", "form", "token_file"])

@@ -90,6 +90,18 @@ def test_a_run_from_before_the_frame_is_read(cropped, frame):
             from_json(before, "config.json")
 
 
+def test_a_config_of_before_the_randomisations_is_read():
+    configs = preset("tiny")
+    before = {name: dataclasses.asdict(part) for name, part in configs._asdict().items()}
+    del before["training"]["randomisation"]
+    for augment, expected in ((False, "none"), (True, "place+contrast+noise")):
+        before["training"]["augment"] = augment
+        assert from_json(before, "config.json").training.randomisation == expected
+    before["training"]["augment"] = "yes"
+    with pytest.raises(InputError, match="unknown or missing values .augment, randomisation"):
+        from_json(before, "config.json")
+
+
 def test_the_frame_common_to_networks_is_known_if_each_is():
     known = [{"frame": "80x128"}, {"crop_margin": True}]
     assert common_frame(known) == "80x112"

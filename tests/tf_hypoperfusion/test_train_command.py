@@ -100,9 +100,10 @@ def test_a_run_is_repeated_from_its_config(all_folds, records_dir, tmp_path, cap
         ({}, ("--preset=tiny",), "--preset contradicts --config"),
         ({}, ("--epochs=9",), "--epochs=9 (1 in the file) contradict(s) --config"),
         ({}, ("--no_nihss",), "--no_nihss (nihss_fusion is True in the file)"),
-        ({"training": {}}, (), "training has unknown or missing values (augment, batch_size"),
+        ({"training": {}}, (), "training has unknown or missing values (batch_size, bce_weight"),
         ({"training": None}, (), "has no 'training'; expected a config.json"),
         ({"model": {"colour": 1}}, (), "model has unknown or missing values (colour"),
+        ({"training.randomisation": "wild"}, (), "randomisation is 'wild'; expected one of none"),
         ({"training.epochs": "many"}, (), "training.epochs is 'many'; expected"),
         ({"training.batch_size": 0}, (), "batch_size is 0; expected 1 or more"),
         ({"resolved.micro_batch": "2"}, (), "resolved.micro_batch is '2'"),
@@ -152,7 +153,9 @@ def test_a_run_goes_on_with_its_own_config(records_dir, tmp_path, capsys):
     assert "was finished before" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("wrong", ["--batch_size=100", "--optimizer=foo", "--cache=maybe"])
+@pytest.mark.parametrize(
+    "wrong", ["--batch_size=100", "--optimizer=foo", "--randomisation=foo", "--cache=maybe"]
+)
 def test_overwrite_with_a_wrong_flag_throws_nothing_away(all_folds, records_dir, capsys, wrong):
     before = {p.name: p.stat().st_mtime_ns for p in (all_folds / "fold-4").iterdir()}
     given = (f"--records={records_dir}", f"--run={all_folds}", "--preset=tiny", "--overwrite")

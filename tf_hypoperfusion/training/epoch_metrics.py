@@ -28,7 +28,7 @@ def batch_sums(loss: losses.CompositeLoss, terms, y_true, answers, *, weight):
     Args:
         loss: weighs the terms.
         terms: of :func:`losses.terms`, each (batch,).
-        y_true: truth and coverage, as in :mod:`tf_hypoperfusion.training.losses`.
+        y_true: truth, coverage and core, as in :mod:`tf_hypoperfusion.training.losses`.
         answers: of the network, as :func:`losses.terms` takes them.
         weight: float32 (batch,).
     """

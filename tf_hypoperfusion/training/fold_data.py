@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from data_tools.manifest import Manifest
 from tf_hypoperfusion.config import TrainingConfig
-from tf_hypoperfusion.training import input_pipeline
+from tf_hypoperfusion.training import input_pipeline, randomisation
 from tf_hypoperfusion.training.input_pipeline import Share, Slabs
 
 
@@ -29,7 +29,7 @@ class FoldData:
         validation_slabs: number of slabs that are validated.
 
     Raises:
-        InputError: too few slabs for a batch, or none to validate on.
+        InputError: too few slabs for a batch, none to validate on, an unknown randomisation.
     """
 
     def __init__(
@@ -43,6 +43,7 @@ class FoldData:
         cached: bool,
     ):
         self._config, self._strategy = config, strategy
+        self._changes = randomisation.parse(config.randomisation)
         self._training, self._validation = (
             Slabs(records_dir, manifest, subsets[role], cached) for role in ("train", "validation")
         )
@@ -60,7 +61,7 @@ class FoldData:
                 self._config.batch_size,
                 self._config.seed,
                 mirror=self._config.mirror,
-                augment=self._config.augment,
+                changes=self._changes,
                 first_epoch=first_epoch,
                 first_step=first_step,
                 share=self._share(context),

@@ -1,10 +1,10 @@
 """TFRecord shards -> tf.data of ({"image", "nihss"}, y_true, weight).
 
 ``image`` float32 (batch, 128, 128, 16, 4): DWI, ADC, ADC mask, side; ``nihss`` (batch, 1);
-``y_true`` float32 (batch, 128, 128, 16, 2): truth and coverage; ``weight`` (batch,): 1, or 0 for
-the samples that pad the last batch of an evaluation.
+``y_true`` float32 (batch, 128, 128, 16, 3): truth, coverage and core; ``weight`` (batch,): 1, or 0
+for the samples that pad the last batch of an evaluation.
 
-The order, the mirrors and the augmentation of an epoch are a function of (seed, epoch) alone (and
+The order, the mirrors and the random changes of an epoch are a function of (seed, epoch) alone (and
 of TensorFlow's global seed, which the trainer sets), whether records are cached or not and however
 many processes share them, so that a run that starts again in epoch 7, step 12, sees what an
 uninterrupted run would have seen.
@@ -24,16 +24,17 @@ from data_tools.grid import SIDES, side_frame
 from data_tools.manifest import Manifest
 from data_tools.records import MASKS, explain_read_error, parse_packed, parse_slab, unpack_slab
 from data_tools.runtime.errors import InputError
-from tf_hypoperfusion.training.augmentation import augment_slab, mirror_slab
+from tf_hypoperfusion.training.augmentation import mirror_slab, randomise_slab
+from tf_hypoperfusion.training.randomisation import NONE, Randomisation
 
-# 1.15 MB a record: up to 1.2 GB of memory, and a thorough mix of 413 patients' slabs.
+# 1.18 MB a record: up to 1.2 GB of memory, and a thorough mix of 413 patients' slabs.
 SHUFFLE_RECORDS = 1024
 PARALLEL_SHARDS = 4
 # Epochs are laid end to end; no run is longer.
 MAX_EPOCHS = 100_000
 
-# What becomes an input or a truth of the network; names and first slices do not.
-_NETWORK = ("dwi", "adc", *MASKS, "side", "nihss")
+# What becomes an input or a truth of the network, or changes one; names and first slices do not.
+_NETWORK = ("dwi", "adc", *MASKS, "side", "nihss", "adc_mean_um2_per_s")
 _SIDE_FRAMES = np.stack([side_frame(side)[..., np.newaxis] for side in SIDES]).astype(np.float32)
 
 
@@ -75,7 +76,7 @@ class Slabs:
         records: their folder.
         manifest: of the folder.
         subsets: numbers of subsets.
-        cached: read every record once, now, and keep it in memory (1.15 MB each).
+        cached: read every record once, now, and keep it in memory (1.18 MB each).
 
     Raises:
         InputError: if the subsets hold no slab.
@@ -130,7 +131,7 @@ def training_dataset(
     seed: int,
     *,
     mirror: bool = True,
-    augment: bool = False,
+    changes: Randomisation = NONE,
     first_epoch: int = 0,
     first_step: int = 0,
     share: Share | None = None,
@@ -140,9 +141,9 @@ def training_dataset(
     Args:
         slabs: what to train on.
         batch_size: global.
-        seed: of order, mirror and augmentation.
+        seed: of order, mirror and random changes.
         mirror: half of the slabs, see :mod:`tf_hypoperfusion.training.augmentation`.
-        augment: all of them, likewise.
+        changes: of the slabs, likewise.
         first_epoch: where to begin, from 0.
         first_step: where to begin within it, from 0.
         share: this process's part and the micro-batch; None is all of it, a batch at a time.
@@ -178,11 +179,14 @@ def training_dataset(
             if mirror:
                 half = tf.random.stateless_uniform((), seed=draw)
                 slab = tf.cond(half < 0.5, lambda: mirror_slab(slab), lambda: slab)
-            return model_inputs(augment_slab(unpack_slab(slab), draw + 1)) if augment else slab
+            if changes == NONE:
+                return slab
+            return randomise_slab(unpack_slab(slab), draw + 1, changes)
 
         dataset = dataset.map(prepare, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
         dataset = dataset.batch(share.micro_batch, drop_remainder=True)
-        return dataset if augment else dataset.map(packed_inputs, tf.data.AUTOTUNE)
+        inputs = packed_inputs if changes == NONE else unpacked_inputs
+        return dataset.map(inputs, tf.data.AUTOTUNE)
 
     epochs = tf.data.Dataset.range(first_epoch, MAX_EPOCHS).flat_map(one_epoch)
     # Known to be endless, several processes need not ask each other at every step whether it is.
@@ -251,11 +255,17 @@ def packed_inputs(slabs: dict[str, tf.Tensor]):
     return model_inputs(unpack_slab(slabs))
 
 
+@tf.function(jit_compile=True)
+def unpacked_inputs(slabs: dict[str, tf.Tensor]):
+    """:func:`model_inputs` of a batch that was unpacked to be changed."""
+    return model_inputs(slabs)
+
+
 def model_inputs(slab: dict[str, tf.Tensor]):
     """A slab, or a batch of them -> ({"image", "nihss"}, y_true, weight)."""
     side = tf.gather(tf.constant(_SIDE_FRAMES), slab["side"])
     image = _channels_last([slab["dwi"], slab["adc"], slab["adc_mask"], side])
-    y_true = _channels_last([slab["truth"], slab["coverage"]])
+    y_true = _channels_last([slab["truth"], slab["coverage"], slab["core"]])
     inputs = {"image": image, "nihss": slab["nihss"][..., tf.newaxis]}
     return inputs, y_true, slab["weight"]
 

@@ -25,6 +25,7 @@ from tf_hypoperfusion.training import (
     history,
     memory,
     precision,
+    randomisation,
     resume,
     run_summary,
     step,
@@ -63,14 +64,16 @@ def check(config: TrainingConfig, options: RunOptions, manifest: Manifest, fold:
     """Refuse what cannot be, before a folder is made or an old fold thrown away.
 
     Raises:
-        InputError: unknown optimizer or option, precision that the machine does not have, a batch
-            that the devices cannot share or the slabs cannot fill, an unknown word for the cache.
+        InputError: unknown optimizer, option, randomisation or word for the cache, precision that
+            the machine does not have, a batch that the devices cannot share or the slabs cannot
+            fill.
     """
     roles = splits.fold_roles(fold)
     slabs = sum(manifest.subsets[k].slabs for k in roles["train"])
     if slabs < config.batch_size:
         raise too_few_slabs(slabs, config.batch_size)
     try_optimizer(config)
+    randomisation.parse(config.randomisation)
     precision.choose_precision(config.precision)
     strategy = options.strategy or distribution.choose_strategy()
     distribution.choose_micro_batch(config.micro_batch, config.batch_size, strategy)

@@ -52,12 +52,14 @@ def test_it_goes_on_with_the_state_the_step_and_the_epoch(finished, records_dir,
 
 
 def test_a_run_from_before_the_frame_goes_on(records_dir, tmp_path):
-    """Its config.json says crop_margin in place of frame."""
+    """Its config.json says crop_margin in place of frame, and augment of randomisation."""
     train(records_dir, tmp_path, stop=1, frame="96x112")
     file = tmp_path / "fold-0/config.json"
     written = json.loads(file.read_text())
     assert written["model"].pop("frame") == "96x112"
     written["model"]["crop_margin"] = True
+    del written["training"]["randomisation"]
+    written["training"]["augment"] = False
     file.write_text(json.dumps(written))
     with pytest.raises(InputError, match="model.frame was 96x112, now 80x104"):
         train(records_dir, tmp_path)

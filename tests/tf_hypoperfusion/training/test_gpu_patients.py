@@ -11,7 +11,7 @@ from data_tools.runtime.errors import InputError
 from tf_hypoperfusion import train_on_gpu
 from tf_hypoperfusion.inference.sliding_window import model_image
 from tf_hypoperfusion.training.gpu import patients
-from tf_hypoperfusion.training.gpu.patients import BRAIN, COVERAGE, HELD, TRUTH
+from tf_hypoperfusion.training.gpu.patients import BRAIN, CORE, COVERAGE, HELD, TRUTH
 
 pytestmark = pytest.mark.quick
 
@@ -21,7 +21,8 @@ def one(mni_cohort):
     """A patient of a simulated cohort: from its files, and held."""
     row = clinical_record(next(iter(read_participants(mni_cohort).iterrows()))[1])
     patient, label, _ = mni_patient.load_labelled(mni_cohort, row)
-    return row, patient, label, patients.held(patient, row["side"], row["nihss"])
+    core = mni_patient.load_core(mni_cohort, row["participant_id"])
+    return row, patient, label, patients.held(patient, row["side"], row["nihss"], core)
 
 
 def test_what_is_held_is_what_a_network_sees(one):
@@ -34,7 +35,10 @@ def test_what_is_held_is_what_a_network_sees(one):
     tissue = (held.adc[0] > 0) & (held.adc[0] < 2000)
     np.testing.assert_array_equal(np.where(tissue, ratio, 0), image[window][..., 1])
     np.testing.assert_array_equal((held.adc[0] > 0) & (held.adc[0] < 620), image[window][..., 2])
-    masks = ((BRAIN, patient.brain), (TRUTH, label.truth), (COVERAGE, label.coverage))
+    masks = (
+        (BRAIN, patient.brain), (TRUTH, label.truth), (COVERAGE, label.coverage),
+        (CORE, label.core_truth),
+    )  # fmt: skip
     for bit, mask in masks:
         np.testing.assert_array_equal(held.flags[0] & bit > 0, to_frame(mask)[window])
     assert SIDES[held.side[0]] == row["side"]
@@ -55,6 +59,9 @@ def test_each_patient_is_simulated_once_and_looks_go_by_turns(one, tmp_path, mon
 
         def mni(self):
             return one[1]
+
+        def mni_core(self):
+            return one[2].core_truth
 
     def simulate(seed, number, *, look):
         asked.append((seed, number, look))

@@ -15,6 +15,7 @@ from data_tools.grid import SIDES, VOXEL_ML, mirrored_side, side_frame, to_frame
 from data_tools.simulate.patient import simulate_patient
 from tf_hypoperfusion.inference.sliding_window import model_image
 from tf_hypoperfusion.training.gpu import patients
+from tf_hypoperfusion.training.randomisation import parse
 
 jax = pytest.importorskip("jax", reason="the training on a GPU needs jax (extra gpu)")
 randomisation = pytest.importorskip("tf_hypoperfusion.training.gpu.randomisation")
@@ -27,12 +28,12 @@ MIRRORED = np.roll(np.arange(128)[::-1], -1)
 def people():
     """Two simulated patients: side, NIHSS, images, labels; and held on the device."""
     made = [simulate_patient(7, number) for number in (1, 2)]
-    held = [patients.held(each.mni(), each.plan.side, each.nihss) for each in made]
+    held = [patients.held(each.mni(), each.plan.side, each.nihss, each.mni_core()) for each in made]
     loaded = []
     for each in made:
         mni = each.mni()
         label = labels.make_labels(
-            mni.dwi, mni.adc_um2_per_s, mni.tmax_s,
+            mni.dwi, mni.adc_um2_per_s, mni.tmax_s, known_core=each.mni_core(),
             brain=mni.brain, coverage=mni.coverage, voxel_ml=VOXEL_ML,
         )  # fmt: skip
         loaded.append((each.plan.side, each.nihss, mni, label))
@@ -48,12 +49,13 @@ def drawn(who, start, *, mirrored=False, changed=False, seed=0):
 
 
 @pytest.mark.parametrize("mirrored", [False, True])
-@pytest.mark.parametrize("settings", ["none", "wide_missing"])
+@pytest.mark.parametrize("settings", ["none", "wide+inputs"])
 def test_an_unchanged_window_is_that_of_the_records(people, settings, mirrored):
     loaded, device = people
     for who, (side, nihss, mni, label) in enumerate(loaded):
         image = model_image(mni.dwi, mni.adc_um2_per_s, mni.brain, side)
-        truth = to_frame(np.stack([label.truth, label.coverage], axis=-1))
+        masks = [label.truth, label.coverage, label.core_truth]
+        truth = to_frame(np.stack(masks, axis=-1))
         if mirrored:
             image, truth, side = image[MIRRORED], truth[MIRRORED], mirrored_side(side)
         image[..., 3] = side_frame(side)[:, :, np.newaxis]
@@ -62,7 +64,7 @@ def test_an_unchanged_window_is_that_of_the_records(people, settings, mirrored):
         expected[window] = image[window][:, :, z]
         inputs, y_true = randomisation.window(
             device, drawn(who, 20, mirrored=mirrored),
-            settings=randomisation.RANDOMISATIONS[settings], frame=FRAME,
+            settings=parse(settings), frame=FRAME,
         )  # fmt: skip
         np.testing.assert_array_equal(inputs["image"], expected)
         np.testing.assert_array_equal(y_true, truth[window][:, :, z])
@@ -75,14 +77,17 @@ AMOUNTS = {
     "label_shift_voxels": 2.0, "mask_error": 1.0, "drop_dwi": 1.0, "drop_adc": 1.0,
     "drop_nihss": 1.0, "drop_side": 1.0,
 }  # fmt: skip
-TRUTH, NIHSS = "truth", "nihss"
+TRUTH, CORE, NIHSS = "truth", "core", "nihss"
 # Of the draw that is looked at: the rim that its mask wins has a high ADC.
 CHANGES = {
     "dwi_bias": {"dwi"}, "adc_bias": {"adc", "mask"}, "dwi_gain": {"dwi"}, "dwi_gamma": {"dwi"},
     "noise": {"dwi", "adc", "mask"}, "blur": {"dwi", "adc", "mask"}, "adc_scale": {"adc", "mask"},
-    "rotation_deg": {"dwi", "adc", "mask", TRUTH}, "scale": {"dwi", "adc", "mask", TRUTH},
-    "shift_voxels": {"dwi", "adc", "mask", TRUTH}, "label_shift_voxels": {TRUTH},
-    "mask_error": {"dwi", "adc", TRUTH}, "drop_dwi": {"dwi"}, "drop_adc": {"adc", "mask"},
+    **{
+        name: {"dwi", "adc", "mask", TRUTH, CORE}
+        for name in ("rotation_deg", "scale", "shift_voxels")
+    },
+    "label_shift_voxels": {TRUTH, CORE},
+    "mask_error": {"dwi", "adc", TRUTH, CORE}, "drop_dwi": {"dwi"}, "drop_adc": {"adc", "mask"},
     "drop_nihss": {NIHSS}, "drop_side": {"side"},
 }  # fmt: skip
 
@@ -93,7 +98,10 @@ def seen(device, settings, seed=1):
     )
     image = np.asarray(inputs["image"])
     channels = dict(zip(("dwi", "adc", "mask", "side"), np.moveaxis(image, -1, 0), strict=True))
-    return channels | {TRUTH: np.asarray(y_true), NIHSS: np.asarray(inputs["nihss"])}
+    learnt = np.asarray(y_true)
+    return channels | {
+        TRUTH: learnt[..., :2], CORE: learnt[..., 2], NIHSS: np.asarray(inputs["nihss"])
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", AMOUNTS)
@@ -110,11 +118,11 @@ def test_each_amount_changes_its_own_channels_and_no_other(people, name):
 
 
 def test_the_share_that_is_changed_and_the_side_of_the_mirrored(people):
-    settings = dataclasses.replace(randomisation.RANDOMISATIONS["none"], drop_nihss=1.0, share=0.5)
+    settings = randomisation.Randomisation(drop_nihss=1.0, share=0.5)
     inputs, y_true = randomisation.windows(
         people[1], jax.random.PRNGKey(2), settings=settings, count=64, frame=FRAME
     )
-    assert inputs["image"].shape == (64, 128, 128, 16, 4) and y_true.shape == (64, *FRAME, 16, 2)
+    assert inputs["image"].shape == (64, 128, 128, 16, 4) and y_true.shape == (64, *FRAME, 16, 3)
     assert 15 < (np.asarray(inputs["nihss"]) == -1).sum() < 49
     known = {side: side_frame(side)[window_about_brain(FRAME)] for side in SIDES}
     sides = np.asarray(inputs["image"])[(slice(None), *window_about_brain(FRAME))][..., 0, 3]

@@ -10,7 +10,8 @@ from data_tools import grid, intensity, records, slabs
 from data_tools.cohort import mni_file
 from data_tools.labels import make_labels
 from data_tools.runtime.errors import InputError
-from data_tools.volumes import load_volume
+from data_tools.volumes import load_mask, load_volume
+from tf_hypoperfusion.training import randomisation
 from tf_hypoperfusion.training.input_pipeline import (
     Share,
     Slabs,
@@ -53,11 +54,14 @@ def test_evaluation_gives_every_slab_as_it_is_on_disk(mni_cohort, records_dir, m
     rows = manifest.rows()
     starts = slabs.slab_starts(16)
     for k, participant in enumerate(order):
-        dwi, adc, tmax, brain, coverage = (
+        dwi, adc, tmax = (
             load_volume(mni_file(mni_cohort, participant, name)).data
-            for name in ("dwi", "adc", "tmax", "desc-brain_mask", "desc-coverage_mask")
+            for name in ("dwi", "adc", "tmax")
         )
-        brain, coverage = brain > 0, coverage > 0
+        brain, coverage, core = (
+            load_mask(mni_file(mni_cohort, participant, f"desc-{name}_mask")).data > 0
+            for name in ("brain", "coverage", "core")
+        )
         dwi_ratio, adc_ratio = intensity.normalise(dwi, adc, brain)
         label = make_labels(dwi, adc, tmax, brain=brain, coverage=coverage, voxel_ml=grid.VOXEL_ML)
         side = rows[participant]["side"]
@@ -73,6 +77,8 @@ def test_evaluation_gives_every_slab_as_it_is_on_disk(mni_cohort, records_dir, m
             np.testing.assert_array_equal(inside[..., 3], grid.hemisphere(side)[..., z])
             np.testing.assert_array_equal(y_true[18:109, 9:118, :, 0], label.truth[..., z])
             np.testing.assert_array_equal(y_true[18:109, 9:118, :, 1], label.coverage[..., z])
+            learnt = (core & coverage)[..., z]
+            np.testing.assert_array_equal(y_true[18:109, 9:118, :, 2], learnt)
 
 
 @pytest.fixture(scope="module")
@@ -111,10 +117,20 @@ def test_a_start_within_an_epoch_goes_on_where_it_was(slabs_of):
     assert epoch_of(slabs, 1, 3, first_step=2) == whole[2:]
 
 
+def test_random_changes_depend_on_seed_epoch_and_position_alone(slabs_of):
+    slabs, changes = slabs_of(), {"changes": randomisation.parse("wide+inputs")}
+    whole, plain = epoch_of(slabs, 1, 3, **changes), epoch_of(slabs, 1, 3)
+    assert epoch_of(slabs, 1, 2, first_step=1, **changes) == whole[1:]  # as resumed
+    assert whole != plain
+    as_they_are = randomisation.Randomisation(share=0.0, noise=0.1, drop_dwi=1.0)
+    assert epoch_of(slabs, 1, 3, changes=as_they_are) == plain
+
+
 def test_cached_records_come_in_the_same_order(slabs_of):
     held = slabs_of(cached=True)
     assert len(held.held) == held.total
-    assert epoch_of(held, 3, augment=True) == epoch_of(slabs_of(), 3, augment=True)
+    changes = {"changes": randomisation.parse("wide+inputs")}
+    assert epoch_of(held, 3, **changes) == epoch_of(slabs_of(), 3, **changes)
     share = Share(3)
     ours, theirs = (
         [fingerprint(b) for b in batches(*evaluation_dataset(slabs, share))]
@@ -201,7 +217,7 @@ def test_patients_come_back_whole(records_dir, manifest):
         assert arrays["starts"] == [0, 16, 32, 44]
         assert arrays["image"].shape == (4, 128, 128, 16, 4)
         assert arrays["nihss"].shape == (4, 1)
-        assert arrays["y_true"].shape == (4, 128, 128, 16, 2)
+        assert arrays["y_true"].shape == (4, 128, 128, 16, 3)
 
 
 def test_manifest_counts_are_those_of_the_files(records_dir, manifest, slabs_of):

@@ -92,10 +92,11 @@ def test_resumed_is_uninterrupted_weight_for_weight(three_epochs, records_dir, t
 
 @pytest.mark.core
 def test_options_beyond_the_paper_train_and_resume(records_dir, tmp_path):
-    """Averaged weights, warm-up, augmentation, micro-batches, another optimizer."""
+    """Averaged weights, warm-up, random changes, micro-batches, another optimizer."""
     options = {
         "optimizer": "ranger" if HAS_ADDONS else "adamw", "ema_momentum": 0.9, "warmup_epochs": 1,
-        "augment": True, "micro_batch": 2, "precision": "auto", "dropout": 0.2, "poolings": 1,
+        "randomisation": "wide+inputs", "micro_batch": 2, "precision": "auto", "dropout": 0.2,
+        "poolings": 1,
     }  # fmt: skip
     settings = preset("tiny", epochs=2, **options)
     for run, stops in (("whole", (None,)), ("broken", (1, None))):

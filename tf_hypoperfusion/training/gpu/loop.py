@@ -23,8 +23,8 @@ from data_tools.runtime.errors import InputError
 from tf_hypoperfusion import provenance
 from tf_hypoperfusion.config import ModelConfig, TrainingConfig
 from tf_hypoperfusion.training import history
-from tf_hypoperfusion.training.gpu.randomisation import Randomisation
 from tf_hypoperfusion.training.gpu.steps import State, Steps, Way
+from tf_hypoperfusion.training.randomisation import Randomisation
 
 WARMUP_STEPS = 100
 # Steps to compile and settle, and steps that are timed.

@@ -1,6 +1,6 @@
 """Simulated patients in memory, as records would give them to a network, and no file of them.
 
-Only what cannot be computed again is held: DWI, ADC and three masks, 3 MB a patient, so that a
+Only what cannot be computed again is held: DWI, ADC and four masks, 3 MB a patient, so that a
 thousand of them lie in the memory of a GPU. No TensorFlow, Keras or JAX here.
 """
 
@@ -30,7 +30,9 @@ from data_tools.simulate.patient import simulate_patient
 # Columns and rows that are held: all of the 91 x 109 grid.
 HELD = (96, 112)
 # Bits of ``flags``.
-BRAIN, TRUTH, COVERAGE = 1, 2, 4
+BRAIN, TRUTH, COVERAGE, CORE = 1, 2, 4, 8
+# Raised whenever a file of a patient holds something else than before.
+HELD_VERSION = 2
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -40,7 +42,8 @@ class Patients:
     Attributes:
         dwi: float16 (n, 96, 112, 60), ratio to the parenchymal mean.
         adc: uint16, the same shape, 1e-6 mm2/s; 0 outside the brain, CSF kept.
-        flags: uint8, the same shape: :data:`BRAIN`, :data:`TRUTH` and :data:`COVERAGE` added up.
+        flags: uint8, the same shape: :data:`BRAIN`, :data:`TRUTH`, :data:`COVERAGE` and
+            :data:`CORE` added up.
         adc_mean: float32 (n,), mean of the parenchyma, 1e-6 mm2/s.
         nihss: float32 (n,), NIHSS / 21, or -1.
         side: int32 (n,), index into SIDES.
@@ -61,36 +64,45 @@ class Patients:
         return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
 
 
-def held(images: MniImages | MniPatient, side: str, nihss: int | None) -> Patients:
+def held(
+    images: MniImages | MniPatient,
+    side: str,
+    nihss: int | None,
+    core: NDArray[np.bool_] | None = None,
+) -> Patients:
     """One patient.
 
     Args:
         images: on the MNI grid.
         side: of the lesion.
         nihss: None if unknown.
+        core: as known, bool (91, 109, 60); None takes the rule's.
 
     Raises:
         InputError: as :func:`data_tools.network_volumes.network_volumes`.
     """
     label = labels.make_labels(
         images.dwi, images.adc_um2_per_s, images.tmax_s,
-        brain=images.brain, coverage=images.coverage, voxel_ml=VOXEL_ML,
+        brain=images.brain, coverage=images.coverage, voxel_ml=VOXEL_ML, known_core=core,
     )  # fmt: skip
     volumes = network_volumes(images.dwi, images.adc_um2_per_s, images.brain, label)
     window = window_about_brain(HELD)
-    tissue = intensity.parenchyma(images.adc_um2_per_s, images.brain)
     adc = np.where(images.brain, np.clip(np.round(images.adc_um2_per_s), 0, 65535), 0)
-    flags = images.brain * BRAIN + volumes.truth * TRUTH + volumes.coverage * COVERAGE
+    flags = (
+        images.brain * BRAIN
+        + volumes.truth * TRUTH
+        + volumes.coverage * COVERAGE
+        + volumes.core * CORE
+    )
 
     def one(volume: NDArray, dtype: type) -> NDArray:
         return to_frame(volume.astype(dtype))[window][np.newaxis]
 
-    mean = images.adc_um2_per_s[tissue].mean(dtype=np.float64)
     return Patients(
         dwi=one(volumes.dwi, np.float16),
         adc=one(adc, np.uint16),
         flags=one(flags, np.uint8),
-        adc_mean=np.array([mean], np.float32),
+        adc_mean=np.array([volumes.adc_mean_um2_per_s], np.float32),
         nihss=np.array([intensity.nihss_feature(nihss)], np.float32),
         side=np.array([SIDES.index(side)], np.int32),
     )
@@ -142,13 +154,14 @@ def together(parts: Sequence[Patients]) -> Patients:
 
 
 def _file(folder: str | os.PathLike, seed: int, number: int, look: str) -> Path:
-    name = f"version-{SIMULATION_VERSION}_seed-{seed}_look-{look}_patient-{number:05d}.npz"
+    versions = f"version-{SIMULATION_VERSION}_held-{HELD_VERSION}"
+    name = f"{versions}_seed-{seed}_look-{look}_patient-{number:05d}.npz"
     return Path(folder) / name
 
 
 def _simulate(number: int, look: str, *, seed: int, folder: str) -> None:
     made = simulate_patient(seed, number, look=look)
-    patient = held(made.mni(), made.plan.side, made.nihss)
+    patient = held(made.mni(), made.plan.side, made.nihss, made.mni_core())
     with (
         atomic.replacing(_file(folder, seed, number, look)) as temporary,
         open(temporary, "wb") as file,

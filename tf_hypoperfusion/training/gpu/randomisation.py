@@ -1,7 +1,8 @@
 """Random windows of patients, made to look otherwise each time, on the device in ``jax.numpy``.
 
 Every change is a function of its key alone. The order is that of life: the head lies otherwise,
-the scanner shades, scales and blurs, preparation finds another brain and divides by the mean.
+the scanner shades, scales and blurs, preparation finds another brain and divides by the mean. The
+twin of :mod:`tf_hypoperfusion.training.augmentation`, which changes the slabs of records.
 """
 
 import dataclasses
@@ -20,15 +21,23 @@ from data_tools.grid import (
     NIHSS_MISSING,
     SIDES,
     SLAB_SLICES,
-    VOXEL_MM,
     mirrored_side,
     side_frame,
     window_about_brain,
 )
-from tf_hypoperfusion.training.gpu.patients import BRAIN, COVERAGE, HELD, TRUTH
+from tf_hypoperfusion.training.gpu.patients import BRAIN, CORE, COVERAGE, HELD, TRUTH
+from tf_hypoperfusion.training.randomisation import (
+    CENTRE,
+    ERRING,
+    LARGE_MM,
+    OF_NEIGHBOUR,
+    SIDE_NOT_TOLD,
+    SMALL_MM,
+    SMALL_SHARE,
+    Randomisation,
+    spline_basis,
+)
 
-# About which a head is turned and scaled, voxels of the frame: the middle of the brain.
-CENTRE = (63.0, 63.5)
 # What draws its random numbers of its own.
 KEYS = (
     "place", "labels", "mask", "dwi_bias", "adc_bias", "gain", "noise", "blur", "adc_scale", "drop",
@@ -36,91 +45,6 @@ KEYS = (
 MIRROR_SUM = 126  # a column and its mirror image, as tf_hypoperfusion.training.augmentation
 MIRRORED = np.array([SIDES.index(mirrored_side(side)) for side in SIDES])
 SIDE_FRAMES = np.stack([side_frame(side) for side in SIDES]).astype(np.float32)
-LARGE_MM, SMALL_MM = 45.0, 18.0  # scales of a bias field
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Randomisation:
-    """How much is changed at most; 0 leaves a thing as it is. Each slab draws its own amounts.
-
-    Attributes:
-        share: of the slabs that are changed at all; the others are as simulated.
-        dwi_bias: SD of the log of DWI's bias field, from and to; part of it at 45, part at 18 mm.
-        adc_bias: largest such SD of the ADC.
-        dwi_gain: SD of the log of DWI's gain.
-        dwi_gamma: SD of the log of the exponent of DWI.
-        noise: largest SD of noise, as a share of the parenchymal mean, of DWI (Rician) and ADC.
-        blur: largest share that a slice takes from each neighbour.
-        adc_scale: an ADC map is wrong by at most this share (which moves the ADC mask).
-        rotation_deg: largest turn in the axial plane.
-        scale: largest change of size.
-        shift_voxels: largest shift along x and y.
-        label_shift_voxels: SD of the shift between the images and what is to be learnt.
-        mask_error: share of the slabs whose brain is too small in places, and too large in others.
-        drop_dwi: share of the slabs without DWI (0 everywhere).
-        drop_adc: without ADC and its mask.
-        drop_nihss: without NIHSS.
-        drop_side: whose side is not told (as bilateral).
-    """
-
-    share: float = 1.0
-    dwi_bias: tuple[float, float] = (0.0, 0.0)
-    adc_bias: float = 0.0
-    dwi_gain: float = 0.0
-    dwi_gamma: float = 0.0
-    noise: float = 0.0
-    blur: float = 0.0
-    adc_scale: float = 0.0
-    rotation_deg: float = 0.0
-    scale: float = 0.0
-    shift_voxels: float = 0.0
-    label_shift_voxels: float = 0.0
-    mask_error: float = 0.0
-    drop_dwi: float = 0.0
-    drop_adc: float = 0.0
-    drop_nihss: float = 0.0
-    drop_side: float = 0.0
-
-
-WIDE = Randomisation(
-    share=0.85,
-    dwi_bias=(0.03, 0.14),
-    adc_bias=0.04,
-    dwi_gain=0.04,
-    dwi_gamma=0.12,
-    noise=0.08,
-    blur=0.25,
-    adc_scale=0.06,
-    rotation_deg=6.0,
-    scale=0.05,
-    shift_voxels=2.0,
-    label_shift_voxels=0.5,
-    mask_error=0.5,
-)
-RANDOMISATIONS = {
-    "none": Randomisation(),
-    # For patients whose looks differ widely already.
-    "light": Randomisation(
-        share=0.7,
-        dwi_bias=(0.0, 0.07),
-        adc_bias=0.02,
-        dwi_gain=0.03,
-        dwi_gamma=0.06,
-        noise=0.04,
-        blur=0.15,
-        adc_scale=0.03,
-        rotation_deg=4.0,
-        scale=0.03,
-        shift_voxels=1.5,
-        label_shift_voxels=0.25,
-        mask_error=0.3,
-    ),
-    "wide": WIDE,
-    # Also answers where an input is missing.
-    "wide_missing": dataclasses.replace(
-        WIDE, drop_dwi=0.05, drop_adc=0.05, drop_nihss=0.2, drop_side=0.1
-    ),
-}
 
 
 @jax.tree_util.register_dataclass
@@ -164,8 +88,8 @@ def windows(
 
     Returns:
         The network's inputs, ``image`` float32 (count, 128, 128, 16, 4), 0 outside ``frame``, and
-        ``nihss`` (count, 1); truth and coverage of the frame, float32 (count, columns, rows, 16,
-        2).
+        ``nihss`` (count, 1); truth, coverage and core of the frame, float32 (count, columns, rows,
+        16, 3).
     """
     draws = jax.random.split(key, 5)
     drawn = Drawn(
@@ -203,7 +127,8 @@ def window(
         jnp.broadcast_to(side_channel[:, :, jnp.newaxis], slab["dwi"].shape),
     ]
     coverage = slab["coverage"] & slab["brain"]
-    y_true = jnp.stack([slab["truth"] & coverage, coverage], axis=-1).astype(jnp.float32)
+    learnt = [slab["truth"] & coverage, coverage, slab["core"] & coverage]
+    y_true = jnp.stack(learnt, axis=-1).astype(jnp.float32)
     image = in_frame(jnp.stack(channels, axis=-1), frame)
     return {"image": image, "nihss": inputs["nihss"][jnp.newaxis]}, y_true
 
@@ -240,7 +165,8 @@ def _moved(patients, drawn, keys, *, settings, frame):
 
     flags = cut("flags")
     dwi, adc, brain = sample([cut("dwi"), cut("adc"), flags & BRAIN > 0], shift)
-    truth, coverage = sample([flags & TRUTH > 0, flags & COVERAGE > 0], shift + apart)
+    learnt = [flags & bit > 0 for bit in (TRUTH, COVERAGE, CORE)]
+    truth, coverage, core = sample(learnt, shift + apart)
     brain = brain >= 0.5
     return {
         "dwi": jnp.where(brain, dwi, 0),
@@ -248,6 +174,7 @@ def _moved(patients, drawn, keys, *, settings, frame):
         "brain": brain,
         "truth": truth >= 0.5,
         "coverage": coverage >= 0.5,
+        "core": core >= 0.5,
     }
 
 
@@ -284,24 +211,15 @@ def smooth_field(key: Any, shape: tuple[int, ...], spacing_mm: float) -> Any:
 
     Normal numbers on a coarse lattice, joined by cubic B-splines, as the simulated heads have it.
     """
-    bases = [jnp.asarray(_spline_basis(size, spacing_mm)) for size in shape]
+    bases = [jnp.asarray(spline_basis(size, spacing_mm)) for size in shape]
     lattice = jax.random.normal(key, [basis.shape[1] for basis in bases])
     return jnp.einsum("xi,yj,zk,ijk->xyz", *bases, lattice)
-
-
-@functools.cache
-def _spline_basis(size: int, spacing_mm: float) -> np.ndarray:
-    position = np.arange(size) * VOXEL_MM / spacing_mm
-    knots = np.arange(int(position[-1]) + 4) - 1
-    t = np.abs(position[:, None] - knots[None])
-    basis = np.where(t < 1, 2 / 3 - t**2 + t**3 / 2, np.clip(2 - t, 0, None) ** 3 / 6)
-    return (basis / np.sqrt((basis**2).sum(axis=1, keepdims=True))).astype(np.float32)
 
 
 def _bias(key: Any, shape: tuple[int, ...], sd: Any) -> Any:
     """A field that multiplies, of two scales; the log has this SD."""
     large, small, part = jax.random.split(key, 3)
-    share = 0.6 * jax.random.uniform(part)
+    share = SMALL_SHARE * jax.random.uniform(part)
     both = jnp.sqrt(1 - share) * smooth_field(large, shape, LARGE_MM)
     return jnp.exp(sd * (both + jnp.sqrt(share) * smooth_field(small, shape, SMALL_MM)))
 
@@ -324,14 +242,14 @@ def _with_other_brain(key, slab, share):
     solid = brain.astype(jnp.float32)
     rim = brain & (-_pooled(-solid) < 0.5)
     outer = ~brain & (_pooled(solid) > 0.5)
-    lost, won = wrong & rim & (field > 0.3), wrong & outer & (field < -0.3)
-    of_dwi, of_adc = jax.random.uniform(level, (2,), minval=0.2, maxval=1.2)
+    lost, won = wrong & rim & (field > ERRING), wrong & outer & (field < -ERRING)
+    low, high = OF_NEIGHBOUR
+    of_dwi, of_adc = jax.random.uniform(level, (2,), minval=low, maxval=high)
     covered = _pooled(slab["coverage"].astype(jnp.float32)) > 0.5
-    return {
+    return slab | {
         "dwi": jnp.where(won, of_dwi * _pooled(slab["dwi"]), slab["dwi"]),
         "adc": jnp.where(won, of_adc * _pooled(slab["adc"]), slab["adc"]),
         "brain": (brain & ~lost) | won,
-        "truth": slab["truth"],
         "coverage": slab["coverage"] | (won & covered),
     }
 
@@ -405,5 +323,5 @@ def _some_dropped(key, inputs, *, amount, settings):
         "adc": jnp.where(no_adc, 0, inputs["adc"]),
         "adc_mask": jnp.where(no_adc, 0, inputs["adc_mask"]),
         "nihss": jnp.where(no_nihss, NIHSS_MISSING, inputs["nihss"]),
-        "side": jnp.where(no_side, SIDES.index("bilateral"), inputs["side"]),
+        "side": jnp.where(no_side, SIDE_NOT_TOLD, inputs["side"]),
     }

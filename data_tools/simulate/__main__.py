@@ -64,13 +64,13 @@ flags.DEFINE_string(
     "<FILE> Table of real heads, into which the strokes are painted; see above.",
     flag_values=FLAGS,
 )
-flags.DEFINE_enum(
+flags.DEFINE_string(
     "look",
     "first",
-    ["first", "wide"],
-    "Tissue contrast, scanner and preparation: first: one for all patients, with which the "
+    "<NAME> Tissue contrast, scanner and preparation: first: one for all patients, with which the "
     "published results were made; wide: drawn for each, as wide as real heads differ and wider, "
-    "a sixth of the patients with strokes that leave nothing to be saved.",
+    "a sixth of the patients with strokes that leave nothing to be saved. Several, as in "
+    "wide,wide,first, take turns.",
     flag_values=FLAGS,
 )
 flags.DEFINE_string(

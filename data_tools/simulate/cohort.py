@@ -101,7 +101,8 @@ def simulate_cohort(
         noise: of DWI and ADC, times the usual.
         target_mismatch: leave out those whose planned volumes are none; the others keep their
             numbers.
-        look: of the patients, one of :data:`~data_tools.simulate.looks.LOOKS`.
+        look: of the patients, one of :data:`~data_tools.simulate.looks.LOOKS`; several, with
+            commas between, take turns.
         shift: what is otherwise than in that look, one of
             :data:`~data_tools.simulate.shifts.SHIFTS`; None is nothing.
         heads: table of real heads that the strokes are painted into, in MNI space; see
@@ -147,7 +148,7 @@ class Settings:
         lesions: folder of real core masks; None grows the cores.
         noise: of DWI and ADC, times the usual.
         target_mismatch: only patients whose planned volumes are one.
-        look: one of :data:`~data_tools.simulate.looks.LOOKS`.
+        look: one of :data:`~data_tools.simulate.looks.LOOKS`, or several with commas.
         shift: one of :data:`~data_tools.simulate.shifts.SHIFTS`, or None.
         heads: table of real heads, or None.
     """
@@ -160,6 +161,11 @@ class Settings:
     look: str
     shift: str | None
     heads: str | None
+
+    def look_of(self, number: int) -> str:
+        """The look of a patient: several take turns."""
+        looks = self.look.split(",")
+        return looks[number % len(looks)]
 
 
 def _check(out: str | os.PathLike, patients: int, settings: Settings, workers: int) -> None:
@@ -174,8 +180,10 @@ def _check(out: str | os.PathLike, patients: int, settings: Settings, workers: i
         raise InputError(f"seed is {settings.seed}; expected 0 or a positive whole number")
     if settings.space not in SPACES:
         raise InputError(f"space is {settings.space!r}; expected one of {', '.join(SPACES)}")
-    if settings.look not in LOOKS:
-        raise InputError(f"look is {settings.look!r}; expected one of {', '.join(LOOKS)}")
+    if not set(settings.look.split(",")) <= set(LOOKS):
+        raise InputError(
+            f"look is {settings.look!r}; expected one of {', '.join(LOOKS)}, or several with commas"
+        )
     _check_shift(settings)
     _check_heads(settings)
     if workers < 1:
@@ -244,7 +252,7 @@ def _numbers(patients: int, settings: Settings) -> list[int]:
         return list(range(1, patients + 1))
     found: list[int] = []
     for number in range(1, MAX_PATIENTS + 1):
-        plan = make_plan(settings.seed, number, look=settings.look, shift=settings.shift)
+        plan = make_plan(settings.seed, number, look=settings.look_of(number), shift=settings.shift)
         if criteria.target_mismatch(plan.hypoperfusion_ml, plan.core_ml):
             found.append(number)
         if len(found) == patients:
@@ -324,16 +332,14 @@ def _write_patient(index: int, *, out_folder: str, settings: Settings) -> None:
 
 
 def _patient(index: int, settings: Settings) -> "SimulatedPatient | PaintedPatient":
-    seed, lesions = settings.seed, settings.lesions
+    seed, lesions, look = settings.seed, settings.lesions, settings.look_of(index)
     if settings.heads is None:
         return simulate_patient(
-            seed, index, lesions, settings.noise, look=settings.look, shift=settings.shift
+            seed, index, lesions, settings.noise, look=look, shift=settings.shift
         )
     from data_tools.simulate.painted import paint_patient  # reads scanners' files, and so more
 
-    return paint_patient(
-        seed, index, settings.heads, lesions, look=settings.look, shift=settings.shift
-    )
+    return paint_patient(seed, index, settings.heads, lesions, look=look, shift=settings.shift)
 
 
 def _write_native(out: Path, patient: SimulatedPatient) -> list[Path]:

@@ -339,6 +339,7 @@ def test_a_shift_that_would_change_nothing_is_refused(tmp_path):
         ({"shift": "off_4mm"}, "is about the way to MNI space .* expected --space=mni"),
         ({"shift": "real_shapes"}, "expected --lesions=FOLDER"),
         ({"look": "narrow"}, "look is 'narrow'; expected one of first, wide"),
+        ({"look": "wide,narrow"}, "or several with commas"),
     ):
         with pytest.raises(InputError, match=message):
             simulate_cohort(tmp_path / "c", 1, SEED, **options)
@@ -371,3 +372,12 @@ def test_the_true_core_lies_where_a_shifted_image_shows_it(scene, name):
     adc = scene.mni(name).adc_um2_per_s
     assert gained.sum() > 100 < lost.sum()
     assert np.median(adc[gained & (adc > 0)]) < np.median(adc[lost & (adc > 0)]) - 50
+
+
+def test_looks_take_turns_and_each_patient_is_that_of_a_cohort_of_its_look(tmp_path):
+    both = simulate_cohort(tmp_path / "both", 2, 5, space="mni", look="wide,first")
+    for number, look in ((1, "first"), (2, "wide")):
+        alone = simulate_cohort(tmp_path / look, number, 5, space="mni", look=look)
+        images = sorted((both / f"sub-{number:04d}").glob("*.nii.gz"))
+        same = [alone / image.relative_to(both) for image in images]
+        assert images and [i.read_bytes() for i in images] == [i.read_bytes() for i in same]

@@ -114,7 +114,7 @@ _LIGHT: dict[str, Any] = {
     "mask_error": 0.3,
 }
 # Also answers where an input is missing.
-_INPUTS = {"drop_dwi": 0.08, "drop_adc": 0.08, "drop_nihss": 0.25, "drop_side": 0.15}
+_INPUTS = {"drop_dwi": 0.12, "drop_adc": 0.12, "drop_nihss": 0.25, "drop_side": 0.15}
 
 
 def _part(name: str) -> dict[str, Any]:

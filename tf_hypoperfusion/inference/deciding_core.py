@@ -85,8 +85,8 @@ def choose(
 ) -> tuple[CoreFindings, Cores]:  # fmt: skip
     """The core that decides, examined, and what the others say.
 
-    That the side contradicts the images is judged by the rule unless a core is given: the networks
-    were told the side.
+    Where the networks' decides, the rule's may still say that the side contradicts the images: the
+    networks were told the side.
 
     Args:
         native: the patient's images on the DWI's grid.
@@ -118,6 +118,6 @@ def choose(
         return findings, dataclasses.replace(known, by="given")
     if learnt is not None and (wish.by or config.CORE_BY) == "learnt":
         findings = examine_core(native, mni, side, found=learnt.masks())
-        findings = dataclasses.replace(findings, alarms=rule.alarms)
+        findings = dataclasses.replace(findings, alarms=rule.alarms or findings.alarms)
         return findings, dataclasses.replace(known, by="learnt")
     return rule, known

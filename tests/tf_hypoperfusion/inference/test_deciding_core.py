@@ -1,5 +1,6 @@
 """Whose core decides: in volumes, decision, warnings and files, with a predictor made by hand."""
 
+import dataclasses
 import json
 
 import nibabel as nib
@@ -13,12 +14,13 @@ from data_tools.runtime.errors import InputError
 from tf_hypoperfusion import config, predict
 from tf_hypoperfusion.clinical import ClinicalFacts
 from tf_hypoperfusion.inference import cautions, deciding_core, prediction, result_folder
-from tf_hypoperfusion.inference.deciding_core import Cores, CoreWish
+from tf_hypoperfusion.inference.deciding_core import Cores, CoreWish, LearntCore
 from tf_hypoperfusion.inference.result import read_result
 from tf_hypoperfusion.inference.result_files import OutputOptions
 from tf_hypoperfusion.inference.result_folder import Backend, PatientFiles
 
 LEFT = ClinicalFacts("left", 14, 66)
+MNI = (91, 109, 60)
 
 
 def predictor(image, nihss):
@@ -122,6 +124,23 @@ def test_a_given_core_on_the_other_side_is_told(predicted, learnt, by_rule, nati
     )[..., 0]
     right = native.brain & (x > np.median(x[native.brain]))
     assert "CHECK THE SIDE" in predicted(CoreWish(right)).core.alarms[0]
+
+
+def test_a_side_that_the_rule_contradicts_is_told_with_every_core(native, learnt, by_rule):
+    def alarms(of_rule, mni):
+        rule = dataclasses.replace(by_rule.core, alarms=of_rule)
+        core = LearntCore(learnt.cores.probability, mni)
+        wish = CoreWish(by="learnt")
+        findings, _ = deciding_core.choose(
+            native, by_rule.mni, "left", rule=rule, learnt=core, wish=wish
+        )
+        return findings.alarms
+
+    nowhere, right = np.zeros(MNI, np.float32), np.zeros(MNI, np.float32)
+    right[60:70, 40:60, 20:40] = 1  # the networks say so, although they were told the side
+    assert alarms((), nowhere) == ()
+    assert alarms(("by the rule",), nowhere) == alarms(("by the rule",), right) == ("by the rule",)
+    assert "CHECK THE SIDE" in alarms((), right)[0]
 
 
 @pytest.fixture(scope="module")

@@ -262,7 +262,8 @@ def predictions(heads: list[Head]) -> list[dict[str, Any]]:
     from tf_hypoperfusion.inference import predictors
     from tf_hypoperfusion.inference.prediction import volume_predictor
 
-    answer = volume_predictor(predictors.load_predictor(FLAGS.model), FLAGS.stride)
+    model = predictors.load(FLAGS.model)
+    answer = volume_predictor(model.predict, FLAGS.stride, model.cores)
     rows: list[dict[str, Any]] = []
     for head in turns.progress(heads, "predictions"):
         ways = changed(head)
@@ -300,7 +301,6 @@ def predicted_ml(head: Head, brain: Any, transform: Any, answer: Any) -> float:
     from data_tools.intensity import parenchyma
     from data_tools.patient import MniPatient
     from tf_hypoperfusion.clinical import ClinicalFacts
-    from tf_hypoperfusion.inference.sliding_window import mean
 
     adc = transform.bring(dataclasses.replace(head.dwi, data=head.adc))
     there = transform.bring_mask(brain, head.dwi) & (adc > 0)
@@ -311,8 +311,8 @@ def predicted_ml(head: Head, brain: Any, transform: Any, answer: Any) -> float:
         coverage=there,
         transform=transform,
     )
-    each = answer(mni, ClinicalFacts(side=head.side, nihss=NIHSS))
-    probability = transform.back(mean(each), head.dwi)
+    said = answer(mni, ClinicalFacts(side=head.side, nihss=NIHSS))
+    probability = transform.back(said.mean, head.dwi)
     return float(((probability >= 0.5) & parenchyma(head.adc, brain)).sum() * head.dwi.voxel_ml)
 
 

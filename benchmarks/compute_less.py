@@ -43,7 +43,6 @@ from tf_hypoperfusion.inference import (
     onnx_runtimes,
     prediction,
     predictors,
-    sliding_window,
 )
 from tf_hypoperfusion.inference.onnx_runtimes import LoadedModel
 
@@ -215,7 +214,7 @@ def ask(
 
         answer = prediction.volume_predictor(counted, int(stride))
         began = time.process_time()
-        probability = sliding_window.mean(answer(one.mni, one.given))
+        probability = answer(one.mni, one.given).mean
         cpu_s = time.process_time() - began
         mask = probability >= config.PROBABILITY_THRESHOLD
         first = mask if first is None else first

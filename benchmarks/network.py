@@ -76,7 +76,7 @@ def write_network(folder: Path) -> dict[str, Any]:
     answer = predictors.of_keras(model)(slabs["image"][:1], slabs["nihss"][:1])
     np.save(folder / "probability.npy", answer)
     onnx_model.write(
-        [lambda image, nihss: model({"image": image, "nihss": nihss})["probability"]],
+        [lambda image, nihss: model({"image": image, "nihss": nihss})],
         folder / "model.onnx",
         {},
     )

@@ -107,7 +107,7 @@ def answers() -> list[dict[str, Any]]:
     from data_tools.simulate import simulate_patient
     from tf_hypoperfusion.inference import predictors, sliding_window
 
-    loaded = {p: predictors.load_predictor(FLAGS.model, p) for p in PRECISIONS}
+    loaded = {p: predictors.load(FLAGS.model, precision=p) for p in PRECISIONS}
     found: dict[tuple[str, int], list[tuple[float, float, float]]] = {}
     for number in turns.progress(range(1, FLAGS.patients + 1), "answers"):
         patient = simulate_patient(FLAGS.seed, number)
@@ -118,11 +118,11 @@ def answers() -> list[dict[str, Any]]:
         exact = None
         for precision, stride in [("float32", 1), *((p, s) for p in loaded for s in STRIDES)]:
             began = time.perf_counter()
-            p = sliding_window.mean(
-                sliding_window.predict_volume(
-                    loaded[precision], image, nihss=nihss, stride=stride, tissue=tissue
-                )
-            )
+            model = loaded[precision]
+            p = sliding_window.predict_volume(
+                model.predict, image,
+                nihss=nihss, stride=stride, tissue=tissue, cores=model.cores,
+            ).mean  # fmt: skip
             took = time.perf_counter() - began
             exact = p if exact is None else exact
             a, b = p >= 0.5, exact >= 0.5

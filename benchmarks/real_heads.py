@@ -1,6 +1,7 @@
 """Does a network keep quiet on real heads, and answer the same when they are moved a little?
 
-    python -m benchmarks.real_heads --heads=TABLE [--model=A,B] [--painted=COHORT] [--out=CSV]
+    python -m benchmarks.real_heads --heads=TABLE [--model=A,B] [--cores] [--painted=COHORT]
+        [--out=CSV]
 
 TABLE is that of data_tools.simulate --heads. Real heads with no or small lesions of their own have
 no perfusion truth, so what must hold is measured, for each side and some NIHSS: no target mismatch,
@@ -8,6 +9,9 @@ at most 20 mL, nothing in the cerebellum. Then each head is moved as no answer s
 each side with the NIHSS of the largest answer): registration by 0.3 mm and 0.5 degrees, noise of 1%
 of the mean in DWI and ADC, a brain mask larger or smaller by a voxel of the MNI grid, whole
 numbers; masks of 20 mL and more are to have a Dice of 0.97 with the unmoved one.
+
+--cores asks of the core only: that of the rule and, from networks that answer with one, theirs; mL
+of each head, and Dice where the table's column `lesion` names an expert's mask.
 
 --painted is a cohort that data_tools.simulate --heads wrote: real looks, known truth. It gets a
 line as the shifts do, one for each patient, and a table of movements. Its patients lie on the MNI
@@ -33,7 +37,7 @@ from data_tools import cohort as cohorts
 from data_tools import intensity
 from data_tools.grid import GRID_AFFINE, GRID_SHAPE
 from data_tools.mni_patient import load_mni
-from data_tools.patient import MniPatient, NativePatient, core_of, on_grid
+from data_tools.patient import MniPatient, NativePatient, core_of, mask_on, on_grid
 from data_tools.runtime import command
 from data_tools.runtime.errors import InputError
 from data_tools.transform import Transform
@@ -41,7 +45,7 @@ from data_tools.volumes import Volume
 from tf_hypoperfusion import clinical, config
 from tf_hypoperfusion.clinical import ClinicalFacts
 from tf_hypoperfusion.inference.prediction import VolumePredictor, volume_predictor
-from tf_hypoperfusion.inference.sliding_window import Predictor, mean, together
+from tf_hypoperfusion.inference.sliding_window import SlabModel
 
 FLAGS = flags.FlagValues()
 flags.DEFINE_string(
@@ -55,6 +59,7 @@ flags.DEFINE_list("nihss", ["n/a", "4", "12"], "What is said of each head.", fla
 flags.DEFINE_string(
     "painted", None, "<FOLDER> MNI cohort of strokes painted into real heads.", flag_values=FLAGS,
 )  # fmt: skip
+flags.DEFINE_bool("cores", False, "Only the table of cores.", flag_values=FLAGS)
 options.count("moved", 4, "Patients of --painted that are moved.", FLAGS, lowest=0)
 options.count("stride", config.TEST_STRIDE, "Slices between windows.", FLAGS)
 options.out(FLAGS)
@@ -80,11 +85,15 @@ class Subject:
         name: of head or patient.
         native: its images.
         transform: their way to the template.
+        side: of its own lesion; None without one, or where it does not count.
+        lesion: bool, shape of the DWI: that lesion as an expert drew it; or None.
     """
 
     name: str
     native: NativePatient
     transform: Transform
+    side: str | None = None
+    lesion: NDArray[np.bool_] | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -95,14 +104,18 @@ class Answer:
         mask: bool, shape of the DWI: hypoperfusion.
         on_grid: the same on the MNI grid.
         ml: of the mask.
-        core_ml: of the core by its rule.
+        core: bool, shape of the DWI: by its rule.
+        core_ml: of that.
+        learnt: bool, likewise: the core by the networks; None from networks without.
         cerebellum_ml: of hypoperfusion in the cerebellum.
     """
 
     mask: NDArray[np.bool_]
     on_grid: NDArray[np.bool_]
     ml: float
+    core: NDArray[np.bool_]
     core_ml: float
+    learnt: NDArray[np.bool_] | None
     cerebellum_ml: float
 
     @property
@@ -147,17 +160,22 @@ def ask(
     if mask_voxels:
         mni = _with_mask(mni, mask_voxels)
     native = subject.native
-    probability = mean(answers(mni, given))
-    inside = probability >= config.PROBABILITY_THRESHOLD
-    back = mni.transform.back(probability, native.dwi)
-    mask = back >= config.PROBABILITY_THRESHOLD
-    mask &= intensity.parenchyma(native.adc.data, native.brain)
+    said = answers(mni, given)
+    inside = said.mean >= config.PROBABILITY_THRESHOLD
+    tissue = intensity.parenchyma(native.adc.data, native.brain)
+
+    def on_dwi(probability: NDArray[np.float32], threshold: float) -> NDArray[np.bool_]:
+        return (mni.transform.back(probability, native.dwi) >= threshold) & tissue
+
+    mask, core = on_dwi(said.mean, config.PROBABILITY_THRESHOLD), core_of(native)
     voxel_ml = native.dwi.voxel_ml
     return Answer(
         mask=mask,
         on_grid=inside,
         ml=float(mask.sum() * voxel_ml),
-        core_ml=float(core_of(native).sum() * voxel_ml),
+        core=core,
+        core_ml=float(core.sum() * voxel_ml),
+        learnt=None if said.core is None else on_dwi(said.core, config.CORE_THRESHOLD),
         cerebellum_ml=float((inside & cerebellum()).sum() * mni.voxel_ml),
     )
 
@@ -245,7 +263,14 @@ def real_subjects(table: str) -> list[Subject]:
 
     loaded = [heads.load(files) for files in heads.read(table)]
     return [
-        Subject(name=h.files.name, native=h.native, transform=Transform(h.affine)) for h in loaded
+        Subject(
+            name=head.files.name,
+            native=head.native,
+            transform=Transform(head.affine),
+            side=head.files.side,
+            lesion=None if head.lesion is None else mask_on(head.lesion, head.native.dwi),
+        )
+        for head in loaded
     ]
 
 
@@ -296,6 +321,28 @@ def panel(
                 )
             largest.append(max(found, key=lambda each: each[2].ml))
     return lines, largest
+
+
+def cores(
+    subjects: Sequence[Subject], nihss: Sequence[int | None], answers: VolumePredictor
+) -> list[dict[str, Any]]:
+    """A line for each head and NIHSS with the cores; both sides of a head without a lesion."""
+    lines = []
+    for subject in subjects:
+        voxel_ml, expert = subject.native.dwi.voxel_ml, subject.lesion
+        for side in [subject.side] if subject.side else SIDES:
+            for score in nihss:
+                answer = ask(subject, ClinicalFacts(side, score), answers)
+                line = {"head": subject.name, "side": side, "nihss": _score(score)}
+                masks = {"expert": expert, "rule": answer.core, "learnt": answer.learnt}
+                for who, mask in masks.items():
+                    line[f"{who}_ml"] = "n/a" if mask is None else f"{mask.sum() * voxel_ml:.1f}"
+                for who in ("rule", "learnt"):
+                    mask = masks[who]
+                    none = expert is None or mask is None
+                    line[f"{who}_Dice"] = "n/a" if none else f"{overlap(mask, expert):.2f}"
+                lines.append(line)
+    return lines
 
 
 def holds(answer: Answer) -> bool:
@@ -368,10 +415,10 @@ def overlap(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> float:
 
 
 def painted_tables(
-    cohort: str, predictor: Predictor, stride: int
+    cohort: str, model: SlabModel, stride: int
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """The line of a cohort, and one for each patient."""
-    answered = shifts.answer([predictor], Path(cohort), stride)
+    answered = shifts.answer(model, Path(cohort), stride)
     held = shifts.judge(answered)
     whole = {key: line for key, line in shifts.line("painted", held, None).items() if key != "loss"}
     names = cohorts.read_participants(cohort)["participant_id"]
@@ -406,17 +453,20 @@ def scores_of(words: Sequence[str]) -> list[int | None]:
 def main() -> None:
     """Ask, move, print."""
     scores = scores_of(FLAGS.nihss)
-    predictor = together(shifts.predictors_of(FLAGS.model))
-    answers = volume_predictor(predictor, FLAGS.stride)
+    model = shifts.model_of(FLAGS.model)
+    answers = volume_predictor(model.predict, FLAGS.stride, model.cores)
     subjects = real_subjects(FLAGS.heads)
     names = ", ".join(FLAGS.model or ["demonstration model"])
     tables = Tables(FLAGS.out, ("tensorflow", "keras"), f"{names}; stride {FLAGS.stride}")
+    if FLAGS.cores:
+        tables.show("Real heads: the core", cores(subjects, scores, answers))
+        return
     lines, largest = panel(subjects, scores, answers)
     tables.show(f"Real heads: at most {MOST_ML:.0f} mL and no mismatch", lines)
     tables.show("Real heads, moved", stability(largest, answers))
     if FLAGS.painted is None:
         return
-    whole, each = painted_tables(FLAGS.painted, predictor, FLAGS.stride)
+    whole, each = painted_tables(FLAGS.painted, model, FLAGS.stride)
     tables.show("Strokes painted into real heads", whole)
     tables.show("The same, patient by patient", each)
     cases = [

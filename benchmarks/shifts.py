@@ -6,7 +6,8 @@ Nothing is trained. For each shift of data_tools.simulate (its --help lists them
 are simulated with one thing changed, into FOLDER, where they stay for the next model; the networks
 answer (their mean, if there are several), and every shift gets a line: median Dice and AUC of
 patients with a lesion, mean volume error, sensitivity and specificity of target mismatch, and the
-calibration error of voxels with a probability of 0.1 and more. "loss" is the Dice that the shift
+calibration error of voxels with a probability of 0.1 and more; of networks that answer with a core
+also its median Dice with the true core, and the rule's. "loss" is the Dice that the shift
 costs; strokes without penumbra have none that means anything, so they are judged by specificity
 and volume. Simulating takes about a second a patient and core, a network of the demonstration
 model some 4 s a patient at stride 4, and less at a wider one.
@@ -31,12 +32,14 @@ from data_tools.simulate.shifts import SHIFTS
 from tf_hypoperfusion import clinical, config
 from tf_hypoperfusion.evaluation import cases
 from tf_hypoperfusion.evaluation.patient_metrics import (
+    CoreFigures,
     PatientMetrics,
     ThresholdCounts,
+    core_figures,
     patient_metrics,
     threshold_counts,
 )
-from tf_hypoperfusion.inference.sliding_window import Predictor
+from tf_hypoperfusion.inference.sliding_window import SlabModel, together
 
 FLAGS = flags.FlagValues()
 flags.DEFINE_string(
@@ -76,12 +79,14 @@ class Answered:
         counts: voxels by probability and truth.
         mismatch: target mismatch by the truth.
         said: by the networks.
+        core: theirs and the rule's; None from networks without.
     """
 
     metrics: PatientMetrics
     counts: ThresholdCounts
     mismatch: bool
     said: bool
+    core: CoreFigures | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -96,6 +101,9 @@ class Held:
         sensitivity: right and all of those with target mismatch.
         specificity: of those without.
         calibration: error of probabilities from 0.1 on.
+        cores: the networks answer with a core.
+        core_dice: median of theirs, of patients with a true core.
+        rule_dice: of the rule's.
     """
 
     patients: int
@@ -105,9 +113,12 @@ class Held:
     sensitivity: tuple[int, int]
     specificity: tuple[int, int]
     calibration: float | None
+    cores: bool = False
+    core_dice: float | None = None
+    rule_dice: float | None = None
 
 
-def answer(predictors: Sequence[Predictor], cohort: Path, stride: int) -> list[Answered]:
+def answer(model: SlabModel, cohort: Path, stride: int) -> list[Answered]:
     """Every patient of an MNI cohort through the networks.
 
     Raises:
@@ -119,20 +130,30 @@ def answer(predictors: Sequence[Predictor], cohort: Path, stride: int) -> list[A
         if isinstance(case, InputError):
             raise case
         facts = case.facts
-        probability = np.mean([case.predict(each) for each in predictors], axis=0)
+        given = case.answer(model)
+        probability = given.mean
         measured = {
             "truth": case.truth,
             "coverage": case.coverage,
             "side": facts.side,
             "voxel_ml": facts.voxel_ml,
         }
+        core = None
+        if given.core is not None:
+            core = core_figures(
+                given.core,
+                truth=case.true_core,
+                by_rule=case.rule_core,
+                coverage=case.coverage,
+                voxel_ml=facts.voxel_ml,
+            )
         metrics = patient_metrics(probability, **measured)
         said, true = (
             clinical.defuse3(volume_ml, facts.core_ml).target_mismatch
             for volume_ml in (metrics.predicted_ml, metrics.truth_ml)
         )
         counts = threshold_counts(probability, **measured)
-        found.append(Answered(metrics=metrics, counts=counts, mismatch=true, said=said))
+        found.append(Answered(metrics=metrics, counts=counts, mismatch=true, said=said, core=core))
     return found
 
 
@@ -142,6 +163,7 @@ def judge(answered: Sequence[Answered]) -> Held:
 
     mismatch = np.array([each.mismatch for each in answered])
     said = np.array([each.said for each in answered])
+    cores = [each.core for each in answered if each.core is not None]
     return Held(
         patients=len(answered),
         dice=_median([a.metrics.dice for a in answered]),
@@ -150,6 +172,9 @@ def judge(answered: Sequence[Answered]) -> Held:
         sensitivity=(int((mismatch & said).sum()), int(mismatch.sum())),
         specificity=(int((~mismatch & ~said).sum()), int((~mismatch).sum())),
         calibration=calibration_from([a.counts for a in answered]),
+        cores=bool(cores),
+        core_dice=_median([core.core_dice for core in cores]),
+        rule_dice=_median([core.core_rule_dice for core in cores]),
     )
 
 
@@ -184,7 +209,7 @@ def line(name: str, found: Held, loss: float | None) -> dict[str, Any]:
         found: its figures.
         loss: of Dice, or None.
     """
-    return {
+    cells = {
         "shift": name,
         "n": found.patients,
         "Dice": _cell(found.dice, 2),
@@ -195,6 +220,12 @@ def line(name: str, found: Held, loss: float | None) -> dict[str, Any]:
         "specificity": "{}/{}".format(*found.specificity),
         "calibration": _cell(found.calibration, 3),
     }
+    if found.cores:
+        cells |= {
+            "core_Dice": _cell(found.core_dice, 2),
+            "core_Dice_of_rule": _cell(found.rule_dice, 2),
+        }
+    return cells
 
 
 def _has_dice(name: str) -> bool:
@@ -238,22 +269,22 @@ def _cohort(name: str) -> Path:
     )
 
 
-def predictors_of(models: Sequence[str] | None) -> list[Predictor]:
-    """Networks on disk; without any, the demonstration model."""
+def model_of(models: Sequence[str] | None) -> SlabModel:
+    """Networks on disk, together; without any, the demonstration model."""
     from tf_hypoperfusion.inference import model_files, predictors
 
     paths = models or [str(model_files.demo_model())]
-    return [predictors.load_predictor(path) for path in paths]
+    return together([predictors.load(path) for path in paths])
 
 
 def main() -> None:
     """Simulate, answer, print."""
     names = _names()
-    predictors = predictors_of(FLAGS.model)
+    model = model_of(FLAGS.model)
     tables = Tables(FLAGS.out, ("tensorflow", "keras"), f"{FLAGS.look}, seed {FLAGS.seed}")
     held: dict[str, Held] = {}
     for name in names:
-        held[name] = judge(answer(predictors, _cohort(name), FLAGS.stride))
+        held[name] = judge(answer(model, _cohort(name), FLAGS.stride))
     tables.show(f"{FLAGS.patients} simulated patients of each shift", table(held))
 
 

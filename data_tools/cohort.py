@@ -53,7 +53,9 @@ RAW, MNI = "raw", "in MNI space"
 _RAW_IMAGE = re.compile(r"_(dwi|adc|trace)\.(nii|nii\.gz|img|hdr|mha|mhd|nrrd|nhdr)$")
 # What links to nothing are named of: what would be read.
 _READ_ENDINGS = (*file_names.IMAGE_ENDINGS, ".bval", ".bvec", ".json")
-_READ_NAMES = ("_dwi", "_adc", "_trace", "_b0", "_tmax", "-hypoperfusion_mask", "brain_mask")
+_READ_NAMES = (
+    "_dwi", "_adc", "_trace", "_b0", "_tmax", "-hypoperfusion_mask", "brain_mask", "core_mask"
+)  # fmt: skip
 _READ_FOLDER = re.compile(f"{DICOM_FOLDER}|dwi|ses-.*")
 SEXES = {"m": "M", "male": "M", "f": "F", "female": "F"}
 # 89+, 90 +, >89, > 89, >= 90, ≥ 90
@@ -84,11 +86,14 @@ class RawFiles:
     truth: Path | None = None
     b0: Path | None = None
     brain_mask: Path | None = None
+    core: Path | None = None
 
     def existing(self) -> list[Path]:
         """Every file that is read, in a fixed order: sidecars and DICOM files too."""
         found: list[Path] = []
-        for path in (self.dwi, self.adc, self.tmax, self.truth, self.b0, self.brain_mask):
+        for path in (
+            self.dwi, self.adc, self.tmax, self.truth, self.b0, self.brain_mask, self.core
+        ):  # fmt: skip
             if path is None:
                 continue
             if path.is_dir():
@@ -417,9 +422,12 @@ def find_raw_files(
         "hypoperfusion mask", labels, search.named(labels, "_desc-hypoperfusion_mask")
     )
     brain = search.only("brain mask", masks, search.named(masks, "_desc-brain_mask", "_brain_mask"))
+    core = search.only("core mask", masks, search.named(masks, "_desc-core_mask"))
     if dwi is None or search.faults:
         return None, search.faults
-    return RawFiles(dwi=dwi, adc=adc, tmax=tmax, truth=truth, b0=b0, brain_mask=brain), []
+    return RawFiles(
+        dwi=dwi, adc=adc, tmax=tmax, truth=truth, b0=b0, brain_mask=brain, core=core
+    ), []
 
 
 def _is_adc(path: Path) -> bool:

@@ -61,15 +61,22 @@ class CoreFindings:
         return dataclasses.replace(self, mni=self.mni & half, delayed=delayed)
 
 
-def examine_core(native: NativePatient, mni: MniPatient, side: str) -> CoreFindings:
+def examine_core(
+    native: NativePatient,
+    mni: MniPatient,
+    side: str,
+    *,
+    found: tuple[NDArray[np.bool_], NDArray[np.bool_]] | None = None,
+) -> CoreFindings:
     """Find the core on both grids and compare it with the given side.
 
     Args:
         native: the patient's images on the DWI's grid.
         mni: the same patient on the MNI grid.
         side: left, right or bilateral: of the brain lesion.
+        found: the core on both grids, the DWI's first, where it is not to be found by the rule.
     """
-    core, core_mni = core_of(native), core_on_grid(mni)
+    core, core_mni = found or (core_of(native), core_on_grid(mni))
     core_ml = float(core.sum() * native.dwi.voxel_ml)
     core_mni_ml = float(core_mni.sum() * mni.voxel_ml)
     delayed = None
@@ -88,7 +95,7 @@ def examine_core(native: NativePatient, mni: MniPatient, side: str) -> CoreFindi
     warnings = [
         None if contradiction else core_elsewhere(core_mni, side, mni.voxel_ml),
         core_disagreement(core_ml, core_mni_ml),
-        uncounted_low_adc(native, core_ml),
+        None if found else uncounted_low_adc(native, core_ml),
     ]
     return CoreFindings(
         native=core,

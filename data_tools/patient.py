@@ -280,7 +280,7 @@ def _check_contents(
             warnings += [f"{fault} (--adc_unit was taken)" for fault in contradicted.faults]
     for image, what in ((images.tmax, "Tmax"), (images.truth, "hypoperfusion mask")):
         if image is not None and checks.passes(_check_overlap, image, what, dwi, brain):
-            seen = _seen_on(image, dwi, brain)
+            seen = seen_on(image, dwi, brain)
             checks.passes(
                 functools.partial(check_gaps, may_be_a_slab=True), image, seen, what
             )  # fmt: skip
@@ -295,7 +295,7 @@ def _patient(study: Diffusion, images: _Images, unit: str) -> NativePatient:
     brain = brain_of_dwi.brain_mask(images.dwi, adc.data) & (adc.data > 0)
     warnings = [*study.warnings]
     if images.brain is not None:
-        found, brain = brain, _on_dwi(images.brain, images.dwi) & (adc.data > 0)
+        found, brain = brain, mask_on(images.brain, images.dwi) & (adc.data > 0)
         warnings += agreement.mask_warnings(brain, found, images.dwi.voxel_ml)
         warnings += _core_left_out(images.dwi, adc, found, brain)
     _check_size(images, brain)
@@ -318,7 +318,7 @@ def _patient(study: Diffusion, images: _Images, unit: str) -> NativePatient:
     )
 
 
-def _on_dwi(mask: Volume, dwi: Volume) -> NDArray[np.bool_]:
+def mask_on(mask: Volume, dwi: Volume) -> NDArray[np.bool_]:
     """A mask of the patient's space on the DWI's grid."""
     return resample(mask, np.eye(4), dwi.data.shape, dwi.affine) > 0.5
 
@@ -357,7 +357,7 @@ def _align_tmax(tmax: Volume, dwi: Volume, brain: NDArray[np.bool_]) -> tuple[Vo
     there = dataclasses.replace(dwi, data=brain.astype(np.float32))
 
     def overlap(matrix: NDArray[np.float64]) -> float:
-        inside = _seen_on(measured, dwi, brain, np.linalg.inv(matrix))
+        inside = seen_on(measured, dwi, brain, np.linalg.inv(matrix))
         total = inside.sum() + shown.data.sum()
         return float(2 * (inside & (shown.data > 0)).sum() / max(total, 1))
 
@@ -412,7 +412,7 @@ def _checked_brain(images: _Images) -> tuple[NDArray[np.bool_], tuple[str, ...]]
     brain = brain_of_dwi.brain_mask(dwi)
     warnings: tuple[str, ...] = ()
     if images.brain is not None:
-        said = _on_dwi(images.brain, dwi)
+        said = mask_on(images.brain, dwi)
         agreement.check_given_mask(images.brain.path, said, brain, dwi.voxel_ml)
         brain = said
     else:
@@ -470,7 +470,7 @@ def _check_mapped(adc: Volume, dwi: Volume, brain: NDArray[np.bool_]) -> None:
         )
 
 
-def _seen_on(
+def seen_on(
     image: Volume,
     dwi: Volume,
     brain: NDArray[np.bool_],

@@ -1,5 +1,7 @@
 """The panel of real heads: its regions, movements and tables, with heads that are simulated."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -12,6 +14,7 @@ from data_tools.simulate.cohort import image_paths
 from data_tools.transform import Transform, motion
 from data_tools.volumes import Volume
 from tf_hypoperfusion.clinical import ClinicalFacts
+from tf_hypoperfusion.inference.sliding_window import SlabModel, VolumeAnswer
 
 LEFT = ClinicalFacts("left", 12)
 
@@ -61,7 +64,13 @@ def brightness(mni, given):
     """A network that calls tissue of 1.5 times the median hypoperfused."""
     del given
     ratio = mni.dwi / np.median(mni.dwi[mni.brain])
-    return np.clip(ratio - 1, 0, 1)[np.newaxis].astype(np.float32) * mni.brain
+    return VolumeAnswer(np.clip(ratio - 1, 0, 1)[np.newaxis].astype(np.float32) * mni.brain)
+
+
+def everywhere(mni, given):
+    """All of the brain is hypoperfused."""
+    del given
+    return VolumeAnswer(mni.brain[np.newaxis] * np.float32(1))
 
 
 def test_an_answer_is_measured_where_the_dwi_lies():
@@ -70,8 +79,7 @@ def test_an_answer_is_measured_where_the_dwi_lies():
     assert answer.mismatch and answer.core_ml == 0 and answer.cerebellum_ml == 0
     assert not real_heads.holds(answer)
     assert real_heads.holds(real_heads.ask(ball(10), LEFT, brightness))
-    everywhere = real_heads.ask(ball(10), LEFT, lambda mni, given: mni.brain[np.newaxis] * 1.0)
-    assert everywhere.cerebellum_ml > 1
+    assert real_heads.ask(ball(10), LEFT, everywhere).cerebellum_ml > 1
 
 
 def test_movements_are_as_large_as_they_say():
@@ -135,6 +143,29 @@ def test_tables_of_heads_that_hold_and_that_do_not(monkeypatch):
     assert "masks" not in str(real_heads.stability(largest[2:3], brightness))
 
 
+def test_cores_beside_an_experts_mask():
+    """The ball is bright enough for the rule; the networks find the same ball, or no core."""
+    subject = ball(20)
+    dark = np.where(subject.native.dwi.data >= 185, 500.0, subject.native.adc.data)
+    adc = Volume(dark.astype(np.float32), GRID_AFFINE)
+    native = dataclasses.replace(subject.native, adc=adc)
+    subject = dataclasses.replace(subject, native=native, side="left", lesion=dark == 500.0)
+
+    def with_core(mni, given):
+        said = brightness(mni, given)
+        return dataclasses.replace(said, core=said.networks[0])
+
+    (line,) = real_heads.cores([subject], [12], with_core)
+    assert (line["head"], line["side"], line["nihss"]) == ("ball", "left", "12")
+    assert float(line["rule_Dice"]) == 1 and float(line["learnt_Dice"]) > 0.8
+    assert line["rule_ml"] == line["expert_ml"] and float(line["learnt_ml"]) > 25
+    plain = dataclasses.replace(subject, side=None, lesion=None)
+    lines = real_heads.cores([plain], [None, 4], brightness)
+    assert [each["side"] for each in lines] == ["left", "left", "right", "right"]
+    unknown = ("expert_ml", "learnt_ml", "rule_Dice", "learnt_Dice")
+    assert {lines[0][name] for name in unknown} == {"n/a"} and float(lines[0]["rule_ml"]) > 20
+
+
 def test_overlap_of_nothing_with_nothing_is_whole():
     nothing, something = np.zeros(3, bool), np.array([True, False, True])
     assert real_heads.overlap(nothing, nothing) == 1
@@ -148,7 +179,7 @@ def test_heads_of_a_table_are_registered(raw_cohort, tmp_path):
         f"head\tdwi\tadc\tside\none\t{paths['dwi']}\t{paths['adc']}\tn/a\n"
     )
     (subject,) = real_heads.real_subjects(str(tmp_path / "heads.tsv"))
-    answer = real_heads.ask(subject, LEFT, lambda mni, given: mni.brain[np.newaxis] * 1.0)
+    answer = real_heads.ask(subject, LEFT, everywhere)
     brain_ml = subject.native.brain.sum() * subject.native.dwi.voxel_ml
     assert 0.8 * brain_ml < answer.ml < brain_ml  # fluid is left out
 
@@ -157,14 +188,14 @@ def test_painted_patients_are_measured_as_a_cohort_is(mni_cohort):
     def even(image, nihss):
         return np.full((len(image), *SLAB_SHAPE, 1), 0.2, np.float32)
 
-    whole, each = real_heads.painted_tables(str(mni_cohort), even, stride=16)
+    whole, each = real_heads.painted_tables(str(mni_cohort), SlabModel(even), stride=16)
     assert whole[0]["n"] == 6 and whole[0]["Dice"] == "0.00" and "loss" not in whole[0]
     assert [line["patient"] for line in each][:2] == ["sub-0001", "sub-0002"]
     assert {line["said"] for line in each} == {"no"}
     ((subject, given),) = real_heads.painted_subjects(str(mni_cohort), 1)
     assert subject.name == "sub-0001" and given.side in ("left", "right")
     seen = []
-    real_heads.ask(subject, given, lambda mni, given: seen.append(mni) or mni.brain[np.newaxis])
+    real_heads.ask(subject, given, lambda mni, given: seen.append(mni) or everywhere(mni, given))
     # Unmoved, it is not interpolated.
     assert np.allclose(seen[0].dwi, subject.native.dwi.data, atol=0.01)
     assert np.array_equal(seen[0].brain, subject.native.brain)

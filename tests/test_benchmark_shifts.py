@@ -6,6 +6,7 @@ import pytest
 from benchmarks import shifts
 from data_tools.grid import SLAB_SHAPE
 from tf_hypoperfusion.evaluation.patient_metrics import patient_metrics, threshold_counts
+from tf_hypoperfusion.inference.sliding_window import SlabModel
 
 
 def even(image, nihss):
@@ -14,7 +15,7 @@ def even(image, nihss):
 
 
 def test_a_network_that_sees_nothing(mni_cohort):
-    answered = shifts.answer([even], mni_cohort, stride=16)
+    answered = shifts.answer(SlabModel(even), mni_cohort, stride=16)
     assert len(answered) == 6
     held = shifts.judge(answered)
     truth_ml = [a.metrics.truth_ml for a in answered]
@@ -28,6 +29,24 @@ def test_a_network_that_sees_nothing(mni_cohort):
         sum(a.counts.covered[rows, 100:].sum() for a in answered) for rows in (1, slice(None))
     )
     assert held.calibration == pytest.approx(abs(0.2005 - inside / total), abs=1e-6)
+
+
+def low_adc(image, nihss):
+    """Hypoperfusion nowhere; core wherever the ADC is low."""
+    return np.stack([0 * image[..., 0], image[..., 2]], axis=-1)
+
+
+def test_a_core_is_beside_the_rules(mni_cohort):
+    answered = shifts.answer(SlabModel(low_adc, cores=True), mni_cohort, stride=16)
+    found = shifts.judge(answered)
+    assert found.cores and found.dice == 0
+    some = [a.core for a in answered if a.core.core_dice is not None]
+    assert found.core_dice == np.median([core.core_dice for core in some])
+    assert all(core.core_learnt_ml >= core.core_truth_ml * core.core_dice / 2 > 0 for core in some)
+    assert 0.2 < found.core_dice <= 1 and found.rule_dice > 0.5
+    line = shifts.line("(none)", found, None)
+    assert list(line)[-2:] == ["core_Dice", "core_Dice_of_rule"]
+    assert "core_Dice" not in shifts.line("(none)", held(0.5), None)
 
 
 def case(probability, truth):

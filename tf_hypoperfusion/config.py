@@ -23,6 +23,10 @@ RESEARCH_NOTICE = "Research use only. Not a medical device; not for clinical dec
 
 # Paper, Performance Evaluation: probability of 0.5 and more is hypoperfused.
 PROBABILITY_THRESHOLD = 0.5
+# Likewise for the core, in networks that answer with it.
+CORE_THRESHOLD = 0.5
+# Whose core decides where neither a flag nor a mask says it: "rule" or "learnt".
+CORE_BY = "rule"
 # Paper, Figure 1: the channels of the network's image, in this order.
 CHANNELS = ("dwi", "adc", "adc_mask", "side")
 SLAB = (*SLAB_SHAPE, len(CHANNELS))

@@ -9,6 +9,8 @@ SIMULATED patients only: it shows what a result looks like, and means nothing fo
 
 Writes report.html, the page to read; on the DWI's own grid probability.nii.gz,
 hypoperfusion_mask.nii.gz, core_mask.nii.gz and disagreement.nii.gz; result.json and overview.png.
+The core is that of a rule of ADC and DWI, of the network where it answers with one (--core_by; it
+then also writes core_probability.nii.gz), or a mask that is given (--core).
 Several networks (--model=A,B,C, or those of an export) are averaged, and how far they agree is
 said; a single one is asked about the mirror image too. Where they are calibrated
 (tf_hypoperfusion.calibrate), an interval of mL is given, and the answer is yes, no, or unsure.
@@ -62,7 +64,7 @@ flags.DEFINE_string(
     "it, that of an export, or of the run that all best.keras files lie in.",
     flag_values=FLAGS,
 )
-command.define_patient(FLAGS)
+command.define_patient(FLAGS, config.CORE_BY)
 command.heading("Or a whole cohort", FLAGS)
 flags.DEFINE_integer(
     "workers", 1,

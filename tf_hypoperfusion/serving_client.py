@@ -48,7 +48,7 @@ command.define_stride(
 flags.DEFINE_string(
     "token_file", None, "<FILE> Its first line is the server's bearer token.", flag_values=FLAGS
 )
-command.define_patient(FLAGS)
+command.define_patient(FLAGS, config.CORE_BY)
 command.moved(["served_name"], "give the name of the model as --model", FLAGS)
 
 

@@ -31,6 +31,7 @@ from data_tools.runtime.errors import InputError
 
 EXIT_OK, EXIT_SOME_FAILED, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 0, 1, 2, 130
 PRECISIONS = ("float32", "bfloat16")
+CORES = ("rule", "learnt")
 
 # By the number of flags defined before; by the name of a flag that is no longer there.
 _HEADINGS: WeakKeyDictionary[flags.FlagValues, dict[int, str]] = WeakKeyDictionary()
@@ -108,11 +109,12 @@ def moved(names: Sequence[str], advice: str, flag_values: flags.FlagValues) -> N
     _MOVED.setdefault(flag_values, {}).update(dict.fromkeys(names, advice))
 
 
-def define_patient(flag_values: flags.FlagValues) -> None:
+def define_patient(flag_values: flags.FlagValues, core_by: str) -> None:
     """The flags of a command about one patient or a cohort: images, clinical facts, where to.
 
     Args:
         flag_values: the command's flags.
+        core_by: whose core decides where nothing is said, for ``--help``.
     """
     heading("One patient", flag_values)
     for name, text in (
@@ -129,6 +131,12 @@ def define_patient(flag_values: flags.FlagValues) -> None:
         ("b0", "<FILE> The b = 0 image, if it has a file of its own and there is no ADC map."),
         ("nihss", "<N|n/a> NIHSS score, 0 to 42, or n/a."),
         ("side", "<SIDE> Side of the brain lesion: left, right or bilateral."),
+        (
+            "core",
+            "<FILE> The core, as a mask of another program in the patient's space, on any grid; it "
+            "decides in place of ours. none: the patient has no core. Of a cohort: "
+            "derivatives/masks/sub-*/sub-*_desc-core_mask.nii.gz.",
+        ),
     ):
         flags.DEFINE_string(name, None, text, flag_values=flag_values)
     flags.DEFINE_string(
@@ -148,6 +156,14 @@ def define_patient(flag_values: flags.FlagValues) -> None:
         "cohort",
         None,
         "<FOLDER> Raw cohort: participants.tsv and sub-*. Also writes OUT/index.html.",
+        flag_values=flag_values,
+    )
+    flags.DEFINE_enum(
+        "core_by",
+        None,
+        CORES,
+        "Whose core decides, if none is given: that of the rule of ADC and DWI, or the network's "
+        f"own, if it answers with one. (default: {core_by})",
         flag_values=flag_values,
     )
     define_overrides(flag_values)
@@ -250,6 +266,8 @@ class PatientRequest:
     dwi: str
     adc: str | None
     b0: str | None
+    core: str | None
+    core_by: str | None
     overrides: Overrides
     nihss: str
     side: str
@@ -264,7 +282,7 @@ def patient_request(flag_values: flags.FlagValues) -> PatientRequest:
         InputError: they name neither a patient nor a cohort, or both.
     """
     of_one = ("dwi", "nihss", "side")
-    others = ("adc", "b0", "age", "participant", "brain_mask")
+    others = ("adc", "b0", "core", "age", "participant", "brain_mask")
     if not flag_values.out.strip():
         raise InputError("--out is empty; expected a folder for the result")
     given = [name for name in (*of_one, *others) if flag_values[name].present]
@@ -280,6 +298,11 @@ def patient_request(flag_values: flags.FlagValues) -> PatientRequest:
             f"--cohort reads every patient's images and facts itself; leave out "
             f"{', '.join('--' + name for name in given)}"
         )
+    if flag_values.core is not None:
+        if not flag_values.core.strip():
+            raise InputError("--core is empty; expected a file, or none for a patient without core")
+        if flag_values.core_by is not None:
+            raise InputError("--core decides, so --core_by changes nothing; leave out one of them")
     values: dict[str, Any] = {
         f.name: flag_values[f.name].value
         for f in dataclasses.fields(PatientRequest)

@@ -9,6 +9,7 @@ from data_tools.transform import Transform
 from tf_hypoperfusion import clinical
 from tf_hypoperfusion.clinical import ClinicalFacts
 from tf_hypoperfusion.inference import calibration
+from tf_hypoperfusion.inference.deciding_core import Cores
 from tf_hypoperfusion.inference.prediction import Prediction
 
 NOTHING_MNI = np.zeros((91, 109, 60), bool)
@@ -33,7 +34,7 @@ def core_findings(core, core_mni=NOTHING_MNI, core_ml=0.0, alarms=()):
 
 def prediction_of(
     native=None, *, given=None, core=None, hypoperfusion=None, hypoperfusion_mni=NOTHING_MNI,
-    probability=None, hypoperfusion_ml=0.0, warnings=(), mni=None,
+    probability=None, hypoperfusion_ml=0.0, warnings=(), mni=None, cores=None,
 ):  # fmt: skip
     """A prediction of which only what is given means something."""
     core = core or core_findings(NOTHING_MNI)
@@ -43,6 +44,7 @@ def prediction_of(
         given=given or ClinicalFacts("left", 5),
         quality=ImageQuality(None, tuple(warnings)),
         core=core,
+        cores=cores or Cores(rule_ml=core.native_ml),
         probability=probability,
         probability_mni=np.zeros((91, 109, 60), np.float32),
         hypoperfusion=hypoperfusion,

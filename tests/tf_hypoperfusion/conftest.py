@@ -39,3 +39,32 @@ def averaged_export(networks, tmp_path_factory):
         saved_model.export(networks, "both", folder, stride=16)
 
     return made_once(tmp_path_factory, "averaged", export) / "both/1"
+
+
+@pytest.fixture(scope="session")
+def core_networks(tmp_path_factory):
+    """Two small networks that answer with a core too. Read only."""
+    from tf_hypoperfusion.config import preset
+    from tf_hypoperfusion.model.attention_unet import build_model
+
+    seeds = (3, 4)
+
+    def build(folder):
+        for seed in seeds:
+            (folder / f"fold-{seed}").mkdir(parents=True)
+            network = build_model(preset("tiny", poolings=1, core_output=True).model, seed=seed)
+            network.save(folder / f"fold-{seed}/best.keras")
+
+    folder = made_once(tmp_path_factory, "core_networks", build)
+    return [folder / f"fold-{seed}/best.keras" for seed in seeds]
+
+
+@pytest.fixture(scope="session")
+def core_export(core_networks, tmp_path_factory):
+    """Both of them as version 1 of "cores", windows every 16 slices. Read only."""
+    from tf_hypoperfusion.serving import saved_model
+
+    def export(folder):
+        saved_model.export(core_networks, "cores", folder, stride=16)
+
+    return made_once(tmp_path_factory, "cores", export) / "cores/1"

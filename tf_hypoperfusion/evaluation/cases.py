@@ -7,17 +7,17 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from data_tools import intensity, mni_patient, slabs
-from data_tools.grid import GRID_SHAPE, from_frame
+from data_tools import intensity, labels, mni_patient, slabs
+from data_tools.grid import ADC_CORE_UM2_PER_S, GRID_SHAPE, from_frame, hemisphere
 from data_tools.manifest import Manifest
 from data_tools.runtime.errors import InputError
 from data_tools.runtime.patient_failure import attempt
 from tf_hypoperfusion.evaluation.patient_row import Cell, PatientFacts
 from tf_hypoperfusion.inference import familiarity
 from tf_hypoperfusion.inference.sliding_window import (
-    Predictor,
+    SlabModel,
+    VolumeAnswer,
     average_windows,
-    mean,
     model_image,
 )
 
@@ -35,6 +35,8 @@ class Case:
         coverage: bool (91, 109, 60).
         tissue: bool (91, 109, 60): brain without CSF.
         dwi: float32 (91, 109, 60), ratio to the parenchymal mean; for pictures.
+        true_core: bool (91, 109, 60): the core as it is known, else the rule's; inside coverage.
+        rule_core: bool (91, 109, 60): the core by the rule, likewise.
         look: numbers of the image; see :mod:`tf_hypoperfusion.inference.familiarity`.
     """
 
@@ -46,14 +48,20 @@ class Case:
     coverage: NDArray[np.bool_]
     tissue: NDArray[np.bool_]
     dwi: NDArray[np.float32]
+    true_core: NDArray[np.bool_]
+    rule_core: NDArray[np.bool_]
     look: dict[str, float] = dataclasses.field(default_factory=dict)
 
-    def predict(self, predictor: Predictor) -> NDArray[np.float32]:
-        """Probability (91, 109, 60): windows and networks averaged; 0 in CSF."""
-        each = average_windows(
-            predictor, self.image, nihss=self.nihss, starts=self.starts, tissue=self.tissue
+    def answer(self, model: SlabModel) -> VolumeAnswer:
+        """What a model says, windows averaged; 0 in CSF."""
+        return average_windows(
+            model.predict,
+            self.image,
+            nihss=self.nihss,
+            starts=self.starts,
+            tissue=self.tissue,
+            cores=model.cores,
         )
-        return mean(each)
 
 
 def of_records(
@@ -74,9 +82,15 @@ def of_records(
             continue
         starts = arrays["starts"]
         truth, coverage = (_merge(arrays["y_true"][..., k], starts) > 0.5 for k in (0, 1))
-        dwi, adc = (_merge(arrays["image"][..., k], starts) for k in (0, 1))
+        dwi, adc, adc_mask = (_merge(arrays["image"][..., k], starts) for k in (0, 1, 2))
+        facts = PatientFacts.from_json(rows[name])
+        rule_core = coverage & _rule_core(
+            dwi, adc=adc, adc_mask=adc_mask > 0.5, voxel_ml=facts.voxel_ml
+        )
+        if manifest.labels.get(mni_patient.WITHIN_SIDE):
+            rule_core &= hemisphere(facts.side)
         yield Case(
-            facts=PatientFacts.from_json(rows[name]),
+            facts=facts,
             image=arrays["image"],
             nihss=arrays["nihss"],
             starts=starts,
@@ -84,6 +98,8 @@ def of_records(
             coverage=coverage,
             tissue=adc > 0,  # the ADC of CSF is set to 0
             dwi=dwi,
+            true_core=_true_core(arrays["y_true"], starts, rule_core),
+            rule_core=rule_core,
             look=familiarity.measure(dwi, adc, adc > 0),
         )
 
@@ -124,8 +140,36 @@ def _load(cohort: str | Path, row: dict[str, Cell], stride: int) -> Case:
         coverage=label.coverage,
         tissue=tissue,
         dwi=dwi,
+        true_core=_known_core(label),
+        rule_core=label.core,
         look=familiarity.measure(dwi, adc, tissue),
     )
+
+
+def _known_core(label: labels.Labels) -> NDArray[np.bool_]:
+    """The core that a cohort knows of a patient; the rule's."""
+    return label.core
+
+
+def _rule_core(
+    dwi: NDArray[np.float32], *,
+    adc: NDArray[np.float32], adc_mask: NDArray[np.bool_], voxel_ml: float,
+) -> NDArray[np.bool_]:  # fmt: skip
+    """The core by the rule, of what records hold: ratios, and where the ADC is low.
+
+    The rule asks of an ADC only whether it is low, so any that is says the same. Voxels of just
+    620e-6 mm2/s, half a percent of a core where ADC is kept in whole numbers, are missed.
+    """
+    low_or_not = np.where(adc_mask, ADC_CORE_UM2_PER_S, ADC_CORE_UM2_PER_S + 1)
+    adc_um2_per_s = np.where(adc > 0, low_or_not, 0).astype(np.float32)
+    return labels.core_mask(dwi, adc_um2_per_s, adc > 0, voxel_ml)
+
+
+def _true_core(
+    y_true: NDArray[np.float32], starts: list[int], rule_core: NDArray[np.bool_]
+) -> NDArray[np.bool_]:
+    """The core that records hold beside truth and coverage; the rule's where they hold none."""
+    return _merge(y_true[..., 2], starts) > 0.5 if y_true.shape[-1] > 2 else rule_core
 
 
 def _merge(values: NDArray, starts: list[int]) -> NDArray[np.float32]:

@@ -20,6 +20,7 @@ from tf_hypoperfusion.config import PROBABILITY_THRESHOLD, RESEARCH_NOTICE
 from tf_hypoperfusion.evaluation.patient_metrics import (
     STEPS,
     ThresholdCounts,
+    core_figures,
     patient_metrics,
     threshold_counts,
 )
@@ -32,6 +33,21 @@ MAPS = (
     "desc-coverage_mask",
     "desc-normalised_dwi",
 )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PredictedCore:
+    """The core of a patient by a network that answers with one, and what it is compared with.
+
+    Attributes:
+        probability: float32 (91, 109, 60), of core.
+        truth: bool (91, 109, 60).
+        by_rule: bool (91, 109, 60).
+    """
+
+    probability: NDArray[np.float32]
+    truth: NDArray[np.bool_]
+    by_rule: NDArray[np.bool_]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -50,6 +66,7 @@ class PredictedPatient:
         key: of models, data and settings, to know the result again.
         folder: of the evaluation.
         draw: write maps, picture and page too.
+        cores: None from networks that answer without a core.
         look: numbers of the image; see :mod:`tf_hypoperfusion.inference.familiarity`.
     """
 
@@ -64,6 +81,7 @@ class PredictedPatient:
     key: str
     folder: Path
     draw: bool
+    cores: PredictedCore | None = None
     look: dict[str, float] = dataclasses.field(default_factory=dict)
 
 
@@ -225,6 +243,15 @@ def _row(predicted: PredictedPatient) -> PatientRow:
         predicted_mismatch_ml=ours.difference_ml,
         predicted_target_mismatch=ours.target_mismatch,
         dawn=clinical.dawn(facts.age, facts.nihss, facts.core_ml),
+        core=None
+        if predicted.cores is None
+        else core_figures(
+            predicted.cores.probability,
+            truth=predicted.cores.truth,
+            by_rule=predicted.cores.by_rule,
+            coverage=predicted.coverage,
+            voxel_ml=facts.voxel_ml,
+        ),
     )
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_tools.grid import VOXEL_MM, hemisphere
-from tf_hypoperfusion.config import PROBABILITY_THRESHOLD, SURFACE_TOLERANCE_MM
+from tf_hypoperfusion.config import CORE_THRESHOLD, PROBABILITY_THRESHOLD, SURFACE_TOLERANCE_MM
 
 # Thresholds 0.000, 0.001 ... 1.000: k / STEPS is bin k, so 0.5 is exact.
 STEPS = 1000
@@ -126,6 +126,51 @@ def patient_metrics(
         truth_ml=truth_ml,
         predicted_ml=predicted_ml,
         volume_difference_ml=predicted_ml - truth_ml,
+    )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CoreFigures:
+    """A core by the networks, beside the true one; voxels outside coverage do not count.
+
+    Attributes:
+        core_dice: of truth and the networks' core; None without a true core.
+        core_rule_dice: of truth and the rule's core; likewise.
+        core_learnt_ml: volume by the networks.
+        core_truth_ml: true volume.
+    """
+
+    core_dice: float | None
+    core_rule_dice: float | None
+    core_learnt_ml: float
+    core_truth_ml: float
+
+
+def core_figures(
+    probability: NDArray[np.float32],
+    *,
+    truth: NDArray[np.bool_],
+    by_rule: NDArray[np.bool_],
+    coverage: NDArray[np.bool_],
+    voxel_ml: float,
+) -> CoreFigures:
+    """Figures of a patient's core.
+
+    Args:
+        probability: of core, (91, 109, 60).
+        truth: of the same shape.
+        by_rule: of the same shape.
+        coverage: of the same shape.
+        voxel_ml: mL of the patient's tissue in a voxel of the MNI grid.
+    """
+    learnt, truth, by_rule = (
+        mask & coverage for mask in (probability >= CORE_THRESHOLD, truth, by_rule)
+    )
+    return CoreFigures(
+        core_dice=dice(learnt, truth=truth),
+        core_rule_dice=dice(by_rule, truth=truth),
+        core_learnt_ml=float(learnt.sum() * voxel_ml),
+        core_truth_ml=float(truth.sum() * voxel_ml),
     )
 
 

@@ -7,6 +7,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from tf_hypoperfusion.evaluation.patient_metrics import CoreFigures
 from tf_hypoperfusion.evaluation.thresholds import FiguresAtThreshold
 
 Cell = str | int | float | bool | None
@@ -85,6 +86,7 @@ class PatientRow(PatientFacts):
         predicted_target_mismatch: DEFUSE 3 on the predicted volume.
         dawn: clinical-core mismatch; None if age or NIHSS is unknown.
         chosen: figures at the threshold chosen on validation patients; None if none was chosen.
+        core: by networks that answer with one, else None.
     """
 
     fold: int | str
@@ -104,14 +106,18 @@ class PatientRow(PatientFacts):
     predicted_target_mismatch: bool
     dawn: bool | None
     chosen: FiguresAtThreshold | None = None
+    core: CoreFigures | None = None
 
     def to_json(self) -> dict[str, Cell]:
-        """Cells by column, in the order of the file; no ``chosen_...`` if nothing was chosen."""
+        """Cells by column, in the order of the file; no ``chosen_...`` if nothing was chosen, and
+        no figures of the core without one.
+        """
         cells = dataclasses.asdict(self)
-        chosen = cells.pop("chosen") or {}
+        chosen, core = cells.pop("chosen") or {}, cells.pop("core") or {}
         return {
             "fold": cells.pop("fold"),
             **cells,
+            **core,
             **{f"chosen_{name}": value for name, value in chosen.items()},
         }
 
@@ -122,9 +128,11 @@ class PatientRow(PatientFacts):
         Raises:
             KeyError: a column is missing.
         """
-        return cls(**_fields_of(cls, row))
+        names = [field.name for field in dataclasses.fields(CoreFigures)]
+        core = {name: row[name] for name in names} if names[0] in row else None
+        return cls(**_fields_of(cls, row), core=CoreFigures(**core) if core else None)
 
 
 def _fields_of(kind: Any, row: Mapping[str, Any]) -> dict[str, Any]:
-    names = [field.name for field in dataclasses.fields(kind) if field.name != "chosen"]
-    return {name: row[name] for name in names}
+    names = [field.name for field in dataclasses.fields(kind)]
+    return {name: row[name] for name in names if name not in ("chosen", "core")}

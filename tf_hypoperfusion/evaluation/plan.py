@@ -21,7 +21,7 @@ from tf_hypoperfusion.evaluation.patient_metrics import STEPS
 from tf_hypoperfusion.evaluation.patient_row import Cell, PatientFacts
 
 # Raise it when a figure of a patient changes its meaning.
-EVALUATION_VERSION = 3
+EVALUATION_VERSION = 4
 NO_TRUTH = "no Tmax and no mask"
 VALIDATION = "validation"
 OF_VALIDATION = (

@@ -13,12 +13,12 @@ from data_tools.runtime.errors import InputError
 from data_tools.runtime.patient_failure import attempt
 from tf_hypoperfusion.evaluation import cases, measured_patient, patients_table
 from tf_hypoperfusion.evaluation.cases import Case
-from tf_hypoperfusion.evaluation.measured_patient import PredictedPatient
+from tf_hypoperfusion.evaluation.measured_patient import PredictedCore, PredictedPatient
 from tf_hypoperfusion.evaluation.patient_row import PatientFacts
 from tf_hypoperfusion.evaluation.patients_table import Evaluation, Outcomes
 from tf_hypoperfusion.evaluation.plan import Keys, Part, Plan, Settings, make_plan
 from tf_hypoperfusion.inference import predictors, sliding_window
-from tf_hypoperfusion.inference.sliding_window import Predictor
+from tf_hypoperfusion.inference.sliding_window import SlabModel
 
 # The truth that the cohort's volumes give may differ from the records' by rounding only.
 SAME_TRUTH_ML = 0.01
@@ -82,29 +82,33 @@ def _answers(
     """(patient, part, answer), one after the other as they are asked for."""
     for part, names in todo:
         if names:
-            predictor = sliding_window.together([predictors.load_predictor(p) for p in part.models])
+            model = sliding_window.together([predictors.load(p) for p in part.models])
             for name, case in _cases(plan, part, names):
                 key = keys[part.name, name]
-                answer = attempt(_predict, case, predictor, plan=plan, part=part, key=key)
+                answer = attempt(_predict, case, model, plan=plan, part=part, key=key)
                 yield name, part.name, answer
 
 
 def _predict(
-    case: Case | InputError, predictor: Predictor, *, plan: Plan, part: Part, key: str
+    case: Case | InputError, model: SlabModel, *, plan: Plan, part: Part, key: str
 ) -> PredictedPatient | InputError:
     if isinstance(case, InputError):
         return case
     if refusal := plan.refusal(case.facts):
         return refusal
     began = time.monotonic()
-    probability = case.predict(predictor)
+    answer = case.answer(model)
+    cores = None
+    if answer.core is not None:
+        cores = PredictedCore(probability=answer.core, truth=case.true_core, by_rule=case.rule_core)
     return PredictedPatient(
         facts=case.facts,
         truth=case.truth,
         coverage=case.coverage,
         tissue=case.tissue,
         dwi=case.dwi,
-        probability=probability,
+        probability=answer.mean,
+        cores=cores,
         fold=part.fold,
         network_s=time.monotonic() - began,
         key=key,

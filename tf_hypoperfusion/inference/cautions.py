@@ -6,11 +6,17 @@ import numpy as np
 
 from data_tools.grid import grid_outside, hemisphere
 from data_tools.patient import MniPatient
+from tf_hypoperfusion.clinical import defuse3
 from tf_hypoperfusion.config import NO_CORE_MEDIAN_DICE, common_frame, parse_frame
+from tf_hypoperfusion.inference import deciding_core
 from tf_hypoperfusion.inference.calibration import TELLS
+from tf_hypoperfusion.inference.deciding_core import WORDS
 from tf_hypoperfusion.inference.model_files import ModelInfo
 from tf_hypoperfusion.inference.prediction import Prediction
 from tf_hypoperfusion.inference.result import Uncertainty
+
+# Cores of one patient that are farther apart are worth a look.
+CORES_APART_ML = 10.0
 
 
 def warnings_of(done: Prediction, models: Sequence[ModelInfo]) -> tuple[str, ...]:
@@ -28,6 +34,7 @@ def warnings_of(done: Prediction, models: Sequence[ModelInfo]) -> tuple[str, ...
         *done.quality.warnings,
         *done.core.warnings,
         *of_prediction(done),
+        *of_cores(done),
         *of_frame(done.mni, models),
         *doubts,
     )
@@ -80,6 +87,40 @@ def of_prediction(done: Prediction) -> list[str]:
             "no core is visible; the published model was weak on such patients (median Dice "
             f"{NO_CORE_MEDIAN_DICE})"
         )
+    return warnings
+
+
+def of_cores(done: Prediction) -> list[str]:
+    """A warning for each core that is far from the one that decides, or would decide otherwise.
+
+    Args:
+        done: the measured patient.
+    """
+    deciding_ml, words = done.core.native_ml, WORDS[done.cores.by]
+    warnings = []
+    cores = done.cores
+    others = deciding_core.others(cores.by, rule_ml=cores.rule_ml, learnt_ml=cores.learnt_ml)
+    for by, ml in others.items():
+        other = defuse3(done.hypoperfusion_ml, ml)
+        changed = [
+            name
+            for name, met in (
+                ("ratio", other.ratio_met != done.decision.ratio_met),
+                ("mismatch volume", other.difference_met != done.decision.difference_met),
+                ("core volume", other.core_met != done.decision.core_met),
+            )
+            if met
+        ]
+        if not changed and abs(ml - deciding_ml) <= CORES_APART_ML:
+            continue
+        text = (
+            f"the core is {deciding_ml:.1f} mL by the {words}, which decides, and {ml:.1f} mL by "
+            f"the {WORDS[by]}; look which of them is right"
+        )
+        if changed:
+            said = "YES" if other.target_mismatch else "NO"
+            text += f": the second changes the {' and the '.join(changed)} (target mismatch {said})"
+        warnings.append(text)
     return warnings
 
 

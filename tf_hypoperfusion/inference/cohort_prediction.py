@@ -16,6 +16,7 @@ from data_tools.runtime.errors import InputError, counted
 from data_tools.runtime.patient_failure import all_alike, attempt
 from tf_hypoperfusion import __version__
 from tf_hypoperfusion.clinical import ClinicalFacts
+from tf_hypoperfusion.config import CORE_BY
 from tf_hypoperfusion.inference import result_files, result_folder
 from tf_hypoperfusion.inference.page.index import Entry, write_index
 from tf_hypoperfusion.inference.result import FILE, PatientResult, read_result
@@ -53,7 +54,7 @@ def answer(
     Returns:
         The exit status.
     """
-    options = OutputOptions(request.second_opinion, request.dicom_out, request.pdf)
+    options = OutputOptions(request.second_opinion, request.dicom_out, request.pdf, request.core_by)
     if request.cohort is None:
         return _answer_one(request, connect, options)
     with atomic.one_writer(request.out):
@@ -88,6 +89,7 @@ def _answer_one(request: PatientRequest, connect: Connect, options: OutputOption
             given=given,
             b0=request.b0,
             overrides=request.overrides,
+            core=request.core,
             name=request.participant,
         )
         result = attempt(result_folder.predict, files, request.out, connect, options=options)
@@ -224,6 +226,8 @@ def _predict(
         given=patient.given,
         b0=str(raw.b0) if raw.b0 else None,
         overrides=overrides,
+        core=str(raw.core) if raw.core else None,
+        core_may_be_empty=True,
         name=participant,
     )
     result = result_folder.predict(
@@ -243,7 +247,7 @@ def _fingerprint(
 ) -> str:  # fmt: skip
     values = [dataclasses.astuple(each) for each in (given, options)]
     values.append(tuple(overrides.given().items()))
-    digest = hashlib.sha256(repr([__version__, settings, *values]).encode())
+    digest = hashlib.sha256(repr([__version__, settings, CORE_BY, *values]).encode())
     for path in files.existing():
         if path not in (files.tmax, files.truth):  # a prediction does not look at them
             digest.update(f"{path.name} {atomic.sha256(path)}".encode())
@@ -262,6 +266,7 @@ def _entry(participant: str, result: PatientResult) -> Entry:
             "from, mL": low,
             "to, mL": high,
             "core, mL": result.core_ml,
+            "core by": result.core_by,
             "mismatch, mL": result.mismatch_ml,
             "ratio": result.mismatch_ratio,
             "side": result.given.side,

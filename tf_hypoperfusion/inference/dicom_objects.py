@@ -19,6 +19,7 @@ from data_tools.grid import ADC_CORE_UM2_PER_S
 from data_tools.runtime.errors import InputError
 from tf_hypoperfusion import __version__
 from tf_hypoperfusion.inference.calibration import TELLS
+from tf_hypoperfusion.inference.deciding_core import WORDS, By
 from tf_hypoperfusion.inference.prediction import Prediction
 from tf_hypoperfusion.inference.result import PatientResult
 
@@ -105,7 +106,7 @@ def _try(folder: str | Path, source: Source, sources: Sequence[Any]) -> None:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)
-            _segmentation({"core": mask}, affine, sources, fractional=False)
+            _segmentation({"core": mask}, affine, sources, fractional=False, core_by="rule")
     except Exception as error:  # highdicom and pydicom raise what an odd attribute causes
         raise InputError(
             f"DICOM {folder} ({source.name}): no DICOM result can refer to it ({error}); leave out "
@@ -144,10 +145,15 @@ def _objects(done: Prediction, result: PatientResult, sources: Sequence[Any]) ->
     filled = {name: mask for name, mask in masks.items() if mask.any()}
     segmentation_file, probability_file, report_file = FILES
     objects: dict[str, Any] = {}
+    core_by = done.cores.by
     if filled:
-        objects[segmentation_file] = _segmentation(filled, affine, sources, fractional=False)
+        objects[segmentation_file] = _segmentation(
+            filled, affine, sources, fractional=False, core_by=core_by
+        )
     probability = {"hypoperfusion": done.probability}
-    objects[probability_file] = _segmentation(probability, affine, sources, fractional=True)
+    objects[probability_file] = _segmentation(
+        probability, affine, sources, fractional=True, core_by=core_by
+    )
     objects[report_file] = _report(result, objects.get(segmentation_file), list(filled), sources)
     return objects
 
@@ -187,24 +193,35 @@ def _algorithm() -> Any:
 
 
 def _segmentation(
-    maps: dict[str, NDArray], affine: NDArray, sources: Sequence[Any], *, fractional: bool
-) -> Any:
+    maps: dict[str, NDArray], affine: NDArray, sources: Sequence[Any], *,
+    fractional: bool, core_by: By,
+) -> Any:  # fmt: skip
     import highdicom as hd
     from highdicom import seg
     from pydicom.sr.codedict import codes
 
     words = {
         "hypoperfusion": "predicted hypoperfusion" + (", probability" if fractional else ""),
-        "core": f"core: ADC <= {ADC_CORE_UM2_PER_S:.0f}e-6 mm2/s",
+        "core": {
+            "rule": f"core: ADC <= {ADC_CORE_UM2_PER_S:.0f}e-6 mm2/s",
+            "learnt": "predicted core",
+            "given": "core: given mask",
+        }[core_by],
     }
+    algorithm = {
+        "algorithm_type": seg.SegmentAlgorithmTypeValues.AUTOMATIC,
+        "algorithm_identification": _algorithm(),
+    }
+    # Of a given mask nobody here knows what made it.
+    others = {"core": {"algorithm_type": seg.SegmentAlgorithmTypeValues.MANUAL}}
+    of_segment = others if core_by == "given" else {}
     descriptions = [
         seg.SegmentDescription(
             segment_number=k + 1,
             segment_label=words[name],
             segmented_property_category=codes.SCT.MorphologicallyAbnormalStructure,
             segmented_property_type=_codes()[name],
-            algorithm_type=seg.SegmentAlgorithmTypeValues.AUTOMATIC,
-            algorithm_identification=_algorithm(),
+            **of_segment.get(name, algorithm),
             tracking_uid=hd.UID(),
             tracking_id=name,
         )
@@ -297,6 +314,9 @@ def _report(
         qualitative_evaluations=[
             sr.QualitativeEvaluation(own("defuse3", "Target mismatch (DEFUSE 3)"), decision),
             sr.QualitativeEvaluation(own("notice", "Notice"), own("research", RESEARCH)),
+            sr.QualitativeEvaluation(
+                own("core-by", "Core by"), own(result.core_by, WORDS[result.core_by])
+            ),
             *(
                 sr.QualitativeEvaluation(own("advice", "Advice"), own("perfusion", TELLS))
                 for _ in result.answer.reasons[:1]

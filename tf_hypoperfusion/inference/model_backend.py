@@ -7,12 +7,11 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
+from data_tools.patient import MniPatient
 from data_tools.runtime import processor
 from data_tools.runtime.errors import InputError
 from tf_hypoperfusion import config
+from tf_hypoperfusion.clinical import ClinicalFacts
 from tf_hypoperfusion.inference import (
     calibration,
     model_files,
@@ -23,8 +22,9 @@ from tf_hypoperfusion.inference import (
 from tf_hypoperfusion.inference.calibration import Calibration
 from tf_hypoperfusion.inference.model_files import ModelInfo
 from tf_hypoperfusion.inference.onnx_runtimes import LoadedModel
+from tf_hypoperfusion.inference.prediction import VolumePredictor
 from tf_hypoperfusion.inference.result_folder import Backend
-from tf_hypoperfusion.inference.sliding_window import Predictor
+from tf_hypoperfusion.inference.sliding_window import VolumeAnswer
 
 
 class Models:
@@ -131,7 +131,7 @@ class Models:
             for loading in self._loading:
                 loading.result()
         answers = [
-            prediction.volume_predictor(_when_loaded(loading, path), self._stride)
+            _when_loaded(loading, path, self._stride)
             for loading, path in zip(self._loading, self._paths, strict=True)
         ]
 
@@ -169,8 +169,10 @@ def _of_this_process(paths: tuple[str, ...], given: tuple[tuple[str, Any], ...])
     return Models(paths, **dict(given))
 
 
-def _when_loaded(loading: "Future[LoadedModel]", path: Path) -> Predictor:
-    def predict(image: NDArray[np.float32], nihss: NDArray[np.float32]) -> NDArray[np.float32]:
-        return predictors.checked(loading.result(), path)(image, nihss)
+def _when_loaded(loading: "Future[LoadedModel]", path: Path, stride: int) -> VolumePredictor:
+    def answer(mni: MniPatient, given: ClinicalFacts) -> VolumeAnswer:
+        model = loading.result()
+        predict = predictors.checked(model, path)
+        return prediction.volume_predictor(predict, stride, model.cores)(mni, given)
 
-    return predict
+    return answer

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from data_tools.runtime.errors import InputError
 from tf_hypoperfusion.config import SLAB
 from tf_hypoperfusion.inference import onnx_runtimes
-from tf_hypoperfusion.inference.onnx_runtimes import MEAN, of_network
+from tf_hypoperfusion.inference.onnx_runtimes import CORE, MEAN, of_network
 
 FILE = "model.onnx"
 OPSET = 18
@@ -41,16 +41,18 @@ def check_installed() -> None:
 
 
 def write(
-    networks: Sequence[Callable[[Any, Any], Any]], path: Path, properties: Mapping[str, str]
+    networks: Sequence[Callable[[Any, Any], dict[str, Any]]],
+    path: Path,
+    properties: Mapping[str, str],
 ) -> float:
     """Write networks as one ONNX file and compare its answers with TensorFlow's.
 
     Outputs are ``probability``, their average, and of several networks ``probability_0``,
-    ``probability_1`` ... too.
+    ``probability_1`` ... too; and ``core``, the average of theirs, if every network has one.
 
     Args:
-        networks: each image [b, 128, 128, 16, 4], nihss [b, 1] -> probability
-            [b, 128, 128, 16, 1], TensorFlow operations on float32.
+        networks: each image [b, 128, 128, 16, 4], nihss [b, 1] -> ``probability`` and perhaps
+            ``core`` [b, 128, 128, 16, 1], TensorFlow operations on float32.
         path: of the file.
         properties: kept in it, for who finds it alone.
 
@@ -68,11 +70,17 @@ def write(
 
     def answers(image: Any, nihss: Any) -> dict[str, Any]:
         each = [network(image, nihss) for network in networks]
+        cores = [answer[CORE] for answer in each if CORE in answer]
+        core = {CORE: average(cores)} if len(cores) == len(each) else {}
+        probabilities = [answer[MEAN] for answer in each]
         if len(each) == 1:
-            return {MEAN: each[0]}
+            return {MEAN: probabilities[0], **core}
         # Not stacked: a channel for each would cost OpenVINO 150 MiB.
-        apart = {of_network(number): answer for number, answer in enumerate(each)}
-        return {MEAN: tf.add_n(each) / len(each), **apart}
+        apart = {of_network(number): answer for number, answer in enumerate(probabilities)}
+        return {MEAN: average(probabilities), **apart, **core}
+
+    def average(answers: list[Any]) -> Any:
+        return answers[0] if len(answers) == 1 else tf.add_n(answers) / len(answers)
 
     signature = [
         tf.TensorSpec((None, *SLAB), tf.float32, "image"),

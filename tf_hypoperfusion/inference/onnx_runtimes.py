@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from data_tools.runtime import light_imports, processor
 from data_tools.runtime.errors import InputError
-from tf_hypoperfusion.inference.sliding_window import Predictor
+from tf_hypoperfusion.inference.sliding_window import SlabModel
 
 # The first that is installed is taken. OpenVINO is about twice as fast, and knows bfloat16.
 PROGRAMS = ("openvino", "onnxruntime")
@@ -25,19 +25,19 @@ STREAMS = 4
 many cores: two of one core each take 0.88 of the time of one on both."""
 MEAN = "probability"
 """The output that is the average of a file's networks."""
+CORE = "core"
+"""The output that is the average of their cores, in a file whose networks all have one."""
 
 
 @dataclasses.dataclass(frozen=True)
-class LoadedModel:
-    """A model that answers slabs.
+class LoadedModel(SlabModel):
+    """A model that answers slabs, and what it is run by.
 
     Attributes:
-        predict: see :mod:`tf_hypoperfusion.inference.sliding_window`.
         runtime: the program that runs it, with its version.
         precision: of its arithmetic.
     """
 
-    predict: Predictor
     runtime: str
     precision: str
 
@@ -58,14 +58,15 @@ def load(
     *,
     outputs: Sequence[str] = (),
 ) -> LoadedModel:
-    """A predictor that runs an ONNX file, with a channel for each of its networks.
+    """A predictor that runs an ONNX file, with a channel for each of its networks and, where the
+    file has one, one of their core.
 
     Args:
         path: of the file.
         program: one of :data:`PROGRAMS`; None takes the first that is installed.
         precision: ``float32`` or ``bfloat16``. Where program or processor do not multiply
             bfloat16 it is float32 all the same; the answer says which it was.
-        outputs: that are asked for; none takes each network's.
+        outputs: that are asked for; none takes each network's, and the core.
 
     Raises:
         NoProgramError: the program, or any, is not installed.
@@ -114,8 +115,8 @@ def _openvino(path: Path, precision: str, outputs: Sequence[str]) -> LoadedModel
         answer = np.empty((*image.shape[:-1], len(wanted)), np.float32)
 
         def keep(request: Any, slab: int) -> None:
-            for network, name in enumerate(wanted):
-                answer[slab, ..., network] = request.get_tensor(name).data[0, ..., 0]
+            for channel, name in enumerate(wanted):
+                answer[slab, ..., channel] = request.get_tensor(name).data[0, ..., 0]
 
         with lock:
             queue.set_callback(keep)
@@ -124,7 +125,8 @@ def _openvino(path: Path, precision: str, outputs: Sequence[str]) -> LoadedModel
             queue.wait_all()
         return answer
 
-    return LoadedModel(run, f"openvino {openvino.__version__.split('-')[0]}", precision)
+    runtime = f"openvino {openvino.__version__.split('-')[0]}"
+    return LoadedModel(run, runtime, precision, cores=_with_core(wanted))
 
 
 @functools.cache
@@ -173,7 +175,8 @@ def _onnxruntime(path: Path, _: str, outputs: Sequence[str]) -> LoadedModel:
         answer[(answer > 1) & (answer <= 1 + ROUNDING)] = 1
         return answer
 
-    return LoadedModel(run, f"onnxruntime {onnxruntime.__version__}", "float32")
+    runtime = f"onnxruntime {onnxruntime.__version__}"
+    return LoadedModel(run, runtime, "float32", cores=_with_core(wanted))
 
 
 _STARTS = {"openvino": _openvino, "onnxruntime": _onnxruntime}
@@ -194,7 +197,7 @@ def of_network(number: int) -> str:
 
 
 def _wanted(inputs: Sequence[str], outputs: Sequence[str]) -> Sequence[str]:
-    """Which outputs are each network's.
+    """Which outputs are each network's, then that of the core if there is one.
 
     Raises:
         ValueError: it is another network.
@@ -204,5 +207,11 @@ def _wanted(inputs: Sequence[str], outputs: Sequence[str]) -> Sequence[str]:
         raise ValueError(
             f"another network: its inputs and outputs are {known}; ours are image, nihss and {MEAN}"
         )
-    each = [of_network(number) for number in range(len(outputs) - 1)]
-    return each if each and set(each) < set(outputs) else [MEAN]
+    core = [CORE] if CORE in outputs else []
+    each = [of_network(number) for number in range(len(outputs) - len(core) - 1)]
+    return [*(each if each and set(each) < set(outputs) else [MEAN]), *core]
+
+
+def _with_core(outputs: Sequence[str]) -> bool:
+    """Whether the last of several outputs is the core's."""
+    return len(outputs) > 1 and outputs[-1] == CORE

@@ -16,15 +16,21 @@ from data_tools.patient import MniPatient, NativePatient
 from data_tools.quality import ImageQuality
 from tf_hypoperfusion import clinical
 from tf_hypoperfusion.clinical import ClinicalFacts, TargetMismatch
-from tf_hypoperfusion.config import PROBABILITY_THRESHOLD
-from tf_hypoperfusion.inference import calibration, familiarity, uncertainty
+from tf_hypoperfusion.config import CORE_THRESHOLD, PROBABILITY_THRESHOLD
+from tf_hypoperfusion.inference import calibration, deciding_core, familiarity, uncertainty
 from tf_hypoperfusion.inference.calibration import Calibration
+from tf_hypoperfusion.inference.deciding_core import Cores, CoreWish, LearntCore
 from tf_hypoperfusion.inference.result import Answer, Uncertainty
-from tf_hypoperfusion.inference.sliding_window import Predictor, model_image, predict_volume
+from tf_hypoperfusion.inference.sliding_window import (
+    Predictor,
+    VolumeAnswer,
+    model_image,
+    predict_volume,
+)
 
-# Whoever answers, a model here or a server: probabilities (k, 91, 109, 60) of a patient on the MNI
-# grid, by each of its k networks, 0 outside tissue. Who gives an average only has one.
-VolumePredictor = Callable[[MniPatient, ClinicalFacts], NDArray[np.float32]]
+# Whoever answers about a patient on the MNI grid, a model here or a server. Who gives an average
+# only has one network.
+VolumePredictor = Callable[[MniPatient, ClinicalFacts], VolumeAnswer]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -36,7 +42,8 @@ class Prediction:
         mni: the patient on the MNI grid, as the models see it.
         given: clinical facts.
         quality: of images and fit to the template; see :func:`data_tools.patient.to_mni`.
-        core: on both grids, with what a person should look at.
+        core: that decides, on both grids, with what a person should look at.
+        cores: whose that is, and what others there are.
         probability: float32, shape of the DWI, 0 outside the brain and in CSF; calibrated if those
             who answered are.
         probability_mni: float32 (91, 109, 60), for pictures.
@@ -57,6 +64,7 @@ class Prediction:
     given: ClinicalFacts
     quality: ImageQuality
     core: CoreFindings
+    cores: Cores
     probability: NDArray[np.float32]
     probability_mni: NDArray[np.float32]
     hypoperfusion: NDArray[np.bool_]
@@ -85,22 +93,26 @@ class Calibrated:
 
 
 NOT_CALIBRATED = Calibrated(lambda: None)
+ANY_CORE = CoreWish()
 
 
-def volume_predictor(predictor: Predictor, stride: int) -> VolumePredictor:
+def volume_predictor(predictor: Predictor, stride: int, cores: bool = False) -> VolumePredictor:
     """Answer with overlapping windows through a predictor of slabs.
 
     Args:
         predictor: see :mod:`sliding_window`.
         stride: slices between windows.
+        cores: the predictor's last channel is the core's.
     """
 
-    def answer(mni: MniPatient, given: ClinicalFacts) -> NDArray[np.float32]:
+    def answer(mni: MniPatient, given: ClinicalFacts) -> VolumeAnswer:
         image = model_image(mni.dwi, mni.adc_um2_per_s, mni.brain, given.side)
         # CSF is in no label that the network learnt from, so it is in no prediction either.
         tissue = intensity.parenchyma(mni.adc_um2_per_s, mni.brain)
         nihss = intensity.nihss_feature(given.nihss)
-        return predict_volume(predictor, image, nihss=nihss, stride=stride, tissue=tissue)
+        return predict_volume(
+            predictor, image, nihss=nihss, stride=stride, tissue=tissue, cores=cores
+        )
 
     return answer
 
@@ -112,6 +124,7 @@ def predict_patient(
     second_opinion: bool = True,
     *,
     calibrated: Calibrated = NOT_CALIBRATED,
+    wish: CoreWish = ANY_CORE,
 ) -> Prediction:
     """Register, examine the core, ask, calibrate, take the way back, measure, decide.
 
@@ -125,44 +138,57 @@ def predict_patient(
             are averaged.
         second_opinion: ask a single network about the mirror image too; see :mod:`uncertainty`.
         calibrated: how the average of those who answer is calibrated.
+        wish: whose core decides.
 
     Raises:
-        InputError: if the images hold no brain tissue.
+        InputError: if the images hold no brain tissue, or as :func:`deciding_core.choose`.
     """
     clock = Clock()
     mni, quality = patient.to_mni(native)
-    core = examine_core(native, mni, given.side)
+    rule = examine_core(native, mni, given.side)
     clock.lap("register")
     opinions = uncertainty.ask(answers, mni, given, second_opinion)
     known = calibrated.known()
     if known is not None and not calibrated.by_server:
         opinions = uncertainty.calibrated(opinions, known)
     clock.lap("network")
-    native_opinions = _on_dwi_grid(opinions, native, mni)
+    several = opinions.each if len(opinions.each) > 1 else ()
+    probability, *each = _on_dwi_grid([opinions.mean, *several], native, mni)
+    cores = _on_dwi_grid(opinions.cores, native, mni)
+    core, known_cores = deciding_core.choose(
+        native,
+        mni,
+        given.side,
+        rule=rule,
+        learnt=LearntCore(cores[0], opinions.cores[0]) if cores else None,
+        wish=wish,
+    )
     clock.lap("way_back")
 
-    probability = native_opinions[0]
     threshold = PROBABILITY_THRESHOLD if known is None else known.cut
     hypoperfusion = probability >= threshold
     hypoperfusion_mni = opinions.mean >= threshold
     voxel_ml = native.dwi.voxel_ml
     hypoperfusion_ml = float(hypoperfusion.sum() * voxel_ml)
     decision = clinical.defuse3(hypoperfusion_ml, core.native_ml)
-    each = native_opinions[1:]
     each_ml = [float((v >= threshold).sum() * voxel_ml) for v in each]
+    each_core_ml = [core.native_ml] * len(each)
+    if known_cores.by == "learnt" and opinions.kind == "mirror":  # which has a core of its own
+        each_core_ml = [float((v >= CORE_THRESHOLD).sum() * voxel_ml) for v in cores]
     return Prediction(
         native=native,
         mni=mni,
         given=given,
         quality=quality,
         core=core,
+        cores=known_cores,
         probability=probability,
         probability_mni=opinions.mean,
         hypoperfusion=hypoperfusion,
         hypoperfusion_mni=hypoperfusion_mni,
         disagreement=np.std(each, axis=0) if each else None,
         uncertainty=uncertainty.figures(
-            opinions.kind, each_ml, core.native_ml, decision.target_mismatch
+            opinions.kind, each_ml, each_core_ml, decision.target_mismatch
         ),
         hypoperfusion_ml=hypoperfusion_ml,
         hypoperfusion_mni_ml=float(hypoperfusion_mni.sum() * mni.voxel_ml),
@@ -188,11 +214,10 @@ def _unfamiliar(mni: MniPatient, known: Calibration | None) -> tuple[str, ...]:
 
 
 def _on_dwi_grid(
-    opinions: uncertainty.Opinions, native: NativePatient, mni: MniPatient
+    volumes: Sequence[NDArray[np.float32]], native: NativePatient, mni: MniPatient
 ) -> list[NDArray[np.float32]]:
-    """The mean on the DWI's own grid, then each opinion if there are several."""
+    """Probabilities of the MNI grid on the DWI's own; 0 outside tissue."""
     outside = ~intensity.parenchyma(native.adc.data, native.brain)
-    volumes = [opinions.mean, *(opinions.each if len(opinions.each) > 1 else ())]
     found = [mni.transform.back(volume, native.dwi) for volume in volumes]
     for volume in found:
         volume[outside] = 0

@@ -14,14 +14,16 @@ from tf_hypoperfusion.config import SLAB
 from tf_hypoperfusion.inference import model_files, onnx_model, onnx_runtimes
 from tf_hypoperfusion.inference.onnx_runtimes import LoadedModel
 from tf_hypoperfusion.inference.saved_signature import SavedSignature
-from tf_hypoperfusion.inference.sliding_window import Predictor
+from tf_hypoperfusion.inference.sliding_window import Predictor, SlabModel
 from tf_hypoperfusion.model import keras_file
 
 RUNTIMES = ("auto", *onnx_runtimes.PROGRAMS, "tensorflow")
+# Of a network, in the order of a predictor's channels; not every one has the second.
+ANSWERS = (onnx_runtimes.MEAN, onnx_runtimes.CORE)
 
 
 def load_predictor(path: str | Path, precision: str | None = None) -> Predictor:
-    """What asks a model: the predictor of :func:`load`.
+    """What asks a model: the predictor of :func:`load`, without saying whether it has a core.
 
     Args:
         path: of the file or folder.
@@ -141,13 +143,15 @@ def _load(path: Path, runtime: str, precision: str | None) -> LoadedModel:
                 raise
             print(f"{error}. TensorFlow answers, and takes longer to start", file=sys.stderr)
     if path.is_dir():
-        predict, found = _load_saved_model(path), _own_precision(path)
+        model, found = _load_saved_model(path), _own_precision(path)
     else:
         found = precision or "float32"
-        predict = of_keras(for_prediction(keras_file.load(path), found))
+        network = for_prediction(keras_file.load(path), found)
+        model = SlabModel(of_keras(network), cores=ANSWERS[1] in network.output)
     import tensorflow as tf
 
-    loaded = LoadedModel(predict, f"tensorflow {tf.__version__}", found)
+    runtime = f"tensorflow {tf.__version__}"
+    loaded = LoadedModel(model.predict, runtime, found, cores=model.cores)
     _say_if_other(loaded, precision)
     return loaded
 
@@ -165,17 +169,27 @@ def _own_precision(path: Path) -> str:
     return str(card.get("precision", "float32"))
 
 
-def _load_saved_model(path: Path) -> Predictor:
+def _load_saved_model(path: Path) -> SlabModel:
     signature = SavedSignature(path)
-    keras_file.check_ours(signature.inputs(), signature.outputs())
-    return signature.start(("image", "nihss"), "probability")
+    given = signature.outputs()
+    keras_file.check_ours(signature.inputs(), given)
+    ask = signature.start(("image", "nihss"), [name for name in ANSWERS if name in given])
+
+    def predict(image: NDArray[np.float32], nihss: NDArray[np.float32]) -> NDArray[np.float32]:
+        answers = ask(image, nihss)
+        return answers[0] if len(answers) == 1 else np.concatenate(answers, axis=-1)
+
+    return SlabModel(predict, cores=len(given) > 1)
 
 
 def of_keras(model: Any) -> Predictor:
-    """A Keras model with our inputs and output as a predictor."""
+    """A Keras model with our inputs and outputs as a predictor."""
+    import tensorflow as tf
 
     def call(image, nihss):
-        return model({"image": image, "nihss": nihss}, training=False)["probability"]
+        given = model({"image": image, "nihss": nihss}, training=False)
+        answers = [given[name] for name in ANSWERS if name in given]
+        return answers[0] if len(answers) == 1 else tf.concat(answers, axis=-1)
 
     return _compiled(call, model)
 

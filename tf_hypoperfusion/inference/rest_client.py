@@ -23,11 +23,15 @@ from tf_hypoperfusion.inference import calibration, prediction
 from tf_hypoperfusion.inference.calibration import Calibration
 from tf_hypoperfusion.inference.model_files import ModelInfo, mapping
 from tf_hypoperfusion.inference.result_folder import Backend
+from tf_hypoperfusion.inference.sliding_window import Predictor, VolumeAnswer
 
 FORMS = ("bytes", "volume", "slabs")
 CONNECT_S, READ_S = 5.0, 300.0
 RETRIES, BACK_OFF_S = 5, 0.5
 PNG_STEPS = 65535.0
+# Outputs of volumes, by form.
+CORE = "core_probability"
+SUFFIXES = {"bytes": "_png_bytes", "volume": ""}
 
 
 class Server:
@@ -84,6 +88,13 @@ class Server:
                 return answer[key]
         raise InputError(f"{self.address}: answered without outputs; is it TensorFlow Serving?")
 
+    def slab_outputs(self) -> list[str]:
+        """Names of what the signature for slabs gives."""
+        told = self._ask("GET", "/metadata")
+        for key in ("metadata", "signature_def", "signature_def", "serving_default", "outputs"):
+            told = mapping(told.get(key))
+        return list(told)
+
     def _ask(self, method: str, path: str, body: bytes | None = None) -> dict[str, Any]:
         import requests
 
@@ -135,17 +146,17 @@ def backend(
     server.ready()
     if form == "slabs":
         stride = stride or TEST_STRIDE
-        answer = prediction.volume_predictor(_slabs(server), stride)
+        answer = prediction.volume_predictor(*_slabs(server, stride))
         unknown = ModelInfo(path=server.address, sha256=None, cohort=None)
         return Backend(answers=[answer], models=lambda: [unknown], stride=stride)
     known: list[ModelInfo] = []
     calibrations: list[Calibration | None] = [None]
 
-    def by_volume(mni: MniPatient, given: ClinicalFacts) -> NDArray[np.float32]:
-        probability, info = _ask_volume(server, mni, given, form)
+    def by_volume(mni: MniPatient, given: ClinicalFacts) -> VolumeAnswer:
+        said, info = _ask_volume(server, mni, given, form)
         known[:] = [_known_origin(server.address, info)]
         calibrations[:] = [calibration.of_card(info, server.address)]
-        return probability[np.newaxis]
+        return said
 
     calibrated = prediction.Calibrated(lambda: calibrations[0], by_server=True)
     return Backend(answers=[by_volume], models=lambda: known, stride=None, calibrated=calibrated)
@@ -169,12 +180,20 @@ def read_token(path: str | Path) -> str:
     return token
 
 
-def _slabs(server: Server):
+def _slabs(server: Server, stride: int) -> tuple[Predictor, int, bool]:
+    """What :func:`prediction.volume_predictor` takes."""
+    # Of a single output a server sends the values, of several each by its name.
+    names = [name for name in ("probability", "core") if name in server.slab_outputs()]
+
     def predict(image: NDArray[np.float32], nihss: NDArray[np.float32]) -> NDArray[np.float32]:
         outputs = server.predict({"inputs": {"image": image.tolist(), "nihss": nihss.tolist()}})
-        return _array(outputs, (len(image), *SLAB_SHAPE, 1), "probability")
+        shape = (len(image), *SLAB_SHAPE, 1)
+        if len(names) < 2:
+            return _array(outputs, shape, "probability")
+        answers = [_array(mapping(outputs).get(name), shape, name) for name in names]
+        return np.concatenate(answers, axis=-1)
 
-    return predict
+    return predict, stride, len(names) > 1
 
 
 def volume_request(
@@ -211,8 +230,8 @@ def volume_request(
 
 def _ask_volume(
     server: Server, mni: MniPatient, given: ClinicalFacts, form: str
-) -> tuple[NDArray[np.float32], dict[str, Any]]:
-    """Probability, and what the model says of itself."""
+) -> tuple[VolumeAnswer, dict[str, Any]]:
+    """Probabilities, and what the model says of itself."""
     # Only the brain is used; zeros around it compress to nothing.
     volumes = {
         "dwi": np.where(mni.brain, mni.dwi, 0),
@@ -231,14 +250,23 @@ def _ask_volume(
     try:
         info = json.loads(outputs["model_info"][0][0])
         _known_origin(server.address, info)
-        if form == "volume":
-            return _array(outputs["probability"], (1, *GRID_SHAPE), "probability")[0], info
-        return _from_png(base64.b64decode(outputs["probability_png_bytes"][0]["b64"])), info
+        probability = _volume(outputs, "probability", form)
+        core = None
+        if f"{CORE}{SUFFIXES[form]}" in outputs:
+            core = _volume(outputs, CORE, form)
+        return VolumeAnswer(probability[np.newaxis], core), info
     except (KeyError, TypeError, ValueError, IndexError, RecursionError, OSError) as error:
         raise InputError(
             f"{server.address}: its answer is not that of a model of tf_hypoperfusion.export "
             f"({type(error).__name__}: {error})"
         ) from error
+
+
+def _volume(outputs: Mapping[str, Any], name: str, form: str) -> NDArray[np.float32]:
+    content = outputs[f"{name}{SUFFIXES[form]}"]
+    if form == "volume":
+        return _array(content, (1, *GRID_SHAPE), name)[0]
+    return _from_png(base64.b64decode(content[0]["b64"]))
 
 
 def _known_origin(address: str, info: Any) -> ModelInfo:

@@ -133,6 +133,7 @@ class InputImages:
         b_value_s_per_mm2: of the DWI; None if no file says it.
         notes: what was done to the files.
         b0: file of the b = 0 image; None where it has none of its own.
+        core: file of a given core, or that it was said to be none; None where none was given.
         overrides: what a person said of the images, by the names of the flags.
     """
 
@@ -142,6 +143,7 @@ class InputImages:
     b_value_s_per_mm2: float | None
     notes: tuple[str, ...]
     b0: str | None
+    core: str | None
     overrides: dict[str, str | float | bool]
 
 
@@ -154,9 +156,12 @@ class PatientResult:
         patient: name in the result.
         given: side, NIHSS and age as they were given.
         hypoperfusion_ml: predicted, on the DWI's grid.
-        core_ml: ADC of at most 620e-6 mm2/s and bright on DWI, on the DWI's grid.
+        core_ml: of the core that decides, on the DWI's grid.
         hypoperfusion_mni_ml: the same on the MNI grid, in mL of the patient.
         core_mni_ml: the same on the MNI grid, in mL of the patient.
+        core_by: whose core that is: the rule's, the networks', or a given mask.
+        core_rule_ml: ADC of at most 620e-6 mm2/s and bright on DWI, on the DWI's grid.
+        core_learnt_ml: by the networks, on the DWI's grid; None from networks that have no core.
         mismatch_ratio: hypoperfusion / core, at most 20.
         mismatch_ml: hypoperfusion - core.
         defuse3: target mismatch, criterion by criterion, by the volume as it is.
@@ -182,6 +187,9 @@ class PatientResult:
     core_ml: float
     hypoperfusion_mni_ml: float
     core_mni_ml: float
+    core_by: Literal["rule", "learnt", "given"]
+    core_rule_ml: float
+    core_learnt_ml: float | None
     mismatch_ratio: float
     mismatch_ml: float
     defuse3: Defuse3

@@ -12,23 +12,25 @@ from tf_hypoperfusion.inference.page import pdf, pictures
 from tf_hypoperfusion.inference.prediction import Clock, Prediction
 from tf_hypoperfusion.inference.result import FILE, PatientResult
 
-MAPS = ("probability", "hypoperfusion_mask", "core_mask", "disagreement")
+MAPS = ("probability", "hypoperfusion_mask", "core_mask", "core_probability", "disagreement")
 OVERVIEW, PAGE, PDF = "overview.png", "report.html", "report.pdf"
 
 
 @dataclasses.dataclass(frozen=True)
 class OutputOptions:
-    """What is made besides the prediction.
+    """How it is predicted, and what is made besides.
 
     Attributes:
         second_opinion: ask a single network about the mirror image too.
         dicom: write DICOM objects into ``OUT/dicom``; the images must be DICOM files.
         pdf: print the page too.
+        core_by: whose core decides, as :class:`deciding_core.CoreWish` has it.
     """
 
     second_opinion: bool = True
     dicom: bool = False
     pdf: bool = False
+    core_by: str | None = None
 
 
 DEFAULT = OutputOptions()
@@ -63,7 +65,13 @@ def draw(
     clock.lap("report")
     files[OVERVIEW] = pictures.overview(done, result)
     affine = done.native.dwi.affine
-    maps = (done.probability, done.hypoperfusion, done.core.native, done.disagreement)
+    maps = (
+        done.probability,
+        done.hypoperfusion,
+        done.core.native,
+        done.cores.probability,
+        done.disagreement,
+    )
     files |= {
         f"{name}.nii.gz": volumes.to_nifti_bytes(data, affine, "predicted; research use only")
         for name, data in zip(MAPS, maps, strict=True)

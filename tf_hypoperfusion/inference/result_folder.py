@@ -8,6 +8,7 @@ from pathlib import Path
 
 from data_tools import cohort
 from data_tools.criteria import DEFUSE3
+from data_tools.given_core import load_given_core
 from data_tools.overrides import NONE, Overrides
 from data_tools.patient import NativePatient, load_native
 from data_tools.runtime import atomic
@@ -15,8 +16,15 @@ from data_tools.runtime.errors import InputError
 from tf_hypoperfusion import clinical, provenance
 from tf_hypoperfusion.clinical import ClinicalFacts
 from tf_hypoperfusion.config import RESEARCH_NOTICE
-from tf_hypoperfusion.inference import cautions, dicom_objects, prediction, result_files
+from tf_hypoperfusion.inference import (
+    cautions,
+    deciding_core,
+    dicom_objects,
+    prediction,
+    result_files,
+)
 from tf_hypoperfusion.inference.calibration import TELLS
+from tf_hypoperfusion.inference.deciding_core import WORDS, CoreWish
 from tf_hypoperfusion.inference.model_files import ModelInfo
 from tf_hypoperfusion.inference.page import pdf
 from tf_hypoperfusion.inference.prediction import (
@@ -65,6 +73,8 @@ class PatientFiles:
         given: clinical facts.
         b0: image file of b = 0, if it is apart from the DWI.
         overrides: what a person says of the images.
+        core: image file of a core that decides, or ``none``; None without one.
+        core_may_be_empty: that file may hold no core.
         name: in the result; None takes the DWI's file name.
     """
 
@@ -73,6 +83,8 @@ class PatientFiles:
     given: ClinicalFacts
     b0: str | None = None
     overrides: Overrides = NONE
+    core: str | None = None
+    core_may_be_empty: bool = False
     name: str | None = None
 
 
@@ -112,6 +124,10 @@ def predict(
     if Path(out).is_file():
         raise InputError(f"--out {out} is a file; expected a folder to write to")
     native = load_native(files.dwi, files.adc, b0=files.b0, overrides=files.overrides)
+    given_core = None
+    if files.core:
+        given_core = load_given_core(files.core, native, may_be_empty=files.core_may_be_empty)
+        native = dataclasses.replace(native, notes=(*native.notes, *given_core.notes))
     sources = dicom_objects.sources_of(files.dwi, native.dicom_source) if options.dicom else []
     if options.pdf:
         pdf.browser()
@@ -129,6 +145,7 @@ def predict(
         backend.answers,
         options.second_opinion,
         calibrated=backend.calibrated,
+        wish=CoreWish(given_core.mask if given_core else None, options.core_by),
     )
     seconds = Seconds(read=round(read - began, 3), load_model=round(loaded - read, 3),
                       **done.seconds)  # fmt: skip
@@ -166,6 +183,9 @@ def build_result(
         core_ml=round(core_ml, 2),
         hypoperfusion_mni_ml=round(done.hypoperfusion_mni_ml, 2),
         core_mni_ml=round(done.core.mni_ml, 2),
+        core_by=done.cores.by,
+        core_rule_ml=round(done.cores.rule_ml, 2),
+        core_learnt_ml=None if (ml := done.cores.learnt_ml) is None else round(ml, 2),
         mismatch_ratio=round(decision.ratio, 3),
         mismatch_ml=round(decision.difference_ml, 2),
         defuse3=Defuse3(
@@ -203,6 +223,7 @@ def summary(result: PatientResult, out: str) -> str:
     lines = [
         f"hypoperfusion {result.hypoperfusion_ml:.1f} mL, core {result.core_ml:.1f} mL, "
         f"mismatch {result.mismatch_ml:.1f} mL, ratio {result.mismatch_ratio:.1f}",
+        *_cores(result),
         *_interval(result.answer),
         "target mismatch (DEFUSE 3): " + _said(result.answer),
     ]
@@ -219,6 +240,17 @@ def summary(result: PatientResult, out: str) -> str:
         "overview.png and NIfTI volumes are beside it",
     ]
     return "\n".join(lines)
+
+
+def _cores(result: PatientResult) -> list[str]:
+    """Whose core decides and what the others say, where there are others."""
+    others = deciding_core.others(
+        result.core_by, rule_ml=result.core_rule_ml, learnt_ml=result.core_learnt_ml
+    )
+    if not others:
+        return []
+    words = ", ".join(f"{ml:.1f} mL by the {WORDS[by]}" for by, ml in others.items())
+    return [f"this core is that of the {WORDS[result.core_by]}; {words}"]
 
 
 def _interval(answer: Answer) -> list[str]:
@@ -249,6 +281,7 @@ def _images(files: PatientFiles, native: NativePatient) -> InputImages:
         b_value_s_per_mm2=native.b_value,
         notes=tuple(native.notes),
         b0=files.b0,
+        core=files.core,
         overrides=dict(native.overrides),
     )
 

@@ -6,7 +6,7 @@ needs one: it is cut out before TensorFlow builds anything, and optimised once. 
 the same answers.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,22 +43,23 @@ class SavedSignature:
         """Shape of each output, as :meth:`inputs`."""
         return _shapes(self._signature.outputs)
 
-    def start(self, inputs: tuple[str, ...], output: str) -> Any:
+    def start(self, inputs: Sequence[str], outputs: Sequence[str]) -> Any:
         """Build what the signature needs, and read the weights.
 
         Args:
             inputs: names, in the order in which they will be given.
-            output: name of what is asked for.
+            outputs: names of what is asked for.
 
         Returns:
-            A function of arrays, one for each of ``inputs``.
+            A function of arrays, one for each of ``inputs``, that gives a list of arrays, one for
+            each of ``outputs``.
         """
         import tensorflow as tf
 
         v1, saver = tf.compat.v1, self._graph.saver_def
         given = [self._signature.inputs[name].name for name in inputs]
-        wanted = self._signature.outputs[output].name
-        ends = [wanted.split(":")[0], saver.restore_op_name]
+        wanted = [self._signature.outputs[name].name for name in outputs]
+        ends = [*(name.split(":")[0] for name in wanted), saver.restore_op_name]
         graph = tf.Graph()
         with graph.as_default():
             tf.import_graph_def(_needed(self._graph.graph_def, ends), name="")
@@ -67,7 +68,7 @@ class SavedSignature:
             session.run(saver.restore_op_name, {saver.filename_tensor_name: variables})
         call = session.make_callable(wanted, given)
 
-        def run(*values: NDArray[np.float32]) -> NDArray[np.float32]:
+        def run(*values: NDArray[np.float32]) -> list[NDArray[np.float32]]:
             return call(*(np.asarray(value, np.float32) for value in values))
 
         return run

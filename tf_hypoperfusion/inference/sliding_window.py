@@ -2,9 +2,11 @@
 
 A predictor is ``f(image, nihss) -> probability``: float32 arrays (n, 128, 128, 16, 4) and (n, 1)
 in, (n, 128, 128, 16, k) out, a channel for each of its k networks. Who gives an average only has
-one channel.
+one channel. A predictor of cores has one channel more, the last: the mean of its networks'
+probabilities of core. Whether it is one is known of its model (:class:`SlabModel`).
 """
 
+import dataclasses
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -14,6 +16,39 @@ from data_tools import grid, intensity, slabs
 from data_tools.runtime.errors import InputError
 
 Predictor = Callable[[NDArray[np.float32], NDArray[np.float32]], NDArray[np.float32]]
+
+
+@dataclasses.dataclass(frozen=True)
+class SlabModel:
+    """Something that answers slabs.
+
+    Attributes:
+        predict: see the module.
+        cores: whether its answer's last channel is the core's.
+    """
+
+    predict: Predictor
+    cores: bool = dataclasses.field(default=False, kw_only=True)
+
+
+@dataclasses.dataclass(frozen=True)
+class VolumeAnswer:
+    """What is said of a patient on the MNI grid; 0 outside tissue.
+
+    Attributes:
+        networks: float32 (k, 91, 109, 60), the probability of hypoperfusion by each network.
+        core: float32 (91, 109, 60), the probability of core, their mean; None from networks
+            without.
+    """
+
+    networks: NDArray[np.float32]
+    core: NDArray[np.float32] | None = None
+
+    @property
+    def mean(self) -> NDArray[np.float32]:
+        """The average of the networks: (91, 109, 60)."""
+        return mean(self.networks)
+
 
 # Windows a call: more is no faster on a CPU and takes more memory.
 WINDOWS_PER_CALL = 4
@@ -54,7 +89,8 @@ def predict_volume(
     nihss: float,
     stride: int,
     tissue: NDArray[np.bool_],
-) -> NDArray[np.float32]:
+    cores: bool = False,
+) -> VolumeAnswer:
     """Average the predictions of overlapping slabs (paper, Model Structure), network by network.
 
     Args:
@@ -63,9 +99,7 @@ def predict_volume(
         nihss: NIHSS / 21, or -1.
         stride: slices from one window to the next, 1..16.
         tissue: bool (91, 109, 60), brain without CSF; the probability is 0 outside it.
-
-    Returns:
-        float32 (k, 91, 109, 60), 0..1: a volume for each of the predictor's networks.
+        cores: the predictor's last channel is the core's.
 
     Raises:
         InputError: if the predictor answers with something else than probabilities.
@@ -76,7 +110,7 @@ def predict_volume(
         windows = slabs.cut_slabs(image, [starts[k] for k in part])
         return predictor(windows, np.full((len(part), 1), nihss, np.float32))
 
-    return _average(ask, starts, tissue)
+    return _average(ask, starts, tissue, cores)
 
 
 def average_windows(
@@ -86,7 +120,8 @@ def average_windows(
     nihss: NDArray[np.float32],
     starts: Sequence[int],
     tissue: NDArray[np.bool_],
-) -> NDArray[np.float32]:
+    cores: bool = False,
+) -> VolumeAnswer:
     """As :func:`predict_volume`, for windows that are cut already.
 
     Windows without tissue are not asked: their answer would be left out.
@@ -97,27 +132,30 @@ def average_windows(
         nihss: (n, 1).
         starts: first slice of each window.
         tissue: bool (91, 109, 60), as in :func:`predict_volume`.
+        cores: likewise.
     """
-    return _average(lambda part: predictor(windows[part], nihss[part]), starts, tissue)
+    return _average(lambda part: predictor(windows[part], nihss[part]), starts, tissue, cores)
 
 
 def _average(
     ask: Callable[[list[int]], NDArray[np.float32]],
     starts: Sequence[int],
     tissue: NDArray[np.bool_],
-) -> NDArray[np.float32]:
+    cores: bool,
+) -> VolumeAnswer:
     """The mean of windows' answers, a few windows in memory at a time.
 
     Args:
         ask: for windows of these numbers.
         starts: first slice of each window.
         tissue: as in :func:`predict_volume`.
+        cores: likewise.
     """
     # A slice with tissue is in no window without; one is asked all the same, for the shape.
     depth = grid.SLAB_SLICES
     asked = [k for k, z in enumerate(starts) if tissue[:, :, z : z + depth].any()] or [0]
 
-    total = np.empty(0)  # until the first answer says how many networks there are
+    total = np.empty(0)  # until the first answer says how many channels there are
     windows = np.zeros(grid.GRID_SHAPE[2])
     for first in range(0, len(asked), WINDOWS_PER_CALL):
         part = asked[first : first + WINDOWS_PER_CALL]
@@ -127,14 +165,15 @@ def _average(
                 "the model's answer is not a probability from 0 to 1 in every voxel; its weights "
                 "are damaged or it is no model of this kind"
             )
-        networks = np.moveaxis(output, -1, 1)
+        channels = np.moveaxis(output, -1, 1)
         if not total.size:
-            total = np.zeros((*networks.shape[1:-1], len(windows)))
-        for k, answer in zip(part, networks, strict=True):
+            total = np.zeros((*channels.shape[1:-1], len(windows)))
+        for k, answer in zip(part, channels, strict=True):
             total[..., starts[k] : starts[k] + depth] += answer
             windows[starts[k] : starts[k] + depth] += 1
-    volumes = [grid.from_frame(each) for each in total / np.maximum(windows, 1)]
-    return np.where(tissue, np.stack(volumes), 0).astype(np.float32)
+    averaged = [grid.from_frame(each) for each in total / np.maximum(windows, 1)]
+    volumes = np.where(tissue, np.stack(averaged), 0).astype(np.float32)
+    return VolumeAnswer(volumes[:-1], volumes[-1]) if cores else VolumeAnswer(volumes)
 
 
 def mean(volumes: Sequence[NDArray[np.float32]] | NDArray[np.float32]) -> NDArray[np.float32]:
@@ -148,14 +187,41 @@ def mean(volumes: Sequence[NDArray[np.float32]] | NDArray[np.float32]) -> NDArra
     return np.asarray(np.mean(volumes, axis=0, dtype=np.float64), np.float32)
 
 
-def together(predictors: Sequence[Predictor]) -> Predictor:
-    """One predictor with all networks of several, in their order.
+def mean_core(answers: Sequence[VolumeAnswer]) -> NDArray[np.float32] | None:
+    """The mean of all networks' cores; None if one of the answers has none.
 
     Args:
-        predictors: see the module.
+        answers: about one patient; each counts as often as it has networks.
     """
+    cores = [answer.core for answer in answers if answer.core is not None]
+    if len(cores) < len(answers):
+        return None
+    return _weighted(cores, [len(answer.networks) for answer in answers])
+
+
+def _weighted(cores: Sequence[NDArray[np.float32]], networks: Sequence[int]) -> NDArray[np.float32]:
+    return cores[0] if len(cores) == 1 else np.average(cores, 0, networks).astype(np.float32)
+
+
+def together(models: Sequence[SlabModel]) -> SlabModel:
+    """One model with all networks of several, in their order.
+
+    It has a core, the mean of all networks', if each of the models has one.
+    """
+    if len(models) == 1:
+        return models[0]
+    cores = all(model.cores for model in models)
 
     def predict(image: NDArray[np.float32], nihss: NDArray[np.float32]) -> NDArray[np.float32]:
-        return np.concatenate([np.asarray(p(image, nihss)) for p in predictors], axis=-1)
+        answers = [np.asarray(model.predict(image, nihss)) for model in models]
+        networks = [
+            answer[..., :-1] if model.cores else answer
+            for model, answer in zip(models, answers, strict=True)
+        ]
+        if not cores:
+            return np.concatenate(networks, axis=-1)
+        counts = [each.shape[-1] for each in networks]
+        core = _weighted([answer[..., -1:] for answer in answers], counts)
+        return np.concatenate([*networks, core], axis=-1)
 
-    return predict if len(predictors) > 1 else predictors[0]
+    return SlabModel(predict, cores=cores)

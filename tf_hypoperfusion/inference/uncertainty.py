@@ -19,6 +19,7 @@ from tf_hypoperfusion.clinical import ClinicalFacts, defuse3
 from tf_hypoperfusion.inference import sliding_window
 from tf_hypoperfusion.inference.calibration import Calibration
 from tf_hypoperfusion.inference.result import Uncertainty
+from tf_hypoperfusion.inference.sliding_window import VolumeAnswer
 
 Kind = Literal["models", "mirror", "none"]
 
@@ -32,15 +33,18 @@ class Opinions:
             network's answer.
         each: of every network, or of the network and its mirror; one alone if not asked further.
         kind: ``models``, ``mirror`` or ``none``.
+        cores: the probability of core, likewise: what is reported (of several networks their mean),
+            and that of the mirror if it was asked; () from networks without.
     """
 
     mean: NDArray[np.float32]
     each: tuple[NDArray[np.float32], ...]
     kind: Kind
+    cores: tuple[NDArray[np.float32], ...] = ()
 
 
 def ask(
-    answers: Sequence[Callable[[MniPatient, ClinicalFacts], NDArray[np.float32]]],
+    answers: Sequence[Callable[[MniPatient, ClinicalFacts], VolumeAnswer]],
     mni: MniPatient,
     given: ClinicalFacts,
     mirror: bool = True,
@@ -53,15 +57,20 @@ def ask(
         given: clinical facts.
         mirror: False leaves the mirror image out.
     """
-    each = tuple(volume for answer in answers for volume in answer(mni, given))
+    asked = [answer(mni, given) for answer in answers]
+    each = tuple(volume for answer in asked for volume in answer.networks)
+    core = sliding_window.mean_core(asked)
+    cores = () if core is None else (core,)
     if len(each) > 1:
-        return Opinions(sliding_window.mean(each), each, "models")
+        return Opinions(sliding_window.mean(each), each, "models", cores)
     if not mirror:
-        return Opinions(each[0], each, "none")
-    image = mirrored(mni)
+        return Opinions(each[0], each, "none", cores)
     other_side = dataclasses.replace(given, side=mirrored_side(given.side))
-    back = np.ascontiguousarray(answers[0](image, other_side)[0][::-1])
-    return Opinions(each[0], (each[0], back), "mirror")
+    reflection = answers[0](mirrored(mni), other_side)
+    back = np.ascontiguousarray(reflection.networks[0][::-1])
+    if reflection.core is not None:
+        cores = (*cores, np.ascontiguousarray(reflection.core[::-1]))
+    return Opinions(each[0], (each[0], back), "mirror", cores)
 
 
 def calibrated(opinions: Opinions, calibration: Calibration) -> Opinions:
@@ -87,22 +96,23 @@ def mirrored(mni: MniPatient) -> MniPatient:
 
 
 def figures(
-    kind: Kind, hypoperfusion_ml: Sequence[float], core_ml: float, target_mismatch: bool
+    kind: Kind, hypoperfusion_ml: Sequence[float], core_ml: Sequence[float], target_mismatch: bool
 ) -> Uncertainty | None:
     """What the opinions mean for volume and decision; None for a single one.
 
     Args:
         kind: of :class:`Opinions`.
         hypoperfusion_ml: by each opinion, on the patient's own grid.
-        core_ml: the same for all.
+        core_ml: that each opinion is judged with.
         target_mismatch: the decision that is reported.
 
-    >>> figures("models", [80.0, 30.0], 20.0, True).decision_holds_in
+    >>> figures("models", [80.0, 30.0], [20.0, 20.0], True).decision_holds_in
     1
     """
     if kind == "none":
         return None
-    decisions = [defuse3(ml, core_ml).target_mismatch for ml in hypoperfusion_ml]
+    volumes = zip(hypoperfusion_ml, core_ml, strict=True)
+    decisions = [defuse3(ml, core).target_mismatch for ml, core in volumes]
     return Uncertainty(
         kind=kind,
         opinions=len(decisions),

@@ -3,6 +3,8 @@
 ``xp`` is what it is computed with, as in :mod:`request_checks`.
 """
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from data_tools import criteria
@@ -26,18 +28,22 @@ OF_CALIBRATION = {
     "hypoperfusion_high_ml": "float32",
     "answer": "string",
 }
+# Of a model that answers with a core: a volume beside ``probability``, and figures.
+CORE_PROBABILITY = "core_probability"
+OF_CORE = {"core_rule_ml": "float32", "core_learnt_ml": "float32"}
 PNG_STEPS = 65535.0
 # voxel_ml comes as float32, so a volume of exactly 15 mL may miss it by a few 1e-7 of itself.
 HAIR = 1e-6
 
 
-def figures_of(by: Calibration | None) -> dict[str, str]:
+def figures_of(by: Calibration | None, *, core: bool = False) -> dict[str, str]:
     """Names and types of the figures that a model gives.
 
     Args:
         by: how its probabilities are calibrated.
+        core: whether it answers with a core.
     """
-    return FIGURES | (OF_CALIBRATION if by else {})
+    return FIGURES | (OF_CALIBRATION if by else {}) | (OF_CORE if core else {})
 
 
 def threshold(by: Calibration | None) -> float:
@@ -66,19 +72,25 @@ def calibrated(xp: Arrays, average: Array, by: Calibration | None) -> Array:
 
 
 def figures(
-    xp: Arrays, *, hypoperfusion_ml: Array, core_ml: Array, by: Calibration | None
-) -> dict[str, Array]:
+    xp: Arrays, *, hypoperfusion_ml: Array, core_ml: Mapping[str, Array],
+    core_by: str | None = None, by: Calibration | None,
+) -> dict[str, Array]:  # fmt: skip
     """All of :func:`figures_of`.
 
     Args:
         xp: what they are computed with.
         hypoperfusion_ml: of the mask, float64.
-        core_ml: likewise.
+        core_ml: by the ``rule``, and perhaps ``learnt``; likewise.
+        core_by: whose core decides; None without a learnt one.
         by: how the mask's probabilities are calibrated.
     """
-    volumes = {"hypoperfusion_ml": hypoperfusion_ml, "core_ml": core_ml}
+    volumes = {"hypoperfusion_ml": hypoperfusion_ml, "core_ml": core_ml[core_by or "rule"]}
     found = decide(xp, **volumes)
-    return found | _interval(xp, by, **volumes) if by else found
+    if by:
+        found |= _interval(xp, by, **volumes)
+    if core_by:
+        found |= {f"core_{who}_ml": ml for who, ml in core_ml.items()}
+    return found
 
 
 def decide(xp: Arrays, *, hypoperfusion_ml: Array, core_ml: Array) -> dict[str, Array]:
@@ -122,15 +134,14 @@ def _interval(
     }
 
 
-def png_levels(xp: Arrays, probability: Array, by: Calibration | None) -> Array:
+def png_levels(xp: Arrays, probability: Array, cut: float) -> Array:
     """Probabilities as levels of 16 bits; no rounding moves a voxel over the mask's edge.
 
     Args:
         xp: what it is computed with.
         probability: float32.
-        by: how it was calibrated.
+        cut: from which on a voxel is in the mask.
     """
-    cut = threshold(by)
     # As the client reads them, in float32: 13107 steps are 0.2 there, although a hair under it.
     read = (np.arange(PNG_STEPS + 1) / PNG_STEPS).astype(np.float32)
     first_inside = float(np.searchsorted(read, np.float32(cut)))

@@ -26,7 +26,7 @@ from data_tools.grid import (
     SIDES,
     SLAB_SLICES,
 )
-from tf_hypoperfusion.config import SLAB
+from tf_hypoperfusion.config import CORE_THRESHOLD, SLAB
 from tf_hypoperfusion.inference.calibration import Calibration
 from tf_hypoperfusion.inference.sliding_window import WINDOWS_PER_CALL
 from tf_hypoperfusion.serving import answers, graph_arrays, request_checks
@@ -39,8 +39,9 @@ from tf_hypoperfusion.serving.request_checks import (
     Patient,
 )
 
-# (windows, 128, 128, 16, 4), (windows, 1) -> (windows, 128, 128, 16, 1)
-Network = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
+# (windows, 128, 128, 16, 4), (windows, 1) -> "probability" and perhaps "core", each
+# (windows, 128, 128, 16, 1)
+Network = Callable[[tf.Tensor, tf.Tensor], dict[str, tf.Tensor]]
 
 SCALARS = {"nihss": tf.float32, "side": tf.string, "voxel_ml": tf.float32}
 GZIP_START = b"\x1f\x8b"
@@ -78,7 +79,7 @@ def predict_slabs(network: Network, inputs: dict[str, tf.Tensor]) -> dict[str, t
             ``nihss`` divided by 21, or -1 if unknown.
 
     Returns:
-        ``probability`` float32 [b, 128, 128, 16, 1].
+        What the network gives: ``probability`` float32 [b, 128, 128, 16, 1], and perhaps ``core``.
 
     Raises:
         tf.errors.InvalidArgumentError: when run, on anything else; the message says what.
@@ -93,7 +94,7 @@ def predict_slabs(network: Network, inputs: dict[str, tf.Tensor]) -> dict[str, t
         )
     )
     with tf.control_dependencies(checks):
-        return {"probability": network(tf.identity(image), tf.identity(nihss))}
+        return network(tf.identity(image), tf.identity(nihss))
 
 
 def predict_volumes(
@@ -103,6 +104,7 @@ def predict_volumes(
     stride: int,
     info: str,
     calibration: Calibration | None = None,
+    core_by: str | None = None,
 ) -> dict[str, tf.Tensor]:
     """Probability and figures of each patient.
 
@@ -115,10 +117,11 @@ def predict_volumes(
         info: what the model is, as JSON; goes out with every answer, so that no client takes a
             model of simulated patients for another.
         calibration: of the network's probability.
+        core_by: whose core decides, ``rule`` or ``learnt``, if the network answers with one.
 
     Returns:
-        ``probability`` float32 [b, 91, 109, 60], each of :func:`answers.figures_of` [b, 1], and
-        ``model_info`` [b, 1].
+        ``probability`` float32 [b, 91, 109, 60], each of :func:`answers.figures_of` [b, 1],
+        ``model_info`` [b, 1], and with a core ``core_probability``, likewise a volume.
 
     Raises:
         tf.errors.InvalidArgumentError: when run, on anything else; the message says what.
@@ -130,11 +133,14 @@ def predict_volumes(
 
     def one(patient: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         scalars = {name: patient[name][0] for name in SCALARS}
-        return _predict_one(network, Patient(**patient | scalars), stride, calibration)
+        return _predict_one(
+            network, Patient(**patient | scalars), stride, calibration=calibration, core_by=core_by
+        )
 
-    signature = {"probability": tf.TensorSpec(GRID_SHAPE, tf.float32)} | {
+    volumes = ["probability", *([answers.CORE_PROBABILITY] if core_by else [])]
+    signature = {name: tf.TensorSpec(GRID_SHAPE, tf.float32) for name in volumes} | {
         name: tf.TensorSpec((1,), tf.as_dtype(dtype))
-        for name, dtype in answers.figures_of(calibration).items()
+        for name, dtype in answers.figures_of(calibration, core=bool(core_by)).items()
     }
     outputs = tf.map_fn(one, shaped, fn_output_signature=signature, parallel_iterations=1)
     return outputs | {"model_info": tf.fill(tf.shape(shaped["nihss"]), info)}
@@ -147,13 +153,14 @@ def predict_bytes(
     stride: int,
     info: str,
     calibration: Calibration | None = None,
+    core_by: str | None = None,
 ) -> dict[str, tf.Tensor]:
     """As :func:`predict_volumes`, with compressed volumes in and out.
 
     Returns:
         ``probability_png_bytes`` [b] (TensorFlow Serving's JSON writes outputs of that ending in
         base64): a 16-bit grey PNG of 91 rows and 109 x 60 columns each; probability
-        is its value / 65535. And the rest.
+        is its value / 65535. With a core ``core_probability_png_bytes`` too. And the rest.
     """
     decoded = {name: inputs[name] for name in SCALARS}
     for name in VOLUMES:
@@ -163,15 +170,24 @@ def predict_bytes(
             compressed,
             fn_output_signature=tf.TensorSpec(GRID_SHAPE, tf.float32),
         )
-    outputs = predict_volumes(network, decoded, stride=stride, info=info, calibration=calibration)
+    outputs = predict_volumes(
+        network, decoded, stride=stride, info=info, calibration=calibration, core_by=core_by
+    )
 
-    def encode(probability: tf.Tensor) -> tf.Tensor:
-        levels = answers.png_levels(graph_arrays, probability, calibration)
-        return tf.io.encode_png(tf.reshape(levels, (GRID_SHAPE[0], -1, 1)))
+    def pictures(name: str, cut: float) -> dict[str, tf.Tensor]:
+        def encode(probability: tf.Tensor) -> tf.Tensor:
+            levels = answers.png_levels(graph_arrays, probability, cut)
+            return tf.io.encode_png(tf.reshape(levels, (GRID_SHAPE[0], -1, 1)))
 
-    probability = outputs.pop("probability")
-    png = tf.map_fn(encode, probability, fn_output_signature=tf.TensorSpec((), tf.string))
-    return {"probability_png_bytes": png} | outputs
+        string = tf.TensorSpec((), tf.string)
+        return {
+            f"{name}_png_bytes": tf.map_fn(encode, outputs.pop(name), fn_output_signature=string)
+        }
+
+    found = pictures("probability", answers.threshold(calibration))
+    if core_by:
+        found |= pictures(answers.CORE_PROBABILITY, CORE_THRESHOLD)
+    return found | outputs
 
 
 def _decode(compressed: tf.Tensor, name: str) -> tf.Tensor:
@@ -195,7 +211,12 @@ def _decode(compressed: tf.Tensor, name: str) -> tf.Tensor:
 
 
 def _predict_one(
-    network: Network, patient: Patient, stride: int, calibration: Calibration | None
+    network: Network,
+    patient: Patient,
+    stride: int,
+    *,
+    calibration: Calibration | None,
+    core_by: str | None,
 ) -> dict[str, tf.Tensor]:
     dwi, adc, nihss, voxel_ml = patient.dwi, patient.adc, patient.nihss, patient.voxel_ml
     brain = patient.brain_mask > 0
@@ -208,17 +229,25 @@ def _predict_one(
     adc_mask = tf.cast(brain & (adc > 0) & (adc < ADC_CORE_UM2_PER_S), tf.float32)
     image = _image(dwi_ratio=dwi_ratio, adc_ratio=adc_ratio, adc_mask=adc_mask, side=patient.side)
     feature = tf.where(nihss == NIHSS_MISSING, NIHSS_MISSING, nihss / NIHSS_DIVISOR)
-    average = tf.where(tissue, _windows(network, image, feature, stride), zero)
-    probability = answers.calibrated(graph_arrays, average, calibration)
-    core = _core(dwi_ratio=dwi_ratio, adc=adc, brain=brain, voxel_ml=voxel_ml)
+    averages = {
+        name: tf.where(tissue, average, zero)
+        for name, average in _windows(network, image, feature, stride, core=bool(core_by)).items()
+    }
+    probability = answers.calibrated(graph_arrays, averages["probability"], calibration)
+    by_rule = _core(dwi_ratio=dwi_ratio, adc=adc, brain=brain, voxel_ml=voxel_ml)
+    core_ml, volumes = {"rule": _ml(by_rule, voxel_ml)}, {"probability": probability}
+    if core_by:
+        volumes[answers.CORE_PROBABILITY] = averages["core"]
+        core_ml["learnt"] = _ml(averages["core"] >= CORE_THRESHOLD, voxel_ml)
     figures = answers.figures(
         graph_arrays,
         hypoperfusion_ml=_ml(probability >= answers.threshold(calibration), voxel_ml),
-        core_ml=_ml(core, voxel_ml),
+        core_ml=core_ml,
+        core_by=core_by,
         by=calibration,
     )
-    types = answers.figures_of(calibration)
-    return {"probability": probability} | {
+    types = answers.figures_of(calibration, core=bool(core_by))
+    return volumes | {
         name: tf.reshape(tf.cast(value, types[name]), (1,)) for name, value in figures.items()
     }
 
@@ -239,21 +268,34 @@ def _image(
     return tf.concat([framed, half], axis=-1)
 
 
-def _windows(network: Network, image: tf.Tensor, feature: tf.Tensor, stride: int) -> tf.Tensor:
-    """Average of the overlapping windows: float32 (91, 109, 60)."""
+def _windows(
+    network: Network, image: tf.Tensor, feature: tf.Tensor, stride: int, *, core: bool
+) -> dict[str, tf.Tensor]:
+    """``probability`` and perhaps ``core``, float32 (91, 109, 60): averages of the overlapping
+    windows.
+    """
     slices = GRID_SHAPE[2]
     starts = slabs.slab_starts(stride, slices)
     windows = tf.stack([image[:, :, start : start + SLAB_SLICES] for start in starts])
     together = max(k for k in range(1, WINDOWS_PER_CALL + 1) if len(starts) % k == 0)
     groups = tf.reshape(windows, (-1, together, *windows.shape[1:]))
     nihss = tf.fill((together, 1), feature)
+    names = ("probability", "core") if core else ("probability",)
     answers = tf.map_fn(
         lambda group: network(group, nihss),
         groups,
-        fn_output_signature=tf.TensorSpec((together, *windows.shape[1:-1], 1), tf.float32),
+        fn_output_signature={
+            name: tf.TensorSpec((together, *windows.shape[1:-1], 1), tf.float32) for name in names
+        },
         parallel_iterations=1,
     )
-    answers = tf.cast(tf.reshape(answers, windows.shape[:-1]), tf.float64)
+    return {name: _merged(each, windows.shape[:-1], starts) for name, each in answers.items()}
+
+
+def _merged(answers: tf.Tensor, shape: tf.TensorShape, starts: list[int]) -> tf.Tensor:
+    """The average of windows of ``shape``, [window, x, y, z], on the MNI grid."""
+    slices = GRID_SHAPE[2]
+    answers = tf.cast(tf.reshape(answers, shape), tf.float64)
     total = tf.add_n(
         [
             tf.pad(answers[k], [[0, 0], [0, 0], [start, slices - start - SLAB_SLICES]])

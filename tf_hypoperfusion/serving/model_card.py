@@ -128,6 +128,7 @@ class ModelCard:
         precision: that the networks compute in.
         onnx: None without an ONNX file.
         calibration: None if the average is not calibrated.
+        with_core: how many of the networks answer with a core; the export does if all do.
         exported_with: versions of the software.
     """
 
@@ -139,6 +140,7 @@ class ModelCard:
     precision: str
     onnx: OnnxFacts | None = None
     calibration: Calibration | None = None
+    with_core: int = 0
     exported_with: Facts = dataclasses.field(default_factory=provenance.software)
 
     def to_json(self) -> Facts:
@@ -166,8 +168,27 @@ class ModelCard:
             "tf_hypoperfusion": __version__,
             "exported_with": self.exported_with,
             **({"calibration": made.to_json()} if made else {}),
+            **({"core": self._core()} if self.with_core else {}),
             **({"onnx": dataclasses.asdict(self.onnx)} if self.onnx else {}),
         }
+
+    def _core(self) -> Facts:
+        given = self.with_core == len(self.networks)
+        return {
+            "networks": self.with_core,
+            "given": given,
+            **({"threshold": config.CORE_THRESHOLD, "by": config.CORE_BY} if given else {}),
+        }
+
+
+def core_by(card: Mapping[str, Any]) -> str | None:
+    """Whose core decides in the answers of a model: ``rule``, ``learnt``, or None without a core.
+
+    Args:
+        card: as :meth:`ModelCard.to_json` writes it.
+    """
+    by = model_files.mapping(card.get("core")).get("by")
+    return by if by in ("rule", "learnt") else None
 
 
 def info(card: Mapping[str, Any]) -> Facts:
@@ -186,6 +207,7 @@ def info(card: Mapping[str, Any]) -> Facts:
         "frame": config.common_frame(model["model"] for model in models),
         "notice": card["notice"],
         **({"calibration": card["calibration"]} if "calibration" in card else {}),
+        **({"core_by": by} if (by := core_by(card)) else {}),
     }
 
 

@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 
 from data_tools import intensity, labels
 from data_tools.grid import GRID_SHAPE, NIHSS_MISSING
+from tf_hypoperfusion.config import CORE_THRESHOLD
 from tf_hypoperfusion.inference import sliding_window
 from tf_hypoperfusion.inference.calibration import Calibration
-from tf_hypoperfusion.inference.sliding_window import WINDOWS_PER_CALL, Predictor
+from tf_hypoperfusion.inference.sliding_window import WINDOWS_PER_CALL, SlabModel
 from tf_hypoperfusion.serving import answers, numpy_arrays, request_checks
 from tf_hypoperfusion.serving.answers import HAIR
 from tf_hypoperfusion.serving.request_checks import VOLUMES, Patient
@@ -31,17 +32,19 @@ def prepare() -> None:
     request_checks.places()
 
 
-def averaged(predictor: Predictor) -> Predictor:
-    """A predictor whose networks answer together, by their average."""
+def averaged(model: SlabModel) -> SlabModel:
+    """A model whose networks answer together, by their average."""
 
     def predict(image: NDArray[np.float32], nihss: NDArray[np.float32]) -> NDArray[np.float32]:
-        each = predictor(image, nihss)
-        return each.mean(axis=-1, keepdims=True, dtype=np.float64).astype(np.float32)
+        answer = model.predict(image, nihss)
+        each = answer[..., :-1] if model.cores else answer
+        mean = each.mean(axis=-1, keepdims=True, dtype=np.float64).astype(np.float32)
+        return np.concatenate([mean, answer[..., -1:]], axis=-1) if model.cores else mean
 
-    return predict
+    return SlabModel(predict, cores=model.cores)
 
 
-def predict_slabs(network: Predictor, inputs: Arrays) -> dict[str, NDArray]:
+def predict_slabs(network: SlabModel, inputs: Arrays) -> dict[str, NDArray]:
     """Probability of windows that a client cut and normalised itself.
 
     Args:
@@ -49,7 +52,7 @@ def predict_slabs(network: Predictor, inputs: Arrays) -> dict[str, NDArray]:
         inputs: ``image`` and ``nihss``, as :func:`graph.predict_slabs`.
 
     Returns:
-        ``probability`` float32 [b, 128, 128, 16, 1].
+        ``probability`` float32 [b, 128, 128, 16, 1], and perhaps ``core``.
 
     Raises:
         InputError: for anything else; the message says what.
@@ -57,19 +60,23 @@ def predict_slabs(network: Predictor, inputs: Arrays) -> dict[str, NDArray]:
     image, nihss = inputs["image"], inputs["nihss"]
     request_checks.check_slabs(numpy_arrays, image, nihss)
     parts = [
-        network(image[k : k + WINDOWS_PER_CALL], nihss[k : k + WINDOWS_PER_CALL])
+        network.predict(image[k : k + WINDOWS_PER_CALL], nihss[k : k + WINDOWS_PER_CALL])
         for k in range(0, len(image), WINDOWS_PER_CALL)
     ]
-    return {"probability": np.concatenate(parts)}
+    answer = np.concatenate(parts)
+    if not network.cores:
+        return {"probability": answer}
+    return {"probability": answer[..., :1], "core": answer[..., 1:]}
 
 
 def predict_volumes(
-    network: Predictor,
+    network: SlabModel,
     inputs: Arrays,
     *,
     stride: int,
     info: str,
     calibration: Calibration | None = None,
+    core_by: str = "rule",
 ) -> dict[str, NDArray]:
     """Probability and figures of each patient, as :func:`graph.predict_volumes`.
 
@@ -80,6 +87,7 @@ def predict_volumes(
         stride: slices between windows.
         info: what the model is, as JSON.
         calibration: of the network's probability.
+        core_by: whose core decides, ``rule`` or ``learnt``, if the network answers with one.
 
     Raises:
         InputError: a patient that cannot be answered.
@@ -95,18 +103,21 @@ def predict_volumes(
             voxel_ml=inputs["voxel_ml"][k, 0],
         )
         with np.errstate(all="ignore"):  # whatever a client sends
-            each.append(_predict_one(network, patient, stride, calibration))
+            each.append(
+                _predict_one(network, patient, stride, calibration=calibration, core_by=core_by)
+            )
     outputs = {name: np.stack([one[name] for one in each]) for name in each[0]}
     return outputs | {"model_info": np.full((len(each), 1), info.encode(), object)}
 
 
 def predict_bytes(
-    network: Predictor,
+    network: SlabModel,
     inputs: Arrays,
     *,
     stride: int,
     info: str,
     calibration: Calibration | None = None,
+    core_by: str = "rule",
 ) -> dict[str, NDArray]:
     """As :func:`predict_volumes`, with compressed volumes in and out; see :mod:`graph`.
 
@@ -116,14 +127,20 @@ def predict_bytes(
         stride: slices between windows.
         info: what the model is.
         calibration: of the network's probability.
+        core_by: likewise.
     """
     decoded = {name: np.stack([_decode(each) for each in inputs[name]]) for name in VOLUMES}
     outputs = predict_volumes(
-        network, {**inputs, **decoded}, stride=stride, info=info, calibration=calibration
-    )
-    levels = answers.png_levels(numpy_arrays, outputs.pop("probability"), calibration)
-    png = np.array([_png(volume) for volume in levels], object)
-    return {"probability_png_bytes": png} | outputs
+        network, {**inputs, **decoded},
+        stride=stride, info=info, calibration=calibration, core_by=core_by,
+    )  # fmt: skip
+    cuts = {"probability": answers.threshold(calibration), answers.CORE_PROBABILITY: CORE_THRESHOLD}
+    found = {}
+    for name, cut in cuts.items():
+        if name in outputs:
+            levels = answers.png_levels(numpy_arrays, outputs.pop(name), cut)
+            found[f"{name}_png_bytes"] = np.array([_png(volume) for volume in levels], object)
+    return found | outputs
 
 
 def _decode(compressed: bytes) -> NDArray[np.float32]:
@@ -140,33 +157,43 @@ def _png(levels: NDArray[np.uint16]) -> bytes:
 
 
 def _predict_one(
-    network: Predictor, patient: Patient, stride: int, calibration: Calibration | None
+    network: SlabModel,
+    patient: Patient,
+    stride: int,
+    *,
+    calibration: Calibration | None,
+    core_by: str,
 ) -> dict[str, NDArray]:
     dwi, adc, brain = patient.dwi, patient.adc, patient.brain_mask > 0
     tissue = intensity.parenchyma(adc, brain)
     request_checks.check(numpy_arrays, patient, tissue)
     nihss = None if patient.nihss == NIHSS_MISSING else float(patient.nihss)
-    (average,) = sliding_window.predict_volume(
-        network,
+    said = sliding_window.predict_volume(
+        network.predict,
         sliding_window.model_image(dwi, adc, brain, patient.side),
         nihss=intensity.nihss_feature(nihss),
         stride=stride,
         tissue=tissue,
+        cores=network.cores,
     )
-    probability = answers.calibrated(numpy_arrays, average, calibration)
+    probability = answers.calibrated(numpy_arrays, said.mean, calibration)
     voxel_ml = float(patient.voxel_ml)
-    core = labels.core_mask(dwi, adc, brain, voxel_ml * (1 + HAIR))
+    by_rule = labels.core_mask(dwi, adc, brain, voxel_ml * (1 + HAIR))
     inside = probability >= answers.threshold(calibration)
+    core_ml = {"rule": np.count_nonzero(by_rule) * voxel_ml}
+    volumes = {"probability": probability}
+    if said.core is not None:
+        volumes[answers.CORE_PROBABILITY] = said.core
+        core_ml["learnt"] = np.count_nonzero(said.core >= CORE_THRESHOLD) * voxel_ml
     figures = answers.figures(
         numpy_arrays,
         hypoperfusion_ml=np.count_nonzero(inside) * voxel_ml,
-        core_ml=np.count_nonzero(core) * voxel_ml,
+        core_ml=core_ml,
+        core_by=core_by if network.cores else None,
         by=calibration,
     )
-    types = answers.figures_of(calibration)
-    return {"probability": probability} | {
-        name: _one(value, types[name]) for name, value in figures.items()
-    }
+    types = answers.figures_of(calibration, core=network.cores)
+    return volumes | {name: _one(value, types[name]) for name, value in figures.items()}
 
 
 def _one(value: Any, dtype: str) -> NDArray:

@@ -18,7 +18,7 @@ from typing import Any
 
 from data_tools.runtime import atomic
 from data_tools.runtime.errors import InputError
-from tf_hypoperfusion.config import TEST_STRIDE
+from tf_hypoperfusion.config import CORE_BY, TEST_STRIDE
 from tf_hypoperfusion.inference import calibration, model_files, onnx_model, predictors
 from tf_hypoperfusion.inference.calibration import Calibration
 from tf_hypoperfusion.inference.model_files import ModelInfo
@@ -155,6 +155,7 @@ def _holds(version_folder: Path, plan: ExportPlan) -> bool:
         and card.get("calibration") == (plan.calibration and plan.calibration.to_json())
         and card.get("tests") == [t.to_json() for t in model_card.tests(plan.networks)]
         and (not plan.onnx or (version_folder / onnx_model.FILE).is_file())
+        and model_card.core_by(card) in (None, CORE_BY)
         and not model_files.damaged(version_folder)
     )
 
@@ -170,6 +171,7 @@ def _build(plan: ExportPlan, version: int, folder: Path) -> None:
         stride_slices=plan.stride,
         precision=plan.precision,
         calibration=plan.calibration,
+        with_core=sum("core" in network.output for network in networks),
     )
     info = model_card.info(card.to_json())
     folder.mkdir(parents=True)
@@ -177,7 +179,8 @@ def _build(plan: ExportPlan, version: int, folder: Path) -> None:
     difference = _write_onnx(networks, folder, info) if plan.onnx else None
     with _full_disk_named(folder.parent):
         networks = [predictors.for_prediction(network, plan.precision) for network in networks]
-        _save(networks, folder, plan=plan, info=json.dumps(info))
+        by = model_card.core_by(card.to_json())
+        _save(networks, folder, plan=plan, info=json.dumps(info), core_by=by)
     if difference is not None:
         onnx = model_card.OnnxFacts(
             onnx_model.FILE, onnx_model.OPSET, max(difference, _from_saved(folder, plan.precision))
@@ -196,14 +199,18 @@ def _write_onnx(networks: Sequence[Any], folder: Path, info: model_card.Facts) -
 
 
 def _from_saved(folder: Path, precision: str) -> float:
-    """How far the ONNX file's average is from the SavedModel beside it, as it was written.
+    """How far the ONNX file's averages are from the SavedModel beside it, as it was written.
 
     0 for one that computes in 16 bits: the file does not, and was compared with the networks.
     """
     if precision != "float32":
         return 0.0
     saved = predictors.load(folder, "tensorflow").predict(*onnx_model.random_slabs())
-    return onnx_model.difference(folder / onnx_model.FILE, saved)
+    names = predictors.ANSWERS[: saved.shape[-1]]
+    return max(
+        onnx_model.difference(folder / onnx_model.FILE, saved[..., [k]], name)
+        for k, name in enumerate(names)
+    )
 
 
 @contextlib.contextmanager
@@ -248,17 +255,21 @@ def _load(known: Sequence[ModelInfo]) -> list[Any]:
     return [keras_file.load(Path(each.path)) for each in known]
 
 
-def _average(networks: Sequence[Any], image: Any, nihss: Any) -> Any:
+def _average(networks: Sequence[Any], image: Any, nihss: Any) -> dict[str, Any]:
+    """The mean of each answer that all networks give: ``probability``, and perhaps ``core``."""
     import tensorflow as tf
 
     answers = [n({"image": image, "nihss": nihss}, training=False) for n in networks]
     if len(answers) == 1:
-        return answers[0]["probability"]
-    total = tf.add_n([tf.cast(a["probability"], tf.float64) for a in answers])
-    return tf.cast(total / len(answers), tf.float32)
+        return answers[0]
+    common = [name for name in answers[0] if all(name in answer for answer in answers)]
+    totals = {name: tf.add_n([tf.cast(a[name], tf.float64) for a in answers]) for name in common}
+    return {name: tf.cast(total / len(answers), tf.float32) for name, total in totals.items()}
 
 
-def _save(networks: Sequence[Any], folder: Path, *, plan: ExportPlan, info: str) -> None:
+def _save(
+    networks: Sequence[Any], folder: Path, *, plan: ExportPlan, info: str, core_by: str | None
+) -> None:
     import tensorflow as tf
 
     from tf_hypoperfusion.model.keras_compat import raw_variable
@@ -270,13 +281,18 @@ def _save(networks: Sequence[Any], folder: Path, *, plan: ExportPlan, info: str)
     def slabs(inputs):
         return graph.predict_slabs(network, inputs)
 
-    by = plan.calibration
+    options: dict[str, Any] = {
+        "stride": plan.stride,
+        "info": info,
+        "calibration": plan.calibration,
+        "core_by": core_by,
+    }
 
     def volumes(inputs):
-        return graph.predict_volumes(network, inputs, stride=plan.stride, info=info, calibration=by)
+        return graph.predict_volumes(network, inputs, **options)
 
     def compressed(inputs):
-        return graph.predict_bytes(network, inputs, stride=plan.stride, info=info, calibration=by)
+        return graph.predict_bytes(network, inputs, **options)
 
     # Not keras.export.ExportArchive, which writes every weight twice.
     module = tf.Module()

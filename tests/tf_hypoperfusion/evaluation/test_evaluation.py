@@ -90,7 +90,7 @@ def test_a_fold_of_other_software_is_measured_alike(evaluated, evaluated_run, re
     path = run / "fold-1/best.keras"
     network = keras_file.load(path)
     onnx_model.write(
-        [lambda image, nihss: network({"image": image, "nihss": nihss})["probability"]],
+        [lambda image, nihss: network({"image": image, "nihss": nihss})],
         run / "fold-1/model.onnx",
         {},
     )
@@ -155,13 +155,13 @@ def test_workers_change_nothing(evaluated, run, records_dir):
 
 def test_what_is_done_is_kept_and_what_changed_is_not(run, records_dir, monkeypatch):
     predicted = []
-    predict = Case.predict
+    predict = Case.answer
 
     def counting(self, predictor):
         predicted.append(self.facts.participant_id)
         return predict(self, predictor)
 
-    monkeypatch.setattr(Case, "predict", counting)
+    monkeypatch.setattr(Case, "answer", counting)
     given = settings(run, records_dir, maps=False)
     first = evaluation.evaluate(given)
     assert len(predicted) == len(first.rows)
@@ -255,6 +255,30 @@ def test_a_models_card_takes_the_figures_of_its_own_networks(evaluated, evaluate
         model_card.tests(known)
 
 
+def test_a_core_is_measured_beside_the_rules(run, records_dir, mni_cohort, core_networks):
+    """From records and from volumes alike; a kept result comes back with it."""
+    shutil.copy(core_networks[0], run / "fold-0/best.keras")
+    ask = settings(run, records_dir, fold="0", maps=False)
+    rows = evaluation.evaluate(ask).rows
+    given = settings(run, records_dir, fold="0", maps=False, cohort=str(mni_cohort), stride=16)
+    from_volumes = evaluation.evaluate(given).rows
+    for one, other in zip(rows, from_volumes, strict=True):
+        ours, theirs = one.core, other.core
+        assert ours.core_truth_ml == pytest.approx(theirs.core_truth_ml, rel=0.01)
+        assert ours.core_learnt_ml == pytest.approx(theirs.core_learnt_ml, rel=1e-3, abs=0.1)
+        if theirs.core_dice is not None:
+            assert ours.core_dice == pytest.approx(theirs.core_dice, abs=0.01)
+            assert ours.core_rule_dice > 0.99
+    assert max(row.core.core_truth_ml for row in rows) > 1
+    assert evaluation.evaluate(ask).rows == rows  # kept
+    with open(run / "patients.csv") as file:
+        table = list(csv.DictReader(file))
+    names = ["core_dice", "core_rule_dice", "core_learnt_ml", "core_truth_ml"]
+    assert list(table[0])[-4:] == names
+    assert float(table[0]["core_learnt_ml"]) == pytest.approx(rows[0].core.core_learnt_ml)
+    assert len(load(run)) == len(rows)
+
+
 @pytest.fixture(scope="module")
 def other_cohort(tmp_path_factory):
     """Two simulated patients that no fold has seen. Read only."""
@@ -275,13 +299,13 @@ def test_an_external_cohort_is_predicted_by_the_mean_of_all_folds(averaged, othe
     run, done = averaged
     assert done.folder == run / "external-other"
     assert [row.fold for row in done.rows] == ["all", "all"]
-    loaded = [predictors.load_predictor(run / f"fold-{k}/best.keras") for k in (0, 1)]
+    loaded = [predictors.load(run / f"fold-{k}/best.keras") for k in (0, 1)]
     table = [
         {**row, "age": row["age"] or None}
         for row in plan.clinical_rows(str(other_cohort))[0].values()
     ]
     for (_, case), row in zip(cases.of_cohort(other_cohort, table, 16), done.rows, strict=True):
-        mean = np.mean([case.predict(predictor) for predictor in loaded], axis=0)
+        mean = np.mean([case.answer(model).mean for model in loaded], axis=0)
         expected = patient_metrics.patient_metrics(
             mean.astype(np.float32),
             truth=case.truth,
@@ -322,13 +346,13 @@ def test_a_training_patient_under_another_name_and_age_is_found(
 def test_changed_clinical_data_are_evaluated_anew(
     run, records_dir, other_cohort, tmp_path, monkeypatch
 ):
-    asked, predict = [], Case.predict
+    asked, predict = [], Case.answer
 
     def counted(case, predictor):
         asked.append(case.facts.participant_id)
         return predict(case, predictor)
 
-    monkeypatch.setattr(Case, "predict", counted)
+    monkeypatch.setattr(Case, "answer", counted)
     cohort = shutil.copytree(other_cohort, tmp_path / "edited")
     given = settings(run, records_dir, external=str(cohort), stride=16, maps=False)
     before = evaluation.evaluate(given).rows

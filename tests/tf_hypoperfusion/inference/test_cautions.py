@@ -92,10 +92,10 @@ def test_where_the_model_comes_from():
 
 
 def test_answers_that_disagree_about_the_decision_are_told():
-    doubt = uncertainty.figures("mirror", [80.0, 30.0], 20.0, True)
+    doubt = uncertainty.figures("mirror", [80.0, 30.0], [20.0, 20.0], True)
     (warning,) = cautions.of_doubt(doubt)
     assert warning.startswith("the decision holds in 1 of 2 answers (the image and its mirror")
     assert warning.endswith("they find 30 to 80 mL of hypoperfusion")
-    assert cautions.of_doubt(uncertainty.figures("models", [80.0, 90.0], 20.0, True)) == []
+    assert cautions.of_doubt(uncertainty.figures("models", [80.0, 90.0], [20.0] * 2, True)) == []
     assert cautions.of_doubt(None) == []
     assert np.isclose(doubt.range_ml[1], 80.0)

@@ -1,5 +1,6 @@
 """A cohort predicted patient by patient: whatever one raises, the others are done."""
 
+import dataclasses
 from types import SimpleNamespace
 
 import pytest
@@ -16,8 +17,8 @@ pytestmark = pytest.mark.quick
 
 RESULT = SimpleNamespace(
     uncertainty=None, answer=SimpleNamespace(target_mismatch="yes", interval_ml=None),
-    hypoperfusion_ml=90.0,
-    core_ml=10.0, mismatch_ml=80.0, mismatch_ratio=9.0, warnings=(), simulated=False,
+    hypoperfusion_ml=90.0, core_ml=10.0, core_by="rule",
+    mismatch_ml=80.0, mismatch_ratio=9.0, warnings=(), simulated=False,
     fast=True, shortcut="computed with --fast: windows every 8 slices, bfloat16",
     given=SimpleNamespace(side="left", nihss=3),
 )  # fmt: skip
@@ -47,7 +48,8 @@ def cohort(tmp_path):
 def request_of(cohort, out):
     return PatientRequest(
         out=str(out), second_opinion=True, dicom_out=False, pdf=False, cohort=str(cohort), dwi="",
-        adc=None, nihss="", side="", age=None, participant=None, b0=None, overrides=NONE,
+        adc=None, nihss="", side="", age=None, participant=None, b0=None, core=None, core_by=None,
+        overrides=NONE,
     )  # fmt: skip
 
 
@@ -114,3 +116,28 @@ def test_a_full_disk_ends_it_all(cohort, tmp_path, monkeypatch):
     monkeypatch.setattr(result_folder, "predict", predict)
     with pytest.raises(OSError, match="No space left"):
         answer(cohort, tmp_path / "out")
+
+
+def test_a_cohorts_core_masks_are_found(cohort, tmp_path, monkeypatch):
+    """And a patient is predicted again when its mask, or whose core decides, is another."""
+    folder = cohort / "derivatives/masks/sub-2"
+    folder.mkdir(parents=True)
+    (folder / "sub-2_desc-core_mask.nii.gz").write_text("one")
+    given, prints = {}, []
+
+    def predict(files, folder, connect, *, fingerprint, options, **more):
+        given[files.name] = (files.core, files.core_may_be_empty)
+        prints.append(fingerprint)
+        return RESULT
+
+    monkeypatch.setattr(result_folder, "predict", predict)
+    assert answer(cohort, tmp_path / "out") == command.EXIT_OK
+    assert given["sub-1"] == (None, True)
+    assert given["sub-2"] == (str(folder / "sub-2_desc-core_mask.nii.gz"), True)
+    (folder / "sub-2_desc-core_mask.nii.gz").write_text("two")
+    answer(cohort, tmp_path / "out")
+    first, second = prints[:6], prints[6:]
+    assert [a == b for a, b in zip(first, second, strict=True)] == [True, False, *[True] * 4]
+    request = dataclasses.replace(request_of(cohort, tmp_path / "out"), core_by="learnt")
+    cohort_prediction.answer(request, lambda: None, lambda: None)
+    assert not set(prints[12:]) & set(first)

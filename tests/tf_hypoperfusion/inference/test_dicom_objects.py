@@ -22,6 +22,7 @@ from data_tools.patient import core_of, load_native
 from data_tools.runtime.errors import InputError
 from tf_hypoperfusion.clinical import ClinicalFacts
 from tf_hypoperfusion.inference import calibration, dicom_objects, prediction, result_folder
+from tf_hypoperfusion.inference.deciding_core import WORDS, Cores
 from tf_hypoperfusion.inference.model_files import ModelInfo
 from tf_hypoperfusion.inference.result_files import OutputOptions
 from tf_hypoperfusion.inference.result_folder import PatientFiles
@@ -142,6 +143,29 @@ def test_an_unsure_answer_and_its_interval_are_in_the_report(done, scanned):
     assert "'1.0'" in text and "'361.0'" in text  # (10 - 9)^2 and (10 + 9)^2
     text = str(dicom_objects._report(done[1], None, [], sources))
     assert "Indeterminate" not in text and "interval" not in text
+
+
+@pytest.mark.parametrize(
+    ("by", "label", "way"),
+    [("learnt", "predicted core", "AUTOMATIC"), ("given", "core: given mask", "MANUAL")],
+)
+def test_the_objects_say_whose_core_it_is(by, label, way, done, scanned):
+    native = load_native(scanned)
+    given = prediction_of(
+        native,
+        probability=native.brain * np.float32(0.4),
+        hypoperfusion=native.brain,
+        core=core_findings(native.brain),
+        cores=Cores(by=by, rule_ml=0.0),
+    )
+    result = dataclasses.replace(done[1], core_by=by)
+    sources = dicom_objects.sources_of(scanned, native.dicom_source)
+    objects = dicom_objects._objects(given, result, sources)
+    hypoperfusion, core = objects["segmentation.dcm"].SegmentSequence
+    assert (core.SegmentLabel, core.SegmentAlgorithmType) == (label, way)
+    assert hypoperfusion.SegmentAlgorithmType == "AUTOMATIC"
+    assert f"'{WORDS[by]}'" in str(objects["report.dcm"])
+    assert WORDS["rule"] in str(dicom_objects._report(done[1], None, [], sources))
 
 
 @pytest.mark.parametrize("empty", ["core", "hypoperfusion", "both"])

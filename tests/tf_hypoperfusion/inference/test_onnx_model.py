@@ -195,7 +195,7 @@ def test_16_bits_are_nearly_the_same_answer_and_said(averaged_export, each, slab
 
 def test_a_file_that_differs_from_tensorflow_is_refused(tmp_path, monkeypatch):
     def network(image, nihss):
-        return image[..., :1] * 0.5 + nihss[:, :, None, None, None]
+        return {"probability": image[..., :1] * 0.5 + nihss[:, :, None, None, None]}
 
     assert onnx_model.write([network], tmp_path / "good.onnx", {}) < 1e-6
 

@@ -33,6 +33,7 @@ def made():
     return PatientResult(
         notice="research", patient="x", given=ClinicalFacts("left", None, 66.0),
         hypoperfusion_ml=90.0, core_ml=10.0, hypoperfusion_mni_ml=91.0, core_mni_ml=9.0,
+        core_by="learnt", core_rule_ml=4.0, core_learnt_ml=10.0,
         mismatch_ratio=9.0, mismatch_ml=80.0,
         defuse3=result.Defuse3(
             ratio=criterion(9.0), difference_ml=criterion(80.0), core_ml=criterion(10.0),
@@ -52,7 +53,7 @@ def made():
         stride_slices=4, fast=False,
         input=result.InputImages(
             dwi="d", adc=None, adc_unit="mm2/s", b_value_s_per_mm2=None, notes=(),
-            b0=None, overrides={"b_value": 800.0, "few_directions": True},
+            b0=None, core=None, overrides={"b_value": 800.0, "few_directions": True},
         ),
         models=(
             ModelInfo(path="a", sha256="0", cohort="Simulated", fold=1, precision="float32"),

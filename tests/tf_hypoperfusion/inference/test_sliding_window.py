@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 
 from data_tools import grid
-from tf_hypoperfusion.inference.sliding_window import mean, model_image, predict_volume, together
+from tf_hypoperfusion.inference.sliding_window import (
+    SlabModel,
+    VolumeAnswer,
+    mean,
+    mean_core,
+    model_image,
+    predict_volume,
+    together,
+)
 
 pytestmark = pytest.mark.quick
 
@@ -21,7 +29,7 @@ BRAIN = np.ones(grid.GRID_SHAPE, bool)
 def test_identity_predictor_gives_the_channel_back(image, stride):
     (probability,) = predict_volume(
         lambda x, _: x[..., :1], image, nihss=0.5, stride=stride, tissue=BRAIN
-    )
+    ).networks
     np.testing.assert_array_equal(probability, grid.from_frame(image[..., 0]))
 
 
@@ -33,7 +41,7 @@ def test_overlaps_are_averaged(image):
         level = (len(calls) - 1) / 2  # 0, 0.5, 1: same answer within a call of 4 windows
         return np.full((*windows.shape[:4], 1), level, np.float32)
 
-    (probability,) = predict_volume(predictor, image, nihss=0.25, stride=4, tissue=BRAIN)
+    (probability,) = predict_volume(predictor, image, nihss=0.25, stride=4, tissue=BRAIN).networks
     # 12 windows start at 0, 4 .. 44, four a call; slice 16 lies in the windows of starts 4 .. 16
     assert probability[0, 0, 16] == pytest.approx((0 + 0 + 0 + 0.5) / 4)
     assert probability[0, 0, 0] == 0
@@ -46,7 +54,7 @@ def test_nothing_outside_the_brain(image):
     brain[:40] = False
     (probability,) = predict_volume(
         lambda x, _: np.ones_like(x[..., :1]), image, nihss=0, stride=16, tissue=brain
-    )
+    ).networks
     np.testing.assert_array_equal(probability, brain.astype(np.float32))
 
 
@@ -61,17 +69,49 @@ def test_windows_without_tissue_are_not_asked(image, slices, asked):
         seen.extend(windows)
         return windows[..., :1]
 
-    (probability,) = predict_volume(predictor, image, nihss=0, stride=4, tissue=tissue)
+    (probability,) = predict_volume(predictor, image, nihss=0, stride=4, tissue=tissue).networks
     np.testing.assert_array_equal(probability, grid.from_frame(image[..., 0]) * tissue)
     assert len(seen) == asked
 
 
 def test_each_network_of_each_predictor_has_a_volume(image):
     """Two files, the first of which holds two networks."""
-    both = together([lambda x, _: x[..., :2], lambda x, _: x[..., 2:3]])
-    each = predict_volume(both, image, nihss=0, stride=7, tissue=BRAIN)
-    for volume, channel in zip(each, np.moveaxis(image[..., :3], -1, 0), strict=True):
+    both = together([SlabModel(lambda x, _: x[..., :2]), SlabModel(lambda x, _: x[..., 2:3])])
+    said = predict_volume(both.predict, image, nihss=0, stride=7, tissue=BRAIN)
+    assert not both.cores and said.core is None
+    for volume, channel in zip(said.networks, np.moveaxis(image[..., :3], -1, 0), strict=True):
         np.testing.assert_array_equal(volume, grid.from_frame(channel))
+
+
+def test_the_last_channel_of_a_model_of_cores_is_the_core(image):
+    tissue = BRAIN.copy()
+    tissue[:40] = False
+    said = predict_volume(
+        lambda x, _: x[..., :3], image, nihss=0, stride=7, tissue=tissue, cores=True
+    )
+    assert len(said.networks) == 2
+    np.testing.assert_array_equal(said.core, grid.from_frame(image[..., 2]) * tissue)
+    np.testing.assert_allclose(said.mean, grid.from_frame(image[..., :2].mean(-1)) * tissue, 1e-6)
+
+
+def test_cores_of_several_models_are_averaged_network_by_network(image):
+    """Of two networks the core counts twice; and one model without a core leaves none."""
+    two = SlabModel(lambda x, _: x[..., :3], cores=True)
+    one = SlabModel(lambda x, _: x[..., [0, 3]], cores=True)
+    none = SlabModel(lambda x, _: x[..., :1])
+    assert together([one]) is one
+    both, mixed = together([two, one]), together([two, none])
+    answer = both.predict(image[:, :, np.newaxis, :16], None)
+    assert both.cores and answer.shape[-1] == 4
+    expected = (2 * image[:, :, np.newaxis, :16, 2] + image[:, :, np.newaxis, :16, 3]) / 3
+    np.testing.assert_allclose(answer[..., -1], expected, rtol=1e-6)
+    assert not mixed.cores
+    np.testing.assert_array_equal(mixed.predict(image, None), image[..., [0, 1, 0]])
+    volumes = [
+        VolumeAnswer(np.zeros((k, 2)), np.full(2, level)) for k, level in ((2, 0.3), (1, 0.9))
+    ]
+    np.testing.assert_allclose(mean_core(volumes), 0.5)
+    assert mean_core([*volumes, VolumeAnswer(np.zeros((1, 2)))]) is None
 
 
 def test_the_mean_of_one_is_itself_and_that_of_five_is_rounded_once():

@@ -72,16 +72,15 @@ def request(row, volumes, voxel_ml=VOXEL_ML):
 
 def in_numpy(network_predictors, row, volumes):
     """Probability of the mean of both networks by the way that training data walk."""
-    predictor = sliding_window.together(network_predictors)
+    model = sliding_window.together([sliding_window.SlabModel(p) for p in network_predictors])
     image = sliding_window.model_image(
         volumes.dwi, volumes.adc_um2_per_s, volumes.brain, row["side"]
     )
     tissue = intensity.parenchyma(volumes.adc_um2_per_s, volumes.brain)
     feature = intensity.nihss_feature(row["nihss"])
-    each = sliding_window.predict_volume(
-        predictor, image, nihss=feature, stride=STRIDE, tissue=tissue
-    )
-    return sliding_window.mean(each)
+    return sliding_window.predict_volume(
+        model.predict, image, nihss=feature, stride=STRIDE, tissue=tissue
+    ).mean
 
 
 def test_volumes_give_what_the_numpy_path_gives(network_predictors, signatures, people):
@@ -147,16 +146,18 @@ def test_a_calibrated_graph_answers_as_the_numpy_path(by, core_removed, people):
         inputs["adc"] = tf.maximum(inputs["adc"], 700.0)
 
     def network(image, nihss):
-        return tf.sigmoid(6 * (image[..., :1] - 1.2))
+        return {"probability": tf.sigmoid(6 * (image[..., :1] - 1.2))}
+
+    def in_numpy(image, nihss):
+        return network(image, nihss)["probability"].numpy()
 
     image = sliding_window.model_image(
         volumes.dwi, inputs["adc"].numpy()[0], volumes.brain, row["side"]
     )
     tissue = intensity.parenchyma(inputs["adc"].numpy()[0], volumes.brain)
     average = sliding_window.predict_volume(
-        lambda slabs, nihss: network(slabs, nihss).numpy(), image, nihss=0, stride=STRIDE,
-        tissue=tissue,
-    )[0]  # fmt: skip
+        in_numpy, image, nihss=0, stride=STRIDE, tissue=tissue
+    ).mean
     answer = serving_graph.predict_volumes(
         network, inputs, stride=STRIDE, info="{}", calibration=by
     )
@@ -170,7 +171,7 @@ def test_a_calibrated_graph_answers_as_the_numpy_path(by, core_removed, people):
     assert ends == pytest.approx(said.interval_ml, abs=0.01)
     assert answer["answer"].numpy().item().decode() == said.target_mismatch
     by_numpy = numpy_volumes.predict_volumes(
-        lambda slabs, nihss: network(slabs, nihss).numpy(),
+        sliding_window.SlabModel(in_numpy),
         {name: value.numpy() for name, value in inputs.items()},
         stride=STRIDE, info="{}", calibration=by,
     )  # fmt: skip
@@ -257,7 +258,7 @@ def test_an_interval_decides_as_the_calibration(xp, core_ml, spread):
         found = answers.figures(
             xp, by=by,
             hypoperfusion_ml=xp.constant(volume_ml, "float64"),
-            core_ml=xp.constant(core_ml, "float64"),
+            core_ml={"rule": xp.constant(core_ml, "float64")},
         )  # fmt: skip
         assert set(found) == set(answers.figures_of(by))
         ends = [float(found[f"hypoperfusion_{end}_ml"]) for end in ("low", "high")]
@@ -271,7 +272,6 @@ def test_an_interval_decides_as_the_calibration(xp, core_ml, spread):
 @pytest.mark.parametrize("cut", calibration.CUTS)
 def test_no_rounding_of_a_picture_moves_a_voxel_over_the_edge(xp, cut):
     """Whoever reads it, in 32 or 64 bits: also where levels / 65535 is the threshold itself."""
-    by = calibration_of(cut=cut)
     edge = [np.float32(cut)]
     for way in (0, 1):
         for _ in range(40):
@@ -279,7 +279,7 @@ def test_no_rounding_of_a_picture_moves_a_voxel_over_the_edge(xp, cut):
         edge.append(np.float32(cut))
     near = np.linspace(cut - 3 / 65535, cut + 3 / 65535, 999)
     probability = np.float32([*edge, *near, 0, 1])
-    levels = np.asarray(answers.png_levels(xp, xp.constant(probability), by))
+    levels = np.asarray(answers.png_levels(xp, xp.constant(probability), cut))
     assert levels.dtype == np.uint16
     for read in (levels / 65535, (levels / 65535).astype(np.float32)):
         np.testing.assert_array_equal(read >= cut, probability >= np.float32(cut))

@@ -11,6 +11,8 @@ import jinja2
 from data_tools.criteria import MISMATCH_RATIO_CAP
 from data_tools.grid import ADC_CORE_UM2_PER_S
 from tf_hypoperfusion import config
+from tf_hypoperfusion.inference import deciding_core
+from tf_hypoperfusion.inference.deciding_core import WORDS
 from tf_hypoperfusion.inference.page import pictures, viewer_data
 from tf_hypoperfusion.inference.prediction import Prediction
 from tf_hypoperfusion.inference.result import PatientResult
@@ -47,6 +49,10 @@ def render(done: Prediction, result: PatientResult) -> str:
         published=config,
         adc_core_um2_per_s=ADC_CORE_UM2_PER_S,
         ratio_cap=MISMATCH_RATIO_CAP,
+        core_words=WORDS,
+        other_cores=deciding_core.others(
+            result.core_by, rule_ml=result.core_rule_ml, learnt_ml=result.core_learnt_ml
+        ),
         criteria=[
             {"name": name, "unit": unit, "digits": digits, **vars(getattr(result.defuse3, key))}
             for key, name, unit, digits in CRITERIA

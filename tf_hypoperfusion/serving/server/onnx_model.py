@@ -45,12 +45,13 @@ class OnnxModel:
             "stride": int(card["stride_slices"]),
             "info": json.dumps(model_card.info(card)),
             "calibration": calibration.of_card(card, str(file)),
+            "core_by": model_card.core_by(card) or "rule",
         }
         # Meanwhile, what the first request would wait for.
         threading.Thread(target=numpy_volumes.prepare).start()
         loaded = predictors.load(form, runtime, precision)
         self.runtime = loaded.runtime
-        network = numpy_volumes.averaged(loaded.predict)
+        network = numpy_volumes.averaged(loaded)
         self._calls = {
             "serving_default": lambda inputs: numpy_volumes.predict_slabs(network, inputs),
             "predict_volume": lambda inputs: numpy_volumes.predict_volumes(

@@ -81,7 +81,9 @@ def of_records(
         if name not in wanted:
             continue
         starts = arrays["starts"]
-        truth, coverage = (_merge(arrays["y_true"][..., k], starts) > 0.5 for k in (0, 1))
+        truth, coverage, true_core = (
+            _merge(arrays["y_true"][..., k], starts) > 0.5 for k in range(3)
+        )
         dwi, adc, adc_mask = (_merge(arrays["image"][..., k], starts) for k in (0, 1, 2))
         facts = PatientFacts.from_json(rows[name])
         rule_core = coverage & _rule_core(
@@ -98,7 +100,7 @@ def of_records(
             coverage=coverage,
             tissue=adc > 0,  # the ADC of CSF is set to 0
             dwi=dwi,
-            true_core=_true_core(arrays["y_true"], starts, rule_core),
+            true_core=true_core,
             rule_core=rule_core,
             look=familiarity.measure(dwi, adc, adc > 0),
         )
@@ -140,15 +142,10 @@ def _load(cohort: str | Path, row: dict[str, Cell], stride: int) -> Case:
         coverage=label.coverage,
         tissue=tissue,
         dwi=dwi,
-        true_core=_known_core(label),
+        true_core=label.core_truth,
         rule_core=label.core,
         look=familiarity.measure(dwi, adc, tissue),
     )
-
-
-def _known_core(label: labels.Labels) -> NDArray[np.bool_]:
-    """The core that a cohort knows of a patient; the rule's."""
-    return label.core
 
 
 def _rule_core(
@@ -163,13 +160,6 @@ def _rule_core(
     low_or_not = np.where(adc_mask, ADC_CORE_UM2_PER_S, ADC_CORE_UM2_PER_S + 1)
     adc_um2_per_s = np.where(adc > 0, low_or_not, 0).astype(np.float32)
     return labels.core_mask(dwi, adc_um2_per_s, adc > 0, voxel_ml)
-
-
-def _true_core(
-    y_true: NDArray[np.float32], starts: list[int], rule_core: NDArray[np.bool_]
-) -> NDArray[np.bool_]:
-    """The core that records hold beside truth and coverage; the rule's where they hold none."""
-    return _merge(y_true[..., 2], starts) > 0.5 if y_true.shape[-1] > 2 else rule_core
 
 
 def _merge(values: NDArray, starts: list[int]) -> NDArray[np.float32]:

@@ -189,3 +189,17 @@ def test_classification_counts_and_figures():
 def test_quartiles():
     assert statistics.quartiles([4, 1, 2, 3, math.nan]) == (1.75, 2.5, 3.25)
     assert statistics.quartiles([]) is None
+
+
+def test_a_large_cohort_gets_a_plain_interval_that_agrees(monkeypatch):
+    """Where leaving out each patient in turn would take the memory of their square."""
+    values = np.random.default_rng(5).gamma(2, 40, 800)
+    usual = statistics.median_estimate(values)
+    monkeypatch.setattr(statistics, "BCA_PATIENTS", 700)
+    monkeypatch.setattr(statistics, "HELD_NUMBERS", 800)  # one resample at a time
+    large = statistics.median_estimate(values)
+    assert large.value == usual.value and large.n == 800
+    width = usual.high - usual.low
+    assert abs(large.low - usual.low) < width / 4 and abs(large.high - usual.high) < width / 4
+    assert statistics.bootstrap_method(800) == "percentiles of 1999 resamples"
+    assert statistics.bootstrap_method(700) == "BCa, 1999 resamples"

@@ -171,7 +171,7 @@ def agreement(patients: Patients, seed: int) -> Table:
         table.number("All patients", label, estimate)
         table.rows.append([label, with_interval(estimate), str(estimate.n)])
     table.notes = [
-        f"Bootstrap over patients: BCa, {statistics.BOOTSTRAP_SAMPLES} resamples, seed {seed}. "
+        f"Bootstrap over patients: {statistics.bootstrap_method(rho.n)}, seed {seed}. "
         "Lin's concordance correlation coefficient; above 0.70 is excellent, 0.50 to 0.70 moderate "
         "(paper)."
     ]

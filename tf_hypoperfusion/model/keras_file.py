@@ -6,6 +6,8 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from data_tools.grid import SLAB_SHAPE
 from data_tools.runtime.errors import InputError
 from tf_hypoperfusion.config import SLAB
@@ -34,7 +36,7 @@ def load(path: Path) -> Any:
 
 def _read_keras(path: Path) -> Any:
     """The model of a file, if it is a network of ours and means here what it meant there."""
-    from tf_hypoperfusion.model.keras_compat import keras  # with our defaults, not the user's
+    from tf_hypoperfusion.model.keras_compat import keras, to_numpy  # our defaults, not the user's
 
     with zipfile.ZipFile(path) as archive:
         written = json.loads(archive.read("metadata.json"))["keras_version"]
@@ -48,6 +50,9 @@ def _read_keras(path: Path) -> Any:
         {t.name.split(":")[0]: tuple(t.shape[1:]) for t in model.inputs},
         {name: tuple(t.shape[1:]) for name, t in model.output.items()},
     )
+    odd = [v.name for v in model.variables if not np.isfinite(to_numpy(v)).all()]
+    if odd:
+        raise ValueError(f"its weights are not finite ({odd[0]}): the training had diverged")
     # Of a layer Keras refuses a setting that it does not know; of the whole it leaves it out.
     if unknown := sorted(set(said) - set(model.get_config())):
         raise ValueError(f"Keras {keras.__version__} does not know its {', '.join(unknown)}")

@@ -50,20 +50,30 @@ def best_file(folder: Path) -> Path:
     return folder / "best.keras"
 
 
+def check_finite(folder: Path, variables: Sequence[Any], *, epoch: int, step: int) -> None:
+    """Refuse to go on with weights or moments that are not finite.
+
+    Args:
+        folder: of the fold.
+        variables: of the training.
+        epoch: that is trained, from 1.
+        step: from 1.
+
+    Raises:
+        InputError: one of them is not.
+    """
+    if not all(np.isfinite(to_numpy(variable)).all() for variable in variables):
+        raise fold_errors.not_finite("the weights are not finite", folder, epoch=epoch, step=step)
+
+
 def save_state(path: Path, variables: Sequence[Any], progress: Progress) -> None:
     """Write the state atomically.
 
     Raises:
         InputError: a variable is not finite, or the disk refuses; the file before stays.
     """
+    check_finite(path.parent, variables, epoch=progress.epochs + 1, step=progress.step + 1)
     arrays = {_name(i): to_numpy(variable) for i, variable in enumerate(variables)}
-    if not all(np.isfinite(array).all() for array in arrays.values()):
-        raise fold_errors.not_finite(
-            "the weights are not finite",
-            path.parent,
-            epoch=progress.epochs + 1,
-            step=progress.step + 1,
-        )
     with fold_errors.saving(path), atomic.replacing(path) as temporary:
         np.savez(temporary, **(dataclasses.asdict(progress) | arrays))
 

@@ -155,6 +155,10 @@ class FoldRun:
         row = self._row(epoch_metrics.summarise(sums), time.monotonic() - began)
         if not math.isfinite(row[MONITOR]):
             raise self._not_finite("the validation loss is not finite")
+        # A variance of infinity gives finite answers, all alike: no such network is kept.
+        checkpoint.check_finite(
+            self.folder, self.step.state, epoch=self.progress.epochs + 1, step=self.data.steps
+        )
         self.rows.append(row)
         self.progress = Progress(epochs=self.progress.epochs + 1)
         if self.writer:

@@ -164,3 +164,15 @@ def test_an_onnx_file_of_another_network(tmp_path):
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
     onnx.save(model, str(tmp_path / "relu.onnx"))
     assert "another network: its inputs and outputs are x, y" in refusal(tmp_path / "relu.onnx")
+
+
+def test_a_network_that_had_diverged_is_refused(tmp_path):
+    import keras
+
+    path = network(tmp_path / "odd.keras")
+    model = keras.saving.load_model(path, compile=False)
+    layer = next(layer for layer in model.layers if layer.weights)
+    layer.set_weights([np.full_like(w, np.inf) for w in layer.get_weights()])
+    model.save(path)
+    with pytest.raises(InputError, match="weights are not finite .* training had diverged"):
+        predictors.load(path)

@@ -4,9 +4,11 @@ import json
 import os
 import shutil
 import signal
+import zipfile
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from helpers.fake_step import FakeStep, without_slabs
 from helpers.same_run import assert_same_end
 
@@ -203,6 +205,28 @@ def test_a_validation_loss_that_is_not_finite_stops(records_dir, tmp_path):
     with pytest.raises(InputError, match="the validation loss is not finite in epoch 1, step 4"):
         train(records_dir, tmp_path, step=Diverges)
     assert not (tmp_path / "fold-0/best.keras").exists()
+
+
+def test_a_network_that_is_not_finite_is_never_kept_though_its_loss_is(records_dir, tmp_path):
+    class Diverges(FakeStep):
+        def __init__(self, *given):
+            super().__init__(*given)
+            self.state.append(tf.Variable(1.0))  # a variance
+
+        def train(self, batches, step):
+            if step == 5:
+                self.state[1].assign(np.inf)
+            return super().train(batches, step)
+
+    message = "the weights are not finite in epoch 2, step 3; the last good state is kept"
+    with pytest.raises(InputError, match=message):
+        train(records_dir, tmp_path, step=Diverges)
+    with zipfile.ZipFile(tmp_path / "fold-0/best.keras") as best:
+        kept = best.read("weight")
+    assert len((tmp_path / "fold-0/history.csv").read_text().splitlines()) == 2
+    train(records_dir, tmp_path / "one", step=FakeStep, stop=1)
+    with zipfile.ZipFile(tmp_path / "one/fold-0/best.keras") as first:
+        assert first.read("weight") == kept
 
 
 def test_patience_ends_a_fold_that_no_longer_gains(records_dir, tmp_path):

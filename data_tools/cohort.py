@@ -17,7 +17,7 @@ import numpy as np
 
 from data_tools import file_names, text_table
 from data_tools.criteria import DAWN
-from data_tools.grid import LOW_B_MAX_S_PER_MM2, NIHSS_MAX, SIDES, SPACE
+from data_tools.grid import LOW_B_MAX_S_PER_MM2, NIHSS_MAX, SIDES, SPACE, UNKNOWN_SIDE
 from data_tools.overrides import Overrides
 from data_tools.runtime import atomic
 from data_tools.runtime.errors import InputError
@@ -58,7 +58,7 @@ _READ_FOLDER = re.compile(f"{DICOM_FOLDER}|dwi|ses-.*")
 SEXES = {"m": "M", "male": "M", "f": "F", "female": "F"}
 # 89+, 90 +, >89, > 89, >= 90, ≥ 90
 _BOUND = re.compile(r"(\d{1,3})\s*\+|(?:>=?|\u2265)\s*(\d{1,3})")
-EXPECTED_SIDE = f"expected {', '.join(SIDES)}: the side of the brain lesion"
+EXPECTED_SIDE = f"expected {', '.join(SIDES)} or {MISSING}: the side of the brain lesion"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,8 +137,9 @@ def read_participants(
 ) -> "pd.DataFrame":
     """Read and validate ``participants.tsv``.
 
-    Names of columns, ``side`` and ``sex`` are read in capitals too. An age given as a bound of
-    80 or more (``89+``, as privacy rules want it) is its number: DAWN asks for no more.
+    Names of columns, ``side`` and ``sex`` are read in capitals too; a side of n/a is ``unknown``.
+    An age given as a bound of 80 or more (``89+``, as privacy rules want it) is its number: DAWN
+    asks for no more.
 
     Args:
         cohort: folder of the table.
@@ -191,6 +192,8 @@ def named_in_table(cohort: str | os.PathLike) -> list[str]:
 def plain(name: str, text: str) -> str | None:
     """A cell in the one way that the table is checked for; None where it is missing.
 
+    A missing side is ``unknown``.
+
     Args:
         name: of the column.
         text: as a person wrote it.
@@ -201,7 +204,7 @@ def plain(name: str, text: str) -> str | None:
     text = text.strip()
     folded = text.casefold()
     if folded == MISSING:
-        return None
+        return UNKNOWN_SIDE if name == "side" else None
     if name == "side" and folded in SIDES:
         return folded
     if name == "sex":
@@ -289,8 +292,7 @@ def _bad_cell(case: Mapping[Hashable, Any], table: "pd.DataFrame") -> Fault:
     value = MISSING if case["failure_case"] is None else repr(case["failure_case"])
     expected = case["check"]
     if expected == "not_nullable":
-        value = MISSING
-        expected = EXPECTED_SIDE if case["column"] == "side" else "expected a value"
+        value, expected = MISSING, "expected a value"
     elif case["column"] in NUMBERS and "," in value:
         expected = f"{expected}; the decimal mark is a point"
     return Fault(

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from data_tools.criteria import DEFUSE3
 from data_tools.grid import (
     ADC_CORE_UM2_PER_S,
+    ONE_SIDED,
     TMAX_HYPOPERFUSION_S,
     hemisphere,
     mirrored_side,
@@ -54,7 +55,7 @@ class CoreFindings:
         """The masks of the MNI grid cut to the stroke's half; mL and warnings stay.
 
         Args:
-            side: left, right or bilateral.
+            side: left or right; of any other word both halves are the stroke's.
         """
         half = hemisphere(side)
         delayed = None if self.delayed is None else self.delayed & half
@@ -67,7 +68,7 @@ def examine_core(native: NativePatient, mni: MniPatient, side: str) -> CoreFindi
     Args:
         native: the patient's images on the DWI's grid.
         mni: the same patient on the MNI grid.
-        side: left, right or bilateral: of the brain lesion.
+        side: of the brain lesion: left, right, bilateral or unknown.
     """
     core, core_mni = core_of(native), core_on_grid(mni)
     core_ml = float(core.sum() * native.dwi.voxel_ml)
@@ -106,7 +107,7 @@ def side_contradiction(core: NDArray[np.bool_], side: str, voxel_ml: float) -> s
 
     Args:
         core: bool (91, 109, 60), RAS+ (index 0 is left).
-        side: left, right or bilateral; bilateral is never contradicted.
+        side: left or right; any other word is never contradicted.
         voxel_ml: mL of the patient's tissue in a voxel.
     """
     found = _mostly_opposite(core, side, voxel_ml, CONTRADICTING_CORE_ML)
@@ -144,10 +145,10 @@ def core_elsewhere(core: NDArray[np.bool_], side: str, voxel_ml: float) -> str |
 
     Args:
         core: bool (91, 109, 60), RAS+.
-        side: left, right or bilateral; bilateral has no outside.
+        side: left or right; any other word has no outside.
         voxel_ml: mL of the patient's tissue in a voxel.
     """
-    if side == "bilateral":
+    if side not in ONE_SIDED:
         return None
     elsewhere_ml = float((core & ~hemisphere(side)).sum() * voxel_ml)
     if elsewhere_ml < CONTRADICTING_CORE_ML:
@@ -196,7 +197,7 @@ def _mostly_opposite(
     mask: NDArray[np.bool_], side: str, voxel_ml: float, least_ml: float
 ) -> tuple[str, float, float] | None:
     """The other side, and mL in the given and in the other half, if the other one has far more."""
-    if side == "bilateral":
+    if side not in ONE_SIDED:
         return None
     other = mirrored_side(side)
     given_ml, other_ml = (float((mask & hemisphere(s)).sum() * voxel_ml) for s in (side, other))

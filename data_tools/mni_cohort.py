@@ -109,7 +109,7 @@ def preprocess_patient(
 
     Args:
         participant: ``sub-0001``.
-        side: left, right or bilateral: of the brain lesion.
+        side: of the brain lesion: left, right, bilateral or unknown.
         cohort: folder of the raw cohort.
         out: folder of the MNI cohort.
         kind: ``affine``, ``ants`` or ``syn``, see :func:`data_tools.registration.register`.

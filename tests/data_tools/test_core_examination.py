@@ -83,6 +83,7 @@ def test_some_core_outside_the_side_is_told_and_most_is_an_alarm():
         (400, 0, "right", True),
         (400, 0, "left", False),
         (400, 0, "bilateral", False),
+        (400, 0, "unknown", False),
     ],
 )
 def test_a_core_on_the_other_side_is_a_warning(left, right, side, contradicts):

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from data_tools.grid import grid_outside, hemisphere
+from data_tools.grid import ONE_SIDED, grid_outside, hemisphere
 from data_tools.patient import MniPatient
 from tf_hypoperfusion.config import NO_CORE_MEDIAN_DICE, common_frame, parse_frame
 from tf_hypoperfusion.inference.calibration import TELLS
@@ -62,7 +62,7 @@ def of_prediction(done: Prediction) -> list[str]:
     side, mask = done.given.side, done.hypoperfusion_mni
     core_ml, hypoperfusion_ml = done.core.native_ml, done.hypoperfusion_ml
     warnings = []
-    if side != "bilateral" and mask.any():
+    if side in ONE_SIDED and mask.any():
         share = float((mask & hemisphere(side)).sum() / mask.sum())
         if share < 0.5:
             warnings.append(

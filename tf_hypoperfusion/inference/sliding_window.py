@@ -31,7 +31,7 @@ def model_image(
         dwi: (91, 109, 60).
         adc_um2_per_s: (91, 109, 60).
         brain: bool (91, 109, 60).
-        side: left, right or bilateral.
+        side: of the lesion: left, right, bilateral or unknown.
 
     Returns:
         float32 (128, 128, 60, 4): DWI, ADC (ratios to their parenchymal mean, rounded to float16

@@ -109,8 +109,8 @@ def predict_volumes(
     Args:
         network: what is asked, window by window.
         inputs: as :func:`volume_inputs`: ``adc`` in 1e-6 mm2/s, ``brain_mask`` 0 or 1, ``nihss``
-            0 to 42 or -1 if unknown, ``side`` left, right or bilateral, ``voxel_ml`` the patient's
-            tissue in a voxel (0.008 divided by the determinant of the affine to MNI).
+            0 to 42 or -1 if unknown, ``side`` left, right, bilateral or unknown, ``voxel_ml`` the
+            patient's tissue in a voxel (0.008 divided by the determinant of the affine to MNI).
         stride: slices between windows.
         info: what the model is, as JSON; goes out with every answer, so that no client takes a
             model of simulated patients for another.

@@ -75,10 +75,11 @@ class RawFiles:
     """A patient's files in a raw cohort; all but ``dwi`` may be absent (None).
 
     ``dwi`` may be a folder of DICOM files; without ``adc`` it must be that, or a series with its
-    b-values, of which ADC is computed, or have ``b0`` beside it.
+    b-values, of which ADC is computed, or have ``b0`` beside it. Where a patient may lack one of
+    the two, either may stand alone.
     """
 
-    dwi: Path
+    dwi: Path | None
     adc: Path | None = None
     tmax: Path | None = None
     truth: Path | None = None
@@ -373,12 +374,17 @@ def write_participants(path: Path, records: list[Row]) -> None:
 
 
 def find_raw_files(
-    cohort: str | os.PathLike, participant: str
+    cohort: str | os.PathLike, participant: str, *, may_lack_one: bool = False
 ) -> tuple[RawFiles | None, list[Fault]]:
     """A patient's files in a raw cohort, and what is wrong with finding them.
 
     Reads BIDS names in any case, with or without ``ses-*`` folders, through links, ISLES'22's
     ``_adc``, and ``sub-*/dicom``; a b = 0 image of its own by ``_b0``, ``acq-b0`` or its b-value.
+
+    Args:
+        cohort: folder of the raw cohort.
+        participant: ``sub-0001``.
+        may_lack_one: a patient with a DWI or an ADC map alone is taken too.
     """
     root = Path(cohort)
     folder = root / participant
@@ -394,22 +400,24 @@ def find_raw_files(
     if len(b0s) == len(diffusion):  # of a single image that says b = 0 its reader complains
         b0s = []
     b0s += search.named(folder, "_b0")
-    dwi = search.only(
-        "DWI", folder, [path for path in diffusion if path not in b0s],
-        required=not scanner.is_dir(), name="_dwi",
-    )  # fmt: skip
-    # A series with its b-values needs no ADC map, nor an image with that of b = 0.
-    series = any(len(file_names.said_b_values(path)) > 1 for path in diffusion)
     derived = root / "derivatives"
     maps = [path for path in search.named(folder, "_adc", "_dwi", "_trace") if _is_adc(path)]
     maps = maps or search.named(derived, "_adc", of_patient=True)
+    images = [path for path in diffusion if path not in b0s]
+    dwi = search.only(
+        "DWI", folder, images,
+        required=not (scanner.is_dir() or (may_lack_one and maps)), name="_dwi",
+    )  # fmt: skip
+    # A series with its b-values needs no ADC map, nor an image with that of b = 0.
+    series = any(len(file_names.said_b_values(path)) > 1 for path in diffusion)
     adc = search.only(
-        "ADC", folder, maps, required=not (series or scanner.is_dir() or b0s), name="_ADC"
-    )
+        "ADC", folder, maps,
+        required=not (series or scanner.is_dir() or b0s or may_lack_one), name="_ADC",
+    )  # fmt: skip
     b0 = None
     if adc is None and not series:
         b0 = search.only("b = 0 image", folder, b0s)
-    if dwi is None and not search.faults:
+    if dwi is None and scanner.is_dir() and not search.faults:
         dwi = scanner
     perfusion, labels, masks = (
         derived / name / participant for name in ("perfusion", "labels", "masks")
@@ -419,7 +427,7 @@ def find_raw_files(
         "hypoperfusion mask", labels, search.named(labels, "_desc-hypoperfusion_mask")
     )
     brain = search.only("brain mask", masks, search.named(masks, "_desc-brain_mask", "_brain_mask"))
-    if dwi is None or search.faults:
+    if search.faults:
         return None, search.faults
     return RawFiles(dwi=dwi, adc=adc, tmax=tmax, truth=truth, b0=b0, brain_mask=brain), []
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from data_tools.core_examination import CoreFindings
+from data_tools.core_examination import Core, CoreFindings
 from data_tools.patient import MniPatient
 from data_tools.quality import ImageQuality
 from data_tools.transform import Transform
@@ -25,10 +25,8 @@ def mni_patient(brain=NOTHING_MNI, affine=None):
 
 def core_findings(core, core_mni=NOTHING_MNI, core_ml=0.0, alarms=()):
     """A core without an examination."""
-    return CoreFindings(
-        native=core, mni=core_mni, native_ml=core_ml, mni_ml=core_ml, delayed=None,
-        alarms=tuple(alarms), warnings=(),
-    )  # fmt: skip
+    known = Core(native=core, mni=core_mni, native_ml=core_ml, mni_ml=core_ml)
+    return CoreFindings(core=known, delayed=None, alarms=tuple(alarms), warnings=())
 
 
 def prediction_of(

@@ -53,7 +53,8 @@ def tissue_of(dwi: NDArray, adc_um2_per_s: NDArray, brain: NDArray[np.bool_]) ->
     """
     if is_given(adc_um2_per_s) or not brain.any():
         return parenchyma(adc_um2_per_s, brain)
-    return brain & (dwi > FLUID_DWI_SHARE * max(float(np.median(dwi[brain])), 0.0))
+    level = np.maximum(np.median(dwi[brain]), 0).astype(np.float32)
+    return brain & (dwi > np.float32(FLUID_DWI_SHARE) * level)
 
 
 def normalise(

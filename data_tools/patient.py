@@ -8,7 +8,7 @@ import functools
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -92,7 +92,7 @@ class NativePatient:
     overrides: Mapping[str, str | float | bool] = dataclasses.field(default_factory=dict)
 
     @property
-    def missing(self) -> str | None:
+    def missing(self) -> Literal["DWI", "ADC"] | None:
         """``DWI`` or ``ADC``, if there is none."""
         if not is_given(self.dwi.data):
             return "DWI"

@@ -1,5 +1,7 @@
 """A measured patient without the measuring."""
 
+from types import SimpleNamespace
+
 import numpy as np
 
 from data_tools.core_examination import Core, CoreFindings
@@ -10,6 +12,7 @@ from tf_hypoperfusion import clinical
 from tf_hypoperfusion.clinical import ClinicalFacts
 from tf_hypoperfusion.inference import calibration
 from tf_hypoperfusion.inference.prediction import Prediction
+from tf_hypoperfusion.inference.stroke_side import StrokeSide
 
 NOTHING_MNI = np.zeros((91, 109, 60), bool)
 
@@ -31,14 +34,16 @@ def core_findings(core, core_mni=NOTHING_MNI, core_ml=0.0, alarms=()):
 
 def prediction_of(
     native=None, *, given=None, core=None, hypoperfusion=None, hypoperfusion_mni=NOTHING_MNI,
-    probability=None, hypoperfusion_ml=0.0, warnings=(), mni=None,
+    probability=None, hypoperfusion_ml=0.0, warnings=(), mni=None, side=None,
 ):  # fmt: skip
     """A prediction of which only what is given means something."""
     core = core or core_findings(NOTHING_MNI)
+    given = given or ClinicalFacts("left", 5)
     return Prediction(
-        native=native,
+        native=native or SimpleNamespace(missing=None),
         mni=mni or mni_patient(),
-        given=given or ClinicalFacts("left", 5),
+        given=given,
+        side=side or StrokeSide(side=given.side),
         quality=ImageQuality(None, tuple(warnings)),
         core=core,
         probability=probability,
@@ -49,7 +54,7 @@ def prediction_of(
         uncertainty=None,
         hypoperfusion_ml=hypoperfusion_ml,
         hypoperfusion_mni_ml=hypoperfusion_ml,
-        decision=clinical.defuse3(hypoperfusion_ml, core.native_ml),
+        decision=core.core and clinical.defuse3(hypoperfusion_ml, core.native_ml),
         answer=calibration.answer(None, hypoperfusion_ml=hypoperfusion_ml, core_ml=core.native_ml),
         seconds={},
     )

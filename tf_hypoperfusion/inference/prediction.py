@@ -17,10 +17,11 @@ from data_tools.quality import ImageQuality
 from tf_hypoperfusion import clinical
 from tf_hypoperfusion.clinical import ClinicalFacts, TargetMismatch
 from tf_hypoperfusion.config import PROBABILITY_THRESHOLD
-from tf_hypoperfusion.inference import calibration, familiarity, uncertainty
+from tf_hypoperfusion.inference import calibration, familiarity, stroke_side, uncertainty
 from tf_hypoperfusion.inference.calibration import Calibration
 from tf_hypoperfusion.inference.result import Answer, Uncertainty
 from tf_hypoperfusion.inference.sliding_window import Predictor, model_image, predict_volume
+from tf_hypoperfusion.inference.stroke_side import StrokeSide
 
 # Whoever answers, a model here or a server: probabilities (k, 91, 109, 60) of a patient on the MNI
 # grid, by each of its k networks, 0 outside tissue. Who gives an average only has one.
@@ -35,6 +36,7 @@ class Prediction:
         native: the images it was made from.
         mni: the patient on the MNI grid, as the models see it.
         given: clinical facts.
+        side: of the stroke, as given or as the answer shows it.
         quality: of images and fit to the template; see :func:`data_tools.patient.to_mni`.
         core: on both grids, with what a person should look at.
         probability: float32, shape of the DWI, 0 outside the brain and in CSF; calibrated if those
@@ -46,7 +48,7 @@ class Prediction:
         uncertainty: what the opinions mean for volume and decision; None for a single one.
         hypoperfusion_ml: on the DWI's grid; the figure that counts.
         hypoperfusion_mni_ml: mL of the patient's tissue, counted on the MNI grid.
-        decision: target mismatch, by the volume as it is.
+        decision: target mismatch, by the volume as it is; None where no core is known.
         answer: the same with what is known of the volume's error.
         seconds: ``register``, ``network`` and ``way_back``.
         threshold: 0.5, or where the calibration cuts.
@@ -55,6 +57,7 @@ class Prediction:
     native: NativePatient
     mni: MniPatient
     given: ClinicalFacts
+    side: StrokeSide
     quality: ImageQuality
     core: CoreFindings
     probability: NDArray[np.float32]
@@ -65,7 +68,7 @@ class Prediction:
     uncertainty: Uncertainty | None
     hypoperfusion_ml: float
     hypoperfusion_mni_ml: float
-    decision: TargetMismatch
+    decision: TargetMismatch | None
     answer: Answer
     seconds: dict[str, float]
     threshold: float = PROBABILITY_THRESHOLD
@@ -84,6 +87,7 @@ class Calibrated:
     by_server: bool = False
 
 
+WITH_BOTH = "the model was calibrated on patients with both DWI and ADC"
 NOT_CALIBRATED = Calibrated(lambda: None)
 
 
@@ -98,7 +102,7 @@ def volume_predictor(predictor: Predictor, stride: int) -> VolumePredictor:
     def answer(mni: MniPatient, given: ClinicalFacts) -> NDArray[np.float32]:
         image = model_image(mni.dwi, mni.adc_um2_per_s, mni.brain, given.side)
         # CSF is in no label that the network learnt from, so it is in no prediction either.
-        tissue = intensity.parenchyma(mni.adc_um2_per_s, mni.brain)
+        tissue = intensity.tissue_of(mni.dwi, mni.adc_um2_per_s, mni.brain)
         nihss = intensity.nihss_feature(given.nihss)
         return predict_volume(predictor, image, nihss=nihss, stride=stride, tissue=tissue)
 
@@ -115,6 +119,7 @@ def predict_patient(
 ) -> Prediction:
     """Register, examine the core, ask, calibrate, take the way back, measure, decide.
 
+    Where the side is unknown, it is found from the answer. Without a core nothing is decided.
     Volumes and the decision are those of the patient's own grid; the same volumes counted on the
     MNI grid (in mL of the patient's tissue) stand beside them.
 
@@ -145,15 +150,21 @@ def predict_patient(
     threshold = PROBABILITY_THRESHOLD if known is None else known.cut
     hypoperfusion = probability >= threshold
     hypoperfusion_mni = opinions.mean >= threshold
+    side = stroke_side.of_answer(given.side, opinions.mean, hypoperfusion_mni)
+    if side.found:
+        core = examine_core(native, mni, side.side, side_found=True, core=core.core)
     voxel_ml = native.dwi.voxel_ml
     hypoperfusion_ml = float(hypoperfusion.sum() * voxel_ml)
-    decision = clinical.defuse3(hypoperfusion_ml, core.native_ml)
+    decision, core_ml = None, core.native_ml
+    if core_ml is not None:
+        decision = clinical.defuse3(hypoperfusion_ml, core_ml)
     each = native_opinions[1:]
     each_ml = [float((v >= threshold).sum() * voxel_ml) for v in each]
     return Prediction(
         native=native,
         mni=mni,
         given=given,
+        side=side,
         quality=quality,
         core=core,
         probability=probability,
@@ -162,7 +173,7 @@ def predict_patient(
         hypoperfusion_mni=hypoperfusion_mni,
         disagreement=np.std(each, axis=0) if each else None,
         uncertainty=uncertainty.figures(
-            opinions.kind, each_ml, core.native_ml, decision.target_mismatch
+            opinions.kind, each_ml, core_ml, None if decision is None else decision.target_mismatch
         ),
         hypoperfusion_ml=hypoperfusion_ml,
         hypoperfusion_mni_ml=float(hypoperfusion_mni.sum() * mni.voxel_ml),
@@ -170,28 +181,32 @@ def predict_patient(
         answer=calibration.answer(
             known,
             hypoperfusion_ml=hypoperfusion_ml,
-            core_ml=core.native_ml,
-            unfamiliar=_unfamiliar(mni, known),
+            core_ml=core_ml,
+            unfamiliar=_unfamiliar(mni, known, native.missing),
         ),
         seconds=clock.laps,
         threshold=threshold,
     )
 
 
-def _unfamiliar(mni: MniPatient, known: Calibration | None) -> tuple[str, ...]:
+def _unfamiliar(mni: MniPatient, known: Calibration | None, missing: str | None) -> tuple[str, ...]:
     """In what the image is unlike those of the calibration."""
-    if known is None or not known.familiar:
+    if known is None:
         return ()
+    lacking = () if missing is None else (WITH_BOTH,)
+    if not known.familiar:
+        return lacking
     dwi, adc = intensity.normalise(mni.dwi, mni.adc_um2_per_s, mni.brain)
-    tissue = intensity.parenchyma(mni.adc_um2_per_s, mni.brain)
-    return familiarity.unlike(familiarity.measure(dwi, adc, tissue), known.familiar)
+    tissue = intensity.tissue_of(mni.dwi, mni.adc_um2_per_s, mni.brain)
+    found = familiarity.unlike(familiarity.measure(dwi, adc, tissue), known.familiar)
+    return (*lacking, *found)
 
 
 def _on_dwi_grid(
     opinions: uncertainty.Opinions, native: NativePatient, mni: MniPatient
 ) -> list[NDArray[np.float32]]:
     """The mean on the DWI's own grid, then each opinion if there are several."""
-    outside = ~intensity.parenchyma(native.adc.data, native.brain)
+    outside = ~intensity.tissue_of(native.dwi.data, native.adc.data, native.brain)
     volumes = [opinions.mean, *(opinions.each if len(opinions.each) > 1 else ())]
     found = [mni.transform.back(volume, native.dwi) for volume in volumes]
     for volume in found:

@@ -28,8 +28,8 @@ def model_image(
     """Physical volumes on the MNI grid -> the network's image of the whole head.
 
     Args:
-        dwi: (91, 109, 60).
-        adc_um2_per_s: (91, 109, 60).
+        dwi: (91, 109, 60); 0 everywhere if not given.
+        adc_um2_per_s: (91, 109, 60); likewise.
         brain: bool (91, 109, 60).
         side: of the lesion: left, right, bilateral or unknown.
 

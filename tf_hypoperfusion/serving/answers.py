@@ -24,20 +24,24 @@ FIGURES = {
 OF_CALIBRATION = {
     "hypoperfusion_low_ml": "float32",
     "hypoperfusion_high_ml": "float32",
-    "answer": "string",
 }
+# Yes, no or unsure: where the model is calibrated, or answers where no core can be known.
+ANSWER = {"answer": "string"}
+WORDS = ("no", "unsure", "yes")
 PNG_STEPS = 65535.0
 # voxel_ml comes as float32, so a volume of exactly 15 mL may miss it by a few 1e-7 of itself.
 HAIR = 1e-6
 
 
-def figures_of(by: Calibration | None) -> dict[str, str]:
+def figures_of(by: Calibration | None, answers_without: bool = False) -> dict[str, str]:
     """Names and types of the figures that a model gives.
 
     Args:
         by: how its probabilities are calibrated.
+        answers_without: it answers without a DWI or an ADC map too.
     """
-    return FIGURES | (OF_CALIBRATION if by else {})
+    answer = ANSWER if by or answers_without else {}
+    return FIGURES | (OF_CALIBRATION if by else {}) | answer
 
 
 def threshold(by: Calibration | None) -> float:
@@ -66,19 +70,30 @@ def calibrated(xp: Arrays, average: Array, by: Calibration | None) -> Array:
 
 
 def figures(
-    xp: Arrays, *, hypoperfusion_ml: Array, core_ml: Array, by: Calibration | None
+    xp: Arrays,
+    *,
+    hypoperfusion_ml: Array,
+    core_ml: Array,
+    by: Calibration | None,
+    answers_without: bool = False,
 ) -> dict[str, Array]:
-    """All of :func:`figures_of`.
+    """All of :func:`figures_of`; what needs the core is NaN or False where none is known.
 
     Args:
         xp: what they are computed with.
         hypoperfusion_ml: of the mask, float64.
-        core_ml: likewise.
+        core_ml: likewise; NaN where it is not known.
         by: how the mask's probabilities are calibrated.
+        answers_without: as in :func:`figures_of`.
     """
     volumes = {"hypoperfusion_ml": hypoperfusion_ml, "core_ml": core_ml}
     found = decide(xp, **volumes)
-    return found | _interval(xp, by, **volumes) if by else found
+    if by:
+        return found | _interval(xp, by, **volumes)
+    if not answers_without:
+        return found
+    met = 2 * xp.cast(found["target_mismatch"], "int32")
+    return found | {"answer": _said(xp, met, core_ml)}
 
 
 def decide(xp: Arrays, *, hypoperfusion_ml: Array, core_ml: Array) -> dict[str, Array]:
@@ -95,7 +110,7 @@ def decide(xp: Arrays, *, hypoperfusion_ml: Array, core_ml: Array) -> dict[str, 
         "hypoperfusion_ml": hypoperfusion_ml,
         "core_ml": core_ml,
         "mismatch_ml": hypoperfusion_ml - core_ml,
-        "mismatch_ratio": xp.where(some, capped, 0.0),
+        "mismatch_ratio": xp.where(xp.isfinite(core_ml), xp.where(some, capped, 0.0), np.nan),
         "ratio_met": ratio_met,
         "difference_met": difference_met,
         "core_met": core_met,
@@ -106,7 +121,7 @@ def decide(xp: Arrays, *, hypoperfusion_ml: Array, core_ml: Array) -> dict[str, 
 def _interval(
     xp: Arrays, by: Calibration, *, hypoperfusion_ml: Array, core_ml: Array
 ) -> dict[str, Array]:
-    """:data:`OF_CALIBRATION`, as :func:`calibration.answer`."""
+    """:data:`OF_CALIBRATION` and the answer, as :func:`calibration.answer`."""
     root = xp.sqrt(hypoperfusion_ml)
     low_ml, high_ml = (xp.maximum(root + bound, 0.0) ** 2 for bound in by.root_bounds)
     at_low, at_high = (
@@ -118,8 +133,13 @@ def _interval(
     return {
         "hypoperfusion_low_ml": low_ml,
         "hypoperfusion_high_ml": high_ml,
-        "answer": xp.choose(("no", "unsure", "yes"), ends_met),
+        "answer": _said(xp, ends_met, core_ml),
     }
+
+
+def _said(xp: Arrays, met: Array, core_ml: Array) -> Array:
+    """One of :data:`WORDS`; nothing is sure where no core is known."""
+    return xp.choose(WORDS, xp.cast(xp.where(xp.isfinite(core_ml), met, 1), "int32"))
 
 
 def png_levels(xp: Arrays, probability: Array, by: Calibration | None) -> Array:

@@ -103,6 +103,7 @@ def predict_volumes(
     stride: int,
     info: str,
     calibration: Calibration | None = None,
+    answers_without: bool = False,
 ) -> dict[str, tf.Tensor]:
     """Probability and figures of each patient.
 
@@ -110,11 +111,13 @@ def predict_volumes(
         network: what is asked, window by window.
         inputs: as :func:`volume_inputs`: ``adc`` in 1e-6 mm2/s, ``brain_mask`` 0 or 1, ``nihss``
             0 to 42 or -1 if unknown, ``side`` left, right, bilateral or unknown, ``voxel_ml`` the
-            patient's tissue in a voxel (0.008 divided by the determinant of the affine to MNI).
+            patient's tissue in a voxel (0.008 divided by the determinant of the affine to MNI). A
+            ``dwi`` or ``adc`` that is 0 everywhere is not given; then no core is known (NaN).
         stride: slices between windows.
         info: what the model is, as JSON; goes out with every answer, so that no client takes a
             model of simulated patients for another.
         calibration: of the network's probability.
+        answers_without: the model was trained to answer without a DWI or an ADC map.
 
     Returns:
         ``probability`` float32 [b, 91, 109, 60], each of :func:`answers.figures_of` [b, 1], and
@@ -130,11 +133,14 @@ def predict_volumes(
 
     def one(patient: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         scalars = {name: patient[name][0] for name in SCALARS}
-        return _predict_one(network, Patient(**patient | scalars), stride, calibration)
+        return _predict_one(
+            network, Patient(**patient | scalars), stride, calibration,
+            answers_without=answers_without,
+        )  # fmt: skip
 
     signature = {"probability": tf.TensorSpec(GRID_SHAPE, tf.float32)} | {
         name: tf.TensorSpec((1,), tf.as_dtype(dtype))
-        for name, dtype in answers.figures_of(calibration).items()
+        for name, dtype in answers.figures_of(calibration, answers_without).items()
     }
     outputs = tf.map_fn(one, shaped, fn_output_signature=signature, parallel_iterations=1)
     return outputs | {"model_info": tf.fill(tf.shape(shaped["nihss"]), info)}
@@ -147,6 +153,7 @@ def predict_bytes(
     stride: int,
     info: str,
     calibration: Calibration | None = None,
+    answers_without: bool = False,
 ) -> dict[str, tf.Tensor]:
     """As :func:`predict_volumes`, with compressed volumes in and out.
 
@@ -163,7 +170,10 @@ def predict_bytes(
             compressed,
             fn_output_signature=tf.TensorSpec(GRID_SHAPE, tf.float32),
         )
-    outputs = predict_volumes(network, decoded, stride=stride, info=info, calibration=calibration)
+    outputs = predict_volumes(
+        network, decoded, stride=stride, info=info, calibration=calibration,
+        answers_without=answers_without,
+    )  # fmt: skip
 
     def encode(probability: tf.Tensor) -> tf.Tensor:
         levels = answers.png_levels(graph_arrays, probability, calibration)
@@ -195,29 +205,38 @@ def _decode(compressed: tf.Tensor, name: str) -> tf.Tensor:
 
 
 def _predict_one(
-    network: Network, patient: Patient, stride: int, calibration: Calibration | None
+    network: Network,
+    patient: Patient,
+    stride: int,
+    calibration: Calibration | None,
+    *,
+    answers_without: bool,
 ) -> dict[str, tf.Tensor]:
     dwi, adc, nihss, voxel_ml = patient.dwi, patient.adc, patient.nihss, patient.voxel_ml
     brain = patient.brain_mask > 0
-    tissue = brain & (adc > 0) & (adc < ADC_CSF_UM2_PER_S)
-    with tf.control_dependencies([request_checks.check(graph_arrays, patient, tissue)]):
+    given = request_checks.given_images(graph_arrays, patient)
+    tissue = request_checks.tissue_of(graph_arrays, patient)
+    check = request_checks.check(graph_arrays, patient, tissue, answers_without=answers_without)
+    with tf.control_dependencies([check]):
         dwi_mean, adc_mean = (mean_of(v, tissue) for v in (dwi, adc))
     zero = tf.zeros_like(dwi)
-    dwi_ratio = tf.where(brain, tf.maximum(dwi, 0.0) / dwi_mean, zero)
-    adc_ratio = tf.where(tissue, adc / adc_mean, zero)
+    dwi_ratio = tf.where(brain & given.dwi, tf.maximum(dwi, 0.0) / dwi_mean, zero)
+    adc_ratio = tf.where(tissue & given.adc, adc / adc_mean, zero)
     adc_mask = tf.cast(brain & (adc > 0) & (adc < ADC_CORE_UM2_PER_S), tf.float32)
     image = _image(dwi_ratio=dwi_ratio, adc_ratio=adc_ratio, adc_mask=adc_mask, side=patient.side)
     feature = tf.where(nihss == NIHSS_MISSING, NIHSS_MISSING, nihss / NIHSS_DIVISOR)
     average = tf.where(tissue, _windows(network, image, feature, stride), zero)
     probability = answers.calibrated(graph_arrays, average, calibration)
     core = _core(dwi_ratio=dwi_ratio, adc=adc, brain=brain, voxel_ml=voxel_ml)
+    unknown = tf.constant(np.nan, tf.float64)
     figures = answers.figures(
         graph_arrays,
         hypoperfusion_ml=_ml(probability >= answers.threshold(calibration), voxel_ml),
-        core_ml=_ml(core, voxel_ml),
+        core_ml=tf.where(given.both, _ml(core, voxel_ml), unknown),
         by=calibration,
+        answers_without=answers_without,
     )
-    types = answers.figures_of(calibration)
+    types = answers.figures_of(calibration, answers_without)
     return {"probability": probability} | {
         name: tf.reshape(tf.cast(value, types[name]), (1,)) for name, value in figures.items()
     }

@@ -70,6 +70,7 @@ def predict_volumes(
     stride: int,
     info: str,
     calibration: Calibration | None = None,
+    answers_without: bool = False,
 ) -> dict[str, NDArray]:
     """Probability and figures of each patient, as :func:`graph.predict_volumes`.
 
@@ -80,6 +81,7 @@ def predict_volumes(
         stride: slices between windows.
         info: what the model is, as JSON.
         calibration: of the network's probability.
+        answers_without: the model was trained to answer without a DWI or an ADC map.
 
     Raises:
         InputError: a patient that cannot be answered.
@@ -95,7 +97,9 @@ def predict_volumes(
             voxel_ml=inputs["voxel_ml"][k, 0],
         )
         with np.errstate(all="ignore"):  # whatever a client sends
-            each.append(_predict_one(network, patient, stride, calibration))
+            each.append(
+                _predict_one(network, patient, stride, calibration, answers_without=answers_without)
+            )
     outputs = {name: np.stack([one[name] for one in each]) for name in each[0]}
     return outputs | {"model_info": np.full((len(each), 1), info.encode(), object)}
 
@@ -107,6 +111,7 @@ def predict_bytes(
     stride: int,
     info: str,
     calibration: Calibration | None = None,
+    answers_without: bool = False,
 ) -> dict[str, NDArray]:
     """As :func:`predict_volumes`, with compressed volumes in and out; see :mod:`graph`.
 
@@ -116,11 +121,13 @@ def predict_bytes(
         stride: slices between windows.
         info: what the model is.
         calibration: of the network's probability.
+        answers_without: as there.
     """
     decoded = {name: np.stack([_decode(each) for each in inputs[name]]) for name in VOLUMES}
     outputs = predict_volumes(
-        network, {**inputs, **decoded}, stride=stride, info=info, calibration=calibration
-    )
+        network, {**inputs, **decoded}, stride=stride, info=info, calibration=calibration,
+        answers_without=answers_without,
+    )  # fmt: skip
     levels = answers.png_levels(numpy_arrays, outputs.pop("probability"), calibration)
     png = np.array([_png(volume) for volume in levels], object)
     return {"probability_png_bytes": png} | outputs
@@ -140,11 +147,16 @@ def _png(levels: NDArray[np.uint16]) -> bytes:
 
 
 def _predict_one(
-    network: Predictor, patient: Patient, stride: int, calibration: Calibration | None
+    network: Predictor,
+    patient: Patient,
+    stride: int,
+    calibration: Calibration | None,
+    *,
+    answers_without: bool,
 ) -> dict[str, NDArray]:
     dwi, adc, brain = patient.dwi, patient.adc, patient.brain_mask > 0
-    tissue = intensity.parenchyma(adc, brain)
-    request_checks.check(numpy_arrays, patient, tissue)
+    tissue = request_checks.tissue_of(numpy_arrays, patient)
+    request_checks.check(numpy_arrays, patient, tissue, answers_without=answers_without)
     nihss = None if patient.nihss == NIHSS_MISSING else float(patient.nihss)
     (average,) = sliding_window.predict_volume(
         network,
@@ -155,15 +167,19 @@ def _predict_one(
     )
     probability = answers.calibrated(numpy_arrays, average, calibration)
     voxel_ml = float(patient.voxel_ml)
-    core = labels.core_mask(dwi, adc, brain, voxel_ml * (1 + HAIR))
+    core_ml = np.nan
+    if request_checks.given_images(numpy_arrays, patient).both:
+        core = labels.core_mask(dwi, adc, brain, voxel_ml * (1 + HAIR))
+        core_ml = np.count_nonzero(core) * voxel_ml
     inside = probability >= answers.threshold(calibration)
     figures = answers.figures(
         numpy_arrays,
         hypoperfusion_ml=np.count_nonzero(inside) * voxel_ml,
-        core_ml=np.count_nonzero(core) * voxel_ml,
+        core_ml=core_ml,
         by=calibration,
+        answers_without=answers_without,
     )
-    types = answers.figures_of(calibration)
+    types = answers.figures_of(calibration, answers_without)
     return {"probability": probability} | {
         name: _one(value, types[name]) for name, value in figures.items()
     }

@@ -271,11 +271,17 @@ def _save(networks: Sequence[Any], folder: Path, *, plan: ExportPlan, info: str)
 
     by = plan.calibration
 
+    without = all(map(model_files.answers_without, plan.networks))
+
     def volumes(inputs):
-        return graph.predict_volumes(network, inputs, stride=plan.stride, info=info, calibration=by)
+        return graph.predict_volumes(
+            network, inputs, stride=plan.stride, info=info, calibration=by, answers_without=without
+        )
 
     def compressed(inputs):
-        return graph.predict_bytes(network, inputs, stride=plan.stride, info=info, calibration=by)
+        return graph.predict_bytes(
+            network, inputs, stride=plan.stride, info=info, calibration=by, answers_without=without
+        )
 
     # Not keras.export.ExportArchive, which writes every weight twice.
     module = tf.Module()

@@ -36,8 +36,9 @@ from benchmarks.measuring.tables import Tables
 from data_tools import cohort as cohorts
 from data_tools import intensity
 from data_tools.grid import GRID_AFFINE, GRID_SHAPE
+from data_tools.lone_image import on_grid_of
 from data_tools.mni_patient import load_mni
-from data_tools.patient import MniPatient, NativePatient, core_of, mask_on, on_grid
+from data_tools.patient import MniPatient, NativePatient, core_of, on_grid
 from data_tools.runtime import command
 from data_tools.runtime.errors import InputError
 from data_tools.transform import Transform
@@ -268,7 +269,7 @@ def real_subjects(table: str) -> list[Subject]:
             native=head.native,
             transform=Transform(head.affine),
             side=head.files.side,
-            lesion=None if head.lesion is None else mask_on(head.lesion, head.native.dwi),
+            lesion=None if head.lesion is None else on_grid_of(head.lesion, head.native.dwi),
         )
         for head in loaded
     ]

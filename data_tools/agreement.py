@@ -283,7 +283,7 @@ def _mirrored(brain: NDArray[np.bool_], affine: NDArray[np.float64]) -> NDArray[
 def check_given_mask(
     path: str, said: NDArray[np.bool_], found: NDArray[np.bool_], voxel_ml: float
 ) -> None:
-    """Refuse a brain mask that cannot be of the head that the DWI shows.
+    """Refuse a brain mask that cannot be of the head that an image shows.
 
     Args:
         path: of the mask.
@@ -311,13 +311,13 @@ def check_given_mask(
         )
     if said_ml < low or said_ml > high:
         raise InputError(
-            f"{words} has {said_ml:.0f} mL; {expected} where the DWI is. Is it of this patient, "
+            f"{words} has {said_ml:.0f} mL; {expected} where the image is. Is it of this patient, "
             "on its grid or with its own orientation header?"
         )
     if sure and dice < OTHER_PLACE_DICE:
         raise InputError(
-            f"{words} lies elsewhere than the brain that the DWI shows (Dice {dice:.2f}); expected "
-            "a mask of this patient and session, with its own orientation header"
+            f"{words} lies elsewhere than the brain that the image shows (Dice {dice:.2f}); "
+            "expected a mask of this patient and session, with its own orientation header"
         )
 
 
@@ -336,7 +336,7 @@ def mask_warnings(
     if dice >= SAME_BRAIN_DICE and abs(said_ml - found_ml) <= OTHER_BRAIN_SHARE * found_ml:
         return ()
     return (
-        f"the brain mask that was given has {said_ml:.0f} mL, and the brain found in the DWI "
+        f"the brain mask that was given has {said_ml:.0f} mL, and the brain found in the image "
         f"{found_ml:.0f} mL; they overlap with Dice {dice:.2f}; the given one was taken",
     )
 

@@ -147,6 +147,7 @@ def of_series(
     need_adc: bool = True,
     *,
     overrides: Overrides = NONE,
+    may_lack_adc: bool = False,
 ) -> Diffusion:
     """Trace image and ADC map of a series.
 
@@ -156,6 +157,7 @@ def of_series(
         adc: the ADC map, if there is one already; it may lie on another grid.
         need_adc: without one, compute it or complain.
         overrides: ``b_value`` and ``few_directions`` are looked at.
+        may_lack_adc: without an image of low b, do without an ADC map.
 
     Raises:
         InputError: no shell with b of 500 s/mm2 and more, none that makes a trace image, no image
@@ -191,7 +193,7 @@ def of_series(
         )
         if chosen.is_trace:
             warnings += _scale_warnings(series, trace, adc, [low, *shells])
-    elif need_adc:
+    elif need_adc and not (may_lack_adc and low is None):
         computed = True
         if low is None:
             raise InputError(_no_low(label, values))

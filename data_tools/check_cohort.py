@@ -5,8 +5,9 @@
 Reads participants.tsv and every patient's files: present, readable, 3D, finite, DWI and ADC on
 one grid, orientation known, voxel sizes and brain volume plausible, the unit of ADC (mm2/s,
 1e-3 or 1e-6 mm2/s) found from the tissue, DWI and ADC not swapped, Tmax in seconds, NIHSS 0-42,
-side left, right or bilateral. Of what preprocess wrote it reads every volume and mask, transform,
-warps, qc.json with each file's checksum, and labels.json. Which kind it is, the files' names say.
+side left, right, bilateral or unknown. Of what preprocess wrote it reads every volume and mask,
+transform, warps, qc.json with each file's checksum, and labels.json. Which kind it is, the files'
+names say.
 
 A clean cohort prints a summary and exits 0; otherwise a table of faults, exit 2.
 """

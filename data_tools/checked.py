@@ -22,7 +22,7 @@ class ImageFigures:
     voxels: str
     core_ml: float
     tmax_over_6_ml: float | None
-    adc_unit: str
+    adc_unit: str | None
     brain_ml: float
     orientation: str
     truth: str

@@ -17,7 +17,7 @@ import numpy as np
 
 from data_tools import file_names, text_table
 from data_tools.criteria import DAWN
-from data_tools.grid import LOW_B_MAX_S_PER_MM2, NIHSS_MAX, SIDES, SPACE
+from data_tools.grid import LOW_B_MAX_S_PER_MM2, NIHSS_MAX, SIDES, SPACE, UNKNOWN_SIDE
 from data_tools.overrides import Overrides
 from data_tools.runtime import atomic
 from data_tools.runtime.errors import InputError
@@ -60,7 +60,7 @@ _READ_FOLDER = re.compile(f"{DICOM_FOLDER}|dwi|ses-.*")
 SEXES = {"m": "M", "male": "M", "f": "F", "female": "F"}
 # 89+, 90 +, >89, > 89, >= 90, ≥ 90
 _BOUND = re.compile(r"(\d{1,3})\s*\+|(?:>=?|\u2265)\s*(\d{1,3})")
-EXPECTED_SIDE = f"expected {', '.join(SIDES)}: the side of the brain lesion"
+EXPECTED_SIDE = f"expected {', '.join(SIDES)} or {MISSING}: the side of the brain lesion"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,10 +77,11 @@ class RawFiles:
     """A patient's files in a raw cohort; all but ``dwi`` may be absent (None).
 
     ``dwi`` may be a folder of DICOM files; without ``adc`` it must be that, or a series with its
-    b-values, of which ADC is computed, or have ``b0`` beside it.
+    b-values, of which ADC is computed, or have ``b0`` beside it. Where a patient may lack one of
+    the two, either may stand alone.
     """
 
-    dwi: Path
+    dwi: Path | None
     adc: Path | None = None
     tmax: Path | None = None
     truth: Path | None = None
@@ -142,8 +143,9 @@ def read_participants(
 ) -> "pd.DataFrame":
     """Read and validate ``participants.tsv``.
 
-    Names of columns, ``side`` and ``sex`` are read in capitals too. An age given as a bound of
-    80 or more (``89+``, as privacy rules want it) is its number: DAWN asks for no more.
+    Names of columns, ``side`` and ``sex`` are read in capitals too; a side of n/a is ``unknown``.
+    An age given as a bound of 80 or more (``89+``, as privacy rules want it) is its number: DAWN
+    asks for no more.
 
     Args:
         cohort: folder of the table.
@@ -196,6 +198,8 @@ def named_in_table(cohort: str | os.PathLike) -> list[str]:
 def plain(name: str, text: str) -> str | None:
     """A cell in the one way that the table is checked for; None where it is missing.
 
+    A missing side is ``unknown``.
+
     Args:
         name: of the column.
         text: as a person wrote it.
@@ -206,7 +210,7 @@ def plain(name: str, text: str) -> str | None:
     text = text.strip()
     folded = text.casefold()
     if folded == MISSING:
-        return None
+        return UNKNOWN_SIDE if name == "side" else None
     if name == "side" and folded in SIDES:
         return folded
     if name == "sex":
@@ -294,8 +298,7 @@ def _bad_cell(case: Mapping[Hashable, Any], table: "pd.DataFrame") -> Fault:
     value = MISSING if case["failure_case"] is None else repr(case["failure_case"])
     expected = case["check"]
     if expected == "not_nullable":
-        value = MISSING
-        expected = EXPECTED_SIDE if case["column"] == "side" else "expected a value"
+        value, expected = MISSING, "expected a value"
     elif case["column"] in NUMBERS and "," in value:
         expected = f"{expected}; the decimal mark is a point"
     return Fault(
@@ -376,12 +379,17 @@ def write_participants(path: Path, records: list[Row]) -> None:
 
 
 def find_raw_files(
-    cohort: str | os.PathLike, participant: str
+    cohort: str | os.PathLike, participant: str, *, may_lack_one: bool = False
 ) -> tuple[RawFiles | None, list[Fault]]:
     """A patient's files in a raw cohort, and what is wrong with finding them.
 
     Reads BIDS names in any case, with or without ``ses-*`` folders, through links, ISLES'22's
     ``_adc``, and ``sub-*/dicom``; a b = 0 image of its own by ``_b0``, ``acq-b0`` or its b-value.
+
+    Args:
+        cohort: folder of the raw cohort.
+        participant: ``sub-0001``.
+        may_lack_one: a patient with a DWI or an ADC map alone is taken too.
     """
     root = Path(cohort)
     folder = root / participant
@@ -397,22 +405,24 @@ def find_raw_files(
     if len(b0s) == len(diffusion):  # of a single image that says b = 0 its reader complains
         b0s = []
     b0s += search.named(folder, "_b0")
-    dwi = search.only(
-        "DWI", folder, [path for path in diffusion if path not in b0s],
-        required=not scanner.is_dir(), name="_dwi",
-    )  # fmt: skip
-    # A series with its b-values needs no ADC map, nor an image with that of b = 0.
-    series = any(len(file_names.said_b_values(path)) > 1 for path in diffusion)
     derived = root / "derivatives"
     maps = [path for path in search.named(folder, "_adc", "_dwi", "_trace") if _is_adc(path)]
     maps = maps or search.named(derived, "_adc", of_patient=True)
+    images = [path for path in diffusion if path not in b0s]
+    dwi = search.only(
+        "DWI", folder, images,
+        required=not (scanner.is_dir() or (may_lack_one and maps)), name="_dwi",
+    )  # fmt: skip
+    # A series with its b-values needs no ADC map, nor an image with that of b = 0.
+    series = any(len(file_names.said_b_values(path)) > 1 for path in diffusion)
     adc = search.only(
-        "ADC", folder, maps, required=not (series or scanner.is_dir() or b0s), name="_ADC"
-    )
+        "ADC", folder, maps,
+        required=not (series or scanner.is_dir() or b0s or may_lack_one), name="_ADC",
+    )  # fmt: skip
     b0 = None
     if adc is None and not series:
         b0 = search.only("b = 0 image", folder, b0s)
-    if dwi is None and not search.faults:
+    if dwi is None and scanner.is_dir() and not search.faults:
         dwi = scanner
     perfusion, labels, masks = (
         derived / name / participant for name in ("perfusion", "labels", "masks")
@@ -423,7 +433,7 @@ def find_raw_files(
     )
     brain = search.only("brain mask", masks, search.named(masks, "_desc-brain_mask", "_brain_mask"))
     core = search.only("core mask", masks, search.named(masks, "_desc-core_mask"))
-    if dwi is None or search.faults:
+    if search.faults:
         return None, search.faults
     return RawFiles(
         dwi=dwi, adc=adc, tmax=tmax, truth=truth, b0=b0, brain_mask=brain, core=core

@@ -30,6 +30,7 @@ def load_diffusion(
     *,
     b0: str | os.PathLike | None = None,
     overrides: Overrides = NONE,
+    may_lack_adc: bool = False,
 ) -> Diffusion:
     """Read a DWI and its ADC map.
 
@@ -39,6 +40,7 @@ def load_diffusion(
         need_adc: without one, compute it or complain.
         b0: image file of b = 0, if it is apart from the DWI.
         overrides: what a person says.
+        may_lack_adc: do without one where none can be computed.
 
     Raises:
         InputError: as :func:`data_tools.volumes.load_volume`; a series without b-values, or with
@@ -51,13 +53,15 @@ def load_diffusion(
                 f"--b0 {b0}: a b = 0 image of its own belongs to a DWI in an image file; DICOM "
                 f"files of b = 0 belong into the folder of the others, {path}"
             )
-        return _of_dicom(path, adc, overrides)
+        return _of_dicom(path, adc, overrides, may_lack_adc)
     series, warnings = _load_series(path, "DWI", overrides)
     notes: tuple[str, ...] = ()
     if b0 and adc is None:
         series, notes, more = _with_b0(series, Path(b0), path)
         warnings += more
-    study = of_series(str(path), series, adc, need_adc, overrides=overrides)
+    study = of_series(
+        str(path), series, adc, need_adc, overrides=overrides, may_lack_adc=may_lack_adc
+    )
     if overrides.series is not None:
         warnings.append("--series was not used: it chooses among DICOM files, and the DWI is none")
     if b0 and adc is not None:
@@ -67,8 +71,12 @@ def load_diffusion(
     )
 
 
-def _of_dicom(folder: Path, adc: Volume | None, overrides: Overrides) -> Diffusion:
-    found = dicom.read_study(folder, overrides.series, overrides.b_value, need_adc=adc is None)
+def _of_dicom(
+    folder: Path, adc: Volume | None, overrides: Overrides, may_lack_adc: bool
+) -> Diffusion:
+    found = dicom.read_study(
+        folder, overrides.series, overrides.b_value, need_adc=adc is None and not may_lack_adc
+    )
     series = Series(
         data=found.data,
         affine=found.affine,
@@ -77,7 +85,9 @@ def _of_dicom(folder: Path, adc: Volume | None, overrides: Overrides) -> Diffusi
         reading=gaps_of("DWI", found.absent),
         is_dicom=True,
     )
-    study = of_series(found.label, series, adc or found.adc, True, overrides=overrides)
+    study = of_series(
+        found.label, series, adc or found.adc, overrides=overrides, may_lack_adc=may_lack_adc
+    )
     return dataclasses.replace(
         study,
         notes=(f"DICOM: DWI from {found.dwi_name}", *found.notes, *study.notes),

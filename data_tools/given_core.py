@@ -6,7 +6,8 @@ import os
 import numpy as np
 from numpy.typing import NDArray
 
-from data_tools.patient import NativePatient, mask_on, seen_on
+from data_tools.lone_image import on_grid_of
+from data_tools.patient import NativePatient, seen_on
 from data_tools.runtime.errors import InputError
 from data_tools.volumes import load_mask
 
@@ -61,7 +62,7 @@ def load_given_core(
             f"expected at least {MIN_SHARE_IN_BRAIN:.0%}. Is it of the same patient and session, "
             "with its own orientation header?"
         )
-    mask = mask_on(given, native.dwi) & native.brain
+    mask = on_grid_of(given, native.dwi) & native.brain
     file_ml, ml = inside.sum() * given.voxel_ml, mask.sum() * native.dwi.voxel_ml
     if not mask.any():
         raise InputError(

@@ -58,8 +58,11 @@ NIHSS_MAX = 42
 NIHSS_DIVISOR = 21.0
 NIHSS_MISSING = -1.0
 
-Side = Literal["left", "right", "bilateral"]
+# Records hold the index, so a further word comes last. A network is shown the same of an unknown
+# side as of a bilateral stroke: both halves.
+Side = Literal["left", "right", "bilateral", "unknown"]
 SIDES: tuple[str, ...] = get_args(Side)
+ONE_SIDED, UNKNOWN_SIDE = ("left", "right"), "unknown"
 
 # x = 0 mm falls on this column; it belongs to both halves, so that left | right is everything
 # and mirroring the left half gives exactly the right half.
@@ -88,24 +91,24 @@ def hemisphere(side: str) -> NDArray[np.bool_]:
     """Mask of the stroke's side on the grid.
 
     Args:
-        side: ``left``, ``right`` or ``bilateral``: the side of the *brain lesion*.
+        side: ``left``, ``right``, ``bilateral`` or ``unknown``: the side of the *brain lesion*.
 
     Returns:
         bool (91, 109, 60). The midline column (x = 0) is part of both halves;
-        ``bilateral`` is True everywhere (paper, Data Preprocessing).
+        ``bilateral`` (paper, Data Preprocessing) and ``unknown`` are True everywhere.
 
     Raises:
         ValueError: for any other word.
 
     >>> [int(hemisphere(side)[:, 0, 0].sum()) for side in SIDES]
-    [46, 46, 91]
+    [46, 46, 91, 91]
     """
     mask = np.zeros(GRID_SHAPE, bool)
     if side == "left":
         mask[: MIDLINE_INDEX + 1] = True
     elif side == "right":
         mask[MIDLINE_INDEX:] = True
-    elif side == "bilateral":
+    elif side in SIDES:
         mask[:] = True
     else:
         raise ValueError(f"side is {side!r}; expected one of {', '.join(SIDES)}")
@@ -116,10 +119,11 @@ def side_frame(side: str) -> NDArray[np.bool_]:
     """The side channel of the network: the stroke's half of the 128 x 128 frame, margin included.
 
     Returns:
-        bool (128, 128), the same for every slice; ``bilateral`` is True everywhere.
+        bool (128, 128), the same for every slice; ``bilateral`` and ``unknown`` are True
+        everywhere.
 
     >>> [int(side_frame(side)[:, 0].sum()) for side in SIDES]
-    [64, 65, 128]
+    [64, 65, 128, 128]
     """
     half = hemisphere(side)[:, 0, 0]
     before, after = FRAME_PAD_X, FRAME_SHAPE[0] - GRID_SHAPE[0] - FRAME_PAD_X
@@ -167,12 +171,12 @@ def grid_outside(shape: tuple[int, int]) -> NDArray[np.bool_]:
 
 
 def mirrored_side(side: str) -> str:
-    """The side after a left-right mirror: left <-> right, bilateral stays.
+    """The side after a left-right mirror: left <-> right, the others stay.
 
     >>> [mirrored_side(side) for side in SIDES]
-    ['right', 'left', 'bilateral']
+    ['right', 'left', 'bilateral', 'unknown']
     """
-    return {"left": "right", "right": "left", "bilateral": "bilateral"}[side]
+    return {"left": "right", "right": "left"}.get(side, side)
 
 
 def to_frame(volume: NDArray) -> NDArray:

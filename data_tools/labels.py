@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from data_tools.grid import ADC_CORE_UM2_PER_S, ADC_CSF_UM2_PER_S, TMAX_HYPOPERFUSION_S
-from data_tools.intensity import normalise, parenchyma
+from data_tools.intensity import is_given, normalise, parenchyma
+from data_tools.runtime.errors import InputError
 
 # Face, edge and corner neighbours: a lesion cut by a thin partial-volume line stays one.
 NEIGHBOURS = np.ones((3, 3, 3), bool)
@@ -84,8 +85,11 @@ def core_mask(
         bool mask; all False if there is no core.
 
     Raises:
-        InputError: if the brain mask holds no tissue.
+        InputError: if the brain mask holds no tissue, or one of the images is 0 everywhere.
     """
+    if not (is_given(dwi) and is_given(adc_um2_per_s)):
+        empty = "ADC map" if is_given(dwi) else "DWI"
+        raise InputError(f"the {empty} is 0 everywhere; expected both images to find the core in")
     dwi_ratio, _ = normalise(dwi, adc_um2_per_s, brain)
     other = parenchyma(adc_um2_per_s, brain) & (adc_um2_per_s > ADC_CORE_UM2_PER_S)
     if other.any():

@@ -109,7 +109,7 @@ def preprocess_patient(
 
     Args:
         participant: ``sub-0001``.
-        side: left, right or bilateral: of the brain lesion.
+        side: of the brain lesion: left, right, bilateral or unknown.
         cohort: folder of the raw cohort.
         out: folder of the MNI cohort.
         kind: ``affine``, ``ants`` or ``syn``, see :func:`data_tools.registration.register`.
@@ -145,8 +145,8 @@ def preprocess_patient(
             found.registration, verdict="poor" if warnings else "good"
         ),
         overrides=native.overrides,
-        core_native_ml=round(core.native_ml, 2),
-        core_mni_ml=round(core.mni_ml, 2),
+        core_native_ml=round(core.known.native_ml, 2),
+        core_mni_ml=round(core.known.mni_ml, 2),
         seconds=round(time.monotonic() - began, 1),
         peak_memory_mb=peak_memory.read_mb(),
         fingerprint=fingerprint,
@@ -181,7 +181,7 @@ def _write_patient(folder: Path, mni: MniPatient, quality: Quality, core: CoreFi
         if data is not None:
             save_volume(folder / cohorts.mni_file("", participant, name).name, data, GRID_AFFINE)
     mni_patient.write_transform(folder, participant, mni.transform)
-    picture = qc_picture.draw(mni, quality, core=core.mni, delayed=core.delayed)
+    picture = qc_picture.draw(mni, quality, core=core.known.mni, delayed=core.delayed)
     atomic.write_bytes(folder / "qc.png", picture)
     files = {path.name: atomic.sha256(path) for path in sorted(folder.iterdir())}
     quality = dataclasses.replace(quality, files=files)

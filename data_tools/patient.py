@@ -8,18 +8,19 @@ import functools
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from data_tools import agreement, brain_of_dwi, linear_fit, registration
+from data_tools import agreement, brain_of_dwi, linear_fit, lone_image, registration
 from data_tools.b_values import Diffusion
 from data_tools.dicom.study import Source
 from data_tools.diffusion import load_diffusion
 from data_tools.file_names import sidecar
 from data_tools.grid import patient_voxel_ml
+from data_tools.intensity import is_given
 from data_tools.labels import core_mask
 from data_tools.overrides import ADC_UNITS, NONE, Overrides
 from data_tools.plausibility import (
@@ -34,7 +35,7 @@ from data_tools.plausibility import (
     detect_adc_unit,
 )
 from data_tools.quality import ImageQuality, Registration
-from data_tools.runtime.errors import InputError, counted
+from data_tools.runtime.errors import InputError
 from data_tools.transform import Transform, motion, resample
 from data_tools.volumes import Volume, load_mask, load_volume
 
@@ -62,12 +63,12 @@ MAX_HEAD_SHIFT_MM, MAX_HEAD_TURN_DEG = 40.0, 25.0
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class NativePatient:
-    """Checked images on the patient's own grid.
+    """Checked images on the patient's own grid, which is that of the DWI if there is one.
 
     Attributes:
-        dwi: b = 1000 image, any unit.
-        adc: 1e-6 mm2/s.
-        adc_unit: the unit found in the file.
+        dwi: b = 1000 image, any unit; 0 everywhere, on the ADC map's grid, if there is none.
+        adc: 1e-6 mm2/s; 0 everywhere if there is none.
+        adc_unit: the unit found in the file; None without an ADC map.
         brain: bool, shape of the DWI.
         tmax: s, on its own grid; None if absent.
         truth: 0/1, a hypoperfusion mask edited by a person; None if absent.
@@ -80,7 +81,7 @@ class NativePatient:
 
     dwi: Volume
     adc: Volume
-    adc_unit: str
+    adc_unit: str | None
     brain: NDArray[np.bool_]
     tmax: Volume | None = None
     truth: Volume | None = None
@@ -90,13 +91,25 @@ class NativePatient:
     dicom_source: Source | None = None
     overrides: Mapping[str, str | float | bool] = dataclasses.field(default_factory=dict)
 
+    @property
+    def missing(self) -> Literal["DWI", "ADC"] | None:
+        """``DWI`` or ``ADC``, if there is none."""
+        if not is_given(self.dwi.data):
+            return "DWI"
+        return None if is_given(self.adc.data) else "ADC"
+
+    @property
+    def shown(self) -> Volume:
+        """What a person is shown: the DWI, or the ADC map where there is none."""
+        return self.adc if self.missing == "DWI" else self.dwi
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class MniPatient:
     """The same images on the MNI grid; intensities stay physical.
 
     Attributes:
-        dwi: float32 (91, 109, 60), 0 where the patient was not imaged.
+        dwi: float32 (91, 109, 60), 0 where the patient was not imaged; everywhere if not given.
         adc_um2_per_s: the same in 1e-6 mm2/s.
         brain: bool (91, 109, 60).
         coverage: bool, voxels with both diffusion and perfusion.
@@ -120,44 +133,51 @@ class MniPatient:
 
 
 def load_native(
-    dwi: str | os.PathLike,
+    dwi: str | os.PathLike | None,
     adc: str | os.PathLike | None = None,
     tmax: str | os.PathLike | None = None,
     truth: str | os.PathLike | None = None,
     *,
     b0: str | os.PathLike | None = None,
     overrides: Overrides = NONE,
+    may_lack_one: bool = False,
 ) -> NativePatient:
-    """Read and check a patient's files.
+    """Read and check a patient's files; arguments as in :func:`examine`.
 
     Raises:
         InputError: one line for each fault found in any of the files.
     """
-    patient, faults = examine(dwi, adc, tmax, truth, b0=b0, overrides=overrides)
+    patient, faults = examine(
+        dwi, adc, tmax, truth, b0=b0, overrides=overrides, may_lack_one=may_lack_one
+    )
     if patient is None:
         raise InputError("\n".join(faults))
     return patient
 
 
 def examine(
-    dwi: str | os.PathLike,
+    dwi: str | os.PathLike | None,
     adc: str | os.PathLike | None = None,
     tmax: str | os.PathLike | None = None,
     truth: str | os.PathLike | None = None,
     *,
     b0: str | os.PathLike | None = None,
     overrides: Overrides = NONE,
+    may_lack_one: bool = False,
 ) -> tuple[NativePatient | None, list[str]]:
     """Read a patient's files and collect every fault, not only the first.
 
     Args:
-        dwi: image file: a trace image, or a series with its .bval; or a folder of DICOM files.
+        dwi: image file: a trace image, or a series with its .bval; or a folder of DICOM files; None
+            if there is none.
         adc: image file on any grid; None takes the scanner's from the DICOM files, or computes it
             from the series.
         tmax: image file on its own grid.
         truth: image file on its own grid.
         b0: image file of b = 0, if it is apart from the DWI.
         overrides: what a person says of these files.
+        may_lack_one: take a patient without a DWI, or without an ADC map where none can be
+            computed; neither Tmax nor truth is looked at then.
 
     Returns:
         ``(patient, [])`` if all is well, else ``(None, faults)``.
@@ -168,17 +188,23 @@ def examine(
     are_different = checks.passes(_check_different_files, {"DWI": dwi, "ADC": adc, "b = 0": b0})
     image = functools.partial(load_volume, may_have_gaps=True)
     mask = functools.partial(load_mask, may_have_gaps=True)
-    diffusion = functools.partial(load_diffusion, b0=b0, overrides=overrides)
+    diffusion = functools.partial(
+        load_diffusion, b0=b0, overrides=overrides, may_lack_adc=may_lack_one
+    )
     adc_volume = checks.result(image, adc, "ADC") if adc else None
-    study = checks.result(diffusion, dwi, adc_volume, not adc)
+    study = checks.result(diffusion, dwi, adc_volume, not adc) if dwi else None
     tmax_volume = checks.result(image, tmax, "Tmax") if tmax else None
     truth_volume = checks.result(mask, truth, "hypoperfusion mask") if truth else None
     said = overrides.brain_mask
     said_brain = checks.result(mask, said, "brain mask") if said else None
     if tmax_volume is not None:
         checks.passes(check_tmax_seconds, tmax_volume)
+    lone = study is not None and study.adc is None
+    if may_lack_one and not checks.faults and (lone or (study is None and adc_volume is not None)):
+        native = checks.result(_lone_patient, study, adc_volume, said_brain, overrides)
+        return native, checks.faults
     if study is None or study.adc is None or not are_different:
-        return None, checks.faults
+        return None, checks.faults or ["no DWI; expected one, and an ADC map of the same scan"]
     images = _Images(
         dwi=study.trace, adc=study.adc, tmax=tmax_volume, truth=truth_volume, brain=said_brain
     )
@@ -295,7 +321,8 @@ def _patient(study: Diffusion, images: _Images, unit: str) -> NativePatient:
     brain = brain_of_dwi.brain_mask(images.dwi, adc.data) & (adc.data > 0)
     warnings = [*study.warnings]
     if images.brain is not None:
-        found, brain = brain, mask_on(images.brain, images.dwi) & (adc.data > 0)
+        found = brain
+        brain = lone_image.on_grid_of(images.brain, images.dwi) & (adc.data > 0)
         warnings += agreement.mask_warnings(brain, found, images.dwi.voxel_ml)
         warnings += _core_left_out(images.dwi, adc, found, brain)
     _check_size(images, brain)
@@ -318,11 +345,6 @@ def _patient(study: Diffusion, images: _Images, unit: str) -> NativePatient:
     )
 
 
-def mask_on(mask: Volume, dwi: Volume) -> NDArray[np.bool_]:
-    """A mask of the patient's space on the DWI's grid."""
-    return resample(mask, np.eye(4), dwi.data.shape, dwi.affine) > 0.5
-
-
 def _core_left_out(
     dwi: Volume, adc: Volume, found: NDArray[np.bool_], said: NDArray[np.bool_]
 ) -> list[str]:
@@ -335,6 +357,40 @@ def _core_left_out(
         f"the brain mask that was given leaves out {left_out_ml:.1f} mL of the brain found in the "
         "DWI that look like core"
     ]
+
+
+def _lone_patient(
+    study: Diffusion | None, adc: Volume | None, said_brain: Volume | None, overrides: Overrides
+) -> NativePatient:
+    """The patient of a DWI whose study has no ADC map, or else of an ADC map."""
+    readings = [] if said_brain is None else [*said_brain.reading.notes]
+    if study is not None:
+        found = lone_image.of_dwi(study.trace, said_brain)
+        absent = np.zeros_like(found.image.data)
+        return NativePatient(
+            dwi=found.image,
+            adc=dataclasses.replace(found.image, data=absent),
+            adc_unit=None,
+            brain=found.brain,
+            b_value=study.b_value,
+            notes=(*study.notes, *readings),
+            warnings=(*study.warnings, *found.warnings),
+            dicom_source=study.dicom_source,
+            overrides=overrides.given(),
+        )
+    if adc is None:
+        raise ValueError("a patient needs a DWI or an ADC map")
+    found = lone_image.of_adc(adc, said_brain, overrides)
+    absent = np.zeros_like(found.image.data)
+    return NativePatient(
+        dwi=dataclasses.replace(found.image, data=absent),
+        adc=found.image,
+        adc_unit=found.adc_unit,
+        brain=found.brain,
+        notes=(*adc.reading.notes, *readings),
+        warnings=found.warnings,
+        overrides=overrides.given(),
+    )
 
 
 def _check_different_files(files: Mapping[str, str | os.PathLike | None]) -> None:
@@ -402,17 +458,11 @@ def _checked_brain(images: _Images) -> tuple[NDArray[np.bool_], tuple[str, ...]]
         raise InputError(
             f"DWI {dwi.path} and ADC {adc.path} hold the same voxels; expected two different images"
         )
-    lost = brain_of_dwi.empty_slices(dwi)
-    if lost:
-        raise InputError(
-            f"DWI {dwi.path}: between others {counted(len(lost), 'slice is')} empty (the first is "
-            f"{lost[0]}, counted from 0); expected all of the head. Convert or copy the scanner's "
-            "files again."
-        )
+    lone_image.check_no_empty_slices(dwi, "DWI")
     brain = brain_of_dwi.brain_mask(dwi)
     warnings: tuple[str, ...] = ()
     if images.brain is not None:
-        said = mask_on(images.brain, dwi)
+        said = lone_image.on_grid_of(images.brain, dwi)
         agreement.check_given_mask(images.brain.path, said, brain, dwi.voxel_ml)
         brain = said
     else:
@@ -422,28 +472,15 @@ def _checked_brain(images: _Images) -> tuple[NDArray[np.bool_], tuple[str, ...]]
     _check_mapped(adc, dwi, brain)
     warnings += agreement.check_holes(dwi, adc, brain)
     brain &= adc.data > 0
-    if brain.any():
-        end = brain_of_dwi.end_slice_share(brain, dwi)
-        if end >= brain_of_dwi.MAX_CUT_SHARE:
-            raise InputError(
-                f"DWI {dwi.path}: an end slice shows {end:.0%} of the largest slice's brain, so "
-                "much of the head is missing; expected a scan from skull base to vertex"
-            )
+    lone_image.check_not_cut(dwi, brain, "DWI")
     _check_size(images, brain)
     return brain, warnings
 
 
 def _check_size(images: _Images, brain: NDArray[np.bool_]) -> None:
     """Whether the brain has the volume of one; both of what DWI alone and with ADC shows."""
-    dwi, (low, high) = images.dwi, agreement.BRAIN_RANGE_ML
-    source = "brain found in it" if images.brain is None else f"brain mask {images.brain.path}"
-    volume_ml = float(brain.sum() * dwi.voxel_ml)
-    if not low <= volume_ml <= high:
-        raise InputError(
-            f"DWI {dwi.path}: the {source} has {volume_ml:.0f} mL; expected {low:.0f} to "
-            f"{high:.0f} mL. Is this a whole-brain DWI with b about 1000 s/mm2, and are its voxel "
-            "sizes right?"
-        )
+    mask_path = None if images.brain is None else images.brain.path
+    lone_image.check_size(images.dwi, brain, "DWI", mask_path)
 
 
 def _check_mapped(adc: Volume, dwi: Volume, brain: NDArray[np.bool_]) -> None:
@@ -514,11 +551,12 @@ def to_mni(native: NativePatient, kind: str = "affine") -> tuple[MniPatient, Ima
     """
     lesion = core_of(native) if kind == "syn" else None
     fit = registration.register(native.dwi, native.adc.data, native.brain, lesion=lesion, kind=kind)
+    what = "ADC" if native.missing == "DWI" else "DWI"
     imaged = fit.figures.template_brain_imaged
     if imaged < HALF_BRAIN_IMAGED:
         raise InputError(
-            f"DWI {native.dwi.path}: only {imaged:.0%} of the template's brain lies within the "
-            "image, so about half of the head is missing; expected a scan of all of it"
+            f"{what} {native.shown.path}: only {imaged:.0%} of the template's brain lies within "
+            "the image, so about half of the head is missing; expected a scan of all of it"
         )
     patient = on_grid(native, fit.transform)
     return patient, _quality(native, patient, fit)
@@ -535,7 +573,8 @@ def on_grid(native: NativePatient, transform: Transform) -> MniPatient:
     # Where brain meets background, interpolation would mix the two: only what is inside counts.
     dwi = transform.bring(native.dwi)
     adc = transform.bring(native.adc)
-    brain &= adc > 0
+    if native.missing != "ADC":
+        brain &= adc > 0
     coverage, tmax = brain, None
     if native.tmax is not None:
         tmax = transform.bring(native.tmax)
@@ -570,9 +609,11 @@ def _quality(native: NativePatient, patient: MniPatient, fit: registration.Fit) 
             f"only {fit.figures.template_brain_imaged:.0%} of the template's brain lies within the "
             "image: a part of the head is missing, in every volume too; a stroke there is not seen"
         )
-    median = float(np.median(native.adc.data[native.brain]))
+    median = None
+    if native.missing != "ADC":
+        median = round(float(np.median(native.adc.data[native.brain])), 1)
     low, high = ADC_USUAL_UM2_PER_S
-    if not low <= median <= high:
+    if median is not None and not low <= median <= high:
         warnings.append(
             f"the median ADC of the brain is {median:.0f}e-6 mm2/s (usual is {low:.0f} to "
             f"{high:.0f}); is the map scaled as its scanner scaled it?"
@@ -589,7 +630,7 @@ def _quality(native: NativePatient, patient: MniPatient, fit: registration.Fit) 
         coverage_mni_ml=round(float(patient.coverage.sum() * patient.voxel_ml), 2),
         b_value_s_per_mm2=native.b_value,
         adc_unit_in_file=native.adc_unit,
-        adc_parenchyma_median_um2_per_s=round(median, 1),
+        adc_parenchyma_median_um2_per_s=median,
         shape=tuple(native.dwi.data.shape),
         affine=tuple(map(tuple, native.dwi.affine.tolist())),
         orientation=native.dwi.orientation,
@@ -599,10 +640,16 @@ def _quality(native: NativePatient, patient: MniPatient, fit: registration.Fit) 
 
 
 def core_of(native: NativePatient) -> NDArray[np.bool_]:
-    """Core of a patient on the DWI's own grid; see :func:`data_tools.labels.core_mask`."""
+    """Core of a patient with both images, on the DWI's own grid.
+
+    See :func:`data_tools.labels.core_mask`.
+    """
     return core_mask(native.dwi.data, native.adc.data, native.brain, native.dwi.voxel_ml)
 
 
 def core_on_grid(patient: MniPatient) -> NDArray[np.bool_]:
-    """Core of a patient on the MNI grid; see :func:`data_tools.labels.core_mask`."""
+    """Core of a patient with both images, on the MNI grid.
+
+    See :func:`data_tools.labels.core_mask`.
+    """
     return core_mask(patient.dwi, patient.adc_um2_per_s, patient.brain, patient.voxel_ml)

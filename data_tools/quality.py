@@ -25,8 +25,8 @@ class Registration:
         brain_mni_ml: brain on the MNI grid, in mL of the patient.
         coverage_mni_ml: brain that both diffusion and perfusion images show.
         b_value_s_per_mm2: of the DWI; None if no file says it.
-        adc_unit_in_file: unit that was found in the ADC file.
-        adc_parenchyma_median_um2_per_s: median ADC of the brain, 1e-6 mm2/s.
+        adc_unit_in_file: unit that was found in the ADC file; None without one.
+        adc_parenchyma_median_um2_per_s: median ADC of the brain, 1e-6 mm2/s; None without a map.
         shape: voxels of the DWI along each axis.
         affine: from the DWI's voxels to mm.
         orientation: directions of the DWI's axes.
@@ -48,8 +48,8 @@ class Registration:
     brain_mni_ml: float
     coverage_mni_ml: float
     b_value_s_per_mm2: float | None
-    adc_unit_in_file: str
-    adc_parenchyma_median_um2_per_s: float
+    adc_unit_in_file: str | None
+    adc_parenchyma_median_um2_per_s: float | None
     shape: tuple[int, ...]
     affine: tuple[tuple[float, ...], ...]
     orientation: str

@@ -61,7 +61,7 @@ def encode_slab(
     Args:
         participant: patient's label.
         z_start: first slice in the volume.
-        side: left, right or bilateral.
+        side: one of :data:`data_tools.grid.SIDES`.
         nihss: NIHSS / 21, or -1 if missing.
         adc_mean_um2_per_s: by which the ADC was divided.
         dwi: (128, 128, 16), ratio to the parenchymal mean; kept as float16.

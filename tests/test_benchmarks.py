@@ -313,6 +313,17 @@ def test_a_mask_is_compared_in_the_slices_of_the_scan(tmp_path):
     assert found == {"truth_ml": 0.1, "predicted_ml": 0.1, "dice": 0.67}  # 8 and 4 voxels, 4 common
 
 
+def test_one_image_is_held_against_both(here, raw_cohort, tmp_path):
+    assert "no head; expected --cohort" in here("one_image", status=2).err
+    told = here("one_image", "--dwi=a.nii.gz", status=2).err
+    assert "1 of --dwi and 0 of --adc; expected pairs" in told
+    (tmp_path / "participants.tsv").write_text("participant_id\tnihss\tside\nsub-0001\t3\tleft\n")
+    (tmp_path / "sub-0001").symlink_to(raw_cohort / "sub-0001")
+    rows = here("one_image", f"--cohort={tmp_path}").out.splitlines()[-2:]
+    assert [row.split()[1] for row in rows] == ["DWI", "ADC"]
+    assert all(0.9 < float(share) <= 1 for row in rows for share in row.split()[2:6])
+
+
 def test_spreads_of_the_brain_are_of_each_kind_of_change():
     from benchmarks.brain_mask import Head, changed, moves, spreads
     from data_tools.volumes import Volume

@@ -15,7 +15,7 @@ class ClinicalFacts:
     """What is known of the patient besides the images.
 
     Attributes:
-        side: left, right or bilateral: the side of the brain lesion.
+        side: of the brain lesion: left, right, bilateral or unknown.
         nihss: 0..42, or None if unknown.
         age: years, or None.
     """

@@ -126,11 +126,15 @@ def define_patient(flag_values: flags.FlagValues, core_by: str) -> None:
         (
             "adc",
             "<FILE> ADC map of the same scan. Not needed with DICOM files, with a series that has "
-            "b = 0, or with --b0.",
+            "b = 0, or with --b0. A model trained for it answers with a DWI or an ADC map alone.",
         ),
         ("b0", "<FILE> The b = 0 image, if it has a file of its own and there is no ADC map."),
         ("nihss", "<N|n/a> NIHSS score, 0 to 42, or n/a."),
-        ("side", "<SIDE> Side of the brain lesion: left, right or bilateral."),
+        (
+            "side",
+            "<SIDE> Side of the brain lesion: left, right, bilateral, or auto to find it from the "
+            "answer.",
+        ),
         (
             "core",
             "<FILE> The core, as a mask of another program in the patient's space, on any grid; it "
@@ -263,7 +267,7 @@ class PatientRequest:
     dicom_out: bool
     pdf: bool
     cohort: str | None
-    dwi: str
+    dwi: str | None
     adc: str | None
     b0: str | None
     core: str | None
@@ -281,18 +285,22 @@ def patient_request(flag_values: flags.FlagValues) -> PatientRequest:
     Raises:
         InputError: they name neither a patient nor a cohort, or both.
     """
-    of_one = ("dwi", "nihss", "side")
-    others = ("adc", "b0", "core", "age", "participant", "brain_mask")
+    of_one = ("nihss", "side")
+    others = ("dwi", "adc", "b0", "core", "age", "participant", "brain_mask")
     if not flag_values.out.strip():
         raise InputError("--out is empty; expected a folder for the result")
     given = [name for name in (*of_one, *others) if flag_values[name].present]
     if flag_values.cohort is None:
         absent = [f"--{name}" for name in of_one if flag_values[name].value is None]
+        if flag_values.dwi is None and flag_values.adc is None:
+            absent.insert(0, "--dwi or --adc")
         if absent:
             raise InputError(
-                f"{', '.join(absent)} must be given; expected --dwi, --nihss and --side of a "
-                "patient, or --cohort. Run with --help to see the flags."
+                f"{', '.join(absent)} must be given; expected --dwi and --adc (or one of them), "
+                "--nihss and --side of a patient, or --cohort. Run with --help to see the flags."
             )
+        if flag_values.b0 is not None and flag_values.dwi is None:
+            raise InputError("--b0 belongs to a DWI; give that too with --dwi, or leave it out")
     elif given:
         raise InputError(
             f"--cohort reads every patient's images and facts itself; leave out "

@@ -99,7 +99,7 @@ def test_a_given_mask_is_told_as_what_it_is():
     for said, words in (
         (~BRAIN, "looks inverted"),
         (np.ones_like(BRAIN), "looks inverted|100% of the image"),
-        (np.zeros_like(BRAIN), "has 0 mL; expected 500 to 2200 mL where the DWI is"),
+        (np.zeros_like(BRAIN), "has 0 mL; expected 500 to 2200 mL where the image is"),
         (np.roll(BRAIN, 25, 1), "lies elsewhere|looks inverted"),
     ):
         with pytest.raises(

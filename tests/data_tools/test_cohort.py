@@ -101,9 +101,8 @@ def test_optional_columns_may_be_absent(table):
         ("nihss", "abc", "nihss is 'abc'; expected a whole number"),
         ("nihss", "", "nihss is ''; expected a whole number"),
         ("nihss", "nan", "nihss is 'nan'; expected a whole number"),
-        ("side", "L", "side is 'L'; expected left, right, bilateral: the side of the brain lesion"),
+        ("side", "L", "side is 'L'; expected left, right, bilateral, unknown or n/a: the side"),
         ("side", "", "side is ''; expected left, right, bilateral"),
-        ("side", "n/a", "side is n/a; expected left, right, bilateral"),
         ("side", "R", "side is 'R'; expected left, right, bilateral"),
         ("side", "links", "side is 'links'; expected left, right, bilateral"),
         ("age", "121", "age is '121'; expected years, 0 to 120, or a bound of 80 or more"),
@@ -169,6 +168,7 @@ def test_all_faults_come_in_one_list(table):
     ("column", "value", "read"),
     [
         ("side", "LEFT", "left"), ("side", " Right ", "right"), ("side", "Bilateral", "bilateral"),
+        ("side", "N/A", "unknown"), ("side", "Unknown", "unknown"),
         ("age", "89+", 89), ("age", "90 +", 90), ("age", ">89", 89), ("age", ">= 90", 90),
         ("age", "\u226585", 85), ("age", "80+", 80), ("age", " 91.5 ", 91.5), ("age", "N/A", None),
         ("nihss", " 24 ", 24), ("nihss", '"24"', 24), ("nihss", "N/A", None),

@@ -9,6 +9,7 @@ from data_tools import core_examination as examination
 from data_tools import patient
 from data_tools.grid import GRID_SHAPE, VOXEL_ML
 from data_tools.patient import load_native
+from data_tools.runtime.errors import InputError
 
 
 def block(x):
@@ -59,6 +60,29 @@ def test_without_tmax_there_is_no_delayed_region(examined):
     assert found.delayed is None and len(found.alarms) <= 1
 
 
+def test_a_core_that_is_known_is_taken_and_a_missing_image_has_none(examined):
+    native, mni = examined
+    nothing = dataclasses.replace(native.adc, data=np.zeros_like(native.adc.data))
+    found = examination.examine_core(dataclasses.replace(native, adc=nothing), mni, "left")
+    assert (found.core, found.native, found.mni, found.native_ml, found.mni_ml) == (None,) * 5
+    assert found.warnings == ()
+    with pytest.raises(InputError, match="no core is known"):
+        _ = found.known
+    core = examination.Core(
+        native=native.brain & False, mni=block(60), native_ml=12.0, mni_ml=12.0, by="file"
+    )
+    found = examination.examine_core(
+        dataclasses.replace(native, adc=nothing), mni, "left", side_found=True, core=core
+    )
+    assert found.known.by == "file" and found.native_ml == 12.0
+    assert found.alarms[0].startswith(
+        "CHECK THE SIDE: most of the predicted hypoperfusion is on the left, but "
+    )
+    assert found.alarms[0].endswith(
+        "lie in the right half of the brain and 0.0 mL in the left half."
+    )
+
+
 def test_some_core_outside_the_side_is_told_and_most_is_an_alarm():
     both = block(20) | block(60)
     text = examination.core_elsewhere(both, "left", VOXEL_ML)
@@ -83,6 +107,7 @@ def test_some_core_outside_the_side_is_told_and_most_is_an_alarm():
         (400, 0, "right", True),
         (400, 0, "left", False),
         (400, 0, "bilateral", False),
+        (400, 0, "unknown", False),
     ],
 )
 def test_a_core_on_the_other_side_is_a_warning(left, right, side, contradicts):

@@ -39,6 +39,7 @@ def test_the_affine_cannot_be_changed_by_accident():
         ("left", lambda x: x <= 0),
         ("right", lambda x: x >= 0),
         ("bilateral", lambda x: np.ones_like(x, bool)),
+        ("unknown", lambda x: np.ones_like(x, bool)),
     ],
 )
 def test_hemisphere_is_the_half_of_negative_or_positive_x(side, belongs):

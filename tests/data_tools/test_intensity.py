@@ -45,9 +45,10 @@ def test_the_scale_of_the_scanner_does_not_matter():
     [
         (DWI, ADC, np.zeros(7, bool)),
         (DWI, np.full(7, 2500, np.float32), BRAIN),
-        (np.zeros(7, np.float32), ADC, BRAIN),
+        (-DWI, ADC, BRAIN),
+        (np.zeros(7, np.float32), np.zeros(7, np.float32), BRAIN),
     ],
-    ids=["no brain", "only CSF", "DWI is 0"],
+    ids=["no brain", "only CSF", "DWI below 0", "neither is given"],
 )
 def test_no_tissue_is_explained(dwi, adc, brain):
     with pytest.raises(InputError, match="brain mask holds no tissue with a positive DWI"):

@@ -1,8 +1,10 @@
 """A measured patient without the measuring."""
 
+from types import SimpleNamespace
+
 import numpy as np
 
-from data_tools.core_examination import CoreFindings
+from data_tools.core_examination import Core, CoreFindings
 from data_tools.patient import MniPatient
 from data_tools.quality import ImageQuality
 from data_tools.transform import Transform
@@ -11,6 +13,7 @@ from tf_hypoperfusion.clinical import ClinicalFacts
 from tf_hypoperfusion.inference import calibration
 from tf_hypoperfusion.inference.deciding_core import Cores
 from tf_hypoperfusion.inference.prediction import Prediction
+from tf_hypoperfusion.inference.stroke_side import StrokeSide
 
 NOTHING_MNI = np.zeros((91, 109, 60), bool)
 
@@ -26,25 +29,25 @@ def mni_patient(brain=NOTHING_MNI, affine=None):
 
 def core_findings(core, core_mni=NOTHING_MNI, core_ml=0.0, alarms=()):
     """A core without an examination."""
-    return CoreFindings(
-        native=core, mni=core_mni, native_ml=core_ml, mni_ml=core_ml, delayed=None,
-        alarms=tuple(alarms), warnings=(),
-    )  # fmt: skip
+    known = Core(native=core, mni=core_mni, native_ml=core_ml, mni_ml=core_ml)
+    return CoreFindings(core=known, delayed=None, alarms=tuple(alarms), warnings=())
 
 
 def prediction_of(
     native=None, *, given=None, core=None, hypoperfusion=None, hypoperfusion_mni=NOTHING_MNI,
-    probability=None, hypoperfusion_ml=0.0, warnings=(), mni=None, cores=None,
+    probability=None, hypoperfusion_ml=0.0, warnings=(), mni=None, cores=None, side=None,
 ):  # fmt: skip
     """A prediction of which only what is given means something."""
     core = core or core_findings(NOTHING_MNI)
+    given = given or ClinicalFacts("left", 5)
     return Prediction(
-        native=native,
+        native=native or SimpleNamespace(missing=None),
         mni=mni or mni_patient(),
-        given=given or ClinicalFacts("left", 5),
+        given=given,
+        side=side or StrokeSide(side=given.side),
         quality=ImageQuality(None, tuple(warnings)),
         core=core,
-        cores=cores or Cores(rule_ml=core.native_ml),
+        cores=cores or Cores(by=core.core and "rule", rule_ml=core.native_ml),
         probability=probability,
         probability_mni=np.zeros((91, 109, 60), np.float32),
         hypoperfusion=hypoperfusion,
@@ -53,7 +56,7 @@ def prediction_of(
         uncertainty=None,
         hypoperfusion_ml=hypoperfusion_ml,
         hypoperfusion_mni_ml=hypoperfusion_ml,
-        decision=clinical.defuse3(hypoperfusion_ml, core.native_ml),
+        decision=core.core and clinical.defuse3(hypoperfusion_ml, core.native_ml),
         answer=calibration.answer(None, hypoperfusion_ml=hypoperfusion_ml, core_ml=core.native_ml),
         seconds={},
     )

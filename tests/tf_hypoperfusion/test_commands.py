@@ -236,7 +236,8 @@ def test_predict_takes_a_cohort_and_goes_on(run, raw_cohort, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        (["--model=x"], "--dwi, --nihss, --side must be given"),
+        (["--model=x"], "--dwi or --adc, --nihss, --side must be given"),
+        (["--model=x", "--b0=b", "--adc=a", "--nihss=1", "--side=left"], "--b0 belongs to a DWI"),
         (["--model=x", "--cohort=raw", "--side=left"], "leave out --side"),
     ],
 )
@@ -248,7 +249,7 @@ def test_predict_needs_a_patient_or_a_cohort(argv, message, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"side": "L"}, "side is 'L'; expected left, right, bilateral"),
+        ({"side": "L"}, "--side is 'L'; expected left, right, bilateral or auto"),
         ({"nihss": "50"}, "--nihss is '50'; expected a whole number, 0 to 42"),
         ({"nihss": "many"}, "--nihss is 'many'"),
         ({"age": "-3"}, "--age is '-3'; expected years, 0 to 120"),

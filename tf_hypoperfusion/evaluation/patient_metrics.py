@@ -1,7 +1,8 @@
 """Per-patient Dice, AUC, distances and volumes, and counts from which any threshold follows.
 
-Paper, Performance Evaluation: AUC in the stroke hemisphere (whole brain if bilateral); Dice and
-volumes at probability 0.5; patients without a lesion leave Dice and AUC and stay in the volumes.
+Paper, Performance Evaluation: AUC in the stroke hemisphere (whole brain if bilateral, or if the
+side is unknown); Dice and volumes at probability 0.5; patients without a lesion leave Dice and AUC
+and stay in the volumes.
 Only voxels with both diffusion and perfusion (coverage) count. No TensorFlow.
 """
 
@@ -108,7 +109,7 @@ def patient_metrics(
         probability: (91, 109, 60).
         truth: of the same shape.
         coverage: of the same shape; only what is inside counts.
-        side: left, right or bilateral.
+        side: of the lesion: left, right, bilateral or unknown.
         voxel_ml: mL of the patient's tissue in a voxel of the MNI grid.
     """
     truth = truth & coverage

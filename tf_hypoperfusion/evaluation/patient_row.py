@@ -22,7 +22,7 @@ class PatientFacts:
         age: years.
         sex: M or F.
         nihss: 0 to 42.
-        side: left, right or bilateral: of the brain lesion.
+        side: of the brain lesion: left, right, bilateral or unknown.
         occlusion: ICA, M1, M2, M3, M4 or none.
         field_strength_t: of the scanner.
         cohort: where the patient is from; ``simulated`` is said wherever figures are shown.

@@ -32,6 +32,7 @@ CLIP = 1e-6
 CUTS = tuple(step / 20 for step in range(1, 20))
 LEAST_COVERAGE, MOST_COVERAGE = 0.5, 0.99
 TELLS = "perfusion imaging would tell"
+NO_CORE_KNOWN = "the core needs DWI and ADC"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -170,7 +171,7 @@ def answer(
     calibration: Calibration | None,
     *,
     hypoperfusion_ml: float,
-    core_ml: float,
+    core_ml: float | None,
     unfamiliar: Sequence[str] = (),
 ) -> Answer:
     """What can be said of target mismatch.
@@ -181,28 +182,31 @@ def answer(
     Args:
         calibration: None says yes or no by the volume alone.
         hypoperfusion_ml: of the mask.
-        core_ml: taken as it is.
+        core_ml: taken as it is; None if unknown, which is always unsure.
         unfamiliar: in what the image is unlike those of the calibration.
     """
     if calibration is None:
-        said = bool(criteria.target_mismatch(hypoperfusion_ml, core_ml))
+        said = core_ml is not None and bool(criteria.target_mismatch(hypoperfusion_ml, core_ml))
         return Answer(
-            target_mismatch="yes" if said else "no", reasons=(), interval_ml=None, coverage=None,
-            mismatch_with_errors_of=None, calibrated_on=None,
+            target_mismatch="unsure" if core_ml is None else "yes" if said else "no",
+            reasons=(NO_CORE_KNOWN,) if core_ml is None else (),
+            interval_ml=None, coverage=None, mismatch_with_errors_of=None, calibrated_on=None,
         )  # fmt: skip
     low, high = (round(float(end), 2) for end in calibration.interval_ml(hypoperfusion_ml))
-    reasons = list(unfamiliar)
-    at_low, at_high = (bool(criteria.target_mismatch(end, core_ml)) for end in (low, high))
-    if at_low != at_high:
-        reasons.insert(0, _crossing(low, high, core_ml=core_ml, coverage=calibration.coverage))
+    reasons, at_low, share = list(unfamiliar), False, None
+    if core_ml is None:
+        reasons.insert(0, NO_CORE_KNOWN)
+    else:
+        at_low, at_high = (bool(criteria.target_mismatch(end, core_ml)) for end in (low, high))
+        if at_low != at_high:
+            reasons.insert(0, _crossing(low, high, core_ml=core_ml, coverage=calibration.coverage))
+        share = round(float(calibration.mismatch_share(hypoperfusion_ml, core_ml)), 3)
     return Answer(
         target_mismatch="unsure" if reasons else "yes" if at_low else "no",
         reasons=tuple(reasons),
         interval_ml=(low, high),
         coverage=calibration.coverage,
-        mismatch_with_errors_of=round(
-            float(calibration.mismatch_share(hypoperfusion_ml, core_ml)), 3
-        ),
+        mismatch_with_errors_of=share,
         calibrated_on=f"{len(calibration.root_errors)} patients of "
         f"{', '.join(calibration.cohorts)}, answered by {calibration.by}",
     )

@@ -4,14 +4,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from data_tools.grid import grid_outside, hemisphere
+from data_tools.grid import ONE_SIDED, grid_outside, hemisphere
 from data_tools.patient import MniPatient
 from tf_hypoperfusion.clinical import defuse3
 from tf_hypoperfusion.config import NO_CORE_MEDIAN_DICE, common_frame, parse_frame
 from tf_hypoperfusion.inference import deciding_core
 from tf_hypoperfusion.inference.calibration import TELLS
 from tf_hypoperfusion.inference.deciding_core import WORDS
-from tf_hypoperfusion.inference.model_files import ModelInfo
+from tf_hypoperfusion.inference.model_files import ModelInfo, answers_without
 from tf_hypoperfusion.inference.prediction import Prediction
 from tf_hypoperfusion.inference.result import Uncertainty
 
@@ -28,9 +28,11 @@ def warnings_of(done: Prediction, models: Sequence[ModelInfo]) -> tuple[str, ...
     """
     doubts = of_doubt(done.uncertainty)
     return (
+        *of_missing_image(done),
         *of_origin(models),
         *(f"unsure: {reason}; {TELLS}" for reason in done.answer.reasons),
         *done.core.alarms,
+        *of_side(done, models),
         *done.quality.warnings,
         *done.core.warnings,
         *of_prediction(done),
@@ -38,6 +40,44 @@ def warnings_of(done: Prediction, models: Sequence[ModelInfo]) -> tuple[str, ...
         *of_frame(done.mni, models),
         *doubts,
     )
+
+
+def of_missing_image(done: Prediction) -> list[str]:
+    """A warning if there is no DWI or no ADC map: a file may have been forgotten.
+
+    Args:
+        done: the measured patient.
+    """
+    if done.native.missing is None:
+        return []
+    core = "no core is known, " if done.core.core is None else ""
+    if done.native.missing == "ADC":
+        return [
+            f"No ADC map: the answer comes from the DWI alone; {core}fluid is what is dark in the "
+            "DWI, and whether it has b of about 1000 s/mm2 could not be checked. If there is a "
+            "map, predict again with it."
+        ]
+    return [
+        f"No DWI: the answer comes from the ADC map alone; {core}and its brain is harder to tell "
+        "from what surrounds it. If there is a DWI, predict again with it."
+    ]
+
+
+def of_side(done: Prediction, models: Sequence[ModelInfo]) -> list[str]:
+    """Warnings where nobody gave the side.
+
+    Args:
+        done: the measured patient.
+        models: what is known of those that answered.
+    """
+    if not done.side.found:
+        return []
+    warnings = [f"side of the stroke: {done.side.words}; look whether the picture says the same"]
+    if not all(map(answers_without, models)):
+        warnings.append(
+            "the model was not trained to answer without the side, and is less sure without it"
+        )
+    return warnings
 
 
 def of_origin(models: Sequence[ModelInfo]) -> list[str]:
@@ -69,7 +109,7 @@ def of_prediction(done: Prediction) -> list[str]:
     side, mask = done.given.side, done.hypoperfusion_mni
     core_ml, hypoperfusion_ml = done.core.native_ml, done.hypoperfusion_ml
     warnings = []
-    if side != "bilateral" and mask.any():
+    if side in ONE_SIDED and mask.any():
         share = float((mask & hemisphere(side)).sum() / mask.sum())
         if share < 0.5:
             warnings.append(
@@ -77,6 +117,8 @@ def of_prediction(done: Prediction) -> list[str]:
             )
     if done.given.nihss is None:
         warnings.append("NIHSS is unknown; the model was told so, and is less sure without it")
+    if core_ml is None:
+        return warnings
     if core_ml > hypoperfusion_ml:
         warnings.append(
             "the core is larger than the predicted hypoperfusion, which should hold it: the "
@@ -96,18 +138,19 @@ def of_cores(done: Prediction) -> list[str]:
     Args:
         done: the measured patient.
     """
-    deciding_ml, words = done.core.native_ml, WORDS[done.cores.by]
-    warnings = []
-    cores = done.cores
+    cores, deciding_ml, decision = done.cores, done.core.native_ml, done.decision
+    if cores.by is None or deciding_ml is None or decision is None:
+        return []
+    words, warnings = WORDS[cores.by], []
     others = deciding_core.others(cores.by, rule_ml=cores.rule_ml, learnt_ml=cores.learnt_ml)
     for by, ml in others.items():
         other = defuse3(done.hypoperfusion_ml, ml)
         changed = [
             name
             for name, met in (
-                ("ratio", other.ratio_met != done.decision.ratio_met),
-                ("mismatch volume", other.difference_met != done.decision.difference_met),
-                ("core volume", other.core_met != done.decision.core_met),
+                ("ratio", other.ratio_met != decision.ratio_met),
+                ("mismatch volume", other.difference_met != decision.difference_met),
+                ("core volume", other.core_met != decision.core_met),
             )
             if met
         ]
@@ -150,7 +193,7 @@ def of_doubt(doubt: Uncertainty | None) -> list[str]:
     Args:
         doubt: None for a single answer.
     """
-    if doubt is None or doubt.decision_holds_in == doubt.opinions:
+    if doubt is None or doubt.decision_holds_in in (None, doubt.opinions):
         return []
     who = "networks" if doubt.kind == "models" else "answers (the image and its mirror image)"
     low, high = doubt.range_ml

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from data_tools import cohort as cohorts
 from data_tools.cohort import RawFiles
+from data_tools.grid import SIDES, UNKNOWN_SIDE
 from data_tools.overrides import NONE, Overrides
 from data_tools.runtime import atomic, executors
 from data_tools.runtime.command import EXIT_OK, EXIT_SOME_FAILED, PatientRequest
@@ -24,6 +25,8 @@ from tf_hypoperfusion.inference.result_files import DEFAULT, OutputOptions
 from tf_hypoperfusion.inference.result_folder import Backend, PatientFiles
 
 Connect = Callable[[], Backend]
+# What a person types where the side is to be found.
+AUTO_SIDE = "auto"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,6 +108,13 @@ def _facts(request: PatientRequest) -> ClinicalFacts:
     """What was typed, read as a cohort's table is."""
     age = None if request.age is None else cohorts.number("age", request.age)
     side = cohorts.plain("side", request.side) or request.side
+    if side.casefold() == AUTO_SIDE:
+        side = UNKNOWN_SIDE
+    if side not in SIDES:
+        raise InputError(
+            f"--side is {request.side!r}; expected left, right, bilateral or {AUTO_SIDE}: the side "
+            "of the brain lesion, not of the weak limbs"
+        )
     return ClinicalFacts(side, result_folder.parse_nihss(request.nihss), age)
 
 
@@ -212,7 +222,7 @@ def _predict(
     out: str, connect: Connect, settings: str | None, options: OutputOptions,
 ) -> Outcome:  # fmt: skip
     folder = Path(out) / participant
-    raw, faults = cohorts.find_raw_files(patient.cohort, participant)
+    raw, faults = cohorts.find_raw_files(patient.cohort, participant, may_lack_one=True)
     if raw is None:
         raise InputError("\n".join(fault.what for fault in faults))
     overrides = raw.overrides(patient.overrides)
@@ -221,7 +231,7 @@ def _predict(
     if known and known.fingerprint == fingerprint and (folder / result_files.PAGE).is_file():
         return Outcome(known, kept=True)
     files = PatientFiles(
-        dwi=str(raw.dwi),
+        dwi=str(raw.dwi) if raw.dwi else None,
         adc=str(raw.adc) if raw.adc else None,
         given=patient.given,
         b0=str(raw.b0) if raw.b0 else None,
@@ -261,7 +271,9 @@ def _entry(participant: str, result: PatientResult) -> Entry:
         values={
             "patient": participant,
             "target mismatch": result.answer.target_mismatch,
-            "holds in": f"{doubt.decision_holds_in} of {doubt.opinions}" if doubt else "n/a",
+            "holds in": "n/a"
+            if doubt is None or doubt.decision_holds_in is None
+            else f"{doubt.decision_holds_in} of {doubt.opinions}",
             "hypoperfusion, mL": result.hypoperfusion_ml,
             "from, mL": low,
             "to, mL": high,
@@ -269,12 +281,12 @@ def _entry(participant: str, result: PatientResult) -> Entry:
             "core by": result.core_by,
             "mismatch, mL": result.mismatch_ml,
             "ratio": result.mismatch_ratio,
-            "side": result.given.side,
+            "side": result.side_words,
             "NIHSS": result.given.nihss,
         },
         link=f"{participant}/{result_files.PAGE}",
         picture=f"{participant}/{result_files.OVERVIEW}",
-        alt=f"DWI of {participant} with core and predicted hypoperfusion",
+        alt=f"{participant} with core, where it is known, and predicted hypoperfusion",
         warnings=result.warnings,
     )
 

@@ -6,7 +6,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from data_tools.core_examination import CoreFindings, examine_core
+from data_tools.core_examination import CoreFindings, core_from, examine_core
 from data_tools.patient import MniPatient, NativePatient
 from data_tools.runtime.errors import InputError
 from tf_hypoperfusion import config
@@ -25,14 +25,14 @@ class Cores:
     """The cores of a patient on the DWI's grid.
 
     Attributes:
-        by: whose decides.
-        rule_ml: by :func:`data_tools.labels.core_mask`.
+        by: whose decides; None where no core is known.
+        rule_ml: by :func:`data_tools.labels.core_mask`; None without DWI or ADC map.
         learnt_ml: by the networks; None from networks without.
         probability: float32, shape of the DWI: that of the networks, 0 outside tissue; or None.
     """
 
-    by: By = "rule"
-    rule_ml: float
+    by: By | None = "rule"
+    rule_ml: float | None
     learnt_ml: float | None = None
     probability: NDArray[np.float32] | None = None
 
@@ -43,7 +43,7 @@ class CoreWish:
 
     Attributes:
         given: bool, shape of the DWI: a core that decides whatever others say; None without one.
-        by: ``rule`` or ``learnt``; None takes :data:`config.CORE_BY`, as far as the networks can.
+        by: ``rule`` or ``learnt``; None takes :data:`config.CORE_BY`, or the one that is known.
     """
 
     given: NDArray[np.bool_] | None = None
@@ -67,7 +67,7 @@ class LearntCore:
         return self.native >= config.CORE_THRESHOLD, self.mni >= config.CORE_THRESHOLD
 
 
-def others(by: By, *, rule_ml: float, learnt_ml: float | None) -> dict[By, float]:
+def others(by: By | None, *, rule_ml: float | None, learnt_ml: float | None) -> dict[By, float]:
     """mL of the cores that do not decide, as far as they are known.
 
     Args:
@@ -108,16 +108,20 @@ def choose(
     if learnt is not None:
         learnt_ml = float(learnt.masks()[0].sum() * native.dwi.voxel_ml)
     known = Cores(
+        by=None if rule.core is None else "rule",
         rule_ml=rule.native_ml,
         learnt_ml=learnt_ml,
         probability=None if learnt is None else learnt.native,
     )
     if wish.given is not None:
         on_grid = mni.transform.bring_mask(wish.given, native.dwi) & mni.brain
-        findings = examine_core(native, mni, side, found=(wish.given, on_grid))
+        core = core_from(native, mni, (wish.given, on_grid), "given")
+        findings = examine_core(native, mni, side, core=core)
         return findings, dataclasses.replace(known, by="given")
-    if learnt is not None and (wish.by or config.CORE_BY) == "learnt":
-        findings = examine_core(native, mni, side, found=learnt.masks())
+    by_default = "learnt" if rule.core is None else config.CORE_BY
+    if learnt is not None and (wish.by or by_default) == "learnt":
+        core = core_from(native, mni, learnt.masks(), "learnt")
+        findings = examine_core(native, mni, side, core=core)
         findings = dataclasses.replace(findings, alarms=rule.alarms or findings.alarms)
         return findings, dataclasses.replace(known, by="learnt")
     return rule, known

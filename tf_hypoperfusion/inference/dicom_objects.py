@@ -39,7 +39,7 @@ DATES = {
 }  # fmt: skip
 
 
-def sources_of(folder: str | Path, source: Source | None) -> list[Any]:
+def sources_of(folder: str | Path | None, source: Source | None) -> list[Any]:
     """The scanner's images that results will refer to; asked for before anything is computed.
 
     Args:
@@ -52,7 +52,7 @@ def sources_of(folder: str | Path, source: Source | None) -> list[Any]:
     Raises:
         InputError: no DICOM files, the extra is missing, or the series cannot be referred to.
     """
-    if source is None:
+    if source is None or folder is None:
         raise InputError(
             "--dicom_out refers to the scanner's images; expected a folder of DICOM files as --dwi"
         )
@@ -142,10 +142,10 @@ def draw(done: Prediction, result: PatientResult, sources: Sequence[Any]) -> dic
 def _objects(done: Prediction, result: PatientResult, sources: Sequence[Any]) -> dict[str, Any]:
     affine = done.native.dwi.affine
     masks = {"hypoperfusion": done.hypoperfusion, "core": done.core.native}
-    filled = {name: mask for name, mask in masks.items() if mask.any()}
+    filled = {name: mask for name, mask in masks.items() if mask is not None and mask.any()}
     segmentation_file, probability_file, report_file = FILES
     objects: dict[str, Any] = {}
-    core_by = done.cores.by
+    core_by = done.cores.by or "rule"  # of none, there is no segment
     if filled:
         objects[segmentation_file] = _segmentation(
             filled, affine, sources, fractional=False, core_by=core_by
@@ -264,6 +264,14 @@ def _segmentation(
     )
 
 
+def _side(result: PatientResult) -> str:
+    """The side in the 64 letters that a meaning may have."""
+    if not result.side_found:
+        return result.side
+    share = "" if result.side_share is None else f", {result.side_share:.0%} of it"
+    return f"{result.side}, not given, looked for in the answer{share}"
+
+
 def _report(
     result: PatientResult, segmentation: Any, names: list[str], sources: Sequence[Any]
 ) -> Any:
@@ -273,7 +281,8 @@ def _report(
     from highdicom.sr.coding import CodedConcept
     from pydicom.sr.codedict import codes
 
-    ml = {"hypoperfusion": result.hypoperfusion_ml, "core": result.core_ml}
+    known_ml = {"hypoperfusion": result.hypoperfusion_ml, "core": result.core_ml}
+    ml = {name: value for name, value in known_ml.items() if value is not None}
 
     def own(value: str, meaning: str) -> Any:
         return CodedConcept(value, "99TFHYPO", meaning)
@@ -288,17 +297,20 @@ def _report(
     }[result.answer.target_mismatch]
     coverage = f"{result.answer.coverage or 0:.0%} interval"
     milliliter = CodedConcept("mL", "UCUM", "milliliter")
+    one = CodedConcept("1", "UCUM", "no units")
     summary = sr.MeasurementsAndQualitativeEvaluations(
         tracking_identifier=sr.TrackingIdentifier(hd.UID(), f"target mismatch, {RESEARCH}"),
         source_images=[sr.SourceImageForMeasurementGroup.from_source_image(sources[0])],
         measurements=[
-            measurement(own("hypoperfusion", "Hypoperfusion"), ml["hypoperfusion"], milliliter),
-            measurement(own("core", "Core"), ml["core"], milliliter),
-            measurement(own("mismatch", "Mismatch"), result.mismatch_ml, milliliter),
-            measurement(
-                own("ratio", "Ratio"),
-                result.mismatch_ratio,
-                CodedConcept("1", "UCUM", "no units"),
+            *(
+                measurement(own(name, meaning), value, unit)
+                for name, meaning, value, unit in (
+                    ("hypoperfusion", "Hypoperfusion", result.hypoperfusion_ml, milliliter),
+                    ("core", "Core", result.core_ml, milliliter),
+                    ("mismatch", "Mismatch", result.mismatch_ml, milliliter),
+                    ("ratio", "Ratio", result.mismatch_ratio, one),
+                )
+                if value is not None
             ),
             *(
                 measurement(
@@ -315,8 +327,18 @@ def _report(
             sr.QualitativeEvaluation(own("defuse3", "Target mismatch (DEFUSE 3)"), decision),
             sr.QualitativeEvaluation(own("notice", "Notice"), own("research", RESEARCH)),
             sr.QualitativeEvaluation(
-                own("core-by", "Core by"), own(result.core_by, WORDS[result.core_by])
+                own("side", "Side of the stroke"), own(f"side-{result.side}", _side(result))
             ),
+            *(
+                sr.QualitativeEvaluation(own("missing", "Image not there"), own(image, image))
+                for image in (result.missing,)
+                if image
+            ),
+            sr.QualitativeEvaluation(
+                own("core-by", "Core by"), own(result.core_by, WORDS[result.core_by])
+            )
+            if result.core_by
+            else sr.QualitativeEvaluation(own("core", "Core"), own("not-known", "not known")),
             *(
                 sr.QualitativeEvaluation(own("advice", "Advice"), own("perfusion", TELLS))
                 for _ in result.answer.reasons[:1]

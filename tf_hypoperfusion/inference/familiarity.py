@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from data_tools.grid import VOXEL_MM
+from data_tools.intensity import is_given
 
 LARGE_SCALE_FWHM_MM = 40.0
 FWHM_OF_SD = 2.3548
@@ -35,29 +36,35 @@ WORDS = {
 def measure(
     dwi: NDArray[np.float32], adc: NDArray[np.float32], tissue: NDArray[np.bool_]
 ) -> dict[str, float]:
-    """Every number of :data:`WORDS`; none where there is hardly any tissue.
+    """Every number of :data:`WORDS` that the images have; none where there is hardly any tissue.
 
     Args:
-        dwi: (91, 109, 60), ratio to the parenchymal mean.
+        dwi: (91, 109, 60), ratio to the parenchymal mean; 0 everywhere if not given.
         adc: likewise.
         tissue: bool, of the same shape: brain without CSF.
     """
     if tissue.sum() < 1000:
         return {}
     bright, slow = dwi[tissue], adc[tissue]
-    found = {
-        "dwi_low": np.percentile(bright, 5),
-        "dwi_high": np.percentile(bright, 99.9),
-        "dwi_large_scale": _smooth(dwi, tissue)[tissue].std(),
-        "dwi_grain": _grain(dwi, tissue, 0),
-        "adc_low": np.percentile(slow, 5),
-        "adc_middle": np.percentile(slow, 50),
-        "adc_high": np.percentile(slow, 95),
-        "adc_grain": _grain(adc, tissue, 0),
-        "adc_slice_grain": _grain(adc, tissue, 2),
-        "dwi_adc": np.corrcoef(bright, slow)[0, 1],
-        "tissue_voxels": tissue.sum(),
-    }
+    found: dict[str, float | np.floating] = {}
+    if is_given(dwi):
+        found |= {
+            "dwi_low": np.percentile(bright, 5),
+            "dwi_high": np.percentile(bright, 99.9),
+            "dwi_large_scale": _smooth(dwi, tissue)[tissue].std(),
+            "dwi_grain": _grain(dwi, tissue, 0),
+        }
+    if is_given(adc):
+        found |= {
+            "adc_low": np.percentile(slow, 5),
+            "adc_middle": np.percentile(slow, 50),
+            "adc_high": np.percentile(slow, 95),
+            "adc_grain": _grain(adc, tissue, 0),
+            "adc_slice_grain": _grain(adc, tissue, 2),
+        }
+    if is_given(dwi) and is_given(adc):
+        found["dwi_adc"] = np.corrcoef(bright, slow)[0, 1]
+    found["tissue_voxels"] = tissue.sum()
     return {name: round(float(value), 4) for name, value in found.items()}
 
 

@@ -142,10 +142,13 @@ class Models:
                 for model, each in zip(self._known, loaded, strict=True)
             ]
 
-        calibrated = prediction.Calibrated(lambda: by)
+        strict = [each.path for each in self._known if not model_files.answers_without(each)]
         return Backend(
             answers=answers, models=models, stride=self._stride, fast=self._fast,
-            calibrated=calibrated,
+            calibrated=prediction.Calibrated(lambda: by),
+            refuses_one_image=(
+                f"model {strict[0]}: was not trained to answer without one" if strict else None
+            ),
         )  # fmt: skip
 
 

@@ -16,7 +16,11 @@ DEMO_MODEL = Path(__file__).parents[2] / "saved_models" / "hypoperfusion_demo"
 
 CHECKSUMS = "checksums.sha256"  # of an export, as sha256sum -c reads it
 # What a model adds to the four facts that every one has; absent where nobody knows it.
-MAY_BE_ABSENT = ("runtime", "precision", "name", "version", "notice", "frame", "networks")
+MAY_BE_ABSENT = (
+    "runtime", "precision", "name", "version", "notice", "frame", "networks", "randomisation"
+)  # fmt: skip
+# In what a network's training says that it changed at random: it left out inputs too.
+INPUTS = "inputs"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -36,6 +40,8 @@ class ModelInfo:
         notice: what the model says of its use.
         frame: columns x rows that all its networks compute, as in 80x104; None if nobody knows.
         networks: checksums of the ``.keras`` files that an export was made of.
+        randomisation: what the training of each network changed at random; None if one of them
+            does not say.
     """
 
     path: str
@@ -49,6 +55,7 @@ class ModelInfo:
     notice: str | None = None
     frame: str | None = None
     networks: tuple[str, ...] | None = None
+    randomisation: tuple[str, ...] | None = None
 
     @property
     def simulated(self) -> bool:
@@ -173,7 +180,42 @@ def describe(path: str | Path) -> ModelInfo:
         fold=known.get("fold"),
         frame=_frame_of(known),
         networks=_networks_of(known),
+        randomisation=randomisation_of(known),
     )
+
+
+def answers_without(model: ModelInfo) -> bool:
+    """Whether a model was trained to answer where inputs are missing.
+
+    Args:
+        model: of :func:`describe`, or as a server describes it.
+    """
+    return names_inputs(model.randomisation)
+
+
+def names_inputs(randomisation: tuple[str, ...] | None) -> bool:
+    """Whether the training of every network left out inputs at random.
+
+    Args:
+        randomisation: of :func:`randomisation_of`.
+    """
+    return bool(randomisation) and all(INPUTS in each for each in randomisation or ())
+
+
+def randomisation_of(card: dict[str, Any]) -> tuple[str, ...] | None:
+    """What the training of each network changed at random, by a fold's config or an export's card.
+
+    Args:
+        card: as JSON gives it.
+
+    Returns:
+        None if one of the networks does not say.
+    """
+    each = card.get("models")
+    networks = each if isinstance(each, list) else [card]
+    said = [mapping(mapping(one).get("training")).get("randomisation") for one in networks]
+    texts = tuple(text for text in said if isinstance(text, str))
+    return texts if texts and len(texts) == len(said) else None
 
 
 def _networks_of(card: dict[str, Any]) -> tuple[str, ...] | None:

@@ -17,7 +17,13 @@ from data_tools.quality import ImageQuality
 from tf_hypoperfusion import clinical
 from tf_hypoperfusion.clinical import ClinicalFacts, TargetMismatch
 from tf_hypoperfusion.config import CORE_THRESHOLD, PROBABILITY_THRESHOLD
-from tf_hypoperfusion.inference import calibration, deciding_core, familiarity, uncertainty
+from tf_hypoperfusion.inference import (
+    calibration,
+    deciding_core,
+    familiarity,
+    stroke_side,
+    uncertainty,
+)
 from tf_hypoperfusion.inference.calibration import Calibration
 from tf_hypoperfusion.inference.deciding_core import Cores, CoreWish, LearntCore
 from tf_hypoperfusion.inference.result import Answer, Uncertainty
@@ -27,6 +33,7 @@ from tf_hypoperfusion.inference.sliding_window import (
     model_image,
     predict_volume,
 )
+from tf_hypoperfusion.inference.stroke_side import StrokeSide
 
 # Whoever answers about a patient on the MNI grid, a model here or a server. Who gives an average
 # only has one network.
@@ -41,6 +48,7 @@ class Prediction:
         native: the images it was made from.
         mni: the patient on the MNI grid, as the models see it.
         given: clinical facts.
+        side: of the stroke, as given or as the answer shows it.
         quality: of images and fit to the template; see :func:`data_tools.patient.to_mni`.
         core: that decides, on both grids, with what a person should look at.
         cores: whose that is, and what others there are.
@@ -53,7 +61,7 @@ class Prediction:
         uncertainty: what the opinions mean for volume and decision; None for a single one.
         hypoperfusion_ml: on the DWI's grid; the figure that counts.
         hypoperfusion_mni_ml: mL of the patient's tissue, counted on the MNI grid.
-        decision: target mismatch, by the volume as it is.
+        decision: target mismatch, by the volume as it is; None where no core is known.
         answer: the same with what is known of the volume's error.
         seconds: ``register``, ``network`` and ``way_back``.
         threshold: 0.5, or where the calibration cuts.
@@ -62,6 +70,7 @@ class Prediction:
     native: NativePatient
     mni: MniPatient
     given: ClinicalFacts
+    side: StrokeSide
     quality: ImageQuality
     core: CoreFindings
     cores: Cores
@@ -73,7 +82,7 @@ class Prediction:
     uncertainty: Uncertainty | None
     hypoperfusion_ml: float
     hypoperfusion_mni_ml: float
-    decision: TargetMismatch
+    decision: TargetMismatch | None
     answer: Answer
     seconds: dict[str, float]
     threshold: float = PROBABILITY_THRESHOLD
@@ -92,6 +101,7 @@ class Calibrated:
     by_server: bool = False
 
 
+WITH_BOTH = "the model was calibrated on patients with both DWI and ADC"
 NOT_CALIBRATED = Calibrated(lambda: None)
 ANY_CORE = CoreWish()
 
@@ -108,7 +118,7 @@ def volume_predictor(predictor: Predictor, stride: int, cores: bool = False) -> 
     def answer(mni: MniPatient, given: ClinicalFacts) -> VolumeAnswer:
         image = model_image(mni.dwi, mni.adc_um2_per_s, mni.brain, given.side)
         # CSF is in no label that the network learnt from, so it is in no prediction either.
-        tissue = intensity.parenchyma(mni.adc_um2_per_s, mni.brain)
+        tissue = intensity.tissue_of(mni.dwi, mni.adc_um2_per_s, mni.brain)
         nihss = intensity.nihss_feature(given.nihss)
         return predict_volume(
             predictor, image, nihss=nihss, stride=stride, tissue=tissue, cores=cores
@@ -128,6 +138,7 @@ def predict_patient(
 ) -> Prediction:
     """Register, examine the core, ask, calibrate, take the way back, measure, decide.
 
+    Where the side is unknown, it is found from the answer. Without a core nothing is decided.
     Volumes and the decision are those of the patient's own grid; the same volumes counted on the
     MNI grid (in mL of the patient's tissue) stand beside them.
 
@@ -168,17 +179,23 @@ def predict_patient(
     threshold = PROBABILITY_THRESHOLD if known is None else known.cut
     hypoperfusion = probability >= threshold
     hypoperfusion_mni = opinions.mean >= threshold
+    side = stroke_side.of_answer(given.side, opinions.mean, hypoperfusion_mni)
+    if side.found:
+        core = examine_core(native, mni, side.side, side_found=True, core=core.core)
     voxel_ml = native.dwi.voxel_ml
     hypoperfusion_ml = float(hypoperfusion.sum() * voxel_ml)
-    decision = clinical.defuse3(hypoperfusion_ml, core.native_ml)
+    decision, core_ml = None, core.native_ml
+    if core_ml is not None:
+        decision = clinical.defuse3(hypoperfusion_ml, core_ml)
     each_ml = [float((v >= threshold).sum() * voxel_ml) for v in each]
-    each_core_ml = [core.native_ml] * len(each)
+    each_core_ml = [core_ml or 0.0] * len(each)
     if known_cores.by == "learnt" and opinions.kind == "mirror":  # which has a core of its own
         each_core_ml = [float((v >= CORE_THRESHOLD).sum() * voxel_ml) for v in cores]
     return Prediction(
         native=native,
         mni=mni,
         given=given,
+        side=side,
         quality=quality,
         core=core,
         cores=known_cores,
@@ -188,7 +205,10 @@ def predict_patient(
         hypoperfusion_mni=hypoperfusion_mni,
         disagreement=np.std(each, axis=0) if each else None,
         uncertainty=uncertainty.figures(
-            opinions.kind, each_ml, each_core_ml, decision.target_mismatch
+            opinions.kind,
+            each_ml,
+            None if core_ml is None else each_core_ml,
+            None if decision is None else decision.target_mismatch,
         ),
         hypoperfusion_ml=hypoperfusion_ml,
         hypoperfusion_mni_ml=float(hypoperfusion_mni.sum() * mni.voxel_ml),
@@ -196,28 +216,32 @@ def predict_patient(
         answer=calibration.answer(
             known,
             hypoperfusion_ml=hypoperfusion_ml,
-            core_ml=core.native_ml,
-            unfamiliar=_unfamiliar(mni, known),
+            core_ml=core_ml,
+            unfamiliar=_unfamiliar(mni, known, native.missing),
         ),
         seconds=clock.laps,
         threshold=threshold,
     )
 
 
-def _unfamiliar(mni: MniPatient, known: Calibration | None) -> tuple[str, ...]:
+def _unfamiliar(mni: MniPatient, known: Calibration | None, missing: str | None) -> tuple[str, ...]:
     """In what the image is unlike those of the calibration."""
-    if known is None or not known.familiar:
+    if known is None:
         return ()
+    lacking = () if missing is None else (WITH_BOTH,)
+    if not known.familiar:
+        return lacking
     dwi, adc = intensity.normalise(mni.dwi, mni.adc_um2_per_s, mni.brain)
-    tissue = intensity.parenchyma(mni.adc_um2_per_s, mni.brain)
-    return familiarity.unlike(familiarity.measure(dwi, adc, tissue), known.familiar)
+    tissue = intensity.tissue_of(mni.dwi, mni.adc_um2_per_s, mni.brain)
+    found = familiarity.unlike(familiarity.measure(dwi, adc, tissue), known.familiar)
+    return (*lacking, *found)
 
 
 def _on_dwi_grid(
     volumes: Sequence[NDArray[np.float32]], native: NativePatient, mni: MniPatient
 ) -> list[NDArray[np.float32]]:
     """Probabilities of the MNI grid on the DWI's own; 0 outside tissue."""
-    outside = ~intensity.parenchyma(native.adc.data, native.brain)
+    outside = ~intensity.tissue_of(native.dwi.data, native.adc.data, native.brain)
     found = [mni.transform.back(volume, native.dwi) for volume in volumes]
     for volume in found:
         volume[outside] = 0

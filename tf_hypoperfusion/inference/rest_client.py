@@ -148,7 +148,10 @@ def backend(
         stride = stride or TEST_STRIDE
         answer = prediction.volume_predictor(*_slabs(server, stride))
         unknown = ModelInfo(path=server.address, sha256=None, cohort=None)
-        return Backend(answers=[answer], models=lambda: [unknown], stride=stride)
+        return Backend(
+            answers=[answer], models=lambda: [unknown], stride=stride,
+            refuses_one_image=f"{server.address} does not say, of slabs, how its model was trained",
+        )  # fmt: skip
     known: list[ModelInfo] = []
     calibrations: list[Calibration | None] = [None]
 
@@ -273,7 +276,7 @@ def _known_origin(address: str, info: Any) -> ModelInfo:
     """What the model says of itself, if it says it in the way of an export."""
     if not isinstance(info, dict) or not isinstance(info.get("cohort"), str | None):
         raise ValueError("model_info is no description of a model")
-    sums = info.get("sha256")
+    sums, changed = info.get("sha256"), info.get("randomisation")
     return ModelInfo(
         path=address,
         sha256=tuple(map(str, sums)) if isinstance(sums, list) else sums,
@@ -282,6 +285,7 @@ def _known_origin(address: str, info: Any) -> ModelInfo:
         version=info.get("version"),
         notice=info.get("notice"),
         frame=config.common_frame([info]),
+        randomisation=tuple(map(str, changed)) if isinstance(changed, list) else None,
     )
 
 

@@ -15,6 +15,7 @@ from data_tools.runtime import atomic
 from data_tools.runtime.errors import InputError
 from tf_hypoperfusion.clinical import ClinicalFacts
 from tf_hypoperfusion.inference.model_files import MAY_BE_ABSENT, ModelInfo
+from tf_hypoperfusion.inference.stroke_side import StrokeSide
 
 FILE = "result.json"
 Json = dict[str, Any]
@@ -25,14 +26,14 @@ class Criterion:
     """One criterion of DEFUSE 3.
 
     Attributes:
-        value: of this patient; a ratio, or mL.
+        value: of this patient; a ratio, or mL; None where no core is known.
         required: in words: the comparison and its bound.
-        met: whether the value is as required.
+        met: whether the value is as required; None where no core is known.
     """
 
-    value: float
+    value: float | None
     required: str
-    met: bool
+    met: bool | None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -43,13 +44,13 @@ class Defuse3:
         ratio: hypoperfusion / core, at most 20; 20 also where no core is visible.
         difference_ml: hypoperfusion - core.
         core_ml: the core.
-        target_mismatch: all three criteria are met.
+        target_mismatch: all three criteria are met; None where no core is known.
     """
 
     ratio: Criterion
     difference_ml: Criterion
     core_ml: Criterion
-    target_mismatch: bool
+    target_mismatch: bool | None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -61,14 +62,15 @@ class Uncertainty:
         opinions: how many answers there are.
         hypoperfusion_ml: by each answer.
         range_ml: the smallest and the largest of them.
-        decision_holds_in: in how many of the answers target mismatch is the same as reported.
+        decision_holds_in: in how many of the answers target mismatch is the same as reported; None
+            where no core is known.
     """
 
     kind: Literal["models", "mirror"]
     opinions: int
     hypoperfusion_ml: tuple[float, ...]
     range_ml: tuple[float, float]
-    decision_holds_in: int
+    decision_holds_in: int | None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -84,7 +86,7 @@ class Answer:
         interval_ml: of the true hypoperfusion, on the DWI's grid.
         coverage: share of the patients of the calibration's kind whose interval holds the truth.
         mismatch_with_errors_of: with the errors of how large a share of the calibration's patients
-            it would be a target mismatch.
+            it would be a target mismatch; None also where no core is known.
         calibrated_on: which patients, and who had answered about them.
     """
 
@@ -127,9 +129,9 @@ class InputImages:
     """The images that were read.
 
     Attributes:
-        dwi: file, or folder of DICOM files.
-        adc: file; None if it came with the DWI.
-        adc_unit: unit that was found in the file.
+        dwi: file, or folder of DICOM files; None without a DWI.
+        adc: file; None if it came with the DWI, or there is none.
+        adc_unit: unit that was found in the file; None without an ADC map.
         b_value_s_per_mm2: of the DWI; None if no file says it.
         notes: what was done to the files.
         b0: file of the b = 0 image; None where it has none of its own.
@@ -137,9 +139,9 @@ class InputImages:
         overrides: what a person said of the images, by the names of the flags.
     """
 
-    dwi: str
+    dwi: str | None
     adc: str | None
-    adc_unit: str
+    adc_unit: str | None
     b_value_s_per_mm2: float | None
     notes: tuple[str, ...]
     b0: str | None
@@ -155,18 +157,25 @@ class PatientResult:
         notice: that this is for research only.
         patient: name in the result.
         given: side, NIHSS and age as they were given.
+        side: of the stroke: the one that was given, or the one that was found where it is unknown.
+        side_found: nobody gave the side; it was looked for in the answer.
+        side_share: of the predicted hypoperfusion, in the half with more of it; None where the side
+            was given, or nothing is predicted.
+        missing: the image that was not there, DWI or ADC; None if both were.
         hypoperfusion_ml: predicted, on the DWI's grid.
-        core_ml: of the core that decides, on the DWI's grid.
+        core_ml: of the core that decides, on the DWI's grid; None where none is known, as in the
+            rest of the result.
         hypoperfusion_mni_ml: the same on the MNI grid, in mL of the patient.
-        core_mni_ml: the same on the MNI grid, in mL of the patient.
-        core_by: whose core that is: the rule's, the networks', or a given mask.
-        core_rule_ml: ADC of at most 620e-6 mm2/s and bright on DWI, on the DWI's grid.
+        core_mni_ml: the core on the MNI grid, in mL of the patient.
+        core_by: whose core that is: the rule's, the networks', or a given mask; None if unknown.
+        core_rule_ml: ADC of at most 620e-6 mm2/s and bright on DWI, on the DWI's grid; None without
+            one of these images.
         core_learnt_ml: by the networks, on the DWI's grid; None from networks that have no core.
         mismatch_ratio: hypoperfusion / core, at most 20.
         mismatch_ml: hypoperfusion - core.
         defuse3: target mismatch, criterion by criterion, by the volume as it is.
         answer: target mismatch with what is known of the volume's error.
-        dawn: clinical-core mismatch of DAWN; None if age or NIHSS is unknown.
+        dawn: clinical-core mismatch of DAWN; None if age, NIHSS or core is unknown.
         uncertainty: how far several answers agree; None if there is one only.
         warnings: what a person must look at.
         registration: the fit to the template and the images' geometry.
@@ -183,15 +192,19 @@ class PatientResult:
     notice: str
     patient: str
     given: ClinicalFacts
+    side: str
+    side_found: bool
+    side_share: float | None
+    missing: Literal["DWI", "ADC"] | None
     hypoperfusion_ml: float
-    core_ml: float
+    core_ml: float | None
     hypoperfusion_mni_ml: float
-    core_mni_ml: float
-    core_by: Literal["rule", "learnt", "given"]
-    core_rule_ml: float
+    core_mni_ml: float | None
+    core_by: Literal["rule", "learnt", "given"] | None
+    core_rule_ml: float | None
     core_learnt_ml: float | None
-    mismatch_ratio: float
-    mismatch_ml: float
+    mismatch_ratio: float | None
+    mismatch_ml: float | None
     defuse3: Defuse3
     answer: Answer
     dawn: bool | None
@@ -211,6 +224,11 @@ class PatientResult:
     def simulated(self) -> bool:
         """Whether a model that answered was trained on simulated patients."""
         return any(model.simulated for model in self.models)
+
+    @property
+    def side_words(self) -> str:
+        """The side for people, and whence it is known."""
+        return StrokeSide(side=self.side, found=self.side_found, share=self.side_share).words
 
     @property
     def shortcut(self) -> str:
@@ -256,7 +274,8 @@ def schema() -> Json:
         for name, text in _entries(words[1]).items():
             described["properties"][name]["description"] = text
         described["required"] = [n for n in described["properties"] if n not in MAY_BE_ABSENT]
-    types["ClinicalFacts"]["properties"]["side"]["enum"] = list(SIDES)
+    for name in ("ClinicalFacts", made["title"]):
+        types[name]["properties"]["side"]["enum"] = list(SIDES)
     head = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "result.json of tf_hypoperfusion",

@@ -14,7 +14,7 @@ from data_tools.patient import NativePatient, load_native
 from data_tools.runtime import atomic
 from data_tools.runtime.errors import InputError
 from tf_hypoperfusion import clinical, provenance
-from tf_hypoperfusion.clinical import ClinicalFacts
+from tf_hypoperfusion.clinical import ClinicalFacts, TargetMismatch
 from tf_hypoperfusion.config import RESEARCH_NOTICE
 from tf_hypoperfusion.inference import (
     cautions,
@@ -23,7 +23,7 @@ from tf_hypoperfusion.inference import (
     prediction,
     result_files,
 )
-from tf_hypoperfusion.inference.calibration import TELLS
+from tf_hypoperfusion.inference.calibration import NO_CORE_KNOWN, TELLS
 from tf_hypoperfusion.inference.deciding_core import WORDS, CoreWish
 from tf_hypoperfusion.inference.model_files import ModelInfo
 from tf_hypoperfusion.inference.page import pdf
@@ -54,6 +54,8 @@ class Backend:
         stride: slices between windows; None if only the server knows.
         fast: less is computed than usual, and results say so.
         calibrated: how the average of the answers is calibrated.
+        refuses_one_image: why a patient without DWI or ADC cannot be answered; None if one can, or
+            a server will say.
     """
 
     answers: Sequence[VolumePredictor]
@@ -61,6 +63,7 @@ class Backend:
     stride: int | None
     fast: bool = False
     calibrated: Calibrated = NOT_CALIBRATED
+    refuses_one_image: str | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -68,17 +71,17 @@ class PatientFiles:
     """What is predicted from.
 
     Attributes:
-        dwi: image file or folder of DICOM files.
-        adc: image file, or None where ``dwi`` holds what is needed.
+        dwi: image file or folder of DICOM files; None where there is an ADC map only.
+        adc: image file, or None where ``dwi`` holds what is needed or must do alone.
         given: clinical facts.
         b0: image file of b = 0, if it is apart from the DWI.
         overrides: what a person says of the images.
         core: image file of a core that decides, or ``none``; None without one.
         core_may_be_empty: that file may hold no core.
-        name: in the result; None takes the DWI's file name.
+        name: in the result; None takes the DWI's file name, or else the ADC map's.
     """
 
-    dwi: str
+    dwi: str | None
     adc: str | None
     given: ClinicalFacts
     b0: str | None = None
@@ -123,7 +126,9 @@ def predict(
     log = log or _say
     if Path(out).is_file():
         raise InputError(f"--out {out} is a file; expected a folder to write to")
-    native = load_native(files.dwi, files.adc, b0=files.b0, overrides=files.overrides)
+    native = load_native(
+        files.dwi, files.adc, b0=files.b0, overrides=files.overrides, may_lack_one=True
+    )
     given_core = None
     if files.core:
         given_core = load_given_core(files.core, native, may_be_empty=files.core_may_be_empty)
@@ -133,10 +138,13 @@ def predict(
         pdf.browser()
     atomic.check_writable(out)
     read = time.monotonic()
-    log(f"read {files.dwi}{f' and {files.adc}' if files.adc else ''} (ADC in {native.adc_unit})")
+    unit = f" (ADC in {native.adc_unit})" if native.adc_unit else ""
+    log(f"read {' and '.join(filter(None, (files.dwi, files.adc)))}{unit}")
     for note in native.notes:
         log(note)
     backend = connect()
+    if native.missing and backend.refuses_one_image:
+        raise InputError(_refusal(native.missing, backend.refuses_one_image))
     loaded = time.monotonic()
     log("registering and predicting, some seconds")
     done = prediction.predict_patient(
@@ -174,30 +182,32 @@ def build_result(
         fingerprint: of all that the result depends on.
     """
     models = tuple(backend.models())
-    decision, core_ml = done.decision, done.core.native_ml
+    core = done.core.core
+    ratio, mismatch_ml = None, None
+    if done.decision is not None:
+        ratio, mismatch_ml = done.decision.ratio, done.decision.difference_ml
     return PatientResult(
         notice=RESEARCH_NOTICE,
-        patient=files.name or Path(files.dwi).name.split(".")[0],
+        patient=files.name or Path(files.dwi or files.adc or "").name.split(".")[0],
         given=files.given,
+        side=done.side.side,
+        side_found=done.side.found,
+        side_share=done.side.share,
+        missing=done.native.missing,
         hypoperfusion_ml=round(done.hypoperfusion_ml, 2),
-        core_ml=round(core_ml, 2),
+        core_ml=_rounded(done.core.native_ml, 2),
         hypoperfusion_mni_ml=round(done.hypoperfusion_mni_ml, 2),
-        core_mni_ml=round(done.core.mni_ml, 2),
+        core_mni_ml=_rounded(done.core.mni_ml, 2),
         core_by=done.cores.by,
-        core_rule_ml=round(done.cores.rule_ml, 2),
-        core_learnt_ml=None if (ml := done.cores.learnt_ml) is None else round(ml, 2),
-        mismatch_ratio=round(decision.ratio, 3),
-        mismatch_ml=round(decision.difference_ml, 2),
-        defuse3=Defuse3(
-            ratio=_criterion(decision.ratio, f">= {DEFUSE3.min_ratio}", decision.ratio_met),
-            difference_ml=_criterion(
-                decision.difference_ml, f">= {DEFUSE3.min_difference_ml:g}", decision.difference_met
-            ),
-            core_ml=_criterion(core_ml, f"<= {DEFUSE3.max_core_ml:g}", decision.core_met),
-            target_mismatch=decision.target_mismatch,
-        ),
+        core_rule_ml=_rounded(done.cores.rule_ml, 2),
+        core_learnt_ml=_rounded(done.cores.learnt_ml, 2),
+        mismatch_ratio=_rounded(ratio, 3),
+        mismatch_ml=_rounded(mismatch_ml, 2),
+        defuse3=_defuse3(done.decision, done.core.native_ml),
         answer=done.answer,
-        dawn=clinical.dawn(files.given.age, files.given.nihss, core_ml),
+        dawn=None
+        if core is None
+        else clinical.dawn(files.given.age, files.given.nihss, core.native_ml),
         uncertainty=done.uncertainty,
         warnings=cautions.warnings_of(done, models),
         registration=done.quality.registration,
@@ -220,18 +230,28 @@ def summary(result: PatientResult, out: str) -> str:
         out: the folder that it is in.
     """
     criteria = result.defuse3
+    known = f"hypoperfusion {result.hypoperfusion_ml:.1f} mL, "
+    if result.core_ml is None:
+        known += "core not known"
+    else:
+        known += (
+            f"core {result.core_ml:.1f} mL, mismatch {result.mismatch_ml:.1f} mL, "
+            f"ratio {result.mismatch_ratio:.1f}"
+        )
     lines = [
-        f"hypoperfusion {result.hypoperfusion_ml:.1f} mL, core {result.core_ml:.1f} mL, "
-        f"mismatch {result.mismatch_ml:.1f} mL, ratio {result.mismatch_ratio:.1f}",
+        known,
+        *([f"side: {result.side_words}"] if result.side_found else []),
         *_cores(result),
         *_interval(result.answer),
         "target mismatch (DEFUSE 3): " + _said(result.answer),
     ]
     for name in ("ratio", "difference_ml", "core_ml"):
         criterion: Criterion = getattr(criteria, name)
-        state = "met" if criterion.met else "not met"
-        lines.append(f"  {name} {criterion.value:g} {criterion.required}: {state}")
-    dawn = {True: "YES", False: "NO", None: "n/a (age or NIHSS unknown)"}[result.dawn]
+        if criterion.value is not None:
+            state = "met" if criterion.met else "not met"
+            lines.append(f"  {name} {criterion.value:g} {criterion.required}: {state}")
+    lacking = "core" if result.core_ml is None else "age or NIHSS"
+    dawn = {True: "YES", False: "NO", None: f"n/a ({lacking} unknown)"}[result.dawn]
     lines += [
         f"clinical-core mismatch (DAWN): {dawn}",
         *([result.shortcut] if result.fast else []),
@@ -247,7 +267,7 @@ def _cores(result: PatientResult) -> list[str]:
     others = deciding_core.others(
         result.core_by, rule_ml=result.core_rule_ml, learnt_ml=result.core_learnt_ml
     )
-    if not others:
+    if not others or result.core_by is None:
         return []
     words = ", ".join(f"{ml:.1f} mL by the {WORDS[by]}" for by, ml in others.items())
     return [f"this core is that of the {WORDS[result.core_by]}; {words}"]
@@ -265,12 +285,45 @@ def _interval(answer: Answer) -> list[str]:
 
 def _said(answer: Answer) -> str:
     if answer.target_mismatch == "unsure":
-        return f"UNSURE, {TELLS}"
+        reason = f" ({NO_CORE_KNOWN})" if NO_CORE_KNOWN in answer.reasons else ""
+        return f"UNSURE, {TELLS}{reason}"
     return answer.target_mismatch.upper()
 
 
-def _criterion(value: float, required: str, met: bool) -> Criterion:
-    return Criterion(value=round(value, 3), required=required, met=met)
+def _refusal(missing: str, why: str) -> str:
+    """What is said where an image is missing and who answers needs both."""
+    what, flag = ("DWI", "--dwi") if missing == "DWI" else ("ADC map", "--adc")
+    return (
+        f"there is no {what}, and {why}; expected {flag}, or a model trained with inputs left out "
+        "(training.randomisation of its config.json or card names them)"
+    )
+
+
+def _defuse3(decision: TargetMismatch | None, core_ml: float | None) -> Defuse3:
+    """Each criterion; without a decision only what it asks for."""
+    ratio, difference = f">= {DEFUSE3.min_ratio}", f">= {DEFUSE3.min_difference_ml:g}"
+    core = f"<= {DEFUSE3.max_core_ml:g}"
+    if decision is None:
+        return Defuse3(
+            ratio=_criterion(None, ratio, None),
+            difference_ml=_criterion(None, difference, None),
+            core_ml=_criterion(None, core, None),
+            target_mismatch=None,
+        )
+    return Defuse3(
+        ratio=_criterion(decision.ratio, ratio, decision.ratio_met),
+        difference_ml=_criterion(decision.difference_ml, difference, decision.difference_met),
+        core_ml=_criterion(core_ml, core, decision.core_met),
+        target_mismatch=decision.target_mismatch,
+    )
+
+
+def _criterion(value: float | None, required: str, met: bool | None) -> Criterion:
+    return Criterion(value=_rounded(value, 3), required=required, met=met)
+
+
+def _rounded(value: float | None, digits: int) -> float | None:
+    return None if value is None else round(value, digits)
 
 
 def _images(files: PatientFiles, native: NativePatient) -> InputImages:

@@ -63,10 +63,10 @@ def model_image(
     """Physical volumes on the MNI grid -> the network's image of the whole head.
 
     Args:
-        dwi: (91, 109, 60).
-        adc_um2_per_s: (91, 109, 60).
+        dwi: (91, 109, 60); 0 everywhere if not given.
+        adc_um2_per_s: (91, 109, 60); likewise.
         brain: bool (91, 109, 60).
-        side: left, right or bilateral.
+        side: of the lesion: left, right, bilateral or unknown.
 
     Returns:
         float32 (128, 128, 60, 4): DWI, ADC (ratios to their parenchymal mean, rounded to float16

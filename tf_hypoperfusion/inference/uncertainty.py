@@ -96,14 +96,17 @@ def mirrored(mni: MniPatient) -> MniPatient:
 
 
 def figures(
-    kind: Kind, hypoperfusion_ml: Sequence[float], core_ml: Sequence[float], target_mismatch: bool
+    kind: Kind,
+    hypoperfusion_ml: Sequence[float],
+    core_ml: Sequence[float] | None,
+    target_mismatch: bool | None,
 ) -> Uncertainty | None:
     """What the opinions mean for volume and decision; None for a single one.
 
     Args:
         kind: of :class:`Opinions`.
         hypoperfusion_ml: by each opinion, on the patient's own grid.
-        core_ml: that each opinion is judged with.
+        core_ml: that each opinion is judged with; None if unknown, so that nothing is decided.
         target_mismatch: the decision that is reported.
 
     >>> figures("models", [80.0, 30.0], [20.0, 20.0], True).decision_holds_in
@@ -111,12 +114,15 @@ def figures(
     """
     if kind == "none":
         return None
-    volumes = zip(hypoperfusion_ml, core_ml, strict=True)
-    decisions = [defuse3(ml, core).target_mismatch for ml, core in volumes]
+    holds = None
+    if core_ml is not None:
+        volumes = zip(hypoperfusion_ml, core_ml, strict=True)
+        decisions = [defuse3(ml, core).target_mismatch for ml, core in volumes]
+        holds = sum(decision == target_mismatch for decision in decisions)
     return Uncertainty(
         kind=kind,
-        opinions=len(decisions),
+        opinions=len(hypoperfusion_ml),
         hypoperfusion_ml=tuple(round(ml, 2) for ml in hypoperfusion_ml),
         range_ml=(round(min(hypoperfusion_ml), 2), round(max(hypoperfusion_ml), 2)),
-        decision_holds_in=sum(decision == target_mismatch for decision in decisions),
+        decision_holds_in=holds,
     )

@@ -26,24 +26,30 @@ FIGURES = {
 OF_CALIBRATION = {
     "hypoperfusion_low_ml": "float32",
     "hypoperfusion_high_ml": "float32",
-    "answer": "string",
 }
 # Of a model that answers with a core: a volume beside ``probability``, and figures.
 CORE_PROBABILITY = "core_probability"
 OF_CORE = {"core_rule_ml": "float32", "core_learnt_ml": "float32"}
+# Yes, no or unsure: where the model is calibrated, or answers where no core can be known.
+ANSWER = {"answer": "string"}
+WORDS = ("no", "unsure", "yes")
 PNG_STEPS = 65535.0
 # voxel_ml comes as float32, so a volume of exactly 15 mL may miss it by a few 1e-7 of itself.
 HAIR = 1e-6
 
 
-def figures_of(by: Calibration | None, *, core: bool = False) -> dict[str, str]:
+def figures_of(
+    by: Calibration | None, *, core: bool = False, answers_without: bool = False
+) -> dict[str, str]:
     """Names and types of the figures that a model gives.
 
     Args:
         by: how its probabilities are calibrated.
         core: whether it answers with a core.
+        answers_without: it answers without a DWI or an ADC map too.
     """
-    return FIGURES | (OF_CALIBRATION if by else {}) | (OF_CORE if core else {})
+    answer = ANSWER if by or answers_without else {}
+    return FIGURES | (OF_CALIBRATION if by else {}) | answer | (OF_CORE if core else {})
 
 
 def threshold(by: Calibration | None) -> float:
@@ -73,21 +79,28 @@ def calibrated(xp: Arrays, average: Array, by: Calibration | None) -> Array:
 
 def figures(
     xp: Arrays, *, hypoperfusion_ml: Array, core_ml: Mapping[str, Array],
-    core_by: str | None = None, by: Calibration | None,
+    core_by: str | None = None, by: Calibration | None, answers_without: bool = False,
 ) -> dict[str, Array]:  # fmt: skip
-    """All of :func:`figures_of`.
+    """All of :func:`figures_of`; what needs the core is NaN or False where none is known.
 
     Args:
         xp: what they are computed with.
         hypoperfusion_ml: of the mask, float64.
-        core_ml: by the ``rule``, and perhaps ``learnt``; likewise.
-        core_by: whose core decides; None without a learnt one.
+        core_ml: by the ``rule``, NaN where it is not known, and perhaps ``learnt``; likewise.
+        core_by: whose core decides, where it is known; None without a learnt one.
         by: how the mask's probabilities are calibrated.
+        answers_without: as in :func:`figures_of`.
     """
-    volumes = {"hypoperfusion_ml": hypoperfusion_ml, "core_ml": core_ml[core_by or "rule"]}
+    deciding_ml = core_ml[core_by or "rule"]
+    if "learnt" in core_ml:  # the rule needs both images
+        deciding_ml = xp.where(xp.isfinite(deciding_ml), deciding_ml, core_ml["learnt"])
+    volumes = {"hypoperfusion_ml": hypoperfusion_ml, "core_ml": deciding_ml}
     found = decide(xp, **volumes)
     if by:
         found |= _interval(xp, by, **volumes)
+    elif answers_without:
+        met = 2 * xp.cast(found["target_mismatch"], "int32")
+        found |= {"answer": _said(xp, met, deciding_ml)}
     if core_by:
         found |= {f"core_{who}_ml": ml for who, ml in core_ml.items()}
     return found
@@ -107,7 +120,7 @@ def decide(xp: Arrays, *, hypoperfusion_ml: Array, core_ml: Array) -> dict[str, 
         "hypoperfusion_ml": hypoperfusion_ml,
         "core_ml": core_ml,
         "mismatch_ml": hypoperfusion_ml - core_ml,
-        "mismatch_ratio": xp.where(some, capped, 0.0),
+        "mismatch_ratio": xp.where(xp.isfinite(core_ml), xp.where(some, capped, 0.0), np.nan),
         "ratio_met": ratio_met,
         "difference_met": difference_met,
         "core_met": core_met,
@@ -118,7 +131,7 @@ def decide(xp: Arrays, *, hypoperfusion_ml: Array, core_ml: Array) -> dict[str, 
 def _interval(
     xp: Arrays, by: Calibration, *, hypoperfusion_ml: Array, core_ml: Array
 ) -> dict[str, Array]:
-    """:data:`OF_CALIBRATION`, as :func:`calibration.answer`."""
+    """:data:`OF_CALIBRATION` and the answer, as :func:`calibration.answer`."""
     root = xp.sqrt(hypoperfusion_ml)
     low_ml, high_ml = (xp.maximum(root + bound, 0.0) ** 2 for bound in by.root_bounds)
     at_low, at_high = (
@@ -130,8 +143,13 @@ def _interval(
     return {
         "hypoperfusion_low_ml": low_ml,
         "hypoperfusion_high_ml": high_ml,
-        "answer": xp.choose(("no", "unsure", "yes"), ends_met),
+        "answer": _said(xp, ends_met, core_ml),
     }
+
+
+def _said(xp: Arrays, met: Array, core_ml: Array) -> Array:
+    """One of :data:`WORDS`; nothing is sure where no core is known."""
+    return xp.choose(WORDS, xp.cast(xp.where(xp.isfinite(core_ml), met, 1), "int32"))
 
 
 def png_levels(xp: Arrays, probability: Array, cut: float) -> Array:

@@ -105,19 +105,22 @@ def predict_volumes(
     info: str,
     calibration: Calibration | None = None,
     core_by: str | None = None,
+    answers_without: bool = False,
 ) -> dict[str, tf.Tensor]:
     """Probability and figures of each patient.
 
     Args:
         network: what is asked, window by window.
         inputs: as :func:`volume_inputs`: ``adc`` in 1e-6 mm2/s, ``brain_mask`` 0 or 1, ``nihss``
-            0 to 42 or -1 if unknown, ``side`` left, right or bilateral, ``voxel_ml`` the patient's
-            tissue in a voxel (0.008 divided by the determinant of the affine to MNI).
+            0 to 42 or -1 if unknown, ``side`` left, right, bilateral or unknown, ``voxel_ml`` the
+            patient's tissue in a voxel (0.008 divided by the determinant of the affine to MNI). A
+            ``dwi`` or ``adc`` that is 0 everywhere is not given; then no core is known (NaN).
         stride: slices between windows.
         info: what the model is, as JSON; goes out with every answer, so that no client takes a
             model of simulated patients for another.
         calibration: of the network's probability.
         core_by: whose core decides, ``rule`` or ``learnt``, if the network answers with one.
+        answers_without: the model was trained to answer without a DWI or an ADC map.
 
     Returns:
         ``probability`` float32 [b, 91, 109, 60], each of :func:`answers.figures_of` [b, 1],
@@ -134,13 +137,16 @@ def predict_volumes(
     def one(patient: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         scalars = {name: patient[name][0] for name in SCALARS}
         return _predict_one(
-            network, Patient(**patient | scalars), stride, calibration=calibration, core_by=core_by
-        )
+            network, Patient(**patient | scalars), stride,
+            calibration=calibration, core_by=core_by, answers_without=answers_without,
+        )  # fmt: skip
 
     volumes = ["probability", *([answers.CORE_PROBABILITY] if core_by else [])]
     signature = {name: tf.TensorSpec(GRID_SHAPE, tf.float32) for name in volumes} | {
         name: tf.TensorSpec((1,), tf.as_dtype(dtype))
-        for name, dtype in answers.figures_of(calibration, core=bool(core_by)).items()
+        for name, dtype in answers.figures_of(
+            calibration, core=bool(core_by), answers_without=answers_without
+        ).items()
     }
     outputs = tf.map_fn(one, shaped, fn_output_signature=signature, parallel_iterations=1)
     return outputs | {"model_info": tf.fill(tf.shape(shaped["nihss"]), info)}
@@ -154,6 +160,7 @@ def predict_bytes(
     info: str,
     calibration: Calibration | None = None,
     core_by: str | None = None,
+    answers_without: bool = False,
 ) -> dict[str, tf.Tensor]:
     """As :func:`predict_volumes`, with compressed volumes in and out.
 
@@ -171,8 +178,9 @@ def predict_bytes(
             fn_output_signature=tf.TensorSpec(GRID_SHAPE, tf.float32),
         )
     outputs = predict_volumes(
-        network, decoded, stride=stride, info=info, calibration=calibration, core_by=core_by
-    )
+        network, decoded, stride=stride, info=info, calibration=calibration,
+        core_by=core_by, answers_without=answers_without,
+    )  # fmt: skip
 
     def pictures(name: str, cut: float) -> dict[str, tf.Tensor]:
         def encode(probability: tf.Tensor) -> tf.Tensor:
@@ -217,15 +225,18 @@ def _predict_one(
     *,
     calibration: Calibration | None,
     core_by: str | None,
+    answers_without: bool,
 ) -> dict[str, tf.Tensor]:
     dwi, adc, nihss, voxel_ml = patient.dwi, patient.adc, patient.nihss, patient.voxel_ml
     brain = patient.brain_mask > 0
-    tissue = brain & (adc > 0) & (adc < ADC_CSF_UM2_PER_S)
-    with tf.control_dependencies([request_checks.check(graph_arrays, patient, tissue)]):
+    given = request_checks.given_images(graph_arrays, patient)
+    tissue = request_checks.tissue_of(graph_arrays, patient)
+    check = request_checks.check(graph_arrays, patient, tissue, answers_without=answers_without)
+    with tf.control_dependencies([check]):
         dwi_mean, adc_mean = (mean_of(v, tissue) for v in (dwi, adc))
     zero = tf.zeros_like(dwi)
-    dwi_ratio = tf.where(brain, tf.maximum(dwi, 0.0) / dwi_mean, zero)
-    adc_ratio = tf.where(tissue, adc / adc_mean, zero)
+    dwi_ratio = tf.where(brain & given.dwi, tf.maximum(dwi, 0.0) / dwi_mean, zero)
+    adc_ratio = tf.where(tissue & given.adc, adc / adc_mean, zero)
     adc_mask = tf.cast(brain & (adc > 0) & (adc < ADC_CORE_UM2_PER_S), tf.float32)
     image = _image(dwi_ratio=dwi_ratio, adc_ratio=adc_ratio, adc_mask=adc_mask, side=patient.side)
     feature = tf.where(nihss == NIHSS_MISSING, NIHSS_MISSING, nihss / NIHSS_DIVISOR)
@@ -235,7 +246,9 @@ def _predict_one(
     }
     probability = answers.calibrated(graph_arrays, averages["probability"], calibration)
     by_rule = _core(dwi_ratio=dwi_ratio, adc=adc, brain=brain, voxel_ml=voxel_ml)
-    core_ml, volumes = {"rule": _ml(by_rule, voxel_ml)}, {"probability": probability}
+    unknown = tf.constant(np.nan, tf.float64)
+    core_ml = {"rule": tf.where(given.both, _ml(by_rule, voxel_ml), unknown)}
+    volumes = {"probability": probability}
     if core_by:
         volumes[answers.CORE_PROBABILITY] = averages["core"]
         core_ml["learnt"] = _ml(averages["core"] >= CORE_THRESHOLD, voxel_ml)
@@ -245,8 +258,9 @@ def _predict_one(
         core_ml=core_ml,
         core_by=core_by,
         by=calibration,
+        answers_without=answers_without,
     )
-    types = answers.figures_of(calibration, core=bool(core_by))
+    types = answers.figures_of(calibration, core=bool(core_by), answers_without=answers_without)
     return volumes | {
         name: tf.reshape(tf.cast(value, types[name]), (1,)) for name, value in figures.items()
     }

@@ -199,6 +199,7 @@ def info(card: Mapping[str, Any]) -> Facts:
     """
     models = [model_files.mapping(model) for model in card["models"]]
     sums = [model["sha256"] for model in models]
+    changed = model_files.randomisation_of(dict(card))
     return {
         "name": card["name"],
         "version": card["version"],
@@ -208,6 +209,7 @@ def info(card: Mapping[str, Any]) -> Facts:
         "notice": card["notice"],
         **({"calibration": card["calibration"]} if "calibration" in card else {}),
         **({"core_by": by} if (by := core_by(card)) else {}),
+        **({"randomisation": list(changed)} if changed else {}),
     }
 
 
@@ -324,4 +326,5 @@ def markdown(facts: Facts) -> str:
         keep_trailing_newline=True,
     )
     template = environment.get_template("model_card.md")
-    return template.render(**facts, slab=SLAB, spread=quartiles_in_words)
+    without = model_files.names_inputs(model_files.randomisation_of(dict(facts)))
+    return template.render(**facts, slab=SLAB, spread=quartiles_in_words, answers_without=without)

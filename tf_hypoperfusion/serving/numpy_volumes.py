@@ -77,6 +77,7 @@ def predict_volumes(
     info: str,
     calibration: Calibration | None = None,
     core_by: str = "rule",
+    answers_without: bool = False,
 ) -> dict[str, NDArray]:
     """Probability and figures of each patient, as :func:`graph.predict_volumes`.
 
@@ -88,6 +89,7 @@ def predict_volumes(
         info: what the model is, as JSON.
         calibration: of the network's probability.
         core_by: whose core decides, ``rule`` or ``learnt``, if the network answers with one.
+        answers_without: the model was trained to answer without a DWI or an ADC map.
 
     Raises:
         InputError: a patient that cannot be answered.
@@ -104,7 +106,14 @@ def predict_volumes(
         )
         with np.errstate(all="ignore"):  # whatever a client sends
             each.append(
-                _predict_one(network, patient, stride, calibration=calibration, core_by=core_by)
+                _predict_one(
+                    network,
+                    patient,
+                    stride,
+                    calibration=calibration,
+                    core_by=core_by,
+                    answers_without=answers_without,
+                )  # fmt: skip
             )
     outputs = {name: np.stack([one[name] for one in each]) for name in each[0]}
     return outputs | {"model_info": np.full((len(each), 1), info.encode(), object)}
@@ -118,6 +127,7 @@ def predict_bytes(
     info: str,
     calibration: Calibration | None = None,
     core_by: str = "rule",
+    answers_without: bool = False,
 ) -> dict[str, NDArray]:
     """As :func:`predict_volumes`, with compressed volumes in and out; see :mod:`graph`.
 
@@ -128,11 +138,12 @@ def predict_bytes(
         info: what the model is.
         calibration: of the network's probability.
         core_by: likewise.
+        answers_without: likewise.
     """
     decoded = {name: np.stack([_decode(each) for each in inputs[name]]) for name in VOLUMES}
     outputs = predict_volumes(
-        network, {**inputs, **decoded},
-        stride=stride, info=info, calibration=calibration, core_by=core_by,
+        network, {**inputs, **decoded}, stride=stride, info=info, calibration=calibration,
+        core_by=core_by, answers_without=answers_without,
     )  # fmt: skip
     cuts = {"probability": answers.threshold(calibration), answers.CORE_PROBABILITY: CORE_THRESHOLD}
     found = {}
@@ -163,10 +174,11 @@ def _predict_one(
     *,
     calibration: Calibration | None,
     core_by: str,
+    answers_without: bool,
 ) -> dict[str, NDArray]:
     dwi, adc, brain = patient.dwi, patient.adc, patient.brain_mask > 0
-    tissue = intensity.parenchyma(adc, brain)
-    request_checks.check(numpy_arrays, patient, tissue)
+    tissue = request_checks.tissue_of(numpy_arrays, patient)
+    request_checks.check(numpy_arrays, patient, tissue, answers_without=answers_without)
     nihss = None if patient.nihss == NIHSS_MISSING else float(patient.nihss)
     said = sliding_window.predict_volume(
         network.predict,
@@ -178,9 +190,12 @@ def _predict_one(
     )
     probability = answers.calibrated(numpy_arrays, said.mean, calibration)
     voxel_ml = float(patient.voxel_ml)
-    by_rule = labels.core_mask(dwi, adc, brain, voxel_ml * (1 + HAIR))
+    rule_ml = np.nan
+    if request_checks.given_images(numpy_arrays, patient).both:
+        by_rule = labels.core_mask(dwi, adc, brain, voxel_ml * (1 + HAIR))
+        rule_ml = np.count_nonzero(by_rule) * voxel_ml
     inside = probability >= answers.threshold(calibration)
-    core_ml = {"rule": np.count_nonzero(by_rule) * voxel_ml}
+    core_ml = {"rule": rule_ml}
     volumes = {"probability": probability}
     if said.core is not None:
         volumes[answers.CORE_PROBABILITY] = said.core
@@ -191,8 +206,9 @@ def _predict_one(
         core_ml=core_ml,
         core_by=core_by if network.cores else None,
         by=calibration,
+        answers_without=answers_without,
     )
-    types = answers.figures_of(calibration, core=network.cores)
+    types = answers.figures_of(calibration, core=network.cores, answers_without=answers_without)
     return volumes | {name: _one(value, types[name]) for name, value in figures.items()}
 
 

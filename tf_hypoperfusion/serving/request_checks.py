@@ -4,7 +4,8 @@ A server cannot look at a header: volumes in another order, place or unit would 
 nothing were wrong. So the brain is compared with the template's, as it lies and as it would lie
 after the usual mistakes, and DWI with ADC. The template is a constant of 76 kB in the graph.
 
-DWI, ADC and mask are compared with each other too, as they lie and moved or mirrored.
+DWI, ADC and mask are compared with each other too, as they lie and moved or mirrored. A DWI or an
+ADC map that is 0 everywhere was not given: what would compare it is not asked then.
 
 Every function takes ``xp``, what it is computed with: :mod:`graph_arrays` puts the checks into the
 exported graph, where TensorFlow Serving runs them, and :mod:`numpy_arrays` runs them without
@@ -33,14 +34,14 @@ from data_tools.grid import (
     VOXEL_ML,
     VOXEL_MM,
 )
-from data_tools.intensity import MAX_RATIO
+from data_tools.intensity import FLUID_DWI_SHARE, MAX_RATIO
 from data_tools.plausibility import (
     ADC_TISSUE_RANGE_UM2_PER_S,
     MAX_WATER_RATIO,
     RIM_VOXELS,
     WATER_UM2_PER_S,
 )
-from data_tools.registration import ADC_TISSUE_UM2_PER_S
+from data_tools.registration import ADC_TISSUE_UM2_PER_S, DWI_FLUID_TO_TISSUE
 from data_tools.template import template_on_grid
 
 # The patient's tissue in a voxel of the template: half to twice the template's own brain.
@@ -136,6 +137,19 @@ class _Agreement(NamedTuple):
     shown: Array
 
 
+@dataclasses.dataclass(frozen=True)
+class Given:
+    """Which images of a patient are there: not 0 everywhere."""
+
+    dwi: Array
+    adc: Array
+
+    @property
+    def both(self) -> Array:
+        """Whether none is missing."""
+        return self.dwi & self.adc
+
+
 class Place(NamedTuple):
     """A way in which the template could lie in the grid.
 
@@ -148,13 +162,38 @@ class Place(NamedTuple):
     voxels: tuple[NDArray[np.int32], ...]
 
 
-def check(xp: Arrays, patient: Patient, tissue: Array) -> Any:
+def given_images(xp: Arrays, patient: Patient) -> Given:
+    """Which images of a patient are there.
+
+    Args:
+        xp: see the module.
+        patient: volumes and scalars.
+    """
+    return Given(xp.any(patient.dwi != 0), xp.any(patient.adc != 0))
+
+
+def tissue_of(xp: Arrays, patient: Patient) -> Array:
+    """Brain without fluid, as :func:`data_tools.intensity.tissue_of`; bool (91, 109, 60).
+
+    Args:
+        xp: see the module.
+        patient: volumes and scalars.
+    """
+    dwi, adc, brain = patient.dwi, patient.adc, patient.brain_mask > 0
+    by_adc = brain & (adc > 0) & (adc < ADC_CSF_UM2_PER_S)
+    level = xp.maximum(xp.median_of(xp.select(dwi, brain)), np.float32(0))
+    by_dwi = brain & (dwi > np.float32(FLUID_DWI_SHARE) * level)
+    return xp.where(given_images(xp, patient).adc, by_adc, by_dwi)
+
+
+def check(xp: Arrays, patient: Patient, tissue: Array, *, answers_without: bool = False) -> Any:
     """Refuse a patient that cannot be answered, with the first reason.
 
     Args:
         xp: see the module.
         patient: volumes and scalars.
-        tissue: bool (91, 109, 60), brain that is no fluid.
+        tissue: bool (91, 109, 60), of :func:`tissue_of`.
+        answers_without: the model was trained to answer without a DWI or an ADC map.
 
     Returns:
         In a graph, what the rest has to wait for.
@@ -162,14 +201,16 @@ def check(xp: Arrays, patient: Patient, tissue: Array) -> Any:
     Raises:
         InputError: by numpy, what a graph says when it runs.
     """
-    agreement = _agreement(xp, patient)
+    given = given_images(xp, patient)
+    agreement = _agreement(xp, patient, given)
     pair = _pair(xp, patient, tissue)
     return xp.refuse(
         [
             *_given(xp, patient),
-            *_images(xp, patient, tissue, agreement),
-            *_one_scan(xp, patient, tissue, pair),
-            *_lies_right(xp, agreement),
+            *_are_there(given, answers_without),
+            *_images(xp, patient, tissue, agreement, given=given),
+            *_one_scan(xp, patient, tissue, pair, given=given),
+            *_lies_right(xp, agreement, given),
         ]
     )
 
@@ -227,7 +268,23 @@ def _given(xp: Arrays, patient: Patient) -> Rules:
     ]
 
 
-def _images(xp: Arrays, patient: Patient, tissue: Array, agreement: _Agreement) -> Rules:
+def _are_there(given: Given, answers_without: bool) -> Rules:
+    """Whether all images are there that the model needs."""
+    if answers_without:
+        return [(given.dwi | given.adc, "dwi, adc: both are 0 everywhere; expected one at least")]
+    return [
+        (
+            there,
+            f"{name}: is 0 everywhere, and this model was not trained to answer without it; "
+            "expected both dwi and adc",
+        )
+        for name, there in (("dwi", given.dwi), ("adc", given.adc))
+    ]
+
+
+def _images(
+    xp: Arrays, patient: Patient, tissue: Array, agreement: _Agreement, *, given: Given
+) -> Rules:
     """Whether the mask can be a brain on this grid, and DWI and ADC are what they are called."""
     dwi, adc, brain = patient.dwi, patient.adc, patient.brain_mask > 0
     dice, shown = agreement.dice[0], agreement.shown
@@ -260,12 +317,12 @@ def _images(xp: Arrays, patient: Patient, tissue: Array, agreement: _Agreement) 
             ),
         ),
         (
-            _rim_over_inside(xp, dwi, brain) <= _rim_over_inside(xp, adc, brain),
+            (_rim_over_inside(xp, dwi, brain) <= _rim_over_inside(xp, adc, brain)) | ~given.both,
             "dwi and adc look exchanged: fluid should be dark in the DWI and bright in the ADC "
             "map, and it is the other way round",
         ),
         (
-            (median >= low) & (median <= high),
+            ((median >= low) & (median <= high)) | ~given.adc,
             xp.text(
                 "adc: its median in the brain is ",
                 xp.short_number(median),
@@ -274,17 +331,17 @@ def _images(xp: Arrays, patient: Patient, tissue: Array, agreement: _Agreement) 
             ),
         ),
         (
-            xp.sum(xp.select(dwi, tissue)) > 0,
+            (xp.sum(xp.select(dwi, tissue)) > 0) | ~given.dwi,
             "dwi: its mean in the brain is not above 0",
         ),
         (
-            xp.max(xp.where(brain, dwi, 0.0)) <= MAX_RATIO * xp.mean_of(dwi, tissue),
+            (xp.max(xp.where(brain, dwi, 0.0)) <= MAX_RATIO * xp.mean_of(dwi, tissue)) | ~given.dwi,
             f"dwi: a voxel of the brain is over {MAX_RATIO:g} times as bright as its mean",
         ),
     ]
 
 
-def _one_scan(xp: Arrays, patient: Patient, tissue: Array, pair: "_Pair") -> Rules:
+def _one_scan(xp: Arrays, patient: Patient, tissue: Array, pair: "_Pair", *, given: Given) -> Rules:
     """Whether DWI, ADC and mask are of one scan and lie on each other."""
     dwi, adc, brain = patient.dwi, patient.adc, patient.brain_mask > 0
     mean = xp.mean_of(dwi, tissue)
@@ -294,7 +351,7 @@ def _one_scan(xp: Arrays, patient: Patient, tissue: Array, pair: "_Pair") -> Rul
     water, enough = _water_ratio(xp, dwi, adc, brain)
     contrast, words = pair.contrast[0], [move.words for move in moves()]
     fits, bright = xp.argmin(pair.contrast), xp.argmax(pair.signal)
-    may_be_b0 = enough & (water > MAX_WATER_RATIO)
+    may_be_b0 = enough & (water > MAX_WATER_RATIO) & given.both
     b0 = xp.text(
         "dwi: fluid is ",
         xp.number(water),
@@ -304,7 +361,8 @@ def _one_scan(xp: Arrays, patient: Patient, tissue: Array, pair: "_Pair") -> Rul
     return [
         (
             (contrast - pair.contrast[fits] <= MAX_CONTRAST_GAIN)
-            | (pair.contrast[fits] > MAX_CONTRAST),
+            | (pair.contrast[fits] > MAX_CONTRAST)
+            | ~given.both,
             xp.text(
                 "dwi, adc: the DWI ",
                 xp.choose(words, fits),
@@ -313,7 +371,7 @@ def _one_scan(xp: Arrays, patient: Patient, tissue: Array, pair: "_Pair") -> Rul
         ),
         (~(may_be_b0 & (contrast > MIN_ALIKE)), b0),
         (
-            contrast <= MAX_CONTRAST,
+            (contrast <= MAX_CONTRAST) | ~given.both,
             xp.text(
                 "dwi, adc: what is dark in one should be bright in the other; their contrasts "
                 "correlate by ",
@@ -322,7 +380,7 @@ def _one_scan(xp: Arrays, patient: Patient, tissue: Array, pair: "_Pair") -> Rul
             ),
         ),
         (
-            pair.signal[bright] - pair.signal[0] <= MAX_SIGNAL_GAIN,
+            (pair.signal[bright] - pair.signal[0] <= MAX_SIGNAL_GAIN) | ~given.dwi,
             xp.text(
                 "brain_mask: it ",
                 xp.choose(words, bright),
@@ -331,7 +389,7 @@ def _one_scan(xp: Arrays, patient: Patient, tissue: Array, pair: "_Pair") -> Rul
         ),
         *(
             (
-                volume <= MAX_VOID_ML,
+                (volume <= MAX_VOID_ML) | ~given.both,
                 xp.text(
                     f"{name}: has nothing in ",
                     xp.number(volume, 1),
@@ -351,7 +409,7 @@ _EXPECTED_GRID = (
 )
 
 
-def _lies_right(xp: Arrays, agreement: _Agreement) -> Rules:
+def _lies_right(xp: Arrays, agreement: _Agreement, given: Given) -> Rules:
     """Whether the brain fits the template as it lies better than in any other place or size."""
     correlation = agreement.correlation
     fit = correlation + 2 * agreement.dice
@@ -370,7 +428,8 @@ def _lies_right(xp: Arrays, agreement: _Agreement) -> Rules:
         (
             correlation[0] >= MIN_CORRELATION,
             xp.text(
-                "adc: tissue and fluid agree with the template's by ",
+                xp.choose(("dwi", "adc"), xp.cast(given.adc, "int32")),
+                ": tissue and fluid agree with the template's by ",
                 xp.number(correlation[0]),
                 f"; expected {MIN_CORRELATION:g} at least: {_EXPECTED_GRID}",
             ),
@@ -500,10 +559,15 @@ def _about(fixed: NDArray[np.float64], linear: NDArray[np.float64]) -> NDArray[n
     return np.column_stack([linear, fixed - linear @ fixed])
 
 
-def _agreement(xp: Arrays, patient: Patient) -> _Agreement:
-    brain, adc = (v[::STEP, ::STEP, ::STEP] for v in (patient.brain_mask > 0, patient.adc))
-    share = (ADC_CSF_UM2_PER_S - adc) / (ADC_CSF_UM2_PER_S - ADC_TISSUE_UM2_PER_S)
-    mine = xp.clip(share, 0.0, 1.0)
+def _agreement(xp: Arrays, patient: Patient, given: Given) -> _Agreement:
+    volumes = patient.brain_mask > 0, patient.dwi, patient.adc
+    brain, dwi, adc = (v[::STEP, ::STEP, ::STEP] for v in volumes)
+    # As :func:`data_tools.registration.tissue_map` and its twin for a DWI alone.
+    by_adc = (ADC_CSF_UM2_PER_S - adc) / (ADC_CSF_UM2_PER_S - ADC_TISSUE_UM2_PER_S)
+    median = xp.maximum(xp.median_of(xp.select(patient.dwi, patient.brain_mask > 0)), 1e-6)
+    dark, light = DWI_FLUID_TO_TISSUE
+    by_dwi = (dwi / median - dark) / (light - dark)
+    mine = xp.clip(xp.where(given.adc, by_adc, by_dwi), 0.0, 1.0)
     some = xp.cast(xp.any(brain, axis=(0, 1)), "int32")
     shown = (xp.cumsum(some) > 0) & (xp.cumsum(some, reverse=True) > 0)
     values, sizes = xp.constant(template()), template().shape

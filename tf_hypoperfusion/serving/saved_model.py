@@ -286,6 +286,7 @@ def _save(
         "info": info,
         "calibration": plan.calibration,
         "core_by": core_by,
+        "answers_without": all(map(model_files.answers_without, plan.networks)),
     }
 
     def volumes(inputs):

@@ -20,7 +20,7 @@ RESULT = SimpleNamespace(
     hypoperfusion_ml=90.0, core_ml=10.0, core_by="rule",
     mismatch_ml=80.0, mismatch_ratio=9.0, warnings=(), simulated=False,
     fast=True, shortcut="computed with --fast: windows every 8 slices, bfloat16",
-    given=SimpleNamespace(side="left", nihss=3),
+    given=SimpleNamespace(side="left", nihss=3), side_words="left",
 )  # fmt: skip
 RAISED = {
     "sub-1": ZeroDivisionError("in the picture"),
@@ -67,10 +67,10 @@ def test_whatever_one_patient_raises_the_others_are_predicted(
 
     search = cohorts.find_raw_files
 
-    def find(folder, name):
+    def find(folder, name, **more):
         if name == "sub-6":
             raise PermissionError(13, "Permission denied", f"{folder}/{name}")
-        return search(folder, name)
+        return search(folder, name, **more)
 
     monkeypatch.setattr(result_folder, "predict", predict)
     monkeypatch.setattr(cohorts, "find_raw_files", find)

@@ -168,6 +168,22 @@ def test_the_objects_say_whose_core_it_is(by, label, way, done, scanned):
     assert WORDS["rule"] in str(dicom_objects._report(done[1], None, [], sources))
 
 
+def test_what_is_not_known_and_a_side_that_was_found_are_said_in_the_report(done, scanned):
+    sources = dicom_objects.sources_of(scanned, load_native(scanned).dicom_source)
+    given = str(dicom_objects._report(done[1], None, [], sources))
+    assert "'left'" in given and "looked for in the answer" not in given
+    result = dataclasses.replace(
+        done[1], core_ml=None, core_mni_ml=None, core_by=None, mismatch_ml=None,
+        mismatch_ratio=None, missing="ADC", side_found=True, side_share=0.934,
+        answer=calibration.answer(None, hypoperfusion_ml=100.0, core_ml=None),
+    )  # fmt: skip
+    text = str(dicom_objects._report(result, None, [], sources))
+    assert "'left, not given, looked for in the answer, 93% of it'" in text
+    assert "'not known'" in text and "'Image not there'" in text and "'ADC'" in text
+    assert "'Indeterminate'" in text
+    assert "'Mismatch'" in given and "'Mismatch'" not in text and "'Ratio'" not in text
+
+
 @pytest.mark.parametrize("empty", ["core", "hypoperfusion", "both"])
 def test_an_empty_mask_is_no_segment(empty, done, scanned):
     """No visible core is no reason to fail: a fifth of the published patients had none."""

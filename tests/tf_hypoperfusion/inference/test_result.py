@@ -32,6 +32,7 @@ def made():
     )  # fmt: skip
     return PatientResult(
         notice="research", patient="x", given=ClinicalFacts("left", None, 66.0),
+        side="left", side_found=False, side_share=None, missing=None,
         hypoperfusion_ml=90.0, core_ml=10.0, hypoperfusion_mni_ml=91.0, core_mni_ml=9.0,
         core_by="learnt", core_rule_ml=4.0, core_learnt_ml=10.0,
         mismatch_ratio=9.0, mismatch_ml=80.0,
@@ -112,7 +113,7 @@ def test_the_schema_refuses_what_is_not_a_result(made):
     pytest.importorskip("jsonschema")
     good = json.loads(json.dumps(made.to_json()))
     assert results.faults(good) == ""
-    assert "'ten' is not of type 'number'" in results.faults(good | {"core_ml": "ten"})
+    assert "'ten' is not of type 'number'" in results.faults(good | {"hypoperfusion_ml": "ten"})
     assert "was unexpected" in results.faults(good | {"volume": 1})
     assert "'middle' is not one of" in results.faults(
         good | {"given": {"side": "middle", "nihss": 5, "age": None}}

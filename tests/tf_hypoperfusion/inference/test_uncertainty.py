@@ -80,6 +80,7 @@ def test_the_mirror_image_has_the_other_side_and_comes_back(mni):
     assert found.each[1][:46].sum() == 0 and found.each[1][46:].all()
     np.testing.assert_array_equal(found.mean, found.each[0])  # what is reported is not changed
     assert mirrored_side("bilateral") == "bilateral"
+    assert mirrored_side("unknown") == "unknown"
     for field in dataclasses.fields(mni):
         if field.name != "transform" and getattr(mni, field.name) is not None:
             twice = uncertainty.mirrored(uncertainty.mirrored(mni))

@@ -6,6 +6,7 @@ from functools import partial
 from numpy.typing import ArrayLike
 
 from data_tools import criteria
+from data_tools.grid import UNKNOWN_SIDE
 from tf_hypoperfusion.evaluation import statistics
 from tf_hypoperfusion.evaluation.report.patients import TERRITORIES, Patients
 from tf_hypoperfusion.evaluation.report.table import Table, percent, spread
@@ -95,7 +96,10 @@ def _categories(
             estimate = Estimate(value=k / len(cohort), n=len(cohort), k=k)
             table.number(cohort.title, f"{name}: {label}", estimate)
         _add(table, [f"  {label}", *_with_percent(row, cohorts)])
-    unknown = [int(cohort.table[column].isna().sum()) for cohort in cohorts]
+    unknown = [
+        int((cohort.table[column].isna() | (cohort.table[column] == UNKNOWN_SIDE)).sum())
+        for cohort in cohorts
+    ]
     if any(unknown):
         _add(table, ["  Unknown", *map(str, unknown)])
 

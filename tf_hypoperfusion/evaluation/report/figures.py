@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from data_tools import criteria
 from data_tools.criteria import DEFUSE3
-from data_tools.grid import GRID_AFFINE
+from data_tools.grid import GRID_AFFINE, UNKNOWN_SIDE
 from data_tools.runtime.errors import InputError
 from data_tools.volumes import load_volume, require_grid
 from tf_hypoperfusion.config import GOOD_DICE, PROBABILITY_THRESHOLD
@@ -279,11 +279,12 @@ def examples(patients: Patients) -> Figure | str:
             )
         _draw_planes(line[:3], *arrays)
         occlusion = row["occlusion"] if isinstance(row["occlusion"], str) else "unknown occlusion"
+        side = "unknown side" if row["side"] == UNKNOWN_SIDE else row["side"]
         nihss = "unknown" if np.isnan(row["nihss"]) else f"{row['nihss']:.0f}"
         line[3].set_axis_off()
         line[3].text(
             0.02, 0.5,
-            f"{word} Dice {row['dice']:.2f}\n\n{name}\n{row['side']}, {occlusion}\n"
+            f"{word} Dice {row['dice']:.2f}\n\n{name}\n{side}, {occlusion}\n"
             f"NIHSS {nihss}\n\n"
             f"true {row['truth_ml']:.0f} mL\npredicted {row['predicted_ml']:.0f} mL\n"
             f"core {row['core_ml']:.0f} mL",

@@ -112,10 +112,10 @@ def _notes(patients: Patients) -> list[str]:
     return [
         "Medians with IQR. P: two-sided Mann-Whitney U test; the paper takes P <= "
         f"{SIGNIFICANT_P} as significant.",
-        who_counts(patients) + " AUC is that of the stroke hemisphere (whole brain if bilateral), "
-        f"the others of the coverage at probability {PROBABILITY_THRESHOLD:g}. CSF is covered "
-        "too: it is in no lesion and its probability is 0, so it counts among AUC's true "
-        "negatives.",
+        who_counts(patients) + " AUC is that of the stroke hemisphere (whole brain if bilateral "
+        "or unknown), the others of the coverage at probability "
+        f"{PROBABILITY_THRESHOLD:g}. CSF is covered too: it is in no lesion and its probability is "
+        "0, so it counts among AUC's true negatives.",
     ]
 
 

@@ -82,14 +82,14 @@ VIEWS = (
 
 def draw(
     probability: NDArray[np.float32],
-    core: NDArray[np.bool_],
+    core: NDArray[np.bool_] | None,
     threshold: float = PROBABILITY_THRESHOLD,
 ) -> Image.Image:
     """The brain from the left, the front, the right and above.
 
     Args:
         probability: on the MNI grid.
-        core: bool, on the MNI grid; its outline is drawn.
+        core: bool, on the MNI grid; its outline is drawn. None if it is not known.
         threshold: from which on the probability is drawn.
 
     Returns:
@@ -118,14 +118,16 @@ def draw(
     return whole
 
 
-def _panel(view: _View, probability: NDArray, core: NDArray[np.bool_], threshold: float) -> Rgb:
+def _panel(
+    view: _View, probability: NDArray, core: NDArray[np.bool_] | None, threshold: float
+) -> Rgb:
     size = view.size
     picture = np.zeros((*size, 3), np.uint8)
     values = drawing.enlarged(view.flat(probability).astype(np.float32), size)
     drawing.paint(picture, 1.0 * (values >= threshold), drawing.heat(values))
     for grey, covered in _lines(view).items():
         drawing.paint(picture, LINES_SHARE * covered, "#" + 3 * f"{round(255 * grey):02X}")
-    if core.any():
+    if core is not None and core.any():
         distance = drawing.edge_distance(view.flat(core), size)
         drawing.paint(picture, drawing.line(distance), VERMILION)
     return picture

@@ -25,37 +25,38 @@ class Picture(NamedTuple):
 
 
 def overview(done: Prediction, result: PatientResult) -> bytes:
-    """PNG: axial DWI slices with the predicted hypoperfusion's contour and the core filled.
+    """PNG: axial slices of the DWI, or of the ADC map where there is none, with the predicted
+    hypoperfusion's contour and, if it is known, the core filled.
 
     Args:
         done: the measured patient.
         result: built from it; its decision, facts and warnings are the title.
     """
-    dwi = done.native.dwi
-    image, spacing = pictures.to_ras(dwi.data, dwi.affine)
-    overlays = []
-    for mask, label, colour, filled in (
-        (done.core.native, f"core {result.core_ml:.0f} mL", VERMILION, True),
-        (
-            done.hypoperfusion,
+    shown = done.native.shown
+    image, spacing = pictures.to_ras(shown.data, shown.affine)
+    overlays = [
+        *_core_overlay(done, digits=0),
+        Overlay(
+            pictures.to_ras(done.hypoperfusion, shown.affine)[0],
             f"predicted hypoperfusion {result.hypoperfusion_ml:.0f} mL",
             SKY_BLUE,
             False,
         ),
-    ):
-        overlays.append(Overlay(pictures.to_ras(mask, dwi.affine)[0], label, colour, filled))
+    ]
+    figures = "core not known"
+    if result.core_ml is not None:
+        figures = f"ratio {result.mismatch_ratio:.1f}, mismatch {result.mismatch_ml:.0f} mL"
     said = {"yes": "TARGET MISMATCH", "no": "no target mismatch", "unsure": "UNSURE"}
     nihss = "unknown" if result.given.nihss is None else result.given.nihss
     title = "\n".join(
         [
-            f"{result.patient}: {said[result.answer.target_mismatch]} (DEFUSE 3), "
-            f"ratio {result.mismatch_ratio:.1f}, mismatch {result.mismatch_ml:.0f} mL; "
-            f"side {result.given.side}, NIHSS {nihss}",
+            f"{result.patient}: {said[result.answer.target_mismatch]} (DEFUSE 3), {figures}; "
+            f"side {result.side_words}, NIHSS {nihss}",
             *(f"! {warning}" for warning in result.warnings),
         ]
     )
-    brain, _ = pictures.to_ras(done.native.brain, dwi.affine)
-    window = (0.0, float(np.percentile(image[brain], 99.5)))
+    brain, _ = pictures.to_ras(done.native.brain, shown.affine)
+    window = _window(done, image[brain])
     mosaic = pictures.axial_mosaic(
         image, overlays, spacing, title, window=window, brain=brain,
         footer=f"{RESEARCH_NOTICE} {pictures.CONVENTION}",
@@ -64,70 +65,76 @@ def overview(done: Prediction, result: PatientResult) -> bytes:
 
 
 def draw(done: Prediction) -> dict[str, Picture]:
-    """Every picture of the page: ``dwi``, ``probability``, ``adc``, ``disagreement``, ``glass``.
+    """Every picture of the page: ``where``, ``probability``, ``adc``, ``disagreement``, ``glass``.
+
+    ``where`` shows the DWI, or the ADC map where there is none; ``adc`` is there with both only.
 
     Args:
         done: the measured patient.
     """
     core_ml, hypoperfusion_ml = done.core.native_ml, done.hypoperfusion_ml
-    dwi, spacing = pictures.to_ras(done.native.dwi.data, done.native.dwi.affine)
+    name = "ADC" if done.native.missing == "DWI" else "DWI"
+    shown, spacing = pictures.to_ras(done.native.shown.data, done.native.shown.affine)
 
     def ras(data: NDArray) -> NDArray:
         return pictures.to_ras(data, done.native.dwi.affine)[0]
 
     brain = ras(done.native.brain)
-    window = (0.0, float(np.percentile(dwi[brain], 99.5)))
-    core = Overlay(ras(done.core.native), f"core {core_ml:.1f} mL", VERMILION, filled=True)
+    window = _window(done, shown[brain])
+    core = _core_overlay(done, digits=1)
+    core_words = "The core is not known."
+    if core_ml is not None:
+        core_words = f"Filled in orange: core, {core_ml:.1f} mL."
     outline = Overlay(
         ras(done.hypoperfusion), f"predicted hypoperfusion {hypoperfusion_ml:.1f} mL", SKY_BLUE
     )
     # Words closer to each other than this would overlap.
     unlikely = ((0.1, "0.1 unlikely"),) if done.threshold >= 0.3 else ()
     found: dict[str, tuple[Image.Image, str]] = {
-        "dwi": (
+        "where": (
             pictures.axial_mosaic(
-                dwi, [core, outline], spacing, "DWI", footer=CONVENTION, window=window, brain=brain,
-                planes=True,
+                shown, [*core, outline], spacing, name, footer=CONVENTION, window=window,
+                brain=brain, planes=True,
             ),
-            f"DWI in axial, coronal and sagittal slices. Filled in orange: core, {core_ml:.1f} mL. "
+            f"{name} in axial, coronal and sagittal slices. {core_words} "
             f"Outlined in blue: predicted hypoperfusion, {hypoperfusion_ml:.1f} mL.",
         ),
         "probability": (
             pictures.axial_mosaic(
-                dwi, [], spacing, "Probability of hypoperfusion over the DWI", footer=CONVENTION,
-                panels=16, window=window, brain=brain,
+                shown, [], spacing, f"Probability of hypoperfusion over the {name}",
+                footer=CONVENTION, panels=16, window=window, brain=brain,
                 heat=Heat(
                     values=ras(done.probability), label="probability of hypoperfusion",
                     words=(*unlikely, (done.threshold, f"{done.threshold:g} edge of the mask"),
                            (0.95, "1 certain")),
                 ),
             ),
-            "Axial DWI slices with the probability of hypoperfusion in colours from dark blue "
+            f"Axial {name} slices with the probability of hypoperfusion in colours from dark blue "
             "(unlikely) over green (0.5) to yellow (certain); the edge of the mask is at "
             f"{done.threshold:g}.",
         ),
-        "adc": (
+    }  # fmt: skip
+    if done.native.missing is None:
+        found["adc"] = (
             pictures.axial_mosaic(
-                ras(done.native.adc.data), [core], spacing, "ADC, 0 to 2500e-6 mm2/s",
+                ras(done.native.adc.data), core, spacing, "ADC, 0 to 2500e-6 mm2/s",
                 footer=CONVENTION, panels=16, window=ADC_WINDOW_UM2_PER_S, brain=brain,
             ),
-            f"ADC in axial slices, 0 (black) to 2500e-6 mm2/s (white); core ({core_ml:.1f} mL) "
-            "filled in orange.",
-        ),
-    }  # fmt: skip
+            f"ADC in axial slices, 0 (black) to 2500e-6 mm2/s (white). {core_words}",
+        )  # fmt: skip
     if done.disagreement is not None and done.uncertainty is not None:
         found["disagreement"] = (
             pictures.axial_mosaic(
-                dwi, [outline], spacing, "Where the answers disagree", footer=CONVENTION, panels=16,
-                window=window, brain=brain,
+                shown, [outline], spacing, "Where the answers disagree", footer=CONVENTION,
+                panels=16, window=window, brain=brain,
                 heat=Heat(
                     values=ras(done.disagreement), label="standard deviation of the probability",
                     top=0.4, shown_from=0.05,
                     words=((0.05, "0.05 agree"), (0.2, "0.2"), (0.37, "0.4 disagree")),
                 ),
             ),
-            f"Axial DWI slices with the standard deviation of {done.uncertainty.opinions} answers "
-            "in colours, from dark blue (they agree) to yellow (they disagree).",
+            f"Axial {name} slices with the standard deviation of {done.uncertainty.opinions} "
+            "answers in colours, from dark blue (they agree) to yellow (they disagree).",
         )  # fmt: skip
     found["glass"] = (
         glass_brain.draw(done.probability_mni, done.core.mni, done.threshold),
@@ -135,6 +142,22 @@ def draw(done: Prediction) -> dict[str, Picture]:
         "sight, from the left, the front, the right and above; the patient's left is on the right.",
     )
     return {name: Picture(_webp(image), alt) for name, (image, alt) in found.items()}
+
+
+def _core_overlay(done: Prediction, digits: int) -> list[Overlay]:
+    """The core, filled; nothing where it is not known."""
+    core = done.core.core
+    if core is None:
+        return []
+    mask, _ = pictures.to_ras(core.native, done.native.shown.affine)
+    return [Overlay(mask, f"core {core.native_ml:.{digits}f} mL", VERMILION, filled=True)]
+
+
+def _window(done: Prediction, brain_values: NDArray) -> tuple[float, float]:
+    """Black and white of the image that is shown."""
+    if done.native.missing == "DWI":
+        return ADC_WINDOW_UM2_PER_S
+    return 0.0, float(np.percentile(brain_values, 99.5))
 
 
 def _webp(image: Image.Image) -> bytes:

@@ -18,28 +18,29 @@ ADC_STEP_UM2_PER_S = 10.0
 
 
 def volumes(done: Prediction) -> list[dict[str, Any]]:
-    """DWI, ADC, probability and core for the viewer, in the order in which they are drawn.
+    """DWI, ADC, probability and core, those that are known, in the order in which they are drawn.
 
     Returns:
         For each: ``name``, ``data`` (base64 of a gzipped NIfTI), ``colormap``, ``low`` and ``high``
         (values of the first and last colour), ``opacity``.
     """
-    affine = done.native.dwi.affine
+    affine, missing = done.native.dwi.affine, done.native.missing
     box = _head(done.native.brain)
     dwi = np.maximum(done.native.dwi.data[box], 0)
     white = float(np.percentile(done.native.dwi.data[done.native.brain], 99.5)) or 1.0
-    levels = {
+    adc = np.clip(done.native.adc.data[box] / ADC_STEP_UM2_PER_S, 0, 255)
+    levels: dict[str, tuple[NDArray, float]] = {
         "DWI": (np.minimum(dwi * (200 / white), 255), white / 200),
-        "ADC": (
-            np.minimum(done.native.adc.data[box] / ADC_STEP_UM2_PER_S, 255),
-            ADC_STEP_UM2_PER_S,
-        ),
+        "ADC": (adc, ADC_STEP_UM2_PER_S),
         "probability": (probability_levels(done.probability[box]), 1 / PROBABILITY_STEPS),
-        "core": (done.core.native[box], 1.0),
     }
+    if missing:
+        del levels[missing]
+    if done.core.native is not None:
+        levels["core"] = (done.core.native[box], 1.0)
     shown = {
         "DWI": ("gray", 0.0, white, 1.0),
-        "ADC": ("gray", 0.0, 2500.0, 0.0),
+        "ADC": ("gray", 0.0, 2500.0, 1.0 if missing == "DWI" else 0.0),
         "probability": ("viridis", done.threshold, 1.0, 0.6),
         "core": ("warm", 0.5, 1.0, 0.8),
     }

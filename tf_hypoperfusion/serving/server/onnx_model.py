@@ -10,7 +10,7 @@ import numpy as np
 
 from data_tools.runtime import atomic
 from data_tools.runtime.errors import InputError
-from tf_hypoperfusion.inference import calibration, onnx_runtimes, predictors
+from tf_hypoperfusion.inference import calibration, model_files, onnx_runtimes, predictors
 from tf_hypoperfusion.serving import model_card, numpy_volumes
 from tf_hypoperfusion.serving.server.errors import ServingError
 
@@ -46,6 +46,7 @@ class OnnxModel:
             "info": json.dumps(model_card.info(card)),
             "calibration": calibration.of_card(card, str(file)),
             "core_by": model_card.core_by(card) or "rule",
+            "answers_without": model_files.names_inputs(model_files.randomisation_of(card)),
         }
         # Meanwhile, what the first request would wait for.
         threading.Thread(target=numpy_volumes.prepare).start()

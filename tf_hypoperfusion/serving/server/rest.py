@@ -192,7 +192,10 @@ class RestApi:
             asked = tensors.parse(_decoded(body), specs)
         outputs = self._runner.run(version, asked.signature, asked.inputs, gone=sent.gone)
         with self._one_json:
-            return JSONResponse(tensors.answer(outputs, by_rows=asked.by_rows))
+            answer = tensors.answer(outputs, by_rows=asked.by_rows)
+            # A figure that is not known is NaN, which TensorFlow Serving writes too.
+            text = json.dumps(answer, ensure_ascii=False, separators=(",", ":"))
+            return Response(text, media_type="application/json")
 
     async def _ready(self, request: Request) -> Response:
         names = self._repository.names()

@@ -30,12 +30,14 @@
         cal_min: v.low, cal_max: v.high, trustCalMinMax: false,
       }));
     }
-    const [dwi, adc, probability, core] = [0, 1, 2, 3];
+    // What is not known is not there.
+    const [dwi, adc, probability, core] = ["DWI", "ADC", "probability", "core"].map(
+      name => given.volumes.findIndex(v => v.name === name));
     given.volumes.forEach((v, k) => { nv.volumes[k].cal_min = v.low; nv.volumes[k].cal_max = v.high; });
     // The colours run from 0 to 1 whatever the threshold is; below it nothing is drawn.
     nv.volumes[probability].colormapType = 1;  // ZERO_TO_MAX_TRANSPARENT_BELOW_MIN
     // A label has no colours in between, which smoothing would draw around other things.
-    nv.volumes[core].setColormapLabel({ R: [0, 213], G: [0, 94], B: [0, 0], A: [0, 255], I: [0, 1], labels: ["", "core"] });
+    if (core >= 0) nv.volumes[core].setColormapLabel({ R: [0, 213], G: [0, 94], B: [0, 0], A: [0, 255], I: [0, 1], labels: ["", "core"] });
     nv.setInterpolation(true);  // voxels as they are, so that no mask seems to end elsewhere
     nv.updateGLVolume();
     nv.setSliceType(3);
@@ -50,9 +52,9 @@
     };
     threshold.addEventListener("input", showThreshold);
     for (const [id, index] of [["probability-opacity", probability], ["core-opacity", core]]) {
-      byId(id).addEventListener("input", event => nv.setOpacity(index, event.target.value / 100));
+      byId(id)?.addEventListener("input", event => nv.setOpacity(index, event.target.value / 100));
     }
-    byId("behind").addEventListener("change", event => {
+    byId("behind")?.addEventListener("change", event => {
       nv.setOpacity(dwi, event.target.value === "DWI" ? 1 : 0);
       nv.setOpacity(adc, event.target.value === "ADC" ? 1 : 0);
     });
@@ -62,10 +64,12 @@
     });
     byId("planes").addEventListener("change", event => nv.setSliceType(Number(event.target.value)));
     byId("reset").addEventListener("click", () => {
-      threshold.value = given.threshold_percent; byId("probability-opacity").value = 60; byId("core-opacity").value = 80;
-      byId("behind").value = "DWI"; byId("planes").value = "3";
-      for (const id of ["probability-opacity", "core-opacity"]) byId(id).dispatchEvent(new Event("input"));
-      for (const id of ["behind", "planes"]) byId(id).dispatchEvent(new Event("change"));
+      threshold.value = given.threshold_percent;
+      for (const [id, value, event] of [["probability-opacity", 60, "input"], ["core-opacity", 80, "input"],
+                                        ["behind", "DWI", "change"], ["planes", "3", "change"]]) {
+        const control = byId(id);
+        if (control) { control.value = value; control.dispatchEvent(new Event(event)); }
+      }
       showThreshold();
     });
     showThreshold();

@@ -82,8 +82,8 @@ def figures(fold: Path) -> dict[str, Any]:
     found = atomic.read_json(path)
     for name in (shifts.PLAIN, *FLAGS.shifts):
         if name not in found:
-            networks = shifts.predictors_of([str(fold / "best.keras")])
-            answered = shifts.answer(networks, cohort(name), FLAGS.stride)
+            network = shifts.model_of([str(fold / "best.keras")])
+            answered = shifts.answer(network, cohort(name), FLAGS.stride)
             found[name] = dataclasses.asdict(shifts.judge(answered))
             atomic.write_json(path, found)
     return found

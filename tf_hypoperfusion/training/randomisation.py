@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from data_tools.grid import SIDES, VOXEL_MM
+from data_tools.grid import SIDES, UNKNOWN_SIDE, VOXEL_MM
 from data_tools.runtime.errors import InputError
 
 
@@ -170,7 +170,7 @@ LARGE_MM, SMALL_MM, SMALL_SHARE = 45.0, 18.0, 0.6
 # neighbour, times a number of this range.
 ERRING, OF_NEIGHBOUR = 0.3, (0.2, 1.2)
 # What a network is given where the side is not told: the word for it, where the grid has one.
-SIDE_NOT_TOLD = SIDES.index("unknown" if "unknown" in SIDES else "bilateral")
+SIDE_NOT_TOLD = SIDES.index(UNKNOWN_SIDE)
 
 
 @functools.cache

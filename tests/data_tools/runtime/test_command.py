@@ -189,7 +189,7 @@ def test_a_real_process_exits_with_2_and_no_traceback(run_command, tmp_path):
 def test_an_empty_out_is_refused():
     """It would be the folder that the user stands in."""
     given = flags.FlagValues()
-    command.define_patient(given)
+    command.define_patient(given, "rule")
     given(["predict", "--out= ", "--dwi=d", "--nihss=5", "--side=left"])
     with pytest.raises(InputError, match="--out is empty; expected a folder for the result"):
         command.patient_request(given)
@@ -198,7 +198,7 @@ def test_an_empty_out_is_refused():
 @pytest.fixture
 def of_patient():
     values = flags.FlagValues()
-    command.define_patient(values)
+    command.define_patient(values, "rule")
     return values
 
 

@@ -268,7 +268,9 @@ def test_a_core_is_measured_beside_the_rules(run, records_dir, mni_cohort, core_
         assert ours.core_learnt_ml == pytest.approx(theirs.core_learnt_ml, rel=1e-3, abs=0.1)
         if theirs.core_dice is not None:
             assert ours.core_dice == pytest.approx(theirs.core_dice, abs=0.01)
-            assert ours.core_rule_dice > 0.99
+            # The rule misses some of the core that the simulation made.
+            assert ours.core_rule_dice == pytest.approx(theirs.core_rule_dice, abs=0.01)
+            assert 0.4 < ours.core_rule_dice < 1
     assert max(row.core.core_truth_ml for row in rows) > 1
     assert evaluation.evaluate(ask).rows == rows  # kept
     with open(run / "patients.csv") as file:

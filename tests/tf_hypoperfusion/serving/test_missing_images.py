@@ -15,6 +15,7 @@ from data_tools.cohort import read_participants
 from data_tools.grid import GRID_SHAPE
 from data_tools.runtime.errors import InputError
 from tf_hypoperfusion.inference import sliding_window
+from tf_hypoperfusion.inference.sliding_window import SlabModel
 from tf_hypoperfusion.serving import (
     answers,
     graph,
@@ -57,14 +58,18 @@ def inputs_of(volumes, side=b"unknown"):
     )
 
 
+def weighed(image):
+    """What a network that hears of every channel makes of them."""
+    dwi, adc, mask, side = (image[..., k : k + 1] for k in range(4))
+    return 2 * dwi + 2 * adc - mask - side - 0.7
+
+
 def by_graph(image, nihss):
-    """A network that hears of every channel."""
-    return tf.sigmoid(2 * image[..., :1] + image[..., 1:2] - image[..., 2:3] - image[..., 3:] - 1)
+    return {"probability": tf.sigmoid(weighed(image))}
 
 
 def by_numpy(image, nihss):
-    logit = 2 * image[..., :1] + image[..., 1:2] - image[..., 2:3] - image[..., 3:] - 1
-    return 1 / (1 + np.exp(-logit))
+    return 1 / (1 + np.exp(-weighed(image)))
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +80,7 @@ def ask():
         inputs, options = inputs_of(volumes, side), {"stride": STRIDE, "info": "{}", **options}
         said, answered = [], []
         try:
-            answered.append(numpy_volumes.predict_volumes(by_numpy, inputs, **options))
+            answered.append(numpy_volumes.predict_volumes(SlabModel(by_numpy), inputs, **options))
         except InputError as error:
             said.append(str(error))
         signature = [graph.volume_inputs()]
@@ -102,7 +107,7 @@ def test_one_image_is_answered_alike_and_nothing_is_decided(kind, by, people, as
     (of_numpy, of_graph), said = ask(volumes, answers_without=True, calibration=by)
     assert said == ""
     assert set(of_numpy) == set(of_graph) == {
-        "probability", "model_info", *answers.figures_of(by, True)
+        "probability", "model_info", *answers.figures_of(by, answers_without=True)
     }  # fmt: skip
     np.testing.assert_allclose(of_numpy["probability"], of_graph["probability"], atol=1e-4)
     brain = volumes["brain_mask"] > 0
@@ -141,7 +146,7 @@ def test_the_network_is_shown_zeros_and_both_halves(people):
         return by_numpy(image, nihss)
 
     numpy_volumes.predict_volumes(
-        network, inputs_of(volumes), stride=STRIDE, info="{}", answers_without=True
+        SlabModel(network), inputs_of(volumes), stride=STRIDE, info="{}", answers_without=True
     )
     shown = np.concatenate(seen)
     assert shown[..., 0].any() and not shown[..., 1:3].any() and (shown[..., 3] == 1).all()
@@ -191,11 +196,29 @@ def test_right_and_unsure_words_without_a_calibration(xp):
         found = answers.figures(
             xp, by=None, answers_without=True,
             hypoperfusion_ml=xp.constant(hypoperfusion_ml, "float64"),
-            core_ml=xp.constant(core_ml, "float64"),
+            core_ml={"rule": xp.constant(core_ml, "float64")},
         )["answer"]  # fmt: skip
         return found if isinstance(found, str) else found.numpy().decode()
 
     assert [word(90.0, 10.0), word(12.0, 10.0), word(90.0, np.nan)] == ["yes", "no", "unsure"]
+
+
+@pytest.mark.parametrize("xp", [graph_arrays, numpy_arrays])
+def test_where_the_rule_knows_no_core_the_networks_core_decides(xp):
+    def found(rule_ml):
+        return answers.figures(
+            xp, by=None, answers_without=True, core_by="rule",
+            hypoperfusion_ml=xp.constant(90.0, "float64"),
+            core_ml={
+                "rule": xp.constant(rule_ml, "float64"),
+                "learnt": xp.constant(20.0, "float64"),
+            },
+        )  # fmt: skip
+
+    alone, both = found(np.nan), found(10.0)
+    assert float(alone["core_ml"]) == 20 and np.isnan(float(alone["core_rule_ml"]))
+    assert float(both["core_ml"]) == 10 and float(both["core_learnt_ml"]) == 20
+    assert bool(alone["target_mismatch"])
 
 
 def test_the_card_passes_on_how_its_networks_were_trained():

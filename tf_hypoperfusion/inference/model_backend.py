@@ -147,7 +147,7 @@ class Models:
             answers=answers, models=models, stride=self._stride, fast=self._fast,
             calibrated=prediction.Calibrated(lambda: by),
             refuses_one_image=(
-                f"model {strict[0]}: was not trained to answer without one" if strict else None
+                f"model {strict[0]} was not trained to answer without one" if strict else None
             ),
         )  # fmt: skip
 

@@ -149,7 +149,7 @@ def test_less_than_60_percent_in_one_half_is_no_side(left, right, side, words):
 
 
 def test_a_model_that_needs_both_images_refuses_one_in_a_sentence(files, tmp_path):
-    refuses = "model m: was not trained to answer without one"
+    refuses = "model m was not trained to answer without one"
     for dwi, adc, flag in ((str(files.dwi), None, "--adc"), (None, str(files.adc), "--dwi")):
         asked = PatientFiles(dwi=dwi, adc=adc, given=ClinicalFacts("left", 3))
         with pytest.raises(InputError, match=f"model m: was not trained .* expected {flag}, or a"):

@@ -152,7 +152,7 @@ def test_a_model_that_needs_both_images_refuses_one_in_a_sentence(files, tmp_pat
     refuses = "model m was not trained to answer without one"
     for dwi, adc, flag in ((str(files.dwi), None, "--adc"), (None, str(files.adc), "--dwi")):
         asked = PatientFiles(dwi=dwi, adc=adc, given=ClinicalFacts("left", 3))
-        with pytest.raises(InputError, match=f"model m: was not trained .* expected {flag}, or a"):
+        with pytest.raises(InputError, match=f"model m was not trained .* expected {flag}, or a"):
             result_folder.predict(asked, str(tmp_path / "o"), lambda: backend(refuses), log=len)
     assert not (tmp_path / "o").exists() or not list((tmp_path / "o").iterdir())
 

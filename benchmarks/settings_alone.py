@@ -28,7 +28,6 @@ from benchmarks.measuring import options
 from benchmarks.measuring.tables import Tables
 from data_tools.runtime import atomic, command
 from data_tools.runtime.errors import InputError
-from data_tools.simulate import simulate_cohort
 from data_tools.simulate.shifts import SHIFTS
 from tf_hypoperfusion.config import TEST_STRIDE
 
@@ -83,19 +82,10 @@ def figures(fold: Path) -> dict[str, Any]:
     for name in (shifts.PLAIN, *FLAGS.shifts):
         if name not in found:
             network = shifts.model_of([str(fold / "best.keras")])
-            answered = shifts.answer(network, cohort(name), FLAGS.stride)
+            answered = shifts.answer(network, shifts.cohort_of(name, FLAGS, "first"), FLAGS.stride)
             found[name] = dataclasses.asdict(shifts.judge(answered))
             atomic.write_json(path, found)
     return found
-
-
-def cohort(name: str) -> Path:
-    """The plain patients or those of a shift, simulated unless they are there."""
-    shift = None if name == shifts.PLAIN else name
-    folder = Path(FLAGS.cohorts) / f"first-{shift or 'plain'}"
-    return simulate_cohort(
-        folder, FLAGS.patients, FLAGS.seed, space="mni", workers=FLAGS.workers, shift=shift
-    )
 
 
 def line(variant: str, found: Sequence[dict[str, Any]]) -> dict[str, Any]:

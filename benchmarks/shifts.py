@@ -253,19 +253,25 @@ def _names() -> list[str]:
     return [PLAIN, *(name for name in wanted if name not in left_out)]
 
 
-def _cohort(name: str) -> Path:
-    """A shift's cohort, simulated unless it is there."""
+def cohort_of(name: str, given: flags.FlagValues, look: str, lesions: str | None = None) -> Path:
+    """The plain cohort or that of a shift, simulated unless it is there.
+
+    Args:
+        name: :data:`PLAIN`, or of a shift.
+        given: flags ``cohorts``, ``patients``, ``seed`` and ``workers``.
+        look: what the shift departs from.
+        lesions: folder of real core masks, for shifts that need them.
+    """
     shift = None if name == PLAIN else name
-    lesions = FLAGS.lesions if shift and SHIFTS[shift].needs_lesions else None
     return simulate_cohort(
-        Path(FLAGS.cohorts) / f"{FLAGS.look}-{shift or 'plain'}",
-        FLAGS.patients,
-        FLAGS.seed,
+        Path(given.cohorts) / f"{look}-{shift or 'plain'}",
+        given.patients,
+        given.seed,
         space="mni",
-        workers=FLAGS.workers,
-        look=FLAGS.look,
+        workers=given.workers,
+        look=look,
         shift=shift,
-        lesions=lesions,
+        lesions=lesions if shift and SHIFTS[shift].needs_lesions else None,
     )
 
 
@@ -284,7 +290,9 @@ def main() -> None:
     tables = Tables(FLAGS.out, ("tensorflow", "keras"), f"{FLAGS.look}, seed {FLAGS.seed}")
     held: dict[str, Held] = {}
     for name in names:
-        held[name] = judge(answer(model, _cohort(name), FLAGS.stride))
+        held[name] = judge(
+            answer(model, cohort_of(name, FLAGS, FLAGS.look, FLAGS.lesions), FLAGS.stride)
+        )
     tables.show(f"{FLAGS.patients} simulated patients of each shift", table(held))
 
 

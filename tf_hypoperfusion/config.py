@@ -173,7 +173,7 @@ def parse_frame(text: str) -> tuple[int, int]:
 _FRAME_OF_CROP_MARGIN = {True: "96x112", False: "128x128"}
 # And what there was no word for.
 _MODEL_BEFORE = {"presence_flags": False, "contrast_channels": "none", "core_output": False}
-_TRAINING_BEFORE = {"core_weight": 0.5, "init_from": ""}
+_TRAINING_BEFORE = {"core_weight": 0.5, "init_from": "", "freeze": False}
 
 
 def model_settings(values: Any) -> dict[str, Any]:
@@ -253,6 +253,7 @@ class TrainingConfig:
             weights themselves.
         patience: stop after so many epochs without a lower validation loss; 0: never.
         init_from: a trained network's file to begin with, or a run's folder; empty: drawn weights.
+        freeze: train only the layers that the network of ``init_from`` does not have.
         randomisation: how training slabs are changed at random; names of
             ``training/randomisation.py``, joined by ``+``.
     """
@@ -274,6 +275,7 @@ class TrainingConfig:
     ema_momentum: float = 0.0
     patience: int = 0
     init_from: str = ""
+    freeze: bool = False
     randomisation: str = "none"
 
     def __post_init__(self) -> None:
@@ -306,6 +308,10 @@ class TrainingConfig:
                 self.micro_batch,
                 f"a divisor of the batch of {self.batch_size}",
             )
+        _require(
+            not self.freeze or bool(self.init_from), "freeze", "true", "init_from with it, a "
+            "network whose weights are kept",
+        )  # fmt: skip
         _require(0 <= self.seed < 2**31, "seed", self.seed, "0 to 2**31 - 1")
 
 

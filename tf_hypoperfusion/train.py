@@ -111,6 +111,10 @@ _setting(
     "<FILE> Begin with the weights of this best.keras, or of the same fold of this run's folder. "
     "What the network has more than that one begins at rest.",
 )
+_setting(
+    "freeze",
+    "Train only the layers that the network of --init_from does not have, as the core's answer.",
+)
 _setting("presence_flags", "Tell the network which of DWI, ADC, side and NIHSS are given.")
 _setting(
     "contrast_channels",

@@ -36,12 +36,15 @@ def model_file(init_from: str, fold: int) -> Path:
     return path
 
 
-def copy_weights(path: Path, model: Any) -> None:
+def copy_weights(path: Path, model: Any) -> list[Any]:
     """Put the weights of a ``.keras`` file into a network.
 
     Args:
         path: of the trained network, of the same widths.
         model: the new one, with stock or faster layers.
+
+    Returns:
+        The layers that the file does not have: their weights are left as drawn.
 
     Raises:
         InputError: no network of ours, or one of another shape.
@@ -52,14 +55,19 @@ def copy_weights(path: Path, model: Any) -> None:
     left = set(trained) - {layer.name for layer in model.layers}
     if left:
         raise _another(path, min(left))
+    new = []
     for layer in model.layers:
-        if not layer.weights or layer.name in NEW_LAYERS and layer.name not in trained:
+        if not layer.weights:
+            continue
+        if layer.name in NEW_LAYERS and layer.name not in trained:
+            new.append(layer)
             continue
         known = trained[layer.name].weights if layer.name in trained else []
         if len(known) != len(layer.weights):
             raise _another(path, layer.name)
         for variable, before in zip(layer.weights, known, strict=True):
             variable.assign(_widened(to_numpy(before), variable, path, layer.name))
+    return new
 
 
 def _widened(values: NDArray, variable: Any, path: Path, layer: str) -> NDArray:

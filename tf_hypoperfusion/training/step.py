@@ -16,6 +16,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from data_tools.runtime import atomic
+from data_tools.runtime.errors import InputError
 from tf_hypoperfusion.config import ModelConfig, TrainingConfig
 from tf_hypoperfusion.model.attention_unet import build_model
 from tf_hypoperfusion.model.keras_compat import (
@@ -50,19 +51,23 @@ def build(
     """
     with strategy.scope():
         model = build_model(model_config, config.precision, config.seed, for_training=True)
+        trained = model.trainable_variables
         if config.init_from:
-            initial_weights.copy_weights(Path(config.init_from), model)
+            new = initial_weights.copy_weights(Path(config.init_from), model)
+            if config.freeze:
+                trained = _variables_of(new, config.init_from)
         kept = model
         if config.ema_momentum:
             kept = build_model(model_config, config.precision, config.seed, for_training=True)
             kept.set_weights(model.get_weights())
         optimizer = build_optimizer(config, learning_rates(config, steps_per_epoch))
-        build_optimizer_variables(optimizer, model.trainable_variables)
+        build_optimizer_variables(optimizer, trained)
     return TrainingStep(
         strategy,
         model_config,
         model=model,
         kept=kept,
+        trained=trained,
         loss=losses.CompositeLoss(
             config.bce_weight,
             config.dice_weight,
@@ -76,6 +81,16 @@ def build(
     )
 
 
+def _variables_of(new_layers: list[Any], init_from: str) -> list[Any]:
+    variables = [variable for layer in new_layers for variable in layer.trainable_variables]
+    if not variables:
+        raise InputError(
+            f"freeze leaves nothing to train: the network has every layer of {init_from} and no "
+            "other; expected an answer that is new, as with --core_output"
+        )
+    return variables
+
+
 class TrainingStep:
     """Runs global batches through a model.
 
@@ -83,6 +98,8 @@ class TrainingStep:
         strategy: whose scope the models and the optimizer were made in.
         model_config: of both models.
         model: is trained.
+        trained: of its variables, those that are. If some are not, the network computes as at
+            test time: normalised by its moving moments, without dropout.
         kept: is validated and saved: the same model, or, with an ``ema_momentum``, a second one
             that holds the moving average.
         loss: returns (batch,).
@@ -98,6 +115,7 @@ class TrainingStep:
         model_config: ModelConfig,
         *,
         model: keras.Model,
+        trained: list[Any] | None = None,
         kept: keras.Model,
         loss: losses.CompositeLoss,
         optimizer: Any,
@@ -107,6 +125,7 @@ class TrainingStep:
     ):
         self.strategy, self.model_config = strategy, model_config
         self.model, self.kept = model, kept
+        self.trained = model.trainable_variables if trained is None else trained
         self.loss, self.optimizer = loss, optimizer
         self.batch_size, self.micro_batches = batch_size, micro_batches
         self.ema_momentum = ema_momentum
@@ -120,7 +139,7 @@ class TrainingStep:
                         synchronization=tf.VariableSynchronization.ON_READ,
                         aggregation=tf.VariableAggregation.SUM,
                     )
-                    for variable in model.trainable_variables
+                    for variable in self.trained
                 ]
         # XLA makes 3D convolutions ten times slower on a CPU.
         self._whole = tf.function(self._whole_batch, jit_compile=False)
@@ -226,14 +245,15 @@ class TrainingStep:
 
     def _gradients_of(self, batch: Any):
         with tf.GradientTape() as tape:
-            each, sums = self._forward(self.model, batch, training=True)
+            whole = len(self.trained) == len(self.model.trainable_variables)
+            each, sums = self._forward(self.model, batch, training=whole)
             scaled = scale_loss(self.optimizer, tf.reduce_sum(each) / self.batch_size)
-        return tape.gradient(scaled, self.model.trainable_variables), sums
+        return tape.gradient(scaled, self.trained), sums
 
     def _whole_batch(self, batch: Any, momentum: tf.Tensor) -> tf.Tensor:
         def replica(batch):
             gradients, sums = self._gradients_of(batch)
-            apply_gradients(self.optimizer, gradients, self.model.trainable_variables)
+            apply_gradients(self.optimizer, gradients, self.trained)
             return sums
 
         sums = self.strategy.reduce("SUM", self.strategy.run(replica, (batch,)), axis=None)
@@ -252,7 +272,7 @@ class TrainingStep:
     def _finish_batch(self, momentum: tf.Tensor) -> None:
         def replica():
             gradients = [total.read_value() for total in self._gradients]
-            apply_gradients(self.optimizer, gradients, self.model.trainable_variables)
+            apply_gradients(self.optimizer, gradients, self.trained)
             for total in self._gradients:
                 total.assign(tf.zeros_like(total))
 

@@ -8,9 +8,10 @@ import pytest
 
 from data_tools.grid import side_frame
 from data_tools.runtime.errors import InputError
-from tf_hypoperfusion.config import ModelConfig
+from tf_hypoperfusion.config import ModelConfig, TrainingConfig
 from tf_hypoperfusion.model.attention_unet import build_model
-from tf_hypoperfusion.training import initial_weights
+from tf_hypoperfusion.model.keras_compat import to_numpy
+from tf_hypoperfusion.training import distribution, initial_weights, step
 
 pytestmark = pytest.mark.core
 
@@ -61,3 +62,33 @@ def test_a_run_gives_the_network_of_the_same_fold(trained):
     assert initial_weights.model_file(str(trained[0]), 0) == trained[0]
     with pytest.raises(InputError, match="a run's folder with one for fold 1"):
         initial_weights.model_file(run, 1)
+
+
+def test_frozen_the_new_answer_learns_and_the_old_one_stays(trained):
+    path, inputs, expected = trained
+    config = TrainingConfig(
+        batch_size=1, micro_batch=1, precision="float32", init_from=str(path), freeze=True
+    )
+    strategy = distribution.choose_strategy()
+    core = dataclasses.replace(SMALL, core_output=True, dropout=0.5)
+    built = step.build(strategy, core, config, 1)
+    before = {v.path if hasattr(v, "path") else v.name: to_numpy(v) for v in built.model.variables}
+    truth = np.ones((1, 128, 128, 16, 3), np.float32)
+    built.train(iter([(inputs, truth, np.ones(1, np.float32))]), 0)
+    changed = {
+        name
+        for name, v in zip(before, built.model.variables, strict=True)
+        if not np.array_equal(before[name], to_numpy(v))
+    }
+    assert changed and all("core_logit" in name for name in changed)
+    np.testing.assert_allclose(np.asarray(built.model(inputs)["probability"]), expected, atol=1e-5)
+
+
+def test_freeze_needs_a_network_to_begin_with_and_something_new(trained):
+    with pytest.raises(InputError, match="freeze is .*true.*; expected init_from"):
+        TrainingConfig(freeze=True)
+    config = TrainingConfig(
+        batch_size=1, micro_batch=1, precision="float32", init_from=str(trained[0]), freeze=True
+    )
+    with pytest.raises(InputError, match="freeze leaves nothing to train"):
+        step.build(distribution.choose_strategy(), SMALL, config, 1)

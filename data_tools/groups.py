@@ -1,4 +1,4 @@
-"""Rows of a cohort that belong together: visits of one patient, and what a column ``group`` says."""
+"""Rows that belong together: visits of one patient, and what a column ``group`` joins."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -91,16 +91,18 @@ def figures(
         by: how the mask's probabilities are calibrated.
         answers_without: as in :func:`figures_of`.
     """
+    # The rule needs both images. So does a calibration, which was made with patients who have both.
+    both_given = xp.isfinite(core_ml["rule"])
     deciding_ml = core_ml[core_by or "rule"]
-    if "learnt" in core_ml:  # the rule needs both images
+    if "learnt" in core_ml:
         deciding_ml = xp.where(xp.isfinite(deciding_ml), deciding_ml, core_ml["learnt"])
     volumes = {"hypoperfusion_ml": hypoperfusion_ml, "core_ml": deciding_ml}
     found = decide(xp, **volumes)
     if by:
-        found |= _interval(xp, by, **volumes)
+        found |= _interval(xp, by, both_given, **volumes)
     elif answers_without:
         met = 2 * xp.cast(found["target_mismatch"], "int32")
-        found |= {"answer": _said(xp, met, deciding_ml)}
+        found |= {"answer": _said(xp, met, xp.isfinite(deciding_ml))}
     if core_by:
         found |= {f"core_{who}_ml": ml for who, ml in core_ml.items()}
     return found
@@ -129,7 +131,7 @@ def decide(xp: Arrays, *, hypoperfusion_ml: Array, core_ml: Array) -> dict[str, 
 
 
 def _interval(
-    xp: Arrays, by: Calibration, *, hypoperfusion_ml: Array, core_ml: Array
+    xp: Arrays, by: Calibration, both_given: Array, *, hypoperfusion_ml: Array, core_ml: Array
 ) -> dict[str, Array]:
     """:data:`OF_CALIBRATION` and the answer, as :func:`calibration.answer`."""
     root = xp.sqrt(hypoperfusion_ml)
@@ -143,13 +145,13 @@ def _interval(
     return {
         "hypoperfusion_low_ml": low_ml,
         "hypoperfusion_high_ml": high_ml,
-        "answer": _said(xp, ends_met, core_ml),
+        "answer": _said(xp, ends_met, both_given & xp.isfinite(core_ml)),
     }
 
 
-def _said(xp: Arrays, met: Array, core_ml: Array) -> Array:
-    """One of :data:`WORDS`; nothing is sure where no core is known."""
-    return xp.choose(WORDS, xp.cast(xp.where(xp.isfinite(core_ml), met, 1), "int32"))
+def _said(xp: Arrays, met: Array, can_tell: Array) -> Array:
+    """One of :data:`WORDS`."""
+    return xp.choose(WORDS, xp.cast(xp.where(can_tell, met, 1), "int32"))
 
 
 def png_levels(xp: Arrays, probability: Array, cut: float) -> Array:

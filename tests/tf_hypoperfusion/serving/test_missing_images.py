@@ -221,6 +221,22 @@ def test_where_the_rule_knows_no_core_the_networks_core_decides(xp):
     assert bool(alone["target_mismatch"])
 
 
+@pytest.mark.parametrize("xp", [graph_arrays, numpy_arrays])
+def test_a_calibrated_model_is_unsure_without_one_of_the_images_it_was_calibrated_on(xp):
+    def word(rule_ml):
+        found = answers.figures(
+            xp, by=calibration_of(), answers_without=True, core_by="rule",
+            hypoperfusion_ml=xp.constant(90.0, "float64"),
+            core_ml={
+                "rule": xp.constant(rule_ml, "float64"),
+                "learnt": xp.constant(10.0, "float64"),
+            },
+        )["answer"]  # fmt: skip
+        return found if isinstance(found, str) else found.numpy().decode()
+
+    assert [word(10.0), word(np.nan)] == ["yes", "unsure"]
+
+
 def test_the_card_passes_on_how_its_networks_were_trained():
     card = {
         "name": "m", "version": 1, "notice": "n", "records": {"cohort": "c"},

@@ -73,6 +73,15 @@ def _text(path: Path, columns: Sequence[str]) -> str:
             f"{path}: no such file{found}; expected a tab-separated table with {_all(columns)} "
             "(n/a = missing)"
         )
+    return text_of(path)
+
+
+def text_of(path: Path) -> str:
+    """The text of a table's file.
+
+    Raises:
+        InputError: not readable, or no text in UTF-8, nor in UTF-16 with a byte order mark.
+    """
     try:
         content = path.read_bytes()
     except OSError as error:

@@ -47,9 +47,9 @@ def test_files_that_are_no_evaluation_are_refused(cohort, with_counts, tmp_path,
     (tmp_path / "other.csv").write_text("a,b\n1,2\n")
     assert call(report, f"--patients={tmp_path}/other.csv", out) == 2
     assert "no column participant_id" in capsys.readouterr().err
-    (tmp_path / "binary.csv").write_bytes(b"\xff\xfe\x00\x01")
+    (tmp_path / "binary.csv").write_bytes(b"\x00\x01")
     assert call(report, f"--patients={tmp_path}/binary.csv", out) == 2
-    assert "not a readable" in capsys.readouterr().err
+    assert "is no text in UTF-8" in capsys.readouterr().err
     shutil.copy(with_counts.path.with_name("thresholds.npz"), cohort.path.parent)
     assert call(report, f"--patients={cohort.path}", out) == 2
     assert "evaluate again" in capsys.readouterr().err
@@ -90,3 +90,12 @@ def test_a_table_of_semicolons_and_one_of_a_spreadsheet(cohort, tmp_path):
         patients.load(tmp_path / "semicolons.csv")
     (tmp_path / "sheet.csv").write_text(text.replace("True", "TRUE").replace("False", "FALSE"))
     assert len(patients.load(tmp_path / "sheet.csv")) == 12
+
+
+def test_a_table_of_another_encoding_is_read_or_gets_the_hint(cohort, tmp_path):
+    text = cohort.path.read_text()
+    (tmp_path / "utf16.csv").write_text(text, encoding="utf-16")
+    assert len(patients.load(tmp_path / "utf16.csv")) == 12
+    (tmp_path / "latin.csv").write_bytes(text.encode().replace(b"sub-0001", b"sub-M\xfcller"))
+    with pytest.raises(InputError, match="line 2 holds a byte that is no text in UTF-8"):
+        patients.load(tmp_path / "latin.csv")

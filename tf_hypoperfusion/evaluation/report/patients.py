@@ -1,6 +1,7 @@
 """``patients.csv`` of an evaluation, read back and checked."""
 
 import dataclasses
+import io
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from data_tools import criteria
+from data_tools import criteria, text_table
 from data_tools.cohort import mni_file
 from data_tools.grid import SIDES
 from data_tools.runtime import atomic
@@ -161,8 +162,13 @@ def _read(path: Path) -> pd.DataFrame:
             f"{path}: no such file; expected patients.csv of python -m tf_hypoperfusion.evaluate"
         )
     try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False, na_values=["", "n/a"])
-    except (ValueError, OSError) as error:
+        table = pd.read_csv(
+            io.StringIO(text_table.text_of(path)),
+            dtype=str,
+            keep_default_na=False,
+            na_values=["", "n/a"],
+        )
+    except ValueError as error:
         raise InputError(f"{path}: not a readable comma-separated table ({error})") from error
     absent = [name for name in REQUIRED if name not in table]
     if len(table.columns) == 1 and len(absent) == len(REQUIRED):

@@ -87,7 +87,8 @@ def dawn(age: ArrayLike, nihss: ArrayLike, core_ml: ArrayLike) -> NDArray[np.boo
     """
     age, nihss, core_ml = (np.asarray(values, float) for values in (age, nihss, core_ml))
     is_old = age >= DAWN.old_age
-    old = is_old & (core_ml < DAWN.max_core_old_ml)
-    young = ~is_old & (core_ml < DAWN.max_core_ml)
-    severe = ~is_old & (nihss >= DAWN.severe_nihss) & (core_ml <= DAWN.max_core_severe_ml)
+    old = is_old & (core_ml < DAWN.max_core_old_ml - HAIR_ML)
+    young = ~is_old & (core_ml < DAWN.max_core_ml - HAIR_ML)
+    most = DAWN.max_core_severe_ml + HAIR_ML
+    severe = ~is_old & (nihss >= DAWN.severe_nihss) & (core_ml <= most)
     return (nihss >= DAWN.min_nihss) & (old | young | severe)

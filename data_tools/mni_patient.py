@@ -140,8 +140,9 @@ def load_labelled(cohort: str | os.PathLike, row: Row) -> tuple[MniPatient, labe
         "coverage": label.coverage,
         "brain": patient.brain,
     }
+    # Not rounded: predict decides by these volumes too, and both are to decide alike.
     volumes = {
-        f"{name}_ml": round(float(np.count_nonzero(mask) * patient.voxel_ml), 3)
+        f"{name}_ml": float(np.count_nonzero(mask) * patient.voxel_ml)
         for name, mask in masks.items()
     }
     described = {

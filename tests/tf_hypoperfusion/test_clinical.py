@@ -56,6 +56,7 @@ def test_ratio_is_capped_at_20():
         (80, 10, 20.992, True), (80, 10, 21, False), (80, 9, 1, False), (85, 25, 40, False),
         (79, 10, 30.992, True), (79, 10, 31, False), (79, 19, 31, False),
         (79, 20, 31, True), (79, 20, 51, True), (79, 20, 51.008, False),
+        (80, 10, 21 - 5e-10, False), (79, 20, 51 + 5e-10, True),
         (None, 20, 1, None), (70, None, 1, None), (79.9, 10, 25, True),
     ],
 )  # fmt: skip

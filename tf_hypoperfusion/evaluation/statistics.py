@@ -118,11 +118,17 @@ def mcnemar_bounds(right_first: int, right_second: int, n: int) -> tuple[float, 
 
 
 def mann_whitney(first: ArrayLike, second: ArrayLike) -> float | None:
-    """Two-sided P of the Mann-Whitney U test; None if a group is empty."""
+    """Two-sided P of the Mann-Whitney U test, as Stata's ``ranksum``; None if a group is empty.
+
+    By the normal approximation with corrected ties, without a correction for continuity.
+
+    >>> round(mann_whitney([1, 2, 3, 4], [3, 5, 6, 7]), 4)  # U = 1.5, z = -6.5 / sqrt(11.857)
+    0.0591
+    """
     a, b = _finite(first), _finite(second)
     if not a.size or not b.size:
         return None
-    return _p(stats.mannwhitneyu, a, b, alternative="two-sided")
+    return _p(stats.mannwhitneyu, a, b, method="asymptotic", use_continuity=False)
 
 
 def wilcoxon(differences: ArrayLike) -> float | None:
@@ -275,11 +281,18 @@ def median_estimate(values: ArrayLike, seed: int = 1) -> Estimate:
 
 
 def quartiles(values: ArrayLike) -> tuple[float, float, float] | None:
-    """Lower quartile, median, upper quartile; None without values."""
+    """Lower quartile, median, upper quartile, as Stata's ``summarize``; None without values.
+
+    Where a quarter of the values is a whole number, the mean of that value and the next; otherwise
+    the next one. Other programs interpolate (numpy: 1.75 and 3.25 here).
+
+    >>> quartiles([1, 2, 3, 4])
+    (1.5, 2.5, 3.5)
+    """
     known = _finite(values)
     if not known.size:
         return None
-    low, middle, high = np.percentile(known, [25, 50, 75])
+    low, middle, high = np.percentile(known, [25, 50, 75], method="averaged_inverted_cdf")
     return float(low), float(middle), float(high)
 
 

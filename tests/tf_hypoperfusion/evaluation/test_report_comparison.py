@@ -66,11 +66,11 @@ def test_runs_and_rivals_are_set_beside_a_run_by_patient(write, tmp_path, capsys
     arguments = [*flags, f"--rivals={tmp_path}/rivals.csv"]
     assert call(beside, *arguments) == 0
     told = capsys.readouterr().out
-    assert "| ours | 4 | 0.40 (0.30 to 0.50) |" in told  # 0.2, 0.4, 0.6
-    assert "| theirs | 3 | 0.20 (0.15 to 0.25) |" in told and "| +0.100 | 2 of 2 |" in told
+    assert "| ours | 4 | 0.40 (0.20 to 0.60) |" in told  # 0.2, 0.4, 0.6
+    assert "| theirs | 3 | 0.20 (0.10 to 0.30) |" in told and "| +0.100 | 2 of 2 |" in told
     # Ours 0.4 and 0.2 where the rival has 0.5 and 0.1: better by -0.1 and 0.1.
     assert (
-        "| dilated | 2 | 0.30 (0.20 to 0.40) | 0.30 (0.25 to 0.35) | 0.50 (0.50 to 0.50) |" in told
+        "| dilated | 2 | 0.30 (0.10 to 0.50) | 0.30 (0.20 to 0.40) | 0.50 (0.50 to 0.50) |" in told
     )
     assert "| +0.000 | 1 of 2 |" in told
     for wrong, message in (

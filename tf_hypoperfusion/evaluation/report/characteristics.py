@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike
 from data_tools import criteria
 from data_tools.grid import UNKNOWN_SIDE
 from tf_hypoperfusion.evaluation import statistics
-from tf_hypoperfusion.evaluation.report.patients import TERRITORIES, Patients
+from tf_hypoperfusion.evaluation.report.patients import TERRITORIES, Patients, by_field
 from tf_hypoperfusion.evaluation.report.table import Table, percent, spread
 from tf_hypoperfusion.evaluation.statistics import Estimate
 
@@ -31,7 +31,8 @@ def characteristics(cohorts: Cohorts) -> Table:
     for add_rows in ROWS:
         add_rows(table, cohorts)
     table.notes = [
-        "Numbers of patients with percentages in parentheses, except * mean ± SD, † median (IQR). "
+        "Numbers of patients with percentages in parentheses, except * mean ± SD, † median (IQR, "
+        "as Stata's summarize). "
         "‡ Median (IQR); set to 20 where the core is 0 or the ratio is larger.",
         "Hypoperfusion volume is that of the truth: Tmax ≥ 6 s united with the core.",
         "The modified Rankin Scale is not recorded.",
@@ -105,11 +106,12 @@ def _categories(
 
 
 def _field_strengths(table: Table, cohorts: Cohorts) -> None:
-    strengths = sorted({v for cohort in cohorts for v in cohort.values("field_strength_t")})
+    fields = [by_field(cohort) for cohort in cohorts]
+    strengths = sorted({strength for found in fields for strength in found})
     if strengths:
         _add(table, ["Field strength", *("" for _ in cohorts)])
     for strength in strengths:
-        (counts,) = _counts(cohorts, "field_strength_t", [(strength,)])
+        counts = [len(found.get(strength, ())) for found in fields]
         _add(table, [f"  {strength:g} T", *map(str, counts)])
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from tf_hypoperfusion.config import PROBABILITY_THRESHOLD, SIGNIFICANT_P
+from tf_hypoperfusion.config import PROBABILITY_THRESHOLD
 from tf_hypoperfusion.evaluation import statistics, thresholds
 from tf_hypoperfusion.evaluation.patient_metrics import STEPS, ThresholdCounts
 from tf_hypoperfusion.evaluation.report.patients import Patients, subgroups
@@ -44,8 +44,7 @@ def target_mismatch(patients: Patients, interval: str, column: str | None = None
         f"{unclassed} patient(s) without age or NIHSS cannot be classed by DAWN and leave its "
         f"rows, Either and the test; {unknown} of unknown occlusion are in neither of the last "
         "groups.",
-        "P: exact McNemar test of the accuracies of model and DAWN, two sided; the paper takes "
-        f"P <= {SIGNIFICANT_P} as significant.",
+        "P: exact McNemar test of the accuracies of model and DAWN, two sided.",
     ]
     return table
 
@@ -75,6 +74,30 @@ def _add_decisions(
             table.rows.append([f"{group} (n = {len(rows)})", *cells, tested])
         else:
             table.rows.append(["", *cells, ""])
+
+
+def disagreements(patients: Patients, interval: str) -> Table:
+    """Patients whom model and DAWN class differently, and how many of them have a mismatch."""
+    table = Table(
+        "model_against_dawn",
+        "Where model and clinical-DWI mismatch (DAWN) disagree",
+        ["Patients", "n", "With target mismatch"],
+    )
+    rows = patients.table[patients.table["dawn"].notna()]
+    truth, model, dawn = (
+        rows[name].to_numpy() == 1
+        for name in ("true_target_mismatch", "predicted_target_mismatch", "dawn")
+    )
+    for label, inside in (
+        ("All who are classed differently", model != dawn),
+        ("  yes by the model only", model & ~dawn),
+        ("  yes by DAWN only", ~model & dawn),
+    ):
+        estimate = statistics.proportion(int(truth[inside].sum()), int(inside.sum()), interval)
+        table.number(label.strip(), "share with target mismatch", estimate)
+        table.rows.append([label, str(int(inside.sum())), share(estimate)])
+    table.notes = [f"{len(rows)} of {len(patients)} patients can be classed by DAWN."]
+    return table
 
 
 def operating_points(patients: Patients, interval: str) -> Table | None:

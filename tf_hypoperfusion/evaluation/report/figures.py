@@ -20,7 +20,7 @@ from tf_hypoperfusion.config import GOOD_DICE, PROBABILITY_THRESHOLD
 from tf_hypoperfusion.evaluation import statistics, thresholds
 from tf_hypoperfusion.evaluation.patient_metrics import PAPER_STEP, STEPS, ThresholdCounts
 from tf_hypoperfusion.evaluation.report.patients import LVO, Patients, subgroups
-from tf_hypoperfusion.evaluation.statistics import classify
+from tf_hypoperfusion.evaluation.statistics import classify, quartiles
 
 # Okabe and Ito: told apart by colour-blind readers too.
 BLUE, ORANGE, GREEN, RED, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#666666"
@@ -186,21 +186,20 @@ def reliability(patients: Patients) -> Figure | str:
 def dice_by_subgroup(patients: Patients) -> Figure | str:
     """Violins of Dice with quartiles, one for each subgroup of Table 3."""
     groups = {name: members.values("dice") for name, members in subgroups(patients).items()}
-    shown = {name: values for name, values in groups.items() if values.size}
+    shown = {name: (q, values) for name, values in groups.items() if (q := quartiles(values))}
     if not shown:
         return "no patient with a lesion"
     figure, (axes,) = new(width=8.5)
     places = np.arange(len(shown))
-    for place, values in zip(places, shown.values(), strict=True):
+    for place, ((low, middle, high), values) in zip(places, shown.values(), strict=True):
         if values.size > 2 and np.ptp(values) > 0:
             body = axes.violinplot(values, [place], widths=0.8, showextrema=False)["bodies"][0]
             body.set(facecolor=BLUE, alpha=0.3)
         else:
             axes.plot(np.full(values.size, place), values, "o", color=BLUE)
-        low, middle, high = np.percentile(values, [25, 50, 75])
         axes.vlines(place, low, high, color=BLUE, lw=4)
         axes.plot(place, middle, "o", color="white", markeredgecolor=BLUE)
-    labels = [f"{name}\n(n = {values.size})" for name, values in shown.items()]
+    labels = [f"{name}\n(n = {values.size})" for name, (_, values) in shown.items()]
     axes.set_xticks(places, [label.replace("Baseline ", "") for label in labels], fontsize=8)
     axes.axhline(GOOD_DICE, color=GREY, lw=1, ls="--")
     axes.set(ylabel="Dice", ylim=(-0.02, 1.02))

@@ -127,7 +127,8 @@ def _tables(
     made: list[Table | None] = [
         decisions.target_mismatch(cohort, interval),
         *segmentation.segmentation(cohort),
-        segmentation.good_dice(cohort, interval),
+        decisions.disagreements(cohort, interval),
+        segmentation.good_dice(cohort, interval, external=bool(prefix)),
         segmentation.agreement(cohort, seed),
         decisions.operating_points(cohort, interval),
         *decisions.chosen_threshold(cohort, interval),

@@ -24,6 +24,8 @@ REQUIRED = (
 )  # fmt: skip
 # Columns an evaluation of an older version, or another program, need not have.
 OPTIONAL = ("precision", "recall", "hd95_mm", "surface_dice")
+# Of scanners for heads.
+NOMINAL_FIELDS_T = (0.064, 0.2, 0.35, 0.55, 1.0, 1.5, 3.0, 7.0, 9.4, 11.7)
 # Of evaluate --choose_threshold: all or none.
 CHOSEN = ("chosen_threshold", "chosen_dice", "chosen_predicted_ml", "chosen_target_mismatch")
 NUMBERS = {  # column: (least, greatest, may be empty)
@@ -114,6 +116,23 @@ class Patients:
     def map_file(self, participant: str, what: str) -> Path:
         """Where the evaluation's NIfTI map of a patient is, or would be."""
         return mni_file(self.path.parent / "evaluation/maps", participant, what)
+
+
+def nominal_field_t(field_strength_t: float) -> float:
+    """The field strength that a scanner is sold with, of the one that its files name.
+
+    >>> nominal_field_t(2.89), nominal_field_t(1.494), nominal_field_t(6.98)
+    (3.0, 1.5, 7.0)
+    """
+    return min(NOMINAL_FIELDS_T, key=lambda nominal: abs(np.log(field_strength_t / nominal)))
+
+
+def by_field(patients: Patients) -> dict[float, Patients]:
+    """The patients of each nominal field strength, rising; those of an unknown one are in none."""
+    strengths = patients.table["field_strength_t"].to_numpy(float)
+    nominal = np.array([nominal_field_t(v) if np.isfinite(v) else np.nan for v in strengths])
+    known = sorted(set(nominal[np.isfinite(nominal)].tolist()))
+    return {strength: patients.where(nominal == strength) for strength in known}
 
 
 def subgroups(patients: Patients) -> dict[str, Patients]:

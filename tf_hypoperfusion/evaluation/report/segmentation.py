@@ -8,11 +8,10 @@ from numpy.typing import NDArray
 from tf_hypoperfusion.config import (
     GOOD_DICE,
     PROBABILITY_THRESHOLD,
-    SIGNIFICANT_P,
     SURFACE_TOLERANCE_MM,
 )
 from tf_hypoperfusion.evaluation import statistics
-from tf_hypoperfusion.evaluation.report.patients import Patients, subgroups
+from tf_hypoperfusion.evaluation.report.patients import Patients, by_field, subgroups
 from tf_hypoperfusion.evaluation.report.table import (
     Table,
     share,
@@ -36,6 +35,9 @@ FURTHER = {
     "surface_dice": ("Surface Dice", 2),
 }
 CORE_LEVELS_ML = (1, 10, 20)
+FIELDS_COMPARED = ("1.5 T", "3 T")
+# Lin's concordance, in the paper's words: from which value on.
+VERDICTS = ((0.7, "excellent"), (0.5, "moderate"), (-1.0, "low"))
 
 
 def values_of(patients: Patients, measure: str) -> NDArray[np.float64]:
@@ -54,12 +56,13 @@ def segmentation(patients: Patients) -> list[Table]:
         ("Baseline core >0 mL", "Baseline core equal to 0 mL"),
         ("Large vessel occlusion", "No large vessel occlusion"),
     ]
-    strengths = sorted(set(patients.values("field_strength_t")))
-    for strength in strengths:
-        rows = (patients.table["field_strength_t"] == strength).to_numpy()
-        groups[f"{strength:g} T"] = patients.where(rows)
-    if len(strengths) == 2:
-        pairs.append((f"{strengths[0]:g} T", f"{strengths[1]:g} T"))
+    fields = {f"{strength:g} T": members for strength, members in by_field(patients).items()}
+    groups |= fields
+    if set(FIELDS_COMPARED) <= set(fields):
+        pairs.append(FIELDS_COMPARED)
+    without = (patients.table["truth_ml"] == 0).to_numpy()
+    if without.any():
+        groups["No hypoperfusion lesion"] = patients.where(without)
     made = []
     for name, title, measures in (
         ("table3_segmentation", "Table 3: Segmentation by subgroup", MEASURES),
@@ -110,8 +113,8 @@ def _add_tests(
 
 def _notes(patients: Patients) -> list[str]:
     return [
-        "Medians with IQR. P: two-sided Mann-Whitney U test; the paper takes P <= "
-        f"{SIGNIFICANT_P} as significant.",
+        "Medians with IQR, as Stata's summarize. P: two-sided Mann-Whitney U test, as Stata's "
+        "ranksum.",
         who_counts(patients) + " AUC is that of the stroke hemisphere (whole brain if bilateral "
         "or unknown), the others of the coverage at probability "
         f"{PROBABILITY_THRESHOLD:g}. CSF is covered too: it is in no lesion and its probability is "
@@ -119,8 +122,15 @@ def _notes(patients: Patients) -> list[str]:
     ]
 
 
-def good_dice(patients: Patients, interval: str) -> Table:
-    """Share of patients with a Dice above 0.5, by baseline core."""
+def good_dice(patients: Patients, interval: str, *, external: bool = False) -> Table:
+    """Share of patients with a Dice above 0.5, by baseline core.
+
+    Args:
+        patients: the cohort.
+        interval: of proportions.
+        external: test against the share at a core of 1 mL or more, as the paper does in its
+            generalization cohort; else against that of any core above 0.
+    """
     column = f"Dice > {GOOD_DICE:g}"
     table = Table(
         "good_dice_by_core",
@@ -129,29 +139,32 @@ def good_dice(patients: Patients, interval: str) -> Table:
     )
     lesions = patients.table[patients.table["dice"].notna()]
     good, core_ml = (lesions["dice"] > GOOD_DICE).to_numpy(), lesions["core_ml"].to_numpy()
-    with_core = good[core_ml > 0]
+    levels = {">= 0 mL": core_ml >= 0, "> 0 mL": core_ml > 0}
+    levels |= {f">= {level_ml} mL": core_ml >= level_ml for level_ml in CORE_LEVELS_ML}
+    against = f">= {CORE_LEVELS_ML[0]} mL" if external else "> 0 mL"
+    tested = list(levels)[list(levels).index(against) + 1 :]
+    with_core = good[levels[against]]
     reference = statistics.proportion(int(with_core.sum()), with_core.size).value
-    untested = {">= 0 mL": core_ml >= 0, "> 0 mL": core_ml > 0}
-    tested = {f">= {level_ml} mL": core_ml >= level_ml for level_ml in CORE_LEVELS_ML}
-    for level, inside in (untested | tested).items():
+    for level, inside in levels.items():
         hits = good[inside]
         estimate = statistics.proportion(int(hits.sum()), hits.size, interval)
         table.number(f"core {level}", f"share of {column}", estimate)
         row = [level, share(estimate), ""]
         if level in tested:
             p = None if reference is None else statistics.share_against(hits, reference)
-            row[-1] = table.test(f"core {level}", "share against core > 0", p, hits.size)
+            row[-1] = table.test(f"core {level}", f"share against core {against}", p, hits.size)
         table.rows.append(row)
     table.notes = [
-        "Patients with a lesion. P: one-sample t test against the share at a core above 0, as in "
-        "the paper; the groups contain each other, so it is no test of independent groups."
+        f"Patients with a lesion. P: one-sample t test against the share at a core of {against}, "
+        "as in the paper; the groups contain each other, so it is no test of independent groups."
     ]
     return table
 
 
 def agreement(patients: Patients, seed: int) -> Table:
     """Concordance of volumes, and bootstrap intervals of the medians (paper, Table S1)."""
-    table = Table("agreement", "Agreement, with 95% intervals", ["Measure", "Estimate", "n"])
+    heads = ["Measure", "Estimate", "n", "In the paper's words"]
+    table = Table("agreement", "Agreement, with 95% intervals", heads)
     volumes = (patients.table["truth_ml"].to_numpy(), patients.table["predicted_ml"].to_numpy())
     rho = statistics.concordance(*volumes)
 
@@ -169,10 +182,25 @@ def agreement(patients: Patients, seed: int) -> Table:
         lines[f"Median {label}"] = statistics.median_estimate(values, seed)
     for label, estimate in lines.items():
         table.number("All patients", label, estimate)
-        table.rows.append([label, with_interval(estimate), str(estimate.n)])
+        word = verdict(estimate.value) if label.startswith("Concordance") else ""
+        table.rows.append([label, with_interval(estimate), str(estimate.n), word])
     table.notes = [
         f"Bootstrap over patients: {statistics.bootstrap_method(rho.n)}, seed {seed}. "
-        "Lin's concordance correlation coefficient; above 0.70 is excellent, 0.50 to 0.70 moderate "
-        "(paper)."
+        "Lin's concordance correlation coefficient; above 0.70 is excellent, 0.50 to 0.70 moderate,"
+        " less is low."
     ]
     return table
+
+
+def verdict(concordance: float | None) -> str:
+    """The paper's word for a concordance; none for None.
+
+    >>> verdict(0.78), verdict(0.7), verdict(0.49), verdict(None)
+    ('excellent', 'moderate', 'low', '')
+    """
+    if concordance is None:
+        return ""
+    least, word = VERDICTS[0]
+    if concordance > least:
+        return word
+    return next(word for least, word in VERDICTS[1:] if concordance >= least)

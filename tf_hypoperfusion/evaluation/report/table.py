@@ -11,12 +11,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike
 
+from tf_hypoperfusion.config import SIGNIFICANT_P
 from tf_hypoperfusion.evaluation import statistics
 from tf_hypoperfusion.evaluation.statistics import Estimate
 
 if TYPE_CHECKING:  # with pandas, which those who only write numbers do not need
     from tf_hypoperfusion.evaluation.report.patients import Patients
 
+# Behind a P value that the paper would call significant.
+MARK = "\u00a7"
+MARK_EXPLAINED = f"{MARK} P <= {SIGNIFICANT_P}, which the paper takes as significant."
 # Of a decision against the truth, in the order of Table 2.
 FIGURES = ("sensitivity", "specificity", "ppv", "npv", "accuracy")
 
@@ -54,6 +58,7 @@ class Table:
         rows: text by row and column.
         notes: below it.
         numbers: for ``statistics.csv``.
+        tested: whether it has P values.
     """
 
     name: str
@@ -63,6 +68,7 @@ class Table:
     rows: list[list[str]] = dataclasses.field(default_factory=list)
     notes: list[str] = dataclasses.field(default_factory=list)
     numbers: list[Number] = dataclasses.field(default_factory=list)
+    tested: bool = False
 
     def number(self, group: str, measure: str, estimate: Estimate) -> None:
         """Keep an estimate."""
@@ -79,7 +85,13 @@ class Table:
         """Keep a P value, and give it as text."""
         nothing = Estimate(value=None, n=n)
         self.numbers.append(Number(group=group, measure=measure, p=p, estimate=nothing))
-        return p_value(p)
+        self.tested = True
+        return p_value(p) + (MARK if p is not None and p <= SIGNIFICANT_P else "")
+
+    @property
+    def all_notes(self) -> list[str]:
+        """The notes, and what the mark means where something was tested."""
+        return [*self.notes, MARK_EXPLAINED] if self.tested else self.notes
 
 
 def p_value(p: float | None) -> str:
@@ -124,7 +136,7 @@ def spread(values: ArrayLike, digits: int, *, counted: bool = False) -> str:
     """Median (lower to upper quartile) of the known values; if ``counted``, with their number.
 
     >>> spread([1.0, 2.0, 3.0], 1), spread([1.0, 2.0, 3.0], 1, counted=True), spread([], 1)
-    ('2.0 (1.5 to 2.5)', '2.0 (IQR 1.5 to 2.5, n=3)', 'n/a (n=0)')
+    ('2.0 (1.0 to 3.0)', '2.0 (IQR 1.0 to 3.0, n=3)', 'n/a (n=0)')
     """
     n = int(np.isfinite(np.asarray(values, float)).sum()) if counted else None
     return quartiles_in_words(statistics.quartiles(values), digits, n)

@@ -35,6 +35,8 @@ class _Page(HTMLParser):
 
 
 def test_the_report_of_a_whole_evaluation(with_counts, tmp_path, capsys):
+    table = pd.read_csv(with_counts.path).assign(core_ml=[0, 1, 0, 1], occlusion=["M1", "M3"] * 2)
+    table.to_csv(with_counts.path, index=False)  # so that no picture lacks its patients
     out = tmp_path / "report"
     assert call(report, f"--patients={with_counts.path}", f"--out={out}") == 0
     html = _Page((out / "index.html").read_text())

@@ -13,12 +13,10 @@ from numpy.typing import NDArray
 
 from data_tools import criteria
 from data_tools.criteria import DEFUSE3
-from data_tools.grid import GRID_AFFINE, UNKNOWN_SIDE
-from data_tools.runtime.errors import InputError
-from data_tools.volumes import load_volume, require_grid
 from tf_hypoperfusion.config import GOOD_DICE, PROBABILITY_THRESHOLD
 from tf_hypoperfusion.evaluation import statistics, thresholds
 from tf_hypoperfusion.evaluation.patient_metrics import PAPER_STEP, STEPS, ThresholdCounts
+from tf_hypoperfusion.evaluation.report import examples
 from tf_hypoperfusion.evaluation.report.patients import LVO, Patients, subgroups
 from tf_hypoperfusion.evaluation.statistics import classify, quartiles
 
@@ -28,10 +26,6 @@ NO_COUNTS = "no thresholds.npz beside patients.csv; evaluate again"
 # Ten equal bins of predicted probability, as scikit-learn's calibration_curve.
 CALIBRATION_BINS = 10
 CALIBRATED_FROM = 0.1
-EXAMPLES = ("best", "median", "worst")
-MAPS = (
-    "desc-normalised_dwi", "desc-truth_mask", "desc-hypoperfusion_probseg", "desc-coverage_mask",
-)  # fmt: skip
 
 
 def new(columns: int = 1, width: float = 5.2, height: float = 4.6):
@@ -249,89 +243,6 @@ def _decision_curves(axes, x, decisions: NDArray[np.bool_], truth: NDArray[np.bo
             axes.plot(x, values, color=colour, ls=style, lw=2, label=measure)
 
 
-def examples(patients: Patients) -> Figure | str:
-    """Figure 3: truth and prediction of the best, median and worst patient in three planes."""
-    ranked = patients.table[patients.table["dice"].notna()].sort_values(
-        "dice", ascending=False, kind="stable"
-    )
-    names = list(ranked["participant_id"])
-    if not names:
-        return "no patient with a lesion"
-    if "voxel_ml" not in patients.table or not patients.map_file(names[0], MAPS[0]).is_file():
-        return "no maps beside patients.csv; evaluate with --maps"
-    picked = [names[0], names[len(names) // 2], names[-1]]
-    figure = Figure(figsize=(9.6, 9.4), facecolor="black", layout="constrained")
-    FigureCanvasAgg(figure)
-    grid = figure.subplots(3, 4, gridspec_kw={"width_ratios": [1, 1, 1, 0.75]})
-    rows = ranked.set_index("participant_id")
-    for line, word, name in zip(grid, EXAMPLES, picked, strict=True):
-        row = rows.loc[name]
-        try:
-            arrays = _example(patients, name)
-        except InputError as error:
-            return f"{error}; delete evaluation/ and evaluate again"
-        truth_ml, predicted_ml = ((a.sum() * row["voxel_ml"]) for a in arrays[1:])
-        if max(abs(truth_ml - row["truth_ml"]), abs(predicted_ml - row["predicted_ml"])) > 0.01:
-            return (
-                f"the maps of {name} hold {truth_ml:.2f} and {predicted_ml:.2f} mL, patients.csv "
-                f"{row['truth_ml']:.2f} and {row['predicted_ml']:.2f}; evaluate again"
-            )
-        _draw_planes(line[:3], *arrays)
-        occlusion = row["occlusion"] if isinstance(row["occlusion"], str) else "unknown occlusion"
-        side = "unknown side" if row["side"] == UNKNOWN_SIDE else row["side"]
-        nihss = "unknown" if np.isnan(row["nihss"]) else f"{row['nihss']:.0f}"
-        line[3].set_axis_off()
-        line[3].text(
-            0.02, 0.5,
-            f"{word} Dice {row['dice']:.2f}\n\n{name}\n{side}, {occlusion}\n"
-            f"NIHSS {nihss}\n\n"
-            f"true {row['truth_ml']:.0f} mL\npredicted {row['predicted_ml']:.0f} mL\n"
-            f"core {row['core_ml']:.0f} mL",
-            color="white", fontsize=10, va="center",
-        )  # fmt: skip
-    for axes, title in zip(grid[0], ("Axial", "Coronal", "Sagittal"), strict=False):
-        axes.set_title(title, color="white", fontsize=10)
-    figure.suptitle(
-        "DWI with true (yellow) and predicted (blue) hypoperfusion; the patient's left is on the "
-        "right", color="white", fontsize=10,
-    )  # fmt: skip
-    return figure
-
-
-def _example(patients: Patients, name: str) -> tuple[NDArray, NDArray, NDArray]:
-    """DWI, truth and prediction, both inside coverage, as all that is counted."""
-    dwi, truth, probability, coverage = (
-        require_grid(load_volume(patients.map_file(name, what), what, may_be_constant=True), what)
-        for what in MAPS
-    )
-    covered = coverage > 0
-    return dwi, truth > 0, (probability >= PROBABILITY_THRESHOLD) & covered
-
-
-def _draw_planes(axes_of_planes, dwi, truth, prediction) -> None:
-    # The slice of each axis that shows most of what is there or was predicted.
-    both = (truth | prediction).astype(int)
-    for axes, axis in zip(axes_of_planes, (2, 1, 0), strict=True):
-        others = tuple(a for a in range(3) if a != axis)
-        k = int(np.argmax(both.sum(axis=others)))
-        axes.imshow(np.take(dwi, k, axis).T, cmap="gray", vmin=0, vmax=2.5, origin="lower")
-        for mask, colour in ((truth, "#F0E442"), (prediction, "#56B4E9")):
-            section = np.take(mask, k, axis).T.astype(float)
-            if section.any():
-                axes.contour(section, [0.5], colors=[colour], linewidths=1.4)
-        axes.set_axis_off()
-        mm = GRID_AFFINE[axis, 3] + GRID_AFFINE[axis, axis] * k
-        letters = "PA" if axis == 0 else "RL"
-        if axis != 0:
-            axes.invert_xaxis()
-        for x, y, text in (
-            (0.02, 0.92, letters[0]), (0.93, 0.92, letters[1]),
-            (0.5, -0.08, f"{'xyz'[axis]} = {mm:.0f} mm"),
-        ):  # fmt: skip
-            align = "center" if x == 0.5 else "left"
-            axes.text(x, y, text, color="white", fontsize=8, ha=align, transform=axes.transAxes)
-
-
 FIGURES: dict[str, tuple[str, Callable[[Patients], Figure | str]]] = {
     "core_and_dice": ("Baseline core volume and Dice", core_and_dice),
     "volumes": ("Predicted against true volume", volumes),
@@ -339,5 +250,8 @@ FIGURES: dict[str, tuple[str, Callable[[Patients], Figure | str]]] = {
     "roc": ("ROC, precision and recall of voxels", roc_and_precision_recall),
     "reliability": ("Reliability of the probability", reliability),
     "operating": ("Operating curves", operating_curves),
-    "examples": ("Best, median and worst patient", examples),
+    "example_of_lvo": ("A patient with and one without large vessel occlusion", examples.by_lvo),
+    "examples": ("Best, median and worst patient", examples.of_all),
+    "examples_without_core": ("Patients with a core of 0 mL", examples.without_core),
+    "examples_without_lvo": ("Patients without large vessel occlusion", examples.without_lvo),
 }

@@ -1,0 +1,160 @@
+"""Patients in pictures: truth and prediction in three planes, as in the paper's Figures 3, S4, S5.
+
+Each function returns a matplotlib figure, or in words why there is none.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from data_tools.grid import GRID_AFFINE, UNKNOWN_SIDE
+from data_tools.runtime.errors import InputError
+from data_tools.volumes import load_volume, require_grid
+from tf_hypoperfusion.config import PROBABILITY_THRESHOLD
+from tf_hypoperfusion.evaluation.report.patients import LVO, Patients
+
+MAPS = (
+    "desc-normalised_dwi", "desc-truth_mask", "desc-hypoperfusion_probseg", "desc-coverage_mask",
+)  # fmt: skip
+ROW_HEIGHT_IN = 3.1
+
+# A word about a patient, and the patient.
+Picked = Sequence[tuple[str, str]]
+
+
+def of_all(patients: Patients) -> Figure | str:
+    """The best, median and worst patient."""
+    return _best_median_worst(patients, _ranked(patients), "no patient with a lesion")
+
+
+def by_lvo(patients: Patients) -> Figure | str:
+    """Figure 3: a patient with and one without large vessel occlusion, each of median Dice."""
+    ranked = _ranked(patients)
+    lvo, known = ranked["occlusion"].isin(LVO), ranked["occlusion"].notna()
+    picked = [
+        (word, names[len(names) // 2])
+        for word, members in (
+            ("with large vessel occlusion, median", ranked[lvo]),
+            ("without large vessel occlusion, median", ranked[known & ~lvo]),
+        )
+        if (names := list(members["participant_id"]))
+    ]
+    return _draw(patients, picked) if picked else "no patient with a lesion and a known occlusion"
+
+
+def without_core(patients: Patients) -> Figure | str:
+    """Figure S4: patients whose core is 0 mL."""
+    ranked = _ranked(patients)
+    return _best_median_worst(
+        patients, ranked[ranked["core_ml"] == 0], "no patient with a lesion and a core of 0 mL"
+    )
+
+
+def without_lvo(patients: Patients) -> Figure | str:
+    """Figure S5: patients without large vessel occlusion."""
+    ranked = _ranked(patients)
+    none = ranked["occlusion"].notna() & ~ranked["occlusion"].isin(LVO)
+    return _best_median_worst(
+        patients, ranked[none], "no patient with a lesion and no large vessel occlusion"
+    )
+
+
+def _ranked(patients: Patients) -> pd.DataFrame:
+    """Patients with a lesion, the highest Dice first."""
+    lesions = patients.table[patients.table["dice"].notna()]
+    return lesions.sort_values("dice", ascending=False, kind="stable")
+
+
+def _best_median_worst(patients: Patients, ranked: pd.DataFrame, otherwise: str) -> Figure | str:
+    names = list(ranked["participant_id"])
+    if not names:
+        return otherwise
+    picked = {"best": names[0], "median": names[len(names) // 2], "worst": names[-1]}
+    shown = {name: word for word, name in reversed(picked.items())}  # each patient once
+    return _draw(patients, [(word, name) for word, name in picked.items() if shown[name] == word])
+
+
+def _draw(patients: Patients, picked: Picked) -> Figure | str:
+    if "voxel_ml" not in patients.table or not all(
+        patients.map_file(name, MAPS[0]).is_file() for _, name in picked
+    ):
+        return "no maps beside patients.csv; evaluate with --maps"
+    height = ROW_HEIGHT_IN * len(picked)
+    figure = Figure(figsize=(9.6, height), facecolor="black", layout="constrained")
+    FigureCanvasAgg(figure)
+    grid = figure.subplots(
+        len(picked), 4, gridspec_kw={"width_ratios": [1, 1, 1, 0.75]}, squeeze=False
+    )
+    rows = patients.table.set_index("participant_id")
+    for line, (word, name) in zip(grid, picked, strict=True):
+        row = rows.loc[name]
+        try:
+            arrays = _example(patients, name)
+        except InputError as error:
+            return f"{error}; delete evaluation/ and evaluate again"
+        truth_ml, predicted_ml = ((a.sum() * row["voxel_ml"]) for a in arrays[1:])
+        if max(abs(truth_ml - row["truth_ml"]), abs(predicted_ml - row["predicted_ml"])) > 0.01:
+            return (
+                f"the maps of {name} hold {truth_ml:.2f} and {predicted_ml:.2f} mL, patients.csv "
+                f"{row['truth_ml']:.2f} and {row['predicted_ml']:.2f}; evaluate again"
+            )
+        _draw_planes(line[:3], *arrays)
+        line[3].set_axis_off()
+        line[3].text(0.02, 0.5, _words(word, name, row), color="white", fontsize=10, va="center")
+    for axes, title in zip(grid[0], ("Axial", "Coronal", "Sagittal"), strict=False):
+        axes.set_title(title, color="white", fontsize=10)
+    figure.suptitle(
+        "DWI with true (yellow) and predicted (blue) hypoperfusion; the patient's left is on the "
+        "right", color="white", fontsize=10,
+    )  # fmt: skip
+    return figure
+
+
+def _words(word: str, name: str, row: pd.Series) -> str:
+    occlusion = row["occlusion"] if isinstance(row["occlusion"], str) else "unknown occlusion"
+    side = "unknown side" if row["side"] == UNKNOWN_SIDE else row["side"]
+    nihss = "unknown" if np.isnan(row["nihss"]) else f"{row['nihss']:.0f}"
+    return (
+        f"{word} Dice {row['dice']:.2f}\n\n{name}\n{side}, {occlusion}\n"
+        f"NIHSS {nihss}\n\n"
+        f"true {row['truth_ml']:.0f} mL\npredicted {row['predicted_ml']:.0f} mL\n"
+        f"core {row['core_ml']:.0f} mL"
+    )
+
+
+def _example(patients: Patients, name: str) -> tuple[NDArray, NDArray, NDArray]:
+    """DWI, truth and prediction, both inside coverage, as all that is counted."""
+    dwi, truth, probability, coverage = (
+        require_grid(load_volume(patients.map_file(name, what), what, may_be_constant=True), what)
+        for what in MAPS
+    )
+    covered = coverage > 0
+    return dwi, truth > 0, (probability >= PROBABILITY_THRESHOLD) & covered
+
+
+def _draw_planes(axes_of_planes, dwi, truth, prediction) -> None:
+    # The slice of each axis that shows most of what is there or was predicted.
+    both = (truth | prediction).astype(int)
+    for axes, axis in zip(axes_of_planes, (2, 1, 0), strict=True):
+        others = tuple(a for a in range(3) if a != axis)
+        k = int(np.argmax(both.sum(axis=others)))
+        axes.imshow(np.take(dwi, k, axis).T, cmap="gray", vmin=0, vmax=2.5, origin="lower")
+        for mask, colour in ((truth, "#F0E442"), (prediction, "#56B4E9")):
+            section = np.take(mask, k, axis).T.astype(float)
+            if section.any():
+                axes.contour(section, [0.5], colors=[colour], linewidths=1.4)
+        axes.set_axis_off()
+        mm = GRID_AFFINE[axis, 3] + GRID_AFFINE[axis, axis] * k
+        letters = "PA" if axis == 0 else "RL"
+        if axis != 0:
+            axes.invert_xaxis()
+        for x, y, text in (
+            (0.02, 0.92, letters[0]), (0.93, 0.92, letters[1]),
+            (0.5, -0.08, f"{'xyz'[axis]} = {mm:.0f} mm"),
+        ):  # fmt: skip
+            align = "center" if x == 0.5 else "left"
+            axes.text(x, y, text, color="white", fontsize=8, ha=align, transform=axes.transAxes)

@@ -66,5 +66,5 @@ def test_train_says_what_the_paper_has():
             shown = f"{getattr(part, name):g}" if isinstance(getattr(part, name), float) else None
             value = shown or str(getattr(part, name)).replace("True", "true")
             value = value.replace("False", "false")
-            assert train.FLAGS[name].help.endswith(f" (paper: {value})"), name
+            assert train.FLAGS[name].help.endswith(f" (preset paper: {value})"), name
             assert train.FLAGS[name].default is None

@@ -5,6 +5,7 @@ deposited, the best evidence where the paper is silent.
 """
 
 import dataclasses
+import functools
 import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
@@ -60,16 +61,31 @@ def _require(condition: bool, name: str, value: Any, expected: str) -> None:
         raise InputError(f"{name} is {shown}; expected {expected}")
 
 
+# Where the default of a setting comes from, as docs/reference/settings.md shows it.
+PAPER, PREDECESSOR = "the paper", "its authors' earlier 2D code; the paper is silent"
+OURS, BEYOND = "ours; the paper is silent", "ours, beyond the paper; off"
+_SOURCE = "source"
+
+
+def _from(source: str, default: Any) -> Any:
+    return dataclasses.field(default=default, metadata={_SOURCE: source})
+
+
+_paper, _predecessor, _ours, _beyond = (
+    functools.partial(_from, source) for source in (PAPER, PREDECESSOR, OURS, BEYOND)
+)
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ModelConfig:
     """Shape of the attention U-Net.
 
     Attributes:
-        base_filters: channels of the first level, doubled at each pooling (predecessor:
-            32-64-128, bottleneck 256).
-        poolings: 2 x 2 x 2 max-poolings (predecessor: 3).
-        dropout: SpatialDropout after each pooling and each decoder block (predecessor: 0.25).
-        normalisation: ``batch`` before each convolution (predecessor), ``group`` or ``none``.
+        base_filters: channels of the first level, doubled at each pooling (32-64-128,
+            bottleneck 256).
+        poolings: 2 x 2 x 2 max-poolings.
+        dropout: SpatialDropout after each pooling and each decoder block.
+        normalisation: ``batch`` before each convolution, ``group`` or ``none``.
         batch_norm_momentum: of the moving moments used at test time; 0.99 (Keras's default) needs
             hundreds of steps to settle, so short runs take less.
         attention_gates: False passes the skip connections ungated.
@@ -85,18 +101,18 @@ class ModelConfig:
             paper computes the whole; ``80x104`` is half the work.
     """
 
-    base_filters: int = 32
-    poolings: int = 3
-    dropout: float = 0.25
-    normalisation: str = "batch"
-    batch_norm_momentum: float = 0.99
-    attention_gates: bool = True
-    nihss_fusion: bool = True
-    side_channel: bool = True
-    presence_flags: bool = False
-    contrast_channels: str = "none"
-    core_output: bool = False
-    frame: str = "128x128"
+    base_filters: int = _predecessor(32)
+    poolings: int = _predecessor(3)
+    dropout: float = _predecessor(0.25)
+    normalisation: str = _predecessor("batch")
+    batch_norm_momentum: float = _ours(0.99)
+    attention_gates: bool = _paper(True)
+    nihss_fusion: bool = _paper(True)
+    side_channel: bool = _paper(True)
+    presence_flags: bool = _beyond(False)
+    contrast_channels: str = _beyond("none")
+    core_output: bool = _beyond(False)
+    frame: str = _paper("128x128")
 
     def __post_init__(self) -> None:
         _require(1 <= self.base_filters <= 512, "base_filters", self.base_filters, "1 to 512")
@@ -228,25 +244,24 @@ def common_frame(networks: Iterable[Any]) -> str | None:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TrainingConfig:
-    """How a fold is trained. What the paper does not have is off by default.
+    """How a fold is trained. Whose each default is stands with it.
 
     Attributes:
-        epochs: passes over the slabs (paper, Model Structure: 80).
-        batch_size: slabs of a step over all devices (paper, Model Structure: 32).
-        learning_rate: at the start (paper, Model Structure: 0.0005).
-        final_learning_rate_ratio: the exponential decay ends at this share of the start
-            (predecessor: near 0.68).
-        bce_weight: of the cross entropy in the loss (predecessor: 1).
-        dice_weight: of the Dice loss (predecessor: 0.5).
-        volume_weight: of the relative volume error (predecessor: 0.25).
+        epochs: passes over the slabs.
+        batch_size: slabs of a step over all devices.
+        learning_rate: at the start.
+        final_learning_rate_ratio: the exponential decay ends at this share of the start.
+        bce_weight: of the cross entropy in the loss.
+        dice_weight: of the Dice loss.
+        volume_weight: of the relative volume error.
         core_weight: of cross entropy and Dice loss of the core, in networks that answer with it.
-        mirror: left-right mirror of half the training slabs (predecessor).
+        mirror: left-right mirror of half the training slabs.
         seed: of weights, order, mirror, random changes and dropout.
         precision: of the network's arithmetic, ``float32``, ``bfloat16``, ``float16``, or ``auto``:
             bfloat16 where the machine has it. Weights and loss are float32 in all of them.
         micro_batch: slabs that one device holds at once; the gradients of a batch's micro-batches
             are added up. 0: as many as the memory allows.
-        optimizer: paper: ``adam``. A Keras or tensorflow-addons name, perhaps with options:
+        optimizer: a Keras or tensorflow-addons name, perhaps with options:
             ``sgd(momentum=0.9, nesterov=True)``.
         warmup_epochs: the learning rate rises linearly over so many epochs first.
         ema_momentum: validate and keep the exponential moving average of the weights; 0: the
@@ -258,25 +273,25 @@ class TrainingConfig:
             ``training/randomisation.py``, joined by ``+``.
     """
 
-    epochs: int = 80
-    batch_size: int = 32
-    learning_rate: float = 5e-4
-    final_learning_rate_ratio: float = 0.68
-    bce_weight: float = 1.0
-    dice_weight: float = 0.5
-    volume_weight: float = 0.25
-    core_weight: float = 0.5
-    mirror: bool = True
-    seed: int = 1
-    precision: str = "auto"
-    micro_batch: int = 0
-    optimizer: str = "adam"
-    warmup_epochs: int = 0
-    ema_momentum: float = 0.0
-    patience: int = 0
-    init_from: str = ""
-    freeze: bool = False
-    randomisation: str = "none"
+    epochs: int = _paper(80)
+    batch_size: int = _paper(32)
+    learning_rate: float = _paper(5e-4)
+    final_learning_rate_ratio: float = _predecessor(0.68)
+    bce_weight: float = _predecessor(1.0)
+    dice_weight: float = _predecessor(0.5)
+    volume_weight: float = _predecessor(0.25)
+    core_weight: float = _beyond(0.5)
+    mirror: bool = _predecessor(True)
+    seed: int = _ours(1)
+    precision: str = _ours("auto")
+    micro_batch: int = _ours(0)
+    optimizer: str = _paper("adam")
+    warmup_epochs: int = _beyond(0)
+    ema_momentum: float = _beyond(0.0)
+    patience: int = _beyond(0)
+    init_from: str = _beyond("")
+    freeze: bool = _beyond(False)
+    randomisation: str = _beyond("none")
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size"):
@@ -322,13 +337,27 @@ class Configs(NamedTuple):
     training: TrainingConfig
 
 
+def sources() -> dict[str, str]:
+    """Whose the default of each setting is: the paper's, its predecessor's or ours.
+
+    >>> sources()["epochs"], sources()["dropout"]
+    ('the paper', "its authors' earlier 2D code; the paper is silent")
+    """
+    return {
+        field.name: field.metadata[_SOURCE]
+        for kind in (ModelConfig, TrainingConfig)
+        for field in dataclasses.fields(kind)
+    }
+
+
 # Holds a brain on the grid, but for 2 mL of the rim in 1 of 10 (BUILD_NOTES.md); halves three
 # times (80x112 four times).
 TIGHT_FRAME = "80x104"
 
 PRESETS = {
-    # Every value as published. Not trained to its end here: 0.85 slabs/s on two cores that multiply
-    # bfloat16, where "demonstration" has 9.6 (RESULTS.md, BUILD_NOTES.md).
+    # As published; where the paper is silent, see docs/reference/settings.md. Not trained to its
+    # end here: 0.85 slabs/s on two cores that multiply bfloat16, where "demonstration" has 9.6
+    # (RESULTS.md, BUILD_NOTES.md).
     "paper": Configs(ModelConfig(), TrainingConfig()),
     # The paper but for the margin: half the work.
     "paper_tight": Configs(ModelConfig(frame=TIGHT_FRAME), TrainingConfig()),

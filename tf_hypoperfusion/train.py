@@ -12,7 +12,8 @@ Killed, the same command goes on from the last saved state: after each epoch, ev
 (--save_minutes), and when asked to stop (Ctrl-C, SIGTERM). A finished fold is left as it is; only
 --overwrite throws it, or what there is of it, away.
 
---preset=paper (the default) is the paper; flags under "Beyond the paper" are off in it.
+--preset=paper (the default) is as published; docs/reference/settings.md says whose each value is.
+Flags under "Beyond the paper" are off in it.
 A batch that the memory does not hold is taken in micro-batches of the same gradient; only
 BatchNormalization sees the difference. Watch the curves and pictures with:
 
@@ -52,7 +53,7 @@ _SWITCHES = {
 def _setting(name: str, text: str) -> None:
     """A flag for one field of the configs; not given, the preset's or --config's value stays."""
     paper = _PAPER[name]
-    text = f"{text} (paper: {flag_texts.as_written(paper)})"
+    text = f"{text} (preset paper: {flag_texts.as_written(paper)})"
     _DEFINE[type(paper)](name, None, text, flag_values=FLAGS)
     _SETTINGS.append(name)
 

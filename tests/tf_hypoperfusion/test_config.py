@@ -3,6 +3,7 @@
 import ast
 import dataclasses
 import re
+import runpy
 
 import pytest
 from helpers import PROJECT
@@ -134,3 +135,10 @@ def test_numbers_of_the_paper_stand_in_one_place():
                 if name not in allowed and (name, float(node.value)) not in others:
                     found.append(f"{name}:{node.lineno} {node.value}")
     assert not found
+
+
+def test_the_page_of_settings_is_that_of_the_config():
+    writer = runpy.run_path(str(PROJECT / "docs/reference/write_settings.py"))
+    assert (PROJECT / "docs/reference/settings.md").read_text() == writer["settings"](), (
+        "run python docs/reference/write_settings.py"
+    )

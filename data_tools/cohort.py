@@ -2,6 +2,10 @@
 
 Raw cohorts are BIDS (``sub-*/[ses-*/]dwi``); MNI cohorts are what ``preprocess`` writes. Every
 fault of the table and of the folders is collected, so that a researcher mends them in one go.
+
+A row is a patient (``sub-01``) or a visit of one (``sub-01_ses-1``). ``group`` is any word, the
+same in rows that belong together (one patient under two names, a family); ``site`` is where the
+images were made. Both are optional, and text.
 """
 
 import dataclasses
@@ -18,6 +22,7 @@ import numpy as np
 from data_tools import file_names, text_table
 from data_tools.criteria import DAWN
 from data_tools.grid import LOW_B_MAX_S_PER_MM2, NIHSS_MAX, SIDES, SPACE, UNKNOWN_SIDE
+from data_tools.groups import VISIT, patient_of
 from data_tools.overrides import Overrides
 from data_tools.runtime import atomic
 from data_tools.runtime.errors import InputError
@@ -41,7 +46,11 @@ COLUMNS = (
     "occlusion",
     "field_strength_t",
     "cohort",
+    "site",
+    "group",
 )
+# Written only where a row has one, so that tables without them stay as they are.
+LABELS = ("site", "group")
 REQUIRED_COLUMNS = ("participant_id", "nihss", "side")
 NUMBERS = ("age", "nihss", "field_strength_t")
 PARTICIPANTS = "participants.tsv"
@@ -57,6 +66,9 @@ _READ_NAMES = (
     "_dwi", "_adc", "_trace", "_b0", "_tmax", "-hypoperfusion_mask", "brain_mask", "core_mask"
 )  # fmt: skip
 _READ_FOLDER = re.compile(f"{DICOM_FOLDER}|dwi|ses-.*")
+_PARTICIPANT = re.compile(f"sub-[A-Za-z0-9]+({VISIT}[A-Za-z0-9]+)?")
+# What programs write where a cell is empty: as a group it would join everybody without one.
+_NO_LABEL = ("", "na", "nan", "none", "null", "nil", "#n/a", "<na>", "-", "?")
 SEXES = {"m": "M", "male": "M", "f": "F", "female": "F"}
 # 89+, 90 +, >89, > 89, >= 90, ≥ 90
 _BOUND = re.compile(r"(\d{1,3})\s*\+|(?:>=?|\u2265)\s*(\d{1,3})")
@@ -173,7 +185,8 @@ def read_participants(
         for line in text.lines
         if line.fault
     ]
-    faults += [*_bad_cells(table), *_repeated(table)]
+    faults += [*_bad_cells(table), *_repeated(table), *_clashes(table)]
+    faults += [fault for name in LABELS for fault in _spelled_twice(table, name)]
     if faults:
         raise CohortError(faults)
     for note in (*text.notes, *_bounds_note(whole)):
@@ -280,13 +293,21 @@ def _schema() -> "pa.DataFrameSchema":
     return pa.DataFrameSchema(
         {
             "participant_id": column(
-                _is_label, "expected sub- and letters or digits", nullable=False
+                _is_label,
+                "expected sub- and letters or digits; of a visit also _ses- and letters or digits, "
+                "such as sub-01_ses-1",
+                nullable=False,
             ),
             "age": column(*_NUMBERS["age"]),
             "sex": column(lambda v: v in ("M", "F"), f"expected M, F or {MISSING}"),
             "nihss": column(*_NUMBERS["nihss"]),
             "side": column(lambda v: v in SIDES, EXPECTED_SIDE, nullable=False),
             "field_strength_t": column(*_NUMBERS["field_strength_t"]),
+            "site": column(_says_something, f"expected the name of a hospital, or {MISSING}"),
+            "group": column(
+                _says_something,
+                f"expected a word, the same in all rows that belong together, or {MISSING}",
+            ),
         }
     )
 
@@ -316,13 +337,65 @@ def _repeated(table: "pd.DataFrame") -> list[Fault]:
     ]
 
 
+def _clashes(table: "pd.DataFrame") -> list[Fault]:
+    """Patients that stand beside their own visits, and names that differ in case only."""
+    names = [name for name in table["participant_id"].unique() if _is_label(name)]
+    visits: dict[str, list[str]] = {}
+    spelled: dict[str, list[str]] = {}
+    for name in names:
+        patient = patient_of(name)
+        if name != patient:
+            visits.setdefault(patient, []).append(name)
+        for each in (patient, name):
+            alike = spelled.setdefault(each.lower(), [])
+            if each not in alike:
+                alike.append(each)
+    faults = [
+        Fault(
+            name,
+            PARTICIPANTS,
+            f"stands beside {', '.join(visits[name])}; expected a row for each visit, the first "
+            f"one too, and none of {name} as a whole",
+        )
+        for name in names
+        if name in visits
+    ]
+    return faults + [
+        Fault(
+            alike[-1],
+            PARTICIPANTS,
+            f"{' and '.join(alike)} differ in capital letters only; expected one spelling of a "
+            "patient, and names of others that differ otherwise",
+        )
+        for alike in spelled.values()
+        if len(alike) > 1
+    ]
+
+
+def _spelled_twice(table: "pd.DataFrame", column: str) -> list[Fault]:
+    """Words of a column that a reader takes for one, and a program for two."""
+    spelled: dict[str, dict[str, str]] = {}
+    for who, word in zip(table["participant_id"], table[column], strict=True):
+        if isinstance(word, str):
+            alike = " ".join(unicodedata.normalize("NFKC", word).casefold().split())
+            spelled.setdefault(alike, {}).setdefault(word, who)
+    return [
+        Fault(
+            str(list(found.values())[-1] or "?"),
+            PARTICIPANTS,
+            f"{column} is written {' and '.join(map(repr, found))}; expected one spelling",
+        )
+        for found in spelled.values()
+        if len(found) > 1
+    ]
+
+
 def _is_label(value: Any) -> bool:
-    return (
-        isinstance(value, str)
-        and value.startswith("sub-")
-        and value[4:].isalnum()
-        and value.isascii()
-    )
+    return isinstance(value, str) and _PARTICIPANT.fullmatch(value) is not None
+
+
+def _says_something(value: Any) -> bool:
+    return value.casefold() not in _NO_LABEL
 
 
 def _is_number(low: float, high: float, whole: bool = False) -> Callable[[Any], bool]:
@@ -369,11 +442,16 @@ def clinical_record(row: Any) -> Row:
 
 
 def write_participants(path: Path, records: list[Row]) -> None:
-    """Write participants.tsv atomically from :func:`clinical_record` rows."""
-    lines = ["\t".join(COLUMNS)]
+    """Write participants.tsv atomically from :func:`clinical_record` rows.
+
+    ``site`` and ``group`` are columns of it where a row has one.
+    """
+    said = {name for name in LABELS if any(record[name] is not None for record in records)}
+    columns = [name for name in COLUMNS if name not in LABELS or name in said]
+    lines = ["\t".join(columns)]
     for record in records:
         lines.append(
-            "\t".join(MISSING if record[name] is None else str(record[name]) for name in COLUMNS)
+            "\t".join(MISSING if record[name] is None else str(record[name]) for name in columns)
         )
     atomic.write_text(path, "\n".join(lines) + "\n")
 
@@ -385,21 +463,33 @@ def find_raw_files(
 
     Reads BIDS names in any case, with or without ``ses-*`` folders, through links, ISLES'22's
     ``_adc``, and ``sub-*/dicom``; a b = 0 image of its own by ``_b0``, ``acq-b0`` or its b-value.
+    A patient with images in several ``ses-*`` folders is a fault: each visit wants its own row.
 
     Args:
         cohort: folder of the raw cohort.
-        participant: ``sub-0001``.
+        participant: ``sub-0001``, or a visit, ``sub-0001_ses-1``.
         may_lack_one: a patient with a DWI or an ADC map alone is taken too.
     """
     root = Path(cohort)
-    folder = root / participant
-    if not folder.is_dir():
-        missing = file_names.broken_link(folder) or "no such folder"
-        what = f"{missing}; expected the patient's files there, or no row in participants.tsv"
-        return None, [Fault(participant, str(folder), what)]
+    folder = patient_folder(root, participant)
+    if faults := _faults_of_folder(root, participant):
+        return None, faults
     search = _Search(root, participant)
-    search.complain_of_links(folder, *(root / "derivatives").glob(f"*/{participant}"))
-    scanner = folder / DICOM_FOLDER
+    visits = [] if VISIT in participant else _visits(folder)
+    if len(visits) > 1:
+        rows = ", ".join(f"{participant}_{visit}" for visit in visits)
+        what = (
+            f"holds images of {len(visits)} visits, {', '.join(visits)}; expected a row for each "
+            f"in {PARTICIPANTS}: {rows}, and none of {participant}. A visit that is not wanted: "
+            "remove its folder"
+        )
+        return None, [Fault(participant, str(folder), what)]
+    own = dict.fromkeys((patient_of(participant), participant))
+    search.complain_of_links(
+        folder, *(path for name in own for path in (root / "derivatives").glob(f"*/{name}"))
+    )
+    scanners = [each / DICOM_FOLDER for each in (folder, *(folder / visit for visit in visits))]
+    scanner = next((each for each in scanners if each.is_dir()), scanners[0])
     diffusion = [path for path in search.named(folder, "_dwi", "_trace") if not _is_adc(path)]
     b0s = [path for path in diffusion if _is_b0(path)]
     if len(b0s) == len(diffusion):  # of a single image that says b = 0 its reader complains
@@ -424,20 +514,49 @@ def find_raw_files(
         b0 = search.only("b = 0 image", folder, b0s)
     if dwi is None and scanner.is_dir() and not search.faults:
         dwi = scanner
-    perfusion, labels, masks = (
-        derived / name / participant for name in ("perfusion", "labels", "masks")
-    )
-    tmax = search.only("Tmax", perfusion, search.named(perfusion, "_tmax"))
-    truth = search.only(
-        "hypoperfusion mask", labels, search.named(labels, "_desc-hypoperfusion_mask")
-    )
-    brain = search.only("brain mask", masks, search.named(masks, "_desc-brain_mask", "_brain_mask"))
-    core = search.only("core mask", masks, search.named(masks, "_desc-core_mask"))
+
+    def derivative(what: str, kind: str, *endings: str) -> Path | None:
+        found = [path for name in own for path in search.named(derived / kind / name, *endings)]
+        return search.only(what, derived / kind, found)
+
+    tmax = derivative("Tmax", "perfusion", "_tmax")
+    truth = derivative("hypoperfusion mask", "labels", "_desc-hypoperfusion_mask")
+    brain = derivative("brain mask", "masks", "_desc-brain_mask", "_brain_mask")
+    core = derivative("core mask", "masks", "_desc-core_mask")
     if search.faults:
         return None, search.faults
     return RawFiles(
         dwi=dwi, adc=adc, tmax=tmax, truth=truth, b0=b0, brain_mask=brain, core=core
     ), []
+
+
+def _faults_of_folder(root: Path, participant: str) -> list[Fault]:
+    """That the folder of a row of the table is not there, or is there twice."""
+    nested, flat = Path(root, *participant.split("_")), root / participant
+    folder = patient_folder(root, participant)
+    if not folder.is_dir():
+        above = root / patient_of(participant)
+        missing = next(filter(None, map(file_names.broken_link, (above, folder))), "no such folder")
+        other = f", or in {flat}" if flat != folder else ""
+        whose = "visit" if VISIT in participant else "patient"
+        what = f"{missing}; expected the {whose}'s files there{other}, or no row in {PARTICIPANTS}"
+        return [Fault(participant, str(folder), what)]
+    if nested != flat and nested.is_dir() and flat.is_dir():
+        what = f"{flat} is there too; expected the visit's files in one of the two"
+        return [Fault(participant, str(nested), what)]
+    return []
+
+
+def _visits(folder: Path) -> list[str]:
+    """Names of the ``ses-*`` folders of a patient with images that would be read."""
+    search = _Search(folder.parent, folder.name)
+    return [
+        path.name
+        for path in sorted(folder.iterdir())
+        if path.name.lower().startswith(VISIT[1:])
+        and path.is_dir()
+        and ((path / DICOM_FOLDER).is_dir() or search.named(path, "_dwi", "_trace", "_adc"))
+    ]
 
 
 def _is_adc(path: Path) -> bool:
@@ -483,7 +602,8 @@ class _Search:
 
     def _is_own(self, path: Path) -> bool:
         """Whether a derivative is this patient's, in the patient's own space."""
-        return self.participant in path.parts and "_space-" not in path.name
+        folders = {self.participant, patient_of(self.participant)}
+        return not folders.isdisjoint(path.parts) and "_space-" not in path.name
 
     def only(
         self, what: str, base: Path, found: list[Path], *, required: bool = False, name: str = ""
@@ -495,7 +615,9 @@ class _Search:
             names = ", ".join(str(path.relative_to(self.root)) for path in found)
             self._complain(
                 what,
-                f"found {names}; expected one file. Keep the baseline scan, remove the others.",
+                f"found {names}; expected one file. Keep the baseline scan, remove the others. If "
+                "they are visits, each wants a folder ses-* and a row of its own, such as "
+                f"{patient_of(self.participant)}{VISIT}1.",
             )
         elif required:
             self._complain(what, f"no {self.participant}_*{name}.nii.gz below {base}; expected one")
@@ -518,9 +640,19 @@ class _Search:
         name = path.name.lower()
         end = next((each for each in _READ_ENDINGS if name.endswith(each)), "")
         if not end:
-            return name == self.participant.lower() or bool(_READ_FOLDER.fullmatch(name))
+            own = {self.participant.lower(), patient_of(self.participant).lower()}
+            return name in own or (
+                bool(_READ_FOLDER.fullmatch(name)) and not self._is_of_other_visit(path)
+            )
         return name.startswith(f"{self.participant.lower()}_") and name[: -len(end)].endswith(
             _READ_NAMES
+        )
+
+    def _is_of_other_visit(self, path: Path) -> bool:
+        """Whether a path of the patient's lies in the folder of a visit that is not this one."""
+        visits = [part for part in path.relative_to(self.root).parts if part.startswith("ses-")]
+        return VISIT in self.participant and any(
+            not self.participant.endswith(f"_{visit}") for visit in visits
         )
 
     def _complain(self, file: str, what: str) -> None:
@@ -542,7 +674,7 @@ def is_preprocessed(cohort: str | os.PathLike) -> bool:
 
 def layouts(cohort: str | os.PathLike, participant: str) -> set[str]:
     """``{RAW}``, ``{MNI}``, both or neither: what a patient's folder holds, by the names in it."""
-    folder, found = Path(cohort) / participant, set()
+    folder, found = patient_folder(cohort, participant), set()
     for path in folder.iterdir() if folder.is_dir() else ():
         name = path.name.lower()
         if f"_space-{SPACE}_".lower() in name:
@@ -553,13 +685,41 @@ def layouts(cohort: str | os.PathLike, participant: str) -> set[str]:
 
 
 def unlisted_folders(cohort: str | os.PathLike, participants: Iterable[str]) -> list[Fault]:
-    """Patient folders without a row in participants.tsv: they would be left out silently."""
+    """Folders of patients and visits without a row: they would be left out silently."""
     listed = set(participants)
-    return [
-        Fault(path.name, "participants.tsv", "no row for this folder; add one or remove the folder")
-        for path in sorted(Path(cohort).glob("sub-*"))
-        if path.is_dir() and path.name not in listed
-    ]
+    patients = {patient_of(name) for name in listed}
+    faults = []
+    for folder in sorted(Path(cohort).glob("sub-*")):
+        name = folder.name
+        if not folder.is_dir() or name in listed:
+            continue
+        if name not in patients or not any(folder.glob(f"{VISIT[1:]}*")):
+            what = "no row for this folder; add one or remove the folder"
+            faults.append(Fault(name, PARTICIPANTS, what))
+            continue
+        for visit in _visits(folder):
+            if f"{name}_{visit}" not in listed:
+                what = f"no row for this visit; add one or remove the folder {name}/{visit}"
+                faults.append(Fault(f"{name}_{visit}", PARTICIPANTS, what))
+        for inner in ("dwi", DICOM_FOLDER):
+            if (folder / inner).is_dir():
+                what = "belongs to no visit; move it into the ses-* folder of one, or remove it"
+                faults.append(Fault(name, f"{name}/{inner}", what))
+    return faults
+
+
+def patient_folder(cohort: str | os.PathLike, participant: str) -> Path:
+    """Folder of a patient or visit: ``sub-01``; ``sub-01/ses-1``, or else ``sub-01_ses-1``.
+
+    Args:
+        cohort: folder of a raw cohort, or of an MNI cohort, whose folders are all of one level.
+        participant: as in ``participants.tsv``.
+
+    Returns:
+        The folder that is there, or else the BIDS name of one that is not.
+    """
+    nested, flat = Path(cohort, *participant.split("_")), Path(cohort, participant)
+    return flat if flat.is_dir() and not nested.is_dir() else nested
 
 
 def mni_file(cohort: str | os.PathLike, participant: str, name: str) -> Path:
@@ -567,7 +727,7 @@ def mni_file(cohort: str | os.PathLike, participant: str, name: str) -> Path:
 
     Args:
         cohort: folder of the MNI cohort.
-        participant: ``sub-0001``.
+        participant: ``sub-0001``, or a visit, ``sub-0001_ses-1``, which names its folder too.
         name: ``dwi``, ``adc``, ``tmax``, ``desc-brain_mask``, ``desc-coverage_mask``,
             ``desc-hypoperfusion_mask``, ``desc-core_mask``.
 

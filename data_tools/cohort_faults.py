@@ -6,12 +6,13 @@ Raw or in MNI space; which it is, the names of the files say.
 import dataclasses
 import functools
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from data_tools import cohort as cohorts
-from data_tools import mni_faults, patient
+from data_tools import groups, mni_faults, patient
 from data_tools.checked import Checked, ImageFigures
 from data_tools.cohort import Fault
 from data_tools.grid import SPACE, TMAX_HYPOPERFUSION_S
@@ -53,7 +54,7 @@ def check(cohort: str, workers: int = 1, overrides: Overrides = NONE) -> str:
         # The table has faults; the images of those it names can be checked all the same.
         faults += error.faults
         named = cohorts.named_in_table(cohort)
-        participants = [name for name in named if (Path(cohort) / name).is_dir()]
+        participants = [name for name in named if cohorts.patient_folder(cohort, name).is_dir()]
     faults += cohorts.unlisted_folders(cohort, participants)
     layout, misplaced = _layout(cohort, participants)
     faults += misplaced
@@ -93,12 +94,12 @@ def _layout(cohort: str, participants: Sequence[str]) -> tuple[str, list[Fault]]
     ]
     found = {name: each for name, each in looked.items() if not isinstance(each, InputError)}
     raw, mni = (sum(each == {kind} for each in found.values()) for kind in LAYOUTS)
-    folders = [name for name in found if (Path(cohort) / name).is_dir()]
+    folders = [path for name in found if (path := cohorts.patient_folder(cohort, name)).is_dir()]
     if folders and not any(found.values()):
         raise InputError(
             f"{cohort}: holds no patient's images; expected raw ones (sub-*/dwi/ or sub-*/dicom/) "
             f"or what preprocess writes (sub-*/sub-*_space-{SPACE}_dwi.nii.gz). Found in "
-            f"{folders[0]}: {_listed(Path(cohort) / folders[0])}"
+            f"{folders[0].relative_to(cohort)}: {_listed(folders[0])}"
         )
     layout = cohorts.MNI if mni > raw else cohorts.RAW
     for name, kinds in found.items():
@@ -174,7 +175,8 @@ def _summary(
     where = f" {layout}" if layout == cohorts.MNI else ""
     return "\n".join(
         [
-            f"{cohort}: {counted(len(table), 'patient')}{where}, no faults",
+            f"{cohort}: {groups.counted_patients(list(table['participant_id']))}{where}, no faults",
+            *_together(table),
             f"  side          {_counts(table['side'])}",
             f"  NIHSS         median {nihss.median():g} (IQR {nihss.quantile(0.25):g}-"
             f"{nihss.quantile(0.75):g}), missing in {int(nihss.isna().sum())}",
@@ -187,6 +189,25 @@ def _summary(
             f"  truth from    {_counts(images['truth'])}",
         ]
     )
+
+
+def _together(table: "pd.DataFrame") -> list[str]:
+    """Lines about rows that belong together; none where each stands alone."""
+    rows = {row["participant_id"]: cohorts.clinical_record(row) for _, row in table.iterrows()}
+    sizes = Counter(groups.groups_of(rows).values())
+    if len(sizes) == len(rows):
+        return []
+    largest = max(sizes.values())
+    lines = [
+        f"  together      {counted(len(sizes), 'group')} by visits and the column group; the "
+        f"largest has {counted(largest, 'row')}"
+    ]
+    if largest > len(rows) / 2:
+        lines.append(
+            "  note: more than half of the rows are in one group. The column group names rows that "
+            "belong together; if yours is something else (patient or control), rename it"
+        )
+    return lines
 
 
 def _counts(values: "pd.Series") -> str:

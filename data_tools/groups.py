@@ -1,7 +1,9 @@
 """Rows that belong together: visits of one patient, and what a column ``group`` joins."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
+
+from data_tools.runtime.errors import counted
 
 VISIT = "_ses-"
 
@@ -13,6 +15,17 @@ def patient_of(participant: str) -> str:
     ('sub-01', 'sub-01')
     """
     return participant.split(VISIT)[0]
+
+
+def counted_patients(participants: Collection[str]) -> str:
+    """How many patients there are, and visits where one has several.
+
+    >>> counted_patients(["sub-01", "sub-02"]), counted_patients(["sub-1_ses-1", "sub-1_ses-2"])
+    ('2 patients', '2 visits of 1 patient')
+    """
+    patients = counted(len({patient_of(name) for name in participants}), "patient")
+    alone = counted(len(participants), "patient")
+    return alone if patients == alone else f"{counted(len(participants), 'visit')} of {patients}"
 
 
 def groups_of(rows: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:

@@ -9,6 +9,7 @@ import numpy as np
 from data_tools import mni_patient
 from data_tools.cohort import transform_file
 from data_tools.grid import patient_voxel_ml
+from data_tools.groups import VISIT, patient_of
 from data_tools.runtime import atomic
 from data_tools.runtime.errors import InputError
 from data_tools.volumes import Volume, load_volume, require_grid, save_volume
@@ -87,8 +88,8 @@ def _check_names(image: str, out: str, *, like: str | None, participant: str) ->
     for flag, path in (("like", like), ("image", image)):
         if path and Path(out).exists() and Path(path).exists() and Path(out).samefile(path):
             raise InputError(f"--out is --{flag} itself, {path}; choose another name")
-    named = re.match(r"sub-[A-Za-z0-9]+", Path(image).name)
-    if named and named[0] != participant:
+    named = re.match(rf"sub-[A-Za-z0-9]+({VISIT}[A-Za-z0-9]+)?", Path(image).name)
+    if named and participant not in (named[0], patient_of(named[0])):
         raise InputError(
             f"--image {image} is named after {named[0]}, and --participant is "
             f"{participant}; expected the same patient"

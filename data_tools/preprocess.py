@@ -2,6 +2,8 @@
 
     python -m data_tools.preprocess --cohort=RAW --out=MNI [--workers=2] [--registration=ants]
 
+Of a visit (a row sub-01_ses-1) folder and files are named so. site and group are kept.
+
 Per patient: sub-*_space-MNI152NLin2009aSym_{dwi,adc,tmax}.nii.gz and masks (intensities stay
 physical; ADC in 1e-6 mm2/s), the transform for the way back, qc.json and qc.png; and qc.html of the
 cohort, the worst first. Look at the pictures. Patients done before with the same files are kept.
@@ -13,7 +15,6 @@ import sys
 from absl import flags
 
 from data_tools.runtime import atomic, command, light_imports
-from data_tools.runtime.errors import counted
 
 FLAGS = flags.FlagValues()
 
@@ -57,7 +58,7 @@ command.define_workers(FLAGS, "Worker processes, one patient each.")
 def main() -> int:
     """Run the command."""
     light_imports.prepare_nibabel()
-    from data_tools import mni_cohort
+    from data_tools import groups, mni_cohort
     from data_tools.runtime.patient_failure import all_alike
 
     with atomic.one_writer(FLAGS.out):
@@ -70,7 +71,8 @@ def main() -> int:
             overrides=command.overrides(FLAGS),
         )
     kept = sum(patient.kept for patient in done)
-    print(f"{counted(len(done), 'patient')} in {FLAGS.out} ({kept} were done before)")
+    what = groups.counted_patients([patient.quality.participant_id for patient in done])
+    print(f"{what} in {FLAGS.out} ({kept} were done before)")
     for patient in done:
         for warning in patient.quality.warnings:
             print(f"warning: {patient.quality.participant_id}: {warning}", file=sys.stderr)

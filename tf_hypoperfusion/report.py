@@ -82,7 +82,7 @@ def main() -> int:
     )
     if primary.simulated:
         print(f"WARNING: {page.SIMULATED_NOTICE}", file=sys.stderr)
-    print(f"{len(primary)} patients: {index}")
+    print(f"{primary.counted}: {index}")
     return command.EXIT_OK
 
 

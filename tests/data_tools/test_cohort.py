@@ -34,6 +34,8 @@ GOOD = {
     "occlusion": "M1",
     "field_strength_t": "1.5",
     "cohort": "A",
+    "site": "Bern",
+    "group": "family 7",
 }
 
 
@@ -77,7 +79,9 @@ def faults_of(cohort):
 
 
 def test_a_good_table_is_read_with_its_types(table):
-    missing = dict.fromkeys(["age", "sex", "nihss", "occlusion", "field_strength_t"], "n/a")
+    missing = dict.fromkeys(
+        ["age", "sex", "nihss", "occlusion", "field_strength_t", "site", "group"], "n/a"
+    )
     read = read_participants(table({}, missing | {"side": "bilateral"}))
     first, second = (clinical_record(row) for _, row in read.iterrows())
     assert first == GOOD | {"age": 67, "nihss": 14, "field_strength_t": 1.5}
@@ -129,13 +133,32 @@ def test_optional_columns_may_be_absent(table):
         ("field_strength_t", "3T", "field_strength_t is '3T'; expected tesla"),
         ("participant_id", "0001", "participant_id is '0001'; expected sub- and letters or digits"),
         ("participant_id", "sub-a_b", "participant_id is 'sub-a_b'; expected sub-"),
+        ("participant_id", "sub-1_ses-", "participant_id is 'sub-1_ses-'; expected sub- and"),
+        ("participant_id", "sub-1_ses-2\u00b2", "participant_id is 'sub-1_ses-2\u00b2'; expected"),
+        ("participant_id", "sub-_ses-1", "participant_id is 'sub-_ses-1'; expected sub- and"),
+        ("participant_id", "sub-1_SES-1", "participant_id is 'sub-1_SES-1'; expected sub- and"),
+        (
+            "participant_id",
+            "sub-1_ses-1_run-2",
+            "participant_id is 'sub-1_ses-1_run-2'; expected sub- and letters or digits; of a "
+            "visit also _ses- and letters or digits, such as sub-01_ses-1",
+        ),
+        ("group", "", "group is ''; expected a word, the same in all rows that belong together"),
+        ("group", "NaN", "group is 'NaN'; expected a word"),
+        ("group", "None", "group is 'None'; expected a word"),
+        ("group", "FAMILY  7", "group is written 'family 7' and 'FAMILY  7'; expected one"),
+        ("site", "", "site is ''; expected the name of a hospital, or n/a"),
+        ("site", "<NA>", "site is '<NA>'; expected the name of a hospital"),
+        ("site", "bern", "site is written 'Bern' and 'bern'; expected one spelling"),
         ("participant_id", "n/a", "participant_id is n/a; expected a value"),
     ],
 )
 def test_a_bad_cell_is_named_with_its_row(table, column, value, message):
     (fault,) = faults_of(table({}, {column: value}))
     assert fault.what.startswith(message)
-    assert fault.file == "participants.tsv row 3"
+    assert fault.file.startswith("participants.tsv")
+    if "is written" not in message:
+        assert fault.file == "participants.tsv row 3"
     if column != "participant_id":
         assert fault.participant == "sub-0002"
 
@@ -149,6 +172,21 @@ def test_the_bounds_of_nihss_are_allowed(table, nihss):
 def test_a_patient_named_twice_is_a_fault(table):
     (fault,) = faults_of(table({}, {"participant_id": "sub-0001"}))
     assert (fault.participant, fault.what[:20]) == ("sub-0001", "stands more than onc")
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (("sub-1", "sub-1_ses-1"), "sub-1: stands beside sub-1_ses-1; expected a row for each"),
+        (("sub-a1", "sub-A1"), "sub-A1: sub-a1 and sub-A1 differ in capital letters only"),
+        # A patient in two spellings would be two patients to the split.
+        (("sub-a_ses-1", "sub-A_ses-2"), "sub-A: sub-a and sub-A differ in capital letters only"),
+        (("sub-1_ses-a", "sub-1_ses-A"), "sub-1_ses-A: sub-1_ses-a and sub-1_ses-A differ in"),
+    ],
+)
+def test_names_that_clash_are_a_fault(table, names, message):
+    (fault,) = faults_of(table(*({"participant_id": name} for name in names)))
+    assert f"{fault.participant}: {fault.what}".startswith(message)
 
 
 def test_all_faults_come_in_one_list(table):
@@ -175,6 +213,9 @@ def test_all_faults_come_in_one_list(table):
         ("sex", "f", "F"), ("sex", "Male", "M"),
         ("occlusion", '"M1 ""left"""', 'M1 "left"'), ("occlusion", '"M1', '"M1'),
         ("participant_id", " sub-0002 ", "sub-0002"),
+        ("participant_id", "sub-2_ses-1", "sub-2_ses-1"),
+        ("group", "N/A", None), ("group", "7", "7"), ("group", "7.0", "7.0"), ("group", "0", "0"),
+        ("site", " Bern ", "Bern"), ("site", "n/a", None),
     ],
 )  # fmt: skip
 def test_a_cell_that_can_only_mean_one_thing_is_read(table, column, value, read):
@@ -345,6 +386,17 @@ def test_what_is_written_reads_back(table, tmp_path):
     assert [clinical_record(row) for _, row in again.iterrows()] == records
 
 
+def test_columns_that_nobody_filled_are_not_written(table, tmp_path):
+    """Records of a cohort without them need not be built again."""
+    cohort = table({"site": "n/a"}, {"site": "n/a", "group": "n/a"})
+    records = [clinical_record(row) for _, row in read_participants(cohort).iterrows()]
+    path = tmp_path / "again.tsv"
+    write_participants(path, records)
+    columns, first, second = (line.split("\t") for line in path.read_text().splitlines())
+    assert columns == [name for name in COLUMNS if name != "site"]
+    assert (first[-1], second[-1]) == ("family 7", "n/a")
+
+
 def test_the_fault_table_is_aligned():
     faults = [Fault("sub-1", "DWI", "one\ntwo"), Fault("sub-0002", "participants.tsv", "three")]
     assert fault_table(faults).splitlines() == [
@@ -471,13 +523,14 @@ def test_tmax_and_an_edited_label_are_found_in_the_derivatives(files):
 
 
 def test_two_dwi_files_and_no_adc_are_two_faults(files):
-    one, two = "sub-1/ses-1/dwi/sub-1_ses-1_dwi.nii.gz", "sub-1/ses-2/dwi/sub-1_ses-2_dwi.nii.gz"
+    one, two = "sub-1/dwi/sub-1_run-1_dwi.nii.gz", "sub-1/dwi/sub-1_run-2_dwi.nii.gz"
     cohort = files(one, two)
     found, faults = find_raw_files(cohort, "sub-1")
     assert found is None
     assert [fault.file for fault in faults] == ["DWI", "ADC"]
     assert faults[0].what == (
-        f"found {one}, {two}; expected one file. Keep the baseline scan, remove the others."
+        f"found {one}, {two}; expected one file. Keep the baseline scan, remove the others. If "
+        "they are visits, each wants a folder ses-* and a row of its own, such as sub-1_ses-1."
     )
     assert faults[1].what.startswith("no sub-1_*_ADC.nii.gz below ")
 

@@ -8,12 +8,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from data_tools import cohort as cohorts
+from data_tools import groups
 from data_tools.cohort import RawFiles
 from data_tools.grid import SIDES, UNKNOWN_SIDE
 from data_tools.overrides import NONE, Overrides
 from data_tools.runtime import atomic, executors
 from data_tools.runtime.command import EXIT_OK, EXIT_SOME_FAILED, PatientRequest
-from data_tools.runtime.errors import InputError, counted
+from data_tools.runtime.errors import InputError
 from data_tools.runtime.patient_failure import all_alike, attempt
 from tf_hypoperfusion import __version__
 from tf_hypoperfusion.clinical import ClinicalFacts
@@ -72,7 +73,7 @@ def answer(
         )
     kept = sum(each.kept for each in done.values())
     answers = [each.result.answer.target_mismatch for each in done.values()]
-    predicted = f"{counted(len(done), 'patient')} predicted ({kept} were done before)"
+    predicted = f"{groups.counted_patients(done)} predicted ({kept} were done before)"
     unsure = f", unsure in {answers.count('unsure')}" if "unsure" in answers else ""
     print(f"{predicted}, target mismatch in {answers.count('yes')}{unsure}")
     print(f"look at {request.out}/index.html")
@@ -195,8 +196,8 @@ def predict_cohort(
             key=lambda entry: (entry.link is not None, -len(entry.warnings)),
         ),
         title=f"Predictions: {name}",
-        lead=f"{len(done)} of {len(patients)} patients; those that failed or have warnings come "
-        f"first.{shortcuts}",
+        lead=f"{len(done)} of {groups.counted_patients(dict(tasks))}; those that failed or have "
+        f"warnings come first.{shortcuts}",
         simulated="simulated" in name.lower()
         or any(result.simulated for result in results.values()),
     )

@@ -1,5 +1,6 @@
 """Tables 1 to 3 against the paper's counts and by hand, and what hangs on them."""
 
+import dataclasses
 import re
 
 import numpy as np
@@ -54,6 +55,16 @@ def test_table_1_of_two_cohorts_has_p_values(cohort, write):
     by_name = rows_of(made)
     assert re.fullmatch(r"<\.001§?|\.\d+§?|>\.99", by_name["Core volume (mL)†"][-1])
     assert by_name["Age (y)*"][-1] == "n/a"  # nobody's age differs
+
+
+def test_table_1_says_how_many_patients_the_visits_are_of(cohort):
+    table = cohort.table.copy()
+    assert not any("visit" in note for note in characteristics.characteristics([cohort]).notes)
+    table["participant_id"] = [f"sub-{k // 3}_ses-{k % 3}" for k in range(12)]
+    visits = dataclasses.replace(cohort, table=table)
+    (note,) = (n for n in characteristics.characteristics([visits, cohort]).notes if "visit" in n)
+    assert note.startswith(f"{cohort.title}: 12 visits of 4 patients. Here and below each visit")
+    assert visits.counted == "12 visits of 4 patients" and cohort.counted == "12 patients"
 
 
 def test_table_3_leaves_patients_without_lesion_out_of_overlap_only(cohort):

@@ -141,3 +141,25 @@ def test_a_cohorts_core_masks_are_found(cohort, tmp_path, monkeypatch):
     request = dataclasses.replace(request_of(cohort, tmp_path / "out"), core_by="learnt")
     cohort_prediction.answer(request, lambda: None, lambda: None)
     assert not set(prints[12:]) & set(first)
+
+
+def test_visits_are_predicted_each_into_its_own_folder(tmp_path, monkeypatch, capsys):
+    folder = tmp_path / "raw"
+    names = [f"sub-1_ses-{k}" for k in (1, 2)]
+    for name in names:
+        images = folder / name.replace("_", "/") / "dwi"
+        images.mkdir(parents=True)
+        for image in ("dwi", "ADC"):
+            (images / f"{name}_{image}.nii.gz").touch()
+    rows = "".join(f"{name}\t3\tleft\n" for name in names)
+    (folder / "participants.tsv").write_text(f"participant_id\tnihss\tside\n{rows}")
+    asked = []
+    monkeypatch.setattr(
+        result_folder, "predict", lambda files, out, *_, **__: asked.append((files, out)) or RESULT
+    )
+    assert answer(folder, tmp_path / "out") == command.EXIT_OK
+    assert [out for _, out in asked] == [str(tmp_path / "out" / name) for name in names]
+    assert [files.name for files, _ in asked] == names
+    assert capsys.readouterr().out.startswith("2 visits of 1 patient predicted")
+    page = (tmp_path / "out/index.html").read_text()
+    assert 'href="sub-1_ses-2/report.html"' in page and "2 of 2 visits of 1 patient" in page

@@ -5,7 +5,7 @@ from functools import partial
 
 from numpy.typing import ArrayLike
 
-from data_tools import criteria
+from data_tools import criteria, groups
 from data_tools.grid import UNKNOWN_SIDE
 from tf_hypoperfusion.evaluation import statistics
 from tf_hypoperfusion.evaluation.report.patients import TERRITORIES, Patients, by_field
@@ -37,6 +37,14 @@ def characteristics(cohorts: Cohorts) -> Table:
         "Hypoperfusion volume is that of the truth: Tmax ≥ 6 s united with the core.",
         "The modified Rankin Scale is not recorded.",
     ]
+    for cohort in cohorts:
+        patients = cohort.table["participant_id"].map(groups.patient_of)
+        if patients.nunique() < len(cohort):
+            table.notes.append(
+                f"{cohort.title}: {cohort.counted}. Here and below each visit counts as a patient. "
+                "Intervals and P values take them as independent, which visits of one patient are "
+                "not: the intervals are too narrow, and the P values too small."
+            )
     if two:
         table.notes.append(
             "Welch t test for age, Fisher exact test for tables of 2 x 2, chi-squared test for "

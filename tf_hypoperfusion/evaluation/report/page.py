@@ -109,7 +109,7 @@ def write_report(
         atomic.sweep(out)
         drawings = _draw_all(cohorts, out / "figures", calibration)
         sections = [Section("Cohort", overview)] + [
-            Section(f"{cohort.title} ({len(cohort)} patients)", tables[prefix], drawings[prefix])
+            Section(f"{cohort.title} ({cohort.counted})", tables[prefix], drawings[prefix])
             for prefix, cohort in cohorts.items()
         ]
         _write_numbers(out, [table for section in sections for table in section.tables], cohorts)

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from data_tools import criteria, text_table
+from data_tools import criteria, groups, text_table
 from data_tools.cohort import mni_file
 from data_tools.grid import SIDES
 from data_tools.runtime import atomic
@@ -84,6 +84,11 @@ class Patients:
 
     def __len__(self) -> int:
         return len(self.table)
+
+    @property
+    def counted(self) -> str:
+        """How many patients these are, and visits where one has several."""
+        return groups.counted_patients(list(self.table["participant_id"]))
 
     @property
     def simulated(self) -> bool:

@@ -9,12 +9,14 @@ model with the lowest validation loss is kept as RUN/fold-N/best.keras, every va
 came from in RUN/fold-N/config.json, and RUN/summary.json collects the folds, finished or not.
 
 Killed, the same command goes on from the last saved state: after each epoch, every ten minutes
-(--save_minutes), and when asked to stop (Ctrl-C, SIGTERM). A finished fold is left as it is; only
---overwrite throws it, or what there is of it, away.
+(--save_minutes), and when asked to stop: by Ctrl-C, SIGTERM or a closed terminal (exit status 130),
+or by SIGUSR1, as a scheduler sends it before it requeues a job (75). A finished fold is left as it
+is; only --overwrite throws it, or what there is of it, away.
 
 --preset=paper (the default) is the paper; flags under "Beyond the paper" are off in it.
 A batch that the memory does not hold is taken in micro-batches of the same gradient; only
-BatchNormalization sees the difference. Watch the curves and pictures with:
+BatchNormalization sees the difference. A begun fold keeps its micro-batch, unless --micro_batch
+says otherwise. Watch the curves and pictures with:
 
     tensorboard --logdir=runs
 """
@@ -144,7 +146,11 @@ flags.DEFINE_string(
 _setting(
     "precision", "<NAME> auto (bfloat16 where the machine has it), float32, bfloat16 or float16."
 )
-_setting("micro_batch", "Slabs that one device holds at once; 0 takes as many as fit in memory.")
+_setting(
+    "micro_batch",
+    "Slabs that one device holds at once; 0 takes as many as fit in memory, or as the fold began "
+    "with.",
+)
 flags.DEFINE_string(
     "cache", "auto", "<auto|on|off> Hold the records in memory; auto does if they fit.",
     flag_values=FLAGS,

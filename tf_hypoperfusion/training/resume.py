@@ -113,8 +113,9 @@ def _resolved(saved: Any) -> Resolved | None:
 def _differences(saved: Any, settings: FoldSettings, resolved: Resolved) -> list[str]:
     """Settings that are not those of the file, each in words."""
     before, now = _flatten(saved), _flatten(dataclasses.asdict(settings))
-    # What was left to the machine may also be given as the machine chose it.
-    same = {"run"} | {
+    # What was left to the machine may also be given as the machine chose it. Micro-batches are of
+    # the same gradient, and where BatchNormalization sees a difference, the user is told.
+    same = {"run", "training.micro_batch"} | {
         f"training.{name}"
         for name in RESOLVED
         if getattr(settings.training, name) == getattr(resolved, name)

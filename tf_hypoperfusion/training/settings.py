@@ -67,7 +67,8 @@ class FoldSettings:
 
 @dataclasses.dataclass(frozen=True)
 class Resolved:
-    """What the machine of the first start chose where that was left to it; a resumed run keeps it.
+    """What the machine chose where that was left to it. A resumed run keeps it, but for another
+    ``--micro_batch`` that is asked for.
 
     Attributes:
         precision: no ``auto``.

@@ -8,6 +8,7 @@ needed to go on, exactly, in the middle of an epoch too; see
 
 import contextlib
 import dataclasses
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ import tensorflow as tf
 
 from data_tools import records, splits
 from data_tools.manifest import Manifest
-from data_tools.runtime import atomic
+from data_tools.runtime import atomic, errors
 from data_tools.runtime.errors import InputError
 from tf_hypoperfusion.config import Configs, TrainingConfig
 from tf_hypoperfusion.training import (
@@ -162,7 +163,8 @@ def train_fold(
     Raises:
         InputError: no records, other settings than before, a batch that does not divide, a loss
             that is not finite, a disk that refuses, a damaged shard.
-        KeyboardInterrupt: stopped by SIGINT or SIGTERM; the state was saved.
+        KeyboardInterrupt: stopped by a signal (see :mod:`tf_hypoperfusion.training.stopping`); the
+            state was saved.
     """
     options = options or RunOptions()
     strategy = options.strategy or distribution.choose_strategy()
@@ -182,14 +184,14 @@ def train_fold(
     rows = on_disk.rows
     _agree(
         strategy,
-        [on_disk.progress.epochs, len(rows), on_disk.resolved],
+        [on_disk.progress.epochs, on_disk.progress.step, len(rows), on_disk.resolved],
         f"the workers do not see the same {folder}; expected a file system that they share",
     )
     config = configs.training
     last = min(config.epochs, options.stop_after_epoch or config.epochs)
     if not history.finished(rows, last, config.patience):
         try:
-            config = resolve(settings, on_disk.resolved, strategy)
+            config = resolve(settings, on_disk.resolved, strategy, manifest)
             _check_shards(records_dir, manifest, settings)
             rows = FoldRun(
                 folder,
@@ -224,25 +226,33 @@ def fold_folder(run: str | Path, fold: int) -> Path:
 
 
 def resolve(
-    settings: FoldSettings, before: Resolved | None, strategy: tf.distribute.Strategy
+    settings: FoldSettings,
+    before: Resolved | None,
+    strategy: tf.distribute.Strategy,
+    manifest: Manifest,
 ) -> TrainingConfig:
-    """Fill in what was left to the machine, as the first start did.
+    """Fill in what was left to the machine, as the start before did.
 
     Args:
         settings: of the fold.
-        before: what the first start chose; None if this is it.
+        before: what the start before chose; None if this is the first.
         strategy: shares the batches.
+        manifest: of the records.
 
     Raises:
         InputError: this machine cannot do that, or the workers' machines would not do the same.
     """
     wanted = settings.training
     chosen, reason = precision.choose_precision(before.precision if before else wanted.precision)
+    fitting = memory.fitting_slabs(
+        memory.bytes_per_slab(settings.model),
+        memory.shuffled_bytes(manifest, settings.subsets["train"]),
+    )
     micro_batch = distribution.choose_micro_batch(
-        before.micro_batch if before else wanted.micro_batch,
+        wanted.micro_batch or (before.micro_batch if before else 0),
         wanted.batch_size,
         strategy,
-        memory.fitting_slabs(memory.bytes_per_slab(settings.model)),
+        fitting,
     )
     devices = strategy.num_replicas_in_sync
     if distribution.is_chief(strategy):
@@ -252,6 +262,8 @@ def resolve(
             f"on {devices} device(s)"
             + (f", {parts} micro-batches of {micro_batch} each" if parts > 1 else "")
         )
+        for warning in _warnings(settings, before, micro_batch, fitting):
+            print(f"WARNING: {warning}", file=sys.stderr)
     _agree(
         strategy,
         [chosen, micro_batch],
@@ -259,6 +271,25 @@ def resolve(
         "so that all do the same",
     )
     return dataclasses.replace(wanted, precision=chosen, micro_batch=micro_batch)
+
+
+def _warnings(
+    settings: FoldSettings, before: Resolved | None, micro_batch: int, fitting: int | None
+) -> Iterator[str]:
+    """What the user should know of the micro-batch."""
+    if fitting is not None and micro_batch > fitting:
+        advice = "" if micro_batch == 1 else "; --micro_batch=N with a smaller divisor takes less"
+        yield (
+            f"micro-batches of {micro_batch} may not fit into the free memory, which holds "
+            f"{errors.counted(fitting, 'slab')} safely. The system may kill the training{advice}."
+        )
+    batch_moments = settings.model.normalisation == "batch" and not settings.training.freeze
+    if before and micro_batch != before.micro_batch and batch_moments:
+        yield (
+            f"the fold was begun with micro-batches of {before.micro_batch}. From here on "
+            f"BatchNormalization's moments are those of {errors.counted(micro_batch, 'slab')}, so "
+            "the fold learns otherwise than it would have; config.json notes it."
+        )
 
 
 def _agree(strategy: tf.distribute.Strategy, what: Any, otherwise: str) -> None:
@@ -280,8 +311,8 @@ def _explained(error: tf.errors.OpError, folder: Path, config: TrainingConfig) -
             return fold_errors.refused(folder / "tensorboard", str(error))
         return InputError(
             f"the device's memory does not hold {config.micro_batch or config.batch_size} slabs at "
-            f"once: {_reason(error)}. Give --micro_batch=N with a smaller divisor of the batch, "
-            "and --overwrite."
+            f"once: {_reason(error)}. Run the same command again with --micro_batch=N, a smaller "
+            "divisor of the batch: it goes on from the last saved state."
         )
     if isinstance(error, tf.errors.UnavailableError):
         return InputError(

@@ -1,12 +1,14 @@
 """Killed, asked to stop, on a full disk, on two devices and on two machines: the same weights."""
 
 import contextlib
+import fcntl
 import functools
 import json
 import os
 import random
 import resource
 import signal
+import termios
 import time
 
 import pytest
@@ -71,19 +73,41 @@ def test_killed_at_any_moment_it_goes_on(arguments, tmp_path, uninterrupted):
 
 
 def test_asked_to_stop_it_saves_within_the_epoch(arguments, tmp_path, uninterrupted):
-    """SIGTERM, as a cluster's scheduler sends it before it kills."""
-    process = start(*arguments)
-    wait_for((tmp_path / "fold-0/config.json").exists, process)
-    process.send_signal(signal.SIGTERM)
-    _, errors = process.communicate(timeout=300)
+    """SIGTERM, as a cluster's scheduler sends it before it kills; SIGUSR1, as one that will start
+    the command again; a terminal that is closed. Each time the same command goes on."""
+    file = tmp_path / "fold-0/config.json"
+
+    def begun(count):
+        return lambda: file.exists() and len(json.loads(file.read_text())["sessions"]) == count
+
+    for count, (number, status) in enumerate(((signal.SIGTERM, 130), (signal.SIGUSR1, 75)), 1):
+        process = start(*arguments)
+        wait_for(begun(count), process)
+        process.send_signal(number)
+        _, errors = process.communicate(timeout=300)
+        assert process.returncode == status
+        assert "stopped in epoch" in errors
+        assert "the same command without --overwrite goes on" in errors
+        assert load_progress(tmp_path / "fold-0/state.npz").step == count
+    terminal, end = os.openpty()
+
+    def in_the_terminal():
+        os.setsid()
+        fcntl.ioctl(end, termios.TIOCSCTTY, 0)
+        for stream in (0, 1, 2):
+            os.dup2(end, stream)
+
+    process = start(*arguments, preexec_fn=in_the_terminal)
+    os.close(end)
+    wait_for(begun(3), process)
+    os.close(terminal)
+    process.communicate(timeout=300)
     assert process.returncode == 130
-    assert "stopped in epoch" in errors and "the same command without --overwrite goes on" in errors
-    progress = load_progress(tmp_path / "fold-0/state.npz")
-    assert progress.step >= 1
     done = start(*arguments)
     _, errors = done.communicate(timeout=300)
     assert done.returncode == 0, errors
     assert_same_end(tmp_path, uninterrupted)
+    assert begun(4)()
 
 
 LIMIT = 100_000  # bytes; history and settings are smaller, the state is larger

@@ -159,10 +159,8 @@ class FoldRun:
     def _end_epoch(self) -> None:
         """Validate, and keep what came of the epoch."""
         self.step.synchronise()
-        slabs, began = self.data.validation(), time.monotonic()
-        sums = self.step.evaluate(slabs, self.data.validation_steps)
-        row = self._row(epoch_metrics.summarise(sums), time.monotonic() - began)
-        if not math.isfinite(row[MONITOR]):
+        row = self._row() | self._validate()
+        if not math.isfinite(row.get(MONITOR, 0.0)):
             raise self._not_finite("the validation loss is not finite")
         # A variance of infinity gives finite answers, all alike: no such network is kept.
         checkpoint.check_finite(
@@ -173,7 +171,19 @@ class FoldRun:
         if self.writer:
             self.writer.epoch_ends(self.rows, self.progress)
 
-    def _row(self, validated: dict[str, float], validation_s: float) -> Row:
+    def _validate(self) -> Row:
+        """Figures of the validation slabs; none if no subset validates."""
+        if not self.data.validation_slabs:
+            return {}
+        slabs, began = self.data.validation(), time.monotonic()
+        figures = epoch_metrics.summarise(self.step.evaluate(slabs, self.data.validation_steps))
+        seconds = time.monotonic() - began
+        return {
+            **{f"val_{name}": value for name, value in figures.items()},
+            "val_examples_per_s": round(self.data.validation_slabs / seconds, 3),
+        }
+
+    def _row(self) -> Row:
         epoch, steps, seconds = self.progress.epochs, self.data.steps, self.progress.seconds
         return {
             "epoch": epoch + 1,
@@ -182,8 +192,6 @@ class FoldRun:
             "examples_per_s": round(steps * self.config.batch_size / seconds, 3),
             "input_wait_share": round(self.progress.waited_s / seconds, 4),
             **epoch_metrics.summarise(self.progress.sums),
-            **{f"val_{name}": value for name, value in validated.items()},
-            "val_examples_per_s": round(self.data.validation_slabs / validation_s, 3),
         }
 
     def _add(self, sums: tf.Tensor, waited_s: float) -> None:
@@ -252,7 +260,7 @@ class FoldRun:
             earlier_sessions=self.sessions,
         )
         overlays = None
-        if options.overlay_epochs:
+        if options.overlay_epochs and self.data.validation_slabs:
             subset = self.settings.subsets["validation"][0]
             overlays = Overlays(
                 self.records_dir, self.manifest, subset, every=options.overlay_epochs

@@ -15,7 +15,7 @@ from pathlib import Path
 _NO_LIMIT = 2**60
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class _Version:
     """Where a version of control groups has what.
 

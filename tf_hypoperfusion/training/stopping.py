@@ -142,7 +142,8 @@ class Ballot:
 
     def _of_all(self, values: tf.Tensor) -> tf.Tensor:
         def replica(values):
-            return tf.distribute.get_replica_context().all_reduce("SUM", values)
+            here = tf.identity(values)  # on the replica's device
+            return tf.distribute.get_replica_context().all_reduce("SUM", here)
 
         return self._strategy.run(replica, (values,))
 

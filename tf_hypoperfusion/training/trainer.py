@@ -15,7 +15,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from data_tools import records, splits
+from data_tools import records
 from data_tools.manifest import Manifest
 from data_tools.runtime import atomic, errors
 from data_tools.runtime.errors import InputError
@@ -28,6 +28,7 @@ from tf_hypoperfusion.training import (
     precision,
     randomisation,
     resume,
+    roles,
     run_summary,
     step,
 )
@@ -45,23 +46,25 @@ class TrainedFold:
     """What became of a fold.
 
     Attributes:
-        fold: its number.
+        fold: its number; None for the final network.
         folder: with ``best.keras``.
         epochs: done in all.
         trained: of these by this call; 0 if the fold was finished before.
-        best_epoch: that of the lowest validation loss, from 1.
-        best_loss: that loss.
+        best_epoch: that of the lowest validation loss, from 1; the last one of the final network.
+        best_loss: that loss; None for the final network.
     """
 
-    fold: int
+    fold: int | None
     folder: Path
     epochs: int
     trained: int
     best_epoch: int
-    best_loss: float
+    best_loss: float | None
 
 
-def check(config: TrainingConfig, options: RunOptions, manifest: Manifest, fold: int) -> None:
+def check(
+    config: TrainingConfig, options: RunOptions, manifest: Manifest, fold: int | None
+) -> None:
     """Refuse what cannot be, before a folder is made or an old fold thrown away.
 
     Raises:
@@ -69,8 +72,7 @@ def check(config: TrainingConfig, options: RunOptions, manifest: Manifest, fold:
             the machine does not have, a batch that the devices cannot share or the slabs cannot
             fill.
     """
-    roles = splits.fold_roles(fold)
-    slabs = sum(manifest.subsets[k].slabs for k in roles["train"])
+    slabs = sum(manifest.subsets[k].slabs for k in roles.of(fold)["train"])
     if slabs < config.batch_size:
         raise too_few_slabs(slabs, config.batch_size)
     try_optimizer(config)
@@ -84,7 +86,7 @@ def check(config: TrainingConfig, options: RunOptions, manifest: Manifest, fold:
 def train_folds(
     records_dir: str | Path,
     run: str | Path,
-    folds: Sequence[int],
+    folds: Sequence[int | None],
     configs: Configs,
     *,
     overwrite: bool,
@@ -96,7 +98,7 @@ def train_folds(
     Args:
         records_dir: what ``data_tools.build_records`` wrote.
         run: the run's folder.
-        folds: numbers from 0 to 4.
+        folds: numbers from 0 to 4; None for the final network.
         configs: settings of all of them.
         overwrite: throw begun or finished folds away.
         options: where they run and how they are watched.
@@ -115,12 +117,12 @@ def train_folds(
     for fold in folds:
         check(configs.training, options, manifest, fold)
         if not overwrite:  # a damaged third fold is found before the first is trained
-            resume.read(fold_folder(run, fold), FoldSettings.of(run, fold, configs, manifest))
+            resume.read(roles.folder(run, fold), FoldSettings.of(run, fold, configs, manifest))
     chief = distribution.is_chief(strategy)
     if chief:
         atomic.check_writable(run)
     for fold in folds:
-        folder = fold_folder(run, fold)
+        folder = roles.folder(run, fold)
         with atomic.one_writer(folder) if chief else contextlib.nullcontext():
             try:
                 trained = train_fold(
@@ -142,7 +144,7 @@ def train_folds(
 def train_fold(
     records_dir: str | Path,
     run: str | Path,
-    fold: int,
+    fold: int | None,
     configs: Configs,
     *,
     overwrite: bool = False,
@@ -153,8 +155,9 @@ def train_fold(
 
     Args:
         records_dir: what ``data_tools.build_records`` wrote.
-        run: the run's folder; the fold gets ``run/fold-N``.
-        fold: 0 to 4: subset ``fold`` is kept for testing, the next one validates.
+        run: the run's folder; the fold gets ``run/fold-N``, the final network ``run/final``.
+        fold: 0 to 4: subset ``fold`` is kept for testing, the next one validates. None trains on
+            all of them.
         configs: settings; a begun fold must have the same.
         overwrite: throw a begun or finished fold away.
         options: where it runs and how it is watched.
@@ -171,7 +174,7 @@ def train_fold(
     options = dataclasses.replace(options, strategy=strategy)
     manifest = records.load_manifest(records_dir)
     check(configs.training, options, manifest, fold)
-    folder = fold_folder(run, fold)
+    folder = roles.folder(run, fold)
     settings = FoldSettings.of(run, fold, configs, manifest)
     _agree(  # and wait for the chief
         strategy,
@@ -216,13 +219,8 @@ def train_fold(
         epochs=len(rows),
         trained=len(rows) - len(on_disk.rows),
         best_epoch=int(best["epoch"]),
-        best_loss=best[MONITOR],
+        best_loss=best.get(MONITOR),
     )
-
-
-def fold_folder(run: str | Path, fold: int) -> Path:
-    """Where a fold of a run is."""
-    return Path(run) / f"fold-{fold}"
 
 
 def resolve(

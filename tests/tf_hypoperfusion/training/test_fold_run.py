@@ -286,6 +286,26 @@ def test_patience_ends_a_fold_that_no_longer_gains(records_dir, tmp_path):
     assert again.trained == 0
 
 
+@pytest.mark.core
+def test_a_fold_begun_in_the_other_line_says_so(records_dir, tmp_path):
+    """A finished one is left alone in either."""
+    train(records_dir, tmp_path, stop=1)
+    file = tmp_path / "fold-0/config.json"
+    config = json.loads(file.read_text())
+    here = config["sessions"][-1]["software"]
+    other = {"tensorflow": "9.8.7", "keras": "9.0.1"}
+    here_in_words = f"this is TensorFlow {here['tensorflow']} with Keras {here['keras']}"
+    config["sessions"][-1]["software"] = here | other
+    file.write_text(json.dumps(config))
+    message = f"begun with TensorFlow 9.8.7 and Keras 9.0.1, and {here_in_words}; expected the same"
+    with pytest.raises(InputError, match=message):
+        train(records_dir, tmp_path)
+    assert train(records_dir, tmp_path, overwrite=True).epochs == 3
+    config["sessions"][-1]["software"] = here | other
+    file.write_text(json.dumps(config))
+    assert train(records_dir, tmp_path).trained == 0
+
+
 def test_auto_keeps_what_the_first_start_chose(records_dir, tmp_path, monkeypatch):
     settings = {"epochs": 2, "precision": "auto"}
     monkeypatch.setattr(memory, "fitting_slabs", lambda size, records: 2)

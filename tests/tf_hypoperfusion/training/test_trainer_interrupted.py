@@ -10,6 +10,7 @@ import resource
 import signal
 import termios
 import time
+from pathlib import Path
 
 import pytest
 import tensorflow as tf
@@ -178,23 +179,41 @@ def test_two_replicas_are_one(records_dir, tmp_path, one_device, run_command, mi
 @pytest.mark.skipif(not IS_KERAS_3, reason="several workers need the current line")
 def test_two_workers_are_one_process(records_dir, tmp_path, one_device):
     """Two processes on loopback, as SLURM describes them, same global batch: the same weights.
-    Only the chief writes."""
+    Only the chief writes. If the other one is asked to stop, both do, within the epoch, and go on
+    from there."""
     task = {
         "SLURM_STEP_NUM_TASKS": "2", "SLURM_STEP_NODELIST": "localhost",
         "SLURM_STEP_TASKS_PER_NODE": "2", "SLURM_JOB_ID": str(os.getpid()),
     }  # fmt: skip
     given = ("tests.helpers.train_on_devices", records_dir, tmp_path / "run", "multiworker", 0)
-    processes = [
-        commands.start(*given, env=os.environ | task | {"SLURM_PROCID": str(index)})
-        for index in (0, 1)
-    ]
+
+    def started():
+        return [
+            commands.start(*given, env=os.environ | task | {"SLURM_PROCID": str(index)})
+            for index in (0, 1)
+        ]
+
+    def listens():
+        lines = Path(f"/proc/{other.pid}/status").read_text().splitlines()
+        status = dict(line.split(":", 1) for line in lines)
+        return int(status["SigCgt"], 16) >> (signal.SIGTERM - 1) & 1
+
+    chief, other = processes = started()
+    wait_for(listens, other)
+    other.send_signal(signal.SIGTERM)
+    for process in processes:
+        _, errors = process.communicate(timeout=400)
+        assert "stopped in epoch 1 after step 2 of 3" in errors, errors[-3000:]
+    progress = load_progress(tmp_path / "run/fold-0/state.npz")
+    assert (progress.epochs, progress.step) == (0, 2)
+    processes = started()
     outputs = [process.communicate(timeout=400) for process in processes]
     for process, (_, errors) in zip(processes, outputs, strict=True):
         assert process.returncode == 0, errors[-3000:]
     assert_same_within_rounding(tmp_path / "run", one_device)
     assert "epoch 2/2" in outputs[0][0] and "epoch" not in outputs[1][0]
     config = json.loads((tmp_path / "run/fold-0/config.json").read_text())
-    assert len(config["sessions"]) == 1
+    assert [session["from_step"] for session in config["sessions"]] == [1, 3]
 
 
 def test_workers_are_found_by_tf_config_too(monkeypatch):

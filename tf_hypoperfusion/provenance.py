@@ -26,6 +26,7 @@ class Session:
         devices: TensorFlow's names of those that compute.
         from_epoch: where it went on, from 1.
         from_step: within that epoch, from 1.
+        micro_batch: slabs that one device holds at once.
         software: see :func:`software`.
     """
 
@@ -35,6 +36,7 @@ class Session:
     devices: list[str]
     from_epoch: int
     from_step: int
+    micro_batch: int
     software: dict[str, str | None]
 
 
@@ -61,13 +63,14 @@ def git_commit(folder: Path | None = None) -> str | None:
     return commit + ("+changes" if changed else "")
 
 
-def session(devices: list[str], first_epoch: int, first_step: int) -> Session:
+def session(devices: list[str], first_epoch: int, first_step: int, *, micro_batch: int) -> Session:
     """A start of a run, now, on this machine.
 
     Args:
         devices: that compute.
         first_epoch: where it goes on, from 0.
         first_step: within that epoch, from 0.
+        micro_batch: slabs that one device holds at once.
     """
     return Session(
         started=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
@@ -76,6 +79,7 @@ def session(devices: list[str], first_epoch: int, first_step: int) -> Session:
         devices=devices,
         from_epoch=first_epoch + 1,
         from_step=first_step + 1,
+        micro_batch=micro_batch,
         software=software(),
     )
 

@@ -7,21 +7,27 @@
 Fold i tests on subset i, validates on subset (i + 1) mod 5 and trains on the other three. The
 model with the lowest validation loss is kept as RUN/fold-N/best.keras, every value and where it
 came from in RUN/fold-N/config.json, and RUN/summary.json collects the folds, finished or not.
+--fold=final trains on all five subsets, without validation, for --epochs or, without it, for the
+median of the best epochs of the run's finished folds. The last weights are RUN/final/best.keras.
 
 Killed, the same command goes on from the last saved state: after each epoch, every ten minutes
-(--save_minutes), and when asked to stop (Ctrl-C, SIGTERM). A finished fold is left as it is; only
---overwrite throws it, or what there is of it, away.
+(--save_minutes), and when asked to stop: by Ctrl-C, SIGTERM or a closed terminal (exit status 130),
+or by SIGUSR1, as a scheduler sends it before it requeues a job (75). A finished fold is left as it
+is; only --overwrite throws it, or what there is of it, away.
 
 --preset=paper (the default) is as published; docs/reference/settings.md says whose each value is.
 Flags under "Beyond the paper" are off in it.
 A batch that the memory does not hold is taken in micro-batches of the same gradient; only
-BatchNormalization sees the difference. Watch the curves and pictures with:
+BatchNormalization sees the difference. A begun fold keeps its micro-batch, unless --micro_batch
+says otherwise. Watch the curves and pictures with:
 
     tensorboard --logdir=runs
 """
 
 import dataclasses
+import statistics
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +37,7 @@ from data_tools.runtime import command, flag_texts
 from data_tools.runtime.errors import InputError
 from data_tools.splits import SUBSETS, fold_roles
 from tf_hypoperfusion import config
-from tf_hypoperfusion.training import repeat
+from tf_hypoperfusion.training import repeat, roles, run_summary
 
 FLAGS = flags.FlagValues()
 _PAPER = {k: v for part in config.PRESETS["paper"] for k, v in dataclasses.asdict(part).items()}
@@ -59,7 +65,13 @@ def _setting(name: str, text: str) -> None:
 
 
 command.heading("What to train", FLAGS)
-flags.DEFINE_string("fold", None, "<N|all> 0 to 4, or all.", required=True, flag_values=FLAGS)
+flags.DEFINE_string(
+    "fold",
+    None,
+    "<N|all|final> 0 to 4, all of these, or final: one network of all subsets.",
+    required=True,
+    flag_values=FLAGS,
+)
 flags.DEFINE_string(
     "records", "records", "<FOLDER> Records written by data_tools.build_records.", flag_values=FLAGS
 )
@@ -145,7 +157,11 @@ flags.DEFINE_string(
 _setting(
     "precision", "<NAME> auto (bfloat16 where the machine has it), float32, bfloat16 or float16."
 )
-_setting("micro_batch", "Slabs that one device holds at once; 0 takes as many as fit in memory.")
+_setting(
+    "micro_batch",
+    "Slabs that one device holds at once; 0 takes as many as fit in memory, or as the fold began "
+    "with.",
+)
 flags.DEFINE_string(
     "cache", "auto", "<auto|on|off> Hold the records in memory; auto does if they fit.",
     flag_values=FLAGS,
@@ -188,6 +204,8 @@ def main() -> int:
     if not FLAGS.run.strip():
         raise InputError("--run is empty; expected a folder")
     configs = settings()
+    if folds == [None] and FLAGS.epochs is None:
+        configs = configs._replace(training=_final_epochs(configs.training))
     # These start TensorFlow (3 s): only after the flags are known good.
     from data_tools import records
 
@@ -211,21 +229,42 @@ def main() -> int:
         FLAGS.records, FLAGS.run, folds, configs, overwrite=FLAGS.overwrite, options=options
     ):
         trained = f"trained {done.trained} epochs" if done.trained else "was finished before"
-        print(
-            f"fold {done.fold} {trained}; best validation loss {done.best_loss:.4f} in epoch "
-            f"{done.best_epoch} of {done.epochs}: {done.folder}/best.keras",
-            flush=True,
-        )
+        best = f"untested; the weights of epoch {done.epochs}"
+        if done.best_loss is not None:
+            best = (
+                f"best validation loss {done.best_loss:.4f} in epoch {done.best_epoch} of "
+                f"{done.epochs}"
+            )
+        name = roles.in_words(done.fold)
+        print(f"{name} {trained}; {best}: {done.folder}/best.keras", flush=True)
     return command.EXIT_OK
 
 
-def _folds(text: str) -> list[int]:
+def _final_epochs(training: config.TrainingConfig) -> config.TrainingConfig:
+    """With as many epochs as the run's folds needed."""
+    best = run_summary.best_epochs(FLAGS.run)
+    if not best:
+        raise InputError(
+            f"--fold=final takes its epochs from the finished folds of {FLAGS.run}, and there is "
+            "none; train them first (--fold=all), or give --epochs"
+        )
+    epochs = round(statistics.median(best))
+    print(
+        f"{epochs} epochs: the median of the best ones of {len(best)} finished fold(s), "
+        f"{', '.join(map(str, sorted(best)))}"
+    )
+    return dataclasses.replace(training, epochs=epochs)
+
+
+def _folds(text: str) -> Sequence[int | None]:
+    if text == roles.FINAL:
+        return [None]
     if text == "all":
         return list(range(SUBSETS))
     if text.isascii() and text.isdigit() and len(text) < 9:
         fold_roles(int(text))  # refuses an unknown fold
         return [int(text)]
-    raise InputError(f"fold is {text!r}; expected 0 to {SUBSETS - 1}, or all")
+    raise InputError(f"fold is {text!r}; expected 0 to {SUBSETS - 1}, all or final")
 
 
 if __name__ == "__main__":

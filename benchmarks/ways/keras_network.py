@@ -51,14 +51,14 @@ def _train(way, slabs):
     from benchmarks.measuring.counting import convolution_gflop
     from benchmarks.ways import step_profile
     from tf_hypoperfusion import config
-    from tf_hypoperfusion.model import wide_convolution
+    from tf_hypoperfusion.model import fast_layers
     from tf_hypoperfusion.training import distribution, memory
     from tf_hypoperfusion.training import step as training_step
 
     if way.get("profile"):
         step_profile.take_one_thread()
     if way.get("layers") == "stock":
-        wide_convolution.on_cpu = lambda: False
+        fast_layers.on_cpu = lambda: False
     batch, micro = way["batch"], way["together"]
     model_config, training = config.preset(
         way["preset"], frame=way.get("frame", "128x128"), precision=way["precision"],

@@ -1,7 +1,8 @@
 """The frame every ``python -m`` command stands in: flags, --help, exit status, no traceback.
 
 Exit status: 0 all done, 1 done but some patients failed (they are listed), 2 bad input or flags,
-130 interrupted from the keyboard.
+130 interrupted (Ctrl-C; in training also SIGTERM and SIGHUP), 75 stopped by SIGUSR1 with the work
+saved: the same command is to be started again ("temporary failure" of sysexits.h).
 
 Each command has flags of its own (a private ``FlagValues``), so that two commands can be
 imported into one process. A command defines them with absl, in the order and under the headings
@@ -27,9 +28,9 @@ from absl import flags
 from data_tools.grid import SLAB_SLICES
 from data_tools.overrides import ADC_UNITS, Overrides
 from data_tools.runtime import flag_texts
-from data_tools.runtime.errors import InputError
+from data_tools.runtime.errors import InputError, RunAgain
 
-EXIT_OK, EXIT_SOME_FAILED, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 0, 1, 2, 130
+EXIT_OK, EXIT_SOME_FAILED, EXIT_BAD_INPUT, EXIT_RUN_AGAIN, EXIT_INTERRUPTED = 0, 1, 2, 75, 130
 PRECISIONS = ("float32", "bfloat16")
 CORES = ("rule", "learnt")
 
@@ -77,7 +78,7 @@ def run(
         return _fail(f"{error.strerror or error}{where}{advice}")
     except KeyboardInterrupt as stop:
         print(str(stop) or "interrupted", file=sys.stderr)
-        return EXIT_INTERRUPTED
+        return EXIT_RUN_AGAIN if isinstance(stop, RunAgain) else EXIT_INTERRUPTED
 
 
 def _print_help(flag_values: flags.FlagValues, description: str | None) -> None:

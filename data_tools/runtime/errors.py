@@ -45,3 +45,10 @@ class PatientDefect(InputError):
     def __reduce__(self):
         # Exceptions are pickled as their message; on its way out of a process it needs both.
         return type(self), (str(self), self.details)
+
+
+class RunAgain(KeyboardInterrupt):
+    """Stopped at a scheduler's wish; the same command is to be started again later.
+
+    Commands print the message and exit with status 75.
+    """

@@ -39,7 +39,7 @@ def test_versions_are_those_installed():
 
 
 def test_a_session_says_where_it_went_on():
-    session = provenance.session(["/cpu:0"], 3, 0)
+    session = provenance.session(["/cpu:0"], 3, 0, micro_batch=4)
     assert (session.from_epoch, session.from_step) == (4, 1)
-    assert session.devices == ["/cpu:0"]
+    assert (session.devices, session.micro_batch) == (["/cpu:0"], 4)
     assert session.started.endswith("+00:00")

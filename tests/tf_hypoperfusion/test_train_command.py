@@ -4,12 +4,17 @@ import csv
 import dataclasses
 import functools
 import json
+import shutil
+import zipfile
 
+import numpy as np
 import pytest
 from helpers import commands
 from helpers.fake_step import FakeStep, without_slabs
 
+from data_tools.runtime.errors import InputError
 from tf_hypoperfusion import train
+from tf_hypoperfusion.evaluation import plan, trained_folds
 from tf_hypoperfusion.training import run_summary, trainer
 
 call = functools.partial(commands.call, train)
@@ -58,6 +63,77 @@ def test_summary_collects_the_folds(all_folds):
         assert row["best_epoch"] == 1
         losses.append(row["val_composite"])
     assert found["median"]["val_composite"] == sorted(losses)[2]
+
+
+@pytest.fixture(scope="module")
+def final(all_folds, records_dir, tmp_path_factory):
+    """The final network of these folds, with pictures asked for; and what was printed."""
+    run = shutil.copytree(all_folds, tmp_path_factory.mktemp("run") / "five")
+    for fold, best in enumerate((9, 2, 4, 3, 7)):  # as if they had been trained longer
+        file = run / f"fold-{fold}/config.json"
+        config = json.loads(file.read_text())
+        config["training"]["epochs"] = 10
+        file.write_text(json.dumps(config))
+        (row,) = history(run / f"fold-{fold}")
+        rows = [row | {"epoch": k, "val_composite": abs(k - best)} for k in range(1, 11)]
+        with (run / f"fold-{fold}/history.csv").open("w", newline="") as stream:
+            table = csv.DictWriter(stream, list(row))
+            table.writeheader()
+            table.writerows(rows)
+    arguments = ("--preset=tiny", "--seed=5", "--no_gates", "--overlay_epochs=1")
+    arguments += (f"--records={records_dir}", f"--run={run}")
+    return run, arguments
+
+
+def test_the_final_network_is_trained_on_all_for_the_median_of_best_epochs(final, capsys):
+    run, arguments = final
+    assert call("--fold=final", *arguments) == 0
+    said = capsys.readouterr().out
+    assert "4 epochs: the median of the best ones of 5 finished fold(s), 2, 3, 4, 7, 9" in said
+    assert "the final network trained 4 epochs; untested; the weights of epoch 4: " in said
+    assert "validation" not in said
+    config = json.loads((run / "final/config.json").read_text())
+    assert config["subsets"] == {"train": [0, 1, 2, 3, 4], "validation": [], "test": []}
+    assert config["fold"] is None and config["training"]["epochs"] == 4
+    assert "untested by itself" in config["note"]
+    rows = history(run / "final")
+    assert len(rows) == 4
+    assert not [name for name in rows[0] if name.startswith("val_")]
+    summary = json.loads((run / "summary.json").read_text())
+    assert summary["finished"] == [0, 1, 2, 3, 4]
+    assert summary["final"]["finished"] and summary["final"]["best_epoch"] == 4
+    assert summary["final"]["val_dice"] is None
+    with zipfile.ZipFile(run / "final/best.keras") as kept:
+        last = float(kept.read("weight")[: len(kept.read("weight")) // 500])
+    assert last == pytest.approx(np.load(run / "final/state.npz")["variable_0000"])
+    assert call("--fold=final", *arguments) == 0
+    assert "the final network was finished before" in capsys.readouterr().out
+    with pytest.raises(InputError, match="was trained on every patient.*--external=MNI"):
+        plan.make_plan(plan.Settings(run=str(run), records="records", fold="final"))
+    assert trained_folds.asked(run, "final", "records") == [None]
+    assert trained_folds.asked(run, "all", "records") == [0, 1, 2, 3, 4]
+
+
+def test_the_final_network_needs_a_number_of_epochs(records_dir, tmp_path, capsys):
+    arguments = ("--fold=final", "--preset=tiny", f"--records={records_dir}", f"--run={tmp_path}")
+    assert call(*arguments) == 2
+    assert "takes its epochs from the finished folds" in capsys.readouterr().err
+    assert call(*arguments, "--epochs=2") == 0
+    assert len(history(tmp_path / "final")) == 2
+
+
+def test_a_finished_fold_is_trained_longer_as_another_run(all_folds, records_dir, tmp_path, capsys):
+    """The learning rate's decay depends on the number of epochs."""
+    given = ("--preset=tiny", "--seed=5", "--no_gates", "--overlay_epochs=0", "--fold=1")
+    given += (f"--records={records_dir}", "--epochs=3")
+    assert call(*given, f"--run={all_folds}") == 2
+    said = capsys.readouterr().err
+    assert "training.epochs was 1, now 3" in said
+    assert f"--init_from={all_folds} --run=NEW --epochs=3" in said
+    assert call(*given, f"--run={tmp_path}", f"--init_from={all_folds}") == 0
+    config = json.loads((tmp_path / "fold-1/config.json").read_text())
+    assert config["training"]["init_from"] == str(all_folds / "fold-1/best.keras")
+    assert len(history(tmp_path / "fold-1")) == 3
 
 
 def test_summary_of_nothing_and_of_a_begun_fold(all_folds, tmp_path):

@@ -19,6 +19,7 @@ from tf_hypoperfusion.config import TEST_STRIDE
 from tf_hypoperfusion.evaluation import trained_folds
 from tf_hypoperfusion.evaluation.patient_metrics import STEPS
 from tf_hypoperfusion.evaluation.patient_row import Cell, PatientFacts
+from tf_hypoperfusion.training import roles
 
 # Raise it when a figure of a patient changes its meaning.
 EVALUATION_VERSION = 4
@@ -40,7 +41,7 @@ class Settings:
     Attributes:
         run: folder of ``tf_hypoperfusion.train``.
         records: folder of ``build_records``.
-        fold: ``0`` to ``4``, or ``all`` that are trained.
+        fold: ``0`` to ``4``, or ``all`` that are trained; ``final`` only of external patients.
         cohort: MNI cohort of the same patients; None uses the windows in the records.
         external: MNI cohort that no fold has seen; the folds' models are averaged over it.
         stride: slices between windows; only where volumes are read.
@@ -164,6 +165,12 @@ def make_plan(settings: Settings) -> Plan:
             without volumes.
     """
     run = Path(settings.run)
+    if settings.fold == roles.FINAL and not settings.external:
+        raise InputError(
+            "the final network was trained on every patient of the records, so its answers about "
+            "them say nothing; expected --external=MNI, a cohort that it has not seen, or "
+            "--fold=all for the folds, each of which leaves patients out"
+        )
     asked = trained_folds.asked(run, settings.fold, settings.records)
     unfinished = trained_folds.unfinished(run, asked)
     if settings.external:
@@ -172,7 +179,7 @@ def make_plan(settings: Settings) -> Plan:
 
 
 def _external_plan(
-    settings: Settings, external: str, folds: Sequence[int], warnings: Sequence[str]
+    settings: Settings, external: str, folds: Sequence[int | None], warnings: Sequence[str]
 ) -> Plan:
     run = Path(settings.run)
     rows, without = clinical_rows(external)
@@ -200,7 +207,7 @@ def _external_plan(
     )
 
 
-def _records_plan(settings: Settings, asked: Sequence[int], warnings: Sequence[str]) -> Plan:
+def _records_plan(settings: Settings, asked: Sequence[int | None], warnings: Sequence[str]) -> Plan:
     from data_tools import records
 
     run = Path(settings.run)
@@ -265,7 +272,9 @@ def _without_truth(cohort: str, name: str) -> str | None:
     return None if any(path.is_file() for path in truths) else NO_TRUTH
 
 
-def _trained_patients(run: Path, folds: Iterable[int], records_dir: str) -> dict[Volumes, str]:
+def _trained_patients(
+    run: Path, folds: Iterable[int | None], records_dir: str
+) -> dict[Volumes, str]:
     """Volumes -> participant, of all patients that the folds know; {} without their records.
 
     Three volumes to the microlitre and the size of a voxel are a fingerprint, whatever the patient

@@ -8,12 +8,12 @@ from data_tools.runtime import atomic
 from data_tools.runtime.errors import InputError
 from data_tools.splits import SUBSETS
 from tf_hypoperfusion.inference import onnx_model
-from tf_hypoperfusion.training import run_summary
+from tf_hypoperfusion.training import roles, run_summary
 
 
-def network(run: Path, fold: int) -> Path:
+def network(run: Path, fold: int | None) -> Path:
     """A fold's network: training's ``best.keras``, else the ``model.onnx`` of other software."""
-    own = run / f"fold-{fold}/best.keras"
+    own = roles.folder(run, fold) / "best.keras"
     other = own.with_name(onnx_model.FILE)
     return other if other.is_file() and not own.is_file() else own
 
@@ -23,41 +23,47 @@ def trained(run: Path) -> list[int]:
     return [k for k in range(SUBSETS) if network(run, k).is_file()]
 
 
-def asked(run: Path, fold: str, records_dir: str) -> list[int]:
+def asked(run: Path, fold: str, records_dir: str) -> list[int | None]:
     """The trained folds among those asked for.
 
     Args:
         run: folder of the folds.
-        fold: ``0`` to ``4``, or ``all``.
+        fold: ``0`` to ``4``, ``all`` of them, or ``final`` for the network of all subsets.
         records_dir: for the message.
 
     Raises:
         InputError: no such fold, or none that is trained.
     """
-    if fold != "all" and fold not in map(str, range(SUBSETS)):
-        raise InputError(f"fold is {fold!r}; expected 0 to {SUBSETS - 1}, or all")
-    folds = [k for k in trained(run) if fold in ("all", str(k))]
-    if not folds:
+    if fold not in ("all", roles.FINAL, *map(str, range(SUBSETS))):
         raise InputError(
-            f"{run} holds no trained fold ({fold}); expected {run}/fold-*/best.keras. Train one: "
+            f"fold is {fold!r}; expected 0 to {SUBSETS - 1}, all, or, with --external, final"
+        )
+    folds: list[int | None] = [k for k in trained(run) if fold in ("all", str(k))]
+    if fold == roles.FINAL and network(run, None).is_file():
+        folds = [None]
+    if not folds:
+        expected = run / ("final" if fold == roles.FINAL else "fold-*") / "best.keras"
+        raise InputError(
+            f"{run} holds no trained fold ({fold}); expected {expected}. Train one: "
             f"python -m tf_hypoperfusion.train --fold={fold.replace('all', '0')} "
             f"--records={records_dir} --run={run}"
         )
     return folds
 
 
-def unfinished(run: Path, folds: Iterable[int]) -> list[str]:
+def unfinished(run: Path, folds: Iterable[int | None]) -> list[str]:
     """A warning for each fold that is not trained to its end."""
-    known = {summary.fold: summary for summary in run_summary.summarise(run).folds}
+    summary = run_summary.summarise(run)
+    known = {one.fold: one for one in (*summary.folds, summary.final) if one}
     return [
-        f"fold {k} is not trained to its end ({known[k].epochs} epochs so far)"
+        f"{roles.in_words(k)} is not trained to its end ({known[k].epochs} epochs so far)"
         for k in folds
         if k in known and not known[k].finished
     ]
 
 
 def refuse_other_records(
-    run: Path, folds: Iterable[int], records_dir: str, manifest: Manifest
+    run: Path, folds: Iterable[int | None], records_dir: str, manifest: Manifest
 ) -> None:
     """Make sure that no test patient was seen in training.
 
@@ -65,19 +71,21 @@ def refuse_other_records(
         InputError: a fold was trained on other records, or nobody knows on which.
     """
     for k in folds:
-        config = atomic.read_json(run / f"fold-{k}/config.json")
+        folder = roles.folder(run, k)
+        config = atomic.read_json(folder / "config.json")
         if not config:
             raise InputError(
-                f"{run}/fold-{k} has no readable config.json, so nobody knows which patients it "
+                f"{folder} has no readable config.json, so nobody knows which patients it "
                 "was trained on; bring it back, or train the fold anew"
             )
         if config.get("fold") != k:
             raise InputError(
-                f"{run}/fold-{k} holds fold {config.get('fold')} by its config.json: it was "
-                f"trained on the test patients of fold {k}. Give the folder its own name back."
+                f"{folder} holds {roles.in_words(config.get('fold'))} by its config.json: it was "
+                f"trained on the test patients of {roles.in_words(k)}. Give the folder "
+                "its own name back."
             )
         if (config.get("records") or {}).get("fingerprint") != manifest.fingerprint:
             raise InputError(
-                f"{run}/fold-{k} was trained on other records than {records_dir}, so a test "
+                f"{folder} was trained on other records than {records_dir}, so a test "
                 "patient may have been seen in training; give the records it was trained on"
             )

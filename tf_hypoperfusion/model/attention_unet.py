@@ -131,7 +131,7 @@ class Blocks:
             from tf_hypoperfusion.model import fast_layers, wide_convolution
 
             self.batch_normalisation = fast_layers.FusedBatchNormalization
-            if wide_convolution.on_cpu():
+            if fast_layers.on_cpu():
                 self.convolution = wide_convolution.WideConv3D
                 self.transposed_convolution = wide_convolution.WideConv3DTranspose
                 self.spatial_dropout = wide_convolution.WideSpatialDropout3D

@@ -32,11 +32,6 @@ def lanes(cpuinfo: Path = Path("/proc/cpuinfo")) -> int:
     return 16 if "avx512f" in flags else 8 if "avx2" in flags else 1
 
 
-def on_cpu() -> bool:
-    """Whether networks compute on a CPU here."""
-    return not tf.config.list_physical_devices("GPU")
-
-
 def slices_together(channels: int, slices: int) -> int:
     """How many slices of so many channels fit into the lanes: a power of two, one at least.
 

@@ -1,6 +1,7 @@
 """What an exported model says of itself: data, networks, test figures, signatures, limits."""
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,7 @@ class NetworkFacts:
         best_epoch: whose weights these are; None without a history.
         validation: figures of that epoch.
         trained_with: versions of the software, from ``config.json`` too.
+        note: what its ``config.json`` says of it: that it was trained on all patients.
     """
 
     path: str
@@ -61,6 +63,12 @@ class NetworkFacts:
     best_epoch: float | None
     validation: Facts
     trained_with: Facts | None
+    note: str | None = None
+
+    def to_json(self) -> Facts:
+        """Plain JSON types; a note only where there is one."""
+        values = dataclasses.asdict(self)
+        return {k: v for k, v in values.items() if k != "note" or v is not None}
 
     @property
     def cohort(self) -> str:
@@ -152,7 +160,7 @@ class ModelCard:
             "notice": RESEARCH_NOTICE,
             "trained_on": cohorts,
             "simulated": any("simulated" in cohort.lower() for cohort in cohorts),
-            "models": [dataclasses.asdict(network) for network in self.networks],
+            "models": [network.to_json() for network in self.networks],
             "tests": [figures.to_json() for figures in self.tests],
             # Read back by `describe` of model_files, to which None is a warning.
             "records": {"cohort": cohort_of(self.networks)},
@@ -246,9 +254,12 @@ def _network(known: ModelInfo) -> NetworkFacts:
         epochs_done=len(rows),
         best_epoch=best.get("epoch"),
         validation={
-            name.removeprefix("val_"): v for name, v in best.items() if name.startswith("val_")
+            name.removeprefix("val_"): value
+            for name, value in best.items()
+            if name.startswith("val_") and not math.isnan(value)
         },
         trained_with=settings.get("software"),
+        note=settings.get("note"),
     )
 
 

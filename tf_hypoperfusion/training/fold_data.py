@@ -26,7 +26,7 @@ class FoldData:
     Attributes:
         steps: optimizer steps of an epoch.
         validation_steps: how often every device gets a micro-batch until all is validated.
-        validation_slabs: number of slabs that are validated.
+        validation_slabs: number of slabs that are validated; 0 if no subset validates.
 
     Raises:
         InputError: too few slabs for a batch, none to validate on, an unknown randomisation.
@@ -44,13 +44,15 @@ class FoldData:
     ):
         self._config, self._strategy = config, strategy
         self._changes = randomisation.parse(config.randomisation)
-        self._training, self._validation = (
-            Slabs(records_dir, manifest, subsets[role], cached) for role in ("train", "validation")
-        )
+        self._training = Slabs(records_dir, manifest, subsets["train"], cached)
+        validating = subsets["validation"]
+        self._validation = Slabs(records_dir, manifest, validating, cached) if validating else None
         everywhere = Share(config.micro_batch, strategy.num_replicas_in_sync)
         self.steps = input_pipeline.training_steps(self._training, config.batch_size)
-        self.validation_steps = input_pipeline.evaluation_steps(self._validation, everywhere)
-        self.validation_slabs = self._validation.total
+        self.validation_steps = self.validation_slabs = 0
+        if self._validation:
+            self.validation_steps = input_pipeline.evaluation_steps(self._validation, everywhere)
+            self.validation_slabs = self._validation.total
 
     def training(self, first_epoch: int, first_step: int) -> Iterator:
         """Endless distributed micro-batches; both numbers are counted from 0."""
@@ -75,8 +77,12 @@ class FoldData:
 
     @functools.cached_property
     def _distributed_validation(self) -> tf.distribute.DistributedDataset:
+        slabs = self._validation
+        if slabs is None:
+            raise ValueError("no subset validates")
+
         def dataset(context: tf.distribute.InputContext) -> tf.data.Dataset:
-            return input_pipeline.evaluation_dataset(self._validation, self._share(context))[0]
+            return input_pipeline.evaluation_dataset(slabs, self._share(context))[0]
 
         return self._strategy.distribute_datasets_from_function(dataset)
 

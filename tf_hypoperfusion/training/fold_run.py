@@ -3,10 +3,7 @@
 import contextlib
 import dataclasses
 import math
-import os
-import signal
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +16,14 @@ from data_tools.manifest import Manifest
 from data_tools.runtime.errors import InputError
 from tf_hypoperfusion import provenance
 from tf_hypoperfusion.config import TrainingConfig
-from tf_hypoperfusion.training import checkpoint, distribution, epoch_metrics, history, memory
+from tf_hypoperfusion.training import (
+    checkpoint,
+    distribution,
+    epoch_metrics,
+    history,
+    memory,
+    stopping,
+)
 from tf_hypoperfusion.training.checkpoint import Progress
 from tf_hypoperfusion.training.fold_data import FoldData
 from tf_hypoperfusion.training.fold_errors import not_finite
@@ -30,6 +34,7 @@ from tf_hypoperfusion.training.optimizers import learning_rates
 from tf_hypoperfusion.training.resume import FoldOnDisk
 from tf_hypoperfusion.training.settings import FoldConfig, FoldSettings, Resolved
 from tf_hypoperfusion.training.step_interface import BuildStep
+from tf_hypoperfusion.training.stopping import StopRequest
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -89,8 +94,7 @@ class FoldRun:
         self.sessions, self.rows = on_disk.sessions, list(on_disk.rows)
         self.progress = dataclasses.replace(on_disk.progress)
         self.chief = distribution.is_chief(strategy)
-        # Several processes save at the end of an epoch only, where they meet.
-        self.alone = not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
+        self.ballot = stopping.Ballot(strategy)
         subsets = settings.subsets
         cached = memory.choose_cache(
             options.cache, manifest, [*subsets["train"], *subsets["validation"]]
@@ -119,15 +123,18 @@ class FoldRun:
             KeyboardInterrupt: asked to stop; the state was saved.
         """
         batches = self.data.training(self.progress.epochs, self.progress.step)
-        with stop_signal(self.alone) as stop, self._writing() as self.writer:
+        with stopping.listening() as request, self._writing() as self.writer:
             while not history.finished(self.rows, last, self.config.patience):
-                self._train_epoch(batches, stop)
+                self._train_epoch(batches, request)
                 self._end_epoch()
-                if stop.is_set():
-                    raise _stopped(f"after epoch {self.progress.epochs} of {self.config.epochs}")
+                wish = self.ballot.after_epoch(request.wish())
+                if wish.stop:
+                    self.ballot.meet()
+                    where = f"after epoch {self.progress.epochs} of {self.config.epochs}"
+                    raise stopping.stopped(where, wish.again)
         return self.rows
 
-    def _train_epoch(self, batches: Iterator, stop: threading.Event) -> None:
+    def _train_epoch(self, batches: Iterator, request: StopRequest) -> None:
         """The steps of the epoch that are left."""
         saved = time.monotonic()
         began = saved - self.progress.seconds
@@ -135,25 +142,25 @@ class FoldRun:
             self._add(*self.step.train(batches, self.progress.epochs * self.data.steps + step))
             now = time.monotonic()
             due = now - saved >= 60 * self.options.save_minutes and step + 1 < self.data.steps
-            asked = stop.is_set()
-            if self.alone and (due or asked):
+            wish = self.ballot.after_step(request.wish(save=due and self.chief))
+            if wish.save or wish.stop:
                 saved = now
                 self._save_within_epoch(now - began)
-            if asked:
-                raise _stopped(
+            if wish.stop:
+                self.ballot.meet()  # nobody leaves while the chief writes
+                where = (
                     f"in epoch {self.progress.epochs + 1} after step {self.progress.step} of "
                     f"{self.data.steps}"
                 )
+                raise stopping.stopped(where, wish.again)
         self._settle()
         self.progress.seconds = time.monotonic() - began
 
     def _end_epoch(self) -> None:
         """Validate, and keep what came of the epoch."""
         self.step.synchronise()
-        slabs, began = self.data.validation(), time.monotonic()
-        sums = self.step.evaluate(slabs, self.data.validation_steps)
-        row = self._row(epoch_metrics.summarise(sums), time.monotonic() - began)
-        if not math.isfinite(row[MONITOR]):
+        row = self._row() | self._validate()
+        if not math.isfinite(row.get(MONITOR, 0.0)):
             raise self._not_finite("the validation loss is not finite")
         # A variance of infinity gives finite answers, all alike: no such network is kept.
         checkpoint.check_finite(
@@ -164,7 +171,19 @@ class FoldRun:
         if self.writer:
             self.writer.epoch_ends(self.rows, self.progress)
 
-    def _row(self, validated: dict[str, float], validation_s: float) -> Row:
+    def _validate(self) -> Row:
+        """Figures of the validation slabs; none if no subset validates."""
+        if not self.data.validation_slabs:
+            return {}
+        slabs, began = self.data.validation(), time.monotonic()
+        figures = epoch_metrics.summarise(self.step.evaluate(slabs, self.data.validation_steps))
+        seconds = time.monotonic() - began
+        return {
+            **{f"val_{name}": value for name, value in figures.items()},
+            "val_examples_per_s": round(self.data.validation_slabs / seconds, 3),
+        }
+
+    def _row(self) -> Row:
         epoch, steps, seconds = self.progress.epochs, self.data.steps, self.progress.seconds
         return {
             "epoch": epoch + 1,
@@ -173,8 +192,6 @@ class FoldRun:
             "examples_per_s": round(steps * self.config.batch_size / seconds, 3),
             "input_wait_share": round(self.progress.waited_s / seconds, 4),
             **epoch_metrics.summarise(self.progress.sums),
-            **{f"val_{name}": value for name, value in validated.items()},
-            "val_examples_per_s": round(self.data.validation_slabs / validation_s, 3),
         }
 
     def _add(self, sums: tf.Tensor, waited_s: float) -> None:
@@ -234,11 +251,16 @@ class FoldRun:
             resolved=Resolved(self.config.precision, self.config.micro_batch),
             parameters=self.step.parameters,
             steps_per_epoch=self.data.steps,
-            session=provenance.session(devices, self.progress.epochs, self.progress.step),
+            session=provenance.session(
+                devices,
+                self.progress.epochs,
+                self.progress.step,
+                micro_batch=self.config.micro_batch,
+            ),
             earlier_sessions=self.sessions,
         )
         overlays = None
-        if options.overlay_epochs:
+        if options.overlay_epochs and self.data.validation_slabs:
             subset = self.settings.subsets["validation"][0]
             overlays = Overlays(
                 self.records_dir, self.manifest, subset, every=options.overlay_epochs
@@ -251,39 +273,3 @@ class FoldRun:
             profile=options.profile,
             overlays=overlays,
         )
-
-
-def _stopped(where: str) -> KeyboardInterrupt:
-    return KeyboardInterrupt(
-        f"stopped {where}; the state is saved, the same command without --overwrite goes on from "
-        "there"
-    )
-
-
-@contextlib.contextmanager
-def stop_signal(alone: bool) -> Iterator[threading.Event]:
-    """Set at SIGTERM (a scheduler's) and the first Ctrl-C: the step is finished, then saved.
-
-    A second Ctrl-C stops at once; and the first, where several processes train together.
-
-    Args:
-        alone: whether this process trains without others.
-    """
-    event = threading.Event()
-
-    def ask(number, frame):
-        if event.is_set() and number == signal.SIGINT:
-            raise KeyboardInterrupt("stopped at once; the last saved state is kept")
-        event.set()
-        note = "\nasked to stop: after this step, or this validation; Ctrl-C again: at once\n"
-        os.write(2, note.encode())
-
-    if not alone or threading.current_thread() is not threading.main_thread():
-        yield event
-        return
-    before = {number: signal.signal(number, ask) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield event
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

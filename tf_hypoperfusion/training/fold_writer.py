@@ -1,6 +1,7 @@
 """What a fold leaves on disk while it is trained: settings, model, history, state, curves."""
 
 import contextlib
+import math
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -64,19 +65,27 @@ class FoldWriter:
         self.monitor.epoch(row)
         self._draw(row)
         self.save(progress)
+        loss = dice = ""
+        if MONITOR in row:
+            loss = f", validation {row[MONITOR]:.4f}{' (best)' if better else ''}"
+            dice = f", validation {_figure(row['val_dice'], 3)}"
         print(
-            f"epoch {row['epoch']}/{self.epochs}  loss {row['composite']:.4f}, validation "
-            f"{row[MONITOR]:.4f}{' (best)' if better else ''}  Dice {row['dice']:.3f}, validation "
-            f"{row['val_dice']:.3f}  {row['seconds']:.0f} s, {row['examples_per_s']:.2f} slabs/s, "
-            f"{row['input_wait_share']:.1%} waiting for input",
+            f"epoch {row['epoch']}/{self.epochs}  loss {row['composite']:.4f}{loss}  "
+            f"Dice {_figure(row['dice'], 3)}{dice}  {row['seconds']:.0f} s, "
+            f"{row['examples_per_s']:.2f} slabs/s, {row['input_wait_share']:.1%} waiting for input",
             flush=True,
         )
 
     def _draw(self, row: Row) -> None:
         epoch = int(row["epoch"])
         if self.overlays and (epoch % self.overlays.every == 0 or epoch in (1, self.epochs)):
-            title = f"epoch {epoch}, validation Dice of all patients {row['val_dice']:.2f}"
+            title = f"epoch {epoch}, validation Dice of all patients {_figure(row['val_dice'], 2)}"
             self.monitor.pictures(epoch, self.overlays.draw(self.step.predict, title))
+
+
+def _figure(value: float, digits: int) -> str:
+    """A figure in words; n/a for a Dice of nothing with nothing."""
+    return "n/a" if math.isnan(value) else f"{value:.{digits}f}"
 
 
 @contextlib.contextmanager

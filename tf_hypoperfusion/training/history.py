@@ -10,7 +10,8 @@ from tf_hypoperfusion.training import fold_errors
 
 # The best model is the one of the lowest validation loss (paper, Model Structure).
 MONITOR = "val_composite"
-# A line of the table: ``epoch``, from 1, MONITOR, and what else the version that wrote it had.
+# A line of the table: ``epoch``, from 1, MONITOR where there is validation, and what else the
+# version that wrote it had.
 Row: TypeAlias = dict[str, float]
 
 
@@ -32,8 +33,8 @@ def read(folder: Path) -> list[Row]:
         ]
         if [row["epoch"] for row in rows] != list(range(1, len(rows) + 1)):
             raise ValueError("its epochs are not 1, 2, 3...")
-        for row in rows:
-            row[MONITOR]
+        if any((MONITOR in row) != (MONITOR in rows[0]) for row in rows):
+            raise KeyError(MONITOR)
         return rows
     except (OSError, TypeError, ValueError, KeyError, csv.Error) as error:
         raise fold_errors.damaged_fold(f"{path}: not readable ({error})") from error
@@ -47,14 +48,20 @@ def write(folder: Path, history: list[Row]) -> None:
 
 
 def best_row(history: list[Row]) -> Row | None:
-    """The epoch of the lowest validation loss, the first if several; None without epochs."""
+    """The epoch of the lowest validation loss, the first if several; without validation the last.
+
+    Returns:
+        None without epochs.
+    """
+    if history and MONITOR not in history[-1]:
+        return history[-1]
     return min(history, key=lambda row: row[MONITOR]) if history else None
 
 
 def epochs_without_gain(history: list[Row]) -> int:
     """Epochs since the best one; infinite values never are the best."""
     best = best_row(history)
-    if best is None or not math.isfinite(best[MONITOR]):
+    if best is None or not math.isfinite(best.get(MONITOR, 0.0)):
         return len(history)
     return len(history) - int(best["epoch"])
 

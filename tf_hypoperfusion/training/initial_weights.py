@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from data_tools.runtime.errors import InputError
 from tf_hypoperfusion.model import keras_file
+from tf_hypoperfusion.training import roles
 
 # What a network without a core's answer has not.
 NEW_LAYERS = ("core_logit",)
@@ -19,7 +20,7 @@ NEW_LAYERS = ("core_logit",)
 _AT_REST = {"gamma": 1.0, "moving_variance": 1.0}
 
 
-def model_file(init_from: str, fold: int) -> Path:
+def model_file(init_from: str, fold: int | None) -> Path:
     """The file of a fold: itself, or that of the same fold in a run's folder.
 
     Raises:
@@ -27,11 +28,11 @@ def model_file(init_from: str, fold: int) -> Path:
     """
     path = Path(init_from)
     if path.is_dir():
-        path = path / f"fold-{fold}" / "best.keras"
+        path = roles.folder(path, fold) / "best.keras"
     if not path.is_file():
         raise InputError(
             f"--init_from: {path} is no file; expected a best.keras, or a run's folder with one "
-            f"for fold {fold}"
+            f"for {roles.in_words(fold)}"
         )
     return path
 

@@ -2,7 +2,8 @@
 
 ``image`` float32 (batch, 128, 128, 16, 4): DWI, ADC, ADC mask, side; ``nihss`` (batch, 1);
 ``y_true`` float32 (batch, 128, 128, 16, 3): truth, coverage and core; ``weight`` (batch,): 1, or 0
-for the samples that pad the last batch of an evaluation.
+for the samples that pad the last batch of an evaluation. An evaluation adds ``once`` float32
+(batch, 16): the share of each slice that counts, 1 over the number of slabs that hold it.
 
 The order, the mirrors and the random changes of an epoch are a function of (seed, epoch) alone (and
 of TensorFlow's global seed, which the trainer sets), whether records are cached or not and however
@@ -20,7 +21,8 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from data_tools.grid import SIDES, side_frame
+from data_tools import slabs as slabs_of_volumes
+from data_tools.grid import GRID_SHAPE, SIDES, SLAB_SLICES, side_frame
 from data_tools.manifest import Manifest
 from data_tools.records import MASKS, explain_read_error, parse_packed, parse_slab, unpack_slab
 from data_tools.runtime.errors import InputError
@@ -93,6 +95,7 @@ class Slabs:
         self.files = [str(Path(records) / shard.file) for shard in shards]
         self.counts = np.array([shard.slabs for shard in shards], np.int64)
         self.total = int(self.counts.sum())
+        self.stride = manifest.settings.stride if manifest.settings else None
         if not self.total:
             raise InputError(
                 f"{records}: subsets {list(subsets)} hold no slab; expected at least one patient "
@@ -123,6 +126,29 @@ class Slabs:
         """An element of :meth:`in_order` -> a packed slab."""
         slab = parse_packed(record if self.held is None else tf.gather(self.held, record))
         return {name: slab[name] for name in _NETWORK} | {"weight": tf.ones(())}
+
+    def parse_to_evaluate(self, record: tf.Tensor) -> dict[str, tf.Tensor]:
+        """The same, with ``once``."""
+        slab = parse_packed(record if self.held is None else tf.gather(self.held, record))
+        shares = tf.constant(shares_of_slices(self.stride))
+        shares = tf.gather(shares, slab["z_start"] + tf.range(SLAB_SLICES, dtype=tf.int64))
+        return {name: slab[name] for name in _NETWORK} | {"weight": tf.ones(()), "once": shares}
+
+
+def shares_of_slices(stride: int | None) -> NDArray[np.float32]:
+    """1 over the number of a patient's slabs that hold a slice, for each slice of the grid.
+
+    Args:
+        stride: slices from one slab to the next; None where records of an early version do not
+            say: each slab's slices count then.
+
+    >>> [float(share) for share in shares_of_slices(16)[43:49]]
+    [1.0, 0.5, 0.5, 0.5, 0.5, 1.0]
+    """
+    counts = np.zeros(GRID_SHAPE[2], np.float32)
+    for start in slabs_of_volumes.slab_starts(stride or SLAB_SLICES):
+        counts[start : start + SLAB_SLICES] += 1
+    return np.reciprocal(counts) if stride else np.ones_like(counts)
 
 
 def training_dataset(
@@ -213,7 +239,7 @@ def evaluation_dataset(slabs: Slabs, share: Share) -> tuple[tf.data.Dataset, int
         ``share.micro_batch`` until then.
     """
     dataset = slabs.in_order(tf.range(len(slabs.files)), 1).apply(_holding(slabs.total))
-    dataset = dataset.map(slabs.parse, num_parallel_calls=tf.data.AUTOTUNE)
+    dataset = dataset.map(slabs.parse_to_evaluate, num_parallel_calls=tf.data.AUTOTUNE)
     steps = evaluation_steps(slabs, share)
     padding = steps * share.micro_batch * share.replicas - slabs.total
     if padding:
@@ -262,12 +288,13 @@ def unpacked_inputs(slabs: dict[str, tf.Tensor]):
 
 
 def model_inputs(slab: dict[str, tf.Tensor]):
-    """A slab, or a batch of them -> ({"image", "nihss"}, y_true, weight)."""
+    """A slab, or a batch of them -> ({"image", "nihss"}, y_true, weight), and ``once`` if given."""
     side = tf.gather(tf.constant(_SIDE_FRAMES), slab["side"])
     image = _channels_last([slab["dwi"], slab["adc"], slab["adc_mask"], side])
     y_true = _channels_last([slab["truth"], slab["coverage"], slab["core"]])
     inputs = {"image": image, "nihss": slab["nihss"][..., tf.newaxis]}
-    return inputs, y_true, slab["weight"]
+    once = [slab["once"]] if "once" in slab else []
+    return inputs, y_true, slab["weight"], *once
 
 
 def _channels_last(volumes: Sequence[tf.Tensor]) -> tf.Tensor:

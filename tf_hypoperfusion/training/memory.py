@@ -1,9 +1,7 @@
 """What fits into this machine's memory: slabs at once in training, and records held."""
 
 import functools
-import os
 from collections.abc import Sequence
-from pathlib import Path
 
 import tensorflow as tf
 
@@ -11,6 +9,8 @@ from data_tools.manifest import Manifest
 from data_tools.runtime.errors import InputError
 from tf_hypoperfusion.config import ModelConfig
 from tf_hypoperfusion.model.attention_unet import build_model
+from tf_hypoperfusion.training.free_memory import available_bytes
+from tf_hypoperfusion.training.input_pipeline import SHUFFLE_RECORDS
 
 # Peak memory of a training step over the sum of all layers' outputs in float32. Measured with the
 # paper's network, 1 to 4 slabs: 1.0 to 1.33; in bfloat16 0.7 to 0.9, but near float32's where
@@ -35,12 +35,26 @@ def bytes_per_slab(config: ModelConfig) -> int:
     return int(values * FLOAT32_BYTES * STEP_OVER_OUTPUTS)
 
 
-def fitting_slabs(bytes_each: int) -> int | None:
-    """How many slabs a step may hold at once; None on a GPU, which tells when it is full."""
+def fitting_slabs(bytes_each: int, records_bytes: int = 0) -> int | None:
+    """How many slabs a step may hold at once; None on a GPU, which tells when it is full.
+
+    Args:
+        bytes_each: memory of a slab in a step.
+        records_bytes: that the records will take beside it; more than their share is at the
+            expense of the step's.
+    """
     free = available_bytes()
     if tf.config.list_physical_devices("GPU") or free is None:
         return None
-    return int(FOR_TRAINING * free // bytes_each)
+    room = min(FOR_TRAINING * free, (FOR_TRAINING + FOR_RECORDS) * free - records_bytes)
+    return max(int(room // bytes_each), 0)
+
+
+def shuffled_bytes(manifest: Manifest, subsets: Sequence[int]) -> int:
+    """Memory of the records that are shuffled at a time, whether all are held or not."""
+    size = sum(shard.bytes for k in subsets for shard in manifest.subsets[k].shards)
+    slabs = sum(manifest.subsets[k].slabs for k in subsets)
+    return size * min(slabs, SHUFFLE_RECORDS) // max(slabs, 1)
 
 
 def check_cache_word(wanted: str) -> None:
@@ -70,15 +84,3 @@ def choose_cache(wanted: str, manifest: Manifest, subsets: Sequence[int]) -> boo
     size = sum(shard.bytes for k in subsets for shard in manifest.subsets[k].shards)
     free = available_bytes()
     return free is not None and size <= FOR_RECORDS * free
-
-
-def available_bytes(meminfo: Path = Path("/proc/meminfo")) -> int | None:
-    """Memory that programs can still get, page cache counted in; None where nobody says."""
-    if meminfo.is_file():
-        for line in meminfo.read_text().splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
-    try:
-        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (ValueError, OSError):
-        return None

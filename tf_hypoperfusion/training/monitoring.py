@@ -17,8 +17,8 @@ from data_tools import drawing, pictures, slabs
 from data_tools.grid import GRID_SHAPE, VOXEL_MM, from_frame
 from data_tools.manifest import Manifest
 from tf_hypoperfusion.config import CHANNELS, PROBABILITY_THRESHOLD, RESEARCH_NOTICE
-from tf_hypoperfusion.training import input_pipeline
-from tf_hypoperfusion.training.history import Row
+from tf_hypoperfusion.training import input_pipeline, roles
+from tf_hypoperfusion.training.history import MONITOR, Row
 from tf_hypoperfusion.training.input_pipeline import PatientSlabs
 from tf_hypoperfusion.training.settings import FoldConfig
 
@@ -53,9 +53,13 @@ class Monitor:
         with self.train.as_default(step=0):
             tf.summary.text("config", f"{RESEARCH_NOTICE}\n\n```json\n{text}\n```")
         settings = config.settings
-        flat = {**vars(settings.model), **vars(settings.training), "fold": settings.fold}
+        flat = {
+            **vars(settings.model),
+            **vars(settings.training),
+            "fold": roles.name(settings.fold),
+        }
         with self.validation.as_default(step=0):
-            api.hparams(flat, trial_id=f"{settings.run}/fold-{settings.fold}")
+            api.hparams(flat, trial_id=f"{settings.run}/{roles.name(settings.fold)}")
 
     def graph(self, graph: tf.Graph) -> None:
         """The network's graph, as it predicts."""
@@ -78,7 +82,10 @@ class Monitor:
 
     def epoch(self, row: Row) -> None:
         """The row of ``history.csv`` that an epoch has."""
-        for writer, prefix in ((self.train, ""), (self.validation, "val_")):
+        kinds = [(self.train, "")]
+        if MONITOR in row:
+            kinds.append((self.validation, "val_"))
+        for writer, prefix in kinds:
             with writer.as_default(step=int(row["epoch"])):
                 for name in TERMS:
                     tf.summary.scalar(f"loss/{name}", row[prefix + name])

@@ -8,6 +8,7 @@ from typing import Any
 
 from data_tools.runtime import atomic
 from data_tools.runtime.errors import InputError
+from tf_hypoperfusion import provenance
 from tf_hypoperfusion.config import PRECISIONS, model_settings, training_settings
 from tf_hypoperfusion.training import checkpoint, history
 from tf_hypoperfusion.training.checkpoint import Progress
@@ -50,6 +51,8 @@ def read(folder: Path, settings: FoldSettings) -> FoldOnDisk:
         raise damaged_fold(f"{best} is damaged")
     epochs, patience = settings.training.epochs, settings.training.patience
     finished = best.is_file() and history.finished(rows, epochs, patience)
+    if state.is_file() and not finished:
+        _check_line(folder, sessions)
     # One epoch may have been written before a kill, and its state not yet.
     if len(rows) > 1 and not state.is_file() and not finished:
         raise damaged_fold(
@@ -61,6 +64,27 @@ def read(folder: Path, settings: FoldSettings) -> FoldOnDisk:
             "best.keras"
         )
     return FoldOnDisk(resolved, sessions, progress, rows if finished else rows[: progress.epochs])
+
+
+def _check_line(folder: Path, sessions: list[Any]) -> None:
+    """Refuse to go on in the other line of TensorFlow, whose variables are others.
+
+    Raises:
+        InputError: it was begun there.
+    """
+    last = sessions[-1] if sessions and isinstance(sessions[-1], dict) else {}
+    then, now = last.get("software"), provenance.software()
+    then = then if isinstance(then, dict) else {}
+    keras = then.get("keras")
+    if not isinstance(keras, str) or keras.split(".")[0] == str(now["keras"]).split(".")[0]:
+        return
+    raise InputError(
+        f"{folder} was begun with TensorFlow {then.get('tensorflow')} and Keras {keras}, and this "
+        f"is TensorFlow {now['tensorflow']} with Keras {now['keras']}; expected the same line, "
+        "Keras 2 or Keras 3, because their networks and optimizers keep other variables. Go on in "
+        "the environment that it was begun in, or train it anew here: another --run, or "
+        "--overwrite."
+    )
 
 
 def _whole_zip(path: Path) -> bool:
@@ -96,10 +120,19 @@ def _read_config(folder: Path, settings: FoldSettings) -> tuple[Resolved | None,
         longer = any(line.startswith("training.epochs") for line in different)
         raise InputError(
             f"{folder} was begun with other settings: {'; '.join(different)}. "
-            + ("(The learning rate's decay depends on the number of epochs.) " if longer else "")
+            + (_longer(folder, settings) if longer else "")
             + "Give another --run, the same settings, or --overwrite to train it anew."
         )
     return resolved, sessions
+
+
+def _longer(folder: Path, settings: FoldSettings) -> str:
+    """How to train on with another number of epochs."""
+    return (
+        "The learning rate's decay depends on the number of epochs, so it cannot be the same "
+        "training. To go on from these weights, train a new run: "
+        f"--init_from={folder.parent} --run=NEW --epochs={settings.training.epochs}. "
+    )
 
 
 def _resolved(saved: Any) -> Resolved | None:
@@ -113,8 +146,9 @@ def _resolved(saved: Any) -> Resolved | None:
 def _differences(saved: Any, settings: FoldSettings, resolved: Resolved) -> list[str]:
     """Settings that are not those of the file, each in words."""
     before, now = _flatten(saved), _flatten(dataclasses.asdict(settings))
-    # What was left to the machine may also be given as the machine chose it.
-    same = {"run"} | {
+    # What was left to the machine may also be given as the machine chose it. Micro-batches are of
+    # the same gradient, and where BatchNormalization sees a difference, the user is told.
+    same = {"run", "training.micro_batch"} | {
         f"training.{name}"
         for name in RESOLVED
         if getattr(settings.training, name) == getattr(resolved, name)

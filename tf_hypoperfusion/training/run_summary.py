@@ -1,6 +1,7 @@
 """The folds of a run in one file: ``summary.json``, whichever machine trained them."""
 
 import dataclasses
+import math
 import statistics
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 from data_tools.runtime import atomic
 from data_tools.runtime.errors import InputError
 from data_tools.splits import SUBSETS
-from tf_hypoperfusion.training import history
+from tf_hypoperfusion.training import history, roles
 
 FIGURES = ("val_composite", "val_dice", "val_volume_error_ml")
 
@@ -18,10 +19,10 @@ class FoldSummary:
     """A fold that has an epoch. A run of an older version lacks some, which are None.
 
     Attributes:
-        fold: 0 to 4.
+        fold: 0 to 4; None for the final network, which has no validation figures.
         epochs: that are done.
         finished: whether they are all, or patience has ended.
-        best_epoch: that of the lowest validation loss, from 1.
+        best_epoch: that of the lowest validation loss, from 1; the final network's last.
         val_composite: validation loss of the best epoch.
         val_dice: of the best epoch.
         val_volume_error_ml: of the best epoch.
@@ -31,7 +32,7 @@ class FoldSummary:
         devices: that computed, by TensorFlow's names.
     """
 
-    fold: int
+    fold: int | None
     epochs: int
     finished: bool
     best_epoch: int
@@ -53,12 +54,14 @@ class RunSummary:
         finished: numbers of the folds that are.
         median: of the best epochs' figures over folds; None where no fold has one.
         folds: those that have an epoch.
+        final: the network of all subsets; None if there is none.
     """
 
     run: str
     finished: list[int]
     median: dict[str, float | None]
     folds: list[FoldSummary]
+    final: FoldSummary | None = None
 
     def to_json(self) -> dict[str, Any]:
         """What is written."""
@@ -67,17 +70,24 @@ class RunSummary:
 
 def summarise(run: str | Path) -> RunSummary:
     """What stands in the folds' histories and settings."""
-    every = (_summarise_fold(Path(run) / f"fold-{fold}", fold) for fold in range(SUBSETS))
+    every = (_summarise_fold(run, fold) for fold in range(SUBSETS))
     folds = [fold for fold in every if fold]
     return RunSummary(
         run=Path(run).name,
-        finished=[fold.fold for fold in folds if fold.finished],
+        finished=[fold.fold for fold in folds if fold.finished and fold.fold is not None],
         median={name: _median([getattr(fold, name) for fold in folds]) for name in FIGURES},
         folds=folds,
+        final=_summarise_fold(run, None),
     )
 
 
-def _summarise_fold(folder: Path, fold: int) -> FoldSummary | None:
+def best_epochs(run: str | Path) -> list[int]:
+    """The best epoch of each finished fold."""
+    return [fold.best_epoch for fold in summarise(run).folds if fold.finished]
+
+
+def _summarise_fold(run: str | Path, fold: int | None) -> FoldSummary | None:
+    folder = roles.folder(run, fold)
     config = atomic.read_json(folder / "config.json")
     try:
         rows = history.read(folder)
@@ -94,12 +104,17 @@ def _summarise_fold(folder: Path, fold: int) -> FoldSummary | None:
         epochs=len(rows),
         finished=history.finished(rows, epochs, patience),
         best_epoch=int(best["epoch"]),
-        **{name: best.get(name) for name in FIGURES},
+        **{name: _known(best.get(name)) for name in FIGURES},
         seconds=round(sum(row.get("seconds", 0.0) for row in rows), 1),
         parameters=config.get("parameters"),
         cohort=cohort.get("cohort"),
         devices=config.get("devices"),
     )
+
+
+def _known(figure: float | None) -> float | None:
+    """None for the Dice of nothing with nothing, too: JSON has no NaN."""
+    return None if figure is None or math.isnan(figure) else figure
 
 
 def _median(figures: list[float | None]) -> float | None:

@@ -4,11 +4,10 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from data_tools import splits
 from data_tools.manifest import Manifest
 from tf_hypoperfusion.config import Configs, ModelConfig, TrainingConfig
 from tf_hypoperfusion.provenance import Session
-from tf_hypoperfusion.training import initial_weights
+from tf_hypoperfusion.training import initial_weights, roles
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,7 +29,7 @@ class FoldSettings:
 
     Attributes:
         run: name of the run's folder.
-        fold: 0 to 4.
+        fold: 0 to 4; None is the final network (see :mod:`tf_hypoperfusion.training.roles`).
         model: the network.
         training: as asked for; what is left to the machine may be ``auto`` or 0.
         records: what it is trained on.
@@ -38,14 +37,16 @@ class FoldSettings:
     """
 
     run: str
-    fold: int
+    fold: int | None
     model: ModelConfig
     training: TrainingConfig
     records: RecordsUsed
     subsets: dict[str, list[int]]
 
     @classmethod
-    def of(cls, run: str | Path, fold: int, configs: Configs, manifest: Manifest) -> "FoldSettings":
+    def of(
+        cls, run: str | Path, fold: int | None, configs: Configs, manifest: Manifest
+    ) -> "FoldSettings":
         """The settings of a fold of a run that is trained on these records.
 
         Raises:
@@ -61,13 +62,14 @@ class FoldSettings:
             model=configs.model,
             training=training,
             records=RecordsUsed(manifest.fingerprint, manifest.cohort),
-            subsets=splits.fold_roles(fold),
+            subsets=roles.of(fold),
         )
 
 
 @dataclasses.dataclass(frozen=True)
 class Resolved:
-    """What the machine of the first start chose where that was left to it; a resumed run keeps it.
+    """What the machine chose where that was left to it. A resumed run keeps it, but for another
+    ``--micro_batch`` that is asked for.
 
     Attributes:
         precision: no ``auto``.
@@ -103,7 +105,10 @@ class FoldConfig:
 
     def to_json(self) -> dict[str, Any]:
         """What is written."""
-        return dataclasses.asdict(self.settings) | {
+        note = {"note": roles.FINAL_NOTE} if self.settings.fold is None else {}
+        return {
+            **dataclasses.asdict(self.settings),
+            **note,
             "resolved": dataclasses.asdict(self.resolved),
             "parameters": self.parameters,
             "steps_per_epoch": self.steps_per_epoch,

@@ -237,10 +237,12 @@ class TrainingStep:
             model.save(temporary)
 
     def _forward(self, model: keras.Model, batch: Any, training: bool):
-        inputs, y_true, weight = batch
+        inputs, y_true, weight, *once = batch
         answers = model(inputs, training=training)
         terms = losses.terms(y_true, answers)
-        sums = epoch_metrics.batch_sums(self.loss, terms, y_true, answers, weight=weight)
+        sums = epoch_metrics.batch_sums(
+            self.loss, terms, y_true, answers, weight=weight, once=once[0] if once else None
+        )
         return self.loss.combine(*terms), sums
 
     def _gradients_of(self, batch: Any):

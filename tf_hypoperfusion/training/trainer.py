@@ -8,15 +8,16 @@ needed to go on, exactly, in the middle of an epoch too; see
 
 import contextlib
 import dataclasses
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
 
-from data_tools import records, splits
+from data_tools import records
 from data_tools.manifest import Manifest
-from data_tools.runtime import atomic
+from data_tools.runtime import atomic, errors
 from data_tools.runtime.errors import InputError
 from tf_hypoperfusion.config import Configs, TrainingConfig
 from tf_hypoperfusion.training import (
@@ -27,6 +28,7 @@ from tf_hypoperfusion.training import (
     precision,
     randomisation,
     resume,
+    roles,
     run_summary,
     step,
 )
@@ -44,23 +46,25 @@ class TrainedFold:
     """What became of a fold.
 
     Attributes:
-        fold: its number.
+        fold: its number; None for the final network.
         folder: with ``best.keras``.
         epochs: done in all.
         trained: of these by this call; 0 if the fold was finished before.
-        best_epoch: that of the lowest validation loss, from 1.
-        best_loss: that loss.
+        best_epoch: that of the lowest validation loss, from 1; the last one of the final network.
+        best_loss: that loss; None for the final network.
     """
 
-    fold: int
+    fold: int | None
     folder: Path
     epochs: int
     trained: int
     best_epoch: int
-    best_loss: float
+    best_loss: float | None
 
 
-def check(config: TrainingConfig, options: RunOptions, manifest: Manifest, fold: int) -> None:
+def check(
+    config: TrainingConfig, options: RunOptions, manifest: Manifest, fold: int | None
+) -> None:
     """Refuse what cannot be, before a folder is made or an old fold thrown away.
 
     Raises:
@@ -68,8 +72,7 @@ def check(config: TrainingConfig, options: RunOptions, manifest: Manifest, fold:
             the machine does not have, a batch that the devices cannot share or the slabs cannot
             fill.
     """
-    roles = splits.fold_roles(fold)
-    slabs = sum(manifest.subsets[k].slabs for k in roles["train"])
+    slabs = sum(manifest.subsets[k].slabs for k in roles.of(fold)["train"])
     if slabs < config.batch_size:
         raise too_few_slabs(slabs, config.batch_size)
     try_optimizer(config)
@@ -83,7 +86,7 @@ def check(config: TrainingConfig, options: RunOptions, manifest: Manifest, fold:
 def train_folds(
     records_dir: str | Path,
     run: str | Path,
-    folds: Sequence[int],
+    folds: Sequence[int | None],
     configs: Configs,
     *,
     overwrite: bool,
@@ -95,7 +98,7 @@ def train_folds(
     Args:
         records_dir: what ``data_tools.build_records`` wrote.
         run: the run's folder.
-        folds: numbers from 0 to 4.
+        folds: numbers from 0 to 4; None for the final network.
         configs: settings of all of them.
         overwrite: throw begun or finished folds away.
         options: where they run and how they are watched.
@@ -114,12 +117,12 @@ def train_folds(
     for fold in folds:
         check(configs.training, options, manifest, fold)
         if not overwrite:  # a damaged third fold is found before the first is trained
-            resume.read(fold_folder(run, fold), FoldSettings.of(run, fold, configs, manifest))
+            resume.read(roles.folder(run, fold), FoldSettings.of(run, fold, configs, manifest))
     chief = distribution.is_chief(strategy)
     if chief:
         atomic.check_writable(run)
     for fold in folds:
-        folder = fold_folder(run, fold)
+        folder = roles.folder(run, fold)
         with atomic.one_writer(folder) if chief else contextlib.nullcontext():
             try:
                 trained = train_fold(
@@ -141,7 +144,7 @@ def train_folds(
 def train_fold(
     records_dir: str | Path,
     run: str | Path,
-    fold: int,
+    fold: int | None,
     configs: Configs,
     *,
     overwrite: bool = False,
@@ -152,8 +155,9 @@ def train_fold(
 
     Args:
         records_dir: what ``data_tools.build_records`` wrote.
-        run: the run's folder; the fold gets ``run/fold-N``.
-        fold: 0 to 4: subset ``fold`` is kept for testing, the next one validates.
+        run: the run's folder; the fold gets ``run/fold-N``, the final network ``run/final``.
+        fold: 0 to 4: subset ``fold`` is kept for testing, the next one validates. None trains on
+            all of them.
         configs: settings; a begun fold must have the same.
         overwrite: throw a begun or finished fold away.
         options: where it runs and how it is watched.
@@ -162,14 +166,15 @@ def train_fold(
     Raises:
         InputError: no records, other settings than before, a batch that does not divide, a loss
             that is not finite, a disk that refuses, a damaged shard.
-        KeyboardInterrupt: stopped by SIGINT or SIGTERM; the state was saved.
+        KeyboardInterrupt: stopped by a signal (see :mod:`tf_hypoperfusion.training.stopping`); the
+            state was saved.
     """
     options = options or RunOptions()
     strategy = options.strategy or distribution.choose_strategy()
     options = dataclasses.replace(options, strategy=strategy)
     manifest = records.load_manifest(records_dir)
     check(configs.training, options, manifest, fold)
-    folder = fold_folder(run, fold)
+    folder = roles.folder(run, fold)
     settings = FoldSettings.of(run, fold, configs, manifest)
     _agree(  # and wait for the chief
         strategy,
@@ -182,14 +187,14 @@ def train_fold(
     rows = on_disk.rows
     _agree(
         strategy,
-        [on_disk.progress.epochs, len(rows), on_disk.resolved],
+        [on_disk.progress.epochs, on_disk.progress.step, len(rows), on_disk.resolved],
         f"the workers do not see the same {folder}; expected a file system that they share",
     )
     config = configs.training
     last = min(config.epochs, options.stop_after_epoch or config.epochs)
     if not history.finished(rows, last, config.patience):
         try:
-            config = resolve(settings, on_disk.resolved, strategy)
+            config = resolve(settings, on_disk.resolved, strategy, manifest)
             _check_shards(records_dir, manifest, settings)
             rows = FoldRun(
                 folder,
@@ -214,35 +219,38 @@ def train_fold(
         epochs=len(rows),
         trained=len(rows) - len(on_disk.rows),
         best_epoch=int(best["epoch"]),
-        best_loss=best[MONITOR],
+        best_loss=best.get(MONITOR),
     )
 
 
-def fold_folder(run: str | Path, fold: int) -> Path:
-    """Where a fold of a run is."""
-    return Path(run) / f"fold-{fold}"
-
-
 def resolve(
-    settings: FoldSettings, before: Resolved | None, strategy: tf.distribute.Strategy
+    settings: FoldSettings,
+    before: Resolved | None,
+    strategy: tf.distribute.Strategy,
+    manifest: Manifest,
 ) -> TrainingConfig:
-    """Fill in what was left to the machine, as the first start did.
+    """Fill in what was left to the machine, as the start before did.
 
     Args:
         settings: of the fold.
-        before: what the first start chose; None if this is it.
+        before: what the start before chose; None if this is the first.
         strategy: shares the batches.
+        manifest: of the records.
 
     Raises:
         InputError: this machine cannot do that, or the workers' machines would not do the same.
     """
     wanted = settings.training
     chosen, reason = precision.choose_precision(before.precision if before else wanted.precision)
+    fitting = memory.fitting_slabs(
+        memory.bytes_per_slab(settings.model),
+        memory.shuffled_bytes(manifest, settings.subsets["train"]),
+    )
     micro_batch = distribution.choose_micro_batch(
-        before.micro_batch if before else wanted.micro_batch,
+        wanted.micro_batch or (before.micro_batch if before else 0),
         wanted.batch_size,
         strategy,
-        memory.fitting_slabs(memory.bytes_per_slab(settings.model)),
+        fitting,
     )
     devices = strategy.num_replicas_in_sync
     if distribution.is_chief(strategy):
@@ -252,6 +260,8 @@ def resolve(
             f"on {devices} device(s)"
             + (f", {parts} micro-batches of {micro_batch} each" if parts > 1 else "")
         )
+        for warning in _warnings(settings, before, micro_batch, fitting):
+            print(f"WARNING: {warning}", file=sys.stderr)
     _agree(
         strategy,
         [chosen, micro_batch],
@@ -259,6 +269,25 @@ def resolve(
         "so that all do the same",
     )
     return dataclasses.replace(wanted, precision=chosen, micro_batch=micro_batch)
+
+
+def _warnings(
+    settings: FoldSettings, before: Resolved | None, micro_batch: int, fitting: int | None
+) -> Iterator[str]:
+    """What the user should know of the micro-batch."""
+    if fitting is not None and micro_batch > fitting:
+        advice = "" if micro_batch == 1 else "; --micro_batch=N with a smaller divisor takes less"
+        yield (
+            f"micro-batches of {micro_batch} may not fit into the free memory, which holds "
+            f"{errors.counted(fitting, 'slab')} safely. The system may kill the training{advice}."
+        )
+    batch_moments = settings.model.normalisation == "batch" and not settings.training.freeze
+    if before and micro_batch != before.micro_batch and batch_moments:
+        yield (
+            f"the fold was begun with micro-batches of {before.micro_batch}. From here on "
+            f"BatchNormalization's moments are those of {errors.counted(micro_batch, 'slab')}, so "
+            "the fold learns otherwise than it would have; config.json notes it."
+        )
 
 
 def _agree(strategy: tf.distribute.Strategy, what: Any, otherwise: str) -> None:
@@ -280,8 +309,8 @@ def _explained(error: tf.errors.OpError, folder: Path, config: TrainingConfig) -
             return fold_errors.refused(folder / "tensorboard", str(error))
         return InputError(
             f"the device's memory does not hold {config.micro_batch or config.batch_size} slabs at "
-            f"once: {_reason(error)}. Give --micro_batch=N with a smaller divisor of the batch, "
-            "and --overwrite."
+            f"once: {_reason(error)}. Run the same command again with --micro_batch=N, a smaller "
+            "divisor of the batch: it goes on from the last saved state."
         )
     if isinstance(error, tf.errors.UnavailableError):
         return InputError(

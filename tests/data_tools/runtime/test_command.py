@@ -8,7 +8,7 @@ import pytest
 from absl import flags
 
 from data_tools.runtime import command
-from data_tools.runtime.errors import InputError
+from data_tools.runtime.errors import InputError, RunAgain
 
 pytestmark = pytest.mark.quick
 
@@ -86,6 +86,14 @@ def test_an_interrupt_is_status_130(toy, capsys):
 
     assert command.run(main, toy, "", ["--cohort=a"]) == 130
     assert capsys.readouterr().err == "interrupted\n"
+
+
+def test_a_stop_for_a_scheduler_is_status_75(toy, capsys):
+    def main():
+        raise RunAgain("the state is saved")
+
+    assert command.run(main, toy, "", ["--cohort=a"]) == 75
+    assert capsys.readouterr().err == "the state is saved\n"
 
 
 def test_a_defect_keeps_its_traceback(toy):

@@ -12,6 +12,7 @@ from tf_hypoperfusion.inference import calibration, model_files
 from tf_hypoperfusion.inference.model_files import ModelInfo
 from tf_hypoperfusion.serving import model_card
 from tf_hypoperfusion.serving.model_card import ModelCard, NetworkFacts, OnnxFacts
+from tf_hypoperfusion.training import roles
 
 SHIPPED = PROJECT / "saved_models/hypoperfusion_demo/1"
 
@@ -41,6 +42,16 @@ def test_the_shipped_card_is_written_again(shipped, tmp_path):
     for name in ("model_card.json", "model_card.md"):
         assert (tmp_path / name).read_bytes() == (SHIPPED / name).read_bytes()
     assert model_card.markdown(facts) == (SHIPPED / "model_card.md").read_text()
+
+
+def test_a_network_of_all_patients_is_labelled(shipped, tmp_path):
+    """As its config.json says."""
+    (tmp_path / "config.json").write_text(json.dumps({"fold": None, "note": roles.FINAL_NOTE}))
+    known = ModelInfo(path=str(tmp_path / "best.keras"), sha256="0123456789abcdef", cohort="a")
+    card = dataclasses.replace(shipped[0], networks=model_card.networks([known]))
+    said = model_card.markdown(card.to_json())
+    assert "| 0123456789ab | final |" in said
+    assert "0123456789ab: trained on all patients; untested by itself" in said
 
 
 def test_an_onnx_file_comes_last(shipped):

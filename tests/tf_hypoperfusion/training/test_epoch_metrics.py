@@ -16,12 +16,21 @@ def batch(seed, size):
     return y_true, rng.random((size, 6, 5, 4, 1)).astype(np.float32)
 
 
-def sums(y_true, y_pred, weight=None):
+def wide_batch():
+    rng = np.random.default_rng(3)
+    y_true = (rng.random((1, 6, 5, 6, 2)) < [0.3, 0.9]).astype(np.float32)
+    y_pred = rng.random((1, 6, 5, 6, 1)).astype(np.float32)
+    y_pred[..., 2:4, :] = y_true[..., 2:4, :1]  # the middle is right
+    return y_true, y_pred
+
+
+def sums(y_true, y_pred, weight=None, once=None):
     weight = np.ones(len(y_true), np.float32) if weight is None else np.float32(weight)
     answers = y_pred if isinstance(y_pred, dict) else {"probability": y_pred}
     terms = losses.terms(y_true, answers)
     return np.asarray(
-        epoch_metrics.batch_sums(LOSS, terms, y_true, answers, weight=weight), np.float64
+        epoch_metrics.batch_sums(LOSS, terms, y_true, answers, weight=weight, once=once),
+        np.float64,
     )
 
 
@@ -49,9 +58,24 @@ def test_padding_of_weight_zero_changes_nothing():
     np.testing.assert_allclose(sums(*padded, [1, 1, 1, 0, 0]), sums(y_true, y_pred), rtol=1e-6)
 
 
-def test_no_lesion_at_all_gives_dice_zero_and_no_sample_is_refused():
+def test_a_slice_that_two_slabs_hold_counts_once_in_dice():
+    """Of a volume of 6 slices in slabs of 4, the middle two count half in each."""
+    y_true, y_pred = volume = wide_batch()
+    slabs = [np.concatenate([array[..., s : s + 4, :] for s in (0, 2)]) for array in volume]
+    once = np.float32([[1, 1, 0.5, 0.5], [0.5, 0.5, 1, 1]])
+    figures = epoch_metrics.summarise(sums(*slabs, once=once))
+    covered = y_true[..., 1] > 0
+    truth, mask = y_true[..., 0][covered] > 0, y_pred[..., 0][covered] >= 0.5
+    dice = 2 * (truth & mask).sum() / (truth.sum() + mask.sum())
+    assert figures["dice"] == pytest.approx(dice, rel=1e-5)
+    twice = epoch_metrics.summarise(sums(*slabs))
+    assert twice["dice"] != pytest.approx(dice, rel=1e-3)
+    assert {**figures, "dice": 0} == pytest.approx({**twice, "dice": 0})
+
+
+def test_no_lesion_at_all_has_no_dice_and_no_sample_is_refused():
     nothing = np.zeros((1, 2, 2, 2, 2), np.float32), np.zeros((1, 2, 2, 2, 1), np.float32)
-    assert epoch_metrics.summarise(sums(*nothing))["dice"] == 0
+    assert np.isnan(epoch_metrics.summarise(sums(*nothing))["dice"])
     with pytest.raises(ValueError, match="no sample"):
         epoch_metrics.summarise(np.zeros(8))
 

@@ -106,6 +106,51 @@ def test_asked_to_stop_it_ends_what_it_does_and_saves(
     assert_same_end(tmp_path, finished[0])
 
 
+def test_a_signal_that_was_ignored_stays_so(finished, records_dir, tmp_path):
+    """SIGHUP under nohup."""
+
+    class HungUp(FakeStep):
+        def train(self, *arguments):
+            os.kill(os.getpid(), signal.SIGHUP)
+            return super().train(*arguments)
+
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        assert train(records_dir, tmp_path, step=HungUp).epochs == 3
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert_same_end(tmp_path, finished[0])
+
+
+@pytest.mark.parametrize(
+    ("normalisation", "first", "then", "expected"),
+    [("batch", "auto", 2, 2), ("batch", 2, 0, 2), ("none", "auto", 1, 1)],
+)
+def test_a_begun_fold_goes_on_with_another_micro_batch(
+    normalisation, first, then, expected, records_dir, tmp_path, monkeypatch, capsys
+):
+    """Only if it is asked for. Whoever has BatchNormalization is told what that changes."""
+    settings = {"epochs": 3, "normalisation": normalisation}
+    begun = {} if first == "auto" else {"micro_batch": first}
+    train(records_dir, tmp_path, stop=1, **begun, **settings)
+    chosen = 4 if first == "auto" else first
+    monkeypatch.setattr(memory, "available_bytes", lambda: 1)  # a smaller machine
+    capsys.readouterr()
+    train(records_dir, tmp_path, stop=2, micro_batch=then, **settings)
+    said = capsys.readouterr().err
+    config = json.loads((tmp_path / "fold-0/config.json").read_text())
+    assert [session["micro_batch"] for session in config["sessions"]] == [chosen, expected]
+    assert config["resolved"]["micro_batch"] == expected
+    assert ("moments are those of" in said) == (normalisation == "batch" and chosen != expected)
+    assert f"micro-batches of {expected} may not fit into the free memory" in said
+    train(records_dir, tmp_path, **settings)  # with what the start before had
+    assert (
+        json.loads((tmp_path / "fold-0/config.json").read_text())["resolved"]
+        == (config["resolved"])
+    )
+
+
 def test_a_finished_fold_is_not_trained_again(finished, records_dir):
     run, result = finished
     before = (run / "fold-0/best.keras").read_bytes()
@@ -241,9 +286,29 @@ def test_patience_ends_a_fold_that_no_longer_gains(records_dir, tmp_path):
     assert again.trained == 0
 
 
+@pytest.mark.core
+def test_a_fold_begun_in_the_other_line_says_so(records_dir, tmp_path):
+    """A finished one is left alone in either."""
+    train(records_dir, tmp_path, stop=1)
+    file = tmp_path / "fold-0/config.json"
+    config = json.loads(file.read_text())
+    here = config["sessions"][-1]["software"]
+    other = {"tensorflow": "9.8.7", "keras": "9.0.1"}
+    here_in_words = f"this is TensorFlow {here['tensorflow']} with Keras {here['keras']}"
+    config["sessions"][-1]["software"] = here | other
+    file.write_text(json.dumps(config))
+    message = f"begun with TensorFlow 9.8.7 and Keras 9.0.1, and {here_in_words}; expected the same"
+    with pytest.raises(InputError, match=message):
+        train(records_dir, tmp_path)
+    assert train(records_dir, tmp_path, overwrite=True).epochs == 3
+    config["sessions"][-1]["software"] = here | other
+    file.write_text(json.dumps(config))
+    assert train(records_dir, tmp_path).trained == 0
+
+
 def test_auto_keeps_what_the_first_start_chose(records_dir, tmp_path, monkeypatch):
     settings = {"epochs": 2, "precision": "auto"}
-    monkeypatch.setattr(memory, "fitting_slabs", lambda size: 2)
+    monkeypatch.setattr(memory, "fitting_slabs", lambda size, records: 2)
     monkeypatch.setattr(precision, "choose_precision", lambda wanted: ("bfloat16", "a test"))
     train(records_dir, tmp_path, stop=1, **settings)
     monkeypatch.undo()

@@ -33,7 +33,7 @@ def batches(dataset, count):
 
 
 def fingerprint(batch):
-    inputs, y_true, _ = batch
+    inputs, y_true, *_ = batch
     return [float(image.sum()) for image in inputs["image"]], float(y_true.sum())
 
 
@@ -47,6 +47,10 @@ def test_evaluation_gives_every_slab_as_it_is_on_disk(mni_cohort, records_dir, m
     expected = manifest.subsets[0].slabs
     assert weights.sum() == expected
     assert len(weights) == -(-expected // 3) * 3
+    once = np.concatenate([b[3] for b in batches(dataset, count)])
+    patients = len(manifest.subsets[0].participants)
+    assert once.sum() == 60 * patients  # each slice of the grid once
+    assert sorted(set(once[weights > 0].ravel())) == [0.5, 1]  # four slabs of 16
     assert not images[weights == 0][..., :3].any()  # the fourth channel is a side, whichever
     assert not truths[weights == 0].any()
 
@@ -159,7 +163,7 @@ def test_workers_share_an_evaluation(slabs_of):
     sums = []
     for worker in (0, 1):
         dataset, count = evaluation_dataset(slabs, Share(3, 2, worker, 2))
-        for inputs, _, weight in batches(dataset, count):
+        for inputs, _, weight, _ in batches(dataset, count):
             sums += [float(i.sum()) for i in inputs["image"][weight > 0]]
     alone = batches(*evaluation_dataset(slabs, Share(1)))
     assert sorted(sums) == sorted(float(b[0]["image"].sum()) for b in alone)

@@ -10,7 +10,7 @@ from data_tools.runtime import processor
 from data_tools.runtime.errors import InputError
 from tf_hypoperfusion.config import preset
 from tf_hypoperfusion.model.keras_compat import IS_KERAS_3
-from tf_hypoperfusion.training import distribution, memory, precision
+from tf_hypoperfusion.training import distribution, free_memory, memory, precision
 
 pytestmark = pytest.mark.core
 
@@ -97,11 +97,98 @@ def test_memory_of_a_slab_follows_the_network():
     assert memory.bytes_per_slab(paper) > 4 * memory.bytes_per_slab(small)
 
 
+MIB = 2**20
+
+
+def files(root, contents):
+    """Write files of a machine below a folder."""
+    for name, text in contents.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"{text}\n")
+    return root
+
+
+def machine(free_mib, group):
+    """With so much memory free, and what it says of this process's control groups."""
+    return {
+        "proc/meminfo": f"MemTotal: 9 kB\nMemAvailable:   {free_mib * 1024} kB",
+        "proc/self/cgroup": group,
+    }
+
+
 def test_available_memory_is_read_from_the_system(tmp_path):
-    (tmp_path / "meminfo").write_text("MemTotal: 9 kB\nMemAvailable:   2048 kB\n")
-    assert memory.available_bytes(tmp_path / "meminfo") == 2048 * 1024
-    elsewhere = memory.available_bytes(tmp_path / "none")  # sysconf, where the system has it
+    assert free_memory.available_bytes(files(tmp_path, machine(2, "0::/"))) == 2 * MIB
+    elsewhere = free_memory.available_bytes(tmp_path / "none")  # sysconf, where the system has it
     assert elsewhere is None or elsewhere > 0
+
+
+def version_2(folder, limit, used, cache="active_file 0\ninactive_file 0"):
+    """Files of a control group."""
+    where = f"sys/fs/cgroup{folder}/memory"
+    return {f"{where}.max": limit, f"{where}.current": used, f"{where}.stat": cache}
+
+
+def version_1(folder, limit, used, cache="total_active_file 0\ntotal_inactive_file 0"):
+    """Files of a control group."""
+    where = f"sys/fs/cgroup/memory{folder}/memory"
+    return {
+        f"{where}.limit_in_bytes": limit, f"{where}.usage_in_bytes": used, f"{where}.stat": cache,
+    }  # fmt: skip
+
+
+NO_LIMIT = 9223372036854771712
+V1 = "11:cpu,cpuacct:/a\n4:memory:/job/task\n0::/"
+
+
+@pytest.mark.parametrize(
+    ("group", "contents", "expected_mib"),
+    [
+        pytest.param("0::/", version_2("", "max", 50 * MIB), 900, id="no limit"),
+        pytest.param("0::/", version_2("", 300 * MIB, 50 * MIB), 250, id="a container"),
+        pytest.param(
+            "0::/job/task",
+            version_2("/job", 300 * MIB, 100 * MIB) | version_2("/job/task", "max", 50 * MIB),
+            200, id="the outer of two",
+        ),
+        pytest.param(
+            "0::/job/task",
+            version_2("/job", 300 * MIB, 100 * MIB) | version_2("/job/task", 70 * MIB, 50 * MIB),
+            20, id="the inner of two",
+        ),
+        pytest.param(
+            "0::/",
+            version_2("", 300 * MIB, 250 * MIB,
+                      f"anon 1\nfile {200 * MIB}\nactive_file {MIB}\ninactive_file {99 * MIB}"),
+            150, id="page cache",
+        ),
+        pytest.param(
+            "0::/", version_2("", "max", 50 * MIB) | {"sys/fs/cgroup/memory.high": 200 * MIB},
+            150, id="throttled",
+        ),
+        pytest.param("0::/", version_2("", 300 * MIB, 301 * MIB), 0, id="over the limit"),
+        pytest.param("0::/gone", {}, 900, id="no files"),
+        pytest.param(V1, version_1("/job/task", NO_LIMIT, 5), 900, id="version 1, no limit"),
+        pytest.param(
+            V1,
+            version_1("", NO_LIMIT, 5) | version_1("/job", 400 * MIB, 5 * MIB)
+            | version_1("/job/task", 300 * MIB, 80 * MIB,
+                        f"cache {70 * MIB}\ntotal_active_file 0\ntotal_inactive_file {60 * MIB}"),
+            280, id="version 1",
+        ),
+        pytest.param(V1, version_1("", 300 * MIB, 50 * MIB), 250, id="version 1, own is outermost"),
+    ],
+)  # fmt: skip
+def test_a_container_has_what_its_limits_leave(group, contents, expected_mib, tmp_path):
+    """Control groups of version 2 and 1, of a machine with 900 MiB free."""
+    root = files(tmp_path, machine(900, group) | contents)
+    assert free_memory.available_bytes(root) == expected_mib * MIB
+
+
+def test_records_beyond_their_share_leave_less_to_the_step(monkeypatch):
+    monkeypatch.setattr(memory, "available_bytes", lambda: 1000)
+    monkeypatch.setattr(memory.tf.config, "list_physical_devices", lambda kind: [])
+    assert [memory.fitting_slabs(99, records) for records in (0, 300, 500, 2000)] == [6, 6, 4, 0]
 
 
 def test_cache_is_chosen_by_the_size_of_the_records(monkeypatch):

@@ -72,7 +72,7 @@ def validation_loss(records_dir, predictor, loss):
     slabs = Slabs(records_dir, load_manifest(records_dir), [1])
     dataset, count = evaluation_dataset(slabs, Share(3))
     losses = []
-    for inputs, y_true, weight in dataset.take(count).as_numpy_iterator():
+    for inputs, y_true, weight, _ in dataset.take(count).as_numpy_iterator():
         y_pred = predictor(inputs["image"], inputs["nihss"])
         losses += list(np.asarray(loss.call(y_true, y_pred))[weight > 0])
     return np.mean(losses)

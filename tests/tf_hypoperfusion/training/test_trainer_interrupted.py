@@ -1,13 +1,16 @@
 """Killed, asked to stop, on a full disk, on two devices and on two machines: the same weights."""
 
 import contextlib
+import fcntl
 import functools
 import json
 import os
 import random
 import resource
 import signal
+import termios
 import time
+from pathlib import Path
 
 import pytest
 import tensorflow as tf
@@ -71,19 +74,41 @@ def test_killed_at_any_moment_it_goes_on(arguments, tmp_path, uninterrupted):
 
 
 def test_asked_to_stop_it_saves_within_the_epoch(arguments, tmp_path, uninterrupted):
-    """SIGTERM, as a cluster's scheduler sends it before it kills."""
-    process = start(*arguments)
-    wait_for((tmp_path / "fold-0/config.json").exists, process)
-    process.send_signal(signal.SIGTERM)
-    _, errors = process.communicate(timeout=300)
+    """SIGTERM, as a cluster's scheduler sends it before it kills; SIGUSR1, as one that will start
+    the command again; a terminal that is closed. Each time the same command goes on."""
+    file = tmp_path / "fold-0/config.json"
+
+    def begun(count):
+        return lambda: file.exists() and len(json.loads(file.read_text())["sessions"]) == count
+
+    for count, (number, status) in enumerate(((signal.SIGTERM, 130), (signal.SIGUSR1, 75)), 1):
+        process = start(*arguments)
+        wait_for(begun(count), process)
+        process.send_signal(number)
+        _, errors = process.communicate(timeout=300)
+        assert process.returncode == status
+        assert "stopped in epoch" in errors
+        assert "the same command without --overwrite goes on" in errors
+        assert load_progress(tmp_path / "fold-0/state.npz").step == count
+    terminal, end = os.openpty()
+
+    def in_the_terminal():
+        os.setsid()
+        fcntl.ioctl(end, termios.TIOCSCTTY, 0)
+        for stream in (0, 1, 2):
+            os.dup2(end, stream)
+
+    process = start(*arguments, preexec_fn=in_the_terminal)
+    os.close(end)
+    wait_for(begun(3), process)
+    os.close(terminal)
+    process.communicate(timeout=300)
     assert process.returncode == 130
-    assert "stopped in epoch" in errors and "the same command without --overwrite goes on" in errors
-    progress = load_progress(tmp_path / "fold-0/state.npz")
-    assert progress.step >= 1
     done = start(*arguments)
     _, errors = done.communicate(timeout=300)
     assert done.returncode == 0, errors
     assert_same_end(tmp_path, uninterrupted)
+    assert begun(4)()
 
 
 LIMIT = 100_000  # bytes; history and settings are smaller, the state is larger
@@ -154,23 +179,41 @@ def test_two_replicas_are_one(records_dir, tmp_path, one_device, run_command, mi
 @pytest.mark.skipif(not IS_KERAS_3, reason="several workers need the current line")
 def test_two_workers_are_one_process(records_dir, tmp_path, one_device):
     """Two processes on loopback, as SLURM describes them, same global batch: the same weights.
-    Only the chief writes."""
+    Only the chief writes. If the other one is asked to stop, both do, within the epoch, and go on
+    from there."""
     task = {
         "SLURM_STEP_NUM_TASKS": "2", "SLURM_STEP_NODELIST": "localhost",
         "SLURM_STEP_TASKS_PER_NODE": "2", "SLURM_JOB_ID": str(os.getpid()),
     }  # fmt: skip
     given = ("tests.helpers.train_on_devices", records_dir, tmp_path / "run", "multiworker", 0)
-    processes = [
-        commands.start(*given, env=os.environ | task | {"SLURM_PROCID": str(index)})
-        for index in (0, 1)
-    ]
+
+    def started():
+        return [
+            commands.start(*given, env=os.environ | task | {"SLURM_PROCID": str(index)})
+            for index in (0, 1)
+        ]
+
+    def listens():
+        lines = Path(f"/proc/{other.pid}/status").read_text().splitlines()
+        status = dict(line.split(":", 1) for line in lines)
+        return int(status["SigCgt"], 16) >> (signal.SIGUSR1 - 1) & 1
+
+    chief, other = processes = started()
+    wait_for(listens, other)
+    other.send_signal(signal.SIGUSR1)  # TensorFlow itself listens to SIGTERM before
+    for process in processes:
+        _, errors = process.communicate(timeout=400)
+        assert "stopped in epoch 1 after step 2 of 3" in errors, errors[-3000:]
+    progress = load_progress(tmp_path / "run/fold-0/state.npz")
+    assert (progress.epochs, progress.step) == (0, 2)
+    processes = started()
     outputs = [process.communicate(timeout=400) for process in processes]
     for process, (_, errors) in zip(processes, outputs, strict=True):
         assert process.returncode == 0, errors[-3000:]
     assert_same_within_rounding(tmp_path / "run", one_device)
     assert "epoch 2/2" in outputs[0][0] and "epoch" not in outputs[1][0]
     config = json.loads((tmp_path / "run/fold-0/config.json").read_text())
-    assert len(config["sessions"]) == 1
+    assert [session["from_step"] for session in config["sessions"]] == [1, 3]
 
 
 def test_workers_are_found_by_tf_config_too(monkeypatch):

@@ -34,7 +34,7 @@ from typing import Any
 from absl import flags
 
 from data_tools.runtime import command, flag_texts
-from data_tools.runtime.errors import InputError
+from data_tools.runtime.errors import InputError, counted
 from data_tools.splits import SUBSETS, fold_roles
 from tf_hypoperfusion import config
 from tf_hypoperfusion.training import repeat, roles, run_summary
@@ -250,7 +250,7 @@ def _final_epochs(training: config.TrainingConfig) -> config.TrainingConfig:
         )
     epochs = round(statistics.median(best))
     print(
-        f"{epochs} epochs: the median of the best ones of {len(best)} finished fold(s), "
+        f"{counted(epochs, 'epoch')}: the median of the best ones of {counted(len(best), 'fold')}, "
         f"{', '.join(map(str, sorted(best)))}"
     )
     return dataclasses.replace(training, epochs=epochs)

@@ -41,7 +41,9 @@ flags.DEFINE_string(
 flags.DEFINE_string(
     "records", "records", "<FOLDER> Records written by data_tools.build_records.", flag_values=FLAGS
 )
-flags.DEFINE_string("fold", "all", "<N|all> 0 to 4, or all that are trained.", flag_values=FLAGS)
+flags.DEFINE_string(
+    "fold", "all", "<N|all> The number of a fold, or all that are trained.", flag_values=FLAGS
+)
 flags.DEFINE_string(
     "cohort",
     None,

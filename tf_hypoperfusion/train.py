@@ -4,9 +4,10 @@
     python -m tf_hypoperfusion.train --fold=all --records=records --run=runs/mine
     python -m tf_hypoperfusion.train --fold=2 --config=runs/mine/fold-0/config.json --run=runs/b
 
-Fold i tests on subset i, validates on subset (i + 1) mod 5 and trains on the other three. The
-model with the lowest validation loss is kept as RUN/fold-N/best.keras, every value and where it
-came from in RUN/fold-N/config.json, and RUN/summary.json collects the folds, finished or not.
+Fold i tests on subset i, validates on the next one (the last fold on subset 0) and trains on the
+others; there are as many folds as the records have subsets. The model with the lowest validation
+loss is kept as RUN/fold-N/best.keras, every value and where it came from in
+RUN/fold-N/config.json, and RUN/summary.json collects the folds, finished or not.
 
 Killed, the same command goes on from the last saved state: after each epoch, every ten minutes
 (--save_minutes), and when asked to stop (Ctrl-C, SIGTERM). A finished fold is left as it is; only
@@ -28,7 +29,6 @@ from absl import flags
 
 from data_tools.runtime import command, flag_texts
 from data_tools.runtime.errors import InputError
-from data_tools.splits import SUBSETS, fold_roles
 from tf_hypoperfusion import config
 from tf_hypoperfusion.training import repeat
 
@@ -58,7 +58,13 @@ def _setting(name: str, text: str) -> None:
 
 
 command.heading("What to train", FLAGS)
-flags.DEFINE_string("fold", None, "<N|all> 0 to 4, or all.", required=True, flag_values=FLAGS)
+flags.DEFINE_string(
+    "fold",
+    None,
+    "<N|all> A number from 0 up, or all; as many as the records have subsets.",
+    required=True,
+    flag_values=FLAGS,
+)
 flags.DEFINE_string(
     "records", "records", "<FOLDER> Records written by data_tools.build_records.", flag_values=FLAGS
 )
@@ -181,22 +187,26 @@ def settings() -> config.Configs:
 
 def main() -> int:
     """Run the command."""
-    folds = _folds(FLAGS.fold)
     if not FLAGS.save_minutes >= 0 or FLAGS.overlay_epochs < 0:
         raise InputError("--save_minutes and --overlay_epochs are 0 or more")
     if not FLAGS.run.strip():
         raise InputError("--run is empty; expected a folder")
     configs = settings()
     # These start TensorFlow (3 s): only after the flags are known good.
-    from data_tools import records
+    from data_tools import records, splits, subset_table
 
     manifest = records.load_manifest(FLAGS.records)
+    subsets = range(len(manifest.subsets))
+    folds = splits.parse_folds(FLAGS.fold, len(subsets))
     if FLAGS.config and repeat.records_fingerprint(Path(FLAGS.config)) != manifest.fingerprint:
         print(
             f"WARNING: the records in {FLAGS.records} are not those of {FLAGS.config}; its "
             "settings are repeated on other data",
             file=sys.stderr,
         )
+    for warning in manifest.warnings:
+        print(f"WARNING: {warning}", file=sys.stderr)
+    print(subset_table.table([manifest.rows_of([k]) for k in subsets]), flush=True)
     from tf_hypoperfusion.training import distribution, trainer
 
     options = trainer.RunOptions(
@@ -216,15 +226,6 @@ def main() -> int:
             flush=True,
         )
     return command.EXIT_OK
-
-
-def _folds(text: str) -> list[int]:
-    if text == "all":
-        return list(range(SUBSETS))
-    if text.isascii() and text.isdigit() and len(text) < 9:
-        fold_roles(int(text))  # refuses an unknown fold
-        return [int(text)]
-    raise InputError(f"fold is {text!r}; expected 0 to {SUBSETS - 1}, or all")
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ All that needs no network; also the keys by which a result that is kept is known
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 from data_tools import cohort as cohorts
@@ -14,7 +14,7 @@ from data_tools import mni_patient
 from data_tools.manifest import Manifest
 from data_tools.runtime import atomic
 from data_tools.runtime.errors import InputError
-from data_tools.splits import fold_roles
+from data_tools.splits import fold_roles, parse_folds
 from tf_hypoperfusion.config import TEST_STRIDE
 from tf_hypoperfusion.evaluation import trained_folds
 from tf_hypoperfusion.evaluation.patient_metrics import STEPS
@@ -40,7 +40,7 @@ class Settings:
     Attributes:
         run: folder of ``tf_hypoperfusion.train``.
         records: folder of ``build_records``.
-        fold: ``0`` to ``4``, or ``all`` that are trained.
+        fold: a number, or ``all`` that are trained.
         cohort: MNI cohort of the same patients; None uses the windows in the records.
         external: MNI cohort that no fold has seen; the folds' models are averaged over it.
         stride: slices between windows; only where volumes are read.
@@ -163,18 +163,15 @@ def make_plan(settings: Settings) -> Plan:
         InputError: no trained fold, no records, records other than those trained on, or a cohort
             without volumes.
     """
-    run = Path(settings.run)
-    asked = trained_folds.asked(run, settings.fold, settings.records)
-    unfinished = trained_folds.unfinished(run, asked)
     if settings.external:
-        return _external_plan(settings, settings.external, asked, unfinished)
-    return _records_plan(settings, asked, unfinished)
+        return _external_plan(settings, settings.external)
+    return _records_plan(settings)
 
 
-def _external_plan(
-    settings: Settings, external: str, folds: Sequence[int], warnings: Sequence[str]
-) -> Plan:
+def _external_plan(settings: Settings, external: str) -> Plan:
     run = Path(settings.run)
+    folds = trained_folds.asked(run, settings.fold, settings.records)
+    warnings = trained_folds.unfinished(run, folds)
     rows, without = clinical_rows(external)
     trained_on = _trained_patients(run, folds, settings.records)
     if not trained_on:
@@ -200,11 +197,15 @@ def _external_plan(
     )
 
 
-def _records_plan(settings: Settings, asked: Sequence[int], warnings: Sequence[str]) -> Plan:
+def _records_plan(settings: Settings) -> Plan:
     from data_tools import records
 
     run = Path(settings.run)
     manifest = records.load_manifest(settings.records)
+    subsets = len(manifest.subsets)
+    parse_folds(settings.fold, subsets)  # refuses an unknown fold
+    asked = trained_folds.asked(run, settings.fold, settings.records)
+    warnings = trained_folds.unfinished(run, asked)
     trained_folds.refuse_other_records(run, asked, settings.records, manifest)
     reported = VALIDATION if settings.validation else "test"
     parts = [
@@ -219,8 +220,9 @@ def _records_plan(settings: Settings, asked: Sequence[int], warnings: Sequence[s
         )
         # The table also keeps what other folds' evaluations left; only the asked are predicted.
         for k in trained_folds.trained(run)
+        if k < subsets
         for role in ([reported, VALIDATION] if settings.choose_threshold else [reported])
-        for subset in fold_roles(k)[role]
+        for subset in fold_roles(k, subsets)[role]
     ]
     return Plan(
         settings=settings,

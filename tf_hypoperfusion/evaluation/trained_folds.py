@@ -6,7 +6,6 @@ from pathlib import Path
 from data_tools.manifest import Manifest
 from data_tools.runtime import atomic
 from data_tools.runtime.errors import InputError
-from data_tools.splits import SUBSETS
 from tf_hypoperfusion.inference import onnx_model
 from tf_hypoperfusion.training import run_summary
 
@@ -20,7 +19,7 @@ def network(run: Path, fold: int) -> Path:
 
 def trained(run: Path) -> list[int]:
     """The folds that have a network."""
-    return [k for k in range(SUBSETS) if network(run, k).is_file()]
+    return [k for k in run_summary.fold_numbers(run) if network(run, k).is_file()]
 
 
 def asked(run: Path, fold: str, records_dir: str) -> list[int]:
@@ -28,14 +27,14 @@ def asked(run: Path, fold: str, records_dir: str) -> list[int]:
 
     Args:
         run: folder of the folds.
-        fold: ``0`` to ``4``, or ``all``.
+        fold: a number, or ``all``.
         records_dir: for the message.
 
     Raises:
         InputError: no such fold, or none that is trained.
     """
-    if fold != "all" and fold not in map(str, range(SUBSETS)):
-        raise InputError(f"fold is {fold!r}; expected 0 to {SUBSETS - 1}, or all")
+    if fold != "all" and not (fold.isascii() and fold.isdigit()):
+        raise InputError(f"fold is {fold!r}; expected a number from 0 up, or all")
     folds = [k for k in trained(run) if fold in ("all", str(k))]
     if not folds:
         raise InputError(

@@ -30,7 +30,7 @@ class FoldSettings:
 
     Attributes:
         run: name of the run's folder.
-        fold: 0 to 4.
+        fold: its number, from 0.
         model: the network.
         training: as asked for; what is left to the machine may be ``auto`` or 0.
         records: what it is trained on.
@@ -61,7 +61,7 @@ class FoldSettings:
             model=configs.model,
             training=training,
             records=RecordsUsed(manifest.fingerprint, manifest.cohort),
-            subsets=splits.fold_roles(fold),
+            subsets=splits.fold_roles(fold, len(manifest.subsets)),
         )
 
 

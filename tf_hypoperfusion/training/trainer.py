@@ -14,7 +14,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from data_tools import records, splits
+from data_tools import records, splits, subset_table
 from data_tools.manifest import Manifest
 from data_tools.runtime import atomic
 from data_tools.runtime.errors import InputError
@@ -66,9 +66,10 @@ def check(config: TrainingConfig, options: RunOptions, manifest: Manifest, fold:
     Raises:
         InputError: unknown optimizer, option, randomisation or word for the cache, precision that
             the machine does not have, a batch that the devices cannot share or the slabs cannot
-            fill.
+            fill, or nothing to learn.
     """
-    roles = splits.fold_roles(fold)
+    roles = splits.fold_roles(fold, len(manifest.subsets))
+    _check_lesions(manifest, fold, roles)
     slabs = sum(manifest.subsets[k].slabs for k in roles["train"])
     if slabs < config.batch_size:
         raise too_few_slabs(slabs, config.batch_size)
@@ -78,6 +79,17 @@ def check(config: TrainingConfig, options: RunOptions, manifest: Manifest, fold:
     strategy = options.strategy or distribution.choose_strategy()
     distribution.choose_micro_batch(config.micro_batch, config.batch_size, strategy)
     memory.check_cache_word(options.cache)
+
+
+def _check_lesions(manifest: Manifest, fold: int, roles: dict[str, list[int]]) -> None:
+    for role, what in (("train", "training"), ("validation", "validation")):
+        if not subset_table.has_lesion(manifest.rows_of(roles[role])):
+            numbers = " and ".join(map(str, roles[role]))
+            raise InputError(
+                f"fold {fold} has no lesion in its {what} patients (subset {numbers}), so there is "
+                "nothing to learn or to choose by. Train another fold, or build the records again "
+                "with another --seed, fewer --folds, or patients with lesions."
+            )
 
 
 def train_folds(
@@ -95,7 +107,7 @@ def train_folds(
     Args:
         records_dir: what ``data_tools.build_records`` wrote.
         run: the run's folder.
-        folds: numbers from 0 to 4.
+        folds: their numbers, from 0.
         configs: settings of all of them.
         overwrite: throw begun or finished folds away.
         options: where they run and how they are watched.
@@ -153,7 +165,7 @@ def train_fold(
     Args:
         records_dir: what ``data_tools.build_records`` wrote.
         run: the run's folder; the fold gets ``run/fold-N``.
-        fold: 0 to 4: subset ``fold`` is kept for testing, the next one validates.
+        fold: its number, from 0: subset ``fold`` is kept for testing, the next one validates.
         configs: settings; a begun fold must have the same.
         overwrite: throw a begun or finished fold away.
         options: where it runs and how it is watched.

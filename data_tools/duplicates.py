@@ -148,7 +148,7 @@ def listed(pairs: Sequence[Pair]) -> str:
 
 
 def _voxels(image: NDArray) -> str | None:
-    return hashlib.sha256(np.ascontiguousarray(image)).hexdigest() if image.any() else None
+    return hashlib.sha256(image.tobytes()).hexdigest() if image.any() else None
 
 
 def _seen(image: NDArray, brain: NDArray[np.bool_], mean: float, brightest: float) -> NDArray:
@@ -162,7 +162,7 @@ def _seen(image: NDArray, brain: NDArray[np.bool_], mean: float, brightest: floa
 def _sampled(image: NDArray) -> NDArray[np.float32]:
     """The band of :data:`FINE_VOXELS` to :data:`COARSE_VOXELS` within the template's brain."""
     # To 4 mm first, which is eight times as fast; x keeps its middle.
-    v = image.astype(np.float32)
+    v: NDArray[Any] = image.astype(np.float32)
     v = (v[:-2:2] + 2 * v[1:-1:2] + v[2::2]) / 4
     v = (v[:, :-1:2] + v[:, 1::2]) / 2
     v = (v[..., :-1:2] + v[..., 1::2]) / 2

@@ -93,7 +93,14 @@ def build(
         leave_out=leave_out,
         duplicates=same_head,
     )
-    source = _Source(cohort, rows, settings, _fingerprint(cohort, rows, settings), table, told)
+    source = _Source(
+        cohort=cohort,
+        rows=rows,
+        settings=settings,
+        fingerprint=_fingerprint(cohort, rows, settings),
+        table=table,
+        told=told,
+    )
     target = Path(out).absolute()
     built = _built_before(target, source, overwrite)
     if built is not None:
@@ -111,7 +118,7 @@ def build(
     return manifest, False
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class _Source:
     """What the records are made of.
 

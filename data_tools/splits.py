@@ -208,6 +208,16 @@ def fold_roles(fold: int, subsets: int) -> dict[str, list[int]]:
     return {"train": train, "validation": [validation], "test": [test]}
 
 
+def check_fold(text: str) -> None:
+    """Refuse what is no fold in any records.
+
+    Raises:
+        InputError: neither a number nor ``all``.
+    """
+    if text != "all" and not (text.isascii() and text.isdigit()):
+        raise InputError(f"fold is {text!r}; expected a number from 0 up, or all")
+
+
 def parse_folds(text: str, subsets: int) -> list[int]:
     """The numbers of ``--fold``.
 

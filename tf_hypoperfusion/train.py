@@ -27,6 +27,7 @@ from typing import Any
 
 from absl import flags
 
+from data_tools import splits
 from data_tools.runtime import command, flag_texts
 from data_tools.runtime.errors import InputError
 from tf_hypoperfusion import config
@@ -187,13 +188,14 @@ def settings() -> config.Configs:
 
 def main() -> int:
     """Run the command."""
+    splits.check_fold(FLAGS.fold)
     if not FLAGS.save_minutes >= 0 or FLAGS.overlay_epochs < 0:
         raise InputError("--save_minutes and --overlay_epochs are 0 or more")
     if not FLAGS.run.strip():
         raise InputError("--run is empty; expected a folder")
     configs = settings()
     # These start TensorFlow (3 s): only after the flags are known good.
-    from data_tools import records, splits, subset_table
+    from data_tools import records, subset_table
 
     manifest = records.load_manifest(FLAGS.records)
     subsets = range(len(manifest.subsets))

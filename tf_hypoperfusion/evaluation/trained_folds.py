@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from pathlib import Path
 
+from data_tools import splits
 from data_tools.manifest import Manifest
 from data_tools.runtime import atomic
 from data_tools.runtime.errors import InputError
@@ -33,8 +34,7 @@ def asked(run: Path, fold: str, records_dir: str) -> list[int]:
     Raises:
         InputError: no such fold, or none that is trained.
     """
-    if fold != "all" and not (fold.isascii() and fold.isdigit()):
-        raise InputError(f"fold is {fold!r}; expected a number from 0 up, or all")
+    splits.check_fold(fold)
     folds = [k for k in trained(run) if fold in ("all", str(k))]
     if not folds:
         raise InputError(

@@ -30,7 +30,7 @@ options.folder("records", "manifest.json", "the folder of data_tools.build_recor
 options.folder(
     "run", "summary.json", "a run of tf_hypoperfusion.train, whose fold is repeated.", FLAGS
 )
-flags.DEFINE_integer("fold", 0, "Fold.", 0, 4, flag_values=FLAGS)
+flags.DEFINE_integer("fold", 0, "Fold.", 0, flag_values=FLAGS)
 options.numbers("patients", [50, 100, 200], "How many training patients.", FLAGS)
 flags.DEFINE_string("out", None, "Folder to write to.", required=True, flag_values=FLAGS)
 flags.DEFINE_integer("seed", 1, "Which patients.", 0, flag_values=FLAGS)
@@ -57,7 +57,7 @@ def fewer_patients(source: Path, target: Path, *, fold: int, count: int, seed: i
     from data_tools import records, splits
 
     manifest = records.load_manifest(source)
-    training = splits.fold_roles(fold)["train"]
+    training = splits.fold_roles(fold, len(manifest.subsets))["train"]
     everyone = [p for k in training for p in manifest.subsets[k].participants]
     if count > len(everyone):
         raise InputError(

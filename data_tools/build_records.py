@@ -1,12 +1,19 @@
-"""MNI cohort -> five subsets of patients -> sharded TFRecords of slabs.
+"""MNI cohort -> subsets of patients -> sharded TFRecords of slabs.
 
-    python -m data_tools.build_records --cohort=MNI --out=records [--stride=4 --shards=4]
+    python -m data_tools.build_records --cohort=MNI --out=records [--folds=5 --stride=4]
+    python -m data_tools.build_records --cohort=MNI --out=records --leave_out=site
+    python -m data_tools.build_records --cohort=MNI --out=records --splits=other/splits.json
 
 Reads participants.tsv and the volumes that data_tools.preprocess (or data_tools.simulate
 --space=mni) wrote, makes the labels (Tmax >= 6 s united with ADC <= 620e-6 mm2/s, cleaned; a
 supplied desc-hypoperfusion_mask wins), normalises, cuts slabs of 128 x 128 x 16 and writes them
 with a manifest. The folder appears when all of it is written, not before; the same input gives
 the same bytes. Patients without truth (no Tmax, no mask) are left out and named.
+
+Visits of a patient (sub-01_ses-1, sub-01_ses-2) and rows with the same word in the column group
+stay in one subset. Every two patients are compared, and the same head under two names is refused:
+the same images, or a copy that was moved, changed or mirrored. A table of the subsets is printed
+before they are written.
 """
 
 import sys
@@ -46,17 +53,47 @@ flags.DEFINE_integer(
     lower_bound=1,
     flag_values=FLAGS,
 )
-flags.DEFINE_integer(
-    "seed", 1, "Seed of the split into five subsets.", lower_bound=0, flag_values=FLAGS
+
+command.heading("Subsets", FLAGS)
+flags.DEFINE_integer("folds", None, "Number of subsets, 3 to 20 (default: 5).", flag_values=FLAGS)
+flags.DEFINE_string(
+    "stratify",
+    None,
+    "<WORDS> What the subsets share evenly: volume (of the lesion), side, or both (default: "
+    "volume,side). none divides at random, as the paper does.",
+    flag_values=FLAGS,
+)
+flags.DEFINE_enum(
+    "leave_out",
+    None,
+    ["site"],
+    "Each site is a subset: fold i tests on site i, in the order of their names.",
+    flag_values=FLAGS,
+)
+flags.DEFINE_string(
+    "splits",
+    None,
+    "<FILE> Divide as this table says: tab-separated, with the columns participant_id and subset "
+    "(0, 1, 2...); or the splits.json of other records.",
+    flag_values=FLAGS,
+)
+flags.DEFINE_integer("seed", 1, "Seed of the split.", lower_bound=0, flag_values=FLAGS)
+flags.DEFINE_enum(
+    "duplicates",
+    "refuse",
+    ["refuse", "together", "allow"],
+    "What to do with patients who have the same head: refuse them, keep them together in one "
+    "subset, or allow them with a warning.",
+    flag_values=FLAGS,
 )
 
 command.heading("Machine", FLAGS)
-command.define_workers(FLAGS, "Worker processes, one shard each.")
+command.define_workers(FLAGS, "Worker processes, one patient each.")
 
 
 def main() -> int:
     """Run the command."""
-    from data_tools import records_builder
+    from data_tools import records_builder, subset_table
 
     with atomic.one_writer(FLAGS.out):
         manifest, kept = records_builder.build(
@@ -65,19 +102,23 @@ def main() -> int:
             stride=FLAGS.stride,
             shards=FLAGS.shards,
             seed=FLAGS.seed,
+            folds=FLAGS.folds,
+            table=FLAGS.splits,
+            leave_out=FLAGS.leave_out,
+            stratify=FLAGS.stratify,
+            same_head=FLAGS.duplicates,
             workers=command.workers(FLAGS),
             overwrite=FLAGS.overwrite,
         )
+    if kept:
+        print(subset_table.table([manifest.rows_of([k]) for k in range(len(manifest.subsets))]))
+    for warning in manifest.warnings:
+        print(f"WARNING: {warning}", file=sys.stderr)
     state = "already built" if kept else "built"
     print(
         f"{FLAGS.out}: {state}, {counted(len(manifest.patients), 'patient')}, "
         f"{counted(manifest.slabs, 'slab')}"
     )
-    for k, subset in enumerate(manifest.subsets):
-        print(
-            f"  subset {k}: {counted(len(subset.participants), 'patient')}, "
-            f"{counted(subset.slabs, 'slab')}"
-        )
     if manifest.without_truth:
         print(f"  left out, no Tmax and no mask: {', '.join(manifest.without_truth)}")
     return command.EXIT_OK

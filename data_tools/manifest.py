@@ -1,6 +1,7 @@
 """What a folder of records holds: ``manifest.json`` as a frozen type. Knows no TensorFlow."""
 
 import dataclasses
+from collections.abc import Iterable
 from typing import Any
 
 
@@ -29,26 +30,38 @@ class Subset:
         participants: their names, in the order of the split.
         slabs: number of records of all of them.
         shards: the files that hold them.
+        about: :func:`data_tools.subset_table.describe` of them; {} in records of an early version.
     """
 
     participants: tuple[str, ...]
     slabs: int
     shards: tuple[Shard, ...]
+    about: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class BuildSettings:
-    """How the records were cut.
+    """How the records were cut and the patients divided. Defaults are those of early versions.
 
     Attributes:
         stride: slices from one slab to the next.
         shards: files for each subset, at most.
         seed: of the split into subsets.
+        folds: number of subsets that was asked for; another number may come of what follows.
+        stratify: what the subsets share evenly, joined by commas; "" is at random.
+        splits: checksum of a table that says who goes where; None of a split drawn here.
+        leave_out: ``site`` where each site is a subset.
+        duplicates: what is done with pairs of the same head: ``refuse``, ``together``, ``allow``.
     """
 
     stride: int
     shards: int
     seed: int
+    folds: int = 5
+    stratify: str = ""
+    splits: str | None = None
+    leave_out: str | None = None
+    duplicates: str = "allow"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -66,6 +79,9 @@ class Manifest:
         patients: for each patient the row of ``participants.tsv``, volumes (mL), ``slabs`` and
             ``subset``.
         without_truth: patients left out, who have neither Tmax nor a mask.
+        duplicates: pairs of patients with the same head that were let pass: ``first``, ``second``,
+            ``kind`` and ``r``.
+        warnings: of the whole, as they were printed.
     """
 
     schema_version: int
@@ -77,11 +93,18 @@ class Manifest:
     subsets: tuple[Subset, ...]
     patients: tuple[dict[str, Any], ...]
     without_truth: tuple[str, ...] = ()
+    duplicates: tuple[dict[str, Any], ...] = ()
+    warnings: tuple[str, ...] = ()
 
     @property
     def shards(self) -> tuple[Shard, ...]:
         """Every shard, subset after subset."""
         return tuple(shard for subset in self.subsets for shard in subset.shards)
+
+    def rows_of(self, subsets: Iterable[int]) -> list[dict[str, Any]]:
+        """The rows of the patients of some subsets."""
+        rows = self.rows()
+        return [rows[name] for k in subsets for name in self.subsets[k].participants]
 
     def rows(self) -> dict[str, dict[str, Any]]:
         """The patients' rows by ``participant_id``."""
@@ -105,7 +128,7 @@ class Manifest:
         return cls(
             schema_version=content["schema_version"],
             cohort=content["cohort"],
-            settings=BuildSettings(**settings) if settings else None,
+            settings=_known(BuildSettings, settings) if settings else None,
             labels=dict(content.get("labels") or {}),
             fingerprint=content["fingerprint"],
             slabs=content["slabs"],
@@ -113,13 +136,19 @@ class Manifest:
                 Subset(
                     participants=tuple(subset["participants"]),
                     slabs=subset["slabs"],
-                    shards=tuple(
-                        Shard(**{f.name: shard[f.name] for f in dataclasses.fields(Shard)})
-                        for shard in subset["shards"]
-                    ),
+                    shards=tuple(_known(Shard, shard) for shard in subset["shards"]),
+                    about=dict(subset.get("about") or {}),
                 )
                 for subset in content["subsets"]
             ),
             patients=tuple(dict(patient) for patient in content["patients"]),
             without_truth=tuple(content.get("without_truth") or ()),
+            duplicates=tuple(dict(pair) for pair in content.get("duplicates") or ()),
+            warnings=tuple(content.get("warnings") or ()),
         )
+
+
+def _known(kind: Any, content: dict[str, Any]) -> Any:
+    """One of a type of this file, without the fields of later versions."""
+    names = [field.name for field in dataclasses.fields(kind)]
+    return kind(**{name: content[name] for name in names if name in content})

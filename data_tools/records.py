@@ -3,9 +3,10 @@
 One record is one slab of 128 x 128 x 16 voxels. Every field is required and its size is checked
 when it is read; the manifest holds counts, so that nothing is guessed from a first shard.
 
-Layout: ``manifest.json``, ``splits.json``, ``subset-{0..4}/slabs-00000-of-0000N.tfrecord``.
+Layout: ``manifest.json``, ``splits.json``, ``subset-{k}/slabs-00000-of-0000N.tfrecord``.
 """
 
+import hashlib
 import json
 import os
 from collections.abc import Iterable, Sequence
@@ -180,6 +181,33 @@ def write_shard(folder: str | os.PathLike, file: str, records: Iterable[bytes]) 
             writer.write(record)
             count += 1
     return Shard(file=file, slabs=count, bytes=path.stat().st_size, sha256=sha256(path))
+
+
+def join_shards(folder: str | os.PathLike, file: str, parts: Sequence[Shard]) -> Shard:
+    """One shard of several, whose files are gone afterwards. Records follow one another as bytes.
+
+    Args:
+        folder: of the records.
+        file: the new shard's path inside it.
+        parts: in the order in which their records are to stand.
+    """
+    path = Path(folder) / file
+    path.parent.mkdir(parents=True, exist_ok=True)
+    digest = hashlib.sha256()
+    with path.open("wb") as joined:
+        for part in parts:
+            source = Path(folder) / part.file
+            with source.open("rb") as stream:
+                while block := stream.read(1 << 20):
+                    digest.update(block)
+                    joined.write(block)
+            source.unlink()
+    return Shard(
+        file=file,
+        slabs=sum(part.slabs for part in parts),
+        bytes=path.stat().st_size,
+        sha256=digest.hexdigest(),
+    )
 
 
 def load_manifest(records: str | os.PathLike) -> Manifest:

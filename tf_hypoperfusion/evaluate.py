@@ -44,7 +44,7 @@ flags.DEFINE_string(
 flags.DEFINE_string(
     "fold",
     "all",
-    "<N|all|final> 0 to 4, or all that are trained; final with --external only.",
+    "<N|all|final> The number of a fold, or all that are trained; final with --external only.",
     flag_values=FLAGS,
 )
 flags.DEFINE_string(

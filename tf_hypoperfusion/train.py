@@ -4,10 +4,11 @@
     python -m tf_hypoperfusion.train --fold=all --records=records --run=runs/mine
     python -m tf_hypoperfusion.train --fold=2 --config=runs/mine/fold-0/config.json --run=runs/b
 
-Fold i tests on subset i, validates on subset (i + 1) mod 5 and trains on the other three. The
-model with the lowest validation loss is kept as RUN/fold-N/best.keras, every value and where it
-came from in RUN/fold-N/config.json, and RUN/summary.json collects the folds, finished or not.
---fold=final trains on all five subsets, without validation, for --epochs or, without it, for the
+Fold i tests on subset i, validates on the next one (the last fold on subset 0) and trains on the
+others; there are as many folds as the records have subsets. The model with the lowest validation
+loss is kept as RUN/fold-N/best.keras, every value and where it came from in
+RUN/fold-N/config.json, and RUN/summary.json collects the folds, finished or not.
+--fold=final trains on all subsets, without validation, for --epochs or, without it, for the
 median of the best epochs of the run's finished folds. The last weights are RUN/final/best.keras.
 
 Killed, the same command goes on from the last saved state: after each epoch, every ten minutes
@@ -27,15 +28,14 @@ says otherwise. Watch the curves and pictures with:
 import dataclasses
 import statistics
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from absl import flags
 
+from data_tools import splits
 from data_tools.runtime import command, flag_texts
 from data_tools.runtime.errors import InputError, counted
-from data_tools.splits import SUBSETS, fold_roles
 from tf_hypoperfusion import config
 from tf_hypoperfusion.training import repeat, roles, run_summary
 
@@ -68,7 +68,8 @@ command.heading("What to train", FLAGS)
 flags.DEFINE_string(
     "fold",
     None,
-    "<N|all|final> 0 to 4, all of these, or final: one network of all subsets.",
+    "<N|all|final> A number from 0 up; all, as many as the records have subsets; or final: one "
+    "network of all subsets.",
     required=True,
     flag_values=FLAGS,
 )
@@ -198,24 +199,29 @@ def settings() -> config.Configs:
 
 def main() -> int:
     """Run the command."""
-    folds = _folds(FLAGS.fold)
+    splits.check_fold(FLAGS.fold)
     if not FLAGS.save_minutes >= 0 or FLAGS.overlay_epochs < 0:
         raise InputError("--save_minutes and --overlay_epochs are 0 or more")
     if not FLAGS.run.strip():
         raise InputError("--run is empty; expected a folder")
     configs = settings()
-    if folds == [None] and FLAGS.epochs is None:
+    if FLAGS.fold == roles.FINAL and FLAGS.epochs is None:
         configs = configs._replace(training=_final_epochs(configs.training))
     # These start TensorFlow (3 s): only after the flags are known good.
-    from data_tools import records
+    from data_tools import records, subset_table
 
     manifest = records.load_manifest(FLAGS.records)
+    subsets = range(len(manifest.subsets))
+    folds = splits.parse_folds(FLAGS.fold, len(subsets))
     if FLAGS.config and repeat.records_fingerprint(Path(FLAGS.config)) != manifest.fingerprint:
         print(
             f"WARNING: the records in {FLAGS.records} are not those of {FLAGS.config}; its "
             "settings are repeated on other data",
             file=sys.stderr,
         )
+    for warning in manifest.warnings:
+        print(f"WARNING: {warning}", file=sys.stderr)
+    print(subset_table.table([manifest.rows_of([k]) for k in subsets]), flush=True)
     from tf_hypoperfusion.training import distribution, trainer
 
     options = trainer.RunOptions(
@@ -254,17 +260,6 @@ def _final_epochs(training: config.TrainingConfig) -> config.TrainingConfig:
         f"{', '.join(map(str, sorted(best)))}"
     )
     return dataclasses.replace(training, epochs=epochs)
-
-
-def _folds(text: str) -> Sequence[int | None]:
-    if text == roles.FINAL:
-        return [None]
-    if text == "all":
-        return list(range(SUBSETS))
-    if text.isascii() and text.isdigit() and len(text) < 9:
-        fold_roles(int(text))  # refuses an unknown fold
-        return [int(text)]
-    raise InputError(f"fold is {text!r}; expected 0 to {SUBSETS - 1}, all or final")
 
 
 if __name__ == "__main__":

@@ -6,8 +6,10 @@ import shutil
 import numpy as np
 import pytest
 import tensorflow as tf
+from scipy import ndimage
 
-from data_tools import build_records, grid, intensity, records, records_builder
+from data_tools import build_records, grid, intensity, records, records_builder, subset_table
+from data_tools import cohort as cohorts
 from data_tools.cohort import mni_file, transform_file
 from data_tools.runtime import atomic, command
 from data_tools.runtime.errors import InputError
@@ -297,8 +299,10 @@ def test_the_command_prints_what_it_built(mni_cohort, records_dir, capsys):
     flags = [f"--{name}={value}" for name, value in OPTIONS.items()]
     assert run(f"--cohort={mni_cohort}", f"--out={records_dir}", *flags) == 0
     printed = capsys.readouterr().out.splitlines()
-    assert printed[0] == f"{records_dir}: already built, 6 patients, 24 slabs"
-    assert len(printed) == 6
+    assert printed[0].split()[:3] == ["subset", "patients", "lesion"]
+    assert [line.split()[0] for line in printed[1:6]] == list("01234")
+    assert sorted(line.split()[1] for line in printed[1:6]) == list("11112")
+    assert printed[6:] == [f"{records_dir}: already built, 6 patients, 24 slabs"]
 
 
 @pytest.mark.parametrize(
@@ -339,3 +343,158 @@ def test_damaged_records_are_called_damaged(mni_cohort, records_dir, tmp_path):
     manifest, kept = build(mni_cohort, out, overwrite=True)
     assert not kept
     assert not records.damaged_shards(out, manifest)
+
+
+def copy_patient(cohort, source, name, change=None):
+    """A patient under another name, every volume changed."""
+    shutil.copytree(cohort / source, cohort / name)
+    for path in sorted((cohort / name).iterdir()):
+        path.rename(path.with_name(path.name.replace(source, name)))
+    for path in sorted((cohort / name).glob("*.nii.gz")) if change else []:
+        is_mask = "_mask" in path.name
+        data = np.asarray((load_mask if is_mask else load_volume)(path).data)
+        changed = change(data.astype(np.float32), path.name)
+        save_volume(path, changed > 0.5 if is_mask else changed, grid.GRID_AFFINE)
+    table = cohort / "participants.tsv"
+    (line,) = (line for line in table.read_text().splitlines() if line.startswith(source))
+    table.write_text(table.read_text() + line.replace(source, name) + "\n")
+
+
+def moved(image, name):
+    turn = np.array([[1, 0.03, 0], [-0.03, 1, 0], [0, 0, 1]])
+    middle = (np.array(image.shape) - 1) / 2
+    return ndimage.affine_transform(image, turn, middle - turn @ middle + 0.5, order=1)
+
+
+def noisy(image, name):
+    if not name.endswith(("dwi.nii.gz", "adc.nii.gz")):
+        return image
+    noise = np.random.default_rng(1).normal(0, 0.05 * image[image > 0].mean(), image.shape)
+    return image + (image > 0) * noise
+
+
+@pytest.fixture
+def four_copies(cohort, monkeypatch):
+    """Ten patients at three sites, of whom 7 to 10 are 1 to 4 again; 5 and 6 are a group."""
+    names = [f"sub-{k:04d}" for k in range(1, 11)]
+    for k, change in enumerate((moved, noisy, lambda image, name: image[::-1], None)):
+        copy_patient(cohort, names[k], names[6 + k], change)
+    said = {
+        name: {"site": site, "group": None} for name, site in zip(names, "ABCABBABCA", strict=True)
+    }
+    for name in names[4:6]:
+        said[name]["group"] = "twins"
+    plain = cohorts.clinical_record
+    monkeypatch.setattr(
+        cohorts, "clinical_record", lambda row: {**plain(row), **said[row["participant_id"]]}
+    )
+    return cohort
+
+
+KINDS = {
+    ("sub-0001", "sub-0007"): "the same head, moved or changed",
+    ("sub-0002", "sub-0008"): "the same head, moved or changed",
+    ("sub-0003", "sub-0009"): "the same head, mirrored left to right",
+    ("sub-0004", "sub-0010"): "identical DWI and ADC",
+}
+
+
+def test_hidden_copies_are_refused_and_named(four_copies, tmp_path):
+    with pytest.raises(InputError, match="4 pairs of patients with the same head") as caught:
+        build(four_copies, tmp_path / "records")
+    for (first, second), kind in KINDS.items():
+        assert f"{first} and {second}: {kind} (r = " in str(caught.value)
+    assert [path.name for path in tmp_path.iterdir()] == ["cohort"]
+
+
+def test_copies_stay_together_where_that_is_asked_for(four_copies, tmp_path):
+    told = []
+    options = {"same_head": "together", "log": told.append}
+    manifest, _ = build(four_copies, tmp_path / "records", **options)
+    at = {patient["participant_id"]: patient["subset"] for patient in manifest.patients}
+    assert all(at[first] == at[second] for first, second in KINDS)
+    assert at["sub-0005"] == at["sub-0006"]
+    assert sorted(set(at.values())) == [0, 1, 2, 3, 4]
+    assert {(pair["first"], pair["second"]): pair["kind"] for pair in manifest.duplicates} == KINDS
+    assert "kept in one subset" in manifest.warnings[0]
+    assert told == [subset_table.table([manifest.rows_of([k]) for k in range(5)])]
+    assert manifest == records.load_manifest(tmp_path / "records")
+    # Each site is a subset: every pair is at one site, but not all twins are.
+    again = {"same_head": "together", "leave_out": "site", "overwrite": True}
+    with_sites, _ = build(four_copies, tmp_path / "records", **again)
+    assert [subset.about["sites"] for subset in with_sites.subsets] == [["A"], ["B"], ["C"]]
+    assert [len(subset.participants) for subset in with_sites.subsets] == [4, 4, 2]
+
+
+def test_copies_are_let_pass_with_a_warning_that_stays(four_copies, tmp_path, capsys):
+    out = tmp_path / "records"
+    given = [f"--cohort={four_copies}", f"--out={out}", "--stride=16", "--folds=3"]
+    for state in ("built", "already built"):
+        assert run(*given, "--duplicates=allow") == 0
+        printed = capsys.readouterr()
+        assert "WARNING: 4 pairs of patients with the same head; they may be in diff" in printed.err
+        assert f"{out}: {state}, 10 patients" in printed.out
+        assert printed.out.splitlines()[0].split()[:3] == ["subset", "patients", "sites"]
+    manifest = records.load_manifest(out)
+    assert len(manifest.subsets) == 3
+    assert len(manifest.duplicates) == 4
+    # The same division again, by the file that was written.
+    again = [*given[:1], "--stride=16", "--duplicates=allow", f"--splits={out / 'splits.json'}"]
+    assert run(*again, f"--out={tmp_path / 'again'}") == 0
+    repeated = records.load_manifest(tmp_path / "again")
+    assert [subset.shards for subset in repeated.subsets] != []
+    assert [subset.participants for subset in repeated.subsets] == [
+        subset.participants for subset in manifest.subsets
+    ]
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--folds=3", "--splits=x.tsv"], "--folds and --splits contradict each other"),
+        (["--leave_out=site", "--splits=x.tsv"], "--splits and --leave_out contradict"),
+        (["--leave_out=site", "--stratify=side"], "--stratify and --leave_out contradict"),
+        (["--folds=2"], "--folds is 2; expected 3 to 20"),
+        (["--folds=21"], "--folds is 21; expected 3 to 20"),
+        (["--stratify=age"], "--stratify is 'age'; expected volume, side"),
+        (["--splits=x.tsv"], "x.tsv: no such file"),
+        (["--leave_out=site"], "6 patients of participants.tsv without one: sub-0001"),
+        (["--folds=7"], "6 patients cannot be split into 7 subsets"),
+    ],
+)
+def test_divisions_that_cannot_be_exit_with_2(mni_cohort, tmp_path, capsys, flags, message):
+    assert run(f"--cohort={mni_cohort}", f"--out={tmp_path / 'r'}", *flags) == 2
+    assert message in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_subset_without_a_lesion_is_a_warning(cohort, tmp_path, monkeypatch, capsys):
+    names = [f"sub-{k:04d}" for k in range(1, 7)]
+    lines = [f"{name}\t{k // 2}" for k, name in enumerate(names)]
+    table = tmp_path / "s.tsv"
+    table.write_text("\n".join(["participant_id\tsubset", *lines]))
+    for name in names[2:4]:
+        empty = np.zeros(grid.GRID_SHAPE, bool)
+        save_volume(mni_file(cohort, name, "desc-hypoperfusion_mask"), empty, grid.GRID_AFFINE)
+    given = [f"--cohort={cohort}", "--stride=16", f"--splits={table}"]
+    assert run(*given, f"--out={tmp_path / 'records'}") == 0
+    printed = capsys.readouterr()
+    assert "WARNING: subset 1 holds no lesion" in printed.err
+    assert "2 (100%)" in printed.out
+    assert records.load_manifest(tmp_path / "records").subsets[1].about["without_lesion"] == 2
+
+
+def test_a_manifest_of_an_early_version_is_read_and_its_fingerprint_kept(mni_cohort, tmp_path):
+    """Without strata records are those of early versions, and a run trained on them knows them."""
+    manifest, _ = build(mni_cohort, tmp_path / "records", stratify="none")
+    path = tmp_path / "records/manifest.json"
+    early = json.loads(path.read_text())
+    early["settings"] = {name: early["settings"][name] for name in OPTIONS}
+    for subset in early["subsets"]:
+        del subset["about"]
+    del early["duplicates"], early["warnings"]
+    path.write_text(json.dumps(early))
+    read = records.load_manifest(tmp_path / "records")
+    assert read.settings.folds == 5
+    assert read.fingerprint == manifest.fingerprint
+    assert build(mni_cohort, tmp_path / "records", stratify="none")[1]

@@ -9,7 +9,6 @@ import numpy as np
 
 from data_tools.runtime import atomic
 from data_tools.runtime.errors import InputError
-from data_tools.splits import SUBSETS
 from tf_hypoperfusion.config import RESEARCH_NOTICE
 from tf_hypoperfusion.evaluation import thresholds
 from tf_hypoperfusion.evaluation.measured_patient import MeasuredPatient, Seconds
@@ -144,9 +143,10 @@ def _faults(plan: Plan, outcomes: Outcomes) -> dict[str, str]:
 
 def _absent_folds(plan: Plan, used: Sequence[Part]) -> list[str]:
     folds = {part.fold for part in used}
-    if plan.settings.external or len(folds) == SUBSETS:
+    of_records = range(len(plan.manifest.subsets)) if plan.manifest else range(0)
+    absent = ", ".join(str(k) for k in of_records if k not in folds)
+    if not absent:
         return []
-    absent = ", ".join(str(k) for k in range(SUBSETS) if k not in folds)
     return [f"patients of fold {absent} are not in the table: not evaluated yet"]
 
 

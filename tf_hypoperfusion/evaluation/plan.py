@@ -6,7 +6,7 @@ All that needs no network; also the keys by which a result that is kept is known
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 from data_tools import cohort as cohorts
@@ -14,7 +14,7 @@ from data_tools import mni_patient
 from data_tools.manifest import Manifest
 from data_tools.runtime import atomic
 from data_tools.runtime.errors import InputError
-from data_tools.splits import fold_roles
+from data_tools.splits import fold_roles, parse_folds
 from tf_hypoperfusion.config import TEST_STRIDE
 from tf_hypoperfusion.evaluation import trained_folds
 from tf_hypoperfusion.evaluation.patient_metrics import STEPS
@@ -41,7 +41,7 @@ class Settings:
     Attributes:
         run: folder of ``tf_hypoperfusion.train``.
         records: folder of ``build_records``.
-        fold: ``0`` to ``4``, or ``all`` that are trained; ``final`` only of external patients.
+        fold: a number, or ``all`` that are trained; ``final`` only of external patients.
         cohort: MNI cohort of the same patients; None uses the windows in the records.
         external: MNI cohort that no fold has seen; the folds' models are averaged over it.
         stride: slices between windows; only where volumes are read.
@@ -164,24 +164,21 @@ def make_plan(settings: Settings) -> Plan:
         InputError: no trained fold, no records, records other than those trained on, or a cohort
             without volumes.
     """
-    run = Path(settings.run)
     if settings.fold == roles.FINAL and not settings.external:
         raise InputError(
             "the final network was trained on every patient of the records, so its answers about "
             "them say nothing; expected --external=MNI, a cohort that it has not seen, or "
             "--fold=all for the folds, each of which leaves patients out"
         )
-    asked = trained_folds.asked(run, settings.fold, settings.records)
-    unfinished = trained_folds.unfinished(run, asked)
     if settings.external:
-        return _external_plan(settings, settings.external, asked, unfinished)
-    return _records_plan(settings, asked, unfinished)
+        return _external_plan(settings, settings.external)
+    return _records_plan(settings)
 
 
-def _external_plan(
-    settings: Settings, external: str, folds: Sequence[int | None], warnings: Sequence[str]
-) -> Plan:
+def _external_plan(settings: Settings, external: str) -> Plan:
     run = Path(settings.run)
+    folds = trained_folds.asked(run, settings.fold, settings.records)
+    warnings = trained_folds.unfinished(run, folds)
     rows, without = clinical_rows(external)
     trained_on = _trained_patients(run, folds, settings.records)
     if not trained_on:
@@ -207,12 +204,18 @@ def _external_plan(
     )
 
 
-def _records_plan(settings: Settings, asked: Sequence[int | None], warnings: Sequence[str]) -> Plan:
+def _records_plan(settings: Settings) -> Plan:
     from data_tools import records
 
     run = Path(settings.run)
     manifest = records.load_manifest(settings.records)
+    subsets = len(manifest.subsets)
+    parse_folds(settings.fold, subsets)  # refuses an unknown fold
+    asked = trained_folds.asked(run, settings.fold, settings.records)
+    warnings = trained_folds.unfinished(run, asked)
     trained_folds.refuse_other_records(run, asked, settings.records, manifest)
+    if not settings.cohort and manifest.settings:  # the windows are those of the records
+        settings = dataclasses.replace(settings, stride=manifest.settings.stride)
     reported = VALIDATION if settings.validation else "test"
     parts = [
         Part(
@@ -226,8 +229,9 @@ def _records_plan(settings: Settings, asked: Sequence[int | None], warnings: Seq
         )
         # The table also keeps what other folds' evaluations left; only the asked are predicted.
         for k in trained_folds.trained(run)
+        if k < subsets
         for role in ([reported, VALIDATION] if settings.choose_threshold else [reported])
-        for subset in fold_roles(k)[role]
+        for subset in fold_roles(k, subsets)[role]
     ]
     return Plan(
         settings=settings,
@@ -292,7 +296,11 @@ def _trained_patients(
 
 
 def _volumes_of(facts: PatientFacts) -> Volumes:
-    return facts.brain_ml, facts.coverage_ml, facts.core_ml, facts.voxel_ml
+    # Records of earlier versions hold the volumes rounded.
+    brain_ml, coverage_ml, core_ml = (
+        round(volume_ml, 3) for volume_ml in (facts.brain_ml, facts.coverage_ml, facts.core_ml)
+    )
+    return brain_ml, coverage_ml, core_ml, facts.voxel_ml
 
 
 def _label_settings(cohort: str) -> list[str]:

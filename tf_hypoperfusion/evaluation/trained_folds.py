@@ -3,10 +3,10 @@
 from collections.abc import Iterable
 from pathlib import Path
 
+from data_tools import splits
 from data_tools.manifest import Manifest
 from data_tools.runtime import atomic
 from data_tools.runtime.errors import InputError
-from data_tools.splits import SUBSETS
 from tf_hypoperfusion.inference import onnx_model
 from tf_hypoperfusion.training import roles, run_summary
 
@@ -20,7 +20,7 @@ def network(run: Path, fold: int | None) -> Path:
 
 def trained(run: Path) -> list[int]:
     """The folds that have a network."""
-    return [k for k in range(SUBSETS) if network(run, k).is_file()]
+    return [k for k in run_summary.fold_numbers(run) if network(run, k).is_file()]
 
 
 def asked(run: Path, fold: str, records_dir: str) -> list[int | None]:
@@ -28,16 +28,13 @@ def asked(run: Path, fold: str, records_dir: str) -> list[int | None]:
 
     Args:
         run: folder of the folds.
-        fold: ``0`` to ``4``, ``all`` of them, or ``final`` for the network of all subsets.
+        fold: a number, ``all`` of them, or ``final`` for the network of all subsets.
         records_dir: for the message.
 
     Raises:
         InputError: no such fold, or none that is trained.
     """
-    if fold not in ("all", roles.FINAL, *map(str, range(SUBSETS))):
-        raise InputError(
-            f"fold is {fold!r}; expected 0 to {SUBSETS - 1}, all, or, with --external, final"
-        )
+    splits.check_fold(fold)
     folds: list[int | None] = [k for k in trained(run) if fold in ("all", str(k))]
     if fold == roles.FINAL and network(run, None).is_file():
         folds = [None]

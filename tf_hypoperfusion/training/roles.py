@@ -8,7 +8,7 @@ from pathlib import Path
 
 from data_tools import splits
 
-FINAL = "final"
+FINAL = splits.FINAL
 # In config.json and on the model card.
 FINAL_NOTE = (
     "trained on all patients; untested by itself: the folds' figures are of networks trained on "
@@ -16,15 +16,15 @@ FINAL_NOTE = (
 )
 
 
-def of(fold: int | None) -> dict[str, list[int]]:
-    """Which subsets train, validate and test.
+def of(fold: int | None, subsets: int) -> dict[str, list[int]]:
+    """Which of so many subsets train, validate and test.
 
-    >>> of(None)
-    {'train': [0, 1, 2, 3, 4], 'validation': [], 'test': []}
+    >>> of(None, 3)
+    {'train': [0, 1, 2], 'validation': [], 'test': []}
     """
     if fold is None:
-        return {"train": list(range(splits.SUBSETS)), "validation": [], "test": []}
-    return splits.fold_roles(fold)
+        return {"train": list(range(subsets)), "validation": [], "test": []}
+    return splits.fold_roles(fold, subsets)
 
 
 def name(fold: int | None) -> str:

@@ -2,13 +2,13 @@
 
 import dataclasses
 import math
+import re
 import statistics
 from pathlib import Path
 from typing import Any
 
 from data_tools.runtime import atomic
 from data_tools.runtime.errors import InputError
-from data_tools.splits import SUBSETS
 from tf_hypoperfusion.training import history, roles
 
 FIGURES = ("val_composite", "val_dice", "val_volume_error_ml")
@@ -19,7 +19,7 @@ class FoldSummary:
     """A fold that has an epoch. A run of an older version lacks some, which are None.
 
     Attributes:
-        fold: 0 to 4; None for the final network, which has no validation figures.
+        fold: its number, from 0; None for the final network, which has no validation figures.
         epochs: that are done.
         finished: whether they are all, or patience has ended.
         best_epoch: that of the lowest validation loss, from 1; the final network's last.
@@ -68,9 +68,15 @@ class RunSummary:
         return dataclasses.asdict(self)
 
 
+def fold_numbers(run: str | Path) -> list[int]:
+    """Numbers of the folds that have a folder in a run."""
+    found = (re.fullmatch(r"fold-(0|[1-9][0-9]*)", path.name) for path in Path(run).glob("fold-*"))
+    return sorted(int(match[1]) for match in found if match)
+
+
 def summarise(run: str | Path) -> RunSummary:
     """What stands in the folds' histories and settings."""
-    every = (_summarise_fold(run, fold) for fold in range(SUBSETS))
+    every = (_summarise_fold(run, fold) for fold in fold_numbers(run))
     folds = [fold for fold in every if fold]
     return RunSummary(
         run=Path(run).name,

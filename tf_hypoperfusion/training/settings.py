@@ -29,7 +29,8 @@ class FoldSettings:
 
     Attributes:
         run: name of the run's folder.
-        fold: 0 to 4; None is the final network (see :mod:`tf_hypoperfusion.training.roles`).
+        fold: its number, from 0; None is the final network (see
+            :mod:`tf_hypoperfusion.training.roles`).
         model: the network.
         training: as asked for; what is left to the machine may be ``auto`` or 0.
         records: what it is trained on.
@@ -62,7 +63,7 @@ class FoldSettings:
             model=configs.model,
             training=training,
             records=RecordsUsed(manifest.fingerprint, manifest.cohort),
-            subsets=roles.of(fold),
+            subsets=roles.of(fold, len(manifest.subsets)),
         )
 
 

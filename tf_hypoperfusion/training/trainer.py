@@ -15,7 +15,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from data_tools import records
+from data_tools import records, subset_table
 from data_tools.manifest import Manifest
 from data_tools.runtime import atomic, errors
 from data_tools.runtime.errors import InputError
@@ -70,9 +70,11 @@ def check(
     Raises:
         InputError: unknown optimizer, option, randomisation or word for the cache, precision that
             the machine does not have, a batch that the devices cannot share or the slabs cannot
-            fill.
+            fill, or nothing to learn.
     """
-    slabs = sum(manifest.subsets[k].slabs for k in roles.of(fold)["train"])
+    parts = roles.of(fold, len(manifest.subsets))
+    _check_lesions(manifest, fold, parts)
+    slabs = sum(manifest.subsets[k].slabs for k in parts["train"])
     if slabs < config.batch_size:
         raise too_few_slabs(slabs, config.batch_size)
     try_optimizer(config)
@@ -81,6 +83,17 @@ def check(
     strategy = options.strategy or distribution.choose_strategy()
     distribution.choose_micro_batch(config.micro_batch, config.batch_size, strategy)
     memory.check_cache_word(options.cache)
+
+
+def _check_lesions(manifest: Manifest, fold: int | None, parts: dict[str, list[int]]) -> None:
+    for role, what in (("train", "training"), ("validation", "validation")):
+        if parts[role] and not subset_table.has_lesion(manifest.rows_of(parts[role])):
+            numbers = " and ".join(map(str, parts[role]))
+            raise InputError(
+                f"{roles.in_words(fold)} has no lesion in its {what} patients (subset {numbers}), "
+                "so there is nothing to learn or to choose by. Train another fold, or build the "
+                "records again with another --seed, fewer --folds, or patients with lesions."
+            )
 
 
 def train_folds(
@@ -98,7 +111,7 @@ def train_folds(
     Args:
         records_dir: what ``data_tools.build_records`` wrote.
         run: the run's folder.
-        folds: numbers from 0 to 4; None for the final network.
+        folds: their numbers, from 0; None for the final network.
         configs: settings of all of them.
         overwrite: throw begun or finished folds away.
         options: where they run and how they are watched.
@@ -156,8 +169,8 @@ def train_fold(
     Args:
         records_dir: what ``data_tools.build_records`` wrote.
         run: the run's folder; the fold gets ``run/fold-N``, the final network ``run/final``.
-        fold: 0 to 4: subset ``fold`` is kept for testing, the next one validates. None trains on
-            all of them.
+        fold: its number, from 0: subset ``fold`` is kept for testing, the next one validates. None
+            trains on all of them.
         configs: settings; a begun fold must have the same.
         overwrite: throw a begun or finished fold away.
         options: where it runs and how it is watched.

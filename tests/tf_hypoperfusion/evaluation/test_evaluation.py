@@ -15,9 +15,11 @@ import pytest
 from helpers import PROJECT
 from helpers.commands import call
 
+from data_tools import records
 from data_tools.cohort import mni_file
 from data_tools.runtime.errors import InputError
 from tf_hypoperfusion import evaluate
+from tf_hypoperfusion.config import TEST_STRIDE
 from tf_hypoperfusion.evaluation import cases, patient_metrics, plan, thresholds
 from tf_hypoperfusion.evaluation import run as evaluation
 from tf_hypoperfusion.evaluation.cases import Case
@@ -135,6 +137,11 @@ def test_the_maps_are_what_the_figures_say(evaluated):
         predicted_ml = ((arrays[0] >= 0.5) & covered).sum() * row.voxel_ml
         assert predicted_ml == pytest.approx(row.predicted_ml, abs=1e-6)
         assert arrays[1].sum() * row.voxel_ml == pytest.approx(row.truth_ml, abs=1e-3)
+
+
+def test_the_stride_that_is_told_is_that_of_the_records(evaluated, records_dir):
+    told = json.loads((evaluated[0].folder / "evaluation.json").read_text())["stride"]
+    assert told == records.load_manifest(records_dir).settings.stride != TEST_STRIDE
 
 
 def test_records_and_volumes_give_the_same_figures(evaluated, run, records_dir, mni_cohort):

@@ -172,5 +172,5 @@ def test_each_subset_tests_once_validates_once_and_trains_otherwise(subsets):
 def test_there_is_no_sixth_fold(fold):
     with pytest.raises(InputError, match=f"fold is {fold}; expected 0 to 4"):
         fold_roles(fold, 5)
-    with pytest.raises(InputError, match=f"fold is '{fold}'; expected 0 to 4, or all"):
+    with pytest.raises(InputError, match=f"fold is '{fold}'; expected 0 to 4, all or final"):
         parse_folds(str(fold), 5)

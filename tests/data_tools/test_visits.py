@@ -7,7 +7,7 @@ import pytest
 from helpers.commands import call
 from helpers.visits import laid_out, read_table, write_table
 
-from data_tools import check_cohort, mni_to_native, preprocess, records, records_builder
+from data_tools import check_cohort, mni_to_native, preprocess, records_builder
 from data_tools.cohort import (
     clinical_record,
     find_raw_files,
@@ -119,12 +119,20 @@ def test_groups_and_sites_reach_the_records(mni_cohort, tmp_path):
     assert "together      2 groups by visits and the column group; the largest has 4 rows" in said
     assert "note: more than half of the rows are in one group" in said
 
-    records_builder.build(str(mni), str(tmp_path / "records"), stride=16, shards=1, seed=1)
-    rows = records.load_manifest(str(tmp_path / "records")).rows()
-    known = dict(zip(NAMES.values(), GROUPS, strict=True))
-    assert {name: row["group"] or "n/a" for name, row in rows.items()} == known
+    with pytest.raises(InputError, match="2 groups of patients cannot be split into 3 subsets"):
+        records_builder.build(str(mni), str(tmp_path / "few"), stride=16, shards=1, seed=1, folds=3)
+    alone = ["7", *["n/a"] * (len(NAMES) - 1)]
+    mni = laid_out(
+        mni_cohort, tmp_path / "apart", NAMES, nested=False,
+        more=[("group", alone), ("site", SITES)],
+    )  # fmt: skip
+    out = str(tmp_path / "records")
+    manifest, _ = records_builder.build(str(mni), out, stride=16, shards=1, seed=1, folds=3)
+    rows = manifest.rows()
+    assert [rows[name]["group"] or "n/a" for name in NAMES.values()] == alone
     assert [rows[name]["site"] or "n/a" for name in NAMES.values()] == SITES
-    assert len(set(groups_of(rows).values())) == 2
+    for subset in manifest.subsets:  # the visits of one patient
+        assert len({groups_of(rows)[name] for name in subset.participants}) == 1
 
 
 @pytest.mark.quick

@@ -73,5 +73,5 @@ def test_folds_of_a_run_are_those_with_a_folder(tmp_path):
     assert trained_folds.asked(tmp_path, "all", "records") == [11]
     with pytest.raises(InputError, match="holds no trained fold"):
         trained_folds.asked(tmp_path, "2", "records")
-    with pytest.raises(InputError, match="expected a number from 0 up, or all"):
+    with pytest.raises(InputError, match="expected a number from 0 up, all or final"):
         trained_folds.asked(tmp_path, "-1", "records")

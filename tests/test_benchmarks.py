@@ -276,23 +276,25 @@ def test_a_learning_curve_repeats_a_fold_with_fewer_patients(
     out = tmp_path / "out"
     given = (f"--records={records_dir}", f"--run={trained_fold}", f"--out={out}")
     said = here("learning_curve", *given, "--patients=9", status=2)
-    subsets = records.load_manifest(records_dir).subsets
-    most = sum(len(subset.participants) for subset in subsets[2:])
+    everything = records.load_manifest(records_dir)
+    most = sum(len(subset.participants) for subset in everything.subsets[2:])
     assert f"expected at most the {most} that fold 0 trains on" in said.err
     here("learning_curve", *given, "--patients=1,2")
     rows = list(csv.DictReader((out / "learning_curve.csv").open()))
-    # An epoch of the three was three steps of four slabs; each patient has four.
+    # An epoch of all was a step of four slabs for each; as many steps in whole epochs of fewer.
     assert [(row["network"], row["steps"]) for row in rows] == [
-        ("1 patients", "3"), ("2 patients", "4")
-    ]  # fmt: skip
-    everything = records.load_manifest(records_dir)
+        (f"{count} patients", str(count * -(-most // count))) for count in (1, 2)
+    ]
     chosen = []
     for count in (1, 2):
         fewer = records.load_manifest(out / f"{count}/records")
         assert records.damaged_shards(out / f"{count}/records", fewer) == []
         assert [fewer.subsets[k] == everything.subsets[k] for k in (0, 1)] == [True] * 2
         chosen.append({p for k in (2, 3, 4) for p in fewer.subsets[k].participants})
-        assert len(chosen[-1]) == count and len(fewer.patients) == 3 + count
+        assert (
+            len(chosen[-1]) == count
+            and len(fewer.patients) == len(everything.patients) - most + count
+        )
         assert sum(subset.slabs for subset in fewer.subsets) == fewer.slabs
     assert chosen[0] < chosen[1]
 

@@ -93,7 +93,7 @@ command.define_workers(FLAGS, "Worker processes, one patient each.")
 
 def main() -> int:
     """Run the command."""
-    from data_tools import records_builder, subset_table
+    from data_tools import groups, records_builder, subset_table
 
     with atomic.one_writer(FLAGS.out):
         manifest, kept = records_builder.build(
@@ -116,7 +116,7 @@ def main() -> int:
         print(f"WARNING: {warning}", file=sys.stderr)
     state = "already built" if kept else "built"
     print(
-        f"{FLAGS.out}: {state}, {counted(len(manifest.patients), 'patient')}, "
+        f"{FLAGS.out}: {state}, {groups.counted_patients(list(manifest.rows()))}, "
         f"{counted(manifest.slabs, 'slab')}"
     )
     if manifest.without_truth:

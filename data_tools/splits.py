@@ -101,6 +101,8 @@ def parse_strata(text: str) -> tuple[str, ...]:
     words = [word.strip() for word in text.split(",")]
     if words == ["none"]:
         return ()
+    if words == ["both"]:
+        return STRATA
     if not set(words) <= set(STRATA) or len(set(words)) < len(words):
         raise InputError(f"--stratify is {text!r}; expected {', '.join(STRATA)}, both, or none")
     return tuple(word for word in STRATA if word in words)
@@ -183,7 +185,8 @@ def split_as_told(
     if missing:
         faults.append(f"missing, with truth: {_some(missing)}")
     if empty:
-        faults.append(f"nobody with truth in subset {_some(map(str, empty))}")
+        from_1 = "; subsets are counted from 0" if empty == [0] else ""
+        faults.append(f"nobody with truth in subset {_some(map(str, empty))}{from_1}")
     if not MIN_SUBSETS <= subsets <= MAX_SUBSETS:
         faults.append(f"{subsets} subsets; expected {MIN_SUBSETS} to {MAX_SUBSETS}")
     if faults:

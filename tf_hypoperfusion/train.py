@@ -26,8 +26,10 @@ says otherwise. Watch the curves and pictures with:
 """
 
 import dataclasses
+import signal
 import statistics
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +37,7 @@ from absl import flags
 
 from data_tools import splits
 from data_tools.runtime import command, flag_texts
-from data_tools.runtime.errors import InputError, counted
+from data_tools.runtime.errors import InputError, RunAgain, counted
 from tf_hypoperfusion import config
 from tf_hypoperfusion.training import repeat, roles, run_summary
 
@@ -199,6 +201,7 @@ def settings() -> config.Configs:
 
 def main() -> int:
     """Run the command."""
+    _stop_at_once_for_a_scheduler()
     splits.check_fold(FLAGS.fold)
     if not FLAGS.save_minutes >= 0 or FLAGS.overlay_epochs < 0:
         raise InputError("--save_minutes and --overlay_epochs are 0 or more")
@@ -234,7 +237,9 @@ def main() -> int:
     for done in trainer.train_folds(
         FLAGS.records, FLAGS.run, folds, configs, overwrite=FLAGS.overwrite, options=options
     ):
-        trained = f"trained {done.trained} epochs" if done.trained else "was finished before"
+        trained = (
+            f"trained {counted(done.trained, 'epoch')}" if done.trained else "was finished before"
+        )
         best = f"untested; the weights of epoch {done.epochs}"
         if done.best_loss is not None:
             best = (
@@ -244,6 +249,18 @@ def main() -> int:
         name = roles.in_words(done.fold)
         print(f"{name} {trained}; {best}: {done.folder}/best.keras", flush=True)
     return command.EXIT_OK
+
+
+def _stop_at_once_for_a_scheduler() -> None:
+    """Where no step is running, SIGUSR1 ends the command with the status that asks to requeue."""
+
+    def stop(number: int, frame: Any) -> None:
+        raise RunAgain("stopped between trainings; the same command goes on from the last state")
+
+    number = getattr(signal, "SIGUSR1", None)  # not on Windows
+    main_thread = threading.current_thread() is threading.main_thread()
+    if number is not None and main_thread and signal.getsignal(number) != signal.SIG_IGN:
+        signal.signal(number, stop)
 
 
 def _final_epochs(training: config.TrainingConfig) -> config.TrainingConfig:
@@ -256,9 +273,16 @@ def _final_epochs(training: config.TrainingConfig) -> config.TrainingConfig:
         )
     epochs = round(statistics.median(best))
     print(
-        f"{counted(epochs, 'epoch')}: the median of the best ones of {counted(len(best), 'fold')}, "
-        f"{', '.join(map(str, sorted(best)))}"
+        f"{counted(epochs, 'epoch')}: the median of the best epochs of the finished folds, which "
+        f"are {', '.join(map(str, sorted(best)))}"
     )
+    begun = len(run_summary.fold_numbers(FLAGS.run))
+    if len(best) < max(begun, splits.MIN_SUBSETS):
+        print(
+            f"WARNING: only {counted(len(best), 'fold')} of {FLAGS.run} finished; expected all, so "
+            "that the number of epochs does not hang on one",
+            file=sys.stderr,
+        )
     return dataclasses.replace(training, epochs=epochs)
 
 

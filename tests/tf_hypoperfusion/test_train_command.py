@@ -89,7 +89,10 @@ def test_the_final_network_is_trained_on_all_for_the_median_of_best_epochs(final
     run, arguments = final
     assert call("--fold=final", *arguments) == 0
     said = capsys.readouterr().out
-    assert "4 epochs: the median of the best ones of 5 folds, 2, 3, 4, 7, 9" in said
+    assert (
+        "4 epochs: the median of the best epochs of the finished folds, which are 2, 3, 4, 7, 9"
+        in said
+    )
     assert "the final network trained 4 epochs; untested; the weights of epoch 4: " in said
     assert "validation" not in said
     config = json.loads((run / "final/config.json").read_text())

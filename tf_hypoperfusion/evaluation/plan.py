@@ -195,13 +195,21 @@ def _external_plan(settings: Settings, external: str) -> Plan:
     )
     return Plan(
         settings=settings,
-        folder=run / f"external-{Path(external).resolve().name}",
+        folder=run / _external_folder(settings.fold, external),
         parts=(everybody,),
         clinical_rows=rows,
         trained_on=trained_on,
         left_out=without,
         warnings=tuple(warnings),
     )
+
+
+def _external_folder(fold: str, external: str) -> str:
+    """Name of the folder; that of one network is its own, so that it replaces no average's."""
+    name = f"external-{Path(external).resolve().name}"
+    if fold == "all":
+        return name
+    return f"{name}-{fold if fold == roles.FINAL else f'fold-{fold}'}"
 
 
 def _records_plan(settings: Settings) -> Plan:

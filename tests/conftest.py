@@ -101,7 +101,9 @@ def records_dir(mni_cohort, tmp_path_factory):
 
     return made_once(
         tmp_path_factory, "records",
-        lambda folder: build(str(mni_cohort), str(folder), stride=16, shards=2, seed=1, stratify="none"),
+        lambda folder: build(
+            str(mni_cohort), str(folder), stride=16, shards=2, seed=1, stratify="none"
+        ),
     )  # fmt: skip
 
 

@@ -58,20 +58,6 @@ def table(tmp_path):
     return write
 
 
-@pytest.fixture
-def files(tmp_path):
-    """Make empty files below the cohort."""
-
-    def touch(*names):
-        for name in names:
-            path = tmp_path / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.touch()
-        return tmp_path
-
-    return touch
-
-
 def faults_of(cohort):
     with pytest.raises(CohortError) as caught:
         read_participants(cohort)

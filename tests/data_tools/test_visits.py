@@ -35,20 +35,6 @@ def raw(raw_cohort, tmp_path_factory):
     return laid_out(raw_cohort, folder, names, more=[("site", ["Bern", "n/a"])])
 
 
-@pytest.fixture
-def files(tmp_path):
-    """Make empty files below the cohort."""
-
-    def touch(*names):
-        for name in names:
-            path = tmp_path / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.touch()
-        return tmp_path
-
-    return touch
-
-
 def images(folder, name):
     return [f"{folder}/dwi/{name}_dwi.nii.gz", f"{folder}/dwi/{name}_ADC.nii.gz"]
 

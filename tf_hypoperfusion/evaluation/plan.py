@@ -209,7 +209,7 @@ def _external_folder(fold: str, external: str) -> str:
     name = f"external-{Path(external).resolve().name}"
     if fold == "all":
         return name
-    return f"{name}-{fold if fold == roles.FINAL else f'fold-{fold}'}"
+    return f"{name}-{roles.name(None if fold == roles.FINAL else int(fold))}"
 
 
 def _records_plan(settings: Settings) -> Plan:

@@ -39,7 +39,7 @@ def asked(run: Path, fold: str, records_dir: str) -> list[int | None]:
     if fold == roles.FINAL and network(run, None).is_file():
         folds = [None]
     if not folds:
-        expected = run / ("final" if fold == roles.FINAL else "fold-*") / "best.keras"
+        expected = run / (roles.FINAL if fold == roles.FINAL else "fold-*") / "best.keras"
         raise InputError(
             f"{run} holds no trained fold ({fold}); expected {expected}. Train one: "
             f"python -m tf_hypoperfusion.train --fold={fold.replace('all', '0')} "

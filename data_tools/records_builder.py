@@ -146,7 +146,7 @@ def _refuse_contradictions(**given: Any) -> None:
         raise InputError(
             f"{' and '.join(said)} contradict each other: each says what the subsets are; give one"
         )
-    if given["stratify"] is not None and said and said != ["--folds"]:
+    if given["stratify"] not in (None, "none") and said and said != ["--folds"]:
         raise InputError(
             f"--stratify and {said[0]} contradict each other: with {said[0]} nothing is drawn; "
             "give one"

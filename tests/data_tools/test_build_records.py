@@ -17,7 +17,8 @@ from data_tools.volumes import load_mask, load_volume, save_volume
 
 pytestmark = pytest.mark.core
 
-OPTIONS = {"stride": 16, "shards": 2, "seed": 1}
+# Those of the shared ``records_dir``.
+OPTIONS = {"stride": 16, "shards": 2, "seed": 1, "stratify": "none"}
 
 
 @pytest.fixture
@@ -486,10 +487,10 @@ def test_a_subset_without_a_lesion_is_a_warning(cohort, tmp_path, monkeypatch, c
 
 def test_a_manifest_of_an_early_version_is_read_and_its_fingerprint_kept(mni_cohort, tmp_path):
     """Without strata records are those of early versions, and a run trained on them knows them."""
-    manifest, _ = build(mni_cohort, tmp_path / "records", stratify="none")
+    manifest, _ = build(mni_cohort, tmp_path / "records")
     path = tmp_path / "records/manifest.json"
     early = json.loads(path.read_text())
-    early["settings"] = {name: early["settings"][name] for name in OPTIONS}
+    early["settings"] = {name: early["settings"][name] for name in ("stride", "shards", "seed")}
     for subset in early["subsets"]:
         del subset["about"]
     del early["duplicates"], early["warnings"]
@@ -497,4 +498,4 @@ def test_a_manifest_of_an_early_version_is_read_and_its_fingerprint_kept(mni_coh
     read = records.load_manifest(tmp_path / "records")
     assert read.settings.folds == 5
     assert read.fingerprint == manifest.fingerprint
-    assert build(mni_cohort, tmp_path / "records", stratify="none")[1]
+    assert build(mni_cohort, tmp_path / "records")[1]

@@ -6,6 +6,7 @@ validates, one tests. Fold i tests on subset i and validates on the next one.
 
 import hashlib
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -23,6 +24,8 @@ FINAL = "final"
 STRATA = ("volume", "side")
 COLUMNS = ("participant_id", "subset")
 NAMED = 10  # so many are named where many are wrong
+# Programs that know only decimal numbers write 0.0.
+_SUBSET = re.compile(r"[0-9]{1,3}(\.0*)?")
 
 
 def split_patients(
@@ -134,7 +137,7 @@ def split_by_site(
             f"{MIN_SUBSETS} or more: one to test, one to validate and one to train on"
         )
     at = {name: sites.index(str(row["site"])) for name, row in rows.items()}
-    _refuse_parted(at, groups, "at sites", sites)
+    _refuse_parted(at, groups, "site", sites)
     return _subsets_of(at, len(sites))
 
 
@@ -191,7 +194,7 @@ def split_as_told(
         faults.append(f"{subsets} subsets; expected {MIN_SUBSETS} to {MAX_SUBSETS}")
     if faults:
         raise _table_error(path, faults)
-    _refuse_parted(at, groups, f"by {path} in subsets", list(map(str, range(subsets))))
+    _refuse_parted(at, groups, f"subset of {path}", list(map(str, range(subsets))))
     return _subsets_of(at, subsets)
 
 
@@ -247,10 +250,12 @@ def _read_tsv(path: Path) -> tuple[list[tuple[str, int]], list[str]]:
         name, subset = line.cells.get("participant_id", "?"), line.cells.get("subset", "")
         if line.fault:
             faults.append(f"row {line.number} {line.fault}")
-        elif not (subset.isascii() and subset.isdigit() and len(subset) < 4):
+        elif not _SUBSET.fullmatch(subset):
             faults.append(f"row {line.number}, {name}: subset is {subset!r}; expected 0, 1, 2...")
         else:
-            given.append((name, int(subset)))
+            given.append((name, int(float(subset))))
+    if len(faults) > NAMED:
+        faults[NAMED:] = [f"and {len(faults) - NAMED} more such rows"]
     return given, faults
 
 
@@ -285,7 +290,7 @@ def _refuse_parted(
     ]
     if parted:
         raise InputError(
-            f"{counted(len(parted), 'group')} of patients parted, {where}: "
+            f"{counted(len(parted), 'group')} of patients in more than one {where}: "
             f"{_some(parted, '; ')}. Rows of one patient or group must be together: put them into "
             "one, or change the column group."
         )

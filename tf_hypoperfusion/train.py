@@ -42,6 +42,8 @@ from tf_hypoperfusion import config
 from tf_hypoperfusion.training import repeat, roles, run_summary
 
 FLAGS = flags.FlagValues()
+# Of a network that calls everything or next to nothing hypoperfused.
+NOTHING_LEARNT_DICE = 0.05
 _PAPER = {k: v for part in config.PRESETS["paper"] for k, v in dataclasses.asdict(part).items()}
 _DEFINE: dict[type, Any] = {
     int: flags.DEFINE_integer,
@@ -248,6 +250,14 @@ def main() -> int:
             )
         name = roles.in_words(done.fold)
         print(f"{name} {trained}; {best}: {done.folder}/best.keras", flush=True)
+        if done.best_dice is not None and done.best_dice < NOTHING_LEARNT_DICE:
+            print(
+                f"WARNING: {name} has learnt next to nothing: validation Dice {done.best_dice:.3f} "
+                "in its best epoch. Look at the curves and overlays in TensorBoard "
+                f"(tensorboard --logdir={FLAGS.run}); usual reasons are too few epochs or steps, "
+                "a learning rate that is too high, and labels that do not lie on the images.",
+                file=sys.stderr,
+            )
     return command.EXIT_OK
 
 

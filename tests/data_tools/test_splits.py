@@ -139,7 +139,7 @@ def test_a_table_says_who_goes_where(tmp_path):
     assert divided == [NAMES[:-1][k::4] for k in range(4)]
     again = table(tmp_path / "splits.json", json.dumps({"seed": 1, "subsets": divided}))
     assert split_as_told(again, read_table(again, NAMES), NAMES[:-1], alone(NAMES)) == divided
-    with pytest.raises(InputError, match=r"subsets: sub-0001 \(0\) and sub-0002 \(1\)"):
+    with pytest.raises(InputError, match=r"subset of .*s.tsv: sub-0001 \(0\) and sub-0002 \(1\)"):
         split_as_told(path, told, NAMES, alone(NAMES) | {"sub-0002": "sub-0001"})
 
 
@@ -157,6 +157,28 @@ def test_everything_wrong_with_a_table_is_in_one_message(tmp_path):
     for content in ("{", "[]", '{"subsets": [1]}', '{"subsets": [[1]]}'):
         with pytest.raises(InputError, match="not as build_records writes it"):
             read_table(table(tmp_path / "s.json", content), NAMES)
+
+
+def test_of_many_faulty_rows_the_first_are_named(tmp_path):
+    rows = "".join(f"sub-{k:04d}\t-1\n" for k in range(30))
+    with pytest.raises(InputError) as caught:
+        read_table(table(tmp_path / "s.tsv", f"participant_id\tsubset\n{rows}sub-x\t0\n"), NAMES)
+    said = str(caught.value)
+    assert said.count("subset is '-1'") == 10
+    assert "and 20 more such rows" in said and "not in participants.tsv: sub-x" in said
+
+
+@pytest.mark.parametrize(("text", "subset"), [("0", 0), ("2.0", 2), ("11.", 11)])
+def test_programs_that_know_only_decimals_are_read(tmp_path, text, subset):
+    path = table(tmp_path / "s.tsv", f"participant_id\tsubset\nsub-0001\t{text}\n")
+    assert read_table(path, NAMES) == {"sub-0001": subset}
+
+
+@pytest.mark.parametrize("text", ["1.5", "-0.0", "1e0", "1000", "", "\u0661", ".0"])
+def test_what_is_no_subset_is_refused(tmp_path, text):
+    path = table(tmp_path / "s.tsv", f"participant_id\tsubset\nsub-0001\t{text}\n")
+    with pytest.raises(InputError, match="expected 0, 1, 2"):
+        read_table(path, NAMES)
 
 
 @pytest.mark.parametrize("subsets", [3, 5, 20])

@@ -162,11 +162,25 @@ def test_finished_folds_are_left_as_they_are(all_folds, records_dir, capsys):
     assert (all_folds / "fold-2/best.keras").read_bytes() == before
 
 
+@pytest.mark.parametrize(("dice", "warned"), [("0.049", True), ("0.051", False), ("nan", False)])
+def test_a_network_that_learnt_nothing_is_told(
+    all_folds, records_dir, tmp_path, capsys, dice, warned
+):
+    run = shutil.copytree(all_folds, tmp_path / "run")
+    rows = history(run / "fold-2")
+    lines = [",".join(rows[0]), *(",".join((row | {"val_dice": dice}).values()) for row in rows)]
+    (run / "fold-2/history.csv").write_text("\n".join(lines) + "\n")
+    arguments = ("--preset=tiny", "--epochs=1", "--seed=5", "--no_gates", "--overlay_epochs=0")
+    assert call("--fold=2", *arguments, f"--records={records_dir}", f"--run={run}") == 0
+    told = f"WARNING: fold 2 has learnt next to nothing: validation Dice {dice}"
+    assert (told in capsys.readouterr().err) == warned
+
+
 def test_a_run_is_repeated_from_its_config(all_folds, records_dir, tmp_path, capsys):
     config = all_folds / "fold-1/config.json"
     given = (f"--config={config}", f"--records={records_dir}", f"--run={tmp_path}/again")
     assert call("--fold=1", *given, "--overlay_epochs=0") == 0
-    assert "WARNING" not in capsys.readouterr().err
+    assert "are not those of" not in capsys.readouterr().err
     ours, theirs = (history(folder / "fold-1")[0] for folder in (tmp_path / "again", all_folds))
     for name, value in theirs.items():
         if name not in ("seconds", "input_wait_share") and "examples_per_s" not in name:

@@ -52,6 +52,8 @@ class TrainedFold:
         trained: of these by this call; 0 if the fold was finished before.
         best_epoch: that of the lowest validation loss, from 1; the last one of the final network.
         best_loss: that loss; None for the final network.
+        best_dice: of the validation patients in that epoch; None for the final network, NaN if
+            they have no lesion and none was found.
     """
 
     fold: int | None
@@ -60,6 +62,7 @@ class TrainedFold:
     trained: int
     best_epoch: int
     best_loss: float | None
+    best_dice: float | None
 
 
 def check(
@@ -233,6 +236,7 @@ def train_fold(
         trained=len(rows) - len(on_disk.rows),
         best_epoch=int(best["epoch"]),
         best_loss=best.get(MONITOR),
+        best_dice=best.get("val_dice"),
     )
 
 

@@ -39,7 +39,7 @@ flags.DEFINE_string(
 )  # fmt: skip
 flags.DEFINE_string("out", None, "<FOLDER> For networks and table.", required=True,
                     flag_values=FLAGS)  # fmt: skip
-options.variants([], FLAGS)
+options.variants([], FLAGS, "train")
 options.numbers("seeds", [1, 2], "Seeds of the trainings.", FLAGS)
 options.choices(
     "shifts", ["bias30", "grey_bright", "penumbra_faint", "another_hospital", "no_penumbra"],

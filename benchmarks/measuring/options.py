@@ -80,9 +80,11 @@ class _Variant(flags.ArgumentParser):
         return name, words.split()
 
 
-def variants(default: Sequence[tuple[str, list[str]]], values: flags.FlagValues) -> None:
+def variants(
+    default: Sequence[tuple[str, list[str]]], values: flags.FlagValues, command: str = "predict"
+) -> None:
     """``--variant``, as often as one likes: pairs of a name and the words of its flags."""
-    text = "NAME=FLAGS: ours with these flags of predict, in a line of its own."
+    text = f"NAME=FLAGS: ours with these flags of {command}, in a line of its own."
     flags.DEFINE_multi(
         _Variant(), flags.ArgumentSerializer(), "variant", list(default), text, values
     )  # fmt: skip

@@ -63,7 +63,7 @@ _RAW_IMAGE = re.compile(r"_(dwi|adc|trace)\.(nii|nii\.gz|img|hdr|mha|mhd|nrrd|nh
 # What links to nothing are named of: what would be read.
 _READ_ENDINGS = (*file_names.IMAGE_ENDINGS, ".bval", ".bvec", ".json")
 _READ_NAMES = (
-    "_dwi", "_adc", "_trace", "_b0", "_tmax", "-hypoperfusion_mask", "brain_mask", "core_mask"
+    "_dwi", "_adc", "_trace", "_b0", "_tmax", "brain_mask", "core_mask", *file_names.EDITED_MASKS
 )  # fmt: skip
 _READ_FOLDER = re.compile(f"{DICOM_FOLDER}|dwi|ses-.*")
 _PARTICIPANT = re.compile(f"sub-[A-Za-z0-9]+({VISIT}[A-Za-z0-9]+)?")
@@ -520,7 +520,8 @@ def find_raw_files(
         return search.only(what, derived / kind, found)
 
     tmax = derivative("Tmax", "perfusion", "_tmax")
-    truth = derivative("hypoperfusion mask", "labels", "_desc-hypoperfusion_mask")
+    edited = (f"_{name}" for name in file_names.EDITED_MASKS)
+    truth = derivative("edited mask", "labels", *edited)
     brain = derivative("brain mask", "masks", "_desc-brain_mask", "_brain_mask")
     core = derivative("core mask", "masks", "_desc-core_mask")
     if search.faults:
@@ -729,7 +730,7 @@ def mni_file(cohort: str | os.PathLike, participant: str, name: str) -> Path:
         cohort: folder of the MNI cohort.
         participant: ``sub-0001``, or a visit, ``sub-0001_ses-1``, which names its folder too.
         name: ``dwi``, ``adc``, ``tmax``, ``desc-brain_mask``, ``desc-coverage_mask``,
-            ``desc-hypoperfusion_mask``, ``desc-core_mask``.
+            ``desc-hypoperfusion_mask``, ``desc-truth_mask``, ``desc-core_mask``.
 
     >>> mni_file("mni", "sub-0001", "adc").name
     'sub-0001_space-MNI152NLin2009aSym_adc.nii.gz'
@@ -741,7 +742,7 @@ def has_truth(cohort: str | os.PathLike, participant: str) -> bool:
     """Whether an MNI cohort holds what a patient's labels are made of: Tmax, or an edited mask."""
     return any(
         os.path.lexists(mni_file(cohort, participant, name))
-        for name in ("tmax", "desc-hypoperfusion_mask")
+        for name in ("tmax", *file_names.EDITED_MASKS)
     )
 
 

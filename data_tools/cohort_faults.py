@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from data_tools import cohort as cohorts
-from data_tools import groups, mni_faults, patient
+from data_tools import groups, labels, mni_faults, patient
 from data_tools.checked import Checked, ImageFigures
 from data_tools.cohort import Fault
 from data_tools.grid import SPACE, TMAX_HYPOPERFUSION_S
@@ -149,7 +149,9 @@ def _measure(native: NativePatient) -> ImageFigures:
         adc_unit=native.adc_unit,
         brain_ml=float(native.brain.sum() * dwi.voxel_ml),
         orientation=dwi.orientation,
-        truth="edited mask" if native.truth else "Tmax" if tmax else "none",
+        truth=labels.truth_from(bool(native.truth), native.truth_is_whole)
+        if native.truth or tmax
+        else "none",
     )
 
 

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from data_tools import cohort as cohorts
-from data_tools import mni_patient, qc_page, qc_picture
+from data_tools import file_names, mni_patient, qc_page, qc_picture
 from data_tools import patient as patients
 from data_tools.core_examination import CoreFindings, examine_core
 from data_tools.grid import GRID_AFFINE
@@ -175,7 +175,7 @@ def _write_patient(folder: Path, mni: MniPatient, quality: Quality, core: CoreFi
         "tmax": mni.tmax_s,
         "desc-brain_mask": mni.brain,
         "desc-coverage_mask": mni.coverage,
-        "desc-hypoperfusion_mask": mni.truth,
+        file_names.EDITED_MASKS[mni.truth_is_whole]: mni.truth,
     }
     for name, data in volumes.items():
         if data is not None:

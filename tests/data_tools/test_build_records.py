@@ -170,14 +170,14 @@ def test_a_strangers_folder_is_never_overwritten(mni_cohort, tmp_path):
 def test_an_edited_mask_wins_and_a_patient_without_truth_is_left_out(cohort, tmp_path):
     edited = np.zeros(grid.GRID_SHAPE, bool)
     edited[40:50, 50:60, 30:40] = True
-    save_volume(mni_file(cohort, "sub-0001", "desc-hypoperfusion_mask"), edited, grid.GRID_AFFINE)
+    save_volume(mni_file(cohort, "sub-0001", "desc-truth_mask"), edited, grid.GRID_AFFINE)
     mni_file(cohort, "sub-0001", "tmax").unlink()
     mni_file(cohort, "sub-0002", "tmax").unlink()
     manifest, _ = build(cohort, tmp_path / "records")
     patients = manifest.rows()
     assert manifest.without_truth == ("sub-0002",)
     assert sorted(patients) == ["sub-0001", "sub-0003", "sub-0004", "sub-0005", "sub-0006"]
-    assert patients["sub-0001"]["truth_from"] == "edited mask"
+    assert patients["sub-0001"]["truth_from"] == "edited truth"
     assert patients["sub-0003"]["truth_from"] == "Tmax"
     covered = load_mask(mni_file(cohort, "sub-0001", "desc-coverage_mask")).data[edited].sum()
     assert patients["sub-0001"]["truth_ml"] == pytest.approx(covered * 0.008, abs=0.001)

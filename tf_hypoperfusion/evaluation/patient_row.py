@@ -32,7 +32,7 @@ class PatientFacts:
         coverage_ml: volume with both diffusion and perfusion.
         brain_ml: volume of the brain.
         voxel_ml: tissue in a voxel of the MNI grid.
-        truth_from: Tmax or edited mask.
+        truth_from: Tmax, an edited mask (united with the core), or an edited truth.
     """
 
     participant_id: str

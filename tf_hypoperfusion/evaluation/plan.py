@@ -11,6 +11,7 @@ from pathlib import Path
 
 from data_tools import cohort as cohorts
 from data_tools import mni_patient
+from data_tools.file_names import EDITED_MASKS
 from data_tools.manifest import Manifest
 from data_tools.runtime import atomic
 from data_tools.runtime.errors import InputError
@@ -280,7 +281,7 @@ def _without_truth(cohort: str, name: str) -> str | None:
     dwi = cohorts.mni_file(cohort, name, "dwi")
     if not dwi.is_file():
         return f"no volumes: {dwi} is missing"
-    truths = [cohorts.mni_file(cohort, name, w) for w in ("tmax", "desc-hypoperfusion_mask")]
+    truths = [cohorts.mni_file(cohort, name, w) for w in ("tmax", *EDITED_MASKS)]
     return None if any(path.is_file() for path in truths) else NO_TRUTH
 
 

@@ -36,6 +36,7 @@ def characteristics(cohorts: Cohorts) -> Table:
         "‡ Median (IQR); set to 20 where the core is 0 or the ratio is larger.",
         "Hypoperfusion volume is that of the truth: Tmax ≥ 6 s united with the core.",
         "The modified Rankin Scale is not recorded.",
+        *(f"{_in_front(cohort, cohorts)}{made}" for cohort in cohorts if (made := _edited(cohort))),
     ]
     for cohort in cohorts:
         patients = cohort.table["participant_id"].map(groups.patient_of)
@@ -51,6 +52,18 @@ def characteristics(cohorts: Cohorts) -> Table:
             "larger ones, Mann-Whitney U test for medians; all two sided."
         )
     return table
+
+
+def _in_front(cohort: Patients, cohorts: Cohorts) -> str:
+    return f"{cohort.title}: " if len(cohorts) > 1 else ""
+
+
+def _edited(cohort: Patients) -> str:
+    """How many segmentations are as computed, and how many a person edited; empty if unknown."""
+    if "truth_from" not in cohort.table:
+        return ""
+    edited = int((cohort.table["truth_from"] != "Tmax").sum())
+    return f"Truth as computed in {len(cohort) - edited} patient(s), edited in {edited}."
 
 
 def _age(table: Table, cohorts: Cohorts) -> None:

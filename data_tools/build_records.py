@@ -5,10 +5,11 @@
     python -m data_tools.build_records --cohort=MNI --out=records --splits=other/splits.json
 
 Reads participants.tsv and the volumes that data_tools.preprocess (or data_tools.simulate
---space=mni) wrote, makes the labels (Tmax >= 6 s united with ADC <= 620e-6 mm2/s, cleaned; a
-supplied desc-hypoperfusion_mask wins), normalises, cuts slabs of 128 x 128 x 16 and writes them
-with a manifest. The folder appears when all of it is written, not before; the same input gives
-the same bytes. Patients without truth (no Tmax, no mask) are left out and named.
+--space=mni) wrote, makes the labels (Tmax >= 6 s united with ADC <= 620e-6 mm2/s, cleaned; an
+edited desc-hypoperfusion_mask takes the place of Tmax, a desc-truth_mask that of both), normalises,
+cuts slabs of 128 x 128 x 16 and writes them with a manifest. The folder appears when all of it is
+written, not before; the same input gives the same bytes. Patients without truth (no Tmax, no mask)
+are left out and named.
 
 Visits of a patient (sub-01_ses-1, sub-01_ses-2) and rows with the same word in the column group
 stay in one subset. Every two patients are compared, and the same head under two names is refused:

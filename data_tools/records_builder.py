@@ -17,6 +17,7 @@ from typing import Any
 from data_tools import cohort as cohorts
 from data_tools import (
     duplicates,
+    file_names,
     groups,
     intensity,
     mni_patient,
@@ -180,6 +181,8 @@ def _fingerprint(cohort: str, rows: dict[str, cohorts.Row], settings: BuildSetti
                 f"{participant}: no folder {folder}; expected the patient's MNI volumes. Run "
                 "python -m data_tools.preprocess, and give its --out here."
             )
+        if cohorts.mni_file(cohort, participant, file_names.EDITED_MASKS[0]).is_file():
+            digest.update(b"united with the core")  # early versions left the core out
         for path in sorted([*folder.glob("*.nii.gz"), *folder.glob("*_xfm.txt")]):
             digest.update(f"{path.name} {atomic.sha256(path)}".encode())
     return digest.hexdigest()

@@ -181,6 +181,17 @@ def test_an_edited_mask_wins_and_a_patient_without_truth_is_left_out(cohort, tmp
     assert patients["sub-0003"]["truth_from"] == "Tmax"
     covered = load_mask(mni_file(cohort, "sub-0001", "desc-coverage_mask")).data[edited].sum()
     assert patients["sub-0001"]["truth_ml"] == pytest.approx(covered * 0.008, abs=0.001)
+    mni_file(cohort, "sub-0001", "desc-truth_mask").rename(
+        mni_file(cohort, "sub-0001", "desc-hypoperfusion_mask")
+    )
+    united = build(cohort, tmp_path / "united")[0].rows()["sub-0001"]
+    assert united["truth_from"] == "edited mask"
+    core_ml = united["core_ml"]
+    assert 0 < core_ml <= united["truth_ml"] <= patients["sub-0001"]["truth_ml"] + core_ml + 1e-6
+    save_volume(mni_file(cohort, "sub-0001", "desc-truth_mask"), edited, grid.GRID_AFFINE)
+    with pytest.raises(InputError, match="sub-0001: holds desc-hypoperfusion_mask and desc-truth"):
+        build(cohort, tmp_path / "both")
+    mni_file(cohort, "sub-0001", "desc-truth_mask").unlink()
     for name in ("sub-0003", "sub-0004"):
         mni_file(cohort, name, "tmax").unlink()
     with pytest.raises(InputError, match="3 patients cannot be split into 5 subsets"):
@@ -476,7 +487,7 @@ def test_a_subset_without_a_lesion_is_a_warning(cohort, tmp_path, monkeypatch, c
     table.write_text("\n".join(["participant_id\tsubset", *lines]))
     for name in names[2:4]:
         empty = np.zeros(grid.GRID_SHAPE, bool)
-        save_volume(mni_file(cohort, name, "desc-hypoperfusion_mask"), empty, grid.GRID_AFFINE)
+        save_volume(mni_file(cohort, name, "desc-truth_mask"), empty, grid.GRID_AFFINE)
     given = [f"--cohort={cohort}", "--stride=16", f"--splits={table}"]
     assert run(*given, f"--out={tmp_path / 'records'}") == 0
     printed = capsys.readouterr()

@@ -78,6 +78,12 @@ flags.DEFINE_string(
     "(0, 1, 2...); or the splits.json of other records.",
     flag_values=FLAGS,
 )
+flags.DEFINE_bool(
+    "other_territories",
+    False,
+    "Take strokes of other arteries than ICA and MCA too; without it they are left out and named.",
+    flag_values=FLAGS,
+)
 flags.DEFINE_integer("seed", 1, "Seed of the split.", lower_bound=0, flag_values=FLAGS)
 flags.DEFINE_enum(
     "duplicates",
@@ -94,7 +100,7 @@ command.define_workers(FLAGS, "Worker processes, one patient each.")
 
 def main() -> int:
     """Run the command."""
-    from data_tools import groups, records_builder, subset_table
+    from data_tools import flow, groups, records_builder, subset_table
 
     with atomic.one_writer(FLAGS.out):
         manifest, kept = records_builder.build(
@@ -108,6 +114,7 @@ def main() -> int:
             leave_out=FLAGS.leave_out,
             stratify=FLAGS.stratify,
             same_head=FLAGS.duplicates,
+            other_territories=FLAGS.other_territories,
             workers=command.workers(FLAGS),
             overwrite=FLAGS.overwrite,
         )
@@ -120,8 +127,10 @@ def main() -> int:
         f"{FLAGS.out}: {state}, {groups.counted_patients(list(manifest.rows()))}, "
         f"{counted(manifest.slabs, 'slab')}"
     )
-    if manifest.without_truth:
-        print(f"  left out, no Tmax and no mask: {', '.join(manifest.without_truth)}")
+    for step, what in flow.STEPS.items():
+        names = [each.participant_id for each in manifest.left_out if each.step == step]
+        if names:
+            print(f"  left out, {what}: {', '.join(names)}")
     return command.EXIT_OK
 
 

@@ -13,9 +13,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from data_tools import cohort as cohorts
-from data_tools import file_names, mni_patient, qc_page, qc_picture
+from data_tools import file_names, flow, mni_patient, qc_page, qc_picture
 from data_tools import patient as patients
 from data_tools.core_examination import CoreFindings, examine_core
+from data_tools.flow import LeftOut
 from data_tools.grid import GRID_AFFINE
 from data_tools.image_files import open_image
 from data_tools.overrides import NONE, Overrides
@@ -51,8 +52,11 @@ def preprocess(
     kind: str = "affine",
     within_side: bool = False,
     overrides: Overrides = NONE,
-) -> tuple[list[Preprocessed], dict[str, str]]:
+    other_territories: bool = False,
+) -> tuple[list[Preprocessed], list[LeftOut]]:
     """Preprocess a cohort; participants.tsv of ``out`` lists the patients that succeeded.
+
+    ``left_out.json`` beside it names the others, at which step they were left out, and why.
 
     Args:
         cohort: folder of the raw cohort.
@@ -61,9 +65,10 @@ def preprocess(
         kind: of registration, ``affine``, ``ants`` or ``syn``.
         within_side: labels of the stroke's side only.
         overrides: what a person says of every patient's images.
+        other_territories: do not leave out strokes outside the paper's population.
 
     Returns:
-        The patients that succeeded, and message per patient that failed.
+        The patients that succeeded, and who was left out, in the order of the table.
 
     Raises:
         InputError: if the table is faulty, or ``out`` is the raw cohort itself.
@@ -78,21 +83,27 @@ def preprocess(
         overrides=overrides,
     )  # fmt: skip
     rows = [cohorts.clinical_record(row) for _, row in table.iterrows()]
-    tasks = [(row["participant_id"], row["side"]) for row in rows]
+    left_out = flow.by_table(rows, other_territories=other_territories)
+    for participant in left_out:  # of an earlier run with another table
+        attempt(_remove_stale, Path(out) / participant)
+    tasks = [(name, row["side"]) for row in rows if (name := row["participant_id"]) not in left_out]
     done: dict[str, Preprocessed] = {}
-    failed: dict[str, str] = {}
     for (participant, _), result in executors.map_patients(one, tasks, workers, "preprocess"):
         if isinstance(result, InputError):
-            failed[participant] = str(result)
+            left_out[participant] = LeftOut(
+                participant_id=participant, step=flow.PREPROCESS, reason=str(result)
+            )
             attempt(_remove_stale, Path(out) / participant)
         else:
             done[participant] = result
     _write_table(Path(out), [row for row in rows if row["participant_id"] in done])
-    order = [participant for participant, _ in tasks]
+    order = [row["participant_id"] for row in rows]
     succeeded = [done[participant] for participant in order if participant in done]
-    failures = {participant: failed[participant] for participant in order if participant in failed}
+    lost = [left_out[participant] for participant in order if participant in left_out]
+    flow.write(Path(out), lost)
+    failures = {each.participant_id: each.reason for each in lost}
     qc_page.write(Path(out), [each.quality for each in succeeded], failures, name)
-    return succeeded, failures
+    return succeeded, lost
 
 
 def preprocess_patient(

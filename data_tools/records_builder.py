@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from data_tools import cohort as cohorts
 from data_tools import (
     duplicates,
     file_names,
+    flow,
     groups,
     intensity,
     mni_patient,
@@ -26,6 +27,7 @@ from data_tools import (
     splits,
     subset_table,
 )
+from data_tools.flow import LeftOut
 from data_tools.grid import to_frame
 from data_tools.manifest import BuildSettings, Manifest, Shard, Subset
 from data_tools.network_volumes import network_volumes
@@ -49,6 +51,7 @@ def build(
     leave_out: str | None = None,
     stratify: str | None = None,
     same_head: str = REFUSE,
+    other_territories: bool = False,
     workers: int | str = 1,
     overwrite: bool = False,
     log: Callable[[str], None] = print,
@@ -67,6 +70,7 @@ def build(
         stratify: what subsets share evenly, as :func:`data_tools.splits.parse_strata` reads it;
             None is volume and side.
         same_head: one of :data:`DUPLICATES`.
+        other_territories: do not leave out strokes outside the paper's population.
         workers: as :func:`data_tools.runtime.executors.map_patients` takes them.
         overwrite: replace records of other settings.
         log: gets what is found of the patients before the shards are written.
@@ -93,6 +97,7 @@ def build(
         splits=None if told is None else splits.checksum(told),
         leave_out=leave_out,
         duplicates=same_head,
+        other_territories=other_territories,
     )
     source = _Source(
         cohort=cohort,
@@ -239,7 +244,21 @@ def _with_truth(source: _Source) -> list[str]:
             f"{cohort} holds no volumes in MNI space; if it is a raw cohort, run\n"
             f"  python -m data_tools.preprocess --cohort={cohort} --out=MNI\nand give --cohort=MNI"
         )
-    return [name for name in source.rows if cohorts.has_truth(cohort, name)]
+    said = flow.by_table(source.rows.values(), other_territories=source.settings.other_territories)
+    return [name for name in source.rows if name not in said and cohorts.has_truth(cohort, name)]
+
+
+def _left_out(source: _Source, cut: Collection[str]) -> tuple[LeftOut, ...]:
+    """Who is not in the records, those among them that never came into the MNI cohort first."""
+    before = flow.read(Path(source.cohort)) or ()
+    said = flow.by_table(source.rows.values(), other_territories=source.settings.other_territories)
+    here = [
+        said.get(name)
+        or LeftOut(participant_id=name, step=flow.TRUTH, reason=flow.STEPS[flow.TRUTH])
+        for name in source.rows
+        if name not in cut
+    ]
+    return (*(each for each in before if each.participant_id not in source.rows), *here)
 
 
 def _divide(
@@ -307,7 +326,7 @@ def _write(
         patients=tuple(
             {**patients[name], "subset": k} for k, names in enumerate(subsets) for name in names
         ),
-        without_truth=tuple(name for name in source.rows if name not in cut),
+        left_out=_left_out(source, cut),
         duplicates=tuple(dataclasses.asdict(pair) for pair in pairs),
         warnings=tuple(warnings),
     )

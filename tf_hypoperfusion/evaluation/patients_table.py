@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from data_tools import flow
+from data_tools.flow import LeftOut
 from data_tools.runtime import atomic
 from data_tools.runtime.errors import InputError
 from tf_hypoperfusion.config import RESEARCH_NOTICE
@@ -34,7 +36,7 @@ class Evaluation:
         counts: the same patients' voxels by probability.
         looks: numbers of their images.
         models: that predicted them.
-        left_out: patient -> reason.
+        left_out: by patient, of this step and those before.
         warnings: of the whole.
         seconds_per_patient: medians, when they were measured.
         chosen_thresholds: of each fold; {} if none was to be chosen.
@@ -46,7 +48,7 @@ class Evaluation:
     counts: tuple[ThresholdCounts, ...]
     looks: tuple[dict[str, float], ...]
     models: tuple[ModelInfo, ...]
-    left_out: dict[str, str]
+    left_out: dict[str, LeftOut]
     warnings: tuple[str, ...]
     seconds_per_patient: Seconds
     chosen_thresholds: dict[int, float]
@@ -58,7 +60,8 @@ class Evaluation:
             **dataclasses.asdict(self.settings),
             "models": [model.to_json() for model in self.models],
             "patients": len(self.rows),
-            "left_out": self.left_out,
+            "left_out": {name: each.reason for name, each in self.left_out.items()},
+            "left_out_at": {name: each.step for name, each in self.left_out.items()},
             "warnings": list(self.warnings),
             "seconds_per_patient": dataclasses.asdict(self.seconds_per_patient),
         }
@@ -76,12 +79,12 @@ def gather(plan: Plan, outcomes: Outcomes) -> Evaluation:
             patients of a fold were not measured.
     """
     measured = [(part, _measured(part, outcomes)) for part in plan.parts if part.reported]
-    left_out = plan.left_out | _faults(plan, outcomes)
+    left_out = plan.left_out | _faults(plan, outcomes) | _of_absent_folds(plan, outcomes)
     patients = [patient for _, of_part in measured for patient in of_part]
     if not patients:
         raise InputError(
             "no patient could be evaluated:\n"
-            + "\n".join(f"  {name}: {reason}" for name, reason in sorted(left_out.items()))
+            + "\n".join(f"  {name}: {left_out[name].reason}" for name in sorted(left_out))
         )
     used = [part for part, of_part in measured if of_part]
     rows, chosen = [patient.row for patient in patients], {}
@@ -131,14 +134,30 @@ def _measured(part: Part, outcomes: Outcomes) -> list[MeasuredPatient]:
     return [outcome for outcome in found if isinstance(outcome, MeasuredPatient)]
 
 
-def _faults(plan: Plan, outcomes: Outcomes) -> dict[str, str]:
-    faults: dict[str, str] = {}
+def _faults(plan: Plan, outcomes: Outcomes) -> dict[str, LeftOut]:
+    faults: dict[str, LeftOut] = {}
     for part in plan.parts:
         for name in part.participants:
             outcome = outcomes.get((part.name, name))
             if isinstance(outcome, InputError):
-                faults.setdefault(name, str(outcome).removeprefix(f"{name}: "))
+                reason = str(outcome).removeprefix(f"{name}: ")
+                faults.setdefault(
+                    name, LeftOut(participant_id=name, step=flow.EVALUATE, reason=reason)
+                )
     return faults
+
+
+def _of_absent_folds(plan: Plan, outcomes: Outcomes) -> dict[str, LeftOut]:
+    """Test patients of folds that nobody evaluated yet."""
+    if plan.manifest is None or plan.settings.validation:
+        return {}
+    looked_at = {name for _, name in outcomes}
+    return {
+        name: LeftOut(participant_id=name, step=flow.FOLD, reason=f"a test patient of fold {k}")
+        for k, subset in enumerate(plan.manifest.subsets)
+        for name in subset.participants
+        if name not in looked_at
+    }
 
 
 def _absent_folds(plan: Plan, used: Sequence[Part]) -> list[str]:

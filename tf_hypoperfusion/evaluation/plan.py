@@ -10,8 +10,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from data_tools import cohort as cohorts
-from data_tools import mni_patient
-from data_tools.file_names import EDITED_MASKS
+from data_tools import flow, mni_patient
+from data_tools.flow import LeftOut
 from data_tools.manifest import Manifest
 from data_tools.runtime import atomic
 from data_tools.runtime.errors import InputError
@@ -24,7 +24,6 @@ from tf_hypoperfusion.training import roles
 
 # Raise it when a figure of a patient changes its meaning.
 EVALUATION_VERSION = 5
-NO_TRUTH = "no Tmax and no mask"
 VALIDATION = "validation"
 OF_VALIDATION = (
     "these are validation patients, on which the weights were chosen: figures to choose settings "
@@ -104,7 +103,7 @@ class Plan:
         clinical_rows: of the cohort whose volumes are read, by patient.
         manifest: of the records; None for an external cohort.
         trained_on: patients that the folds know, by their volumes; none may be external.
-        left_out: patients without a truth, and why.
+        left_out: patients of the cohort whom the steps before left out, by name.
         warnings: of the whole.
     """
 
@@ -114,7 +113,7 @@ class Plan:
     clinical_rows: dict[str, dict[str, Cell]]
     manifest: Manifest | None = None
     trained_on: dict[Volumes, str] = dataclasses.field(default_factory=dict)
-    left_out: dict[str, str]
+    left_out: dict[str, LeftOut]
     warnings: tuple[str, ...]
 
     def keys(self) -> Keys:
@@ -248,16 +247,17 @@ def _records_plan(settings: Settings) -> Plan:
         parts=tuple(parts),
         clinical_rows=clinical_rows(settings.cohort)[0] if settings.cohort else {},
         manifest=manifest,
-        left_out=dict.fromkeys(manifest.without_truth, NO_TRUTH),
+        left_out={each.participant_id: each for each in manifest.left_out},
         warnings=(*warnings, *([OF_VALIDATION] if settings.validation else [])),
     )
 
 
-def clinical_rows(cohort: str) -> tuple[dict[str, dict[str, Cell]], dict[str, str]]:
+def clinical_rows(cohort: str) -> tuple[dict[str, dict[str, Cell]], dict[str, LeftOut]]:
     """The patients of an MNI cohort.
 
     Returns:
-        Clinical rows of those with a truth, by name, and why the others are left out.
+        Clinical rows of those with a truth, by name, and the others, with those whom the steps
+        before left out.
 
     Raises:
         InputError: no cohort, or one without volumes in MNI space.
@@ -269,20 +269,23 @@ def clinical_rows(cohort: str) -> tuple[dict[str, dict[str, Cell]], dict[str, st
             f"{cohort} holds no volumes in MNI space; if it is a raw cohort, run\n"
             f"  python -m data_tools.preprocess --cohort={cohort} --out=MNI\nand give MNI"
         )
-    reasons = {name: _without_truth(cohort, name) for name in rows}
-    return (
-        {name: row for name, row in rows.items() if reasons[name] is None},
-        {name: reason for name, reason in reasons.items() if reason is not None},
-    )
+    left_out = {each.participant_id: each for each in flow.read(Path(cohort)) or ()}
+    left_out = {name: each for name, each in left_out.items() if name not in rows}
+    left_out |= flow.by_table(rows.values())
+    for name in rows.keys() - left_out.keys():
+        if found := _cannot_be_compared(cohort, name):
+            left_out[name] = found
+    return {name: row for name, row in rows.items() if name not in left_out}, left_out
 
 
-def _without_truth(cohort: str, name: str) -> str | None:
-    """Why a patient of a cohort cannot be compared; None for one who can."""
+def _cannot_be_compared(cohort: str, name: str) -> LeftOut | None:
     dwi = cohorts.mni_file(cohort, name, "dwi")
     if not dwi.is_file():
-        return f"no volumes: {dwi} is missing"
-    truths = [cohorts.mni_file(cohort, name, w) for w in ("tmax", *EDITED_MASKS)]
-    return None if any(path.is_file() for path in truths) else NO_TRUTH
+        what = f"no volumes: {dwi} is missing"
+        return LeftOut(participant_id=name, step=flow.EVALUATE, reason=what)
+    if cohorts.has_truth(cohort, name):
+        return None
+    return LeftOut(participant_id=name, step=flow.TRUTH, reason=flow.STEPS[flow.TRUTH])
 
 
 def _trained_patients(

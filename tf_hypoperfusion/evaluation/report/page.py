@@ -13,6 +13,7 @@ import jinja2
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
+from data_tools import flow
 from data_tools.runtime import atomic
 from data_tools.runtime.errors import InputError
 from tf_hypoperfusion import __version__
@@ -23,6 +24,7 @@ from tf_hypoperfusion.evaluation.report import (
     comparison,
     decisions,
     figures,
+    patient_flow,
     segmentation,
 )
 from tf_hypoperfusion.evaluation.report.patients import Patients
@@ -96,7 +98,10 @@ def write_report(
         raise InputError(f"{out} holds another page (index.html); choose another --out")
     atomic.check_writable(out)
     cohorts = {"": primary} | ({"external_": external} if external else {})
-    overview = [characteristics.characteristics(list(cohorts.values()))]
+    overview = [
+        patient_flow.table(list(cohorts.values())),
+        characteristics.characteristics(list(cohorts.values())),
+    ]
     if external:
         overview.append(comparison.cohorts_compared(primary, external))
     if other:
@@ -198,9 +203,9 @@ def _write_pages(out: Path, sections: Sequence[Section], cohorts: Sequence[Patie
         "notices": [RESEARCH_NOTICE, *([SIMULATED_NOTICE] if simulated else [])],
         "warnings": [(c.title, warning) for c in cohorts for warning in c.warnings],
         "left_out": [
-            (cohort.title, name, reason)
+            (cohort.title, each.participant_id, f"{flow.STEPS[each.step]}: {each.reason}")
             for cohort in cohorts
-            for name, reason in sorted((cohort.left_out or {}).items())
+            for each in cohort.left_out or ()
         ],
         "nobody": all(cohort.left_out is not None for cohort in cohorts),
         "sources": [(c.title, str(c.path), ", ".join(c.models) or "unknown") for c in cohorts],

@@ -9,8 +9,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from data_tools import criteria, groups, text_table
+from data_tools import criteria, flow, groups, text_table
 from data_tools.cohort import mni_file
+from data_tools.flow import LeftOut
 from data_tools.grid import SIDES
 from data_tools.runtime import atomic
 from data_tools.runtime.errors import InputError
@@ -68,7 +69,7 @@ class Patients:
         table: one row per patient; numbers as float with NaN, decisions as float 0/1 with NaN.
         counts: voxels by probability, in the table's order; None without ``thresholds.npz``.
         looks: numbers of the images, in that order; None where nothing is kept of them.
-        left_out: patient -> reason, of the evaluation; None if nobody knows.
+        left_out: who is not in the table, at which step and why; None if nobody knows.
         models: path and checksum of each.
         warnings: of the evaluation, and of this reading.
     """
@@ -77,7 +78,7 @@ class Patients:
     title: str
     table: pd.DataFrame
     counts: list[ThresholdCounts] | None
-    left_out: dict[str, str] | None
+    left_out: tuple[LeftOut, ...] | None
     models: list[str]
     warnings: list[str]
     looks: list[dict[str, float]] | None = None
@@ -238,7 +239,7 @@ def _checked(table: pd.DataFrame, path: Path) -> pd.DataFrame:
     return table
 
 
-def _about(path: Path, rows: int) -> tuple[dict[str, str] | None, list[str], list[str]]:
+def _about(path: Path, rows: int) -> tuple[tuple[LeftOut, ...] | None, list[str], list[str]]:
     """Who was left out, models and warnings of ``evaluation.json``, as far as it is readable."""
     about = atomic.read_json(path)
     left_out, models, warnings = (about.get(k) for k in ("left_out", "models", "warnings"))
@@ -251,7 +252,17 @@ def _about(path: Path, rows: int) -> tuple[dict[str, str] | None, list[str], lis
     notes = [str(warning) for warning in warnings]
     if about.get("patients") != rows:
         notes.append(f"patients.csv holds {rows} of the {about.get('patients')} patients evaluated")
-    return {str(k): str(v) for k, v in left_out.items()}, named, notes
+    steps = about.get("left_out_at")
+    steps = steps if isinstance(steps, dict) else {}  # none in an evaluation of an early version
+    lost = tuple(
+        LeftOut(
+            participant_id=str(name),
+            step=str(steps.get(name)) if steps.get(name) in flow.STEPS else flow.EVALUATE,
+            reason=str(reason),
+        )
+        for name, reason in sorted(left_out.items())
+    )
+    return lost, named, notes
 
 
 def _faults(table: pd.DataFrame, numbers: list[str], booleans: list[str]) -> list[str]:

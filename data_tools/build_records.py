@@ -78,12 +78,7 @@ flags.DEFINE_string(
     "(0, 1, 2...); or the splits.json of other records.",
     flag_values=FLAGS,
 )
-flags.DEFINE_bool(
-    "other_territories",
-    False,
-    "Take strokes of other arteries than ICA and MCA too; without it they are left out and named.",
-    flag_values=FLAGS,
-)
+command.define_other_territories(FLAGS)
 flags.DEFINE_integer("seed", 1, "Seed of the split.", lower_bound=0, flag_values=FLAGS)
 flags.DEFINE_enum(
     "duplicates",

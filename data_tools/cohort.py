@@ -72,6 +72,8 @@ _READ_FOLDER = re.compile(f"{DICOM_FOLDER}|dwi|ses-.*")
 _PARTICIPANT = re.compile(f"sub-[A-Za-z0-9]+({VISIT}[A-Za-z0-9]+)?")
 # What programs write where a cell is empty: as a group it would join everybody without one.
 _NO_LABEL = ("", "na", "nan", "none", "null", "nil", "#n/a", "<na>", "-", "?")
+# What says that there is a reason, or none, but not which.
+_NO_REASON = (*_NO_LABEL, "no", "n", "false", "0", "yes", "y", "true", "1", "x")
 OCCLUSIONS = (*flow.TERRITORIES, *flow.OTHER_TERRITORIES)
 SEXES = {"m": "M", "male": "M", "f": "F", "female": "F"}
 # 89+, 90 +, >89, > 89, >= 90, ≥ 90
@@ -314,8 +316,9 @@ def _schema() -> "pa.DataFrameSchema":
             ),
             "mrs_90d": column(*_NUMBERS["mrs_90d"]),
             "exclude": column(
-                _says_something,
-                f"expected the reason why the patient is left out, or {MISSING} to keep it",
+                lambda v: v.casefold() not in _NO_REASON,
+                "expected the reason why the patient is left out, such as poor DWI, or "
+                f"{MISSING} to keep the patient",
             ),
             "site": column(_says_something, f"expected the name of a hospital, or {MISSING}"),
             "group": column(

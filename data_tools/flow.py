@@ -4,11 +4,14 @@ Nobody vanishes: each step hands on what the steps before it left out.
 """
 
 import dataclasses
+import os
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from data_tools.runtime import atomic
+from data_tools.runtime.errors import InputError
 
 # The paper's population: strokes of the internal carotid and the middle cerebral artery.
 TERRITORIES = ("ICA", "M1", "M2", "M3", "M4", "none")
@@ -22,7 +25,7 @@ STEPS = {
     TERRITORY: "stroke of another territory than the ICA's and MCA's",
     PREPROCESS: "images that could not be used",
     TRUTH: "neither Tmax nor an edited mask",
-    FOLD: "test patients of folds that are not evaluated yet",
+    FOLD: "patients of folds that are not evaluated yet",
     EVALUATE: "not evaluated",
 }
 FILE = "left_out.json"
@@ -41,6 +44,17 @@ class LeftOut:
     participant_id: str
     step: str
     reason: str
+
+    @property
+    def cause(self) -> str:
+        """The reason on one line, without the patient's name and files: equal ones are counted.
+
+        >>> LeftOut(participant_id="sub-1", step=PREPROCESS, reason="DWI sub-1.nii is 2D").cause
+        'DWI is 2D'
+        """
+        first = next(iter(self.reason.strip().splitlines()), "")
+        words = [word for word in first.split() if self.participant_id not in word]
+        return " ".join(words) or "no reason given"
 
     def to_json(self) -> dict[str, str]:
         """As a line of a file."""
@@ -73,14 +87,61 @@ def by_table(
     return found
 
 
+def without_truth(participant: str) -> LeftOut:
+    """A patient whose answer could be compared with nothing."""
+    return LeftOut(participant_id=participant, step=TRUTH, reason=STEPS[TRUTH])
+
+
+def require_somebody(rows: Sequence[Any], left_out: Mapping[str, LeftOut]) -> None:
+    """Refuse a table that leaves out everybody.
+
+    Raises:
+        InputError: naming the reasons.
+    """
+    if rows and len(left_out) == len(rows):
+        raise InputError(
+            f"participants.tsv leaves out every patient ({in_words(left_out.values())}); expected "
+            "at least one to keep: n/a in the column exclude, and an occlusion of the ICA or MCA, "
+            "or give --other_territories"
+        )
+
+
+def in_words(left_out: Iterable[LeftOut]) -> str:
+    """How many were left out at each step, and why.
+
+    >>> in_words([LeftOut(participant_id="sub-1", step=EXCLUDED, reason="poor DWI")])
+    '1 excluded by hand: poor DWI 1'
+    """
+    return "; ".join(
+        f"{sum(reasons.values())} {STEPS[step]}: "
+        + ", ".join(f"{reason} {count}" for reason, count in reasons.items())
+        for step, reasons in counted(left_out).items()
+    )
+
+
 def write(folder: Path, left_out: Sequence[LeftOut]) -> None:
     """Write ``left_out.json`` of an MNI cohort, also where nobody was."""
     atomic.write_json(folder / FILE, {"left_out": [each.to_json() for each in left_out]})
 
 
-def read(folder: Path) -> tuple[LeftOut, ...] | None:
-    """What ``left_out.json`` of an MNI cohort says; None where there is none that can be read."""
-    return from_json(atomic.read_json(folder / FILE).get("left_out"))
+def read(folder: str | os.PathLike) -> tuple[LeftOut, ...]:
+    """What ``left_out.json`` of an MNI cohort says; nobody where there is none.
+
+    Early versions wrote none, and simulated cohorts have none.
+
+    Raises:
+        InputError: it is there and cannot be read.
+    """
+    path = Path(folder) / FILE
+    if not path.exists():
+        return ()
+    found = from_json(atomic.read_json(path).get("left_out"))
+    if found is None:
+        raise InputError(
+            f"{path}: cannot be read, so nobody knows who was left out; expected what "
+            "data_tools.preprocess writes. Run it again: patients done before are kept"
+        )
+    return found
 
 
 def from_json(content: Any) -> tuple[LeftOut, ...] | None:
@@ -88,6 +149,20 @@ def from_json(content: Any) -> tuple[LeftOut, ...] | None:
     names = [field.name for field in dataclasses.fields(LeftOut)]
     if not isinstance(content, list):
         return None
-    if not all(isinstance(line, dict) and set(names) <= set(line) for line in content):
-        return None
+    for line in content:
+        if not isinstance(line, dict) or not set(names) <= set(line) or line["step"] not in STEPS:
+            return None
     return tuple(LeftOut(**{name: str(line[name]) for name in names}) for line in content)
+
+
+def counted(left_out: Iterable[LeftOut]) -> dict[str, dict[str, int]]:
+    """How many were left out for each reason, the most frequent first, at each step.
+
+    >>> counted([LeftOut(participant_id="sub-1", step=EXCLUDED, reason="poor DWI"),
+    ...          LeftOut(participant_id="sub-2", step=EXCLUDED, reason="poor DWI")])
+    {'excluded': {'poor DWI': 2}}
+    """
+    reasons: dict[str, Counter[str]] = {step: Counter() for step in STEPS}
+    for each in left_out:
+        reasons[each.step][each.cause] += 1
+    return {step: dict(found.most_common()) for step, found in reasons.items() if found}

@@ -154,12 +154,13 @@ class Manifest:
 
 
 def _left_out(content: dict[str, Any]) -> tuple[LeftOut, ...]:
-    """Who was left out; of early versions those without truth are known."""
-    early = [
-        LeftOut(participant_id=name, step=flow.TRUTH, reason=flow.STEPS[flow.TRUTH])
-        for name in content.get("without_truth") or ()
-    ]
-    return flow.from_json(content.get("left_out")) or tuple(early)
+    """Who was left out; of early versions only those without truth are known."""
+    if "left_out" in content:
+        found = flow.from_json(content["left_out"])
+        if found is None:
+            raise ValueError("left_out names no patients, steps and reasons")
+        return found
+    return tuple(map(flow.without_truth, content.get("without_truth") or ()))
 
 
 def _known(kind: Any, content: dict[str, Any]) -> Any:

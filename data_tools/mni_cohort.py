@@ -71,10 +71,14 @@ def preprocess(
         The patients that succeeded, and who was left out, in the order of the table.
 
     Raises:
-        InputError: if the table is faulty, or ``out`` is the raw cohort itself.
+        InputError: if the table is faulty or leaves out everybody, or ``out`` is the raw cohort
+            itself.
     """
     _check_out(cohort, out)
     table = cohorts.read_participants(cohort)
+    rows = [cohorts.clinical_record(row) for _, row in table.iterrows()]
+    left_out = flow.by_table(rows, other_territories=other_territories)
+    flow.require_somebody(rows, left_out)
     name = f"{cohorts.described_name(cohort)} - in MNI space"
     _write_description(Path(out), name)
     mni_patient.write_label_settings(out, within_side)
@@ -82,11 +86,13 @@ def preprocess(
         preprocess_patient, cohort=cohort, out=out, kind=kind, within_side=within_side,
         overrides=overrides,
     )  # fmt: skip
-    rows = [cohorts.clinical_record(row) for _, row in table.iterrows()]
-    left_out = flow.by_table(rows, other_territories=other_territories)
     for participant in left_out:  # of an earlier run with another table
         attempt(_remove_stale, Path(out) / participant)
-    tasks = [(name, row["side"]) for row in rows if (name := row["participant_id"]) not in left_out]
+    tasks = [
+        (row["participant_id"], row["side"])
+        for row in rows
+        if row["participant_id"] not in left_out
+    ]
     done: dict[str, Preprocessed] = {}
     for (participant, _), result in executors.map_patients(one, tasks, workers, "preprocess"):
         if isinstance(result, InputError):
@@ -101,8 +107,7 @@ def preprocess(
     succeeded = [done[participant] for participant in order if participant in done]
     lost = [left_out[participant] for participant in order if participant in left_out]
     flow.write(Path(out), lost)
-    failures = {each.participant_id: each.reason for each in lost}
-    qc_page.write(Path(out), [each.quality for each in succeeded], failures, name)
+    qc_page.write(Path(out), [each.quality for each in succeeded], lost, name)
     return succeeded, lost
 
 

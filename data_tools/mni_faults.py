@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from data_tools import agreement, brain_of_dwi, labels, mni_patient
+from data_tools import agreement, brain_of_dwi, flow, labels, mni_patient
 from data_tools import cohort as cohorts
 from data_tools.agreement import BRAIN_RANGE_ML
 from data_tools.checked import Checked, ImageFigures
@@ -44,10 +44,14 @@ def check_cohort_files(cohort: str) -> list[Fault]:
     if os.path.lexists(path) and not atomic.read_json(path):
         faults.append(Fault("(all)", path.name, f"is no readable JSON object; {AGAIN}"))
     settings = cohorts.label_settings_file(cohort)
-    try:
-        mni_patient.within_side_only(cohort)
-    except InputError as error:
-        faults.append(Fault("(all)", settings.name, str(error)))
+    for file, read in (
+        (settings.name, mni_patient.within_side_only),
+        (flow.FILE, flow.read),
+    ):
+        try:
+            read(cohort)
+        except InputError as error:
+            faults.append(Fault("(all)", file, str(error)))
     if cohorts.is_preprocessed(cohort) and not os.path.lexists(settings):
         what = f"is missing, so nobody knows whether labels end at the midline; {AGAIN}"
         faults.append(Fault("(all)", settings.name, what))

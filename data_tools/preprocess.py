@@ -35,14 +35,7 @@ flags.DEFINE_string(
 )
 
 command.define_overrides(FLAGS, of_cohort=True)
-
-flags.DEFINE_bool(
-    "other_territories",
-    False,
-    "Take strokes of other arteries than ICA and MCA too (occlusion PCA, BA...), which the paper "
-    "did not; without it they are left out and named.",
-    flag_values=FLAGS,
-)
+command.define_other_territories(FLAGS)
 
 command.heading("Method", FLAGS)
 flags.DEFINE_enum(

@@ -99,17 +99,27 @@ def build(
         duplicates=same_head,
         other_territories=other_territories,
     )
+    said = flow.by_table(rows.values(), other_territories=other_territories)
+    flow.require_somebody(list(rows), said)
     source = _Source(
         cohort=cohort,
         rows=rows,
         settings=settings,
-        fingerprint=_fingerprint(cohort, rows, settings),
+        said=said,
+        fingerprint=_fingerprint(
+            cohort, {name: row for name, row in rows.items() if name not in said}, settings
+        ),
         table=table,
         told=told,
     )
     target = Path(out).absolute()
     built = _built_before(target, source, overwrite)
     if built is not None:
+        # The steps before may have been run again, and give other reasons.
+        now = _left_out(source, built.rows())
+        if now != built.left_out:
+            built = dataclasses.replace(built, left_out=now)
+            atomic.write_json(target / records.MANIFEST, built.to_json())
         return built, True
     with_truth = _with_truth(source)
     # What can be refused is refused before the work on all patients.
@@ -132,6 +142,7 @@ class _Source:
         cohort: folder of the MNI cohort.
         rows: :func:`data_tools.cohort.clinical_record` of each patient, by name.
         settings: how they are cut and divided.
+        said: whom the table leaves out, by name.
         fingerprint: checksum of all of it.
         table: file that says who is in which subset, or None.
         told: what it says.
@@ -140,6 +151,7 @@ class _Source:
     cohort: str
     rows: dict[str, cohorts.Row]
     settings: BuildSettings
+    said: dict[str, LeftOut]
     fingerprint: str
     table: str | None
     told: dict[str, int] | None
@@ -171,7 +183,13 @@ def _rows(cohort: str) -> dict[str, cohorts.Row]:
 
 
 def _fingerprint(cohort: str, rows: dict[str, cohorts.Row], settings: BuildSettings) -> str:
-    """Checksum of everything the records are made of."""
+    """Checksum of everything the records are made of.
+
+    Args:
+        cohort: folder of the MNI cohort.
+        rows: of the patients whom the table does not leave out.
+        settings: how they are cut and divided.
+    """
     digest = hashlib.sha256(json.dumps([records.SCHEMA_VERSION, _made_with(settings)]).encode())
     digest.update((Path(cohort) / "participants.tsv").read_bytes())
     if mni_patient.within_side_only(cohort):
@@ -244,19 +262,16 @@ def _with_truth(source: _Source) -> list[str]:
             f"{cohort} holds no volumes in MNI space; if it is a raw cohort, run\n"
             f"  python -m data_tools.preprocess --cohort={cohort} --out=MNI\nand give --cohort=MNI"
         )
-    said = flow.by_table(source.rows.values(), other_territories=source.settings.other_territories)
-    return [name for name in source.rows if name not in said and cohorts.has_truth(cohort, name)]
+    return [
+        name for name in source.rows if name not in source.said and cohorts.has_truth(cohort, name)
+    ]
 
 
 def _left_out(source: _Source, cut: Collection[str]) -> tuple[LeftOut, ...]:
     """Who is not in the records, those among them that never came into the MNI cohort first."""
-    before = flow.read(Path(source.cohort)) or ()
-    said = flow.by_table(source.rows.values(), other_territories=source.settings.other_territories)
+    before = flow.read(source.cohort)
     here = [
-        said.get(name)
-        or LeftOut(participant_id=name, step=flow.TRUTH, reason=flow.STEPS[flow.TRUTH])
-        for name in source.rows
-        if name not in cut
+        source.said.get(name) or flow.without_truth(name) for name in source.rows if name not in cut
     ]
     return (*(each for each in before if each.participant_id not in source.rows), *here)
 

@@ -68,6 +68,8 @@ flags.DEFINE_bool(
     flag_values=FLAGS,
 )
 
+command.define_other_territories(FLAGS, text="Used with --external.")
+
 command.heading("Method", FLAGS)
 command.define_stride(FLAGS, config.TEST_STRIDE, text="Used with --cohort or --external.")
 flags.DEFINE_enum(
@@ -103,6 +105,11 @@ def main() -> int:
         raise InputError(
             "--choose_threshold needs validation patients; an external cohort has none"
         )
+    if FLAGS.other_territories and not FLAGS.external:
+        raise InputError(
+            "--other_territories is of an external cohort; the patients of records are in or out "
+            "as build_records was told. Give it to build_records, or with --external"
+        )
     if FLAGS.validation and (FLAGS.external or FLAGS.choose_threshold):
         raise InputError(
             "--validation measures the patients that a threshold would be chosen on, and no "
@@ -120,6 +127,7 @@ def main() -> int:
             maps=FLAGS.maps,
             choose_threshold=FLAGS.choose_threshold == "val",
             validation=FLAGS.validation,
+            other_territories=FLAGS.other_territories,
         )
     )
     for warning in done.warnings:
@@ -132,10 +140,18 @@ def main() -> int:
     if told:
         print(f"{len(told)} patient(s) left out:", file=sys.stderr)
         for name in sorted(told):
-            print(f"  {name}: {done.left_out[name].reason}", file=sys.stderr)
+            print(f"  {name}: {_why(done.left_out[name])}", file=sys.stderr)
     # The others were named by the steps before.
     failed = any(each.step == flow.EVALUATE for each in done.left_out.values())
     return command.EXIT_SOME_FAILED if failed else command.EXIT_OK
+
+
+def _why(left_out: flow.LeftOut) -> str:
+    """The reason, and at which step before this one where it does not say so itself."""
+    step = flow.STEPS[left_out.step]
+    if left_out.step == flow.EVALUATE or left_out.reason == step:
+        return left_out.reason
+    return f"{step}: {left_out.reason}"
 
 
 def summary(rows: "Sequence[PatientRow]", table: str, who: str = "test") -> str:

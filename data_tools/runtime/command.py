@@ -197,6 +197,22 @@ def define_patient(flag_values: flags.FlagValues, core_by: str) -> None:
     )
 
 
+def define_other_territories(flag_values: flags.FlagValues, text: str = "") -> None:
+    """The flag of a command that leaves out strokes outside the paper's population.
+
+    Args:
+        flag_values: the command's flags.
+        text: what more ``--help`` is to say.
+    """
+    flags.DEFINE_bool(
+        "other_territories",
+        False,
+        "Also take strokes of other arteries than ICA and MCA (occlusion PCA, BA...). By default "
+        f"they are left out and named, as in the paper. {text}".strip(),
+        flag_values=flag_values,
+    )
+
+
 def define_overrides(flag_values: flags.FlagValues, of_cohort: bool = False) -> None:
     """The flags with which a person says what files say wrongly or not at all.
 

@@ -11,6 +11,7 @@ from data_tools import flow
 from data_tools.flow import LeftOut
 from data_tools.runtime import atomic
 from data_tools.runtime.errors import InputError
+from data_tools.splits import fold_roles
 from tf_hypoperfusion.config import RESEARCH_NOTICE
 from tf_hypoperfusion.evaluation import thresholds
 from tf_hypoperfusion.evaluation.measured_patient import MeasuredPatient, Seconds
@@ -79,8 +80,11 @@ def gather(plan: Plan, outcomes: Outcomes) -> Evaluation:
             patients of a fold were not measured.
     """
     measured = [(part, _measured(part, outcomes)) for part in plan.parts if part.reported]
-    left_out = plan.left_out | _faults(plan, outcomes) | _of_absent_folds(plan, outcomes)
     patients = [patient for _, of_part in measured for patient in of_part]
+    reported = {patient.row.participant_id for patient in patients}
+    # The earliest step comes last, so that it is the one that is told.
+    left_out = _of_absent_folds(plan) | _faults(plan, outcomes) | plan.left_out
+    left_out = {name: each for name, each in left_out.items() if name not in reported}
     if not patients:
         raise InputError(
             "no patient could be evaluated:\n"
@@ -147,16 +151,17 @@ def _faults(plan: Plan, outcomes: Outcomes) -> dict[str, LeftOut]:
     return faults
 
 
-def _of_absent_folds(plan: Plan, outcomes: Outcomes) -> dict[str, LeftOut]:
-    """Test patients of folds that nobody evaluated yet."""
-    if plan.manifest is None or plan.settings.validation:
+def _of_absent_folds(plan: Plan) -> dict[str, LeftOut]:
+    """Each patient of the records as one of a fold, which may not be evaluated yet."""
+    if plan.manifest is None:
         return {}
-    looked_at = {name for _, name in outcomes}
+    role = VALIDATION if plan.settings.validation else "test"
+    subsets = plan.manifest.subsets
     return {
-        name: LeftOut(participant_id=name, step=flow.FOLD, reason=f"a test patient of fold {k}")
-        for k, subset in enumerate(plan.manifest.subsets)
-        for name in subset.participants
-        if name not in looked_at
+        name: LeftOut(participant_id=name, step=flow.FOLD, reason=f"a {role} patient of fold {k}")
+        for k in range(len(subsets))
+        for subset in fold_roles(k, len(subsets))[role]
+        for name in subsets[subset].participants
     }
 
 

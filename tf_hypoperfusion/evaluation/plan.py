@@ -50,6 +50,8 @@ class Settings:
         choose_threshold: also choose each fold's threshold on its validation patients.
         validation: measure each fold's validation patients in place of its test patients, to
             choose between settings without a look at the test patients.
+        other_territories: of ``external``: do not leave out strokes outside the paper's
+            population. Patients of records are in or out as the records were built.
     """
 
     run: str
@@ -62,6 +64,7 @@ class Settings:
     maps: bool = True
     choose_threshold: bool = False
     validation: bool = False
+    other_territories: bool = False
 
     @property
     def volumes(self) -> str | None:
@@ -179,7 +182,7 @@ def _external_plan(settings: Settings, external: str) -> Plan:
     run = Path(settings.run)
     folds = trained_folds.asked(run, settings.fold, settings.records)
     warnings = trained_folds.unfinished(run, folds)
-    rows, without = clinical_rows(external)
+    rows, without = clinical_rows(external, other_territories=settings.other_territories)
     trained_on = _trained_patients(run, folds, settings.records)
     if not trained_on:
         warnings = [
@@ -224,13 +227,22 @@ def _records_plan(settings: Settings) -> Plan:
     trained_folds.refuse_other_records(run, asked, settings.records, manifest)
     if not settings.cohort and manifest.settings:  # the windows are those of the records
         settings = dataclasses.replace(settings, stride=manifest.settings.stride)
+    rows: dict[str, dict[str, Cell]] = {}
+    left_out = {each.participant_id: each for each in manifest.left_out}
+    if settings.cohort:
+        # Whose stroke is of another territory was asked when the records were built.
+        rows, by_cohort = clinical_rows(settings.cohort, other_territories=True)
+        # Excluded since the records were built.
+        left_out |= {name: each for name, each in by_cohort.items() if each.step == flow.EXCLUDED}
     reported = VALIDATION if settings.validation else "test"
     parts = [
         Part(
             name=f"{role}-{k}",
             fold=k,
             models=(trained_folds.network(run, k),),
-            participants=manifest.subsets[subset].participants,
+            participants=tuple(
+                name for name in manifest.subsets[subset].participants if name not in left_out
+            ),
             subset=subset,
             asked=k in asked,
             reported=role == reported,
@@ -245,15 +257,21 @@ def _records_plan(settings: Settings) -> Plan:
         settings=settings,
         folder=run / VALIDATION if settings.validation else run,
         parts=tuple(parts),
-        clinical_rows=clinical_rows(settings.cohort)[0] if settings.cohort else {},
+        clinical_rows=rows,
         manifest=manifest,
-        left_out={each.participant_id: each for each in manifest.left_out},
+        left_out=left_out,
         warnings=(*warnings, *([OF_VALIDATION] if settings.validation else [])),
     )
 
 
-def clinical_rows(cohort: str) -> tuple[dict[str, dict[str, Cell]], dict[str, LeftOut]]:
+def clinical_rows(
+    cohort: str, *, other_territories: bool = False
+) -> tuple[dict[str, dict[str, Cell]], dict[str, LeftOut]]:
     """The patients of an MNI cohort.
+
+    Args:
+        cohort: its folder.
+        other_territories: do not leave out strokes outside the paper's population.
 
     Returns:
         Clinical rows of those with a truth, by name, and the others, with those whom the steps
@@ -269,11 +287,11 @@ def clinical_rows(cohort: str) -> tuple[dict[str, dict[str, Cell]], dict[str, Le
             f"{cohort} holds no volumes in MNI space; if it is a raw cohort, run\n"
             f"  python -m data_tools.preprocess --cohort={cohort} --out=MNI\nand give MNI"
         )
-    left_out = {each.participant_id: each for each in flow.read(Path(cohort)) or ()}
-    left_out = {name: each for name, each in left_out.items() if name not in rows}
-    left_out |= flow.by_table(rows.values())
-    for name in rows.keys() - left_out.keys():
-        if found := _cannot_be_compared(cohort, name):
+    before = {each.participant_id: each for each in flow.read(cohort)}
+    left_out = {name: each for name, each in before.items() if name not in rows}
+    left_out |= flow.by_table(rows.values(), other_territories=other_territories)
+    for name in rows:
+        if name not in left_out and (found := _cannot_be_compared(cohort, name)):
             left_out[name] = found
     return {name: row for name, row in rows.items() if name not in left_out}, left_out
 
@@ -285,7 +303,7 @@ def _cannot_be_compared(cohort: str, name: str) -> LeftOut | None:
         return LeftOut(participant_id=name, step=flow.EVALUATE, reason=what)
     if cohorts.has_truth(cohort, name):
         return None
-    return LeftOut(participant_id=name, step=flow.TRUTH, reason=flow.STEPS[flow.TRUTH])
+    return flow.without_truth(name)
 
 
 def _trained_patients(

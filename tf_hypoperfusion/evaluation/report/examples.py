@@ -11,6 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from data_tools import flow
 from data_tools.grid import GRID_AFFINE, UNKNOWN_SIDE
 from data_tools.runtime.errors import InputError
 from data_tools.volumes import load_volume, require_grid
@@ -34,7 +35,7 @@ def of_all(patients: Patients) -> Figure | str:
 def by_lvo(patients: Patients) -> Figure | str:
     """Figure 3: a patient with and one without large vessel occlusion, each of median Dice."""
     ranked = _ranked(patients)
-    lvo, known = ranked["occlusion"].isin(LVO), ranked["occlusion"].notna()
+    lvo, known = (ranked["occlusion"].isin(words) for words in (LVO, flow.TERRITORIES))
     picked = [
         (word, names[len(names) // 2])
         for word, members in (
@@ -57,7 +58,7 @@ def without_core(patients: Patients) -> Figure | str:
 def without_lvo(patients: Patients) -> Figure | str:
     """Figure S5: patients without large vessel occlusion."""
     ranked = _ranked(patients)
-    none = ranked["occlusion"].notna() & ~ranked["occlusion"].isin(LVO)
+    none = ranked["occlusion"].isin(flow.TERRITORIES) & ~ranked["occlusion"].isin(LVO)
     return _best_median_worst(
         patients, ranked[none], "no patient with a lesion and no large vessel occlusion"
     )

@@ -202,11 +202,7 @@ def _write_pages(out: Path, sections: Sequence[Section], cohorts: Sequence[Patie
         "title": f"Hypoperfusion: {cohorts[0].title}",
         "notices": [RESEARCH_NOTICE, *([SIMULATED_NOTICE] if simulated else [])],
         "warnings": [(c.title, warning) for c in cohorts for warning in c.warnings],
-        "left_out": [
-            (cohort.title, each.participant_id, f"{flow.STEPS[each.step]}: {each.reason}")
-            for cohort in cohorts
-            for each in cohort.left_out or ()
-        ],
+        "left_out": [line for cohort in cohorts for line in _left_out(cohort)],
         "nobody": all(cohort.left_out is not None for cohort in cohorts),
         "sources": [(c.title, str(c.path), ", ".join(c.models) or "unknown") for c in cohorts],
         "sections": sections,
@@ -214,6 +210,19 @@ def _write_pages(out: Path, sections: Sequence[Section], cohorts: Sequence[Patie
     }
     for template, name in (("report.md", "report.md"), ("report.html", "index.html")):
         atomic.write_text(out / name, _environment().get_template(template).render(**content))
+
+
+def _left_out(cohort: Patients) -> list[tuple[str, str, str]]:
+    """Cohort, patients and why they were left out; patients of the same reason on one line."""
+    names: dict[tuple[str, str], list[str]] = {}
+    for each in cohort.left_out or ():
+        names.setdefault((each.step, each.reason), []).append(each.participant_id)
+    return [
+        (cohort.title, ", ".join(who), words if reason == words else f"{words}: {reason}")
+        for step, words in flow.STEPS.items()
+        for (at, reason), who in names.items()
+        if at == step
+    ]
 
 
 def _csv(rows: list[list[str]]) -> str:

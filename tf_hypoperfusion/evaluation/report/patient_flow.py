@@ -1,45 +1,51 @@
 """The paper's Figure 2: who came in, who was left out at which step and why, who was evaluated."""
 
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from data_tools import flow
-from data_tools.flow import LeftOut
 from tf_hypoperfusion.evaluation.report.patients import Patients
 from tf_hypoperfusion.evaluation.report.table import Table
 
 UNKNOWN = "who was left out is not known: evaluation.json does not say"
 # So many reasons are named in a box; the table has all.
-NAMED, LONGEST = 4, 46
-BOX_HEIGHT_IN = 1.05
+NAMED, LONGEST = 4, 60
+LINE_HEIGHT_IN, BOX_HEIGHT_IN = 0.19, 0.42
 
 
 def table(cohorts: Sequence[Patients]) -> Table:
-    """Patients by step and reason; they add up."""
+    """Patients by step and reason; they add up. What is not known of a cohort is n/a."""
     made = Table(
         "flow",
         "Flow of patients (paper, Figure 2)",
         ["Step", *(cohort.title for cohort in cohorts)],
     )
-    lost = [cohort.left_out for cohort in cohorts]
-    everybody = [
-        "n/a" if each is None else str(len(each) + len(cohort))
-        for each, cohort in zip(lost, cohorts, strict=True)
-    ]
-    made.rows.append(["All patients", *everybody])
+    lost = [None if c.left_out is None else flow.counted(c.left_out) for c in cohorts]
+
+    def add(what: str, counts: Sequence[int | None]) -> None:
+        made.rows.append([what, *("n/a" if count is None else str(count) for count in counts)])
+
+    add("All patients", [None if c.left_out is None else _everybody(c) for c in cohorts])
     for step, words in flow.STEPS.items():
-        at_step = [[each for each in of or () if each.step == step] for of in lost]
-        if not any(at_step):
+        reasons = [None if of is None else of.get(step, {}) for of in lost]
+        if not any(reasons):
             continue
-        made.rows.append([f"left out: {words}", *(str(len(each)) for each in at_step)])
-        reasons = Counter(each.reason.splitlines()[0] for of in at_step for each in of)
-        for reason, _ in reasons.most_common():
-            counts = [sum(each.reason.startswith(reason) for each in of) for of in at_step]
-            made.rows.append([f"    {reason}", *map(str, counts)])
-    made.rows.append(["Evaluated", *(str(len(cohort)) for cohort in cohorts)])
+        add(f"left out: {words}", [None if of is None else sum(of.values()) for of in reasons])
+        for reason in dict.fromkeys(reason for of in reasons for reason in of or ()):
+            if reason != words:
+                add(f"    {reason}", [None if of is None else of.get(reason, 0) for of in reasons])
+    add("Evaluated", [len(cohort) for cohort in cohorts])
+    for cohort in cohorts:
+        if cohort.left_out is None:
+            made.notes.append(f"{cohort.title}: {UNKNOWN}.")
+        elif not cohort.followed:
+            made.notes.append(
+                f"{cohort.title}: evaluated by an early version, which did not keep whom the "
+                "steps before had left out. Run preprocess, build_records and evaluate again to "
+                "count them."
+            )
     return made
 
 
@@ -47,46 +53,51 @@ def chart(patients: Patients) -> Figure | str:
     """The same of one cohort as boxes."""
     if patients.left_out is None:
         return UNKNOWN
-    steps = {step: [each for each in patients.left_out if each.step == step] for step in flow.STEPS}
-    lost = {step: each for step, each in steps.items() if each}
-    lines = len(lost) + 1
-    figure = Figure(figsize=(8.5, BOX_HEIGHT_IN * (lines + 1)), layout="constrained")
+    boxes = [
+        (sum(reasons.values()), "\n".join(_lines(step, reasons)))
+        for step, reasons in flow.counted(patients.left_out).items()
+    ]
+    # From the bottom up, in inches: who is left, then who was left out before.
+    heights = [BOX_HEIGHT_IN + LINE_HEIGHT_IN * text.count("\n") for _, text in boxes]
+    tall = 2 * BOX_HEIGHT_IN + sum(height + BOX_HEIGHT_IN for height in heights)
+    figure = Figure(figsize=(8.5, tall))
     FigureCanvasAgg(figure)
-    axes = figure.subplots()
+    axes = figure.add_axes((0, 0, 1, 1))
     axes.set_axis_off()
-    axes.set(xlim=(0, 1), ylim=(-0.5, 2 * lines - 0.5))
-    top, left = 2 * lines - 1, len(patients) + len(patients.left_out)
-    _box(axes, 0.25, top, f"{left} patients")
-    for step, of_step in lost.items():
-        _box(axes, 0.48, top - 1, f"{len(of_step)} {flow.STEPS[step]}\n{_reasons(of_step)}", size=8)
-        _arrow(axes, (0.25, top - 1), (0.46, top - 1))
-        left -= len(of_step)
-        last = top - 2 == 2 * lines - 1 - 2 * len(lost)
-        _box(axes, 0.25, top - 2, f"{left} patients" + (" evaluated" if last else ""))
-        _arrow(axes, (0.25, top - 0.25), (0.25, top - 1.75))
-        top -= 2
+    axes.set(xlim=(0, 8.5), ylim=(0, tall))
+    left, y = _everybody(patients), tall - BOX_HEIGHT_IN
+    _main_box(axes, y, left, last=not boxes)
+    for (count, text), height in zip(boxes, heights, strict=True):
+        left, below = left - count, y - height - BOX_HEIGHT_IN
+        axes.annotate("", (_MAIN, below + 0.17), (_MAIN, y - 0.17), arrowprops=_ARROW)
+        axes.annotate("", (_SIDE - 0.1, (y + below) / 2), (_MAIN, (y + below) / 2),
+                      arrowprops=_ARROW)  # fmt: skip
+        axes.text(_SIDE, (y + below) / 2, text, va="center", fontsize=9, bbox=_BOX)
+        y = below
+        _main_box(axes, y, left, last=text == boxes[-1][1])
     return figure
 
 
-def _reasons(left_out: Sequence[LeftOut]) -> str:
-    """The most frequent reasons, each on a line; none where they only repeat the step."""
-    counted = Counter(each.reason.splitlines()[0] for each in left_out).most_common()
-    shown = [
-        f"{count} {reason[:LONGEST]}{'...' if len(reason) > LONGEST else ''}"
-        for reason, count in counted[:NAMED]
-        if reason not in flow.STEPS.values()
-    ]
-    more = sum(count for _, count in counted[NAMED:])
-    return "\n".join([*shown, *([f"{more} for other reasons"] if more else [])])
+_MAIN, _SIDE = 1.5, 2.9
+_ARROW = {"arrowstyle": "->", "shrinkA": 0, "shrinkB": 0}
+_BOX = {"boxstyle": "square,pad=0.5", "facecolor": "white", "edgecolor": "black"}
 
 
-def _box(axes, x: float, y: float, text: str, *, size: int = 10) -> None:
-    """Centred at a place; a small one begins there."""
-    axes.text(
-        x, y, text.strip(), ha="left" if size < 10 else "center", va="center", fontsize=size,
-        bbox={"boxstyle": "square,pad=0.5", "facecolor": "white", "edgecolor": "black"},
-    )  # fmt: skip
+def _everybody(patients: Patients) -> int:
+    return len(patients) + len(patients.left_out or ())
 
 
-def _arrow(axes, start: tuple[float, float], end: tuple[float, float]) -> None:
-    axes.annotate("", end, start, arrowprops={"arrowstyle": "->"})
+def _main_box(axes, y: float, count: int, *, last: bool) -> None:
+    text = f"{count} patients" + (" evaluated" if last else "")
+    axes.text(_MAIN, y, text, ha="center", va="center", fontsize=10, bbox=_BOX)
+
+
+def _lines(step: str, reasons: dict[str, int]) -> Iterator[str]:
+    """A box: how many were left out, and the most frequent reasons; none that repeats the step."""
+    yield f"{sum(reasons.values())} {flow.STEPS[step]}"
+    named = [reason for reason in reasons if reason != flow.STEPS[step]]
+    for reason in named[:NAMED]:
+        short = reason if len(reason) <= LONGEST else f"{reason[:LONGEST]}..."
+        yield f"  {reasons[reason]}  {short}"
+    if more := sum(reasons[reason] for reason in named[NAMED:]):
+        yield f"  {more}  for other reasons"

@@ -40,6 +40,8 @@ class Evaluation:
         left_out: by patient, of this step and those before.
         warnings: of the whole.
         seconds_per_patient: medians, when they were measured.
+        network_s: seconds that the networks took for each patient, in the order of ``rows``.
+        machines: on which they did.
         chosen_thresholds: of each fold; {} if none was to be chosen.
     """
 
@@ -52,6 +54,8 @@ class Evaluation:
     left_out: dict[str, LeftOut]
     warnings: tuple[str, ...]
     seconds_per_patient: Seconds
+    network_s: tuple[float, ...]
+    machines: tuple[str, ...]
     chosen_thresholds: dict[int, float]
 
     def to_json(self) -> dict[str, Any]:
@@ -65,6 +69,11 @@ class Evaluation:
             "left_out_at": {name: each.step for name, each in self.left_out.items()},
             "warnings": list(self.warnings),
             "seconds_per_patient": dataclasses.asdict(self.seconds_per_patient),
+            "network_s": {
+                row.participant_id: round(seconds, 3)
+                for row, seconds in zip(self.rows, self.network_s, strict=True)
+            },
+            "machines": list(self.machines),
         }
         if self.chosen_thresholds:
             about["chosen_thresholds"] = {str(k): v for k, v in self.chosen_thresholds.items()}
@@ -108,6 +117,8 @@ def gather(plan: Plan, outcomes: Outcomes) -> Evaluation:
             network=_median(patient.seconds.network for patient in patients),
             measure=_median(patient.seconds.measure for patient in patients),
         ),
+        network_s=tuple(patient.seconds.network for patient in patients),
+        machines=tuple(sorted({patient.machine or "unknown" for patient in patients})),
         chosen_thresholds=chosen,
     )
 

@@ -19,7 +19,7 @@ from helpers.commands import call
 from data_tools import flow, records
 from data_tools.cohort import clinical_record, mni_file, read_participants, write_participants
 from data_tools.runtime.errors import InputError
-from tf_hypoperfusion import evaluate
+from tf_hypoperfusion import evaluate, provenance
 from tf_hypoperfusion.config import TEST_STRIDE
 from tf_hypoperfusion.evaluation import cases, patient_metrics, plan, thresholds
 from tf_hypoperfusion.evaluation import run as evaluation
@@ -84,6 +84,11 @@ def test_every_patient_once_by_the_fold_that_kept_it(evaluated, records_dir):
     about = json.loads((done.folder / "evaluation.json").read_text())
     assert [model["fold"] for model in about["models"]] == [0, 1]
     assert about["patients"] == len(done.rows) and "Research use only" in about["notice"]
+    names = [row.participant_id for row in done.rows]
+    assert list(about["network_s"]) == names and min(about["network_s"].values()) >= 0
+    assert about["machines"] == [provenance.machine()]
+    read = load(done.folder)
+    assert read.network_s == list(about["network_s"].values()) and read.machines
 
 
 def test_a_fold_of_other_software_is_measured_alike(evaluated, evaluated_run, records_dir):
@@ -409,11 +414,14 @@ def lossy_records(records_dir, tmp_path):
     return folder
 
 
-@pytest.mark.parametrize("choose", [(), ("--choose_threshold=val",)])
-def test_everybody_is_carried_to_the_last_table(evaluated_run, lossy_records, capsys, choose):
-    """Those left out before, and of folds that are not evaluated: once each, and no failure."""
+@pytest.mark.parametrize("flags", [("--fold=0",), ("--fold=all", "--choose_threshold=val")])
+def test_everybody_is_carried_to_the_last_table(evaluated_run, lossy_records, capsys, flags):
+    """Those left out before, and of folds that are not evaluated: once each, and no failure.
+
+    Also where a fold's validation patients are measured, who are tested by another one.
+    """
     run = evaluated_run
-    assert call(evaluate, f"--run={run}", f"--records={lossy_records}", "--fold=0", *choose) == 0
+    assert call(evaluate, f"--run={run}", f"--records={lossy_records}", *flags) == 0
     message = capsys.readouterr().err
     assert "2 patient(s) left out:" in message
     assert "  sub-0099: excluded by hand: poor bolus" in message

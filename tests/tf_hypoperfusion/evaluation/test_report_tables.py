@@ -73,6 +73,16 @@ def test_table_1_has_the_rankin_scale_where_it_is_given(cohort, write):
     assert not [note for note in two.notes if "not recorded" in note]
 
 
+def test_seconds_are_of_each_patient_and_name_the_machine(cohort):
+    assert segmentation.seconds(cohort) is None  # an early version kept the medians only
+    took = [60.0, *(float(k) for k in range(1, 12))]
+    known = dataclasses.replace(cohort, network_s=took, machines=("A GPU", "B, 2 cores"))
+    table = segmentation.seconds(known)
+    assert rows_of(table)["Networks"] == ["6.5 (3.5 to 9.5)", "1.0", "60.0", "12"]
+    assert "Computed on: A GPU; B, 2 cores." in table.notes[0] and "24 seconds" in table.notes[1]
+    assert known.where(np.arange(12) < 3).network_s == took[:3]
+
+
 def test_strokes_of_another_territory_are_in_no_group_of_the_paper(cohort, write):
     occlusions = [*cohort.table["occlusion"][:-1], "BA"]
     known = write(as_written(cohort.table).assign(occlusion=occlusions))

@@ -245,6 +245,7 @@ def _decision_curves(axes, x, decisions: NDArray[np.bool_], truth: NDArray[np.bo
 
 FIGURES: dict[str, tuple[str, Callable[[Patients], Figure | str]]] = {
     "flow": ("Flow of patients", patient_flow.chart),
+    "edited": ("Segmentations as computed and as edited (Figure S1)", examples.edited),
     "core_and_dice": ("Baseline core volume and Dice", core_and_dice),
     "volumes": ("Predicted against true volume", volumes),
     "dice_by_subgroup": ("Dice by subgroup", dice_by_subgroup),

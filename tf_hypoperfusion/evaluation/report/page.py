@@ -135,6 +135,7 @@ def _tables(
         decisions.disagreements(cohort, interval),
         segmentation.good_dice(cohort, interval, external=bool(prefix)),
         segmentation.agreement(cohort, seed),
+        segmentation.seconds(cohort),
         decisions.operating_points(cohort, interval),
         *decisions.chosen_threshold(cohort, interval),
         *(certainty.certainty(cohort, calibration, interval) if calibration else ()),

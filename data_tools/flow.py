@@ -5,6 +5,7 @@ Nobody vanishes: each step hands on what the steps before it left out.
 
 import dataclasses
 import os
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -49,12 +50,12 @@ class LeftOut:
     def cause(self) -> str:
         """The reason on one line, without the patient's name and files: equal ones are counted.
 
-        >>> LeftOut(participant_id="sub-1", step=PREPROCESS, reason="DWI sub-1.nii is 2D").cause
-        'DWI is 2D'
+        >>> LeftOut(participant_id="sub-1", step=PREPROCESS, reason="DWI a/sub-1.nii: 2D").cause
+        'DWI: 2D'
         """
         first = next(iter(self.reason.strip().splitlines()), "")
-        words = [word for word in first.split() if self.participant_id not in word]
-        return " ".join(words) or "no reason given"
+        own = rf"\s*\S*{re.escape(self.participant_id)}\S*?(:?)(?=\s|$)"
+        return re.sub(own, r"\1", first).strip(" :") or "no reason given"
 
     def to_json(self) -> dict[str, str]:
         """As a line of a file."""

@@ -12,7 +12,7 @@ from tf_hypoperfusion.evaluation.report import page, patient_flow
 
 LOST = (
     *(LeftOut(participant_id=f"sub-90{k}", step=flow.PREPROCESS,
-              reason=f"ADC /raw/sub-90{k}_ADC.nii.gz is damaged\nmore") for k in range(3)),
+              reason=f"ADC /raw/sub-90{k}_ADC.nii.gz: is damaged\nmore") for k in range(3)),
     # One reason may begin as another does, and another may be empty.
     LeftOut(participant_id="sub-911", step=flow.EXCLUDED, reason="poor DWI"),
     LeftOut(participant_id="sub-912", step=flow.EXCLUDED, reason="poor DWI, and poor bolus"),
@@ -45,7 +45,7 @@ def test_the_table_adds_up_step_by_step_and_reason_by_reason(lossy):
         "poor DWI, and poor bolus": 1,
         "no reason given": 1,
         "occlusion of the BA": 1,
-        "ADC is damaged": 3,
+        "ADC: is damaged": 3,
     }
     assert not table.notes
 
@@ -56,7 +56,7 @@ def test_the_chart_counts_down_to_those_evaluated(lossy):
     assert left == [
         "10 patients", "7 patients", "6 patients", "3 patients", "2 patients evaluated"
     ]  # fmt: skip
-    assert any("3 images that could not be used\n  3  ADC is damaged" in text for text in shown)
+    assert any("3 images that could not be used\n  3  ADC: is damaged" in text for text in shown)
     assert f"1 {flow.STEPS[flow.TRUTH]}" in shown  # a reason that repeats the step is not shown
 
 

@@ -39,7 +39,7 @@ def characteristics(cohorts: Cohorts) -> Table:
         "‡ Median (IQR); set to 20 where the core is 0 or the ratio is larger.",
         "Hypoperfusion volume is that of the truth: Tmax ≥ 6 s united with the core.",
         *_rankin_notes(cohorts),
-        *(f"{_in_front(cohort, cohorts)}{made}" for cohort in cohorts if (made := _edited(cohort))),
+        *_edited(cohorts),
     ]
     for cohort in cohorts:
         patients = cohort.table["participant_id"].map(groups.patient_of)
@@ -57,19 +57,15 @@ def characteristics(cohorts: Cohorts) -> Table:
     return table
 
 
-def _in_front(cohort: Patients, cohorts: Cohorts) -> str:
-    return f"{cohort.title}: " if len(cohorts) > 1 else ""
-
-
-def _edited(cohort: Patients) -> str:
-    """How many segmentations are as computed, and how many a person edited; empty if unknown."""
-    if "truth_from" not in cohort.table:
-        return ""
-    edited = int((cohort.table["truth_from"] != "Tmax").sum())
-    return (
-        f"Truth as computed in {len(cohort) - edited} patient(s), edited in {edited} (paper: 328 "
-        "and 85)."
-    )
+def _edited(cohorts: Cohorts) -> list[str]:
+    """How many segmentations are as computed, and how many a person edited; none if unknown."""
+    said = []
+    for cohort in cohorts:
+        if "truth_from" in cohort.table:
+            edited = int((cohort.table["truth_from"] != "Tmax").sum())
+            of_cohort = f"as computed in {len(cohort) - edited}, edited in {edited}"
+            said.append(f"{cohort.title}: {of_cohort}" if len(cohorts) > 1 else of_cohort)
+    return [f"Patients' truth: {'; '.join(said)} (paper: 328 and 85)."] if said else []
 
 
 def _age(table: Table, cohorts: Cohorts) -> None:

@@ -37,15 +37,16 @@ def table(cohorts: Sequence[Patients]) -> Table:
             if reason != words:
                 add(f"    {reason}", [None if of is None else of.get(reason, 0) for of in reasons])
     add("Evaluated", [len(cohort) for cohort in cohorts])
-    for cohort in cohorts:
-        if cohort.left_out is None:
-            made.notes.append(f"{cohort.title}: {UNKNOWN}.")
-        elif not cohort.followed:
-            made.notes.append(
-                f"{cohort.title}: evaluated by an early version, which did not keep whom the "
-                "steps before had left out. Run preprocess, build_records and evaluate again to "
-                "count them."
-            )
+    unknown = [cohort.title for cohort in cohorts if cohort.left_out is None]
+    early = [c.title for c in cohorts if c.left_out is not None and not c.followed]
+    if unknown:
+        made.notes.append(f"{', '.join(unknown)}: {UNKNOWN}.")
+    if early:
+        made.notes.append(
+            f"{', '.join(early)}: evaluated by an early version, which did not keep whom the "
+            "steps before had left out. Run preprocess, build_records and evaluate again to "
+            "count them."
+        )
     return made
 
 

@@ -160,7 +160,8 @@ def define_patient(flag_values: flags.FlagValues, core_by: str) -> None:
     flags.DEFINE_string(
         "cohort",
         None,
-        "<FOLDER> Raw cohort: participants.tsv and sub-*. Also writes OUT/index.html.",
+        "<FOLDER> Raw cohort: participants.tsv and sub-*. Every row is predicted, also one with a "
+        "reason in the column exclude. Also writes OUT/index.html.",
         flag_values=flag_values,
     )
     flags.DEFINE_enum(

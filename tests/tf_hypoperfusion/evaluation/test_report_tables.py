@@ -96,6 +96,14 @@ def test_strokes_of_another_territory_are_in_no_group_of_the_paper(cohort, write
     assert "2 of unknown occlusion or another territory" in note
 
 
+def test_table_1_counts_edited_segmentations(cohort, write):
+    known = write(as_written(cohort.table).assign(truth_from=["Tmax"] * 9 + ["edited mask"] * 3))
+    (note,) = (n for n in characteristics.characteristics([known]).notes if "edited" in n)
+    assert note == "Truth as computed and as edited: 9 and 3 (paper: 328 and 85)."
+    (note,) = (n for n in characteristics.characteristics([known] * 2).notes if "edited" in n)
+    assert note.startswith("Truth as computed and as edited: ours 9 and 3; ours 9 and 3 (paper")
+
+
 def test_table_1_says_how_many_patients_the_visits_are_of(cohort):
     table = cohort.table.copy()
     assert not any("visit" in note for note in characteristics.characteristics([cohort]).notes)

@@ -63,9 +63,9 @@ def _edited(cohorts: Cohorts) -> list[str]:
     for cohort in cohorts:
         if "truth_from" in cohort.table:
             edited = int((cohort.table["truth_from"] != "Tmax").sum())
-            of_cohort = f"as computed in {len(cohort) - edited}, edited in {edited}"
-            said.append(f"{cohort.title}: {of_cohort}" if len(cohorts) > 1 else of_cohort)
-    return [f"Patients' truth: {'; '.join(said)} (paper: 328 and 85)."] if said else []
+            title = f"{cohort.title} " if len(cohorts) > 1 else ""
+            said.append(f"{title}{len(cohort) - edited} and {edited}")
+    return [f"Truth as computed and as edited: {'; '.join(said)} (paper: 328 and 85)."] * bool(said)
 
 
 def _age(table: Table, cohorts: Cohorts) -> None:

@@ -460,7 +460,7 @@ def test_a_real_browser_sorts_the_page(quality, tmp_path):
         )
         for k, dice in enumerate((0.95, 0.91, 0.97))
     ]
-    qc_page.write(tmp_path, rows, {}, "three")
+    qc_page.write(tmp_path, rows, [], "three")
     page = (tmp_path / "qc.html").read_text()
     click = "document.querySelector('[data-key=brain_dice_with_template]').click();"
     (tmp_path / "qc.html").write_text(page.replace("</script>", f"{click}</script>"))

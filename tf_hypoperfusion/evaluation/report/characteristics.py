@@ -65,7 +65,9 @@ def _edited(cohorts: Cohorts) -> list[str]:
             edited = int((cohort.table["truth_from"] != "Tmax").sum())
             title = f"{cohort.title} " if len(cohorts) > 1 else ""
             said.append(f"{title}{len(cohort) - edited} and {edited}")
-    return [f"Truth as computed and as edited: {'; '.join(said)} (paper: 328 and 85)."] * bool(said)
+    if not said:
+        return []
+    return [f"Truth as computed and as edited: {'; '.join(said)} (paper: 328 and 85)."]
 
 
 def _age(table: Table, cohorts: Cohorts) -> None:

@@ -40,6 +40,22 @@ def test_a_clean_cohort_exits_0_with_a_summary(raw_cohort, capsys):
     assert 900 < median_ml < 2100
 
 
+def test_whom_the_table_leaves_out_is_counted_and_no_fault(cohort, capsys):
+    lines = (cohort / "participants.tsv").read_text().splitlines()
+    lines = [f"{line}\t{cell}" for line, cell in zip(lines, ("exclude", "n/a", "poor DWI"),
+                                                     strict=True)]  # fmt: skip
+    (cohort / "participants.tsv").write_text("\n".join(lines) + "\n")
+    image(cohort, "sub-0002", "ADC").write_bytes(b"no image")
+    assert run(cohort) == 0
+    printed = capsys.readouterr().out
+    assert f"{cohort}: 1 patient, no faults" in printed
+    assert "1 more patient will be left out: 1 excluded by hand: poor DWI 1" in printed
+    text = (cohort / "participants.tsv").read_text()
+    (cohort / "participants.tsv").write_text(text.replace("\tn/a\n", "\tpoor bolus\n"))
+    assert run(cohort) == 2
+    assert "leaves out every patient" in capsys.readouterr().err
+
+
 def test_faults_of_table_folders_and_images_come_in_one_table(cohort, capsys):
     rows = (cohort / "participants.tsv").read_text().splitlines()
     columns = rows[0].split("\t")

@@ -25,7 +25,7 @@ from data_tools.grid import LOW_B_MAX_S_PER_MM2, NIHSS_MAX, SIDES, SPACE, UNKNOW
 from data_tools.groups import VISIT, patient_of
 from data_tools.overrides import Overrides
 from data_tools.runtime import atomic
-from data_tools.runtime.errors import InputError
+from data_tools.runtime.errors import InputError, counted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -137,7 +137,7 @@ class CohortError(InputError):
 
     def __init__(self, faults: list[Fault]):
         self.faults = faults
-        super().__init__(f"{len(faults)} fault(s) in the cohort:\n{fault_table(faults)}")
+        super().__init__(f"{counted(len(faults), 'fault')} in the cohort:\n{fault_table(faults)}")
 
     def __reduce__(self):
         # Exceptions are pickled as their message; on its way out of a process it needs the faults.

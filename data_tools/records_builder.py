@@ -391,7 +391,7 @@ def _cut_patients(
             cut[name] = made
     if faults:
         raise InputError(
-            f"{len(faults)} patient(s) cannot be used; nothing was written:\n"
+            f"{counted(len(faults), 'patient')} cannot be used; nothing was written:\n"
             + "\n".join(sorted(faults))
         )
     return {name: cut[name] for name in names}

@@ -37,7 +37,8 @@ def split_patients(
     """Subsets of whole groups, each sorted; their sizes differ by one at most if no group has two.
 
     Groups are dealt out one by one, the largest first, each to a subset with the fewest patients.
-    With strata they come in the order of those, so that neighbours go to different subsets.
+    With strata they come in the order of those, so that neighbours go to different subsets, and
+    to one with few of their side.
     Depends on the names and the seed, never on the order the names came in.
 
     Args:
@@ -71,9 +72,29 @@ def split_patients(
     for unit in order:
         fewest = min(map(len, divided))
         open_to = [subset for subset in divided if len(subset) == fewest]
+        if strata:
+            open_to = _lacking(open_to, unit[0], strata)
         chosen = open_to[rng.integers(len(open_to)) if strata else 0]
         chosen += unit
     return [sorted(subset) for subset in divided]
+
+
+def _lacking(subsets: list[list[str]], name: str, strata: Mapping[str, tuple]) -> list[list[str]]:
+    """The subsets with the fewest of a patient's side, without the one with the largest volume.
+
+    Where groups of several came first, the order of the strata alone does not make them even.
+    """
+    of_side = [sum(strata[each][0] == strata[name][0] for each in subset) for subset in subsets]
+    lacking = [
+        subset for subset, count in zip(subsets, of_side, strict=True) if count == min(of_side)
+    ]
+    volumes_ml = [sum(strata[each][1] for each in subset) for subset in lacking]
+    below = [
+        subset
+        for subset, volume_ml in zip(lacking, volumes_ml, strict=True)
+        if volume_ml < max(volumes_ml)
+    ]
+    return below or lacking
 
 
 def strata_of(rows: Mapping[str, Mapping[str, Any]], by: Sequence[str]) -> dict[str, tuple]:
@@ -137,7 +158,11 @@ def split_by_site(
             f"{MIN_SUBSETS} or more: one to test, one to validate and one to train on"
         )
     at = {name: sites.index(str(row["site"])) for name, row in rows.items()}
-    _refuse_parted(at, groups, "site", sites)
+    remedy = (
+        "This cohort cannot be divided by site as it is: leave rows of theirs out, or give --folds "
+        "or --splits."
+    )
+    _refuse_parted(at, groups, where="site", names=sites, remedy=remedy)
     return _subsets_of(at, len(sites))
 
 
@@ -194,7 +219,9 @@ def split_as_told(
         faults.append(f"{subsets} subsets; expected {MIN_SUBSETS} to {MAX_SUBSETS}")
     if faults:
         raise _table_error(path, faults)
-    _refuse_parted(at, groups, f"subset of {path}", list(map(str, range(subsets))))
+    names = list(map(str, range(subsets)))
+    remedy = "Give them the same subset there."
+    _refuse_parted(at, groups, where=f"subset of {path}", names=names, remedy=remedy)
     return _subsets_of(at, subsets)
 
 
@@ -266,7 +293,7 @@ def _read_json(path: Path) -> tuple[list[tuple[str, int]], list[str]]:
         subsets = json.loads(path.read_text())["subsets"]
         given = [(name, k) for k, names in enumerate(subsets) for name in names]
         readable = all(isinstance(name, str) for name, _ in given)
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         readable, given = False, []
     expected = 'not as build_records writes it; expected {"subsets": [["sub-01", ...], ...]}'
     return (given, []) if readable else ([], [expected])
@@ -277,7 +304,12 @@ def _subsets_of(at: Mapping[str, int], subsets: int) -> list[list[str]]:
 
 
 def _refuse_parted(
-    at: Mapping[str, int], groups: Mapping[str, str], where: str, names: Sequence[str]
+    at: Mapping[str, int],
+    groups: Mapping[str, str],
+    names: Sequence[str],
+    *,
+    where: str,
+    remedy: str,
 ) -> None:
     """Raise where a group is in two subsets."""
     found: dict[str, dict[int, str]] = {}
@@ -291,8 +323,8 @@ def _refuse_parted(
     if parted:
         raise InputError(
             f"{counted(len(parted), 'group')} of patients in more than one {where}: "
-            f"{_some(parted, '; ')}. Rows of one patient or group must be together: put them into "
-            "one, or change the column group."
+            f"{_some(parted, '; ')}. Rows of one patient or group must be together, for otherwise "
+            f"a network is tested on whom it has seen. {remedy}"
         )
 
 

@@ -27,7 +27,7 @@ from absl import flags
 
 from data_tools import flow
 from data_tools.runtime import command
-from data_tools.runtime.errors import InputError
+from data_tools.runtime.errors import InputError, counted
 from tf_hypoperfusion import config
 
 if TYPE_CHECKING:
@@ -138,7 +138,7 @@ def main() -> int:
     print(f"  seconds a patient     network {took.network:.1f}, measuring {took.measure:.1f}")
     told = [name for name, each in done.left_out.items() if each.step != flow.FOLD]
     if told:
-        print(f"{len(told)} patient(s) left out:", file=sys.stderr)
+        print(f"{counted(len(told), 'patient')} left out:", file=sys.stderr)
         for name in sorted(told):
             print(f"  {name}: {_why(done.left_out[name])}", file=sys.stderr)
     # The others were named by the steps before.

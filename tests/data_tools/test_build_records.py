@@ -303,7 +303,7 @@ def test_all_faulty_patients_are_named_and_nothing_is_written(cohort, tmp_path):
     with pytest.raises(InputError) as caught:
         build(cohort, tmp_path / "records")
     first, *lines = str(caught.value).splitlines()
-    assert first == "3 patient(s) cannot be used; nothing was written:"
+    assert first == "3 patients cannot be used; nothing was written:"
     assert "sub-0002: the ADC volume is in 1e-3 mm2/s; an MNI cohort holds ADC in 1e-6" in lines[0]
     assert lines[1].startswith("sub-0004: dwi ")
     assert "orientation LAS; expected the MNI grid" in lines[1]
@@ -325,7 +325,7 @@ def test_a_defect_at_one_patient_is_named_with_the_faults_of_others(cohort, tmp_
     with pytest.raises(InputError) as caught:
         build(cohort, tmp_path / "records")
     first, second, third = str(caught.value).splitlines()
-    assert first == "2 patient(s) cannot be used; nothing was written:"
+    assert first == "2 patients cannot be used; nothing was written:"
     assert second.startswith("sub-0002: a defect of this program")
     assert "TypeError: unforeseen" in second
     assert third.startswith("sub-0005: desc-brain_mask")

@@ -216,7 +216,7 @@ def test_folders_of_odd_names_stop_nobody(cohort, capsys):
     assert run(cohort) == command.EXIT_BAD_INPUT
     said = capsys.readouterr().err
     assert said.count("no row for this folder") == 2
-    assert "2 fault(s)" in said
+    assert "2 faults" in said
 
 
 def test_notes_about_the_table_are_in_the_summary(cohort):

@@ -341,8 +341,8 @@ def test_a_row_of_another_length_is_one_fault(tmp_path, row, message):
     [
         (b"", "is empty; expected a tab-separated table"),
         ("participant_id\tnihss\tside\nsub-1\t3\t\u00e9\n".encode("latin-1"),
-         "line 2 holds a byte that is no text in UTF-8 .*; save the table as UTF-8"),
-        (HEADER.decode().encode("utf-16-le"), "is no text in UTF-8"),
+         "line 2 is not UTF-8 text .*; save the table as UTF-8"),
+        (HEADER.decode().encode("utf-16-le"), "is not UTF-8 text"),
         (b"participant_id,nihss,side\nsub-1,3,left\n", "Are the columns separated by ','"),
         (b"participant_id;nihss;side\nsub-1;3;left\n", "Are the columns separated by ';'"),
         (b"participant_id  nihss  side\nsub-1  3  left\n", "columns separated by blanks"),

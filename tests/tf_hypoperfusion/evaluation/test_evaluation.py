@@ -423,7 +423,7 @@ def test_everybody_is_carried_to_the_last_table(evaluated_run, lossy_records, ca
     run = evaluated_run
     assert call(evaluate, f"--run={run}", f"--records={lossy_records}", *flags) == 0
     message = capsys.readouterr().err
-    assert "2 patient(s) left out:" in message
+    assert "2 patients left out:" in message
     assert "  sub-0099: excluded by hand: poor bolus" in message
     about = json.loads((run / "evaluation.json").read_text())
     steps = about["left_out_at"]
@@ -502,7 +502,7 @@ def test_patients_that_cannot_be_used_are_named_and_the_others_go_on(
     arguments = (f"--run={run}", f"--records={records_dir}", f"--external={cohort}", "--stride=16")
     assert call(evaluate, *arguments) == 1
     message = capsys.readouterr().err
-    assert "1 patient(s) left out" in message and f"{names[0]}:" in message
+    assert "1 patient left out" in message and f"{names[0]}:" in message
     rows = rows_of(run / "external-faulty")
     assert [row["participant_id"] for row in rows] == names[1:]
     about = json.loads((run / "external-faulty/evaluation.json").read_text())

@@ -87,7 +87,7 @@ def test_faults_of_table_folders_and_images_come_in_one_table(cohort, capsys):
 
 def test_a_row_without_folder_is_a_fault(cohort):
     shutil.rmtree(cohort / "sub-0002")
-    with pytest.raises(CohortError, match=r"1 fault\(s\)") as caught:
+    with pytest.raises(CohortError, match=r"1 fault in") as caught:
         cohort_faults.check(str(cohort))
     (fault,) = caught.value.faults
     assert fault.participant == "sub-0002"

@@ -194,7 +194,7 @@ def test_all_faults_come_in_one_list(table):
         "sub-0002 stands",
         "sub-0003 age",
     ]
-    with pytest.raises(InputError, match=r"4 fault\(s\) in the cohort:"):
+    with pytest.raises(InputError, match=r"4 faults in the cohort:"):
         read_participants(cohort)
 
 

@@ -37,8 +37,9 @@ def split_patients(
     """Subsets of whole groups, each sorted; their sizes differ by one at most if no group has two.
 
     Groups are dealt out one by one, the largest first, each to a subset with the fewest patients.
-    With strata they come in the order of those, so that neighbours go to different subsets, and
-    to one with few of their side.
+    With strata they come in the order of those, so that neighbours go to different subsets: of
+    those with the fewest patients to one with the fewest of their side, and not to the one with
+    the largest volume of all.
     Depends on the names and the seed, never on the order the names came in.
 
     Args:
@@ -69,32 +70,24 @@ def split_patients(
     order = [units[i] for i in rng.permutation(len(units))]
     order.sort(key=lambda unit: (-len(unit), strata[unit[0]] if strata else ()))
     divided: list[list[str]] = [[] for _ in range(subsets)]
+    of_side: list[Counter[str]] = [Counter() for _ in divided]
+    volumes_ml = [0.0] * subsets
     for unit in order:
         fewest = min(map(len, divided))
-        open_to = [subset for subset in divided if len(subset) == fewest]
+        open_to = [k for k in range(subsets) if len(divided[k]) == fewest]
         if strata:
-            open_to = _lacking(open_to, unit[0], strata)
+            # Where groups of several came first, the order of the strata alone makes nothing even.
+            side = strata[unit[0]][0]
+            fewest = min(of_side[k][side] for k in open_to)
+            open_to = [k for k in open_to if of_side[k][side] == fewest]
+            most_ml = max(volumes_ml[k] for k in open_to)
+            open_to = [k for k in open_to if volumes_ml[k] < most_ml] or open_to
         chosen = open_to[rng.integers(len(open_to)) if strata else 0]
-        chosen += unit
+        divided[chosen] += unit
+        for side, volume_ml in (strata[name] for name in unit) if strata else ():
+            of_side[chosen][side] += 1
+            volumes_ml[chosen] += volume_ml
     return [sorted(subset) for subset in divided]
-
-
-def _lacking(subsets: list[list[str]], name: str, strata: Mapping[str, tuple]) -> list[list[str]]:
-    """The subsets with the fewest of a patient's side, without the one with the largest volume.
-
-    Where groups of several came first, the order of the strata alone does not make them even.
-    """
-    of_side = [sum(strata[each][0] == strata[name][0] for each in subset) for subset in subsets]
-    lacking = [
-        subset for subset, count in zip(subsets, of_side, strict=True) if count == min(of_side)
-    ]
-    volumes_ml = [sum(strata[each][1] for each in subset) for subset in lacking]
-    below = [
-        subset
-        for subset, volume_ml in zip(lacking, volumes_ml, strict=True)
-        if volume_ml < max(volumes_ml)
-    ]
-    return below or lacking
 
 
 def strata_of(rows: Mapping[str, Mapping[str, Any]], by: Sequence[str]) -> dict[str, tuple]:
@@ -323,8 +316,8 @@ def _refuse_parted(
     if parted:
         raise InputError(
             f"{counted(len(parted), 'group')} of patients in more than one {where}: "
-            f"{_some(parted, '; ')}. Rows of one patient or group must be together, for otherwise "
-            f"a network is tested on whom it has seen. {remedy}"
+            f"{_some(parted, '; ')}. Rows of one patient or group must be together, or "
+            f"networks would be tested on patients they have seen. {remedy}"
         )
 
 

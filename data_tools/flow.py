@@ -151,9 +151,11 @@ def from_json(content: Any) -> tuple[LeftOut, ...] | None:
     if not isinstance(content, list):
         return None
     for line in content:
-        if not isinstance(line, dict) or not set(names) <= set(line) or line["step"] not in STEPS:
+        if not isinstance(line, dict) or not all(isinstance(line.get(n), str) for n in names):
             return None
-    return tuple(LeftOut(**{name: str(line[name]) for name in names}) for line in content)
+        if line["step"] not in STEPS:
+            return None
+    return tuple(LeftOut(**{name: line[name] for name in names}) for line in content)
 
 
 def counted(left_out: Iterable[LeftOut]) -> dict[str, dict[str, int]]:

@@ -200,9 +200,11 @@ def test_whom_the_steps_before_left_out_is_in_the_manifest(cohort, tmp_path, cap
     again, kept = build(cohort, out, folds=3)
     assert kept and again.left_out[0].step == flow.EXCLUDED
     assert records.load_manifest(out) == again
-    (cohort / flow.FILE).write_text("no json")
-    with pytest.raises(InputError, match=r"left_out.json: cannot be read, so nobody knows who"):
-        build(cohort, out, folds=3)
+    of_no_step = {"left_out": [{"participant_id": "sub-0099", "step": [], "reason": "x"}]}
+    for content in ("no json", json.dumps(of_no_step)):
+        (cohort / flow.FILE).write_text(content)
+        with pytest.raises(InputError, match=r"left_out.json: cannot be read, so nobody knows who"):
+            build(cohort, out, folds=3)
 
 
 def test_strokes_of_other_territories_are_in_where_asked_for(cohort, records_dir, tmp_path):

@@ -95,9 +95,12 @@ def test_an_evaluation_of_an_early_version_says_what_it_does_not_know(lossy, wri
     early = write(as_written(lossy.table))
     assert [each.step for each in early.left_out] == [flow.TRUTH, flow.EVALUATE]
     assert "early version" in patient_flow.table([early]).notes[0]
+    path.write_text(json.dumps(about | {"left_out_at": {"sub-7": [], "sub-8": {}}}))
+    damaged = write(as_written(early.table))
+    assert [each.step for each in damaged.left_out] == [flow.TRUTH, flow.EVALUATE]
     steps = {"sub-7": flow.TRUTH, "sub-8": flow.PREPROCESS}
     path.write_text(json.dumps(about | {"left_out_at": steps}))
-    now = write(as_written(early.table))
+    now = write(as_written(damaged.table))
     assert [each.step for each in now.left_out] == [flow.TRUTH, flow.PREPROCESS]
     assert not patient_flow.table([now]).notes
 

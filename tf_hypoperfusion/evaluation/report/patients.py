@@ -299,8 +299,8 @@ def _about(
 
 def _step(said: Any, reason: str) -> str:
     """At which step a patient was left out; early versions gave a reason only."""
-    if said in flow.STEPS:
-        return str(said)
+    if isinstance(said, str) and said in flow.STEPS:
+        return said
     return flow.TRUTH if reason == EARLY_WITHOUT_TRUTH else flow.EVALUATE
 
 

@@ -189,7 +189,7 @@ def parse_frame(text: str) -> tuple[int, int]:
 _FRAME_OF_CROP_MARGIN = {True: "96x112", False: "128x128"}
 # And what there was no word for.
 _MODEL_BEFORE = {"presence_flags": False, "contrast_channels": "none", "core_output": False}
-_TRAINING_BEFORE = {"core_weight": 0.5, "init_from": "", "freeze": False}
+_TRAINING_BEFORE = {"core_weight": 0.5, "init_from": "", "freeze": False, "fixed_moments": False}
 
 
 def model_settings(values: Any) -> dict[str, Any]:
@@ -269,6 +269,8 @@ class TrainingConfig:
         patience: stop after so many epochs without a lower validation loss; 0: never.
         init_from: a trained network's file to begin with, or a run's folder; empty: drawn weights.
         freeze: train only the layers that the network of ``init_from`` does not have.
+        fixed_moments: normalise by the moments that ``init_from`` brings, as at test time, and
+            leave them as they are; no dropout.
         randomisation: how training slabs are changed at random; names of
             ``training/randomisation.py``, joined by ``+``.
     """
@@ -291,6 +293,7 @@ class TrainingConfig:
     patience: int = _beyond(0)
     init_from: str = _beyond("")
     freeze: bool = _beyond(False)
+    fixed_moments: bool = _beyond(False)
     randomisation: str = _beyond("none")
 
     def __post_init__(self) -> None:
@@ -323,10 +326,11 @@ class TrainingConfig:
                 self.micro_batch,
                 f"a divisor of the batch of {self.batch_size}",
             )
-        _require(
-            not self.freeze or bool(self.init_from), "freeze", "true", "init_from with it, a "
-            "network whose weights are kept",
-        )  # fmt: skip
+        for name in ("freeze", "fixed_moments"):
+            _require(
+                not getattr(self, name) or bool(self.init_from), name, "true",
+                "init_from with it, the network that is kept",
+            )  # fmt: skip
         _require(0 <= self.seed < 2**31, "seed", self.seed, "0 to 2**31 - 1")
 
 

@@ -131,6 +131,11 @@ _setting(
     "freeze",
     "Train only the layers that the network of --init_from does not have, as the core's answer.",
 )
+_setting(
+    "fixed_moments",
+    "With --init_from: normalise by the moments of that network, without dropout. For small "
+    "batches.",
+)
 _setting("presence_flags", "Tell the network which of DWI, ADC, side and NIHSS are given.")
 _setting(
     "contrast_channels",

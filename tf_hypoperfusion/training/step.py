@@ -78,6 +78,7 @@ def build(
         batch_size=config.batch_size,
         micro_batches=config.batch_size // strategy.num_replicas_in_sync // config.micro_batch,
         ema_momentum=config.ema_momentum,
+        fixed_moments=config.freeze or config.fixed_moments,
     )
 
 
@@ -98,8 +99,7 @@ class TrainingStep:
         strategy: whose scope the models and the optimizer were made in.
         model_config: of both models.
         model: is trained.
-        trained: of its variables, those that are. If some are not, the network computes as at
-            test time: normalised by its moving moments, without dropout.
+        trained: of its variables, those that are; all of them by default.
         kept: is validated and saved: the same model, or, with an ``ema_momentum``, a second one
             that holds the moving average.
         loss: returns (batch,).
@@ -107,6 +107,8 @@ class TrainingStep:
         batch_size: global.
         micro_batches: per replica and batch.
         ema_momentum: 0 for none. It grows to this value over the first steps.
+        fixed_moments: train the network as it computes at test time: normalised by its moving
+            moments, which stay, and without dropout.
     """
 
     def __init__(
@@ -122,13 +124,14 @@ class TrainingStep:
         batch_size: int,
         micro_batches: int = 1,
         ema_momentum: float = 0.0,
+        fixed_moments: bool = False,
     ):
         self.strategy, self.model_config = strategy, model_config
         self.model, self.kept = model, kept
         self.trained = model.trainable_variables if trained is None else trained
         self.loss, self.optimizer = loss, optimizer
         self.batch_size, self.micro_batches = batch_size, micro_batches
-        self.ema_momentum = ema_momentum
+        self.ema_momentum, self.fixed_moments = ema_momentum, fixed_moments
         self._gradients: list[tf.Variable] = []
         if micro_batches > 1:
             with strategy.scope():
@@ -247,8 +250,7 @@ class TrainingStep:
 
     def _gradients_of(self, batch: Any):
         with tf.GradientTape() as tape:
-            whole = len(self.trained) == len(self.model.trainable_variables)
-            each, sums = self._forward(self.model, batch, training=whole)
+            each, sums = self._forward(self.model, batch, training=not self.fixed_moments)
             scaled = scale_loss(self.optimizer, tf.reduce_sum(each) / self.batch_size)
         return tape.gradient(scaled, self.trained), sums
 

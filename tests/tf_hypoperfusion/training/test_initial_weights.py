@@ -92,3 +92,26 @@ def test_freeze_needs_a_network_to_begin_with_and_something_new(trained):
     )
     with pytest.raises(InputError, match="freeze leaves nothing to train"):
         step.build(distribution.choose_strategy(), SMALL, config, 1)
+
+
+def test_fixed_moments_stay_as_they_came_while_the_weights_learn(trained):
+    path, inputs, _ = trained
+    settings = dict(batch_size=1, micro_batch=1, precision="float32", init_from=str(path))
+    moved = {}
+    for fixed in (False, True):
+        config = TrainingConfig(**settings, fixed_moments=fixed)
+        built = step.build(distribution.choose_strategy(), SMALL, config, 1)
+        before = [to_numpy(v) for v in built.model.variables]
+        truth = np.ones((1, 128, 128, 16, 2), np.float32)
+        built.train(iter([(inputs, truth, np.ones(1, np.float32))]), 0)
+        moved[fixed] = {
+            "moments" if "moving" in (v.path if hasattr(v, "path") else v.name) else "weights"
+            for v, was in zip(built.model.variables, before, strict=True)
+            if not np.array_equal(was, to_numpy(v))
+        }
+    assert moved == {False: {"moments", "weights"}, True: {"weights"}}
+
+
+def test_fixed_moments_need_a_network_to_begin_with():
+    with pytest.raises(InputError, match="fixed_moments is .*true.*; expected init_from"):
+        TrainingConfig(fixed_moments=True)

@@ -66,6 +66,15 @@ flags.DEFINE_integer("steps", 0, "Of each network; 0: as many as fit.", flag_val
 flags.DEFINE_string("preset", "paper_tight", "<NAME> Of tf_hypoperfusion.train.", flag_values=FLAGS)
 flags.DEFINE_integer("base_filters", 12, "Channels of the first level.", flag_values=FLAGS)
 flags.DEFINE_float("dropout", 0.0, "Share of channels dropped, 0 to 1.", flag_values=FLAGS)
+flags.DEFINE_bool(
+    "presence_flags", False,
+    "Tell the network which inputs are given. With --randomisation=wide+inputs.", flag_values=FLAGS,
+)  # fmt: skip
+flags.DEFINE_string(
+    "contrast_channels", "none", "<NAME> local, mirror, local+mirror, or none.", flag_values=FLAGS
+)
+flags.DEFINE_bool("core_output", False, "Learn the core too.", flag_values=FLAGS)
+flags.DEFINE_float("core_weight", 0.5, "Weight of the core in the loss.", flag_values=FLAGS)
 flags.DEFINE_integer("batch_size", 32, "Windows of a step.", flag_values=FLAGS)
 flags.DEFINE_integer("epochs", 8, "Validations of each network.", flag_values=FLAGS)
 flags.DEFINE_float("learning_rate", 2e-3, "After the first 100 steps.", flag_values=FLAGS)
@@ -100,6 +109,7 @@ def main() -> int:
             for name in (
                 "seed", "base_filters", "dropout", "batch_size", "epochs", "learning_rate",
                 "final_learning_rate_ratio", "ema_momentum", "precision", "randomisation",
+                "presence_flags", "contrast_channels", "core_output", "core_weight",
             )
         },
     )  # fmt: skip

@@ -175,6 +175,7 @@ def test_a_run_leaves_networks_that_are_used_as_any_other(tmp_path):
         "-m", "tf_hypoperfusion.train_on_gpu", f"--run={tmp_path}/run", f"--cache={tmp_path}/kept",
         "--patients=3", "--validation_patients=1", "--workers=1", "--networks=2", "--preset=tiny",
         "--base_filters=2", "--batch_size=1", "--epochs=2", "--steps=4", "--minutes=20",
+        "--randomisation=wide+inputs", "--presence_flags", "--core_output",
     )  # fmt: skip
     assert "network 1: best validation loss" in said
     from tf_hypoperfusion.inference import model_files

@@ -2,6 +2,7 @@
 
 import ast
 import re
+import runpy
 
 import pytest
 from helpers import PROJECT
@@ -118,3 +119,10 @@ def test_a_list_of_versions_names_each_package_once(path):
     lines = [line.split("#")[0].strip() for line in path.read_text().splitlines()]
     packages = [re.sub("[-_.]+", "-", line.split("==")[0]).lower() for line in lines if line]
     assert len(packages) > 50 and len(packages) == len(set(packages))
+
+
+def test_documents_show_what_commands_printed():
+    writer = runpy.run_path(str(PROJECT / "docs/reference/write_figures.py"))
+    for name, blocks in writer["BLOCKS"].items():
+        text = (PROJECT / name).read_text()
+        assert writer["written"](text, blocks) == text, "run python docs/reference/write_figures.py"

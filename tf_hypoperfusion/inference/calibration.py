@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from data_tools import criteria
-from data_tools.runtime import atomic
+from data_tools.runtime import atomic, errors
 from data_tools.runtime.errors import InputError
 from tf_hypoperfusion.inference.model_files import ModelInfo, mapping
 from tf_hypoperfusion.inference.result import Answer
@@ -266,7 +266,7 @@ def require_networks(path: str | Path, networks: Sequence[str]) -> Calibration:
     found = read(path)
     if tuple(sorted(networks)) != found.networks:
         raise InputError(
-            f"calibration {path}: made with {len(found.networks)} network(s) "
+            f"calibration {path}: made with {errors.counted(len(found.networks), 'network')} "
             f"({_short(found.networks)}), but these are {len(networks)} ({_short(networks)}); "
             "expected the same networks. Calibrate these with python -m tf_hypoperfusion.calibrate"
         )

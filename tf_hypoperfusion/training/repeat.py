@@ -39,8 +39,9 @@ def configs_of(file: Path, given: Mapping[str, Any], flags: Mapping[str, str]) -
         if both[name] != value
     ]
     if wrong:
+        verb = "contradicts" if len(wrong) == 1 else "contradict"
         raise InputError(
-            f"{', '.join(wrong)} contradict(s) --config={file}, which repeats a run as it was; "
+            f"{', '.join(wrong)} {verb} --config={file}, which repeats a run as it was; "
             "leave the flags out, or edit a copy of the file"
         )
     return Configs(model, training)

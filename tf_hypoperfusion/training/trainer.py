@@ -274,7 +274,7 @@ def resolve(
         parts = wanted.batch_size // devices // micro_batch
         print(
             f"{chosen} ({'as begun' if before else reason}); batch of {wanted.batch_size} "
-            f"on {devices} device(s)"
+            f"on {errors.counted(devices, 'device')}"
             + (f", {parts} micro-batches of {micro_batch} each" if parts > 1 else "")
         )
         for warning in _warnings(settings, before, micro_batch, fitting):

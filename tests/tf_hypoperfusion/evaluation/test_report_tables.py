@@ -31,7 +31,7 @@ def test_table_2_of_the_papers_primary_cohort(write):
     assert either[6].startswith("361/411 (88; 84, 9")
     p = next(n.p for n in made.numbers if n.group == "All patients" and n.p is not None)
     assert f"{p:.1e}" == "2.1e-15"
-    assert any("2 patient(s) without age or NIHSS" in note for note in made.notes)
+    assert any("cannot be classed by DAWN: 2 leave" in note for note in made.notes)
 
 
 def test_every_printed_figure_of_table_2_comes_out(capsys):
@@ -93,7 +93,7 @@ def test_strokes_of_another_territory_are_in_no_group_of_the_paper(cohort, write
     groups = subgroups(known)
     assert len(groups["Large vessel occlusion"]) + len(groups["No large vessel occlusion"]) == 10
     note = decisions.target_mismatch(known, "stata").notes[1]
-    assert "2 of unknown occlusion or another territory" in note
+    assert "in neither of the last groups: 2." in note
 
 
 def test_table_1_counts_edited_segmentations(cohort, write):

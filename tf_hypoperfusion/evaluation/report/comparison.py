@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 
+from data_tools.runtime import errors
 from data_tools.runtime.errors import InputError
 from tf_hypoperfusion.evaluation import statistics
 from tf_hypoperfusion.evaluation.report.patients import Patients
@@ -40,8 +41,9 @@ def compare(first: Patients, second: Patients, seed: int) -> Table:
     _add_decisions(table, both, names, seed)
     table.rows.append(_concordance(table, both, seed))
     table.notes = [
-        f"{len(first) - len(both)} patient(s) only in {names[0]} and {len(second) - len(both)} "
-        f"only in {names[1]} are left out; patients without a lesion have no Dice and no AUC.",
+        f"Left out: {errors.counted(len(first) - len(both), 'patient')} only in {names[0]}, "
+        f"{len(second) - len(both)} only in {names[1]}. Patients without a lesion have no Dice "
+        "and no AUC.",
         "Intervals: BCa bootstrap over patients of the paired differences, seed "
         f"{seed}. P: Wilcoxon's signed rank test; exact McNemar test for the decision.",
     ]

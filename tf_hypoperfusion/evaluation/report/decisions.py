@@ -42,9 +42,9 @@ def target_mismatch(patients: Patients, interval: str, column: str | None = None
     table.notes = [
         "Patients counted / patients (percentage; 95% interval). Intervals: "
         + INTERVALS_IN_WORDS[interval],
-        f"{unclassed} patient(s) without age or NIHSS cannot be classed by DAWN and leave its "
-        f"rows, Either and the test; {unknown} of unknown occlusion or another territory are in "
-        "neither of the last groups.",
+        f"Without age or NIHSS a patient cannot be classed by DAWN: {unclassed} leave its rows, "
+        "Either and the test. Without a known occlusion, or with another territory, a patient is "
+        f"in neither of the last groups: {unknown}.",
         "P: exact McNemar test of the accuracies of model and DAWN, two sided.",
     ]
     return table

@@ -13,7 +13,7 @@ from data_tools import criteria, flow, groups, text_table
 from data_tools.cohort import OCCLUSIONS, mni_file
 from data_tools.flow import LeftOut
 from data_tools.grid import SIDES
-from data_tools.runtime import atomic
+from data_tools.runtime import atomic, errors
 from data_tools.runtime.errors import InputError
 from tf_hypoperfusion import clinical
 from tf_hypoperfusion.evaluation.patient_metrics import PAPER_STEP, STEPS, ThresholdCounts
@@ -263,7 +263,7 @@ def _checked(table: pd.DataFrame, path: Path) -> pd.DataFrame:
     if faults:
         more = len(faults) - MOST_FAULTS
         raise InputError(
-            f"{path}: {len(faults)} fault(s):\n  "
+            f"{path}: {errors.counted(len(faults), 'fault')}:\n  "
             + "\n  ".join(faults[:MOST_FAULTS])
             + (f"\n  and {more} more" if more > 0 else "")
         )

@@ -77,8 +77,8 @@ def segmentation(patients: Patients) -> list[Table]:
         made.append(table)
     empty = int(((patients.table["truth_ml"] > 0) & patients.table["hd95_mm"].isna()).sum())
     made[1].notes.append(
-        f"{empty} patient(s) with a lesion but an empty prediction have no precision and "
-        "no HD95. Distances are mm of the template's brain; surface Dice at "
+        "Precision and HD95 need a prediction that is not empty: of the patients with a lesion "
+        f"{empty} have none. Distances are mm of the template's brain; surface Dice at "
         f"{SURFACE_TOLERANCE_MM:g} mm."
     )
     return made

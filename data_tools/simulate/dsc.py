@@ -99,12 +99,12 @@ class Scan:
             raise InputError(f"fault is {self.fault!r}; expected one of {', '.join(FAULTS)}")
 
     @property
-    def times_s(self) -> NDArray[np.float64]:
+    def times_s(self) -> NDArray[np.floating]:
         """Start of each frame."""
         return np.arange(self.frames) * self.repetition_time_s
 
     @property
-    def long_enough_s(self) -> NDArray[np.float64]:
+    def long_enough_s(self) -> NDArray[np.floating]:
         """Start of each frame, of a scan that ends 45 s after contrast comes or later."""
         least = int(np.ceil((self.bolus.arrival_s + AFTER_S[0]) / self.repetition_time_s))
         return np.arange(max(self.frames, least)) * self.repetition_time_s
@@ -240,7 +240,7 @@ def acquire_dsc(patient: SimulatedPatient, scan: Scan | None = None) -> DscImage
     return DscImages(
         signal=signal,
         affine=affine,
-        times_s=frames,
+        times_s=frames.astype(np.float64),
         slice_times_s=slice_times_s,
         scan=scan,
         truth=DscTruth(**truth, aif=bolus.aif(frames), poses=poses[: len(frames)]),
@@ -318,11 +318,10 @@ class _Fields:
         strides = (MODEL_SHAPE[1] * MODEL_SHAPE[2], MODEL_SHAPE[2], 1)
         start = np.where(inside, np.array(strides) @ low, 0)
         total = np.zeros((index.shape[1], len(self.names)), np.float32)
-        for corner in np.ndindex(2, 2, 2):
-            weight = inside.astype(np.float32)
-            for axis, upper in enumerate(corner):
-                weight *= share[axis] if upper else 1 - share[axis]
-            total += weight[:, None] * self.values[start + int(np.dot(corner, strides))]
+        along = np.stack([1 - share, share])
+        for i, j, k in np.ndindex(2, 2, 2):
+            weight = inside * along[i, 0] * along[j, 1] * along[k, 2]
+            total += weight[:, None] * self.values[start + np.dot((i, j, k), strides)]
         return total
 
 

@@ -25,8 +25,8 @@ MIN_FOLLOWED_S = 40.0
 MIN_DROP_SHARE, MIN_DROP_OF_SPREAD = 0.02, 4.0
 # The first frames are brighter while tissue is not yet saturated; less is noise.
 SATURATED_SHARE = 0.01
-# A bolus has 0.02 to 0.1 (TR 1.0 to 2.2 s), a weak and noisy one 0.25, volumes in a random order 0.7
-# to 1.2.
+# A bolus has 0.02 to 0.1 (TR 1.0 to 2.2 s), a weak and noisy one 0.25, volumes in a random order
+# 0.7 to 1.2.
 MAX_DISORDER = 0.5
 # Drift of the baseline towards the bolus.
 MAX_DRIFT_SHARE, MAX_DRIFT_SD = 0.03, 4.0

@@ -237,8 +237,8 @@ def check(maps: Maps, brain: NDArray[np.bool_], affine: NDArray[np.float64]) -> 
     warnings = []
     if early > MAX_EARLY_SHARE:
         warnings.append(
-            f"Tmax is below {EARLY_S:g} s in {100 * early:.0f}% of the brain: the arterial curve is "
-            "late, perhaps from a vein or from behind the occlusion. Choose another one"
+            f"Tmax is below {EARLY_S:g} s in {100 * early:.0f}% of the brain: the arterial curve "
+            "is late, perhaps from a vein or from behind the occlusion. Choose another one"
         )
     if not HEALTHY_TMAX_S[0] <= tmax_s <= HEALTHY_TMAX_S[1]:
         warnings.append(

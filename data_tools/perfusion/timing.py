@@ -43,7 +43,7 @@ def correct_slice_timing(
     middle_s = (late_s.max() + late_s.min()) / 2
     out = np.empty(signal.shape, np.float32)
     for k, late in enumerate(late_s):
-        out[:, :, k] = signal[:, :, k] @ _weights(times_s + late, times_s + middle_s)
+        out[:, :, k] = signal[:, :, k] @ spline_weights(times_s + late, times_s + middle_s)
     return out
 
 
@@ -84,10 +84,13 @@ def uniform(
     if drift_s <= EVEN_SHARE * tr_s:
         return signal, float(mean_s)
     even_s = np.arange(times_s[0], times_s[-1] + EVEN_SHARE * tr_s, tr_s)
-    return (signal @ _weights(times_s, even_s)).astype(np.float32), tr_s
+    return (signal @ spline_weights(times_s, even_s)).astype(np.float32), tr_s
 
 
-def _weights(from_s: NDArray, to_s: NDArray) -> NDArray[np.float32]:
-    """What each frame counts at each wanted time; [frames, wanted]."""
+def spline_weights(from_s: NDArray, to_s: NDArray) -> NDArray[np.float32]:
+    """What each frame counts at each wanted time; float32 [frames, wanted].
+
+    Outside the frames the first or the last one is held.
+    """
     spline = CubicSpline(from_s, np.eye(len(from_s)), bc_type="natural")
     return spline(np.clip(to_s, from_s[0], from_s[-1])).T.astype(np.float32)

@@ -29,7 +29,7 @@ def head(delay_s):
 
 @pytest.fixture(scope="module")
 def stroke():
-    """Delay 8 s in 4 x 8 x 4 voxels (25.6 mL) of the left half (x < 0), -1 s in one of the right."""
+    """Delay 8 s in 25.6 mL of the left half (x < 0), -1 s in one voxel of the right."""
     delay_s = np.zeros(SHAPE)
     delay_s[3:7, 4:12, 1:5] = 8
     delay_s[15, 9, 3] = -1

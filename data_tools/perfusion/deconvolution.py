@@ -10,12 +10,10 @@ as singular values, so that its truncated SVD is a filter: frequencies at which 
 than ``threshold`` of its largest gain are left out, all others divided by the gain. Both curves
 are padded with as many zeros, so that a delay either way stays where it belongs.
 
-The gain is that of curves that run straight from frame to frame (Ostergaard et al., Magn Reson Med
-1996;36:715, appendix): frame k of the AIF counts as ``(AIF[k-1] + 4 AIF[k] + AIF[k+1]) / 6``.
-
 * ``csvd``: Wu et al., Magn Reson Med 2003;50:164. One threshold for all voxels.
 * ``osvd``: the same source. Each voxel takes the lowest threshold at which its residue no longer
-  swings: ``sum |R[k] - 2 R[k-1] + R[k-2]| / (L max R)`` is at most ``threshold``.
+  swings: ``sum |R[k] - 2 R[k-1] + R[k-2]| / (L max R)`` is at most ``threshold`` times the square
+  of TR in s, with which it grows for a smooth curve.
 * ``tikhonov``: Calamante et al., Magn Reson Med 2003;50:1237, with one weight for all voxels: the
   gain ``g`` is divided by as ``conj(g) / (|g|^2 + (threshold x largest gain)^2)``.
 """
@@ -28,7 +26,7 @@ from data_tools.runtime.errors import InputError
 
 METHODS = ("csvd", "osvd", "tikhonov")
 # The first two are those of Wu et al. With the third the offsets of Tmax come nearest to those of
-# cSVD: 2.1, 2.8 and 3.1 s beside 2.2, 2.8 and 3.1 s at MTT 4, 8 and 12 s.
+# cSVD: 2.1, 2.8 and 3.1 s beside 2.2, 2.9 and 3.2 s at MTT 4, 8 and 12 s.
 THRESHOLDS = {"csvd": 0.10, "osvd": 0.035, "tikhonov": 0.15}
 OSVD_THRESHOLDS = tuple(np.geomspace(0.01, 0.5, 18).round(4).tolist())
 
@@ -66,7 +64,7 @@ def residue(
     spectrum = fft.rfft(np.asarray(concentration, np.float32), length, axis=-1)
     if method != "osvd":
         return _curves(spectrum * _inverse(gain, method, threshold), length, per_frame)
-    return _without_swings(spectrum, gain, length, limit=threshold, per_frame=per_frame)
+    return _without_swings(spectrum, gain, length, limit=threshold * tr_s**2, per_frame=per_frame)
 
 
 def lags_s(frames: int, tr_s: float, per_frame: int = 1) -> NDArray[np.float64]:
@@ -97,10 +95,7 @@ def checked_threshold(method: str, threshold: float | None) -> float:
 
 def _gain(aif: NDArray, tr_s: float) -> NDArray[np.complex64]:
     """By what a circular convolution with the AIF multiplies each frequency; [T + 1]."""
-    length = 2 * len(aif)
-    turn = 2 * np.pi * np.arange(length // 2 + 1) / length
-    straight = (4 + 2 * np.cos(turn)) / 6
-    return (fft.rfft(np.asarray(aif, np.float64), length) * straight * tr_s).astype(np.complex64)
+    return (fft.rfft(np.asarray(aif, np.float64), 2 * len(aif)) * tr_s).astype(np.complex64)
 
 
 def _inverse(gain: NDArray, method: str, threshold: float) -> NDArray[np.complex64]:

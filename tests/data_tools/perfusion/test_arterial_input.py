@@ -2,10 +2,11 @@
 
 import numpy as np
 import pytest
+from helpers import dsc
 
-from benchmarks.measuring import dsc_curves
 from data_tools.perfusion import arterial_input, concentration
 from data_tools.runtime.errors import InputError
+from data_tools.simulate.bolus import Bolus
 
 pytestmark = [pytest.mark.core, pytest.mark.quick]
 
@@ -19,16 +20,14 @@ class Head:
     def __init__(self, seed, tr_s, snr):
         rng = np.random.default_rng(seed)
         self.tr_s = tr_s
-        bolus = dsc_curves.Bolus(
-            b_s=rng.uniform(1.0, 2.0), arrival_s=rng.uniform(10, 18), length_s=70, second_share=0.2
-        )
-        frames_s = bolus.frames_s(tr_s)
+        bolus = Bolus(width_s=rng.uniform(1.0, 2.0), arrival_s=rng.uniform(10, 18))
+        frames_s = dsc.frames_s(tr_s, 70)
 
         def artery(delay_s, height):
-            return height[:, None] * np.array([bolus.at(frames_s - late) for late in delay_s])
+            return height[:, None] * np.array([bolus.aif(frames_s - late) for late in delay_s])
 
         def vein(delay_s, height):
-            smeared = dsc_curves.tissue(bolus, tr_s, delay_s, rng.uniform(2, 4))
+            smeared = dsc.tissue(bolus, frames_s, delay_s, rng.uniform(2, 4))
             return height[:, None] * smeared / smeared.max(axis=-1, keepdims=True)
 
         def mixed(curves):
@@ -36,7 +35,7 @@ class Head:
             share = rng.uniform(0, 0.4, (len(curves), 1))
             return (1 - share) * curves + share * tissue[: len(curves)]
 
-        tissue = dsc_curves.tissue(bolus, tr_s, rng.choice([0, 0.5, 1, 2, 5, 8], 2000), 5)
+        tissue = dsc.tissue(bolus, frames_s, rng.choice([0, 0.5, 1, 2, 5, 8], 2000), 5)
         tissue *= rng.uniform(0.15, 0.6, (2000, 1)) / tissue.max()
         count = rng.integers(5, 20, 3)
         made = [
@@ -58,7 +57,7 @@ class Head:
         self.curves = concentration.concentration(
             self.signal, self.bolus.baseline_frames, TE_S
         )  # fmt: skip
-        self.truth = bolus.at(frames_s)
+        self.truth = bolus.aif(frames_s)
         self.common = {"baseline_frames": self.bolus.baseline_frames, "tr_s": tr_s}
 
     def find(self):
@@ -94,13 +93,13 @@ def test_the_arteries_need_not_be_higher_than_veins(head):
 
 
 def test_shapes_are_those_of_a_gamma_variate():
-    bolus = dsc_curves.Bolus(length_s=60)
-    curve = bolus.at(bolus.frames_s(1.3))[None].astype(np.float32)
+    bolus = Bolus(arrival_s=15.0)
+    curve = bolus.aif(dsc.frames_s(1.3, 60))[None].astype(np.float32)
     (shape,) = [arterial_input.measure(curve, 5, 1.3)]
     assert shape.peak_s[0] == pytest.approx(15 + 4.5, abs=0.17)
     assert shape.height[0] == pytest.approx(1, abs=0.02)
     fine_s = np.arange(0, 60, 0.01)
-    high = bolus.at(fine_s)
+    high = bolus.aif(fine_s)
     assert shape.width_s[0] == pytest.approx((high > 0.5).sum() / 100, abs=0.33)
     assert shape.arrival_s[0] == pytest.approx(fine_s[(high > 0.25).argmax()], abs=0.25)
     assert shape.flatness[0] == pytest.approx((high > 0.9).sum() / (high > 0.5).sum(), abs=0.07)

@@ -1,9 +1,11 @@
 """The bolus found in the brain's mean curve, its faults by name, and concentrations."""
 
+import functools
+
 import numpy as np
 import pytest
+from helpers import dsc
 
-from benchmarks.measuring import dsc_curves
 from data_tools.perfusion.concentration import (
     bolus_of,
     concentration,
@@ -11,19 +13,29 @@ from data_tools.perfusion.concentration import (
     smoothed_in_plane,
 )
 from data_tools.runtime.errors import InputError
+from data_tools.simulate.bolus import Bolus
 
 pytestmark = [pytest.mark.core, pytest.mark.quick]
 
 
-def mean_curve(*, tr_s=1.5, noise=0.001, drop=0.25, seed=0, saturated=False, **bolus):
+@functools.cache
+def bolus_at(arrival_s):
+    """Its tables are made once."""
+    return Bolus(arrival_s=arrival_s)
+
+
+def mean_curve(
+    *, tr_s=1.5, noise=0.001, drop=0.25, seed=0, saturated=False, arrival_s=15.0, length_s=90.0
+):
     """Signal of a whole brain around 500, and its times."""
-    made = dsc_curves.Bolus(second_share=0.2, **bolus)
-    tissue = dsc_curves.tissue(made, tr_s, np.linspace(0, 4, 5), 5).mean(axis=0)
+    times_s = dsc.frames_s(tr_s, length_s)
+    made = bolus_at(arrival_s)
+    tissue = dsc.tissue(made, times_s, np.linspace(0, 4, 5), 5).mean(axis=0)
     signal = np.exp(np.log(1 - drop) * tissue / tissue.max())
     if saturated:
         signal[:2] *= 1.3, 1.08
     signal += np.random.default_rng(seed).normal(0, noise, len(signal))
-    return 500 * signal, made.frames_s(tr_s)
+    return 500 * signal, times_s
 
 
 @pytest.mark.parametrize("tr_s", [1.0, 1.5, 2.2])

@@ -2,21 +2,22 @@
 
 import numpy as np
 import pytest
+from helpers import dsc
 
-from benchmarks.measuring import dsc_curves
 from data_tools.perfusion.timing import correct_slice_timing, uniform
 from data_tools.runtime.errors import InputError
+from data_tools.simulate.bolus import Bolus
 
 pytestmark = [pytest.mark.core, pytest.mark.quick]
 
-BOLUS = dsc_curves.Bolus(length_s=60)
-TIMES_S = BOLUS.frames_s(1.5)
+BOLUS = Bolus(arrival_s=15.0)
+TIMES_S = dsc.frames_s(1.5, 60)
 
 
 def test_interleaved_slices_are_brought_to_one_moment():
     late_s = np.array([0, 0.75, 0.25, 1.0, 0.5, 1.25])
-    seen = np.stack([BOLUS.at(TIMES_S + late) for late in late_s])[None, None].astype(np.float32)
-    wanted = BOLUS.at(TIMES_S + 0.625)
+    seen = np.stack([BOLUS.aif(TIMES_S + late) for late in late_s])[None, None].astype(np.float32)
+    wanted = BOLUS.aif(TIMES_S + 0.625)
     corrected = correct_slice_timing(seen, TIMES_S, late_s)
     assert corrected.dtype == np.float32 and corrected.shape == seen.shape
     assert np.abs(seen - wanted).max() > 0.15
@@ -34,17 +35,17 @@ def test_slices_of_one_moment_are_left_alone():
 def test_frames_at_unequal_steps_are_resampled():
     rng = np.random.default_rng(0)
     uneven_s = TIMES_S + rng.uniform(-0.3, 0.3, len(TIMES_S))
-    even, tr_s = uniform(BOLUS.at(uneven_s)[None].astype(np.float32), uneven_s)
+    even, tr_s = uniform(BOLUS.aif(uneven_s)[None].astype(np.float32), uneven_s)
     assert tr_s == pytest.approx(np.median(np.diff(uneven_s)))
-    wanted = BOLUS.at(uneven_s[0] + tr_s * np.arange(even.shape[-1]))
+    wanted = BOLUS.aif(uneven_s[0] + tr_s * np.arange(even.shape[-1]))
     assert np.abs(even[0] - wanted).max() < 0.03
 
 
 def test_a_frame_that_is_missing_is_filled_in():
     kept = np.delete(np.arange(40), 30)
-    even, tr_s = uniform(BOLUS.at(TIMES_S[kept])[None].astype(np.float32), TIMES_S[kept])
+    even, tr_s = uniform(BOLUS.aif(TIMES_S[kept])[None].astype(np.float32), TIMES_S[kept])
     assert tr_s == 1.5 and even.shape == (1, 40)
-    assert np.abs(even[0] - BOLUS.at(TIMES_S)).max() < 0.02
+    assert np.abs(even[0] - BOLUS.aif(TIMES_S)).max() < 0.02
 
 
 def test_equal_steps_are_left_alone_even_if_the_clock_is_coarse():

@@ -30,9 +30,11 @@ MIN_SIGNAL_NOISE = 3.0
 MAX_FLATNESS = 0.6
 FINE_PER_FRAME = 8
 ARRIVED_SHARE = 0.25
+# An artery's first passage, and the beginning of its tissue's.
+PASSING_S = 13.0
 # Curves of a group differ by less than this, in seconds of arrival, peak and width together.
 GROUP_S = 2.0
-MIN_VOXELS, MAX_VOXELS = 3, 30
+MIN_VOXELS, MAX_VOXELS = 3, 10
 # Feeding arteries differ by less than this; what is behind an occlusion or in a vein by more.
 EARLY_WITHIN_S = 1.0
 # Of the chosen group's medians; the peak is the noisier of both.
@@ -53,6 +55,8 @@ class Shapes:
         arrival_s: when a quarter of the height is reached on the way to the peak.
         peak_s: time of the peak; both after the first frame.
         width_s: at half of the height; to the scan's end where it never falls so low.
+        centre_s: centre of gravity of the first 13 s after the baseline; later, the more tissue is
+            in the voxel.
         height: 1/s.
         flatness: width at 90% over width at 50%.
     """
@@ -60,6 +64,7 @@ class Shapes:
     arrival_s: NDArray[np.float64]
     peak_s: NDArray[np.float64]
     width_s: NDArray[np.float64]
+    centre_s: NDArray[np.float64]
     height: NDArray[np.float64]
     flatness: NDArray[np.float64]
 
@@ -81,7 +86,7 @@ class ArterialInput:
 
     Attributes:
         curve: float32 [T] in 1/s, the mean of the voxels.
-        voxels: int [n, 3], the steepest first.
+        voxels: int [n, 3], the earliest first.
         shapes: of each voxel's curve.
         how: ``automatic``, ``region`` or ``voxel``.
         warnings: sentences.
@@ -102,7 +107,7 @@ def find_arterial_input(
     baseline_frames: slice,
     tr_s: float,
 ) -> ArterialInput:
-    """The mean of up to 30 voxels of the earliest arteries.
+    """The mean of up to 10 voxels of the earliest arteries.
 
     1. Candidates: the highest 5% of the brain's curves that stand 10 times above their noise, keep
        3 times the noise as signal at the peak and have a pointed top.
@@ -110,7 +115,8 @@ def find_arterial_input(
     3. Of groups of three voxels or more that arrive within 1 s of the earliest one, the one with
        the largest median of height / width.
     4. All candidates that arrive within 0.6 s and peak within 1.2 s of that group's medians and
-       are at least half as steep as its steepest.
+       are at least half as steep as its steepest; of these the 10 whose centre is earliest, since
+       the tissue around an artery makes its curve late.
 
     Args:
         concentration: [X, Y, Z, T] in 1/s, slices of one moment, not smoothed.
@@ -218,7 +224,7 @@ def given_arterial_input(
                 "found automatically; Tmax is that much too low"
             )
     shapes = measure(curves, baseline_frames.stop, tr_s)
-    order = np.argsort(-shapes.steepness, kind="stable")
+    order = np.argsort(shapes.centre_s, kind="stable")
     return ArterialInput(
         curve=curve,
         voxels=voxels[order],
@@ -259,10 +265,13 @@ def measure(curves: NDArray[np.float32], first_frame: int, tr_s: float) -> Shape
     half, top = crossed(0.5), crossed(0.9)
     width = np.maximum(half[1] - half[0], 1)
     step_s = tr_s / FINE_PER_FRAME
+    # Any positive number holds the place of a curve of which nothing is positive.
+    passing = np.maximum(fine[:, start : start + int(PASSING_S / step_s)], 1e-6)
     return Shapes(
         arrival_s=arrived * step_s,
         peak_s=peak * step_s,
         width_s=width * step_s,
+        centre_s=(passing @ np.arange(passing.shape[-1]) / passing.sum(axis=-1) + start) * step_s,
         height=height.astype(np.float64),
         flatness=(top[1] - top[0]) / width,
     )
@@ -275,7 +284,7 @@ def _has_signal(signal: NDArray, baseline_frames: slice) -> NDArray[np.bool_]:
 
 
 def _early_and_steep(shapes: Shapes) -> NDArray[np.int64]:
-    """The arteries among candidates, the steepest first; empty if there are none."""
+    """The arteries among candidates, the earliest first; empty if there are none."""
     if len(shapes.height) < MIN_VOXELS:
         return np.zeros(0, np.int64)
     features_s = np.stack([shapes.arrival_s, shapes.peak_s, shapes.width_s], axis=1)
@@ -295,4 +304,4 @@ def _early_and_steep(shapes: Shapes) -> NDArray[np.int64]:
     alike &= np.abs(shapes.peak_s - np.median(shapes.peak_s[best])) <= PEAK_WITHIN_S
     alike &= shapes.steepness >= STEEP_SHARE * shapes.steepness[best].max()
     kept = np.flatnonzero(alike)
-    return kept[np.argsort(-shapes.steepness[kept], kind="stable")[:MAX_VOXELS]]
+    return kept[np.argsort(shapes.centre_s[kept], kind="stable")[:MAX_VOXELS]]

@@ -13,8 +13,10 @@ from scipy import ndimage
 
 from data_tools.runtime.errors import InputError, counted
 
-# Noise goes down to about a third, small vessels stay; within a slice, for slices are thick.
-SMOOTHING_SD_VOXELS = 1.0
+# Within a slice, for slices are thick; noise goes down to 0.4 of it. Late tissue beside healthy
+# tissue is drowned by it: of ten simulated lesions of 8 to 166 mL at SNR 30 to 82 the volume was
+# 0.93 of the truth with 1.0 voxel, 0.95 with 0.8 and 0.96 with 0.6; Dice 0.951, 0.959 and 0.959.
+SMOOTHING_SD_VOXELS = 0.7
 # A smaller signal is noise, whose logarithm would be any concentration.
 LEAST_SIGNAL_SHARE = 0.01
 MIN_BASELINE_FRAMES = 3
@@ -121,7 +123,8 @@ def concentration(
     """Change of the transverse relaxation rate, ``-ln(S / S0) / TE`` in 1/s.
 
     It is proportional to the concentration of the agent (Ostergaard et al., Magn Reson Med
-    1996;36:715). S0 is the mean of the baseline; a signal under 1% of it counts as 1%.
+    1996;36:715). S0 is the mean of the baseline; a signal under 1% of it counts as 1%. Brighter
+    frames before the baseline are no concentration, and would be deconvolved as one: they are 0.
 
     Args:
         signal: [..., T], any unit.
@@ -137,6 +140,7 @@ def concentration(
     np.maximum(share, np.float32(LEAST_SIGNAL_SHARE), out=share)
     np.log(share, out=share)
     share *= np.float32(-1 / echo_time_s)
+    share[..., : baseline_frames.start] = 0
     return np.where(positive, share, np.float32(0))
 
 

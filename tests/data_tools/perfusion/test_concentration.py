@@ -125,10 +125,15 @@ def test_concentration_by_hand():
     assert found[2, 3] == pytest.approx(np.log(100) / 0.03, rel=1e-5)
 
 
+def test_frames_before_the_baseline_hold_no_concentration():
+    found = concentration(np.array([130, 115, 100, 100, 50], np.float32), slice(2, 4), 0.03)
+    np.testing.assert_allclose(found, [0, 0, 0, 0, np.log(2) / 0.03], rtol=1e-5)
+
+
 def test_smoothing_stays_within_a_slice_and_a_frame():
     signal = np.zeros((9, 9, 3, 2), np.float32)
     signal[4, 4, 1, 0] = 1
-    smooth = smoothed_in_plane(signal)
+    smooth = smoothed_in_plane(signal, 1.0)
     assert smooth.dtype == np.float32
     assert smooth[:, :, 1, 0].sum() == pytest.approx(1, abs=1e-5)
     assert smooth[4, 4, 1, 0] == pytest.approx(1 / (2 * np.pi), rel=0.02)

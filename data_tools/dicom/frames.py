@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from data_tools.dicom.moments import Moment, moment_of, slice_times_s
 from data_tools.dicom.vendors import TRACE, Direction, weighting
 from data_tools.file_names import files_below
 from data_tools.image_files import damaged_file
@@ -120,6 +121,7 @@ class Frame:
         directional: of one direction, by what the file says.
         real_world: slope of the value that the file calls the real one, against that of the
             displayed value; 1 if they agree or there is one only.
+        moment: when it was taken.
     """
 
     path: Path
@@ -136,6 +138,7 @@ class Frame:
     direction: Direction = TRACE
     directional: bool = False
     real_world: float = 1.0
+    moment: Moment = Moment()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -388,6 +391,7 @@ def _of_classic(path: Path, data: Any) -> Iterator[Frame]:
         scale=scale,
         real_world=real_world,
         padding=_padding(data),
+        moment=moment_of(data),
         **weighted._asdict(),
     )
     if "MOSAIC" in kind:
@@ -415,6 +419,7 @@ def _of_mosaic(data: Any, whole: Frame) -> Iterator[Frame]:
     if b_value is None:
         said = (wrapper.csa_header or {}).get("tags", {}).get("B_value", {}).get("items", [])
         b_value = float(said[0]) if said else None
+    within_s = slice_times_s(data, wrapper.csa_header or {}, count)
     for k in range(count):
         plane = dataclasses.replace(
             whole.plane,
@@ -423,7 +428,8 @@ def _of_mosaic(data: Any, whole: Frame) -> Iterator[Frame]:
             spacing_mm=float(wrapper.voxel_sizes[2]),
         )
         tile = (k // across * rows, k % across * columns)
-        yield dataclasses.replace(whole, tile=tile, plane=plane, b_value=b_value)
+        moment = dataclasses.replace(whole.moment, within_s=within_s[k] if within_s else None)
+        yield dataclasses.replace(whole, tile=tile, plane=plane, b_value=b_value, moment=moment)
 
 
 def _of_enhanced(path: Path, data: Any) -> Iterator[Frame]:
@@ -464,6 +470,7 @@ def _of_enhanced(path: Path, data: Any) -> Iterator[Frame]:
             scale=scale,
             real_world=real_world,
             padding=_padding(data),
+            moment=moment_of(data, group),
             **weighted._asdict(),
         )
 

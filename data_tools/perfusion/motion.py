@@ -19,6 +19,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
+from data_tools.perfusion.motion_traces import without_traces
+
 # Frames that the first image is the mean of; not the first two, which may be brighter.
 FIRST_FRAMES = slice(2, 8)
 # Voxels in a slice are joined to about this size, and blurred by as much: far jumps, then fine.
@@ -59,14 +61,17 @@ class Motion:
     warnings: tuple[str, ...] = ()
 
 
-def correct_motion(signal: NDArray[np.float32], affine: NDArray[np.float64]) -> Motion:
-    """Find and undo rigid motion from frame to frame.
+def correct_motion(
+    signal: NDArray[np.float32], affine: NDArray[np.float64], times_s: NDArray[np.float64]
+) -> Motion:
+    """Find and undo rigid motion from frame to frame, and the traces that it leaves.
 
     Motion within a frame is not seen. A head that does not move by 0.1 mm is left as it is.
 
     Args:
         signal: (X, Y, Z, T), any unit; a head that is brighter than what is around it.
         affine: (4, 4), index -> mm, RAS+.
+        times_s: (T,), start of each frame, ascending.
     """
     shape = signal.shape[:3]
     centre_mm = (affine @ [*((np.array(shape) - 1) / 2), 1])[:3]
@@ -90,7 +95,9 @@ def correct_motion(signal: NDArray[np.float32], affine: NDArray[np.float64]) -> 
     displacement_mm = _largest_mm(poses, np.eye(4), centre_mm)
     moved = signal
     if displacement_mm.max() > STILL_MM:
-        moved = _resampled(signal, affine, poses)
+        motion_mm = parameters * np.repeat([1, np.deg2rad(RADIUS_MM)], 3)
+        step_s = float(np.median(np.diff(times_s)))
+        moved = _resampled(signal, affine, poses, motion_mm=motion_mm, step_s=step_s)
     return Motion(
         signal=moved,
         poses=poses,
@@ -267,17 +274,25 @@ def _largest_mm(
 
 
 def _resampled(
-    signal: NDArray[np.float32], affine: NDArray[np.float64], poses: NDArray[np.float64]
+    signal: NDArray[np.float32],
+    affine: NDArray[np.float64],
+    poses: NDArray[np.float64],
+    *,
+    motion_mm: NDArray[np.float64],
+    step_s: float,
 ) -> NDArray[np.float32]:
-    """Cubic splines in the head; what is around it stays, for it is noise."""
+    """Cubic splines in the head, without traces; what is around it stays, for it is noise."""
     mean = signal[..., FIRST_FRAMES].mean(axis=3)
     head = ndimage.binary_dilation(_head(ndimage.gaussian_filter(mean, 1.0)), iterations=3)
     places = np.stack([*np.nonzero(head), np.ones(int(head.sum()))])
-    moved = signal.copy()
+    values = np.empty((places.shape[1], len(poses)), np.float32)
     for k, pose in enumerate(poses):
         index = (np.linalg.inv(affine) @ pose @ affine)[:3] @ places
-        values = ndimage.map_coordinates(signal[..., k], index, order=3, mode="mirror")
-        moved[head, k] = np.maximum(values, 0)
+        values[:, k] = ndimage.map_coordinates(signal[..., k], index, order=3, mode="mirror")
+    moved = signal.copy()
+    moved[head] = without_traces(
+        np.maximum(values, 0), motion_mm, step_s=step_s, first_frames=FIRST_FRAMES
+    )
     return moved
 
 

@@ -39,6 +39,7 @@ VEIN_DELAY_S, VEIN_SPREAD_S = 1.0, 4.5
 # T2*-weighted signal of a gradient echo, arbitrary unit.
 GREY_S0, WHITE_S0, CSF_S0, SCALP_S0, BLOOD_S0 = 1.0, 0.85, 1.5, 0.3, 0.9
 LEVEL = 600.0  # of grey matter in the file
+REST_FRAME = 4
 CHUNK = 8192  # points whose fields stay in the processor's cache
 # A vessel that adds this share of grey matter's peak is one in the truth.
 VESSEL_SHARE = 0.2
@@ -122,7 +123,7 @@ class Scan:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DscTruth:
-    """What was put into a scan, on its grid where the head lay first.
+    """What was put into a scan, on its grid where the head lay at frame 4, before contrast.
 
     Attributes:
         tmax_s: float32; 0 outside the brain, as the next three.
@@ -132,7 +133,7 @@ class DscTruth:
         brain: bool.
         vessels: uint8: 0, or vessels.ARTERY, LATE_ARTERY, VEIN.
         aif: (T,), 1 at the peak, at the start of each frame.
-        poses: (T, 4, 4), scanner mm where a point lay first -> where it lies at a frame.
+        poses: (T, 4, 4), scanner mm where a point lies in the truth -> where it lay at a frame.
     """
 
     tmax_s: NDArray[np.float32]
@@ -447,6 +448,7 @@ def _poses(
         steps[frame] += rng.normal(0, 8, 6)
     steps[0] = 0
     drift = np.cumsum(steps, axis=0) * (1, 1, 1, 0.6, 0.4, 0.4)
+    drift -= drift[min(REST_FRAME, scan.frames - 1)]
     centre_mm = (affine @ [*((np.array(shape) - 1) / 2), 1])[:3]
     around = centre_mm + 50 * np.concatenate([np.eye(3), -np.eye(3)])
 

@@ -108,7 +108,7 @@ def test_noise_and_motion_are_as_asked_for(patient):
     points = centre + 50 * np.concatenate([np.eye(3), -np.eye(3)])
     away = moved[:, :3, :3] @ points.T + moved[:, :3, 3:] - points.T
     assert np.linalg.norm(away, axis=1).max() == pytest.approx(4.0, abs=0.02)
-    np.testing.assert_allclose(moved[0], np.eye(4), atol=1e-9)
+    np.testing.assert_allclose(moved[dsc.REST_FRAME], np.eye(4), atol=1e-9)
 
 
 def test_interleaved_slices_begin_as_scanners_do():

@@ -20,13 +20,13 @@ def patient():
 def moved(patient):
     """A scan with 4 mm of motion, and what is found of it."""
     images = dsc.acquire_dsc(patient, dsc.Scan(**SMALL, motion_mm=4.0))
-    return images, motion.correct_motion(images.signal, images.affine)
+    return images, motion.correct_motion(images.signal, images.affine, images.times_s)
 
 
 @pytest.fixture(scope="module")
 def jumped(patient):
     images = dsc.acquire_dsc(patient, dsc.Scan(**SMALL, fault="jump"))
-    return images, motion.correct_motion(images.signal, images.affine)
+    return images, motion.correct_motion(images.signal, images.affine, images.times_s)
 
 
 def left_mm(images, poses):
@@ -73,7 +73,7 @@ def test_a_jump_is_undone_and_told(jumped):
 def test_a_still_series_stays_as_it_is(moved):
     images, _ = moved
     same = np.repeat(images.signal[..., :1], 8, axis=3)
-    found = motion.correct_motion(same, images.affine)
+    found = motion.correct_motion(same, images.affine, images.times_s[:8])
     np.testing.assert_array_equal(found.signal, same)
     assert found.displacement_mm.max() < motion.STILL_MM and not found.warnings
 
@@ -83,7 +83,7 @@ def test_axes_of_the_file_do_not_matter(moved):
     flip = np.diag([-1.0, 1, 1, 1])
     flip[0, 3] = images.signal.shape[0] - 1
     turned = dataclasses.replace(images, signal=images.signal[::-1], affine=images.affine @ flip)
-    again = motion.correct_motion(turned.signal, turned.affine)
+    again = motion.correct_motion(turned.signal, turned.affine, images.times_s)
     np.testing.assert_allclose(again.shifts_mm, found.shifts_mm, atol=0.05)
     np.testing.assert_allclose(again.turns_deg, found.turns_deg, atol=0.05)
 
@@ -97,5 +97,6 @@ def test_far_motion_is_told():
 
 
 def test_an_image_without_a_head_does_not_move():
-    found = motion.correct_motion(np.zeros((9, 9, 3, 10), np.float32), np.diag([4.0, 4, 6, 1]))
+    dark = np.zeros((9, 9, 3, 10), np.float32)
+    found = motion.correct_motion(dark, np.diag([4.0, 4, 6, 1]), np.arange(10.0))
     np.testing.assert_array_equal(found.displacement_mm, 0)

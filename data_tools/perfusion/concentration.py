@@ -13,6 +13,8 @@ from scipy import ndimage
 
 from data_tools.runtime.errors import InputError, counted
 
+# Of a brain's median signal before the bolus; of the noise, of which 60 frames reach 2.5 times.
+FLUID_SIGNAL_SHARE, FLUID_BOLUS_NOISE = 1.2, 4.0
 # Within a slice, for slices are thick; noise goes down to 0.4 of it. Late tissue beside healthy
 # tissue is drowned by it: of ten simulated lesions of 8 to 166 mL at SNR 30 to 82 the volume was
 # 0.93 of the truth with 1.0 voxel, 0.95 with 0.8 and 0.96 with 0.6; Dice 0.951, 0.959 and 0.959.
@@ -142,6 +144,36 @@ def concentration(
     share *= np.float32(-1 / echo_time_s)
     share[..., : baseline_frames.start] = 0
     return np.where(positive, share, np.float32(0))
+
+
+def fluid(
+    signal: NDArray[np.float32],
+    concentration: NDArray[np.float32],
+    brain: NDArray[np.bool_],
+    baseline_frames: slice,
+) -> NDArray[np.bool_]:
+    """Cerebrospinal fluid: bright before the bolus, and no bolus; its Tmax is noise.
+
+    Tissue without flow has no bolus either but is no brighter than other tissue: it stays.
+
+    Args:
+        signal: [X, Y, Z, T], as the concentration was made of.
+        concentration: [X, Y, Z, T].
+        brain: bool [X, Y, Z].
+        baseline_frames: frames before the bolus.
+
+    Returns:
+        bool [X, Y, Z], within the brain; all False of an empty one.
+    """
+    found = np.zeros(brain.shape, bool)
+    if not brain.any():
+        return found
+    curves = concentration[brain]
+    before = signal[brain][:, baseline_frames].mean(axis=-1)
+    noise = np.median(curves[:, baseline_frames].std(axis=-1, ddof=1))
+    no_bolus = curves[:, baseline_frames.stop :].max(axis=-1) < FLUID_BOLUS_NOISE * noise
+    found[brain] = no_bolus & (before > FLUID_SIGNAL_SHARE * np.median(before))
+    return found
 
 
 def smoothed_in_plane(

@@ -10,6 +10,7 @@ from data_tools.perfusion.concentration import (
     bolus_of,
     concentration,
     find_bolus,
+    fluid,
     smoothed_in_plane,
 )
 from data_tools.runtime.errors import InputError
@@ -128,6 +129,19 @@ def test_concentration_by_hand():
 def test_frames_before_the_baseline_hold_no_concentration():
     found = concentration(np.array([130, 115, 100, 100, 50], np.float32), slice(2, 4), 0.03)
     np.testing.assert_allclose(found, [0, 0, 0, 0, np.log(2) / 0.03], rtol=1e-5)
+
+
+def test_fluid_is_bright_and_has_no_bolus():
+    rng = np.random.default_rng(0)
+    curve, _ = mean_curve()
+    level = np.array([1, 1, 1, 1, 1, 1.6, 1.6, 1.0])[:, None]
+    bolus = np.array([1, 1, 1, 1, 1, 0, 1, 0])[:, None]
+    signal = level * (bolus * curve + (1 - bolus) * 500) + rng.normal(0, 5, (8, 60))
+    signal = signal[:, None, None].astype(np.float32)
+    brain = np.ones((8, 1, 1), bool)
+    found = fluid(signal, concentration(signal, slice(0, 8), 0.03), brain, slice(0, 8))
+    np.testing.assert_array_equal(found.ravel(), [0, 0, 0, 0, 0, 1, 0, 0])
+    assert not fluid(signal, signal, brain & False, slice(0, 8)).any()
 
 
 def test_smoothing_stays_within_a_slice_and_a_frame():

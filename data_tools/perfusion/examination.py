@@ -12,6 +12,7 @@ from data_tools.perfusion import arterial_input, concentration, deconvolution, m
 from data_tools.perfusion.arterial_input import ArterialInput
 from data_tools.perfusion.concentration import Bolus
 from data_tools.perfusion.maps import Check, Maps
+from data_tools.perfusion.motion import Motion, correct_motion
 from data_tools.perfusion.series import Series
 from data_tools.runtime.errors import InputError
 from data_tools.volumes import Volume
@@ -25,11 +26,13 @@ class Method:
         deconvolution: one of ``deconvolution.METHODS``.
         threshold: of the deconvolution; None takes its usual one.
         smoothing_sd_voxels: within a slice, before the maps; the arterial curve is not smoothed.
+        motion: whether motion over time is corrected, before anything else.
     """
 
     deconvolution: str = "csvd"
     threshold: float | None = None
     smoothing_sd_voxels: float = concentration.SMOOTHING_SD_VOXELS
+    motion: bool = True
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -38,6 +41,7 @@ class Examination:
 
     Attributes:
         brain: bool [X, Y, Z], without fluid: where the maps hold something.
+        motion: what it was; None if it was not corrected.
         bolus: where the bolus is in the series.
         arterial_input: the AIF and its voxels.
         concentration: float32 [X, Y, Z, T] in 1/s, smoothed.
@@ -47,10 +51,11 @@ class Examination:
         intensity_ratio: HIR; None without hypoperfusion.
         tr_s: step of the resampled series.
         threshold: of the deconvolution.
-        warnings: of the bolus, the AIF and the maps.
+        warnings: of motion, the bolus, the AIF and the maps.
     """
 
     brain: NDArray[np.bool_]
+    motion: Motion | None
     bolus: Bolus
     arterial_input: ArterialInput
     concentration: NDArray[np.float32]
@@ -70,10 +75,10 @@ def examine(
     brain: NDArray[np.bool_] | None = None,
     artery: NDArray[np.bool_] | Sequence[int] | None = None,
 ) -> Examination:
-    """Slice timing, equal steps, bolus, AIF, concentration, maps, checks.
+    """Motion, slice timing, equal steps, bolus, AIF, concentration, maps, checks.
 
     Args:
-        series: the scan; corrected for motion where that is wanted.
+        series: the scan.
         method: None takes the usual one.
         brain: bool [X, Y, Z]; None finds it in the mean of all frames.
         artery: a region or a voxel in place of the automatic AIF.
@@ -83,7 +88,9 @@ def examine(
     """
     method = method or Method()
     threshold = deconvolution.checked_threshold(method.deconvolution, method.threshold)
-    signal = timing.correct_slice_timing(series.signal, series.times_s, series.slice_times_s)
+    moved = correct_motion(series.signal, series.affine) if method.motion else None
+    signal = moved.signal if moved else series.signal
+    signal = timing.correct_slice_timing(signal, series.times_s, series.slice_times_s)
     signal, tr_s = timing.uniform(signal, series.times_s)
     times_s = series.times_s[0] + tr_s * np.arange(signal.shape[-1])
     if brain is None:
@@ -103,6 +110,7 @@ def examine(
     volumes = maps.volumes_ml(made.tmax_s, brain, Volume(made.tmax_s, series.affine).voxel_ml)
     return Examination(
         brain=brain,
+        motion=moved,
         bolus=bolus,
         arterial_input=found,
         concentration=curves,
@@ -112,7 +120,12 @@ def examine(
         intensity_ratio=maps.hypoperfusion_intensity_ratio(volumes),
         tr_s=tr_s,
         threshold=threshold,
-        warnings=(*bolus.warnings, *found.warnings, *check.warnings),
+        warnings=(
+            *(moved.warnings if moved else ()),
+            *bolus.warnings,
+            *found.warnings,
+            *check.warnings,
+        ),
     )
 
 
@@ -138,6 +151,7 @@ def arterial_curve(
     Raises:
         InputError: nothing is given and no artery is found; what is given cannot be one.
     """
+
     def automatic() -> ArterialInput:
         return arterial_input.find_arterial_input(
             curves, signal, brain, baseline_frames=baseline_frames, tr_s=tr_s

@@ -8,7 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_tools import brain_of_dwi
-from data_tools.perfusion import arterial_input, concentration, deconvolution, maps, timing
+from data_tools.perfusion import (
+    arterial_input,
+    concentration,
+    deconvolution,
+    maps,
+    signal_void,
+    timing,
+)
 from data_tools.perfusion.arterial_input import ArterialInput
 from data_tools.perfusion.concentration import Bolus
 from data_tools.perfusion.maps import Check, Maps
@@ -16,6 +23,10 @@ from data_tools.perfusion.motion import Motion, correct_motion
 from data_tools.perfusion.series import Series
 from data_tools.runtime.errors import InputError
 from data_tools.volumes import Volume
+
+
+# Of a slice.
+MAX_OUTSIDE = 0.25
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -40,7 +51,8 @@ class Examination:
     """A patient's maps and what they were made of.
 
     Attributes:
-        brain: bool [X, Y, Z], without fluid: where the maps hold something.
+        brain: bool [X, Y, Z], without fluid and what motion took out of view: where the maps
+            hold something.
         motion: what it was; None if it was not corrected.
         bolus: where the bolus is in the series.
         arterial_input: the AIF and its voxels.
@@ -51,7 +63,7 @@ class Examination:
         intensity_ratio: HIR; None without hypoperfusion.
         tr_s: step of the resampled series.
         threshold: of the deconvolution.
-        warnings: of motion, the bolus, the AIF and the maps.
+        warnings: of motion, metal, the bolus, the AIF and the maps.
     """
 
     brain: NDArray[np.bool_]
@@ -102,7 +114,9 @@ def examine(
     del sharp
     smooth = concentration.smoothed_in_plane(signal, method.smoothing_sd_voxels)
     curves = concentration.concentration(smooth, frames, series.echo_time_s)
-    brain = brain & ~concentration.fluid(smooth, curves, brain, frames)
+    outline, brain = brain, brain & ~concentration.fluid(smooth, curves, brain, frames)
+    if moved:
+        brain &= always_in_view(moved.poses, series.affine, signal.shape)
     made = maps.perfusion_maps(
         curves, brain, found.curve, tr_s=tr_s, method=method.deconvolution, threshold=threshold
     )
@@ -122,11 +136,34 @@ def examine(
         threshold=threshold,
         warnings=(
             *(moved.warnings if moved else ()),
+            *signal_void.warnings(signal.mean(axis=-1), outline, series.affine),
             *bolus.warnings,
             *found.warnings,
             *check.warnings,
         ),
     )
+
+
+def always_in_view(
+    poses: NDArray[np.float64], affine: NDArray[np.float64], shape: tuple[int, ...]
+) -> NDArray[np.bool_]:
+    """Voxels that lay within the slices at every frame, or no more than a quarter of one outside.
+
+    Correction of motion fills the others with their neighbours' signal, and the step in time looks
+    like a late bolus.
+
+    Args:
+        poses: [T, 4, 4], mm in the corrected series -> mm at a frame.
+        affine: voxel to mm.
+        shape: of the series; the third number is that of slices.
+    """
+    x, y, z = np.ogrid[: shape[0], : shape[1], : shape[2]]
+    seen = np.ones(shape[:3], bool)
+    for pose in poses:
+        turn = (np.linalg.inv(affine) @ pose @ affine)[2]
+        slice_then = turn[0] * x + turn[1] * y + turn[2] * z + turn[3]
+        seen &= (slice_then >= -MAX_OUTSIDE) & (slice_then <= shape[2] - 1 + MAX_OUTSIDE)
+    return seen
 
 
 def arterial_curve(

@@ -70,7 +70,17 @@ def shuffled():
     return np.random.default_rng(3).permutation(curve), times_s
 
 
+def earlier_contrast():
+    curve, times_s = mean_curve()
+    earlier, _ = mean_curve(arrival_s=-9.0, drop=0.2)
+    return curve * earlier / 500, times_s
+
+
 FAULTS = {
+    "earlier contrast": (
+        earlier_contrast,
+        r"rises by [\d.]+% before the bolus, .* gadolinium given",
+    ),
     "no bolus": (lambda: mean_curve(drop=0.001), "no bolus: the brain's mean signal falls by"),
     "nothing but noise": (lambda: mean_curve(drop=0.0, noise=0.02), "no bolus"),
     "empty": (lambda: (np.zeros(60), np.arange(60.0)), "no bolus"),
@@ -99,11 +109,11 @@ def test_what_cannot_be_used_is_refused_by_name(fault):
         bolus_of(*make())
 
 
-def test_a_drifting_baseline_is_warned_of():
+def test_a_rising_baseline_is_warned_of():
     curve, times_s = mean_curve(arrival_s=25.0)
-    curve *= 1 + 0.06 * np.minimum(times_s / 25, 1)
+    curve *= 1 + 0.025 * np.minimum(times_s / 25, 1)
     (told,) = bolus_of(curve, times_s).warnings
-    assert "drifts by +4" in told and "Was gadolinium given before" in told
+    assert "the signal rises by 2." in told and "was gadolinium given before?" in told
 
 
 def test_the_mean_is_that_of_the_brain():

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from data_tools.perfusion.examination import Method, examine
+from data_tools.perfusion.examination import Method, always_in_view, examine
 from data_tools.perfusion.series import Series
 from data_tools.runtime.errors import InputError
 from data_tools.simulate import dsc, simulate_patient
@@ -79,6 +79,18 @@ def test_motion_is_looked_for_and_the_brain_is_found(scan, series):
     assert found.motion is not None and found.motion.displacement_mm.max() < 1
     truth = scan.truth.brain
     assert 2 * (truth & found.brain).sum() / (truth.sum() + found.brain.sum()) > 0.9
+
+
+def test_what_leaves_the_slices_is_left_out():
+    affine = np.diag([2.0, 2.0, 5.0, 1.0])
+    poses = np.stack([np.eye(4)] * 3)
+    assert always_in_view(poses, affine, (3, 4, 5, 3)).all()
+    poses[1, 2, 3] = 1.2  # mm, of 5
+    assert always_in_view(poses, affine, (3, 4, 5, 3)).all()
+    poses[1, 2, 3], poses[2, 2, 3] = 2.5, -6.0
+    seen = always_in_view(poses, affine, (3, 4, 5, 3))
+    np.testing.assert_array_equal(seen.all(axis=(0, 1)), [False, False, True, True, False])
+    np.testing.assert_array_equal(seen.any(axis=(0, 1)), [False, False, True, True, False])
 
 
 def test_slice_times_count(scan, series, examined):

@@ -8,7 +8,7 @@ explained as
     ln S(t)  ~  a + sum_j b_j q_j(t) + sum_k c_k h_k(t),
 
 in weighted least squares. q are the six parameters of the motion, made independent, and h the
-eight main shapes of all that the median curve becomes by delays of -4 to 13 s and mean transit times
+eight main shapes of all that the median curve becomes by delays of -4 to 13 s and transit times
 of 0.5 to 12 s. Frames with much contrast count less. What is taken away is sum_j b_j q_j(t), as
 far as it is more than chance: times max(0, 1 - 4 / F), F its ratio of variances. Without that last
 factor noise and contrast are taken too.

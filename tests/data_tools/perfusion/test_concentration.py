@@ -10,6 +10,7 @@ from data_tools.perfusion.concentration import (
     bolus_of,
     concentration,
     find_bolus,
+    fluid,
     smoothed_in_plane,
 )
 from data_tools.runtime.errors import InputError
@@ -69,7 +70,17 @@ def shuffled():
     return np.random.default_rng(3).permutation(curve), times_s
 
 
+def earlier_contrast():
+    curve, times_s = mean_curve()
+    earlier, _ = mean_curve(arrival_s=-9.0, drop=0.2)
+    return curve * earlier / 500, times_s
+
+
 FAULTS = {
+    "earlier contrast": (
+        earlier_contrast,
+        r"rises by [\d.]+% before the bolus, .* gadolinium given",
+    ),
     "no bolus": (lambda: mean_curve(drop=0.001), "no bolus: the brain's mean signal falls by"),
     "nothing but noise": (lambda: mean_curve(drop=0.0, noise=0.02), "no bolus"),
     "empty": (lambda: (np.zeros(60), np.arange(60.0)), "no bolus"),
@@ -98,11 +109,11 @@ def test_what_cannot_be_used_is_refused_by_name(fault):
         bolus_of(*make())
 
 
-def test_a_drifting_baseline_is_warned_of():
+def test_a_rising_baseline_is_warned_of():
     curve, times_s = mean_curve(arrival_s=25.0)
-    curve *= 1 + 0.06 * np.minimum(times_s / 25, 1)
+    curve *= 1 + 0.025 * np.minimum(times_s / 25, 1)
     (told,) = bolus_of(curve, times_s).warnings
-    assert "drifts by +4" in told and "Was gadolinium given before" in told
+    assert "the signal rises by 2." in told and "was gadolinium given before?" in told
 
 
 def test_the_mean_is_that_of_the_brain():
@@ -128,6 +139,19 @@ def test_concentration_by_hand():
 def test_frames_before_the_baseline_hold_no_concentration():
     found = concentration(np.array([130, 115, 100, 100, 50], np.float32), slice(2, 4), 0.03)
     np.testing.assert_allclose(found, [0, 0, 0, 0, np.log(2) / 0.03], rtol=1e-5)
+
+
+def test_fluid_is_bright_and_has_no_bolus():
+    rng = np.random.default_rng(0)
+    curve, _ = mean_curve()
+    level = np.array([1, 1, 1, 1, 1, 1.6, 1.6, 1.0])[:, None]
+    bolus = np.array([1, 1, 1, 1, 1, 0, 1, 0])[:, None]
+    signal = level * (bolus * curve + (1 - bolus) * 500) + rng.normal(0, 5, (8, 60))
+    signal = signal[:, None, None].astype(np.float32)
+    brain = np.ones((8, 1, 1), bool)
+    found = fluid(signal, concentration(signal, slice(0, 8), 0.03), brain, slice(0, 8))
+    np.testing.assert_array_equal(found.ravel(), [0, 0, 0, 0, 0, 1, 0, 0])
+    assert not fluid(signal, signal, brain & False, slice(0, 8)).any()
 
 
 def test_smoothing_stays_within_a_slice_and_a_frame():

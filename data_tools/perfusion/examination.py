@@ -24,7 +24,6 @@ from data_tools.perfusion.series import Series
 from data_tools.runtime.errors import InputError
 from data_tools.volumes import Volume
 
-
 # Of a slice.
 MAX_OUTSIDE = 0.25
 

@@ -157,9 +157,9 @@ def _peaks(curves: NDArray) -> tuple[NDArray, NDArray]:
 def volumes_ml(
     tmax_s: NDArray[np.float32], brain: NDArray[np.bool_], voxel_ml: float
 ) -> dict[float, float]:
-    """mL at Tmax >= 4, 6, 8 and 10 s, in clusters of at least 1 mL.
+    """mL at Tmax >= 4, 6, 8 and 10 s, cleaned as the labels are.
 
-    Islands under 1 mL are noise, as in the labels.
+    Clusters under 1 mL are noise, and thin skins what motion leaves at the brain's edge.
 
     Returns:
         Volume by threshold in s; none is larger than the one before.
@@ -262,5 +262,4 @@ def check(maps: Maps, brain: NDArray[np.bool_], affine: NDArray[np.float64]) -> 
 
 
 def _volume_ml(mask: NDArray[np.bool_], voxel_ml: float) -> float:
-    kept = labels.remove_small_clusters(mask, labels.HYPOPERFUSION_MIN_CLUSTER_ML, voxel_ml)
-    return float(kept.sum() * voxel_ml)
+    return float(labels.territories(mask, voxel_ml).sum() * voxel_ml)

@@ -87,7 +87,7 @@ def test_what_leaves_the_slices_is_left_out():
     assert always_in_view(poses, affine, (3, 4, 5, 3)).all()
     poses[1, 2, 3] = 1.2  # mm, of 5
     assert always_in_view(poses, affine, (3, 4, 5, 3)).all()
-    poses[1, 2, 3], poses[2, 2, 3] = 2.5, -6.0
+    poses[1, 2, 3], poses[2, 2, 3] = 2.5, -7.0
     seen = always_in_view(poses, affine, (3, 4, 5, 3))
     np.testing.assert_array_equal(seen.all(axis=(0, 1)), [False, False, True, True, False])
     np.testing.assert_array_equal(seen.any(axis=(0, 1)), [False, False, True, True, False])

@@ -509,7 +509,10 @@ def _listed(values: Iterable[float]) -> str:
 
 def _checked(data: NDArray[np.float32], series: Series, label: str) -> Volume:
     if data.min() == data.max():
-        raise InputError(f"DWI {label}: every voxel is {data.flat[0]:g}; the image is empty")
+        raise InputError(
+            f"DWI {label}: every voxel is {data.flat[0]:g}; the image is empty. "
+            "Expected an image of the patient; make the file anew"
+        )
     return Volume(data, series.affine, label, series.reading)
 
 

@@ -5,10 +5,11 @@
     python -m data_tools.build_records --cohort=MNI --out=records --splits=other/splits.json
 
 Reads participants.tsv and the volumes that data_tools.preprocess (or data_tools.simulate
---space=mni) wrote, makes the labels (Tmax >= 6 s united with ADC <= 620e-6 mm2/s, cleaned; a
-supplied desc-hypoperfusion_mask wins), normalises, cuts slabs of 128 x 128 x 16 and writes them
-with a manifest. The folder appears when all of it is written, not before; the same input gives
-the same bytes. Patients without truth (no Tmax, no mask) are left out and named.
+--space=mni) wrote, makes the labels (Tmax >= 6 s united with ADC <= 620e-6 mm2/s, cleaned; an
+edited desc-hypoperfusion_mask takes the place of Tmax, a desc-truth_mask that of both), normalises,
+cuts slabs of 128 x 128 x 16 and writes them with a manifest. The folder appears when all of it is
+written, not before; the same input gives the same bytes. Patients without truth (no Tmax, no mask)
+are left out and named.
 
 Visits of a patient (sub-01_ses-1, sub-01_ses-2) and rows with the same word in the column group
 stay in one subset. Every two patients are compared, and the same head under two names is refused:
@@ -77,6 +78,7 @@ flags.DEFINE_string(
     "(0, 1, 2...); or the splits.json of other records.",
     flag_values=FLAGS,
 )
+command.define_other_territories(FLAGS)
 flags.DEFINE_integer("seed", 1, "Seed of the split.", lower_bound=0, flag_values=FLAGS)
 flags.DEFINE_enum(
     "duplicates",
@@ -93,7 +95,7 @@ command.define_workers(FLAGS, "Worker processes, one patient each.")
 
 def main() -> int:
     """Run the command."""
-    from data_tools import groups, records_builder, subset_table
+    from data_tools import flow, groups, records_builder, subset_table
 
     with atomic.one_writer(FLAGS.out):
         manifest, kept = records_builder.build(
@@ -107,6 +109,7 @@ def main() -> int:
             leave_out=FLAGS.leave_out,
             stratify=FLAGS.stratify,
             same_head=FLAGS.duplicates,
+            other_territories=FLAGS.other_territories,
             workers=command.workers(FLAGS),
             overwrite=FLAGS.overwrite,
         )
@@ -119,8 +122,10 @@ def main() -> int:
         f"{FLAGS.out}: {state}, {groups.counted_patients(list(manifest.rows()))}, "
         f"{counted(manifest.slabs, 'slab')}"
     )
-    if manifest.without_truth:
-        print(f"  left out, no Tmax and no mask: {', '.join(manifest.without_truth)}")
+    for step, what in flow.STEPS.items():
+        names = [each.participant_id for each in manifest.left_out if each.step == step]
+        if names:
+            print(f"  left out, {what}: {', '.join(names)}")
     return command.EXIT_OK
 
 

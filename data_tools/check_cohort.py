@@ -8,9 +8,10 @@ one grid, orientation known, voxel sizes and brain volume plausible, the unit of
 side left, right, bilateral or unknown. A row is a patient (sub-01) or a visit of one
 (sub-01_ses-1, in sub-01/ses-1/ or sub-01_ses-1/). The column group, if there, names rows that
 belong together (one patient under two names, a family), the column site where the images were made;
-both are words, n/a = none. Of what preprocess wrote it reads every volume and mask,
-transform, warps, qc.json with each file's checksum, and labels.json. Which kind it is, the files'
-names say.
+both are words, n/a = none. A row with a reason in the column exclude, or with an occlusion outside
+ICA and MCA, will be left out by preprocess: it is counted, and its images are not read. Of what
+preprocess wrote it reads every volume and mask, transform, warps, qc.json with each file's
+checksum, labels.json and left_out.json. Which kind it is, the files' names say.
 
 A clean cohort prints a summary and exits 0; otherwise a table of faults, exit 2.
 """
@@ -33,6 +34,7 @@ flags.DEFINE_string(
 )
 
 command.define_overrides(FLAGS, of_cohort=True)
+command.define_other_territories(FLAGS)
 
 command.heading("Machine", FLAGS)
 flags.DEFINE_integer("workers", 1, "Worker processes that read patients.", flag_values=FLAGS)
@@ -43,7 +45,13 @@ def main() -> int:
     light_imports.prepare_nibabel()
     from data_tools import cohort_faults
 
-    print(cohort_faults.check(FLAGS.cohort, FLAGS.workers, command.overrides(FLAGS)))
+    summary = cohort_faults.check(
+        FLAGS.cohort,
+        FLAGS.workers,
+        command.overrides(FLAGS),
+        other_territories=FLAGS.other_territories,
+    )
+    print(summary)
     return command.EXIT_OK
 
 

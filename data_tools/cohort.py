@@ -19,13 +19,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from data_tools import file_names, text_table
+from data_tools import file_names, flow, text_table
 from data_tools.criteria import DAWN
 from data_tools.grid import LOW_B_MAX_S_PER_MM2, NIHSS_MAX, SIDES, SPACE, UNKNOWN_SIDE
 from data_tools.groups import VISIT, patient_of
 from data_tools.overrides import Overrides
 from data_tools.runtime import atomic
-from data_tools.runtime.errors import InputError
+from data_tools.runtime.errors import InputError, counted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -48,11 +48,14 @@ COLUMNS = (
     "cohort",
     "site",
     "group",
+    "mrs_90d",
+    "exclude",
 )
-# Written only where a row has one, so that tables without them stay as they are.
 LABELS = ("site", "group")
+# Written only where a row has one, so that tables without them stay as they are.
+OPTIONAL = (*LABELS, "mrs_90d", "exclude")
 REQUIRED_COLUMNS = ("participant_id", "nihss", "side")
-NUMBERS = ("age", "nihss", "field_strength_t")
+NUMBERS = ("age", "nihss", "field_strength_t", "mrs_90d")
 PARTICIPANTS = "participants.tsv"
 DESCRIPTION = "dataset_description.json"
 # What dataset_description.json of an MNI cohort names.
@@ -63,12 +66,15 @@ _RAW_IMAGE = re.compile(r"_(dwi|adc|trace)\.(nii|nii\.gz|img|hdr|mha|mhd|nrrd|nh
 # What links to nothing are named of: what would be read.
 _READ_ENDINGS = (*file_names.IMAGE_ENDINGS, ".bval", ".bvec", ".json")
 _READ_NAMES = (
-    "_dwi", "_adc", "_trace", "_b0", "_tmax", "-hypoperfusion_mask", "brain_mask", "core_mask"
+    "_dwi", "_adc", "_trace", "_b0", "_tmax", "brain_mask", "core_mask", *file_names.EDITED_MASKS
 )  # fmt: skip
 _READ_FOLDER = re.compile(f"{DICOM_FOLDER}|dwi|ses-.*")
 _PARTICIPANT = re.compile(f"sub-[A-Za-z0-9]+({VISIT}[A-Za-z0-9]+)?")
 # What programs write where a cell is empty: as a group it would join everybody without one.
 _NO_LABEL = ("", "na", "nan", "none", "null", "nil", "#n/a", "<na>", "-", "?")
+# What says that there is a reason, or none, but not which.
+_NO_REASON = (*_NO_LABEL, "no", "n", "false", "0", "yes", "y", "true", "1", "x")
+OCCLUSIONS = (*flow.TERRITORIES, *flow.OTHER_TERRITORIES)
 SEXES = {"m": "M", "male": "M", "f": "F", "female": "F"}
 # 89+, 90 +, >89, > 89, >= 90, ≥ 90
 _BOUND = re.compile(r"(\d{1,3})\s*\+|(?:>=?|\u2265)\s*(\d{1,3})")
@@ -131,7 +137,7 @@ class CohortError(InputError):
 
     def __init__(self, faults: list[Fault]):
         self.faults = faults
-        super().__init__(f"{len(faults)} fault(s) in the cohort:\n{fault_table(faults)}")
+        super().__init__(f"{counted(len(faults), 'fault')} in the cohort:\n{fault_table(faults)}")
 
     def __reduce__(self):
         # Exceptions are pickled as their message; on its way out of a process it needs the faults.
@@ -165,7 +171,7 @@ def read_participants(
 
     Returns:
         A DataFrame with the columns of :data:`COLUMNS` (absent optional ones are filled with
-        missing values): ``age``, ``nihss`` and ``field_strength_t`` as float with NaN for n/a,
+        missing values): those of :data:`NUMBERS` as float with NaN for n/a,
         the others as str or None.
 
     Raises:
@@ -228,6 +234,8 @@ def plain(name: str, text: str) -> str | None:
         return folded
     if name == "sex":
         return SEXES.get(folded, text)
+    if name == "occlusion":
+        return next((word for word in OCCLUSIONS if word.casefold() == folded), text)
     bound = _BOUND.fullmatch(text) if name == "age" else None
     if bound and int(bound[1] or bound[2]) >= DAWN.old_age:
         return bound[1] or bound[2]
@@ -303,6 +311,15 @@ def _schema() -> "pa.DataFrameSchema":
             "nihss": column(*_NUMBERS["nihss"]),
             "side": column(lambda v: v in SIDES, EXPECTED_SIDE, nullable=False),
             "field_strength_t": column(*_NUMBERS["field_strength_t"]),
+            "occlusion": column(
+                lambda v: v in OCCLUSIONS, f"expected {', '.join(OCCLUSIONS)}, or {MISSING}"
+            ),
+            "mrs_90d": column(*_NUMBERS["mrs_90d"]),
+            "exclude": column(
+                lambda v: v.casefold() not in _NO_REASON,
+                "expected the reason why the patient is left out, such as poor DWI, or "
+                f"{MISSING} to keep the patient",
+            ),
             "site": column(_says_something, f"expected the name of a hospital, or {MISSING}"),
             "group": column(
                 _says_something,
@@ -422,6 +439,10 @@ _NUMBERS = {
         f"expected a whole number, 0 to {NIHSS_MAX}, or {MISSING}",
     ),
     "field_strength_t": (_is_number(0.05, 12), f"expected tesla, 0.05 to 12, or {MISSING}"),
+    "mrs_90d": (
+        _is_number(0, 6, whole=True),
+        f"expected the modified Rankin Scale after 90 days, 0 to 6, or {MISSING}",
+    ),
 }
 
 
@@ -444,10 +465,10 @@ def clinical_record(row: Any) -> Row:
 def write_participants(path: Path, records: list[Row]) -> None:
     """Write participants.tsv atomically from :func:`clinical_record` rows.
 
-    ``site`` and ``group`` are columns of it where a row has one.
+    Those of :data:`OPTIONAL` are columns of it where a row has one.
     """
-    said = {name for name in LABELS if any(record[name] is not None for record in records)}
-    columns = [name for name in COLUMNS if name not in LABELS or name in said]
+    said = {name for name in OPTIONAL if any(record[name] is not None for record in records)}
+    columns = [name for name in COLUMNS if name not in OPTIONAL or name in said]
     lines = ["\t".join(columns)]
     for record in records:
         lines.append(
@@ -520,7 +541,8 @@ def find_raw_files(
         return search.only(what, derived / kind, found)
 
     tmax = derivative("Tmax", "perfusion", "_tmax")
-    truth = derivative("hypoperfusion mask", "labels", "_desc-hypoperfusion_mask")
+    edited = (f"_{name}" for name in file_names.EDITED_MASKS)
+    truth = derivative("edited mask", "labels", *edited)
     brain = derivative("brain mask", "masks", "_desc-brain_mask", "_brain_mask")
     core = derivative("core mask", "masks", "_desc-core_mask")
     if search.faults:
@@ -729,7 +751,7 @@ def mni_file(cohort: str | os.PathLike, participant: str, name: str) -> Path:
         cohort: folder of the MNI cohort.
         participant: ``sub-0001``, or a visit, ``sub-0001_ses-1``, which names its folder too.
         name: ``dwi``, ``adc``, ``tmax``, ``desc-brain_mask``, ``desc-coverage_mask``,
-            ``desc-hypoperfusion_mask``, ``desc-core_mask``.
+            ``desc-hypoperfusion_mask``, ``desc-truth_mask``, ``desc-core_mask``.
 
     >>> mni_file("mni", "sub-0001", "adc").name
     'sub-0001_space-MNI152NLin2009aSym_adc.nii.gz'
@@ -741,7 +763,7 @@ def has_truth(cohort: str | os.PathLike, participant: str) -> bool:
     """Whether an MNI cohort holds what a patient's labels are made of: Tmax, or an edited mask."""
     return any(
         os.path.lexists(mni_file(cohort, participant, name))
-        for name in ("tmax", "desc-hypoperfusion_mask")
+        for name in ("tmax", *file_names.EDITED_MASKS)
     )
 
 

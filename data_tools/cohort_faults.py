@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from data_tools import cohort as cohorts
-from data_tools import groups, mni_faults, patient
+from data_tools import flow, groups, labels, mni_faults, patient
 from data_tools.checked import Checked, ImageFigures
 from data_tools.cohort import Fault
+from data_tools.flow import LeftOut
 from data_tools.grid import SPACE, TMAX_HYPOPERFUSION_S
 from data_tools.overrides import NONE, Overrides
 from data_tools.patient import NativePatient
@@ -29,33 +30,46 @@ LAYOUTS = (cohorts.RAW, cohorts.MNI)
 _IN_WORDS = {cohorts.RAW: "raw images", cohorts.MNI: "volumes in MNI space"}
 
 
-def check(cohort: str, workers: int = 1, overrides: Overrides = NONE) -> str:
-    """Check a cohort.
+def check(
+    cohort: str,
+    workers: int = 1,
+    overrides: Overrides = NONE,
+    *,
+    other_territories: bool = False,
+) -> str:
+    """Check a cohort. Of patients whom its table leaves out only the row is looked at.
 
     Args:
         cohort: folder of the raw cohort, or of the MNI cohort.
         workers: processes that read patients.
         overrides: what a person says of every patient's images.
+        other_territories: do not leave out strokes outside the paper's population.
 
     Returns:
         The summary, as text.
 
     Raises:
         CohortError: with every fault of the table, the folders and the images.
-        InputError: there is no table, or there are no images of either kind.
+        InputError: there is no table, it leaves out everybody, or there are no images of either
+            kind.
     """
     faults: list[Fault] = []
     notes: list[str] = []
     table = None
+    left_out: dict[str, LeftOut] = {}
     try:
         table = cohorts.read_participants(cohort, notes.append)
-        participants = list(table["participant_id"])
+        rows = [cohorts.clinical_record(row) for _, row in table.iterrows()]
+        participants = [row["participant_id"] for row in rows]
+        left_out = flow.by_table(rows, other_territories=other_territories)
+        flow.require_somebody(rows, left_out)
     except cohorts.CohortError as error:
         # The table has faults; the images of those it names can be checked all the same.
         faults += error.faults
         named = cohorts.named_in_table(cohort)
         participants = [name for name in named if cohorts.patient_folder(cohort, name).is_dir()]
     faults += cohorts.unlisted_folders(cohort, participants)
+    participants = [name for name in participants if name not in left_out]
     layout, misplaced = _layout(cohort, participants)
     faults += misplaced
     one: Callable[[str, str], Checked] = functools.partial(check_patient, overrides=overrides)
@@ -77,7 +91,12 @@ def check(cohort: str, workers: int = 1, overrides: Overrides = NONE) -> str:
         order = {name: i for i, name in enumerate(participants)}
         raise cohorts.CohortError(sorted(faults, key=lambda f: order.get(f.participant, -1)))
     found = [figures[name] for name in participants]
-    return "\n".join([_summary(cohort, layout, table, found), *(f"  note: {n}" for n in notes)])
+    kept = table[table["participant_id"].isin(participants)].reset_index(drop=True)
+    lines = [_summary(cohort, layout, kept, found), *(f"  note: {n}" for n in notes)]
+    if left_out:
+        will = counted(len(left_out), "more patient")
+        lines.append(f"  {will} will be left out: {flow.in_words(left_out.values())}")
+    return "\n".join(lines)
 
 
 def _layout(cohort: str, participants: Sequence[str]) -> tuple[str, list[Fault]]:
@@ -149,7 +168,9 @@ def _measure(native: NativePatient) -> ImageFigures:
         adc_unit=native.adc_unit,
         brain_ml=float(native.brain.sum() * dwi.voxel_ml),
         orientation=dwi.orientation,
-        truth="edited mask" if native.truth else "Tmax" if tmax else "none",
+        truth=labels.truth_from(bool(native.truth), native.truth_is_whole)
+        if native.truth or tmax
+        else "none",
     )
 
 

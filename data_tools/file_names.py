@@ -13,6 +13,9 @@ NIFTI_ENDINGS = (".nii.gz", ".nii", ".img.gz", ".hdr.gz", ".img", ".hdr")
 IMAGE_ENDINGS = (*NIFTI_ENDINGS, *ITK_ENDINGS)
 # The part of a pair that is not given, and what a detached header names.
 OTHER_PARTS = (".hdr", ".img", ".hdr.gz", ".img.gz", ".raw", ".zraw", ".raw.gz")
+# Masks edited by a person: of the hypoperfusion, which is united with the core; of the whole truth.
+TRUTH_MASK = "desc-truth_mask"
+EDITED_MASKS = ("desc-hypoperfusion_mask", TRUTH_MASK)
 EXPECTED = "an image (.nii, .nii.gz, .img with .hdr, .mha, .mhd, .nrrd or .nhdr)"
 B_KEYS = ("DiffusionBValue", "EffectiveDiffusionBValue", "b_value", "BValue", "bvalue")
 
@@ -133,3 +136,14 @@ def files_below(folder: Path) -> Iterator[Path]:
             path = Path(here, name)
             if not name.startswith("._") and path.is_file():
                 yield path
+
+
+def is_whole_truth(path: str | os.PathLike) -> bool:
+    """Whether a mask edited by a person is the whole truth by its name, the core with it.
+
+    >>> is_whole_truth("sub-01_desc-truth_mask.nii.gz")
+    True
+    >>> is_whole_truth("sub-01_desc-hypoperfusion_mask.nii.gz")
+    False
+    """
+    return stem(Path(path).name).lower().endswith(f"_{TRUTH_MASK}")

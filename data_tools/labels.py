@@ -139,7 +139,8 @@ def make_labels(
     brain: NDArray[np.bool_],
     coverage: NDArray[np.bool_],
     voxel_ml: float,
-    truth: NDArray[np.bool_] | None = None,
+    edited: NDArray[np.bool_] | None = None,
+    edited_is_truth: bool = False,
     known_core: NDArray[np.bool_] | None = None,
     within: NDArray[np.bool_] | None = None,
 ) -> Labels:
@@ -148,19 +149,20 @@ def make_labels(
     Args:
         dwi: any unit, 3D.
         adc_um2_per_s: 1e-6 mm2/s, same shape.
-        tmax_s: s, same shape; may be None where ``truth`` is given.
+        tmax_s: s, same shape; may be None where ``edited`` is given.
         brain: bool.
         coverage: bool; is cut to the brain.
         voxel_ml: volume of a voxel.
-        truth: a mask edited by a person; replaces the union of the thresholds as a whole.
+        edited: the hypoperfusion as a person edited it, in place of that of Tmax.
+        edited_is_truth: it is the whole truth, and the core is not united with it.
         known_core: the core as a person outlined or a simulation made it; it becomes
             ``core_truth`` and changes nothing else. None takes the rule's.
         within: bool; hypoperfusion and core outside are no labels (of the stroke's side: old
-            lesions and stenoses of the other one). None keeps all. It cuts neither ``truth`` nor
+            lesions and stenoses of the other one). None keeps all. It cuts neither ``edited`` nor
             ``known_core``.
 
     Raises:
-        ValueError: if neither ``tmax_s`` nor ``truth`` is given.
+        ValueError: if neither ``tmax_s`` nor ``edited`` is given.
         InputError: if the brain mask holds no tissue.
     """
     coverage = coverage & brain
@@ -169,20 +171,33 @@ def make_labels(
         hypoperfusion = hypoperfusion_mask(
             tmax_s, adc_um2_per_s=adc_um2_per_s, coverage=coverage, voxel_ml=voxel_ml
         )
-    elif truth is not None:
-        hypoperfusion = truth & coverage
+    elif edited is not None:
+        hypoperfusion = edited & coverage
     else:
-        raise ValueError("make_labels needs tmax_s or truth")
+        raise ValueError("make_labels needs tmax_s or edited")
     if within is not None:
         hypoperfusion, core = hypoperfusion & within, core & within
-    union = (hypoperfusion | core) if truth is None else truth
+    truth = hypoperfusion if edited is None else edited
+    if not edited_is_truth:
+        truth = truth | core
     return Labels(
         hypoperfusion=hypoperfusion,
         core=core & coverage,
         core_truth=(core if known_core is None else known_core) & coverage,
-        truth=union & coverage,
+        truth=truth & coverage,
         coverage=coverage,
     )
+
+
+def truth_from(edited: bool, edited_is_truth: bool) -> str:
+    """In a table, what a patient's truth comes from.
+
+    >>> truth_from(False, False), truth_from(True, False), truth_from(True, True)
+    ('Tmax', 'edited mask', 'edited truth')
+    """
+    if not edited:
+        return "Tmax"
+    return "edited truth" if edited_is_truth else "edited mask"
 
 
 def remove_small_clusters(

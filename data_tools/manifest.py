@@ -4,6 +4,9 @@ import dataclasses
 from collections.abc import Iterable
 from typing import Any
 
+from data_tools import flow
+from data_tools.flow import LeftOut
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Shard:
@@ -52,6 +55,7 @@ class BuildSettings:
         splits: checksum of a table that says who goes where; None of a split drawn here.
         leave_out: ``site`` where each site is a subset.
         duplicates: what is done with pairs of the same head: ``refuse``, ``together``, ``allow``.
+        other_territories: whether strokes outside the paper's population are in.
     """
 
     stride: int
@@ -62,6 +66,7 @@ class BuildSettings:
     splits: str | None = None
     leave_out: str | None = None
     duplicates: str = "allow"
+    other_territories: bool = False
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -78,7 +83,7 @@ class Manifest:
         subsets: patients and files, subset by subset.
         patients: for each patient the row of ``participants.tsv``, volumes (mL), ``slabs`` and
             ``subset``.
-        without_truth: patients left out, who have neither Tmax nor a mask.
+        left_out: :class:`data_tools.flow.LeftOut` of each patient of the cohort who is not here.
         duplicates: pairs of patients with the same head that were let pass: ``first``, ``second``,
             ``kind`` and ``r``.
         warnings: of the whole, as they were printed.
@@ -92,7 +97,7 @@ class Manifest:
     slabs: int
     subsets: tuple[Subset, ...]
     patients: tuple[dict[str, Any], ...]
-    without_truth: tuple[str, ...] = ()
+    left_out: tuple[LeftOut, ...] = ()
     duplicates: tuple[dict[str, Any], ...] = ()
     warnings: tuple[str, ...] = ()
 
@@ -142,10 +147,20 @@ class Manifest:
                 for subset in content["subsets"]
             ),
             patients=tuple(dict(patient) for patient in content["patients"]),
-            without_truth=tuple(content.get("without_truth") or ()),
+            left_out=_left_out(content),
             duplicates=tuple(dict(pair) for pair in content.get("duplicates") or ()),
             warnings=tuple(content.get("warnings") or ()),
         )
+
+
+def _left_out(content: dict[str, Any]) -> tuple[LeftOut, ...]:
+    """Who was left out; of early versions only those without truth are known."""
+    if "left_out" in content:
+        found = flow.from_json(content["left_out"])
+        if found is None:
+            raise ValueError("left_out names no patients, steps and reasons")
+        return found
+    return tuple(map(flow.without_truth, content.get("without_truth") or ()))
 
 
 def _known(kind: Any, content: dict[str, Any]) -> Any:

@@ -13,9 +13,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from data_tools import cohort as cohorts
-from data_tools import mni_patient, qc_page, qc_picture
+from data_tools import file_names, flow, mni_patient, qc_page, qc_picture
 from data_tools import patient as patients
 from data_tools.core_examination import CoreFindings, examine_core
+from data_tools.flow import LeftOut
 from data_tools.grid import GRID_AFFINE
 from data_tools.image_files import open_image
 from data_tools.overrides import NONE, Overrides
@@ -51,8 +52,11 @@ def preprocess(
     kind: str = "affine",
     within_side: bool = False,
     overrides: Overrides = NONE,
-) -> tuple[list[Preprocessed], dict[str, str]]:
+    other_territories: bool = False,
+) -> tuple[list[Preprocessed], list[LeftOut]]:
     """Preprocess a cohort; participants.tsv of ``out`` lists the patients that succeeded.
+
+    ``left_out.json`` beside it names the others, at which step they were left out, and why.
 
     Args:
         cohort: folder of the raw cohort.
@@ -61,15 +65,20 @@ def preprocess(
         kind: of registration, ``affine``, ``ants`` or ``syn``.
         within_side: labels of the stroke's side only.
         overrides: what a person says of every patient's images.
+        other_territories: do not leave out strokes outside the paper's population.
 
     Returns:
-        The patients that succeeded, and message per patient that failed.
+        The patients that succeeded, and who was left out, in the order of the table.
 
     Raises:
-        InputError: if the table is faulty, or ``out`` is the raw cohort itself.
+        InputError: if the table is faulty or leaves out everybody, or ``out`` is the raw cohort
+            itself.
     """
     _check_out(cohort, out)
     table = cohorts.read_participants(cohort)
+    rows = [cohorts.clinical_record(row) for _, row in table.iterrows()]
+    left_out = flow.by_table(rows, other_territories=other_territories)
+    flow.require_somebody(rows, left_out)
     name = f"{cohorts.described_name(cohort)} - in MNI space"
     _write_description(Path(out), name)
     mni_patient.write_label_settings(out, within_side)
@@ -77,22 +86,29 @@ def preprocess(
         preprocess_patient, cohort=cohort, out=out, kind=kind, within_side=within_side,
         overrides=overrides,
     )  # fmt: skip
-    rows = [cohorts.clinical_record(row) for _, row in table.iterrows()]
-    tasks = [(row["participant_id"], row["side"]) for row in rows]
+    for participant in left_out:  # of an earlier run with another table
+        attempt(_remove_stale, Path(out) / participant)
+    tasks = [
+        (row["participant_id"], row["side"])
+        for row in rows
+        if row["participant_id"] not in left_out
+    ]
     done: dict[str, Preprocessed] = {}
-    failed: dict[str, str] = {}
     for (participant, _), result in executors.map_patients(one, tasks, workers, "preprocess"):
         if isinstance(result, InputError):
-            failed[participant] = str(result)
+            left_out[participant] = LeftOut(
+                participant_id=participant, step=flow.PREPROCESS, reason=str(result)
+            )
             attempt(_remove_stale, Path(out) / participant)
         else:
             done[participant] = result
     _write_table(Path(out), [row for row in rows if row["participant_id"] in done])
-    order = [participant for participant, _ in tasks]
+    order = [row["participant_id"] for row in rows]
     succeeded = [done[participant] for participant in order if participant in done]
-    failures = {participant: failed[participant] for participant in order if participant in failed}
-    qc_page.write(Path(out), [each.quality for each in succeeded], failures, name)
-    return succeeded, failures
+    lost = [left_out[participant] for participant in order if participant in left_out]
+    flow.write(Path(out), lost)
+    qc_page.write(Path(out), [each.quality for each in succeeded], lost, name)
+    return succeeded, lost
 
 
 def preprocess_patient(
@@ -175,7 +191,7 @@ def _write_patient(folder: Path, mni: MniPatient, quality: Quality, core: CoreFi
         "tmax": mni.tmax_s,
         "desc-brain_mask": mni.brain,
         "desc-coverage_mask": mni.coverage,
-        "desc-hypoperfusion_mask": mni.truth,
+        file_names.EDITED_MASKS[mni.truth_is_whole]: mni.truth,
     }
     for name, data in volumes.items():
         if data is not None:

@@ -13,11 +13,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from data_tools import agreement, brain_of_dwi, mni_patient
+from data_tools import agreement, brain_of_dwi, flow, labels, mni_patient
 from data_tools import cohort as cohorts
 from data_tools.agreement import BRAIN_RANGE_ML
 from data_tools.checked import Checked, ImageFigures
 from data_tools.cohort import Fault, mni_file
+from data_tools.file_names import EDITED_MASKS
 from data_tools.grid import GRID_AFFINE, TMAX_HYPOPERFUSION_S, VOXEL_MM
 from data_tools.patient import MIN_ADC_SHARE, MniPatient, core_on_grid
 from data_tools.plausibility import check_not_swapped, check_tmax_of_tissue
@@ -30,7 +31,7 @@ MASKS = ("desc-brain_mask", "desc-coverage_mask")
 # Of patients with a truth.
 OPTIONAL = {
     "tmax": load_volume,
-    "desc-hypoperfusion_mask": load_mask,
+    **dict.fromkeys(EDITED_MASKS, load_mask),
     mni_patient.KNOWN_CORE: load_mask,
 }
 AGAIN = mni_patient.PREPROCESS_AGAIN
@@ -43,10 +44,14 @@ def check_cohort_files(cohort: str) -> list[Fault]:
     if os.path.lexists(path) and not atomic.read_json(path):
         faults.append(Fault("(all)", path.name, f"is no readable JSON object; {AGAIN}"))
     settings = cohorts.label_settings_file(cohort)
-    try:
-        mni_patient.within_side_only(cohort)
-    except InputError as error:
-        faults.append(Fault("(all)", settings.name, str(error)))
+    for file, read in (
+        (settings.name, mni_patient.within_side_only),
+        (flow.FILE, flow.read),
+    ):
+        try:
+            read(cohort)
+        except InputError as error:
+            faults.append(Fault("(all)", file, str(error)))
     if cohorts.is_preprocessed(cohort) and not os.path.lexists(settings):
         what = f"is missing, so nobody knows whether labels end at the midline; {AGAIN}"
         faults.append(Fault("(all)", settings.name, what))
@@ -179,7 +184,7 @@ def _check_contents(patient: MniPatient, core: NDArray[np.bool_] | None, dwi_pat
                 f"{MIN_ADC_SHARE:.0%}. Is the mask this patient's, and not mirrored?"
             )
     for name, mask in (("desc-coverage_mask", patient.coverage),
-                       ("desc-hypoperfusion_mask", patient.truth),
+                       (EDITED_MASKS[patient.truth_is_whole], patient.truth),
                        (mni_patient.KNOWN_CORE, core)):  # fmt: skip
         if mask is not None and mask.any() and (mask & brain).sum() < mask.sum() / 2:
             faults.append(f"{name} lies outside desc-brain_mask for the most part")
@@ -239,5 +244,7 @@ def _measure(patient: MniPatient) -> ImageFigures:
         adc_unit="1e-6 mm2/s",
         brain_ml=float(patient.brain.sum() * patient.voxel_ml),
         orientation="RAS",
-        truth="mask" if patient.truth is not None else "Tmax" if tmax is not None else "none",
+        truth="none"
+        if patient.truth is None and tmax is None
+        else labels.truth_from(patient.truth is not None, patient.truth_is_whole),
     )

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from data_tools import labels
 from data_tools.cohort import Row, label_settings_file, mni_file, transform_file, warp_file
+from data_tools.file_names import EDITED_MASKS, TRUTH_MASK
 from data_tools.grid import GRID_AFFINE, GRID_SHAPE, hemisphere
 from data_tools.image_files import open_image
 from data_tools.patient import MIN_COVERED_SHARE, MniPatient
@@ -69,8 +70,13 @@ def load_mni(cohort: str | os.PathLike, participant: str) -> MniPatient:
     if there("tmax"):
         tmax = read("tmax")
         check_tmax_seconds(Volume(tmax, GRID_AFFINE, str(mni_file(cohort, participant, "tmax"))))
-    edited = "desc-hypoperfusion_mask"
-    truth = read(edited, load_mask) > 0 if there(edited) else None
+    edited = [name for name in EDITED_MASKS if there(name)]
+    if len(edited) > 1:
+        raise InputError(
+            f"holds {' and '.join(edited)}; expected one of them: the hypoperfusion, which is "
+            "united with the core, or the whole truth"
+        )
+    truth = read(edited[0], load_mask) > 0 if edited else None
     transform = read_transform(cohort, participant)
     return MniPatient(
         dwi=dwi,
@@ -80,6 +86,7 @@ def load_mni(cohort: str | os.PathLike, participant: str) -> MniPatient:
         transform=transform,
         tmax_s=tmax,
         truth=truth,
+        truth_is_whole=edited == [TRUTH_MASK],
     )
 
 
@@ -117,7 +124,9 @@ def load_labelled(cohort: str | os.PathLike, row: Row) -> tuple[MniPatient, labe
     try:
         patient = load_mni(cohort, participant)
         if patient.tmax_s is None and patient.truth is None:
-            raise InputError("has no truth; expected a tmax volume or a desc-hypoperfusion_mask")
+            raise InputError(
+                f"has no truth; expected a tmax volume, a {' or a '.join(EDITED_MASKS)}"
+            )
         known_core = load_core(cohort, participant)
         label = labels.make_labels(
             patient.dwi,
@@ -126,7 +135,8 @@ def load_labelled(cohort: str | os.PathLike, row: Row) -> tuple[MniPatient, labe
             brain=patient.brain,
             coverage=patient.coverage,
             voxel_ml=patient.voxel_ml,
-            truth=patient.truth,
+            edited=patient.truth,
+            edited_is_truth=patient.truth_is_whole,
             known_core=known_core,
             within=hemisphere(row["side"]) if within_side_only(cohort) else None,
         )
@@ -149,7 +159,7 @@ def load_labelled(cohort: str | os.PathLike, row: Row) -> tuple[MniPatient, labe
         **row,
         **volumes,
         "voxel_ml": patient.voxel_ml,
-        "truth_from": "Tmax" if patient.truth is None else "edited mask",
+        "truth_from": labels.truth_from(patient.truth is not None, patient.truth_is_whole),
         "core_truth_from": "ADC and DWI" if known_core is None else "known mask",
     }
     return patient, label, described

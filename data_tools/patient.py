@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from data_tools import agreement, brain_of_dwi, linear_fit, lone_image, registration
+from data_tools import agreement, brain_of_dwi, file_names, linear_fit, lone_image, registration
 from data_tools.b_values import Diffusion
 from data_tools.dicom.study import Source
 from data_tools.diffusion import load_diffusion
@@ -71,7 +71,9 @@ class NativePatient:
         adc_unit: the unit found in the file; None without an ADC map.
         brain: bool, shape of the DWI.
         tmax: s, on its own grid; None if absent.
-        truth: 0/1, a hypoperfusion mask edited by a person; None if absent.
+        truth: 0/1, a mask edited by a person; None if absent.
+        truth_is_whole: the mask is the whole truth; else the hypoperfusion, to be united with the
+            core.
         b_value: of the DWI, s/mm2; None if no file says it.
         notes: what was done to the files.
         warnings: what a person should look at.
@@ -85,6 +87,7 @@ class NativePatient:
     brain: NDArray[np.bool_]
     tmax: Volume | None = None
     truth: Volume | None = None
+    truth_is_whole: bool = False
     b_value: float | None = None
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
@@ -115,7 +118,8 @@ class MniPatient:
         coverage: bool, voxels with both diffusion and perfusion.
         transform: native mm <-> MNI mm.
         tmax_s: as ``dwi``, in s; None if absent.
-        truth: bool, a hypoperfusion mask edited by a person; None if absent.
+        truth: bool, a mask edited by a person; None if absent.
+        truth_is_whole: as of :class:`NativePatient`.
     """
 
     dwi: NDArray[np.float32]
@@ -125,6 +129,7 @@ class MniPatient:
     transform: Transform
     tmax_s: NDArray[np.float32] | None = None
     truth: NDArray[np.bool_] | None = None
+    truth_is_whole: bool = False
 
     @property
     def voxel_ml(self) -> float:
@@ -206,8 +211,9 @@ def examine(
     if study is None or study.adc is None or not are_different:
         return None, checks.faults or ["no DWI; expected one, and an ADC map of the same scan"]
     images = _Images(
-        dwi=study.trace, adc=study.adc, tmax=tmax_volume, truth=truth_volume, brain=said_brain
-    )
+        dwi=study.trace, adc=study.adc, tmax=tmax_volume, truth=truth_volume, brain=said_brain,
+        truth_is_whole=truth is not None and file_names.is_whole_truth(truth),
+    )  # fmt: skip
     found = checks.result(_checked_brain, images)
     if found is None:
         return None, checks.faults
@@ -265,6 +271,7 @@ class _Images:
     tmax: Volume | None
     truth: Volume | None
     brain: Volume | None
+    truth_is_whole: bool
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -338,6 +345,7 @@ def _patient(study: Diffusion, images: _Images, unit: str) -> NativePatient:
         brain=brain,
         tmax=tmax,
         truth=images.truth,
+        truth_is_whole=images.truth_is_whole,
         b_value=study.b_value,
         notes=(*study.notes, *images.notes),
         warnings=tuple(warnings),
@@ -594,6 +602,7 @@ def on_grid(native: NativePatient, transform: Transform) -> MniPatient:
         transform=transform,
         tmax_s=tmax,
         truth=truth,
+        truth_is_whole=native.truth_is_whole,
     )
 
 

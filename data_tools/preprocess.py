@@ -2,7 +2,9 @@
 
     python -m data_tools.preprocess --cohort=RAW --out=MNI [--workers=2] [--registration=ants]
 
-Of a visit (a row sub-01_ses-1) folder and files are named so. site and group are kept.
+Of a visit (a row sub-01_ses-1) folder and files are named so. site, group and mrs_90d are kept. A
+row with a reason in the column exclude (poor DWI, poor bolus...) is left out. left_out.json names
+everybody who is not in the result, with the step and the reason; they are counted to the report.
 
 Per patient: sub-*_space-MNI152NLin2009aSym_{dwi,adc,tmax}.nii.gz and masks (intensities stay
 physical; ADC in 1e-6 mm2/s), the transform for the way back, qc.json and qc.png; and qc.html of the
@@ -33,6 +35,7 @@ flags.DEFINE_string(
 )
 
 command.define_overrides(FLAGS, of_cohort=True)
+command.define_other_territories(FLAGS)
 
 command.heading("Method", FLAGS)
 flags.DEFINE_enum(
@@ -58,17 +61,18 @@ command.define_workers(FLAGS, "Worker processes, one patient each.")
 def main() -> int:
     """Run the command."""
     light_imports.prepare_nibabel()
-    from data_tools import groups, mni_cohort
+    from data_tools import flow, groups, mni_cohort
     from data_tools.runtime.patient_failure import all_alike
 
     with atomic.one_writer(FLAGS.out):
-        done, failed = mni_cohort.preprocess(
+        done, left_out = mni_cohort.preprocess(
             FLAGS.cohort,
             FLAGS.out,
             workers=command.workers(FLAGS),
             kind=FLAGS.registration,
             within_side=FLAGS.labels_within_side,
             overrides=command.overrides(FLAGS),
+            other_territories=FLAGS.other_territories,
         )
     kept = sum(patient.kept for patient in done)
     what = groups.counted_patients([patient.quality.participant_id for patient in done])
@@ -76,8 +80,10 @@ def main() -> int:
     for patient in done:
         for warning in patient.quality.warnings:
             print(f"warning: {patient.quality.participant_id}: {warning}", file=sys.stderr)
-    for participant, message in failed.items():
-        print(f"failed: {participant}: {message}", file=sys.stderr)
+    for each in left_out:
+        word = "failed" if each.step == flow.PREPROCESS else f"left out, {flow.STEPS[each.step]}"
+        print(f"{word}: {each.participant_id}: {each.reason}", file=sys.stderr)
+    failed = {each.participant_id: each.reason for each in left_out if each.step == flow.PREPROCESS}
     if alike := all_alike(failed, len(done) + len(failed)):
         print(alike, file=sys.stderr)
     return command.EXIT_SOME_FAILED if failed else command.EXIT_OK

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import jinja2
 
+from data_tools import flow
+from data_tools.flow import LeftOut
 from data_tools.quality import Quality
 from data_tools.runtime import atomic
 
@@ -25,7 +27,8 @@ COLUMNS: tuple[tuple[str, str, int | None], ...] = (
     ("strategy", "fit", None),
     ("seconds", "seconds", 1),
 )
-ORDER = {"failed": 0, "poor": 1, "good": 2}
+FAILED, LEFT_OUT = "failed", "left out"
+ORDER = {FAILED: 0, "poor": 1, "good": 2, LEFT_OUT: 3}
 # Empty cells sort before the others.
 BEFORE_ALL = -1e9
 
@@ -51,7 +54,7 @@ class _Row:
     @property
     def picture(self) -> str | None:
         """Path of the patient's picture, from the page."""
-        return None if self.verdict == "failed" else f"{self.participant_id}/qc.png"
+        return None if self.verdict in (FAILED, LEFT_OUT) else f"{self.participant_id}/qc.png"
 
     @property
     def sort(self) -> Mapping[str, Cell]:
@@ -60,19 +63,19 @@ class _Row:
         return filled | {"verdict": ORDER[self.verdict]}
 
 
-def write(out: Path, qualities: Sequence[Quality], failed: Mapping[str, str], name: str) -> None:
+def write(out: Path, qualities: Sequence[Quality], lost: Sequence[LeftOut], name: str) -> None:
     """Write ``qc.html`` into an MNI cohort.
 
     Args:
         out: the cohort.
         qualities: of the patients that succeeded.
-        failed: reason by patient.
+        lost: the others. Those whom the table left out come last: there is nothing to mend.
         name: of the cohort; a page of simulated patients says so.
     """
     done = sorted(
         qualities, key=lambda q: (ORDER[q.registration.verdict], q.registration.tissue_correlation)
     )
-    rows = [*(_failed(who, reason) for who, reason in failed.items()), *map(_done, done)]
+    rows = sorted([*map(_lost, lost), *map(_done, done)], key=lambda row: ORDER[row.verdict])
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("data_tools"), autoescape=True, trim_blocks=True
     )
@@ -97,11 +100,14 @@ def _done(quality: Quality) -> _Row:
     )
 
 
-def _failed(participant: str, reason: str) -> _Row:
-    known = {"participant_id": participant, "verdict": "failed"}
+def _lost(left_out: LeftOut) -> _Row:
+    participant, failed = left_out.participant_id, left_out.step == flow.PREPROCESS
+    verdict = FAILED if failed else LEFT_OUT
+    known = {"participant_id": participant, "verdict": verdict}
+    reason = left_out.reason if failed else f"{flow.STEPS[left_out.step]}: {left_out.reason}"
     return _Row(
         participant,
-        "failed",
+        verdict,
         {key: known.get(key) for key, _, _ in COLUMNS},
         tuple(reason.splitlines()),
     )

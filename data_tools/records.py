@@ -280,7 +280,7 @@ def explain_read_error(
 def damage(records: str | os.PathLike, damaged: Sequence[str]) -> InputError:
     """The error of shards that are not those of the manifest."""
     return InputError(
-        f"damaged record(s) in {records}: {', '.join(damaged)} (checksum differs from the "
+        f"damaged records in {records}: {', '.join(damaged)} (checksum differs from the "
         "manifest). Copy them again, or build the records again with --overwrite. A training that "
         "was begun goes on from its last saved state."
     )

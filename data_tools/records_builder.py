@@ -10,13 +10,15 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
 from data_tools import cohort as cohorts
 from data_tools import (
     duplicates,
+    file_names,
+    flow,
     groups,
     intensity,
     mni_patient,
@@ -25,6 +27,7 @@ from data_tools import (
     splits,
     subset_table,
 )
+from data_tools.flow import LeftOut
 from data_tools.grid import to_frame
 from data_tools.manifest import BuildSettings, Manifest, Shard, Subset
 from data_tools.network_volumes import network_volumes
@@ -48,6 +51,7 @@ def build(
     leave_out: str | None = None,
     stratify: str | None = None,
     same_head: str = REFUSE,
+    other_territories: bool = False,
     workers: int | str = 1,
     overwrite: bool = False,
     log: Callable[[str], None] = print,
@@ -66,6 +70,7 @@ def build(
         stratify: what subsets share evenly, as :func:`data_tools.splits.parse_strata` reads it;
             None is volume and side.
         same_head: one of :data:`DUPLICATES`.
+        other_territories: do not leave out strokes outside the paper's population.
         workers: as :func:`data_tools.runtime.executors.map_patients` takes them.
         overwrite: replace records of other settings.
         log: gets what is found of the patients before the shards are written.
@@ -92,18 +97,29 @@ def build(
         splits=None if told is None else splits.checksum(told),
         leave_out=leave_out,
         duplicates=same_head,
+        other_territories=other_territories,
     )
+    said = flow.by_table(rows.values(), other_territories=other_territories)
+    flow.require_somebody(list(rows), said)
     source = _Source(
         cohort=cohort,
         rows=rows,
         settings=settings,
-        fingerprint=_fingerprint(cohort, rows, settings),
+        said=said,
+        fingerprint=_fingerprint(
+            cohort, {name: row for name, row in rows.items() if name not in said}, settings
+        ),
         table=table,
         told=told,
     )
     target = Path(out).absolute()
     built = _built_before(target, source, overwrite)
     if built is not None:
+        # The steps before may have been run again, and give other reasons.
+        now = _left_out(source, built.rows())
+        if now != built.left_out:
+            built = dataclasses.replace(built, left_out=now)
+            atomic.write_json(target / records.MANIFEST, built.to_json())
         return built, True
     with_truth = _with_truth(source)
     # What can be refused is refused before the work on all patients.
@@ -126,6 +142,7 @@ class _Source:
         cohort: folder of the MNI cohort.
         rows: :func:`data_tools.cohort.clinical_record` of each patient, by name.
         settings: how they are cut and divided.
+        said: whom the table leaves out, by name.
         fingerprint: checksum of all of it.
         table: file that says who is in which subset, or None.
         told: what it says.
@@ -134,6 +151,7 @@ class _Source:
     cohort: str
     rows: dict[str, cohorts.Row]
     settings: BuildSettings
+    said: dict[str, LeftOut]
     fingerprint: str
     table: str | None
     told: dict[str, int] | None
@@ -165,7 +183,13 @@ def _rows(cohort: str) -> dict[str, cohorts.Row]:
 
 
 def _fingerprint(cohort: str, rows: dict[str, cohorts.Row], settings: BuildSettings) -> str:
-    """Checksum of everything the records are made of."""
+    """Checksum of everything the records are made of.
+
+    Args:
+        cohort: folder of the MNI cohort.
+        rows: of the patients whom the table does not leave out.
+        settings: how they are cut and divided.
+    """
     digest = hashlib.sha256(json.dumps([records.SCHEMA_VERSION, _made_with(settings)]).encode())
     digest.update((Path(cohort) / "participants.tsv").read_bytes())
     if mni_patient.within_side_only(cohort):
@@ -180,6 +204,8 @@ def _fingerprint(cohort: str, rows: dict[str, cohorts.Row], settings: BuildSetti
                 f"{participant}: no folder {folder}; expected the patient's MNI volumes. Run "
                 "python -m data_tools.preprocess, and give its --out here."
             )
+        if cohorts.mni_file(cohort, participant, file_names.EDITED_MASKS[0]).is_file():
+            digest.update(b"united with the core")  # early versions left the core out
         for path in sorted([*folder.glob("*.nii.gz"), *folder.glob("*_xfm.txt")]):
             digest.update(f"{path.name} {atomic.sha256(path)}".encode())
     return digest.hexdigest()
@@ -236,7 +262,18 @@ def _with_truth(source: _Source) -> list[str]:
             f"{cohort} holds no volumes in MNI space; if it is a raw cohort, run\n"
             f"  python -m data_tools.preprocess --cohort={cohort} --out=MNI\nand give --cohort=MNI"
         )
-    return [name for name in source.rows if cohorts.has_truth(cohort, name)]
+    return [
+        name for name in source.rows if name not in source.said and cohorts.has_truth(cohort, name)
+    ]
+
+
+def _left_out(source: _Source, cut: Collection[str]) -> tuple[LeftOut, ...]:
+    """Who is not in the records, those among them that never came into the MNI cohort first."""
+    before = flow.read(source.cohort)
+    here = [
+        source.said.get(name) or flow.without_truth(name) for name in source.rows if name not in cut
+    ]
+    return (*(each for each in before if each.participant_id not in source.rows), *here)
 
 
 def _divide(
@@ -304,7 +341,7 @@ def _write(
         patients=tuple(
             {**patients[name], "subset": k} for k, names in enumerate(subsets) for name in names
         ),
-        without_truth=tuple(name for name in source.rows if name not in cut),
+        left_out=_left_out(source, cut),
         duplicates=tuple(dataclasses.asdict(pair) for pair in pairs),
         warnings=tuple(warnings),
     )
@@ -354,7 +391,7 @@ def _cut_patients(
             cut[name] = made
     if faults:
         raise InputError(
-            f"{len(faults)} patient(s) cannot be used; nothing was written:\n"
+            f"{counted(len(faults), 'patient')} cannot be used; nothing was written:\n"
             + "\n".join(sorted(faults))
         )
     return {name: cut[name] for name in names}

@@ -37,7 +37,9 @@ def split_patients(
     """Subsets of whole groups, each sorted; their sizes differ by one at most if no group has two.
 
     Groups are dealt out one by one, the largest first, each to a subset with the fewest patients.
-    With strata they come in the order of those, so that neighbours go to different subsets.
+    With strata they come in the order of those, so that neighbours go to different subsets: of
+    those with the fewest patients to one with the fewest of their side, and not to the one with
+    the largest volume of all.
     Depends on the names and the seed, never on the order the names came in.
 
     Args:
@@ -68,11 +70,23 @@ def split_patients(
     order = [units[i] for i in rng.permutation(len(units))]
     order.sort(key=lambda unit: (-len(unit), strata[unit[0]] if strata else ()))
     divided: list[list[str]] = [[] for _ in range(subsets)]
+    of_side: list[Counter[str]] = [Counter() for _ in divided]
+    volumes_ml = [0.0] * subsets
     for unit in order:
         fewest = min(map(len, divided))
-        open_to = [subset for subset in divided if len(subset) == fewest]
+        open_to = [k for k in range(subsets) if len(divided[k]) == fewest]
+        if strata:
+            # Where groups of several came first, the order of the strata alone makes nothing even.
+            side = strata[unit[0]][0]
+            fewest = min(of_side[k][side] for k in open_to)
+            open_to = [k for k in open_to if of_side[k][side] == fewest]
+            most_ml = max(volumes_ml[k] for k in open_to)
+            open_to = [k for k in open_to if volumes_ml[k] < most_ml] or open_to
         chosen = open_to[rng.integers(len(open_to)) if strata else 0]
-        chosen += unit
+        divided[chosen] += unit
+        for side, volume_ml in (strata[name] for name in unit) if strata else ():
+            of_side[chosen][side] += 1
+            volumes_ml[chosen] += volume_ml
     return [sorted(subset) for subset in divided]
 
 
@@ -137,7 +151,11 @@ def split_by_site(
             f"{MIN_SUBSETS} or more: one to test, one to validate and one to train on"
         )
     at = {name: sites.index(str(row["site"])) for name, row in rows.items()}
-    _refuse_parted(at, groups, "site", sites)
+    remedy = (
+        "This cohort cannot be divided by site as it is: leave rows of theirs out, or give --folds "
+        "or --splits."
+    )
+    _refuse_parted(at, groups, where="site", names=sites, remedy=remedy)
     return _subsets_of(at, len(sites))
 
 
@@ -194,7 +212,9 @@ def split_as_told(
         faults.append(f"{subsets} subsets; expected {MIN_SUBSETS} to {MAX_SUBSETS}")
     if faults:
         raise _table_error(path, faults)
-    _refuse_parted(at, groups, f"subset of {path}", list(map(str, range(subsets))))
+    names = list(map(str, range(subsets)))
+    remedy = "Give them the same subset there."
+    _refuse_parted(at, groups, where=f"subset of {path}", names=names, remedy=remedy)
     return _subsets_of(at, subsets)
 
 
@@ -266,7 +286,7 @@ def _read_json(path: Path) -> tuple[list[tuple[str, int]], list[str]]:
         subsets = json.loads(path.read_text())["subsets"]
         given = [(name, k) for k, names in enumerate(subsets) for name in names]
         readable = all(isinstance(name, str) for name, _ in given)
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         readable, given = False, []
     expected = 'not as build_records writes it; expected {"subsets": [["sub-01", ...], ...]}'
     return (given, []) if readable else ([], [expected])
@@ -277,7 +297,12 @@ def _subsets_of(at: Mapping[str, int], subsets: int) -> list[list[str]]:
 
 
 def _refuse_parted(
-    at: Mapping[str, int], groups: Mapping[str, str], where: str, names: Sequence[str]
+    at: Mapping[str, int],
+    groups: Mapping[str, str],
+    names: Sequence[str],
+    *,
+    where: str,
+    remedy: str,
 ) -> None:
     """Raise where a group is in two subsets."""
     found: dict[str, dict[int, str]] = {}
@@ -291,8 +316,8 @@ def _refuse_parted(
     if parted:
         raise InputError(
             f"{counted(len(parted), 'group')} of patients in more than one {where}: "
-            f"{_some(parted, '; ')}. Rows of one patient or group must be together: put them into "
-            "one, or change the column group."
+            f"{_some(parted, '; ')}. Rows of one patient or group must be together, or "
+            f"networks would be tested on patients they have seen. {remedy}"
         )
 
 

@@ -80,7 +80,7 @@ def text_of(path: Path) -> str:
     """The text of a table's file.
 
     Raises:
-        InputError: not readable, or no text in UTF-8, nor in UTF-16 with a byte order mark.
+        InputError: not readable, or neither UTF-8 text nor UTF-16 with a byte order mark.
     """
     try:
         content = path.read_bytes()
@@ -89,7 +89,7 @@ def text_of(path: Path) -> str:
     if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return _decoded(path, content, "utf-16")
     if b"\0" in content:
-        raise InputError(f"{path}: is no text in UTF-8 (it holds bytes of 0); save it as UTF-8")
+        raise InputError(f"{path}: is not UTF-8 text (it holds bytes of 0); save it as UTF-8")
     return _decoded(path, content, "utf-8-sig")
 
 
@@ -99,7 +99,7 @@ def _decoded(path: Path, content: bytes, encoding: str) -> str:
     except UnicodeDecodeError as error:
         line = len(re.split(b"\r\n|\r|\n", content[: error.start]))
         raise InputError(
-            f"{path}: line {line} holds a byte that is no text in {encoding.upper()[:6].strip('-')}"
+            f"{path}: line {line} is not {encoding.upper()[:6].strip('-')} text"
             " (an umlaut or accent saved in an older way?); save the table as UTF-8"
         ) from error
 

@@ -125,7 +125,10 @@ def load_volume(
     data = (file.read() if may_have_gaps else file.read_finite()).reshape(shape)
     data, absent = without_gaps(data)
     if not may_be_constant and data.min() == data.max():
-        raise InputError(f"{label}: every voxel is {data.flat[0]:g}; the image is empty")
+        raise InputError(
+            f"{label}: every voxel is {data.flat[0]:g}; the image is empty. Expected "
+            "an image of the patient; make the file anew"
+        )
     return Volume(data, file.place.affine, str(path), reading_of(what, file.place, absent))
 
 

@@ -25,8 +25,9 @@ from typing import TYPE_CHECKING
 
 from absl import flags
 
+from data_tools import flow
 from data_tools.runtime import command
-from data_tools.runtime.errors import InputError
+from data_tools.runtime.errors import InputError, counted
 from tf_hypoperfusion import config
 
 if TYPE_CHECKING:
@@ -67,6 +68,8 @@ flags.DEFINE_bool(
     flag_values=FLAGS,
 )
 
+command.define_other_territories(FLAGS, text="Used with --external.")
+
 command.heading("Method", FLAGS)
 command.define_stride(FLAGS, config.TEST_STRIDE, text="Used with --cohort or --external.")
 flags.DEFINE_enum(
@@ -102,6 +105,11 @@ def main() -> int:
         raise InputError(
             "--choose_threshold needs validation patients; an external cohort has none"
         )
+    if FLAGS.other_territories and not FLAGS.external:
+        raise InputError(
+            "--other_territories is of an external cohort; the patients of records are in or out "
+            "as build_records was told. Give it to build_records, or with --external"
+        )
     if FLAGS.validation and (FLAGS.external or FLAGS.choose_threshold):
         raise InputError(
             "--validation measures the patients that a threshold would be chosen on, and no "
@@ -119,6 +127,7 @@ def main() -> int:
             maps=FLAGS.maps,
             choose_threshold=FLAGS.choose_threshold == "val",
             validation=FLAGS.validation,
+            other_territories=FLAGS.other_territories,
         )
     )
     for warning in done.warnings:
@@ -127,13 +136,22 @@ def main() -> int:
     print(summary(done.rows, str(done.folder / "patients.csv"), who))
     took = done.seconds_per_patient
     print(f"  seconds a patient     network {took.network:.1f}, measuring {took.measure:.1f}")
-    if done.left_out:
-        print(f"{len(done.left_out)} patient(s) left out:", file=sys.stderr)
-        for name, reason in sorted(done.left_out.items()):
-            print(f"  {name}: {reason}", file=sys.stderr)
-        known = {plan.NO_TRUTH}  # said before, when the records were built
-        return command.EXIT_OK if set(done.left_out.values()) == known else command.EXIT_SOME_FAILED
-    return command.EXIT_OK
+    told = [name for name, each in done.left_out.items() if each.step != flow.FOLD]
+    if told:
+        print(f"{counted(len(told), 'patient')} left out:", file=sys.stderr)
+        for name in sorted(told):
+            print(f"  {name}: {_why(done.left_out[name])}", file=sys.stderr)
+    # The others were named by the steps before.
+    failed = any(each.step == flow.EVALUATE for each in done.left_out.values())
+    return command.EXIT_SOME_FAILED if failed else command.EXIT_OK
+
+
+def _why(left_out: flow.LeftOut) -> str:
+    """The reason, and at which step before this one where it does not say so itself."""
+    step = flow.STEPS[left_out.step]
+    if left_out.step == flow.EVALUATE or left_out.reason == step:
+        return left_out.reason
+    return f"{step}: {left_out.reason}"
 
 
 def summary(rows: "Sequence[PatientRow]", table: str, who: str = "test") -> str:

@@ -5,8 +5,12 @@ import datetime
 import importlib.metadata
 import platform
 import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
+from data_tools.runtime import processor
+from data_tools.runtime.errors import counted
 from tf_hypoperfusion import __version__
 
 PACKAGES = (
@@ -61,6 +65,16 @@ def git_commit(folder: Path | None = None) -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return commit + ("+changes" if changed else "")
+
+
+def machine() -> str:
+    """What computes here: the GPUs that TensorFlow has, where it is loaded, or the processor."""
+    tensorflow: Any = sys.modules.get("tensorflow")
+    gpus = tensorflow.config.list_physical_devices("GPU") if tensorflow else []
+    details = [tensorflow.config.experimental.get_device_details(gpu) for gpu in gpus]
+    if details:
+        return ", ".join(each.get("device_name", "a GPU") for each in details)
+    return f"{processor.model()}, {counted(processor.cores(), 'core')}"
 
 
 def session(devices: list[str], first_epoch: int, first_step: int, *, micro_batch: int) -> Session:

@@ -5,11 +5,12 @@
     ... --compare=runs/OTHER/patients.csv                  paired differences of two runs
 
 Writes index.html (one page, no network), report.md, tables/*.csv, figures/*.png and *.svg, and
-statistics.csv (every number unrounded): Table 1 (who the patients are), Table 2 (target mismatch:
-model, DAWN rule and either, exact McNemar), Table 3 (AUC, Dice, volumes by subgroup), shares of
-good Dice by core, concordance, operating curves, reliability, examples. Curves and examples need
-thresholds.npz and evaluation/ beside patients.csv, as python -m tf_hypoperfusion.evaluate leaves
-them; without them the report says so.
+statistics.csv (every number unrounded): the flow of patients, Table 1 (who the patients are), Table
+2 (target mismatch: model, DAWN rule and either, exact McNemar), Table 3 (AUC, Dice, volumes by
+subgroup), shares of good Dice by core, concordance, seconds per patient, operating curves,
+reliability, examples. Curves and examples need thresholds.npz and evaluation/ beside patients.csv,
+as python -m tf_hypoperfusion.evaluate leaves them; without them the report says so. Edited
+segmentations are drawn if the cohort that evaluate read (--cohort, --external) can be read.
 """
 
 import sys

@@ -26,10 +26,8 @@ says otherwise. Watch the curves and pictures with:
 """
 
 import dataclasses
-import signal
 import statistics
 import sys
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -37,9 +35,9 @@ from absl import flags
 
 from data_tools import splits
 from data_tools.runtime import command, flag_texts
-from data_tools.runtime.errors import InputError, RunAgain, counted
+from data_tools.runtime.errors import InputError, counted
 from tf_hypoperfusion import config
-from tf_hypoperfusion.training import repeat, roles, run_summary
+from tf_hypoperfusion.training import repeat, roles, run_summary, signals
 
 FLAGS = flags.FlagValues()
 # Of a network that calls everything or next to nothing hypoperfused.
@@ -203,7 +201,7 @@ def settings() -> config.Configs:
 
 def main() -> int:
     """Run the command."""
-    _stop_at_once_for_a_scheduler()
+    signals.stop_at_once()
     splits.check_fold(FLAGS.fold)
     if not FLAGS.save_minutes >= 0 or FLAGS.overlay_epochs < 0:
         raise InputError("--save_minutes and --overlay_epochs are 0 or more")
@@ -259,18 +257,6 @@ def main() -> int:
                 file=sys.stderr,
             )
     return command.EXIT_OK
-
-
-def _stop_at_once_for_a_scheduler() -> None:
-    """Where no step is running, SIGUSR1 ends the command with the status that asks to requeue."""
-
-    def stop(number: int, frame: Any) -> None:
-        raise RunAgain("stopped between trainings; the same command goes on from the last state")
-
-    number = getattr(signal, "SIGUSR1", None)  # not on Windows
-    main_thread = threading.current_thread() is threading.main_thread()
-    if number is not None and main_thread and signal.getsignal(number) != signal.SIG_IGN:
-        signal.signal(number, stop)
 
 
 def _final_epochs(training: config.TrainingConfig) -> config.TrainingConfig:

@@ -160,7 +160,8 @@ def define_patient(flag_values: flags.FlagValues, core_by: str) -> None:
     flags.DEFINE_string(
         "cohort",
         None,
-        "<FOLDER> Raw cohort: participants.tsv and sub-*. Also writes OUT/index.html.",
+        "<FOLDER> Raw cohort: participants.tsv and sub-*. Every row is predicted, also one with a "
+        "reason in the column exclude. Also writes OUT/index.html.",
         flag_values=flag_values,
     )
     flags.DEFINE_enum(
@@ -193,6 +194,22 @@ def define_patient(flag_values: flags.FlagValues, core_by: str) -> None:
         False,
         "Also write DICOM objects for the PACS (segmentation, probability, report) into OUT/dicom. "
         "Needs DICOM files as --dwi, and the extra `dicom`.",
+        flag_values=flag_values,
+    )
+
+
+def define_other_territories(flag_values: flags.FlagValues, text: str = "") -> None:
+    """The flag of a command that leaves out strokes outside the paper's population.
+
+    Args:
+        flag_values: the command's flags.
+        text: what more ``--help`` is to say.
+    """
+    flags.DEFINE_bool(
+        "other_territories",
+        False,
+        "Also take strokes of other arteries than ICA and MCA (occlusion PCA, BA...). By default "
+        f"they are left out and named, as in the paper. {text}".strip(),
         flag_values=flag_values,
     )
 

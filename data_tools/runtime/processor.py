@@ -1,6 +1,7 @@
 """What this machine's processor can do, as far as the system tells."""
 
 import os
+import platform
 import sys
 from pathlib import Path
 
@@ -14,10 +15,27 @@ def flags(cpuinfo: Path = Path("/proc/cpuinfo")) -> set[str]:
     Args:
         cpuinfo: Linux's file.
     """
+    return set(_said("flags", cpuinfo).split())
+
+
+def model(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
+    """The processor's name, or its kind where the system does not tell.
+
+    Args:
+        cpuinfo: Linux's file.
+    """
+    return _said("model name", cpuinfo) or platform.processor() or platform.machine()
+
+
+def _said(about: str, cpuinfo: Path) -> str:
+    """What Linux's file says first about something; empty where it says nothing."""
     if not cpuinfo.is_file():
-        return set()
-    lines = cpuinfo.read_text().splitlines()
-    return set(next((line for line in lines if line.startswith("flags")), "").split())
+        return ""
+    for line in cpuinfo.read_text().splitlines():
+        name, _, value = line.partition(":")
+        if name.strip() == about:
+            return value.strip()
+    return ""
 
 
 def cores() -> int:

@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 from scipy import ndimage
 
-from data_tools import build_records, grid, intensity, records, records_builder, subset_table
+from data_tools import build_records, flow, grid, intensity, records, records_builder, subset_table
 from data_tools import cohort as cohorts
 from data_tools.cohort import mni_file, transform_file
 from data_tools.runtime import atomic, command
@@ -70,7 +70,7 @@ def test_manifest_counts_what_is_there(records_dir):
     assert sorted(p["participant_id"] for p in manifest.patients) == sorted(
         name for subset in splits["subsets"] for name in subset
     )
-    assert manifest.without_truth == ()
+    assert manifest.left_out == ()
 
 
 def test_slabs_hold_the_patients_normalised_images(mni_cohort, records_dir):
@@ -167,20 +167,86 @@ def test_a_strangers_folder_is_never_overwritten(mni_cohort, tmp_path):
     assert (tmp_path / "thesis.txt").read_text() == "x"
 
 
+def edit_table(cohort, **columns):
+    """Fill columns of participants.tsv, each with words by patient; n/a for the others."""
+    table = cohorts.read_participants(cohort)
+    rows = [cohorts.clinical_record(row) for _, row in table.iterrows()]
+    for row in rows:
+        row.update({name: of.get(row["participant_id"], row[name]) for name, of in columns.items()})
+    cohorts.write_participants(cohort / "participants.tsv", rows)
+
+
+def test_whom_the_steps_before_left_out_is_in_the_manifest(cohort, tmp_path, capsys):
+    """An edit of the MNI cohort's own table counts too; patients left out need no files."""
+    failed = flow.LeftOut(participant_id="sub-0099", step=flow.PREPROCESS, reason="DWI is 2D")
+    flow.write(cohort, [failed])
+    edit_table(cohort, exclude={"sub-0002": "poor bolus"}, occlusion={"sub-0004": "BA"})
+    shutil.rmtree(cohort / "sub-0002")
+    out, more = tmp_path / "records", ("--stride=16", "--shards=2", "--folds=3", "--stratify=none")
+    assert run(f"--cohort={cohort}", f"--out={out}", *more) == command.EXIT_OK
+    printed = capsys.readouterr().out
+    assert "  left out, excluded by hand: sub-0002\n" in printed
+    assert "  left out, images that could not be used: sub-0099\n" in printed
+    manifest = records.load_manifest(out)
+    told = {each.participant_id: (each.step, each.reason) for each in manifest.left_out}
+    assert told == {
+        "sub-0099": (flow.PREPROCESS, "DWI is 2D"),
+        "sub-0002": (flow.EXCLUDED, "poor bolus"),
+        "sub-0004": (flow.TERRITORY, "occlusion of the BA"),
+    }
+    assert sorted(manifest.rows()) == ["sub-0001", "sub-0003", "sub-0005", "sub-0006"]
+    # The step before was run again, and gives another reason: the slabs are the same.
+    flow.write(cohort, [flow.LeftOut(participant_id="sub-0099", step=flow.EXCLUDED, reason="x")])
+    again, kept = build(cohort, out, folds=3)
+    assert kept and again.left_out[0].step == flow.EXCLUDED
+    assert records.load_manifest(out) == again
+    of_no_step = {"left_out": [{"participant_id": "sub-0099", "step": [], "reason": "x"}]}
+    for content in ("no json", json.dumps(of_no_step)):
+        (cohort / flow.FILE).write_text(content)
+        with pytest.raises(InputError, match=r"left_out.json: cannot be read, so nobody knows who"):
+            build(cohort, out, folds=3)
+
+
+def test_strokes_of_other_territories_are_in_where_asked_for(cohort, records_dir, tmp_path):
+    edit_table(cohort, occlusion={"sub-0004": "PCA"})
+    without, _ = build(cohort, tmp_path / "records", folds=3)
+    assert "sub-0004" not in without.rows() and len(without.left_out) == 1
+    with pytest.raises(InputError, match="records of other patients or settings"):
+        build(cohort, tmp_path / "records", folds=3, other_territories=True)
+    all_of_them, _ = build(cohort, tmp_path / "records", folds=3, other_territories=True,
+                           overwrite=True)  # fmt: skip
+    assert all_of_them.rows()["sub-0004"]["occlusion"] == "PCA" and not all_of_them.left_out
+    assert all_of_them.settings.other_territories
+    assert all_of_them.fingerprint != without.fingerprint
+    # Asked for or not: of a cohort without such strokes the early fingerprint stands.
+    assert "other_territories" not in records_builder._made_with(without.settings)
+
+
 def test_an_edited_mask_wins_and_a_patient_without_truth_is_left_out(cohort, tmp_path):
     edited = np.zeros(grid.GRID_SHAPE, bool)
     edited[40:50, 50:60, 30:40] = True
-    save_volume(mni_file(cohort, "sub-0001", "desc-hypoperfusion_mask"), edited, grid.GRID_AFFINE)
+    save_volume(mni_file(cohort, "sub-0001", "desc-truth_mask"), edited, grid.GRID_AFFINE)
     mni_file(cohort, "sub-0001", "tmax").unlink()
     mni_file(cohort, "sub-0002", "tmax").unlink()
     manifest, _ = build(cohort, tmp_path / "records")
     patients = manifest.rows()
-    assert manifest.without_truth == ("sub-0002",)
+    assert manifest.left_out == (flow.without_truth("sub-0002"),)
     assert sorted(patients) == ["sub-0001", "sub-0003", "sub-0004", "sub-0005", "sub-0006"]
-    assert patients["sub-0001"]["truth_from"] == "edited mask"
+    assert patients["sub-0001"]["truth_from"] == "edited truth"
     assert patients["sub-0003"]["truth_from"] == "Tmax"
     covered = load_mask(mni_file(cohort, "sub-0001", "desc-coverage_mask")).data[edited].sum()
     assert patients["sub-0001"]["truth_ml"] == pytest.approx(covered * 0.008, abs=0.001)
+    mni_file(cohort, "sub-0001", "desc-truth_mask").rename(
+        mni_file(cohort, "sub-0001", "desc-hypoperfusion_mask")
+    )
+    united = build(cohort, tmp_path / "united")[0].rows()["sub-0001"]
+    assert united["truth_from"] == "edited mask"
+    core_ml = united["core_ml"]
+    assert 0 < core_ml <= united["truth_ml"] <= patients["sub-0001"]["truth_ml"] + core_ml + 1e-6
+    save_volume(mni_file(cohort, "sub-0001", "desc-truth_mask"), edited, grid.GRID_AFFINE)
+    with pytest.raises(InputError, match="sub-0001: holds desc-hypoperfusion_mask and desc-truth"):
+        build(cohort, tmp_path / "both")
+    mni_file(cohort, "sub-0001", "desc-truth_mask").unlink()
     for name in ("sub-0003", "sub-0004"):
         mni_file(cohort, name, "tmax").unlink()
     with pytest.raises(InputError, match="3 patients cannot be split into 5 subsets"):
@@ -239,7 +305,7 @@ def test_all_faulty_patients_are_named_and_nothing_is_written(cohort, tmp_path):
     with pytest.raises(InputError) as caught:
         build(cohort, tmp_path / "records")
     first, *lines = str(caught.value).splitlines()
-    assert first == "3 patient(s) cannot be used; nothing was written:"
+    assert first == "3 patients cannot be used; nothing was written:"
     assert "sub-0002: the ADC volume is in 1e-3 mm2/s; an MNI cohort holds ADC in 1e-6" in lines[0]
     assert lines[1].startswith("sub-0004: dwi ")
     assert "orientation LAS; expected the MNI grid" in lines[1]
@@ -261,7 +327,7 @@ def test_a_defect_at_one_patient_is_named_with_the_faults_of_others(cohort, tmp_
     with pytest.raises(InputError) as caught:
         build(cohort, tmp_path / "records")
     first, second, third = str(caught.value).splitlines()
-    assert first == "2 patient(s) cannot be used; nothing was written:"
+    assert first == "2 patients cannot be used; nothing was written:"
     assert second.startswith("sub-0002: a defect of this program")
     assert "TypeError: unforeseen" in second
     assert third.startswith("sub-0005: desc-brain_mask")
@@ -476,7 +542,7 @@ def test_a_subset_without_a_lesion_is_a_warning(cohort, tmp_path, monkeypatch, c
     table.write_text("\n".join(["participant_id\tsubset", *lines]))
     for name in names[2:4]:
         empty = np.zeros(grid.GRID_SHAPE, bool)
-        save_volume(mni_file(cohort, name, "desc-hypoperfusion_mask"), empty, grid.GRID_AFFINE)
+        save_volume(mni_file(cohort, name, "desc-truth_mask"), empty, grid.GRID_AFFINE)
     given = [f"--cohort={cohort}", "--stride=16", f"--splits={table}"]
     assert run(*given, f"--out={tmp_path / 'records'}") == 0
     printed = capsys.readouterr()
@@ -493,9 +559,11 @@ def test_a_manifest_of_an_early_version_is_read_and_its_fingerprint_kept(mni_coh
     early["settings"] = {name: early["settings"][name] for name in ("stride", "shards", "seed")}
     for subset in early["subsets"]:
         del subset["about"]
-    del early["duplicates"], early["warnings"]
+    del early["duplicates"], early["warnings"], early["left_out"]
+    early["without_truth"] = ["sub-0042"]
     path.write_text(json.dumps(early))
     read = records.load_manifest(tmp_path / "records")
     assert read.settings.folds == 5
     assert read.fingerprint == manifest.fingerprint
+    assert read.left_out == (flow.without_truth("sub-0042"),)
     assert build(mni_cohort, tmp_path / "records")[1]

@@ -40,6 +40,22 @@ def test_a_clean_cohort_exits_0_with_a_summary(raw_cohort, capsys):
     assert 900 < median_ml < 2100
 
 
+def test_whom_the_table_leaves_out_is_counted_and_no_fault(cohort, capsys):
+    lines = (cohort / "participants.tsv").read_text().splitlines()
+    lines = [f"{line}\t{cell}" for line, cell in zip(lines, ("exclude", "n/a", "poor DWI"),
+                                                     strict=True)]  # fmt: skip
+    (cohort / "participants.tsv").write_text("\n".join(lines) + "\n")
+    image(cohort, "sub-0002", "ADC").write_bytes(b"no image")
+    assert run(cohort) == 0
+    printed = capsys.readouterr().out
+    assert f"{cohort}: 1 patient, no faults" in printed
+    assert "1 more patient will be left out: 1 excluded by hand: poor DWI 1" in printed
+    text = (cohort / "participants.tsv").read_text()
+    (cohort / "participants.tsv").write_text(text.replace("\tn/a\n", "\tpoor bolus\n"))
+    assert run(cohort) == 2
+    assert "leaves out every patient" in capsys.readouterr().err
+
+
 def test_faults_of_table_folders_and_images_come_in_one_table(cohort, capsys):
     rows = (cohort / "participants.tsv").read_text().splitlines()
     columns = rows[0].split("\t")
@@ -71,7 +87,7 @@ def test_faults_of_table_folders_and_images_come_in_one_table(cohort, capsys):
 
 def test_a_row_without_folder_is_a_fault(cohort):
     shutil.rmtree(cohort / "sub-0002")
-    with pytest.raises(CohortError, match=r"1 fault\(s\)") as caught:
+    with pytest.raises(CohortError, match=r"1 fault in") as caught:
         cohort_faults.check(str(cohort))
     (fault,) = caught.value.faults
     assert fault.participant == "sub-0002"
@@ -200,7 +216,7 @@ def test_folders_of_odd_names_stop_nobody(cohort, capsys):
     assert run(cohort) == command.EXIT_BAD_INPUT
     said = capsys.readouterr().err
     assert said.count("no row for this folder") == 2
-    assert "2 fault(s)" in said
+    assert "2 faults" in said
 
 
 def test_notes_about_the_table_are_in_the_summary(cohort):

@@ -36,6 +36,8 @@ GOOD = {
     "cohort": "A",
     "site": "Bern",
     "group": "family 7",
+    "mrs_90d": "2",
+    "exclude": "n/a",
 }
 
 
@@ -66,12 +68,13 @@ def faults_of(cohort):
 
 def test_a_good_table_is_read_with_its_types(table):
     missing = dict.fromkeys(
-        ["age", "sex", "nihss", "occlusion", "field_strength_t", "site", "group"], "n/a"
+        ["age", "sex", "nihss", "occlusion", "field_strength_t", "site", "group", "mrs_90d"], "n/a"
     )
     read = read_participants(table({}, missing | {"side": "bilateral"}))
     first, second = (clinical_record(row) for _, row in read.iterrows())
-    assert first == GOOD | {"age": 67, "nihss": 14, "field_strength_t": 1.5}
-    expected = dict.fromkeys(missing) | {"side": "bilateral", "cohort": "A"}
+    numbers = {"age": 67, "nihss": 14, "field_strength_t": 1.5, "mrs_90d": 2}
+    assert first == GOOD | numbers | {"exclude": None}
+    expected = dict.fromkeys([*missing, "exclude"]) | {"side": "bilateral", "cohort": "A"}
     assert second == {"participant_id": "sub-0002"} | expected
     assert math.isnan(read["nihss"][1])
 
@@ -136,6 +139,13 @@ def test_optional_columns_may_be_absent(table):
         ("site", "", "site is ''; expected the name of a hospital, or n/a"),
         ("site", "<NA>", "site is '<NA>'; expected the name of a hospital"),
         ("site", "bern", "site is written 'Bern' and 'bern'; expected one spelling"),
+        ("occlusion", "M5", "occlusion is 'M5'; expected ICA, M1, M2, M3, M4, none, ACA"),
+        ("mrs_90d", "7", "mrs_90d is '7'; expected the modified Rankin Scale after 90 days, 0"),
+        ("mrs_90d", "2.5", "mrs_90d is '2.5'; expected the modified Rankin Scale"),
+        # Which reason, nobody knows.
+        ("exclude", "yes", "exclude is 'yes'; expected the reason why the patient is left out"),
+        ("exclude", "0", "exclude is '0'; expected the reason"),
+        ("exclude", "", "exclude is ''; expected the reason"),
         ("participant_id", "n/a", "participant_id is n/a; expected a value"),
     ],
 )
@@ -184,7 +194,7 @@ def test_all_faults_come_in_one_list(table):
         "sub-0002 stands",
         "sub-0003 age",
     ]
-    with pytest.raises(InputError, match=r"4 fault\(s\) in the cohort:"):
+    with pytest.raises(InputError, match=r"4 faults in the cohort:"):
         read_participants(cohort)
 
 
@@ -197,7 +207,9 @@ def test_all_faults_come_in_one_list(table):
         ("age", "\u226585", 85), ("age", "80+", 80), ("age", " 91.5 ", 91.5), ("age", "N/A", None),
         ("nihss", " 24 ", 24), ("nihss", '"24"', 24), ("nihss", "N/A", None),
         ("sex", "f", "F"), ("sex", "Male", "M"),
-        ("occlusion", '"M1 ""left"""', 'M1 "left"'), ("occlusion", '"M1', '"M1'),
+        ("site", '"Bern ""left"""', 'Bern "left"'), ("site", '"Bern', '"Bern'),
+        ("occlusion", "m1", "M1"), ("occlusion", "NONE", "none"), ("occlusion", "pca", "PCA"),
+        ("exclude", " poor DWI ", "poor DWI"), ("exclude", "N/A", None), ("mrs_90d", "6", 6),
         ("participant_id", " sub-0002 ", "sub-0002"),
         ("participant_id", "sub-2_ses-1", "sub-2_ses-1"),
         ("group", "N/A", None), ("group", "7", "7"), ("group", "7.0", "7.0"), ("group", "0", "0"),
@@ -329,8 +341,8 @@ def test_a_row_of_another_length_is_one_fault(tmp_path, row, message):
     [
         (b"", "is empty; expected a tab-separated table"),
         ("participant_id\tnihss\tside\nsub-1\t3\t\u00e9\n".encode("latin-1"),
-         "line 2 holds a byte that is no text in UTF-8 .*; save the table as UTF-8"),
-        (HEADER.decode().encode("utf-16-le"), "is no text in UTF-8"),
+         "line 2 is not UTF-8 text .*; save the table as UTF-8"),
+        (HEADER.decode().encode("utf-16-le"), "is not UTF-8 text"),
         (b"participant_id,nihss,side\nsub-1,3,left\n", "Are the columns separated by ','"),
         (b"participant_id;nihss;side\nsub-1;3;left\n", "Are the columns separated by ';'"),
         (b"participant_id  nihss  side\nsub-1  3  left\n", "columns separated by blanks"),
@@ -374,12 +386,13 @@ def test_what_is_written_reads_back(table, tmp_path):
 
 def test_columns_that_nobody_filled_are_not_written(table, tmp_path):
     """Records of a cohort without them need not be built again."""
-    cohort = table({"site": "n/a"}, {"site": "n/a", "group": "n/a"})
+    empty = {"site": "n/a", "mrs_90d": "n/a"}
+    cohort = table(empty, empty | {"group": "n/a"})
     records = [clinical_record(row) for _, row in read_participants(cohort).iterrows()]
     path = tmp_path / "again.tsv"
     write_participants(path, records)
     columns, first, second = (line.split("\t") for line in path.read_text().splitlines())
-    assert columns == [name for name in COLUMNS if name != "site"]
+    assert columns == [n for n in COLUMNS if n not in ("site", "mrs_90d", "exclude")]
     assert (first[-1], second[-1]) == ("family 7", "n/a")
 
 

@@ -173,16 +173,33 @@ def test_truth_is_the_union_inside_coverage():
     assert not labels.hypoperfusion[:, :, :8].any()
 
 
-def test_a_supplied_mask_wins_over_both_thresholds():
+def test_an_edited_truth_wins_over_both_thresholds():
     dwi, adc, tmax, brain = paint(box(10, 10, 5, size=(6, 6, 6)), dwi=200.0, adc=450.0, tmax=9.0)
     edited = np.zeros(SHAPE, bool)
     edited[30, 30, 10] = True  # far too small for the clean-up, and elsewhere
     edited[0, 0, 0] = True  # outside the brain
     labels = make_labels(
-        dwi, adc, tmax, brain=brain, coverage=brain, voxel_ml=VOXEL_ML, truth=edited
-    )
+        dwi, adc, tmax, brain=brain, coverage=brain, voxel_ml=VOXEL_ML,
+        edited=edited, edited_is_truth=True,
+    )  # fmt: skip
     np.testing.assert_array_equal(np.argwhere(labels.truth), [[30, 30, 10]])
     assert labels.core.sum() == labels.hypoperfusion.sum() == 216
+
+
+def test_an_edited_hypoperfusion_is_united_with_the_core():
+    """The paper's truth is the union, of edited segmentations too."""
+    dwi, adc, tmax, brain = paint(box(10, 10, 5, size=(6, 6, 6)), dwi=200.0, adc=450.0, tmax=9.0)
+    edited = np.zeros(SHAPE, bool)
+    edited[30, 30, 10] = True
+    coverage = brain.copy()
+    coverage[..., 10:] = False
+    coverage[30, 30, 10] = True
+    for tmax_s in (tmax, None):
+        labels = make_labels(
+            dwi, adc, tmax_s, brain=brain, coverage=coverage, voxel_ml=VOXEL_ML, edited=edited
+        )
+        np.testing.assert_array_equal(labels.truth, (labels.core | edited) & coverage)
+        assert labels.core.sum() == 180 and labels.truth.sum() == 181
 
 
 def test_a_known_core_is_what_a_core_output_learns_and_nothing_else():
@@ -207,7 +224,7 @@ def test_a_supplied_mask_stands_in_for_a_missing_tmax():
     edited = np.zeros(SHAPE, bool)
     edited[10:12, 10, 10] = True
     labels = make_labels(
-        dwi, adc, None, brain=brain, coverage=brain, voxel_ml=VOXEL_ML, truth=edited
+        dwi, adc, None, brain=brain, coverage=brain, voxel_ml=VOXEL_ML, edited=edited
     )
     np.testing.assert_array_equal(labels.hypoperfusion, edited)
     np.testing.assert_array_equal(labels.truth, edited)
@@ -215,7 +232,7 @@ def test_a_supplied_mask_stands_in_for_a_missing_tmax():
 
 def test_without_tmax_and_mask_there_is_no_truth():
     dwi, adc, _, brain = healthy()
-    with pytest.raises(ValueError, match="needs tmax_s or truth"):
+    with pytest.raises(ValueError, match="needs tmax_s or edited"):
         make_labels(dwi, adc, None, brain=brain, coverage=brain, voxel_ml=VOXEL_ML)
 
 

@@ -81,7 +81,7 @@ def test_a_clean_one_has_a_summary(preprocessed, capsys):
     assert command.run(check_cohort.main, check_cohort.FLAGS, "", arguments) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == f"{preprocessed}: 2 patients in MNI space, no faults"
-    assert any(line.split() == ["truth", "from", "mask", "2"] for line in lines)
+    assert any(line.split() == ["truth", "from", "edited", "mask", "2"] for line in lines)
 
 
 def test_the_figures_are_those_of_the_volumes(simulated):

@@ -15,6 +15,7 @@ from nibabel.processing import resample_from_to
 
 from data_tools import (
     core_examination,
+    flow,
     mni_cohort,
     pictures,
     preprocess,
@@ -23,6 +24,7 @@ from data_tools import (
     registration,
 )
 from data_tools.cohort import mni_file, read_participants, transform_file
+from data_tools.flow import LeftOut
 from data_tools.grid import GRID_SHAPE, patient_voxel_ml
 from data_tools.quality import Quality
 from data_tools.runtime import command
@@ -230,6 +232,60 @@ def test_a_patient_that_fails_later_leaves_no_stale_result(quick):
     assert not (out / "participants.tsv").exists()
 
 
+def fill(cohort, participant, column, word):
+    """Put a word into a patient's cell; a column that is new is n/a for the others."""
+    lines = [line.split("\t") for line in (cohort / "participants.tsv").read_text().splitlines()]
+    if column not in lines[0]:
+        lines = [[*line, "n/a"] for line in lines]
+        lines[0][-1] = column
+    for line in lines:
+        if line[0] == participant:
+            line[lines[0].index(column)] = word
+    text = "".join("\t".join(line) + "\n" for line in lines)
+    (cohort / "participants.tsv").write_text(text)
+
+
+@pytest.mark.parametrize(
+    ("column", "word", "step", "reason"),
+    [
+        ("exclude", "poor bolus", flow.EXCLUDED, "poor bolus"),
+        ("occlusion", "pca", flow.TERRITORY, "occlusion of the PCA"),
+    ],
+)
+def test_whom_the_table_leaves_out_is_named_and_needs_no_images(quick, column, word, step, reason):
+    """Also after a run that had taken the patient: nothing of it stays."""
+    cohort, out = quick
+    assert run(cohort, out)[0] == command.EXIT_OK and (out / BAD / "qc.json").is_file()
+    assert flow.read(out) == ()
+    damage(cohort, BAD)
+    fill(cohort, BAD, column, word)
+    status, printed, complained = run(cohort, out)
+    assert status == command.EXIT_OK
+    assert printed == f"1 patient in {out} (1 were done before)\n"
+    assert f"left out, {flow.STEPS[step]}: {BAD}: {reason}" in complained
+    assert "failed" not in complained
+    assert flow.read(out) == (LeftOut(participant_id=BAD, step=step, reason=reason),)
+    assert list(read_participants(out)["participant_id"]) == [GOOD]
+    assert not (out / BAD).exists()
+    page = (out / "qc.html").read_text()
+    assert "0 failed, 0 poor, 1 good, 1 left out by participants.tsv" in page
+    assert page.index(f">{GOOD}<") < page.index(f">{BAD}<") and reason in page
+    if column == "occlusion":
+        done, lost = mni_cohort.preprocess(str(cohort), str(out), other_territories=True)
+        assert len(done) == 1 and [each.step for each in lost] == [flow.PREPROCESS]
+        assert flow.read(out) == tuple(lost) and f"{BAD}_ADC.nii.gz" in lost[0].reason
+
+
+def test_a_table_that_leaves_out_everybody_is_refused_before_anything_is_written(quick):
+    cohort, out = quick
+    fill(cohort, GOOD, "exclude", "poor DWI")
+    fill(cohort, BAD, "occlusion", "BA")
+    status, _, complained = run(cohort, out)
+    assert status == command.EXIT_BAD_INPUT and not out.exists()
+    assert "leaves out every patient (1 excluded by hand: poor DWI 1; 1 stroke of" in complained
+    assert "--other_territories" in complained
+
+
 def test_a_side_that_the_core_contradicts_is_a_warning(quick, monkeypatch):
     left_core = np.zeros(GRID_SHAPE, bool)
     left_core[20:30, 40:50, 20:30] = True  # 1000 voxels
@@ -313,7 +369,7 @@ def test_what_a_person_made_is_not_replaced(quick, change):
         mni_cohort.preprocess_patient(GOOD, "right", cohort=str(cohort), out=str(out))
     damage(cohort, GOOD)
     done, failed = mni_cohort.preprocess(str(cohort), str(out))
-    assert GOOD in failed and path.is_file()
+    assert [each.participant_id for each in failed] == [GOOD] and path.is_file()
     assert GOOD not in [patient.quality.participant_id for patient in done]
     path.unlink()
     mni_cohort.preprocess(str(cohort), str(out))
@@ -386,7 +442,8 @@ def test_text_in_the_page_is_escaped(quality, tmp_path):
         warnings=("<script>alert(1)</script>",),
         overrides={"b_value": 800.0, "brain_mask": "<u>mask</u>"},
     )
-    qc_page.write(tmp_path, [poor], {"sub-2": "<b>bad</b>\ntwice"}, "<i>name</i>")
+    lost = [LeftOut(participant_id="sub-2", step="preprocess", reason="<b>bad</b>\ntwice")]
+    qc_page.write(tmp_path, [poor], lost, "<i>name</i>")
     page = (tmp_path / "qc.html").read_text()
     assert "<script>alert" not in page and "<b>bad" not in page and "<i>name" not in page
     assert "said by --b_value: 800" in page and "--brain_mask: &lt;u&gt;mask" in page
@@ -403,7 +460,7 @@ def test_a_real_browser_sorts_the_page(quality, tmp_path):
         )
         for k, dice in enumerate((0.95, 0.91, 0.97))
     ]
-    qc_page.write(tmp_path, rows, {}, "three")
+    qc_page.write(tmp_path, rows, [], "three")
     page = (tmp_path / "qc.html").read_text()
     click = "document.querySelector('[data-key=brain_dice_with_template]').click();"
     (tmp_path / "qc.html").write_text(page.replace("</script>", f"{click}</script>"))

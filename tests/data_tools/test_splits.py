@@ -91,6 +91,18 @@ def test_what_belongs_together_stays_together(by):
     assert max(map(len, divided)) - min(map(len, divided)) <= 1  # the small ones fill up
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_groups_leave_the_sides_even(seed):
+    """Groups come first, so that the single ones after them have to make up for it."""
+    rows = {f"sub-{k:02d}_ses-{visit}": {"side": "left"} for k in range(3) for visit in "12"}
+    rows |= {f"sub-r{k}": {"side": "right"} for k in range(9)}
+    rows |= {f"sub-l{k}": {"side": "left"} for k in range(3)}
+    rows = {name: row | {"truth_ml": 10.0 + len(name)} for name, row in rows.items()}
+    divided = split_patients(groups_of(rows), seed, 3, strata_of(rows, ["volume", "side"]))
+    for side in ("left", "right"):
+        assert [sum(rows[name]["side"] == side for name in names) for names in divided] == [3, 3, 3]
+
+
 def test_fewer_patients_or_groups_than_subsets_are_refused():
     with pytest.raises(InputError, match="4 patients cannot be split into 5 subsets"):
         split_patients(alone(NAMES[:4]), seed=1)
@@ -154,7 +166,7 @@ def test_everything_wrong_with_a_table_is_in_one_message(tmp_path):
         split_as_told("s.tsv", {"sub-0001": 0, "sub-0002": 21}, NAMES[:3], alone(NAMES))
     for said in ("missing, with truth: sub-0003", "nobody with truth in subset 1, 2", "22 subsets"):
         assert said in str(caught.value)
-    for content in ("{", "[]", '{"subsets": [1]}', '{"subsets": [[1]]}'):
+    for content in ("{", "[" * 100_000, "[]", '{"subsets": [1]}', '{"subsets": [[1]]}'):
         with pytest.raises(InputError, match="not as build_records writes it"):
             read_table(table(tmp_path / "s.json", content), NAMES)
 

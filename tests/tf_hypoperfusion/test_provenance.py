@@ -1,6 +1,8 @@
 """Where a run came from."""
 
 import subprocess
+import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -43,3 +45,15 @@ def test_a_session_says_where_it_went_on():
     assert (session.from_epoch, session.from_step) == (4, 1)
     assert (session.devices, session.micro_batch) == (["/cpu:0"], 4)
     assert session.started.endswith("+00:00")
+
+
+def test_the_machine_is_the_gpu_where_tensorflow_has_one(monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorflow", None)
+    assert provenance.machine().endswith(("core", "cores"))
+    details = {"gpu 0": {"device_name": "ACME G1"}, "gpu 1": {}}
+    config = SimpleNamespace(
+        list_physical_devices=lambda kind: list(details),
+        experimental=SimpleNamespace(get_device_details=details.get),
+    )
+    monkeypatch.setitem(sys.modules, "tensorflow", SimpleNamespace(config=config))
+    assert provenance.machine() == "ACME G1, a GPU"

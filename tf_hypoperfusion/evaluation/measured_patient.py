@@ -63,6 +63,7 @@ class PredictedPatient:
         probability: float32 (91, 109, 60).
         fold: that answered; None for the average of all.
         network_s: seconds that the answer took.
+        machine: that gave the answer, in words.
         key: of models, data and settings, to know the result again.
         folder: of the evaluation.
         draw: write maps, picture and page too.
@@ -78,6 +79,7 @@ class PredictedPatient:
     probability: NDArray[np.float32]
     fold: int | None
     network_s: float
+    machine: str
     key: str
     folder: Path
     draw: bool
@@ -107,6 +109,7 @@ class MeasuredPatient:
         row: of ``patients.csv``.
         counts: from which the figures at any threshold follow.
         seconds: that it took.
+        machine: on which the network answered; empty where an early version did not keep it.
         look: numbers of the image.
     """
 
@@ -114,6 +117,7 @@ class MeasuredPatient:
     row: PatientRow
     counts: ThresholdCounts
     seconds: Seconds
+    machine: str = ""
     look: dict[str, float] = dataclasses.field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
@@ -124,6 +128,7 @@ class MeasuredPatient:
             "covered": self.counts.covered.tolist(),
             "hemisphere": self.counts.hemisphere.tolist(),
             "seconds": dataclasses.asdict(self.seconds),
+            "machine": self.machine,
             "look": self.look,
         }
 
@@ -143,6 +148,7 @@ class MeasuredPatient:
             row=row,
             counts=ThresholdCounts(covered, hemisphere, row.voxel_ml),
             seconds=Seconds(**saved["seconds"]),
+            machine=str(saved.get("machine", "")),
             look=dict(saved["look"]),
         )
 
@@ -176,6 +182,7 @@ def measure(name: str, part: str, predicted: PredictedPatient | InputError) -> M
         row=row,
         counts=counts,
         seconds=Seconds(predicted.network_s, time.monotonic() - began),
+        machine=predicted.machine,
         look=predicted.look,
     )
     path = result_file(predicted.folder, part, name)

@@ -23,7 +23,7 @@ class PatientFacts:
         sex: M or F.
         nihss: 0 to 42.
         side: of the brain lesion: left, right, bilateral or unknown.
-        occlusion: ICA, M1, M2, M3, M4 or none.
+        occlusion: ICA, M1, M2, M3, M4 or none; of other territories where they were asked for.
         field_strength_t: of the scanner.
         cohort: where the patient is from; ``simulated`` is said wherever figures are shown.
         core_ml: volume of the ischaemic core.
@@ -32,7 +32,8 @@ class PatientFacts:
         coverage_ml: volume with both diffusion and perfusion.
         brain_ml: volume of the brain.
         voxel_ml: tissue in a voxel of the MNI grid.
-        truth_from: Tmax or edited mask.
+        truth_from: Tmax, an edited mask (united with the core), or an edited truth.
+        mrs_90d: modified Rankin Scale after 90 days, 0 to 6; records of early versions have none.
     """
 
     participant_id: str
@@ -50,6 +51,7 @@ class PatientFacts:
     brain_ml: float
     voxel_ml: float
     truth_from: str
+    mrs_90d: int | None = None
 
     @classmethod
     def from_json(cls, row: Mapping[str, Any]) -> "PatientFacts":
@@ -134,5 +136,9 @@ class PatientRow(PatientFacts):
 
 
 def _fields_of(kind: Any, row: Mapping[str, Any]) -> dict[str, Any]:
-    names = [field.name for field in dataclasses.fields(kind)]
-    return {name: row[name] for name in names if name not in ("chosen", "core")}
+    fields = [each for each in dataclasses.fields(kind) if each.name not in ("chosen", "core")]
+    return {
+        field.name: row[field.name]
+        for field in fields
+        if field.name in row or field.default is dataclasses.MISSING
+    }

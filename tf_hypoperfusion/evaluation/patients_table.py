@@ -7,8 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from data_tools import flow
+from data_tools.flow import LeftOut
 from data_tools.runtime import atomic
 from data_tools.runtime.errors import InputError
+from data_tools.splits import fold_roles
 from tf_hypoperfusion.config import RESEARCH_NOTICE
 from tf_hypoperfusion.evaluation import thresholds
 from tf_hypoperfusion.evaluation.measured_patient import MeasuredPatient, Seconds
@@ -34,9 +37,11 @@ class Evaluation:
         counts: the same patients' voxels by probability.
         looks: numbers of their images.
         models: that predicted them.
-        left_out: patient -> reason.
+        left_out: by patient, of this step and those before.
         warnings: of the whole.
         seconds_per_patient: medians, when they were measured.
+        network_s: seconds that the networks took for each patient, in the order of ``rows``.
+        machines: on which they did.
         chosen_thresholds: of each fold; {} if none was to be chosen.
     """
 
@@ -46,9 +51,11 @@ class Evaluation:
     counts: tuple[ThresholdCounts, ...]
     looks: tuple[dict[str, float], ...]
     models: tuple[ModelInfo, ...]
-    left_out: dict[str, str]
+    left_out: dict[str, LeftOut]
     warnings: tuple[str, ...]
     seconds_per_patient: Seconds
+    network_s: tuple[float, ...]
+    machines: tuple[str, ...]
     chosen_thresholds: dict[int, float]
 
     def to_json(self) -> dict[str, Any]:
@@ -58,9 +65,15 @@ class Evaluation:
             **dataclasses.asdict(self.settings),
             "models": [model.to_json() for model in self.models],
             "patients": len(self.rows),
-            "left_out": self.left_out,
+            "left_out": {name: each.reason for name, each in self.left_out.items()},
+            "left_out_at": {name: each.step for name, each in self.left_out.items()},
             "warnings": list(self.warnings),
             "seconds_per_patient": dataclasses.asdict(self.seconds_per_patient),
+            "network_s": {
+                row.participant_id: round(seconds, 3)
+                for row, seconds in zip(self.rows, self.network_s, strict=True)
+            },
+            "machines": list(self.machines),
         }
         if self.chosen_thresholds:
             about["chosen_thresholds"] = {str(k): v for k, v in self.chosen_thresholds.items()}
@@ -76,12 +89,15 @@ def gather(plan: Plan, outcomes: Outcomes) -> Evaluation:
             patients of a fold were not measured.
     """
     measured = [(part, _measured(part, outcomes)) for part in plan.parts if part.reported]
-    left_out = plan.left_out | _faults(plan, outcomes)
     patients = [patient for _, of_part in measured for patient in of_part]
+    reported = {patient.row.participant_id for patient in patients}
+    # The earliest step comes last, so that it is the one that is told.
+    left_out = _of_absent_folds(plan) | _faults(plan, outcomes) | plan.left_out
+    left_out = {name: each for name, each in left_out.items() if name not in reported}
     if not patients:
         raise InputError(
             "no patient could be evaluated:\n"
-            + "\n".join(f"  {name}: {reason}" for name, reason in sorted(left_out.items()))
+            + "\n".join(f"  {name}: {left_out[name].reason}" for name in sorted(left_out))
         )
     used = [part for part, of_part in measured if of_part]
     rows, chosen = [patient.row for patient in patients], {}
@@ -101,6 +117,8 @@ def gather(plan: Plan, outcomes: Outcomes) -> Evaluation:
             network=_median(patient.seconds.network for patient in patients),
             measure=_median(patient.seconds.measure for patient in patients),
         ),
+        network_s=tuple(patient.seconds.network for patient in patients),
+        machines=tuple(sorted({patient.machine or "unknown" for patient in patients})),
         chosen_thresholds=chosen,
     )
 
@@ -131,14 +149,31 @@ def _measured(part: Part, outcomes: Outcomes) -> list[MeasuredPatient]:
     return [outcome for outcome in found if isinstance(outcome, MeasuredPatient)]
 
 
-def _faults(plan: Plan, outcomes: Outcomes) -> dict[str, str]:
-    faults: dict[str, str] = {}
+def _faults(plan: Plan, outcomes: Outcomes) -> dict[str, LeftOut]:
+    faults: dict[str, LeftOut] = {}
     for part in plan.parts:
         for name in part.participants:
             outcome = outcomes.get((part.name, name))
             if isinstance(outcome, InputError):
-                faults.setdefault(name, str(outcome).removeprefix(f"{name}: "))
+                reason = str(outcome).removeprefix(f"{name}: ")
+                faults.setdefault(
+                    name, LeftOut(participant_id=name, step=flow.EVALUATE, reason=reason)
+                )
     return faults
+
+
+def _of_absent_folds(plan: Plan) -> dict[str, LeftOut]:
+    """Each patient of the records as one of a fold, which may not be evaluated yet."""
+    if plan.manifest is None:
+        return {}
+    role = VALIDATION if plan.settings.validation else "test"
+    subsets = plan.manifest.subsets
+    return {
+        name: LeftOut(participant_id=name, step=flow.FOLD, reason=f"a {role} patient of fold {k}")
+        for k in range(len(subsets))
+        for subset in fold_roles(k, len(subsets))[role]
+        for name in subsets[subset].participants
+    }
 
 
 def _absent_folds(plan: Plan, used: Sequence[Part]) -> list[str]:

@@ -10,7 +10,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from data_tools import cohort as cohorts
-from data_tools import mni_patient
+from data_tools import flow, mni_patient
+from data_tools.flow import LeftOut
 from data_tools.manifest import Manifest
 from data_tools.runtime import atomic
 from data_tools.runtime.errors import InputError
@@ -22,8 +23,7 @@ from tf_hypoperfusion.evaluation.patient_row import Cell, PatientFacts
 from tf_hypoperfusion.training import roles
 
 # Raise it when a figure of a patient changes its meaning.
-EVALUATION_VERSION = 4
-NO_TRUTH = "no Tmax and no mask"
+EVALUATION_VERSION = 5
 VALIDATION = "validation"
 OF_VALIDATION = (
     "these are validation patients, on which the weights were chosen: figures to choose settings "
@@ -50,6 +50,8 @@ class Settings:
         choose_threshold: also choose each fold's threshold on its validation patients.
         validation: measure each fold's validation patients in place of its test patients, to
             choose between settings without a look at the test patients.
+        other_territories: of ``external``: do not leave out strokes outside the paper's
+            population. Patients of records are in or out as the records were built.
     """
 
     run: str
@@ -62,6 +64,7 @@ class Settings:
     maps: bool = True
     choose_threshold: bool = False
     validation: bool = False
+    other_territories: bool = False
 
     @property
     def volumes(self) -> str | None:
@@ -103,7 +106,7 @@ class Plan:
         clinical_rows: of the cohort whose volumes are read, by patient.
         manifest: of the records; None for an external cohort.
         trained_on: patients that the folds know, by their volumes; none may be external.
-        left_out: patients without a truth, and why.
+        left_out: patients of the cohort whom the steps before left out, by name.
         warnings: of the whole.
     """
 
@@ -113,7 +116,7 @@ class Plan:
     clinical_rows: dict[str, dict[str, Cell]]
     manifest: Manifest | None = None
     trained_on: dict[Volumes, str] = dataclasses.field(default_factory=dict)
-    left_out: dict[str, str]
+    left_out: dict[str, LeftOut]
     warnings: tuple[str, ...]
 
     def keys(self) -> Keys:
@@ -179,7 +182,7 @@ def _external_plan(settings: Settings, external: str) -> Plan:
     run = Path(settings.run)
     folds = trained_folds.asked(run, settings.fold, settings.records)
     warnings = trained_folds.unfinished(run, folds)
-    rows, without = clinical_rows(external)
+    rows, without = clinical_rows(external, other_territories=settings.other_territories)
     trained_on = _trained_patients(run, folds, settings.records)
     if not trained_on:
         warnings = [
@@ -224,13 +227,22 @@ def _records_plan(settings: Settings) -> Plan:
     trained_folds.refuse_other_records(run, asked, settings.records, manifest)
     if not settings.cohort and manifest.settings:  # the windows are those of the records
         settings = dataclasses.replace(settings, stride=manifest.settings.stride)
+    rows: dict[str, dict[str, Cell]] = {}
+    left_out = {each.participant_id: each for each in manifest.left_out}
+    if settings.cohort:
+        # Whose stroke is of another territory was asked when the records were built.
+        rows, by_cohort = clinical_rows(settings.cohort, other_territories=True)
+        # Excluded since the records were built.
+        left_out |= {name: each for name, each in by_cohort.items() if each.step == flow.EXCLUDED}
     reported = VALIDATION if settings.validation else "test"
     parts = [
         Part(
             name=f"{role}-{k}",
             fold=k,
             models=(trained_folds.network(run, k),),
-            participants=manifest.subsets[subset].participants,
+            participants=tuple(
+                name for name in manifest.subsets[subset].participants if name not in left_out
+            ),
             subset=subset,
             asked=k in asked,
             reported=role == reported,
@@ -245,18 +257,25 @@ def _records_plan(settings: Settings) -> Plan:
         settings=settings,
         folder=run / VALIDATION if settings.validation else run,
         parts=tuple(parts),
-        clinical_rows=clinical_rows(settings.cohort)[0] if settings.cohort else {},
+        clinical_rows=rows,
         manifest=manifest,
-        left_out=dict.fromkeys(manifest.without_truth, NO_TRUTH),
+        left_out=left_out,
         warnings=(*warnings, *([OF_VALIDATION] if settings.validation else [])),
     )
 
 
-def clinical_rows(cohort: str) -> tuple[dict[str, dict[str, Cell]], dict[str, str]]:
+def clinical_rows(
+    cohort: str, *, other_territories: bool = False
+) -> tuple[dict[str, dict[str, Cell]], dict[str, LeftOut]]:
     """The patients of an MNI cohort.
 
+    Args:
+        cohort: its folder.
+        other_territories: do not leave out strokes outside the paper's population.
+
     Returns:
-        Clinical rows of those with a truth, by name, and why the others are left out.
+        Clinical rows of those with a truth, by name, and the others, with those whom the steps
+        before left out.
 
     Raises:
         InputError: no cohort, or one without volumes in MNI space.
@@ -268,20 +287,23 @@ def clinical_rows(cohort: str) -> tuple[dict[str, dict[str, Cell]], dict[str, st
             f"{cohort} holds no volumes in MNI space; if it is a raw cohort, run\n"
             f"  python -m data_tools.preprocess --cohort={cohort} --out=MNI\nand give MNI"
         )
-    reasons = {name: _without_truth(cohort, name) for name in rows}
-    return (
-        {name: row for name, row in rows.items() if reasons[name] is None},
-        {name: reason for name, reason in reasons.items() if reason is not None},
-    )
+    before = {each.participant_id: each for each in flow.read(cohort)}
+    left_out = {name: each for name, each in before.items() if name not in rows}
+    left_out |= flow.by_table(rows.values(), other_territories=other_territories)
+    for name in rows:
+        if name not in left_out and (found := _cannot_be_compared(cohort, name)):
+            left_out[name] = found
+    return {name: row for name, row in rows.items() if name not in left_out}, left_out
 
 
-def _without_truth(cohort: str, name: str) -> str | None:
-    """Why a patient of a cohort cannot be compared; None for one who can."""
+def _cannot_be_compared(cohort: str, name: str) -> LeftOut | None:
     dwi = cohorts.mni_file(cohort, name, "dwi")
     if not dwi.is_file():
-        return f"no volumes: {dwi} is missing"
-    truths = [cohorts.mni_file(cohort, name, w) for w in ("tmax", "desc-hypoperfusion_mask")]
-    return None if any(path.is_file() for path in truths) else NO_TRUTH
+        what = f"no volumes: {dwi} is missing"
+        return LeftOut(participant_id=name, step=flow.EVALUATE, reason=what)
+    if cohorts.has_truth(cohort, name):
+        return None
+    return flow.without_truth(name)
 
 
 def _trained_patients(

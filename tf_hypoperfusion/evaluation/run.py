@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from data_tools.runtime import atomic, executors
 from data_tools.runtime.errors import InputError
 from data_tools.runtime.patient_failure import attempt
+from tf_hypoperfusion import provenance
 from tf_hypoperfusion.evaluation import cases, measured_patient, patients_table
 from tf_hypoperfusion.evaluation.cases import Case
 from tf_hypoperfusion.evaluation.measured_patient import PredictedCore, PredictedPatient
@@ -111,6 +112,7 @@ def _predict(
         cores=cores,
         fold=part.fold,
         network_s=time.monotonic() - began,
+        machine=provenance.machine(),
         key=key,
         folder=plan.folder,
         draw=plan.draws(part),

@@ -41,8 +41,11 @@ def _read_keras(path: Path) -> Any:
     with zipfile.ZipFile(path) as archive:
         written = json.loads(archive.read("metadata.json"))["keras_version"]
         said = json.loads(archive.read("config.json"))["config"]
-    if int(written.split(".")[0]) > int(keras.__version__.split(".")[0]):
-        raise ValueError(f"Keras {written} wrote it, and here is {keras.__version__}: update Keras")
+    if written.split(".")[0] != keras.__version__.split(".")[0]:
+        raise ValueError(
+            f"Keras {written} wrote it, and this is Keras {keras.__version__}; use it in the "
+            "environment that trained it, or export it there and use the export here"
+        )
     model = keras.saving.load_model(path, compile=False)
     if not isinstance(getattr(model, "output", None), dict):
         check_ours({}, {})

@@ -22,6 +22,7 @@ from tf_hypoperfusion.training import (
     epoch_metrics,
     history,
     memory,
+    signals,
     stopping,
 )
 from tf_hypoperfusion.training.checkpoint import Progress
@@ -33,8 +34,8 @@ from tf_hypoperfusion.training.monitoring import Overlays
 from tf_hypoperfusion.training.optimizers import learning_rates
 from tf_hypoperfusion.training.resume import FoldOnDisk
 from tf_hypoperfusion.training.settings import FoldConfig, FoldSettings, Resolved
+from tf_hypoperfusion.training.signals import StopRequest
 from tf_hypoperfusion.training.step_interface import BuildStep
-from tf_hypoperfusion.training.stopping import StopRequest
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -123,7 +124,7 @@ class FoldRun:
             KeyboardInterrupt: asked to stop; the state was saved.
         """
         batches = self.data.training(self.progress.epochs, self.progress.step)
-        with stopping.listening() as request, self._writing() as self.writer:
+        with signals.listening() as request, self._writing() as self.writer:
             while not history.finished(self.rows, last, self.config.patience):
                 self._train_epoch(batches, request)
                 self._end_epoch()
@@ -131,7 +132,7 @@ class FoldRun:
                 if wish.stop:
                     self.ballot.meet()
                     where = f"after epoch {self.progress.epochs} of {self.config.epochs}"
-                    raise stopping.stopped(where, wish.again)
+                    raise signals.stopped(where, wish.again)
         return self.rows
 
     def _train_epoch(self, batches: Iterator, request: StopRequest) -> None:
@@ -152,7 +153,7 @@ class FoldRun:
                     f"in epoch {self.progress.epochs + 1} after step {self.progress.step} of "
                     f"{self.data.steps}"
                 )
-                raise stopping.stopped(where, wish.again)
+                raise signals.stopped(where, wish.again)
         self._settle()
         self.progress.seconds = time.monotonic() - began
 

@@ -182,7 +182,7 @@ def train_fold(
     Raises:
         InputError: no records, other settings than before, a batch that does not divide, a loss
             that is not finite, a disk that refuses, a damaged shard.
-        KeyboardInterrupt: stopped by a signal (see :mod:`tf_hypoperfusion.training.stopping`); the
+        KeyboardInterrupt: stopped by a signal (see :mod:`tf_hypoperfusion.training.signals`); the
             state was saved.
     """
     options = options or RunOptions()
@@ -303,7 +303,7 @@ def _warnings(
         yield (
             f"the fold was begun with micro-batches of {before.micro_batch}. From here on "
             f"BatchNormalization's moments are those of {errors.counted(micro_batch, 'slab')}, so "
-            "the fold learns otherwise than it would have; config.json notes it."
+            "its weights will not be those of an uninterrupted run; config.json notes it."
         )
 
 

@@ -1,6 +1,7 @@
 """Evaluation of trained folds: each patient once, by the right model, the same whichever way."""
 
 import csv
+import dataclasses
 import json
 import re
 import shutil
@@ -15,16 +16,17 @@ import pytest
 from helpers import PROJECT
 from helpers.commands import call
 
-from data_tools import records
-from data_tools.cohort import mni_file
+from data_tools import flow, records
+from data_tools.cohort import clinical_record, mni_file, read_participants, write_participants
 from data_tools.runtime.errors import InputError
-from tf_hypoperfusion import evaluate
+from tf_hypoperfusion import evaluate, provenance
 from tf_hypoperfusion.config import TEST_STRIDE
 from tf_hypoperfusion.evaluation import cases, patient_metrics, plan, thresholds
 from tf_hypoperfusion.evaluation import run as evaluation
 from tf_hypoperfusion.evaluation.cases import Case
 from tf_hypoperfusion.evaluation.patient_metrics import ThresholdCounts
 from tf_hypoperfusion.evaluation.plan import Settings
+from tf_hypoperfusion.evaluation.report import patient_flow
 from tf_hypoperfusion.evaluation.report.patients import load
 from tf_hypoperfusion.inference import model_files, predictors
 from tf_hypoperfusion.model import keras_file
@@ -78,10 +80,15 @@ def test_every_patient_once_by_the_fold_that_kept_it(evaluated, records_dir):
     for fold in (0, 1):
         names = [row.participant_id for row in done.rows if row.fold == fold]
         assert names == manifest["subsets"][fold]["participants"]
-    assert not done.left_out
+    assert {each.step for each in done.left_out.values()} == {flow.FOLD}
     about = json.loads((done.folder / "evaluation.json").read_text())
     assert [model["fold"] for model in about["models"]] == [0, 1]
     assert about["patients"] == len(done.rows) and "Research use only" in about["notice"]
+    names = [row.participant_id for row in done.rows]
+    assert list(about["network_s"]) == names and min(about["network_s"].values()) >= 0
+    assert about["machines"] == [provenance.machine()]
+    read = load(done.folder)
+    assert read.network_s == list(about["network_s"].values()) and read.machines
 
 
 def test_a_fold_of_other_software_is_measured_alike(evaluated, evaluated_run, records_dir):
@@ -394,6 +401,74 @@ def test_fold_by_fold_fills_one_table_and_says_what_is_missing(run, records_dir)
     assert "patients of fold 2, 3, 4 are" in both.warnings[-1]
 
 
+@pytest.fixture
+def lossy_records(records_dir, tmp_path):
+    """The same records, but that two patients never came into them."""
+    folder = shutil.copytree(records_dir, tmp_path / "lossy")
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["left_out"] = [
+        {"participant_id": "sub-0098", "step": flow.PREPROCESS, "reason": "DWI is 2D"},
+        {"participant_id": "sub-0099", "step": flow.EXCLUDED, "reason": "poor bolus"},
+    ]
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    return folder
+
+
+@pytest.mark.parametrize("flags", [("--fold=0",), ("--fold=all", "--choose_threshold=val")])
+def test_everybody_is_carried_to_the_last_table(evaluated_run, lossy_records, capsys, flags):
+    """Those left out before, and of folds that are not evaluated: once each, and no failure.
+
+    Also where a fold's validation patients are measured, who are tested by another one.
+    """
+    run = evaluated_run
+    assert call(evaluate, f"--run={run}", f"--records={lossy_records}", *flags) == 0
+    message = capsys.readouterr().err
+    assert "2 patients left out:" in message
+    assert "  sub-0099: excluded by hand: poor bolus" in message
+    about = json.loads((run / "evaluation.json").read_text())
+    steps = about["left_out_at"]
+    assert list(steps) == list(about["left_out"])
+    assert (steps["sub-0098"], steps["sub-0099"]) == (flow.PREPROCESS, flow.EXCLUDED)
+    subsets = json.loads((lossy_records / "manifest.json").read_text())["subsets"]
+    absent = {name for subset in subsets[2:] for name in subset["participants"]}
+    assert {name for name, step in steps.items() if step == flow.FOLD} == absent
+    table = dict(patient_flow.table([load(run)]).rows)
+    assert int(table["All patients"]) == 6 + 2
+    assert int(table["Evaluated"]) == len(rows_of(run)) == 6 - len(absent)
+    assert table[f"left out: {flow.STEPS[flow.FOLD]}"] == str(len(absent))
+
+
+def test_whom_the_table_leaves_out_now_is_not_evaluated(
+    two_folds, records_dir, mni_cohort, other_cohort, tmp_path
+):
+    """Of the cohort trained on and of an external one."""
+    names = json.loads((records_dir / "manifest.json").read_text())["subsets"][0]["participants"]
+    cohort = shutil.copytree(mni_cohort, tmp_path / "mni")
+    edit_table(cohort, names[0], exclude="poor bolus", occlusion="M1")
+    made = plan.make_plan(settings(two_folds, records_dir, cohort=str(cohort)))
+    assert made.left_out[names[0]].reason == "poor bolus"
+    assert [name for part in made.parts for name in part.participants].count(names[0]) == 0
+    other = shutil.copytree(other_cohort, tmp_path / "external")
+    first, second = sorted(path.name for path in other.glob("sub-*"))
+    edit_table(other, first, exclude=None, occlusion="BA")
+    lost = flow.LeftOut(participant_id="sub-0077", step=flow.PREPROCESS, reason="no brain")
+    flow.write(other, [lost])
+    given = settings(two_folds, records_dir, external=str(other))
+    made = plan.make_plan(given)
+    steps = {name: each.step for name, each in made.left_out.items()}
+    assert steps == {"sub-0077": flow.PREPROCESS, first: flow.TERRITORY}
+    assert list(made.clinical_rows) == [second]
+    everybody = plan.make_plan(dataclasses.replace(given, other_territories=True))
+    assert list(everybody.clinical_rows) == [first, second]
+
+
+def edit_table(cohort, name, **cells):
+    table = read_participants(cohort)
+    rows = [clinical_record(row) for _, row in table.iterrows()]
+    next(row for row in rows if row["participant_id"] == name).update(cells)
+    write_participants(cohort / "participants.tsv", rows)
+
+
 def test_a_result_without_its_parts_is_made_anew(evaluated, evaluated_run, records_dir):
     first, run = evaluated[0].rows, evaluated_run
     path = run / f"evaluation/test-0/{first[0].participant_id}.json"
@@ -427,7 +502,7 @@ def test_patients_that_cannot_be_used_are_named_and_the_others_go_on(
     arguments = (f"--run={run}", f"--records={records_dir}", f"--external={cohort}", "--stride=16")
     assert call(evaluate, *arguments) == 1
     message = capsys.readouterr().err
-    assert "1 patient(s) left out" in message and f"{names[0]}:" in message
+    assert "1 patient left out" in message and f"{names[0]}:" in message
     rows = rows_of(run / "external-faulty")
     assert [row["participant_id"] for row in rows] == names[1:]
     about = json.loads((run / "external-faulty/evaluation.json").read_text())
@@ -452,6 +527,7 @@ def test_another_cohort_than_that_of_the_records_is_refused(
         (("--external=b", "--choose_threshold=val"), "needs validation patients"),
         (("--choose_threshold=test",), "choose_threshold"),
         (("--validation", "--choose_threshold=val"), "without --choose_threshold"),
+        (("--other_territories",), "of an external cohort"),
         (("--stride=17",), "stride"),
         (("--workers=0",), "workers is 0"),
         (("--external=/none",), "participants.tsv: no such file"),

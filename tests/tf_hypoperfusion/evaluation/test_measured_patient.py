@@ -12,13 +12,13 @@ from tf_hypoperfusion.evaluation.patient_row import PatientRow
 from tf_hypoperfusion.evaluation.report import patients
 from tf_hypoperfusion.evaluation.thresholds import FiguresAtThreshold
 
-# As evaluations before wrote it; the order of patients.csv's columns.
+# The order of patients.csv's columns.
 ROW = {
     "fold": 0, "participant_id": "sub-0009", "age": 79, "sex": "F", "nihss": None, "side": "left",
     "occlusion": "ICA", "field_strength_t": 1.5, "cohort": "simulated", "core_ml": 0.0,
     "hypoperfusion_ml": 4.984, "truth_ml": 4.984, "coverage_ml": 1626.8, "brain_ml": 1828.5,
-    "voxel_ml": 0.008, "truth_from": "Tmax", "dice": 0.1, "auc": 0.55, "precision": None,
-    "recall": 0.08, "hd95_mm": None, "surface_dice": 0.04, "predicted_ml": 78.4,
+    "voxel_ml": 0.008, "truth_from": "Tmax", "mrs_90d": 3, "dice": 0.1, "auc": 0.55,
+    "precision": None, "recall": 0.08, "hd95_mm": None, "surface_dice": 0.04, "predicted_ml": 78.4,
     "volume_difference_ml": 73.4, "true_mismatch_ratio": 20.0, "true_mismatch_ml": 4.984,
     "true_target_mismatch": False, "predicted_mismatch_ratio": 20.0, "predicted_mismatch_ml": 78.4,
     "predicted_target_mismatch": True, "dawn": None,
@@ -35,6 +35,7 @@ def saved():
         "covered": COUNTS,
         "hemisphere": COUNTS,
         "seconds": {"network": 0.2, "measure": 0.4},
+        "machine": "ACME, 2 cores",
         "look": {"dwi_low": 0.5},
     }
 
@@ -60,6 +61,14 @@ def test_a_kept_file_is_read_and_would_be_written_the_same(saved, read):
     np.testing.assert_array_equal(found.counts.covered, COUNTS)
     assert found.counts.hemisphere.dtype == np.int64
     assert json.dumps(found.to_json()) == json.dumps(saved)
+
+
+def test_a_kept_file_of_an_early_version_is_read(read):
+    def earlier(content):
+        del content["row"]["mrs_90d"], content["machine"]
+
+    found = read(earlier)
+    assert (found.row.mrs_90d, found.machine, found.row.participant_id) == (None, "", "sub-0009")
 
 
 @pytest.mark.parametrize(

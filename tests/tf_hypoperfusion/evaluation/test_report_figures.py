@@ -1,9 +1,19 @@
-"""Figures: reliability against scikit-learn; maps that are not those of the table."""
+"""Figures: reliability against scikit-learn; maps and volumes that are not those of the table."""
+
+import dataclasses
+import shutil
 
 import numpy as np
+import pandas as pd
 import pytest
 from helpers.evaluated_cohorts import volume_pair
+from scipy import ndimage
 
+from data_tools import cohort as cohorts
+from data_tools import mni_patient
+from data_tools.cohort import mni_file
+from data_tools.grid import GRID_AFFINE
+from data_tools.volumes import save_volume
 from tf_hypoperfusion.evaluation.report import examples, figures
 
 
@@ -54,3 +64,49 @@ def test_examples_of_subgroups_show_their_own_patients(with_counts):
     assert "no patient" in examples.without_core(with_counts)
     assert "no patient" in examples.without_lvo(with_counts)
     assert "known occlusion" in examples.by_lvo(with_counts)
+
+
+@pytest.fixture
+def edited_cohort(mni_cohort, tmp_path):
+    """Three patients of an MNI cohort, two of them edited, and what a table says of them."""
+    folder, table = tmp_path / "mni", cohorts.read_participants(mni_cohort)
+    rows = [cohorts.clinical_record(row) for _, row in table.iterrows()][:3]
+    for k, row in enumerate(rows):
+        name = row["participant_id"]
+        shutil.copytree(mni_cohort / name, folder / name)
+        _, label, rows[k] = mni_patient.load_labelled(folder, row)
+        if k < 2:  # 0: the hypoperfusion, with Tmax; 1: the whole truth, without
+            kind = ("desc-hypoperfusion_mask", "desc-truth_mask")[k]
+            smaller = ndimage.binary_erosion(label.hypoperfusion).astype(np.uint8)
+            save_volume(mni_file(folder, name, kind), smaller, GRID_AFFINE)
+            if k == 1:
+                mni_file(folder, name, "tmax").unlink()
+            *_, rows[k] = mni_patient.load_labelled(folder, row)
+    return folder, pd.DataFrame(rows)
+
+
+def test_edited_segmentations_are_drawn_beside_those_computed(with_counts, edited_cohort):
+    folder, table = edited_cohort
+    patients = dataclasses.replace(with_counts, table=table, volumes=folder)
+    figure = examples.edited(patients)
+    texts = [t.get_text() for axes in figure.axes for t in axes.texts if "sub-" in t.get_text()]
+    by_name = {text.split("\n")[0]: text for text in texts}
+    first, second, third = table["participant_id"]
+    assert set(by_name) == {first, second} and third not in by_name
+    assert "edited mask" in by_name[first] and "\ncomputed " in by_name[first]
+    assert "edited truth" in by_name[second] and "no Tmax: not computed" in by_name[second]
+    assert f"used {table['truth_ml'][0]:.0f} mL" in by_name[first]
+
+
+def test_edited_segmentations_that_cannot_be_drawn_say_why(with_counts, edited_cohort):
+    folder, table = edited_cohort
+    patients = dataclasses.replace(with_counts, table=table, volumes=folder)
+    assert "does not say whose" in examples.edited(with_counts)
+    assert "--cohort=MNI" in examples.edited(dataclasses.replace(patients, volumes=None))
+    nobody = dataclasses.replace(patients, table=table[2:].reset_index(drop=True))
+    assert examples.edited(nobody) == "no patient's segmentation was edited"
+    other = table.assign(truth_ml=table["truth_ml"] + 1)
+    said = examples.edited(dataclasses.replace(patients, table=other))
+    assert said.endswith("in patients.csv; evaluate again")
+    shutil.rmtree(folder)
+    assert "cannot be read" in examples.edited(patients)

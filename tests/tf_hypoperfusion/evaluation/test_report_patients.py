@@ -49,7 +49,7 @@ def test_files_that_are_no_evaluation_are_refused(cohort, with_counts, tmp_path,
     assert "no column participant_id" in capsys.readouterr().err
     (tmp_path / "binary.csv").write_bytes(b"\x00\x01")
     assert call(report, f"--patients={tmp_path}/binary.csv", out) == 2
-    assert "is no text in UTF-8" in capsys.readouterr().err
+    assert "is not UTF-8 text" in capsys.readouterr().err
     shutil.copy(with_counts.path.with_name("thresholds.npz"), cohort.path.parent)
     assert call(report, f"--patients={cohort.path}", out) == 2
     assert "evaluate again" in capsys.readouterr().err
@@ -97,5 +97,5 @@ def test_a_table_of_another_encoding_is_read_or_gets_the_hint(cohort, tmp_path):
     (tmp_path / "utf16.csv").write_text(text, encoding="utf-16")
     assert len(patients.load(tmp_path / "utf16.csv")) == 12
     (tmp_path / "latin.csv").write_bytes(text.encode().replace(b"sub-0001", b"sub-M\xfcller"))
-    with pytest.raises(InputError, match="line 2 holds a byte that is no text in UTF-8"):
+    with pytest.raises(InputError, match="line 2 is not UTF-8 text"):
         patients.load(tmp_path / "latin.csv")

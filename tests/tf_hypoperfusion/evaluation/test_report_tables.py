@@ -5,10 +5,11 @@ import re
 
 import numpy as np
 import pytest
-from helpers.evaluated_cohorts import papers_primary_cohort, rows_of
+from helpers.evaluated_cohorts import as_written, papers_primary_cohort, rows_of
 
 from benchmarks import paper_tables
 from tf_hypoperfusion.evaluation.report import characteristics, decisions, segmentation
+from tf_hypoperfusion.evaluation.report.patients import TERRITORIES, subgroups
 
 pytestmark = pytest.mark.quick
 
@@ -55,6 +56,52 @@ def test_table_1_of_two_cohorts_has_p_values(cohort, write):
     by_name = rows_of(made)
     assert re.fullmatch(r"<\.001§?|\.\d+§?|>\.99", by_name["Core volume (mL)†"][-1])
     assert by_name["Age (y)*"][-1] == "n/a"  # nobody's age differs
+
+
+def test_table_1_has_the_rankin_scale_where_it_is_given(cohort, write):
+    table = characteristics.characteristics([cohort])
+    assert "The modified Rankin Scale is not recorded." in table.notes
+    assert not [row for row in table.rows if "Rankin" in row[0]]
+    scores = [0, 1, 2, 2, 3, 3, 4, 4, 5, 6, None, None]
+    known = write(as_written(cohort.table).assign(mrs_90d=scores))
+    rows = rows_of(characteristics.characteristics([known]))
+    assert rows["Modified Rankin Scale after 90 days†"] == ["3 (2 to 4); 2 unknown"]
+    assert rows["  0 to 2, of those known"] == ["4/10 (40)"]
+    bad = write(as_written(known.table.copy()).assign(mrs_90d=1), "bad")
+    two = characteristics.characteristics([known, bad])
+    assert rows_of(two)["  0 to 2, of those known"] == ["4/10 (40)", "12/12 (100)", ".003§"]
+    assert not [note for note in two.notes if "not recorded" in note]
+
+
+def test_seconds_are_of_each_patient_and_name_the_machine(cohort):
+    assert segmentation.seconds(cohort) is None  # an early version kept the medians only
+    took = [60.0, *(float(k) for k in range(1, 12))]
+    known = dataclasses.replace(cohort, network_s=took, machines=("A GPU", "B, 2 cores"))
+    table = segmentation.seconds(known)
+    assert rows_of(table)["Networks"] == ["6.5 (3.5 to 9.5)", "1.0", "60.0", "12"]
+    assert "Computed on: A GPU; B, 2 cores." in table.notes[0] and "24 seconds" in table.notes[1]
+    assert known.where(np.arange(12) < 3).network_s == took[:3]
+
+
+def test_strokes_of_another_territory_are_in_no_group_of_the_paper(cohort, write):
+    occlusions = [*cohort.table["occlusion"][:-1], "BA"]
+    known = write(as_written(cohort.table).assign(occlusion=occlusions))
+    rows = rows_of(characteristics.characteristics([known]))
+    assert rows["  Another territory"] == ["1 (8)"]
+    counts = [row[0].split("(")[0] for name, row in rows.items() if name[2:] in TERRITORIES]
+    assert sum(map(int, counts)) + 1 + int(rows["  Unknown"][0]) == 12
+    groups = subgroups(known)
+    assert len(groups["Large vessel occlusion"]) + len(groups["No large vessel occlusion"]) == 10
+    note = decisions.target_mismatch(known, "stata").notes[1]
+    assert "2 of unknown occlusion or another territory" in note
+
+
+def test_table_1_counts_edited_segmentations(cohort, write):
+    known = write(as_written(cohort.table).assign(truth_from=["Tmax"] * 9 + ["edited mask"] * 3))
+    (note,) = (n for n in characteristics.characteristics([known]).notes if "edited" in n)
+    assert note == "Truth as computed and as edited: 9 and 3 (paper: 328 and 85)."
+    (note,) = (n for n in characteristics.characteristics([known] * 2).notes if "edited" in n)
+    assert note.startswith("Truth as computed and as edited: ours 9 and 3; ours 9 and 3 (paper")
 
 
 def test_table_1_says_how_many_patients_the_visits_are_of(cohort):

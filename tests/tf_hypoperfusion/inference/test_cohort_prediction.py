@@ -143,6 +143,18 @@ def test_a_cohorts_core_masks_are_found(cohort, tmp_path, monkeypatch):
     assert not set(prints[12:]) & set(first)
 
 
+def test_whom_a_study_leaves_out_is_predicted_too(cohort, tmp_path, monkeypatch, capsys):
+    """The columns exclude and occlusion are of training and evaluation."""
+    text = (cohort / "participants.tsv").read_text()
+    lines = [f"{line}\tM1\tn/a" for line in text.splitlines()]
+    lines[0] = lines[0].replace("M1\tn/a", "occlusion\texclude")
+    lines[1:3] = [lines[1].replace("n/a", "poor bolus"), lines[2].replace("M1", "PCA")]
+    (cohort / "participants.tsv").write_text("\n".join(lines) + "\n")
+    monkeypatch.setattr(result_folder, "predict", lambda *_, **__: RESULT)
+    assert answer(cohort, tmp_path / "out") == command.EXIT_OK
+    assert capsys.readouterr().out.startswith("6 patients predicted")
+
+
 def test_visits_are_predicted_each_into_its_own_folder(tmp_path, monkeypatch, capsys):
     folder = tmp_path / "raw"
     names = [f"sub-1_ses-{k}" for k in (1, 2)]

@@ -112,7 +112,7 @@ def test_whole_networks_of_another_kind(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (newer, "Keras 9.9.9 wrote it, and here is"),
+        (newer, "Keras 9.9.9 wrote it, and this is Keras"),
         (with_setting, "does not know its quantization_future"),
         (with_layer_setting, "sparsity_future"),
         (lambda name, content: None if name.endswith(".h5") else content, "weights"),

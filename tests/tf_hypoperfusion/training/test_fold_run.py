@@ -214,7 +214,7 @@ def test_flipped_byte_in_a_shard_is_named(records_dir, tmp_path):
     content = bytearray(shard.read_bytes())
     content[len(content) // 2] ^= 0xFF
     shard.write_bytes(content)
-    with pytest.raises(InputError, match=r"damaged record\(s\).*subset-2/slabs-00000"):
+    with pytest.raises(InputError, match=r"damaged records.*subset-2/slabs-00000"):
         train(tmp_path / "records", tmp_path / "run")
 
 

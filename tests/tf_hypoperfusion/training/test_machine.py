@@ -47,6 +47,9 @@ def test_auto_precision_follows_the_gpu(monkeypatch, capability, expected):
 
 def test_no_cpuinfo_is_no_bfloat16(tmp_path):
     assert processor.flags(tmp_path / "none") == set()
+    (tmp_path / "cpuinfo").write_text("processor\t: 0\nmodel name\t: ACME 9000 @ 2 GHz\n")
+    assert processor.model(tmp_path / "cpuinfo") == "ACME 9000 @ 2 GHz"
+    assert processor.model(tmp_path / "none")
 
 
 def test_float16_needs_a_gpu():

@@ -93,6 +93,7 @@ def test_asked_to_stop_it_saves_within_the_epoch(arguments, tmp_path, uninterrup
     terminal, end = os.openpty()
 
     def in_the_terminal():
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # whoever started the tests may ignore it
         os.setsid()
         fcntl.ioctl(end, termios.TIOCSCTTY, 0)
         for stream in (0, 1, 2):

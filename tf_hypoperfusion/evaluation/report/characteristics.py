@@ -5,7 +5,7 @@ from functools import partial
 
 from numpy.typing import ArrayLike
 
-from data_tools import criteria, groups
+from data_tools import criteria, flow, groups
 from data_tools.grid import UNKNOWN_SIDE
 from tf_hypoperfusion.evaluation import statistics
 from tf_hypoperfusion.evaluation.report.patients import TERRITORIES, Patients, by_field
@@ -13,6 +13,9 @@ from tf_hypoperfusion.evaluation.report.table import Table, percent, spread
 from tf_hypoperfusion.evaluation.statistics import Estimate
 
 Cohorts = Sequence[Patients]
+RANKIN = "mrs_90d"
+# A patient of this score or less lives without help.
+INDEPENDENT = 2
 
 
 def characteristics(cohorts: Cohorts) -> Table:
@@ -35,7 +38,8 @@ def characteristics(cohorts: Cohorts) -> Table:
         "as Stata's summarize). "
         "‡ Median (IQR); set to 20 where the core is 0 or the ratio is larger.",
         "Hypoperfusion volume is that of the truth: Tmax ≥ 6 s united with the core.",
-        "The modified Rankin Scale is not recorded.",
+        *_rankin_notes(cohorts),
+        *_edited(cohorts),
     ]
     for cohort in cohorts:
         patients = cohort.table["participant_id"].map(groups.patient_of)
@@ -51,6 +55,19 @@ def characteristics(cohorts: Cohorts) -> Table:
             "larger ones, Mann-Whitney U test for medians; all two sided."
         )
     return table
+
+
+def _edited(cohorts: Cohorts) -> list[str]:
+    """How many segmentations are as computed, and how many a person edited; none if unknown."""
+    said = []
+    for cohort in cohorts:
+        if "truth_from" in cohort.table:
+            edited = int((cohort.table["truth_from"] != "Tmax").sum())
+            title = f"{cohort.title} " if len(cohorts) > 1 else ""
+            said.append(f"{title}{len(cohort) - edited} and {edited}")
+    if not said:
+        return []
+    return [f"Truth as computed and as edited: {'; '.join(said)} (paper: 328 and 85)."]
 
 
 def _age(table: Table, cohorts: Cohorts) -> None:
@@ -80,6 +97,29 @@ def _median(table: Table, cohorts: Cohorts, *, name: str, column: str) -> None:
     _add_tested(table, [name, *cells], p, sum(map(len, cohorts)))
 
 
+def _rankin(table: Table, cohorts: Cohorts) -> None:
+    """Median and share of independent patients, where the scale is known of somebody."""
+    scores = [cohort.values(RANKIN) for cohort in cohorts]
+    if not any(map(len, scores)):
+        return
+    _median(table, cohorts, name="Modified Rankin Scale after 90 days†", column=RANKIN)
+    counts = [(int((of <= INDEPENDENT).sum()), len(of)) for of in scores]
+    cells = []
+    for cohort, (k, n) in zip(cohorts, counts, strict=True):
+        estimate = Estimate(value=k / n if n else None, n=n, k=k)
+        table.number(cohort.title, f"{RANKIN} 0 to {INDEPENDENT}", estimate)
+        cells.append(f"{k}/{n} ({percent(k / n)})" if n else "n/a (n=0)")
+    p = statistics.contingency([[k for k, _ in counts], [n - k for k, n in counts]])
+    row = [f"  0 to {INDEPENDENT}, of those known", *cells]
+    _add_tested(table, row, p, sum(n for _, n in counts))
+
+
+def _rankin_notes(cohorts: Cohorts) -> list[str]:
+    if any(cohort.values(RANKIN).size for cohort in cohorts):
+        return []
+    return ["The modified Rankin Scale is not recorded."]
+
+
 def _mismatch_ratio(table: Table, cohorts: Cohorts) -> None:
     ratios = [criteria.mismatch_ratio(c.table["truth_ml"], c.table["core_ml"]) for c in cohorts]
     cells = [spread(of_cohort, 1) for of_cohort in ratios]
@@ -105,6 +145,9 @@ def _categories(
             estimate = Estimate(value=k / len(cohort), n=len(cohort), k=k)
             table.number(cohort.title, f"{name}: {label}", estimate)
         _add(table, [f"  {label}", *_with_percent(row, cohorts)])
+    others = _counts(cohorts, column, [flow.OTHER_TERRITORIES])[0]
+    if any(others):  # asked for by --other_territories
+        _add(table, ["  Another territory", *_with_percent(others, cohorts)])
     unknown = [
         int((cohort.table[column].isna() | (cohort.table[column] == UNKNOWN_SIDE)).sum())
         for cohort in cohorts
@@ -139,6 +182,7 @@ ROWS: tuple[Callable[[Table, Cohorts], None], ...] = (
     _mismatch_ratio,
     _mismatched,
     _field_strengths,
+    _rankin,
 )
 
 

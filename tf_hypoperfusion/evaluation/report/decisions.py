@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 
+from data_tools import flow
 from tf_hypoperfusion.config import PROBABILITY_THRESHOLD
 from tf_hypoperfusion.evaluation import statistics, thresholds
 from tf_hypoperfusion.evaluation.patient_metrics import STEPS, ThresholdCounts
@@ -37,13 +38,13 @@ def target_mismatch(patients: Patients, interval: str, column: str | None = None
     for group, members in subgroups(patients).items():
         _add_decisions(table, group, members.table, model=column, interval=interval)
     unclassed = int(patients.table["dawn"].isna().sum())
-    unknown = int(patients.table["occlusion"].isna().sum())
+    unknown = int((~patients.table["occlusion"].isin(flow.TERRITORIES)).sum())
     table.notes = [
         "Patients counted / patients (percentage; 95% interval). Intervals: "
         + INTERVALS_IN_WORDS[interval],
         f"{unclassed} patient(s) without age or NIHSS cannot be classed by DAWN and leave its "
-        f"rows, Either and the test; {unknown} of unknown occlusion are in neither of the last "
-        "groups.",
+        f"rows, Either and the test; {unknown} of unknown occlusion or another territory are in "
+        "neither of the last groups.",
         "P: exact McNemar test of the accuracies of model and DAWN, two sided.",
     ]
     return table

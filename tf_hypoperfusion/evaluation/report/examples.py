@@ -1,9 +1,12 @@
 """Patients in pictures: truth and prediction in three planes, as in the paper's Figures 3, S4, S5.
 
+And, as in its Figure S1, segmentations that a person edited.
+
 Each function returns a matplotlib figure, or in words why there is none.
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -11,6 +14,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from data_tools import flow, intensity, labels, mni_patient
 from data_tools.grid import GRID_AFFINE, UNKNOWN_SIDE
 from data_tools.runtime.errors import InputError
 from data_tools.volumes import load_volume, require_grid
@@ -21,6 +25,9 @@ MAPS = (
     "desc-normalised_dwi", "desc-truth_mask", "desc-hypoperfusion_probseg", "desc-coverage_mask",
 )  # fmt: skip
 ROW_HEIGHT_IN = 3.1
+YELLOW, BLUE, ORANGE = "#F0E442", "#56B4E9", "#E69F00"
+# Of Figure S1: colour and line of each.
+SEGMENTATIONS = {"computed": (ORANGE, "--"), "edited": (BLUE, ":"), "used": (YELLOW, "-")}
 
 # A word about a patient, and the patient.
 Picked = Sequence[tuple[str, str]]
@@ -34,7 +41,7 @@ def of_all(patients: Patients) -> Figure | str:
 def by_lvo(patients: Patients) -> Figure | str:
     """Figure 3: a patient with and one without large vessel occlusion, each of median Dice."""
     ranked = _ranked(patients)
-    lvo, known = ranked["occlusion"].isin(LVO), ranked["occlusion"].notna()
+    lvo, known = (ranked["occlusion"].isin(words) for words in (LVO, flow.TERRITORIES))
     picked = [
         (word, names[len(names) // 2])
         for word, members in (
@@ -57,10 +64,73 @@ def without_core(patients: Patients) -> Figure | str:
 def without_lvo(patients: Patients) -> Figure | str:
     """Figure S5: patients without large vessel occlusion."""
     ranked = _ranked(patients)
-    none = ranked["occlusion"].notna() & ~ranked["occlusion"].isin(LVO)
+    none = ranked["occlusion"].isin(flow.TERRITORIES) & ~ranked["occlusion"].isin(LVO)
     return _best_median_worst(
         patients, ranked[none], "no patient with a lesion and no large vessel occlusion"
     )
+
+
+def edited(patients: Patients) -> Figure | str:
+    """Figure S1: segmentations as computed, as a person edited them, and the truth that was used.
+
+    The patients whose truth the edit changed most, least and in between, by their volumes.
+    """
+    table = patients.table
+    if "truth_from" not in table or "hypoperfusion_ml" not in table:
+        return "patients.csv does not say whose segmentation was edited"
+    table = table[table["truth_from"] != labels.truth_from(False, False)]
+    if table.empty:
+        return "no patient's segmentation was edited"
+    cohort = patients.volumes
+    if cohort is None:
+        return "the records do not hold the segmentations as computed; evaluate with --cohort=MNI"
+    change_ml = (table["truth_ml"] - table["hypoperfusion_ml"]).abs()
+    names = list(table.loc[change_ml.sort_values(ascending=False, kind="stable").index,
+                           "participant_id"])  # fmt: skip
+    shown = list(dict.fromkeys((names[0], names[len(names) // 2], names[-1])))
+    figure, grid = _black(len(shown))
+    rows = table.set_index("participant_id")
+    for line, name in zip(grid, shown, strict=True):
+        row = rows.loc[name]
+        try:
+            dwi, masks = _segmentations(cohort, name, row["side"])
+        except InputError as error:
+            return f"the volumes of {cohort} cannot be read: {error}"
+        volumes_ml = {word: mask.sum() * row["voxel_ml"] for word, mask in masks.items()}
+        if abs(volumes_ml["used"] - row["truth_ml"]) > 0.01:
+            return (
+                f"the truth of {name} is {volumes_ml['used']:.2f} mL in {cohort} and "
+                f"{row['truth_ml']:.2f} in patients.csv; evaluate again"
+            )
+        outlines = [(masks[word], *SEGMENTATIONS[word]) for word in masks]
+        _draw_planes(line[:3], dwi, outlines)
+        said = [f"{word} {volume_ml:.0f} mL" for word, volume_ml in volumes_ml.items()]
+        if "computed" not in masks:
+            said.append("no Tmax: not computed")
+        text = "\n".join([name, row["truth_from"], "", *said])
+        line[3].text(0.02, 0.5, text, color="white", fontsize=10, va="center")
+    figure.suptitle(
+        "Segmentation as computed from Tmax and core (orange, dashed), as edited (blue, dotted), "
+        "and the truth\nthat was used (yellow), on DWI; the patient's left is on the right",
+        color="white", fontsize=10,
+    )  # fmt: skip
+    return figure
+
+
+def _segmentations(cohort: Path, name: str, side: str) -> tuple[NDArray, dict[str, NDArray]]:
+    """DWI, and the masks of a patient by word, inside coverage; no computed one without Tmax.
+
+    The truth that was used comes first, so that the broken lines of the others lie on it.
+    """
+    row = {"participant_id": name, "side": side}
+    patient, label, _ = mni_patient.load_labelled(cohort, row)
+    dwi, _ = intensity.normalise(patient.dwi, patient.adc_um2_per_s, patient.brain)
+    masks = {"used": label.truth}
+    if patient.tmax_s is not None:
+        masks["computed"] = label.hypoperfusion | label.core
+    if patient.truth is not None:
+        masks["edited"] = patient.truth & label.coverage
+    return dwi, masks
 
 
 def _ranked(patients: Patients) -> pd.DataFrame:
@@ -83,12 +153,7 @@ def _draw(patients: Patients, picked: Picked) -> Figure | str:
         patients.map_file(name, MAPS[0]).is_file() for _, name in picked
     ):
         return "no maps beside patients.csv; evaluate with --maps"
-    height = ROW_HEIGHT_IN * len(picked)
-    figure = Figure(figsize=(9.6, height), facecolor="black", layout="constrained")
-    FigureCanvasAgg(figure)
-    grid = figure.subplots(
-        len(picked), 4, gridspec_kw={"width_ratios": [1, 1, 1, 0.75]}, squeeze=False
-    )
+    figure, grid = _black(len(picked))
     rows = patients.table.set_index("participant_id")
     for line, (word, name) in zip(grid, picked, strict=True):
         row = rows.loc[name]
@@ -102,16 +167,30 @@ def _draw(patients: Patients, picked: Picked) -> Figure | str:
                 f"the maps of {name} hold {truth_ml:.2f} and {predicted_ml:.2f} mL, patients.csv "
                 f"{row['truth_ml']:.2f} and {row['predicted_ml']:.2f}; evaluate again"
             )
-        _draw_planes(line[:3], *arrays)
-        line[3].set_axis_off()
+        dwi, truth, prediction = arrays
+        _draw_planes(line[:3], dwi, [(truth, YELLOW, "-"), (prediction, BLUE, "-")])
         line[3].text(0.02, 0.5, _words(word, name, row), color="white", fontsize=10, va="center")
-    for axes, title in zip(grid[0], ("Axial", "Coronal", "Sagittal"), strict=False):
-        axes.set_title(title, color="white", fontsize=10)
     figure.suptitle(
         "DWI with true (yellow) and predicted (blue) hypoperfusion; the patient's left is on the "
         "right", color="white", fontsize=10,
     )  # fmt: skip
     return figure
+
+
+def _black(patients: int) -> tuple[Figure, NDArray]:
+    """A figure with three planes and a place for words for each patient."""
+    figure = Figure(
+        figsize=(9.6, ROW_HEIGHT_IN * patients), facecolor="black", layout="constrained"
+    )
+    FigureCanvasAgg(figure)
+    grid = figure.subplots(
+        patients, 4, gridspec_kw={"width_ratios": [1, 1, 1, 0.75]}, squeeze=False
+    )
+    for axes in grid[:, 3]:
+        axes.set_axis_off()
+    for axes, title in zip(grid[0], ("Axial", "Coronal", "Sagittal"), strict=False):
+        axes.set_title(title, color="white", fontsize=10)
+    return figure, grid
 
 
 def _words(word: str, name: str, row: pd.Series) -> str:
@@ -136,17 +215,20 @@ def _example(patients: Patients, name: str) -> tuple[NDArray, NDArray, NDArray]:
     return dwi, truth > 0, (probability >= PROBABILITY_THRESHOLD) & covered
 
 
-def _draw_planes(axes_of_planes, dwi, truth, prediction) -> None:
-    # The slice of each axis that shows most of what is there or was predicted.
-    both = (truth | prediction).astype(int)
+def _draw_planes(
+    axes_of_planes, dwi: NDArray, outlines: Sequence[tuple[NDArray[np.bool_], str, str]]
+) -> None:
+    """DWI in three planes, with outlines of masks, each of a colour and a line style."""
+    # The slice of each axis that shows most of all that is outlined.
+    all_of_it = np.logical_or.reduce([mask for mask, _, _ in outlines]).astype(int)
     for axes, axis in zip(axes_of_planes, (2, 1, 0), strict=True):
         others = tuple(a for a in range(3) if a != axis)
-        k = int(np.argmax(both.sum(axis=others)))
+        k = int(np.argmax(all_of_it.sum(axis=others)))
         axes.imshow(np.take(dwi, k, axis).T, cmap="gray", vmin=0, vmax=2.5, origin="lower")
-        for mask, colour in ((truth, "#F0E442"), (prediction, "#56B4E9")):
+        for mask, colour, style in outlines:
             section = np.take(mask, k, axis).T.astype(float)
             if section.any():
-                axes.contour(section, [0.5], colors=[colour], linewidths=1.4)
+                axes.contour(section, [0.5], colors=[colour], linestyles=[style], linewidths=1.4)
         axes.set_axis_off()
         mm = GRID_AFFINE[axis, 3] + GRID_AFFINE[axis, axis] * k
         letters = "PA" if axis == 0 else "RL"

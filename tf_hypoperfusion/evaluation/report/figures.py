@@ -16,7 +16,7 @@ from data_tools.criteria import DEFUSE3
 from tf_hypoperfusion.config import GOOD_DICE, PROBABILITY_THRESHOLD
 from tf_hypoperfusion.evaluation import statistics, thresholds
 from tf_hypoperfusion.evaluation.patient_metrics import PAPER_STEP, STEPS, ThresholdCounts
-from tf_hypoperfusion.evaluation.report import examples
+from tf_hypoperfusion.evaluation.report import examples, patient_flow
 from tf_hypoperfusion.evaluation.report.patients import LVO, Patients, subgroups
 from tf_hypoperfusion.evaluation.statistics import classify, quartiles
 
@@ -244,6 +244,8 @@ def _decision_curves(axes, x, decisions: NDArray[np.bool_], truth: NDArray[np.bo
 
 
 FIGURES: dict[str, tuple[str, Callable[[Patients], Figure | str]]] = {
+    "flow": ("Flow of patients", patient_flow.chart),
+    "edited": ("Segmentations as computed and as edited (Figure S1)", examples.edited),
     "core_and_dice": ("Baseline core volume and Dice", core_and_dice),
     "volumes": ("Predicted against true volume", volumes),
     "dice_by_subgroup": ("Dice by subgroup", dice_by_subgroup),

@@ -13,6 +13,7 @@ import jinja2
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
+from data_tools import flow
 from data_tools.runtime import atomic
 from data_tools.runtime.errors import InputError
 from tf_hypoperfusion import __version__
@@ -23,6 +24,7 @@ from tf_hypoperfusion.evaluation.report import (
     comparison,
     decisions,
     figures,
+    patient_flow,
     segmentation,
 )
 from tf_hypoperfusion.evaluation.report.patients import Patients
@@ -96,7 +98,10 @@ def write_report(
         raise InputError(f"{out} holds another page (index.html); choose another --out")
     atomic.check_writable(out)
     cohorts = {"": primary} | ({"external_": external} if external else {})
-    overview = [characteristics.characteristics(list(cohorts.values()))]
+    overview = [
+        patient_flow.table(list(cohorts.values())),
+        characteristics.characteristics(list(cohorts.values())),
+    ]
     if external:
         overview.append(comparison.cohorts_compared(primary, external))
     if other:
@@ -130,6 +135,7 @@ def _tables(
         decisions.disagreements(cohort, interval),
         segmentation.good_dice(cohort, interval, external=bool(prefix)),
         segmentation.agreement(cohort, seed),
+        segmentation.seconds(cohort),
         decisions.operating_points(cohort, interval),
         *decisions.chosen_threshold(cohort, interval),
         *(certainty.certainty(cohort, calibration, interval) if calibration else ()),
@@ -197,11 +203,7 @@ def _write_pages(out: Path, sections: Sequence[Section], cohorts: Sequence[Patie
         "title": f"Hypoperfusion: {cohorts[0].title}",
         "notices": [RESEARCH_NOTICE, *([SIMULATED_NOTICE] if simulated else [])],
         "warnings": [(c.title, warning) for c in cohorts for warning in c.warnings],
-        "left_out": [
-            (cohort.title, name, reason)
-            for cohort in cohorts
-            for name, reason in sorted((cohort.left_out or {}).items())
-        ],
+        "left_out": [line for cohort in cohorts for line in _left_out(cohort)],
         "nobody": all(cohort.left_out is not None for cohort in cohorts),
         "sources": [(c.title, str(c.path), ", ".join(c.models) or "unknown") for c in cohorts],
         "sections": sections,
@@ -209,6 +211,19 @@ def _write_pages(out: Path, sections: Sequence[Section], cohorts: Sequence[Patie
     }
     for template, name in (("report.md", "report.md"), ("report.html", "index.html")):
         atomic.write_text(out / name, _environment().get_template(template).render(**content))
+
+
+def _left_out(cohort: Patients) -> list[tuple[str, str, str]]:
+    """Cohort, patients and why they were left out; patients of the same reason on one line."""
+    names: dict[tuple[str, str], list[str]] = {}
+    for each in cohort.left_out or ():
+        names.setdefault((each.step, each.reason), []).append(each.participant_id)
+    return [
+        (cohort.title, ", ".join(who), words if reason == words else f"{words}: {reason}")
+        for step, words in flow.STEPS.items()
+        for (at, reason), who in names.items()
+        if at == step
+    ]
 
 
 def _csv(rows: list[list[str]]) -> str:

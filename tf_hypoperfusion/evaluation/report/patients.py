@@ -9,8 +9,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from data_tools import criteria, groups, text_table
-from data_tools.cohort import mni_file
+from data_tools import criteria, flow, groups, text_table
+from data_tools.cohort import OCCLUSIONS, mni_file
+from data_tools.flow import LeftOut
 from data_tools.grid import SIDES
 from data_tools.runtime import atomic
 from data_tools.runtime.errors import InputError
@@ -23,7 +24,7 @@ REQUIRED = (
     "predicted_target_mismatch", "dawn",
 )  # fmt: skip
 # Columns an evaluation of an older version, or another program, need not have.
-OPTIONAL = ("precision", "recall", "hd95_mm", "surface_dice")
+OPTIONAL = ("precision", "recall", "hd95_mm", "surface_dice", "mrs_90d")
 # Of scanners for heads.
 NOMINAL_FIELDS_T = (0.064, 0.2, 0.35, 0.55, 1.0, 1.5, 3.0, 7.0, 9.4, 11.7)
 # Of evaluate --choose_threshold: all or none.
@@ -31,10 +32,12 @@ CHOSEN = ("chosen_threshold", "chosen_dice", "chosen_predicted_ml", "chosen_targ
 NUMBERS = {  # column: (least, greatest, may be empty)
     "age": (0, 120, True),
     "nihss": (0, 42, True),
+    "mrs_90d": (0, 6, True),
     "field_strength_t": (0.01, 20, True),
     "core_ml": (0, 3000, False),
     "truth_ml": (0, 3000, False),
     "predicted_ml": (0, 3000, False),
+    "hypoperfusion_ml": (0, 3000, False),
     "dice": (0, 1, True),
     "auc": (0, 1, True),
     "precision": (0, 1, True),
@@ -47,7 +50,7 @@ NUMBERS = {  # column: (least, greatest, may be empty)
     "chosen_predicted_ml": (0, 3000, False),
 }
 BOOLEANS = ("true_target_mismatch", "predicted_target_mismatch", "dawn")
-WORDS = {"sex": ("M", "F"), "side": SIDES}
+WORDS = {"sex": ("M", "F"), "side": SIDES, "occlusion": OCCLUSIONS}
 TERRITORIES = {  # paper, Table 1
     "ICA or M1 segment": ("ICA", "M1"),
     "M2 or M3 segments": ("M2", "M3"),
@@ -56,6 +59,8 @@ TERRITORIES = {  # paper, Table 1
 # Paper, Performance Evaluation: large vessel occlusion is that of the ICA or the M1 segment.
 LVO = TERRITORIES["ICA or M1 segment"]
 MOST_FAULTS = 20
+# What early versions said of them.
+EARLY_WITHOUT_TRUTH = "no Tmax and no mask"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -68,19 +73,28 @@ class Patients:
         table: one row per patient; numbers as float with NaN, decisions as float 0/1 with NaN.
         counts: voxels by probability, in the table's order; None without ``thresholds.npz``.
         looks: numbers of the images, in that order; None where nothing is kept of them.
-        left_out: patient -> reason, of the evaluation; None if nobody knows.
+        left_out: who is not in the table, at which step and why; None if nobody knows.
+        followed: whether those whom preprocess refused are among them, as early versions' were not.
         models: path and checksum of each.
         warnings: of the evaluation, and of this reading.
+        network_s: seconds that the networks took for each patient, in the table's order; None in an
+            evaluation of an early version.
+        machines: on which they did.
+        volumes: MNI cohort that the evaluation read; None if it read the records.
     """
 
     path: Path
     title: str
     table: pd.DataFrame
     counts: list[ThresholdCounts] | None
-    left_out: dict[str, str] | None
+    left_out: tuple[LeftOut, ...] | None
     models: list[str]
     warnings: list[str]
     looks: list[dict[str, float]] | None = None
+    followed: bool = True
+    network_s: list[float] | None = None
+    machines: tuple[str, ...] = ()
+    volumes: Path | None = None
 
     def __len__(self) -> int:
         return len(self.table)
@@ -106,6 +120,7 @@ class Patients:
             table=self.table[rows].reset_index(drop=True),
             counts=some(self.counts),
             looks=some(self.looks),
+            network_s=some(self.network_s),
         )
 
     def values(self, column: str) -> NDArray[np.float64]:
@@ -141,9 +156,12 @@ def by_field(patients: Patients) -> dict[float, Patients]:
 
 
 def subgroups(patients: Patients) -> dict[str, Patients]:
-    """The paper's subgroups (Tables 2 and 3); patients of unknown occlusion are in neither."""
+    """The paper's subgroups (Tables 2 and 3).
+
+    Patients of an unknown occlusion, or of another territory, are in neither of the last two.
+    """
     core = patients.table["core_ml"].to_numpy() > 0
-    known = patients.table["occlusion"].notna().to_numpy()
+    known = patients.table["occlusion"].isin(flow.TERRITORIES).to_numpy()
     lvo = patients.table["occlusion"].isin(LVO).to_numpy()
     return {
         "All patients": patients,
@@ -165,7 +183,9 @@ def load(path: str | Path, title: str | None = None) -> Patients:
     if path.is_dir():
         path = path / "patients.csv"
     table = _checked(_read(path), path)
-    left_out, models, warnings = _about(path.with_name("evaluation.json"), len(table))
+    about = atomic.read_json(path.with_name("evaluation.json"))
+    left_out, models, warnings = _about(about, len(table))
+    volumes = about.get("external") or about.get("cohort")
     counts = _counts(path.with_name("thresholds.npz"), table)
     return Patients(
         path=path,
@@ -174,9 +194,21 @@ def load(path: str | Path, title: str | None = None) -> Patients:
         counts=counts,
         looks=_looks(path.with_name("thresholds.npz"), table) if counts else None,
         left_out=left_out,
+        followed="left_out_at" in about,
         models=models,
         warnings=warnings,
+        network_s=_seconds(about.get("network_s"), table),
+        machines=tuple(map(str, about.get("machines") or ())),
+        volumes=Path(str(volumes)) if volumes else None,
     )
+
+
+def _seconds(said: Any, table: pd.DataFrame) -> list[float] | None:
+    """Of each patient; None if those of one are not kept."""
+    names = list(table["participant_id"])
+    if not isinstance(said, dict) or not all(isinstance(said.get(n), int | float) for n in names):
+        return None
+    return [float(said[name]) for name in names]
 
 
 def _read(path: Path) -> pd.DataFrame:
@@ -238,12 +270,17 @@ def _checked(table: pd.DataFrame, path: Path) -> pd.DataFrame:
     return table
 
 
-def _about(path: Path, rows: int) -> tuple[dict[str, str] | None, list[str], list[str]]:
+def _about(
+    about: dict[str, Any], rows: int
+) -> tuple[tuple[LeftOut, ...] | None, list[str], list[str]]:
     """Who was left out, models and warnings of ``evaluation.json``, as far as it is readable."""
-    about = atomic.read_json(path)
     left_out, models, warnings = (about.get(k) for k in ("left_out", "models", "warnings"))
     if not (isinstance(left_out, dict) and isinstance(models, list) and isinstance(warnings, list)):
-        return None, [], [f"{path.name} is missing or not readable: nobody knows who was left out"]
+        return (
+            None,
+            [],
+            ["evaluation.json is missing or not readable: nobody knows who was left out"],
+        )
     named = [
         f"{m.get('path')} ({str(m.get('sha256'))[:12]})" if isinstance(m, dict) else str(m)
         for m in models
@@ -251,7 +288,20 @@ def _about(path: Path, rows: int) -> tuple[dict[str, str] | None, list[str], lis
     notes = [str(warning) for warning in warnings]
     if about.get("patients") != rows:
         notes.append(f"patients.csv holds {rows} of the {about.get('patients')} patients evaluated")
-    return {str(k): str(v) for k, v in left_out.items()}, named, notes
+    steps = about.get("left_out_at")
+    steps = steps if isinstance(steps, dict) else {}
+    lost = tuple(
+        LeftOut(participant_id=name, step=_step(steps.get(name), str(reason)), reason=str(reason))
+        for name, reason in sorted(left_out.items())
+    )
+    return lost, named, notes
+
+
+def _step(said: Any, reason: str) -> str:
+    """At which step a patient was left out; early versions gave a reason only."""
+    if isinstance(said, str) and said in flow.STEPS:
+        return said
+    return flow.TRUTH if reason == EARLY_WITHOUT_TRUTH else flow.EVALUATE
 
 
 def _faults(table: pd.DataFrame, numbers: list[str], booleans: list[str]) -> list[str]:
@@ -279,10 +329,8 @@ def _faults(table: pd.DataFrame, numbers: list[str], booleans: list[str]) -> lis
         )
         complain(~allowed, column, "True or False")
     for column, words in WORDS.items():
-        complain(~(table[column].isin(words) | table[column].isna()), column, ", ".join(words))
-    known = [word for words in TERRITORIES.values() for word in words]
-    wrong = ~(table["occlusion"].isin(known) | table["occlusion"].isna())
-    complain(wrong, "occlusion", f"{', '.join(known)}, or nothing")
+        wrong = ~(table[column].isin(words) | table[column].isna())
+        complain(wrong, column, f"{', '.join(words)}, or nothing")
     return faults
 
 

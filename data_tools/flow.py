@@ -1,0 +1,171 @@
+"""Who was left out on the way from ``participants.tsv`` to the last table: at which step, and why.
+
+Nobody vanishes: each step hands on what the steps before it left out.
+"""
+
+import dataclasses
+import os
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from data_tools.runtime import atomic
+from data_tools.runtime.errors import InputError
+
+# The paper's population: strokes of the internal carotid and the middle cerebral artery.
+TERRITORIES = ("ICA", "M1", "M2", "M3", "M4", "none")
+OTHER_TERRITORIES = ("ACA", "A1", "A2", "PCA", "P1", "P2", "P3", "BA", "VA", "SCA", "AICA", "PICA")
+EXCLUDED, TERRITORY, PREPROCESS, TRUTH, FOLD, EVALUATE = (
+    "excluded", "territory", "preprocess", "truth", "fold", "evaluate"
+)  # fmt: skip
+# In the order in which they are taken, in words.
+STEPS = {
+    EXCLUDED: "excluded by hand",
+    TERRITORY: "stroke of another territory than the ICA's and MCA's",
+    PREPROCESS: "images that could not be used",
+    TRUTH: "neither Tmax nor an edited mask",
+    FOLD: "patients of folds that are not evaluated yet",
+    EVALUATE: "not evaluated",
+}
+FILE = "left_out.json"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LeftOut:
+    """A patient who was left out.
+
+    Attributes:
+        participant_id: as in ``participants.tsv``.
+        step: one of :data:`STEPS`.
+        reason: in words.
+    """
+
+    participant_id: str
+    step: str
+    reason: str
+
+    @property
+    def cause(self) -> str:
+        """The reason on one line, without the patient's name and files: equal ones are counted.
+
+        >>> LeftOut(participant_id="sub-1", step=PREPROCESS, reason="DWI a/sub-1.nii: 2D").cause
+        'DWI: 2D'
+        """
+        first = next(iter(self.reason.strip().splitlines()), "")
+        own = rf"\s*\S*{re.escape(self.participant_id)}\S*?(:?)(?=\s|$)"
+        return re.sub(own, r"\1", first).strip(" :") or "no reason given"
+
+    def to_json(self) -> dict[str, str]:
+        """As a line of a file."""
+        return dataclasses.asdict(self)
+
+
+def by_table(
+    rows: Iterable[Mapping[str, Any]], *, other_territories: bool = False
+) -> dict[str, LeftOut]:
+    """Patients whom the table itself leaves out.
+
+    Args:
+        rows: :func:`data_tools.cohort.clinical_record` of each.
+        other_territories: keep strokes outside the paper's population.
+
+    >>> found = by_table([{"participant_id": "sub-1", "exclude": "poor DWI", "occlusion": "M1"},
+    ...                   {"participant_id": "sub-2", "exclude": None, "occlusion": "PCA"}])
+    >>> [(name, each.step, each.reason) for name, each in found.items()]
+    [('sub-1', 'excluded', 'poor DWI'), ('sub-2', 'territory', 'occlusion of the PCA')]
+    """
+    found = {}
+    for row in rows:
+        name, said, occlusion = row["participant_id"], row["exclude"], row["occlusion"]
+        if said is not None:
+            found[name] = LeftOut(participant_id=name, step=EXCLUDED, reason=said)
+        elif occlusion in OTHER_TERRITORIES and not other_territories:
+            found[name] = LeftOut(
+                participant_id=name, step=TERRITORY, reason=f"occlusion of the {occlusion}"
+            )
+    return found
+
+
+def without_truth(participant: str) -> LeftOut:
+    """A patient whose answer could be compared with nothing."""
+    return LeftOut(participant_id=participant, step=TRUTH, reason=STEPS[TRUTH])
+
+
+def require_somebody(rows: Sequence[Any], left_out: Mapping[str, LeftOut]) -> None:
+    """Refuse a table that leaves out everybody.
+
+    Raises:
+        InputError: naming the reasons.
+    """
+    if rows and len(left_out) == len(rows):
+        raise InputError(
+            f"participants.tsv leaves out every patient ({in_words(left_out.values())}); expected "
+            "at least one to keep: n/a in the column exclude, and an occlusion of the ICA or MCA, "
+            "or give --other_territories"
+        )
+
+
+def in_words(left_out: Iterable[LeftOut]) -> str:
+    """How many were left out at each step, and why.
+
+    >>> in_words([LeftOut(participant_id="sub-1", step=EXCLUDED, reason="poor DWI")])
+    '1 excluded by hand: poor DWI 1'
+    """
+    return "; ".join(
+        f"{sum(reasons.values())} {STEPS[step]}: "
+        + ", ".join(f"{reason} {count}" for reason, count in reasons.items())
+        for step, reasons in counted(left_out).items()
+    )
+
+
+def write(folder: Path, left_out: Sequence[LeftOut]) -> None:
+    """Write ``left_out.json`` of an MNI cohort, also where nobody was."""
+    atomic.write_json(folder / FILE, {"left_out": [each.to_json() for each in left_out]})
+
+
+def read(folder: str | os.PathLike) -> tuple[LeftOut, ...]:
+    """What ``left_out.json`` of an MNI cohort says; nobody where there is none.
+
+    Early versions wrote none, and simulated cohorts have none.
+
+    Raises:
+        InputError: it is there and cannot be read.
+    """
+    path = Path(folder) / FILE
+    if not path.exists():
+        return ()
+    found = from_json(atomic.read_json(path).get("left_out"))
+    if found is None:
+        raise InputError(
+            f"{path}: cannot be read, so nobody knows who was left out; expected what "
+            "data_tools.preprocess writes. Run it again: patients done before are kept"
+        )
+    return found
+
+
+def from_json(content: Any) -> tuple[LeftOut, ...] | None:
+    """The lines of a file; None if they are none."""
+    names = [field.name for field in dataclasses.fields(LeftOut)]
+    if not isinstance(content, list):
+        return None
+    for line in content:
+        if not isinstance(line, dict) or not all(isinstance(line.get(n), str) for n in names):
+            return None
+        if line["step"] not in STEPS:
+            return None
+    return tuple(LeftOut(**{name: line[name] for name in names}) for line in content)
+
+
+def counted(left_out: Iterable[LeftOut]) -> dict[str, dict[str, int]]:
+    """How many were left out for each reason, the most frequent first, at each step.
+
+    >>> counted([LeftOut(participant_id="sub-1", step=EXCLUDED, reason="poor DWI"),
+    ...          LeftOut(participant_id="sub-2", step=EXCLUDED, reason="poor DWI")])
+    {'excluded': {'poor DWI': 2}}
+    """
+    reasons: dict[str, Counter[str]] = {step: Counter() for step in STEPS}
+    for each in left_out:
+        reasons[each.step][each.cause] += 1
+    return {step: dict(found.most_common()) for step, found in reasons.items() if found}

@@ -37,6 +37,8 @@ Row = dict[str, Any]
 MISSING = "n/a"
 # Of a patient whose scanner's files were not converted: sub-*/dicom.
 DICOM_FOLDER = "dicom"
+# Of derivatives: Tmax and the other maps.
+PERFUSION = "perfusion"
 COLUMNS = (
     "participant_id",
     "age",
@@ -551,7 +553,7 @@ def find_raw_files(
         found = [path for name in own for path in search.named(derived / kind / name, *endings)]
         return search.only(what, derived / kind, found)
 
-    tmax = derivative("Tmax", "perfusion", "_tmax")
+    tmax = search.only("Tmax", derived / PERFUSION, tmax_files(root, participant))
     edited = (f"_{name}" for name in file_names.EDITED_MASKS)
     truth = derivative("edited mask", "labels", *edited)
     brain = derivative("brain mask", "masks", "_desc-brain_mask", "_brain_mask")
@@ -606,6 +608,25 @@ def find_perfusion_files(
         scanners = [folder / DICOM_FOLDER, *sorted(folder.glob(f"{VISIT[1:]}*/{DICOM_FOLDER}"))]
         series = next((each for each in scanners if each.is_dir()), None)
     return (None if series is None else PerfusionFiles(series=series, artery=artery)), []
+
+
+def tmax_files(cohort: str | os.PathLike, participant: str) -> list[Path]:
+    """Every Tmax map of a patient in ``derivatives/perfusion``; one is expected at most.
+
+    Args:
+        cohort: folder of the cohort.
+        participant: ``sub-0001``, or a visit, ``sub-0001_ses-1``.
+    """
+    root = Path(cohort)
+    search = _Search(root, participant)
+    own = dict.fromkeys((patient_of(participant), participant))
+    derived = root / "derivatives" / PERFUSION
+    return [path for name in own for path in search.named(derived / name, "_tmax")]
+
+
+def perfusion_folder(cohort: str | os.PathLike, participant: str) -> Path:
+    """Where a patient's perfusion maps go: ``derivatives/perfusion/sub-01[/ses-1]``."""
+    return Path(cohort, "derivatives", PERFUSION, *participant.split("_"))
 
 
 def _faults_of_folder(root: Path, participant: str) -> list[Fault]:

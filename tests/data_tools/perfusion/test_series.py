@@ -91,7 +91,9 @@ def test_what_a_person_says_wins_and_is_compared(images, tmp_path):
     path = write_nifti(tmp_path, images)
     found = load_series(path, tr_s=2.0, te_s=0.03)
     assert found.times_s[1] == 2.0
-    assert found.warnings and "TR is 2 s by --tr_s, which was taken, and 1.6 s by" in found.warnings[0]
+    assert (
+        found.warnings and "TR is 2 s by --tr_s, which was taken, and 1.6 s by" in found.warnings[0]
+    )
     (tmp_path / "s_dsc.json").unlink()
     found = load_series(path, tr_s=1.6, te_s=0.03)
     check(found, images, slice_times=False)

@@ -7,35 +7,31 @@ import nibabel as nib
 import numpy as np
 import pytest
 from helpers.commands import call
+from helpers.dsc import SMALL, write_small
 from PIL import Image
 
 from data_tools.cohort import find_perfusion_files, find_raw_files, tmax_files
 from data_tools.perfusion import __main__ as perfusion
 from data_tools.perfusion.record import Convention, PerfusionQuality, convention_of, of_map
 from data_tools.simulate import dsc, simulate_patient
-from data_tools.simulate.dsc_files import write_series
 
 pytestmark = pytest.mark.quick
 
 FIRST, SECOND = "sub-0001", "sub-0002"
-SCAN = {"repetition_time_s": 2.0, "frames": 40, "snr": 60.0, "matrix": 64, "slices": 8}
 
 
 @pytest.fixture(scope="module")
-def scans():
-    return [
-        dsc.acquire_dsc(simulate_patient(7, 1), dsc.Scan(**SCAN)),
-        dsc.acquire_dsc(simulate_patient(7, 2), dsc.Scan(**SCAN)),
-    ]
+def scan():
+    """Of the first patient."""
+    return dsc.acquire_dsc(simulate_patient(7, 1), dsc.Scan(**SMALL))
 
 
 @pytest.fixture(scope="module")
-def raw(raw_cohort, scans, tmp_path_factory):
+def raw(raw_cohort, tmp_path_factory):
     """A cohort whose only perfusion images are raw series."""
     cohort = shutil.copytree(raw_cohort, tmp_path_factory.mktemp("perfusion") / "raw")
-    shutil.rmtree(cohort / "derivatives" / "perfusion")
-    for name, scan in zip((FIRST, SECOND), scans, strict=True):
-        write_series(cohort / name / "perf" / f"{name}_dsc.nii.gz", scan, 3.0)
+    for name in (FIRST, SECOND):
+        write_small(cohort, name)
     return cohort
 
 
@@ -59,10 +55,10 @@ def tmax_of(out, name=FIRST):
     return folder_of(out, name) / "perf" / f"{name}_Tmax.nii.gz"
 
 
-def test_maps_lie_on_the_series_and_say_what_made_them(scans, done):
+def test_maps_lie_on_the_series_and_say_what_made_them(scan, done):
     image = nib.load(tmax_of(done))
-    np.testing.assert_allclose(image.affine, scans[0].affine, atol=1e-4)
-    truth, found = scans[0].truth, np.asarray(image.dataobj)
+    np.testing.assert_allclose(image.affine, scan.affine, atol=1e-4)
+    truth, found = scan.truth, np.asarray(image.dataobj)
     inside = truth.brain & (found != 0)
     assert abs(np.median((found - truth.tmax_s)[inside])) < 0.3
     for name, unit in (("Tmax", "s"), ("CBF", "mL/100 mL/min"), ("CBV", "mL/100 mL"),
@@ -123,8 +119,7 @@ def test_changed_maps_and_those_of_other_programs_stay(raw, done, tmp_path, caps
 
 def test_a_bad_series_is_named_and_stops_nobody(raw, done, tmp_path, capsys):
     cohort, out = shutil.copytree(raw, tmp_path / "raw"), shutil.copytree(done, tmp_path / "maps")
-    bad = dsc.acquire_dsc(simulate_patient(7, 2), dsc.Scan(**SCAN, fault="truncated"))
-    write_series(cohort / SECOND / "perf" / f"{SECOND}_dsc.nii.gz", bad, 3.0)
+    write_small(cohort, SECOND, fault="truncated")
     assert again(cohort, out) == 1
     told = capsys.readouterr().err
     assert f"failed: {SECOND}: perfusion series" in told and "Is the series truncated?" in told
@@ -133,22 +128,22 @@ def test_a_bad_series_is_named_and_stops_nobody(raw, done, tmp_path, capsys):
     assert "1 failed" in page and page.index(f">{SECOND}<") < page.index(f">{FIRST}<")
 
 
-def test_one_patient_with_a_chosen_artery(raw, done, scans, tmp_path, capsys):
+def test_one_patient_with_a_chosen_artery(raw, done, scan, tmp_path, capsys):
     series, out = raw / FIRST / "perf" / f"{FIRST}_dsc.nii.gz", tmp_path / "one"
     voxel = ",".join(map(str, of_map(tmax_of(done)).aif_voxels[0]))
     one = (f"--series={series}", f"--out={out}", "--nomotion_correction")
     assert call(perfusion, *one, f"--aif={voxel}") == 0
     assert f"{FIRST}: Tmax " in capsys.readouterr().out
     assert convention_of(out / f"{FIRST}_Tmax.nii.gz").arterial_input == "voxel"
-    region = np.zeros(scans[0].signal.shape[:3], np.uint8)
+    region = np.zeros(scan.signal.shape[:3], np.uint8)
     for voxel in of_map(tmax_of(done)).aif_voxels:
         region[voxel] = 1
-    nib.save(nib.Nifti1Image(region, scans[0].affine), tmp_path / "aif.nii.gz")
+    nib.save(nib.Nifti1Image(region, scan.affine), tmp_path / "aif.nii.gz")
     assert call(perfusion, *one, f"--aif={tmp_path}/aif.nii.gz") == 0
     assert convention_of(out / f"{FIRST}_Tmax.nii.gz").arterial_input == "region"
     assert call(perfusion, *one, "--participant=x") == 2
     assert f"holds the maps of {FIRST}" in capsys.readouterr().err
-    nib.save(nib.Nifti1Image(region[:-1], scans[0].affine), tmp_path / "aif.nii.gz")
+    nib.save(nib.Nifti1Image(region[:-1], scan.affine), tmp_path / "aif.nii.gz")
     assert call(perfusion, *one, f"--aif={tmp_path}/aif.nii.gz") == 2
     assert "expected a mask drawn on the series itself" in capsys.readouterr().err
 

@@ -289,7 +289,9 @@ def _dicom_times(
                     "files"
                 )
         return _even(count, tr_s), within_s
-    coarse = starts_s is not None and bool((starts_s == np.rint(starts_s)).all())
+    # Of all slices: frames may start at whole seconds by their TR.
+    clock_s = found.clock_s
+    coarse = clock_s is not None and bool((clock_s == np.rint(clock_s)).all())
     if starts_s is not None and seen is not None and not coarse:
         if said is not None and abs(said - seen) > 2 * SAME_TR_SHARE * seen:
             warnings.append(

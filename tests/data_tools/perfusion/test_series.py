@@ -167,6 +167,14 @@ def test_classic_dicom_of_every_vendor(images, tmp_path, vendor, by_slice):
     check(load_series(tmp_path), images, slice_times=vendor in ("siemens", "ge"))
 
 
+def test_slice_times_are_kept_where_frames_start_at_whole_seconds(images, tmp_path):
+    whole = dataclasses.replace(
+        images, times_s=np.arange(12) * 2.0, scan=Scan(repetition_time_s=2.0)
+    )
+    dsc_dicom.write_classic(tmp_path, whole)
+    check(load_series(tmp_path), whole)
+
+
 def test_mosaics_and_enhanced_files(images, tmp_path):
     dsc_dicom.write_mosaics(tmp_path / "mosaic", images)
     check(load_series(tmp_path / "mosaic"), images)

@@ -191,7 +191,7 @@ def _curve_chart(series: Series, examined: Examination, size: tuple[int, int]) -
             if (peak := float(curve.max())) > 0
         ],
         size,
-        title="Concentration as a share of its peak (beside the name, 1/s); baseline shaded",
+        title="Concentration over its peak (named, 1/s); baseline shaded",
         x_label="s after the first frame",
         shaded=(times_s[frames.start], times_s[frames.stop - 1]),
     )

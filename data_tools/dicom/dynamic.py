@@ -66,6 +66,10 @@ class Dynamic:
     warnings: tuple[str, ...]
 
 
+class NoScanOverTime(InputError):
+    """A folder of DICOM files holds none, as one of a patient without perfusion imaging."""
+
+
 def read_dynamic(
     folder: Path, series: str | None = None, echo_time_s: float | None = None
 ) -> Dynamic:
@@ -77,8 +81,9 @@ def read_dynamic(
         echo_time_s: of the echo to use, where there are several.
 
     Raises:
+        NoScanOverTime: there is none.
         InputError: the extra is missing; no DICOM files, a damaged one, those of several patients;
-            no scan over time, or several; lost slices; several echoes and none chosen.
+            several scans over time; lost slices; several echoes and none chosen.
     """
     require_pydicom()
     label = f"DICOM {folder}"
@@ -92,7 +97,7 @@ def read_dynamic(
     groups = [group for group in groups if _repeats(group) >= LEAST_FRAMES]
     if not groups:
         names = "; ".join(dict.fromkeys(frame.head.name for frame in frames))
-        raise InputError(
+        raise NoScanOverTime(
             f"{label}: holds no scan over time (found {names}); expected a raw perfusion series, "
             f"{LEAST_FRAMES} or more images of each slice"
         )

@@ -50,6 +50,7 @@ class Examination:
     """A patient's maps and what they were made of.
 
     Attributes:
+        method: that was asked for.
         brain: bool [X, Y, Z], without fluid and what motion took out of view: where the maps
             hold something.
         motion: what it was; None if it was not corrected.
@@ -65,6 +66,7 @@ class Examination:
         warnings: of motion, metal, the bolus, the AIF and the maps.
     """
 
+    method: Method
     brain: NDArray[np.bool_]
     motion: Motion | None
     bolus: Bolus
@@ -100,13 +102,8 @@ def examine(
     method = method or Method()
     threshold = deconvolution.checked_threshold(method.deconvolution, method.threshold)
     moved = correct_motion(series.signal, series.affine, series.times_s) if method.motion else None
-    signal = moved.signal if moved else series.signal
-    signal = timing.correct_slice_timing(signal, series.times_s, series.slice_times_s)
-    signal, tr_s = timing.uniform(signal, series.times_s)
-    times_s = series.times_s[0] + tr_s * np.arange(signal.shape[-1])
-    if brain is None:
-        brain = brain_of_dwi.brain_mask(Volume(signal.mean(axis=-1), series.affine))
-    bolus = concentration.find_bolus(signal, brain, times_s)
+    signal, tr_s = _steady(series, moved)
+    bolus, brain = _bolus(signal, tr_s, series, brain)
     frames = bolus.baseline_frames
     sharp = concentration.concentration(signal, frames, series.echo_time_s)
     found = arterial_curve(sharp, signal, brain, artery=artery, baseline_frames=frames, tr_s=tr_s)
@@ -122,6 +119,7 @@ def examine(
     check = maps.check(made, brain, series.affine)
     volumes = maps.volumes_ml(made.tmax_s, brain, Volume(made.tmax_s, series.affine).voxel_ml)
     return Examination(
+        method=method,
         brain=brain,
         motion=moved,
         bolus=bolus,
@@ -141,6 +139,47 @@ def examine(
             *check.warnings,
         ),
     )
+
+
+def check_bolus(series: Series) -> None:
+    """Refuse a series whose bolus cannot be used, as :func:`examine` does, but in a second.
+
+    Motion is corrected only where the bolus would be refused without.
+
+    Args:
+        series: the scan.
+
+    Raises:
+        InputError: naming the series.
+    """
+    try:
+        _bolus(*_steady(series, None), series)
+    except InputError:
+        try:
+            moved = correct_motion(series.signal, series.affine, series.times_s)
+            _bolus(*_steady(series, moved), series)
+        except InputError as error:
+            raise InputError(f"{series.label}: {error}") from error
+
+
+def _steady(series: Series, moved: Motion | None) -> tuple[NDArray[np.float32], float]:
+    """The signal with slices of one moment and frames at equal steps, and the step in s."""
+    signal = moved.signal if moved else series.signal
+    signal = timing.correct_slice_timing(signal, series.times_s, series.slice_times_s)
+    return timing.uniform(signal, series.times_s)
+
+
+def _bolus(
+    signal: NDArray[np.float32],
+    tr_s: float,
+    series: Series,
+    brain: NDArray[np.bool_] | None = None,
+) -> tuple[Bolus, NDArray[np.bool_]]:
+    """Where the bolus is, and the brain, found in the mean of all frames where it is not given."""
+    if brain is None:
+        brain = brain_of_dwi.brain_mask(Volume(signal.mean(axis=-1), series.affine))
+    times_s = series.times_s[0] + tr_s * np.arange(signal.shape[-1])
+    return concentration.find_bolus(signal, brain, times_s), brain
 
 
 def always_in_view(

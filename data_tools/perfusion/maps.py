@@ -179,21 +179,27 @@ def hypoperfusion_intensity_ratio(volumes: dict[float, float]) -> float | None:
     return volumes[VOLUMES_AT_S[-1]] / at_6 if at_6 > 0 else None
 
 
-def healthy_half(
-    tmax_s: NDArray[np.float32], brain: NDArray[np.bool_], affine: NDArray[np.float64]
-) -> NDArray[np.bool_]:
-    """The half of the brain with less at Tmax >= 6 s, divided in the middle of its x in mm.
+def halves(
+    brain: NDArray[np.bool_], affine: NDArray[np.float64]
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """The brain's left and right half, divided in the middle of its x in mm.
 
     Returns:
-        bool, the shape of ``brain``; all False of an empty one.
+        Two of bool, the shape of ``brain``; all False of an empty one.
     """
     x_mm = np.tensordot(affine[0, :3], np.indices(brain.shape), axes=1) + affine[0, 3]
     if not brain.any():
-        return brain.copy()
-    middle_mm = (x_mm[brain].max() + x_mm[brain].min()) / 2
-    late = brain & (tmax_s >= TMAX_HYPOPERFUSION_S)
-    left = brain & (x_mm < middle_mm)
-    right = brain & (x_mm >= middle_mm)
+        return brain.copy(), brain.copy()
+    left = x_mm < (x_mm[brain].max() + x_mm[brain].min()) / 2
+    return brain & left, brain & ~left
+
+
+def healthy_half(
+    tmax_s: NDArray[np.float32], brain: NDArray[np.bool_], affine: NDArray[np.float64]
+) -> NDArray[np.bool_]:
+    """The half of :func:`halves` with less at Tmax >= 6 s."""
+    late = tmax_s >= TMAX_HYPOPERFUSION_S
+    left, right = halves(brain, affine)
     return left if (late & left).sum() <= (late & right).sum() else right
 
 

@@ -1,8 +1,8 @@
 """A raw perfusion series (DSC) as scanners and archives give it -> signal, times and echo time.
 
 Repetition time (TR) and echo time (TE) are never guessed: where no file says them, the flags that
-give them are named. A NIfTI header's own TR is not trusted (many programs write 1 there); it serves
-to find contradictions.
+give them are named. A NIfTI header's own TR is not trusted (many programs write 1 there); it only
+serves to find contradictions.
 """
 
 import dataclasses
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from data_tools.dicom.dynamic import Dynamic, read_dynamic
 from data_tools.file_names import beside, sidecar
-from data_tools.image_files import open_image
+from data_tools.image_files import ImageFile, open_image
 from data_tools.runtime.errors import InputError
 from data_tools.volumes import gaps_of, without_gaps
 
@@ -107,7 +107,8 @@ def _of_file(path: Path, tr_s: float | None, te_s: float | None) -> Series:
     beside_it = beside(path, ".json")
     known = sidecar(path)
     where = str(beside_it) if known else f"no {beside_it.name} lies beside it"
-    times_s, notes, warnings = _file_times(label, known, where, tr_s=tr_s, count=shape[3])
+    times_s, warnings = _file_times(file, known, where, tr_s)
+    notes: list[str] = []
     te = _time(label, known, "EchoTime", TE_RANGE_S)
     if te_s is not None and te is not None and abs(te - te_s) > SAME_TR_SHARE * te:
         warnings.append(f"{label}: TE is {te_s:g} s by {TE_FLAG}, and {te:g} s by {where}")
@@ -138,9 +139,10 @@ def _unknown(label: str, what: str, key: str, *, where: str, flag: str) -> str:
 
 
 def _file_times(
-    label: str, known: dict[str, Any], where: str, *, tr_s: float | None, count: int
-) -> tuple[NDArray[np.float64], list[str], list[str]]:
-    """Start of each frame, notes and warnings."""
+    file: ImageFile, known: dict[str, Any], where: str, tr_s: float | None
+) -> tuple[NDArray[np.float64], list[str]]:
+    """Start of each frame, and warnings."""
+    label, count = file.label, file.plain_shape[3]
     timing = known.get("VolumeTiming")
     if timing is not None and tr_s is None:
         times_s = _numbers(label, "VolumeTiming", timing, count=count, what="frame")
@@ -150,15 +152,24 @@ def _file_times(
                 f"{label}: VolumeTiming in {where} has steps of {step_s.min():g} to "
                 f"{step_s.max():g}; expected times in seconds that ascend"
             )
-        return times_s - times_s[0], [], []
+        return times_s - times_s[0], []
     said = _time(label, known, "RepetitionTime", TR_RANGE_S)
     chosen = tr_s if tr_s is not None else said
+    by_header_s = file.frame_step_s
     if chosen is None:
-        raise InputError(_unknown(label, "TR", "RepetitionTime", where=where, flag=TR_FLAG))
+        message = _unknown(label, "TR", "RepetitionTime", where=where, flag=TR_FLAG)
+        if by_header_s is not None and TR_RANGE_S[0] <= by_header_s <= TR_RANGE_S[1]:
+            message += f" (The image's header says {by_header_s:g} s, which may be wrong.)"
+        raise InputError(message)
+    chosen_from = TR_FLAG if tr_s is not None else where
     warnings = []
-    if tr_s is not None and said is not None and abs(said - tr_s) > SAME_TR_SHARE * said:
-        warnings.append(f"{label}: TR is {tr_s:g} s by {TR_FLAG}, and {said:g} s by {where}")
-    return _even(count, chosen), [], warnings
+    for other, other_from in ((said, where), (by_header_s, "the image's header")):
+        if other is not None and abs(other - chosen) > SAME_TR_SHARE * chosen:
+            warnings.append(
+                f"{label}: TR is {chosen:g} s by {chosen_from}, which was taken, and {other:g} s "
+                f"by {other_from}; all times hang on it"
+            )
+    return _even(count, chosen), warnings
 
 
 def _time(
@@ -278,7 +289,9 @@ def _dicom_times(
                     "files"
                 )
         return _even(count, tr_s), within_s
-    coarse = starts_s is not None and bool((starts_s == np.rint(starts_s)).all())
+    # Of all slices: frames may start at whole seconds by their TR.
+    clock_s = found.clock_s
+    coarse = clock_s is not None and bool((clock_s == np.rint(clock_s)).all())
     if starts_s is not None and seen is not None and not coarse:
         if said is not None and abs(said - seen) > 2 * SAME_TR_SHARE * seen:
             warnings.append(

@@ -91,11 +91,35 @@ def test_what_a_person_says_wins_and_is_compared(images, tmp_path):
     path = write_nifti(tmp_path, images)
     found = load_series(path, tr_s=2.0, te_s=0.03)
     assert found.times_s[1] == 2.0
-    assert found.warnings and "TR is 2 s by --tr_s, and 1.6 s by" in found.warnings[0]
+    assert (
+        found.warnings and "TR is 2 s by --tr_s, which was taken, and 1.6 s by" in found.warnings[0]
+    )
     (tmp_path / "s_dsc.json").unlink()
     found = load_series(path, tr_s=1.6, te_s=0.03)
     check(found, images, slice_times=False)
     assert found.slice_times_s is None and "nothing says when each slice" in found.notes[-1]
+
+
+@pytest.mark.parametrize("five", [False, True])
+def test_the_headers_own_tr_is_compared_and_never_taken(images, tmp_path, five):
+    path = write_nifti(tmp_path, images, five=five)
+
+    def with_header(step, unit):
+        image = nib.load(path)
+        data = np.asarray(image.dataobj)
+        image.header.set_xyzt_units("mm", unit)
+        image.header["pixdim"][5 if five else 4] = step
+        nib.save(nib.Nifti1Image(data, None, image.header), path)
+
+    for step, unit in ((1.6, "sec"), (1600, "msec"), (0, "sec"), (1, "sec"), (2.2, "unknown")):
+        with_header(step, unit)
+        assert load_series(path).warnings == ()
+    with_header(2200, "msec")
+    (warning,) = load_series(path).warnings
+    assert "TR is 1.6 s by" in warning and "and 2.2 s by the image's header" in warning
+    path.with_name("s_dsc.json").write_text('{"EchoTime": 0.03}')
+    with pytest.raises(InputError, match="--tr_s=SECONDS.*header says 2.2 s, which may be wrong"):
+        load_series(path)
 
 
 @pytest.mark.parametrize(
@@ -141,6 +165,14 @@ def test_images_that_are_no_series_are_refused(images, tmp_path):
 def test_classic_dicom_of_every_vendor(images, tmp_path, vendor, by_slice):
     dsc_dicom.write_classic(tmp_path, images, vendor, by_slice=by_slice)
     check(load_series(tmp_path), images, slice_times=vendor in ("siemens", "ge"))
+
+
+def test_slice_times_are_kept_where_frames_start_at_whole_seconds(images, tmp_path):
+    whole = dataclasses.replace(
+        images, times_s=np.arange(12) * 2.0, scan=Scan(repetition_time_s=2.0)
+    )
+    dsc_dicom.write_classic(tmp_path, whole)
+    check(load_series(tmp_path), whole)
 
 
 def test_mosaics_and_enhanced_files(images, tmp_path):

@@ -219,7 +219,7 @@ class _Points:
         self, frame: int, model: _Model, start: NDArray[np.float64], *, steps: int
     ) -> NDArray[np.float64]:
         """The six parameters of a frame: mm and degrees."""
-        parameters, shares, trusted = start, None, np.float32(1)
+        parameters, shares, trusted = start, None, np.ones_like(model.weights)
         for _ in range(steps):
             shown = self.at(frame, parameters, mode="constant")
             seen = np.isfinite(shown)

@@ -79,6 +79,11 @@ def main() -> int:
     kept = sum(patient.kept for patient in done)
     what = groups.counted_patients([patient.quality.participant_id for patient in done])
     print(f"{what} in {FLAGS.out} ({kept} were done before)")
+    if made := sum(patient.quality.tmax_from is not None for patient in done):
+        print(
+            f"{made} with Tmax made of raw perfusion series by this program, not RAPID-equivalent "
+            "until calibrated"
+        )
     for patient in done:
         for warning in patient.quality.warnings:
             print(f"warning: {patient.quality.participant_id}: {warning}", file=sys.stderr)

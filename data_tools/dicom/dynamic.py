@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from data_tools.dicom.frames import Frame, check_place, pixels, read_folder
+from data_tools.dicom.frames import Frame, NoImages, check_place, pixels, read_folder
 from data_tools.dicom.moments import DAY_S, Moment
 from data_tools.dicom.stacks import Kind, affine_of, by_place, grouped, kind_of
 from data_tools.dicom.study import check_one_patient, named_series, require_pydicom
@@ -87,7 +87,10 @@ def read_dynamic(
     """
     require_pydicom()
     label = f"DICOM {folder}"
-    scan = read_folder(folder)
+    try:
+        scan = read_folder(folder)
+    except NoImages as error:
+        raise NoScanOverTime(str(error)) from error
     frames: Sequence[Frame] = scan.frames
     if series:
         uids = named_series(label, frames, series)
@@ -105,7 +108,7 @@ def read_dynamic(
         names = "; ".join(group[0].head.name for group in groups)
         raise InputError(
             f"{label}: holds {len(groups)} scans over time ({names}); expected one. Choose it with "
-            "--series=NUMBER."
+            "--dicom_series=NUMBER of python -m data_tools.perfusion."
         )
     return _built(label, groups[0], echo_time_s, scan.notes)
 

@@ -154,6 +154,10 @@ class Scan:
     notes: tuple[str, ...]
 
 
+class NoImages(InputError):
+    """A folder holds no DICOM files, or none of an MR image."""
+
+
 def read_folder(folder: Path) -> Scan:
     """Every slice of the MR images in a folder, without its pixels.
 
@@ -161,7 +165,8 @@ def read_folder(folder: Path) -> Scan:
     is there twice counts once.
 
     Raises:
-        InputError: no DICOM file, no MR image with a place, or a damaged file.
+        NoImages: no DICOM file, or no MR image with a place.
+        InputError: a damaged file.
     """
     frames: list[Frame] = []
     seen: dict[str, Path] = {}
@@ -184,9 +189,9 @@ def read_folder(folder: Path) -> Scan:
             seen[instance] = path
             frames += found
     if not objects:
-        raise InputError(f"DICOM {folder}: holds no DICOM file; expected one patient's study")
+        raise NoImages(f"DICOM {folder}: holds no DICOM file; expected one patient's study")
     if not frames:
-        raise InputError(
+        raise NoImages(
             f"DICOM {folder}: holds {objects} DICOM files, and none is an MR image that says where "
             "it lies; expected the scanner's diffusion images"
         )

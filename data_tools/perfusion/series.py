@@ -134,7 +134,7 @@ def _unknown(label: str, what: str, key: str, *, where: str, flag: str) -> str:
     searched = where if where.startswith("no ") else f"{where} says no {key}"
     return (
         f"{label}: its {what} is not known ({searched}); expected {key} in seconds there, or "
-        f"{flag}=SECONDS. Look it up in the scanner's protocol."
+        f"python -m data_tools.perfusion with {flag}=SECONDS. Look it up in the scanner's protocol."
     )
 
 

@@ -2,16 +2,17 @@
 
     python -m data_tools.check_cohort --cohort=DIR
 
-Reads participants.tsv and every patient's files: present, readable, 3D, finite, DWI and ADC on
-one grid, orientation known, voxel sizes and brain volume plausible, the unit of ADC (mm2/s,
-1e-3 or 1e-6 mm2/s) found from the tissue, DWI and ADC not swapped, Tmax in seconds, NIHSS 0-42,
-side left, right, bilateral or unknown. A row is a patient (sub-01) or a visit of one
-(sub-01_ses-1, in sub-01/ses-1/ or sub-01_ses-1/). The column group, if there, names rows that
-belong together (one patient under two names, a family), the column site where the images were made;
-both are words, n/a = none. A row with a reason in the column exclude, or with an occlusion outside
-ICA and MCA, will be left out by preprocess: it is counted, and its images are not read. Of what
-preprocess wrote it reads every volume and mask, transform, warps, qc.json with each file's
-checksum, labels.json and left_out.json. Which kind it is, the files' names say.
+Reads participants.tsv and every patient's files: present, readable, 3D, finite, DWI and ADC on one
+grid, orientation known, voxel sizes and brain volume plausible, the unit of ADC (mm2/s, 1e-3 or
+1e-6 mm2/s) found from the tissue, DWI and ADC not swapped, Tmax in seconds or a raw perfusion
+series of which it can be made, NIHSS 0-42, side left, right, bilateral or unknown. A row is a
+patient (sub-01) or a visit of one (sub-01_ses-1, in sub-01/ses-1/ or sub-01_ses-1/). The column
+group, if there, names rows that belong together (one patient under two names, a family), the column
+site where the images were made; both are words, n/a = none. A row with a reason in the column
+exclude, or with an occlusion outside ICA and MCA, will be left out by preprocess: it is counted,
+and its images are not read. Of what preprocess wrote it reads every volume and mask, transform,
+warps, qc.json with each file's checksum, labels.json and left_out.json. Which kind it is, the
+files' names say.
 
 A clean cohort prints a summary and exits 0; otherwise a table of faults, exit 2.
 """

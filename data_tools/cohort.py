@@ -37,6 +37,8 @@ Row = dict[str, Any]
 MISSING = "n/a"
 # Of a patient whose scanner's files were not converted: sub-*/dicom.
 DICOM_FOLDER = "dicom"
+# Of derivatives: Tmax and the other maps.
+PERFUSION = "perfusion"
 COLUMNS = (
     "participant_id",
     "age",
@@ -70,6 +72,8 @@ _READ_ENDINGS = (*file_names.IMAGE_ENDINGS, ".bval", ".bvec", ".json")
 _READ_NAMES = (
     "_dwi", "_adc", "_trace", "_b0", "_tmax", "brain_mask", "core_mask", *file_names.EDITED_MASKS
 )  # fmt: skip
+_PERFUSION_NAMES = ("_dsc", "_pwi")
+_ARTERY_NAME = "_desc-aif_mask"
 _READ_FOLDER = re.compile(f"{DICOM_FOLDER}|dwi|ses-.*")
 _PARTICIPANT = re.compile(f"sub-[A-Za-z0-9]+({VISIT}[A-Za-z0-9]+)?")
 # What programs write where a cell is empty: as a group it would join everybody without one.
@@ -115,16 +119,8 @@ class RawFiles:
         for path in (
             self.dwi, self.adc, self.tmax, self.truth, self.b0, self.brain_mask, self.core
         ):  # fmt: skip
-            if path is None:
-                continue
-            if path.is_dir():
-                found += file_names.files_below(path)
-                continue
             ends = [".bval", ".bvec", ".json"] if path in (self.dwi, self.b0) else [".json"]
-            if file_names.ending(path.name) not in (".nii", ".nii.gz"):
-                ends += file_names.OTHER_PARTS
-            beside = [file_names.beside(path, end) for end in ends]
-            found += [path, *(each for each in beside if each.is_file() and each != path)]
+            found += _with_parts(path, ends)
         return found
 
     def overrides(self, said: Overrides) -> Overrides:
@@ -132,6 +128,23 @@ class RawFiles:
         if self.brain_mask is None:
             return said
         return dataclasses.replace(said, brain_mask=str(self.brain_mask))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PerfusionFiles:
+    """A patient's raw perfusion scan.
+
+    Attributes:
+        series: 4D image file, or a folder of DICOM files, which may hold no such scan.
+        artery: mask of the arterial input's voxels, chosen by a person; None if there is none.
+    """
+
+    series: Path
+    artery: Path | None = None
+
+    def existing(self) -> list[Path]:
+        """Every file that is read, in a fixed order."""
+        return _with_parts(self.series, [".json"]) + _with_parts(self.artery, [])
 
 
 class CohortError(InputError):
@@ -563,7 +576,7 @@ def find_raw_files(
         found = [path for name in own for path in search.named(derived / kind / name, *endings)]
         return search.only(what, derived / kind, found)
 
-    tmax = derivative("Tmax", "perfusion", "_tmax")
+    tmax = search.only("Tmax", derived / PERFUSION, tmax_files(root, participant))
     edited = (f"_{name}" for name in file_names.EDITED_MASKS)
     truth = derivative("edited mask", "labels", *edited)
     search.complain_of_two_truths()
@@ -574,6 +587,70 @@ def find_raw_files(
     return RawFiles(
         dwi=dwi, adc=adc, tmax=tmax, truth=truth, b0=b0, brain_mask=brain, core=core
     ), []
+
+
+def _with_parts(path: Path | None, ends: list[str]) -> list[Path]:
+    """A file with those beside it that are read with it, or all of a folder; nothing of None."""
+    if path is None:
+        return []
+    if path.is_dir():
+        return [*file_names.files_below(path)]
+    if file_names.ending(path.name) not in (".nii", ".nii.gz"):
+        ends = [*ends, *file_names.OTHER_PARTS]
+    beside = [file_names.beside(path, end) for end in ends]
+    return [path, *(each for each in beside if each.is_file() and each != path)]
+
+
+def find_perfusion_files(
+    cohort: str | os.PathLike, participant: str
+) -> tuple[PerfusionFiles | None, list[Fault]]:
+    """A patient's raw perfusion series, and what is wrong with finding it.
+
+    ``sub-*/[ses-*/]perf/sub-*_dsc`` or ``_pwi``, in any case; else the scanner's files in
+    ``dicom/``, of which only reading them shows whether they hold such a scan.
+
+    Args:
+        cohort: folder of the raw cohort.
+        participant: ``sub-0001``, or a visit, ``sub-0001_ses-1``.
+
+    Returns:
+        None without faults where there is nothing of the kind.
+    """
+    root = Path(cohort)
+    if faults := _faults_of_folder(root, participant):
+        return None, faults
+    search = _Search(root, participant, (*_PERFUSION_NAMES, _ARTERY_NAME))
+    folder, masks = patient_folder(root, participant), root / "derivatives" / "masks"
+    own = dict.fromkeys((patient_of(participant), participant))
+    search.complain_of_links(folder, *(masks / name for name in own))
+    series = search.only("perfusion series", folder, search.named(folder, *_PERFUSION_NAMES))
+    found = [path for name in own for path in search.named(masks / name, _ARTERY_NAME)]
+    artery = search.only("arterial mask", masks, found)
+    if search.faults:
+        return None, search.faults
+    if series is None:
+        scanners = [folder / DICOM_FOLDER, *sorted(folder.glob(f"{VISIT[1:]}*/{DICOM_FOLDER}"))]
+        series = next((each for each in scanners if each.is_dir()), None)
+    return (None if series is None else PerfusionFiles(series=series, artery=artery)), []
+
+
+def tmax_files(cohort: str | os.PathLike, participant: str) -> list[Path]:
+    """Every Tmax map of a patient in ``derivatives/perfusion``; one is expected at most.
+
+    Args:
+        cohort: folder of the cohort.
+        participant: ``sub-0001``, or a visit, ``sub-0001_ses-1``.
+    """
+    root = Path(cohort)
+    search = _Search(root, participant)
+    own = dict.fromkeys((patient_of(participant), participant))
+    derived = root / "derivatives" / PERFUSION
+    return [path for name in own for path in search.named(derived / name, "_tmax")]
+
+
+def perfusion_folder(cohort: str | os.PathLike, participant: str) -> Path:
+    """Where a patient's perfusion maps go: ``derivatives/perfusion/sub-01[/ses-1]``."""
+    return Path(cohort, "derivatives", PERFUSION, *participant.split("_"))
 
 
 def _faults_of_folder(root: Path, participant: str) -> list[Fault]:
@@ -621,10 +698,18 @@ def _is_b0(path: Path) -> bool:
 
 @dataclasses.dataclass
 class _Search:
-    """Looks for a patient's files and keeps what is wrong with them."""
+    """Looks for a patient's files and keeps what is wrong with them.
+
+    Attributes:
+        root: folder of the cohort.
+        participant: a patient or a visit.
+        read_names: how names end of links that must not lead to nothing.
+        faults: so far.
+    """
 
     root: Path
     participant: str
+    read_names: tuple[str, ...] = _READ_NAMES
     faults: list[Fault] = dataclasses.field(default_factory=list)
 
     def named(self, base: Path, *endings: str, of_patient: bool = False) -> list[Path]:
@@ -701,7 +786,7 @@ class _Search:
                 bool(_READ_FOLDER.fullmatch(name)) and not self._is_of_other_visit(path)
             )
         return name.startswith(f"{self.participant.lower()}_") and name[: -len(end)].endswith(
-            _READ_NAMES
+            self.read_names
         )
 
     def _is_of_other_visit(self, path: Path) -> bool:

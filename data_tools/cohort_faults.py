@@ -15,18 +15,23 @@ from data_tools import cohort as cohorts
 from data_tools import flow, groups, labels, mni_faults, patient
 from data_tools.checked import Checked, ImageFigures
 from data_tools.cohort import Fault
+from data_tools.dicom.dynamic import NoScanOverTime
 from data_tools.flow import LeftOut
 from data_tools.grid import SPACE, TMAX_HYPOPERFUSION_S
 from data_tools.overrides import NONE, Overrides
 from data_tools.patient import NativePatient
+from data_tools.perfusion import examination, series
 from data_tools.runtime import executors
 from data_tools.runtime.errors import InputError, counted
 from data_tools.runtime.patient_failure import attempt
+from data_tools.volumes import Volume
 
 if TYPE_CHECKING:
     import pandas as pd
 
 LAYOUTS = (cohorts.RAW, cohorts.MNI)
+# Of which preprocess makes Tmax.
+RAW_SERIES = "raw perfusion series"
 _IN_WORDS = {cohorts.RAW: "raw images", cohorts.MNI: "volumes in MNI space"}
 
 
@@ -153,10 +158,39 @@ def check_patient(participant: str, cohort: str, *, overrides: Overrides = NONE)
     )  # fmt: skip
     if native is None:
         return Checked(tuple(Fault(participant, "images", message) for message in messages))
-    return Checked(figures=_measure(native))
+    has_series = False
+    if files.tmax is None and files.truth is None:
+        try:
+            has_series = _check_series(participant, cohort, native)
+        except InputError as error:
+            return Checked(
+                tuple(Fault(participant, "perfusion", line) for line in str(error).splitlines())
+            )
+    return Checked(figures=_measure(native, has_series=has_series))
 
 
-def _measure(native: NativePatient) -> ImageFigures:
+def _check_series(participant: str, cohort: str, native: NativePatient) -> bool:
+    """Whether there is a raw perfusion series, of which preprocess makes Tmax.
+
+    Raises:
+        InputError: it cannot be used.
+    """
+    files, faults = cohorts.find_perfusion_files(cohort, participant)
+    if faults:
+        raise InputError("\n".join(fault.what for fault in faults))
+    if files is None:
+        return False
+    try:
+        found = series.load_series(files.series)
+    except NoScanOverTime:
+        return False
+    image = Volume(found.signal[..., 0], found.affine, str(files.series))
+    patient.check_overlap(image, "perfusion series", native.dwi, native.brain)
+    examination.check_bolus(found)
+    return True
+
+
+def _measure(native: NativePatient, *, has_series: bool = False) -> ImageFigures:
     dwi, tmax = native.dwi, native.tmax
     delayed_ml = None
     if tmax is not None:
@@ -170,6 +204,8 @@ def _measure(native: NativePatient) -> ImageFigures:
         orientation=dwi.orientation,
         truth=labels.truth_from(bool(native.truth), native.truth_is_whole)
         if native.truth or tmax
+        else RAW_SERIES
+        if has_series
         else "none",
     )
 

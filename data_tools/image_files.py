@@ -35,12 +35,14 @@ class ImageFile:
         place: where they lie.
         label: what and path, for messages.
         values: reads them as the file's scale factor says.
+        frame_step_s: from frame to frame, as the header says it; None if it says none.
     """
 
     shape: tuple[int, ...]
     place: Place
     label: str
     values: Callable[[], NDArray]
+    frame_step_s: float | None = None
 
     @property
     def plain_shape(self) -> tuple[int, ...]:
@@ -144,7 +146,11 @@ def _open_nifti(path: Path, label: str) -> ImageFile:
         )
     place = nifti_header.place_of(image, label)
     return ImageFile(
-        shape=image.shape, place=place, label=label, values=lambda: np.asarray(image.dataobj)
+        shape=image.shape,
+        place=place,
+        label=label,
+        values=lambda: np.asarray(image.dataobj),
+        frame_step_s=nifti_header.frame_step_s(image),
     )
 
 

@@ -112,14 +112,21 @@ def hypoperfusion_mask(
 ) -> NDArray[np.bool_]:
     """Hypoperfused tissue: Tmax >= 6 s inside coverage, without CSF, small clusters and thin skins.
 
-    Tmax has no meaning in CSF (ADC >= 2000e-6 mm2/s), where there is next to no bolus. A cluster
-    that vanishes under one erosion is nowhere three voxels thick: a skin along sinuses, skull
-    base or the brain's edge, not a territory.
+    Tmax has no meaning in CSF (ADC >= 2000e-6 mm2/s), where there is next to no bolus.
 
     Returns:
         bool mask; all False if nothing is left.
     """
     delayed = coverage & (tmax_s >= TMAX_HYPOPERFUSION_S) & (adc_um2_per_s < ADC_CSF_UM2_PER_S)
+    return territories(delayed, voxel_ml)
+
+
+def territories(delayed: NDArray[np.bool_], voxel_ml: float) -> NDArray[np.bool_]:
+    """Late voxels without small clusters and thin skins.
+
+    A cluster that vanishes under one erosion is nowhere three voxels thick: a skin along sinuses,
+    skull base or the brain's edge, not a territory.
+    """
     solid = _clusters_touching(delayed, ndimage.binary_erosion(delayed))
     return remove_small_clusters(solid, HYPOPERFUSION_MIN_CLUSTER_ML, voxel_ml)
 

@@ -21,6 +21,7 @@ from data_tools.grid import GRID_AFFINE
 from data_tools.image_files import open_image
 from data_tools.overrides import NONE, Overrides
 from data_tools.patient import MniPatient
+from data_tools.perfusion import cohort_maps, patient_maps, record
 from data_tools.quality import Quality
 from data_tools.runtime import atomic, executors, peak_memory
 from data_tools.runtime.errors import InputError
@@ -107,6 +108,7 @@ def preprocess(
     succeeded = [done[participant] for participant in order if participant in done]
     lost = [left_out[participant] for participant in order if participant in left_out]
     flow.write(Path(out), lost)
+    cohort_maps.write_page_of(cohort, out, order)
     qc_page.write(Path(out), [each.quality for each in succeeded], lost, name)
     return succeeded, lost
 
@@ -138,6 +140,7 @@ def preprocess_patient(
     files, faults = cohorts.find_raw_files(cohort, participant)
     if files is None:
         raise InputError("\n".join(fault.what for fault in faults))
+    files, perfusion = _with_tmax(files, participant, cohort=cohort, out=out)
     overrides = files.overrides(overrides)
     settings = f"{side} {kind} {within_side} {overrides.given()}"
     fingerprint = _fingerprint(files.existing(), settings)
@@ -153,7 +156,7 @@ def preprocess_patient(
     )
     mni, found = patients.to_mni(native, kind)
     core = examine_core(native, mni, side)
-    warnings = (*core.alarms, *found.warnings, *core.warnings)
+    warnings = (*core.alarms, *found.warnings, *core.warnings, *perfusion)
     quality = Quality(
         participant_id=participant,
         warnings=warnings,
@@ -163,6 +166,7 @@ def preprocess_patient(
         overrides=native.overrides,
         core_native_ml=round(core.known.native_ml, 2),
         core_mni_ml=round(core.known.mni_ml, 2),
+        tmax_from=tmax_from(files.tmax),
         seconds=round(time.monotonic() - began, 1),
         peak_memory_mb=peak_memory.read_mb(),
         fingerprint=fingerprint,
@@ -180,6 +184,45 @@ def preprocess_patient(
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return Preprocessed(quality, kept=False)
+
+
+def _with_tmax(
+    files: cohorts.RawFiles, participant: str, *, cohort: str, out: str
+) -> tuple[cohorts.RawFiles, tuple[str, ...]]:
+    """Files with a Tmax map made of the raw perfusion series, where only that is there.
+
+    Returns:
+        The files, and what the perfusion scan warns of.
+
+    Raises:
+        InputError: the series cannot be used, and there is no edited mask either.
+    """
+    if files.tmax is None:
+        try:
+            made = cohort_maps.make_one(
+                participant, cohort=cohort, out=out, options=patient_maps.Options()
+            )
+        except InputError as error:
+            perfused = cohorts.perfusion_folder(out, participant)
+            attempt(patient_maps.remove_stale, participant, perfused)
+            said = f"no Tmax, for the raw perfusion series cannot be used: {error}"
+            if files.truth is None:
+                raise InputError(
+                    f"{said}\nIf TR, TE or the artery must be given, run python -m "
+                    "data_tools.perfusion first; or name a reason in the column exclude"
+                ) from error
+            return files, (said,)
+        if made is None:
+            return files, ()
+        files = dataclasses.replace(files, tmax=patient_maps.tmax_path(out, participant))
+    known = record.of_map(files.tmax)
+    return files, () if known is None else tuple(f"perfusion: {each}" for each in known.warnings)
+
+
+def tmax_from(path: Path | None) -> str | None:
+    """How this program made a Tmax map; None of a map of another program, or without one."""
+    made_by = None if path is None else record.convention_of(path)
+    return None if made_by is None else f"{made_by.in_words()}; {record.NOT_EQUIVALENT}"
 
 
 def _write_patient(folder: Path, mni: MniPatient, quality: Quality, core: CoreFindings) -> Quality:

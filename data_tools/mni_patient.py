@@ -115,7 +115,8 @@ def load_labelled(cohort: str | os.PathLike, row: Row) -> tuple[MniPatient, labe
     Returns:
         The images, the masks, and ``row`` with volumes in mL of the patient's tissue:
         ``core_ml``, ``core_truth_ml``, ``hypoperfusion_ml``, ``truth_ml``, ``coverage_ml``,
-        ``brain_ml``, ``voxel_ml``, and ``truth_from`` and ``core_truth_from``.
+        ``brain_ml``, ``voxel_ml``; ``truth_from`` and ``core_truth_from``; and ``tmax_from``, how
+        this program made Tmax of a raw series, or None.
 
     Raises:
         InputError: naming the patient and the file; also if there is no truth.
@@ -161,6 +162,7 @@ def load_labelled(cohort: str | os.PathLike, row: Row) -> tuple[MniPatient, labe
         "voxel_ml": patient.voxel_ml,
         "truth_from": labels.truth_from(patient.truth is not None, patient.truth_is_whole),
         "core_truth_from": "ADC and DWI" if known_core is None else "known mask",
+        "tmax_from": atomic.read_json(Path(cohort) / participant / "qc.json").get("tmax_from"),
     }
     return patient, label, described
 

@@ -27,6 +27,7 @@ SCANNER, ALIGNED, TALAIRACH, MNI = 1, 2, 3, 4
 CODE_NAMES = {SCANNER: "scanner", ALIGNED: "aligned", TALAIRACH: "Talairach", MNI: "MNI"}
 METRE, MICRON = 1, 3
 TO_MM = {METRE: 1000.0, MICRON: 0.001}
+TO_S = {8: 1.0, 16: 1e-3, 24: 1e-6}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,6 +85,25 @@ def place_of(image: nib.Nifti1Pair, label: str) -> Place:
     place = _in_mm(place, int(header["xyzt_units"]) & 7)
     check_axes(place.affine, label)
     return place
+
+
+def frame_step_s(image: nib.Nifti1Pair) -> float | None:
+    """Time from frame to frame in s, by the header of a series.
+
+    Args:
+        image: 3D or more. Of (X, Y, Z, 1, T) either axis may hold it.
+
+    Returns:
+        None without a unit of time, of a single image, and of 0 or 1, which programs leave that do
+        not fill it in.
+    """
+    unit = TO_S.get(int(image.header["xyzt_units"]) & 56)
+    axes = [axis for axis, size in enumerate(image.shape) if axis > 2 and size > 1]
+    if unit is None or len(axes) != 1:
+        return None
+    steps = [float(image.header["pixdim"][1 + axis]) for axis in (axes[0], 3)]
+    said = [step for step in steps if np.isfinite(step) and step not in (0, 1)]
+    return said[0] * unit if said else None
 
 
 def check_finite(affine: NDArray[np.float64], label: str) -> None:

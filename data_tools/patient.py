@@ -312,7 +312,7 @@ def _check_contents(
         if contradicted is not checks:
             warnings += [f"{fault} (--adc_unit was taken)" for fault in contradicted.faults]
     for image, what in ((images.tmax, "Tmax"), (images.truth, "hypoperfusion mask")):
-        if image is not None and checks.passes(_check_overlap, image, what, dwi, brain):
+        if image is not None and checks.passes(check_overlap, image, what, dwi, brain):
             seen = seen_on(image, dwi, brain)
             checks.passes(
                 functools.partial(check_gaps, may_be_a_slab=True), image, seen, what
@@ -527,8 +527,18 @@ def seen_on(
     return resample(there, matrix, image.data.shape, image.affine) > 0.5
 
 
-def _check_overlap(image: Volume, what: str, dwi: Volume, brain: NDArray[np.bool_]) -> None:
-    """Whether an image of the same session lies where the DWI's brain is."""
+def check_overlap(image: Volume, what: str, dwi: Volume, brain: NDArray[np.bool_]) -> None:
+    """Refuse an image of the same session that does not lie where the DWI's brain is.
+
+    Args:
+        image: on its own grid; its values do not matter.
+        what: ``Tmax``..., for messages.
+        dwi: for its grid.
+        brain: bool, on that grid.
+
+    Raises:
+        InputError: less than 30% of the brain is in its field of view.
+    """
     field = dataclasses.replace(image, data=np.ones_like(image.data))
     inside = resample(field, np.eye(4), dwi.data.shape, dwi.affine) > 0.5
     share = float(inside[brain].mean())

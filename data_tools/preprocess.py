@@ -9,6 +9,8 @@ everybody who is not in the result, with the step and the reason; they are count
 Per patient: sub-*_space-MNI152NLin2009aSym_{dwi,adc,tmax}.nii.gz and masks (intensities stay
 physical; ADC in 1e-6 mm2/s), the transform for the way back, qc.json and qc.png; and qc.html of the
 cohort, the worst first. Look at the pictures. Patients done before with the same files are kept.
+Where there is a raw perfusion series (sub-*/perf/sub-*_dsc) and no Tmax map, Tmax is made of it and
+goes to OUT/derivatives/perfusion; python -m data_tools.perfusion has its options and explains it.
 One bad patient does not stop the others: it is listed at the end, exit 1.
 """
 
@@ -77,6 +79,11 @@ def main() -> int:
     kept = sum(patient.kept for patient in done)
     what = groups.counted_patients([patient.quality.participant_id for patient in done])
     print(f"{what} in {FLAGS.out} ({kept} were done before)")
+    if made := sum(patient.quality.tmax_from is not None for patient in done):
+        print(
+            f"{made} with Tmax made of raw perfusion series by this program, not RAPID-equivalent "
+            "until calibrated"
+        )
     for patient in done:
         for warning in patient.quality.warnings:
             print(f"warning: {patient.quality.participant_id}: {warning}", file=sys.stderr)

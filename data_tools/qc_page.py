@@ -1,4 +1,7 @@
-"""Every patient's qc.json -> one ``qc.html`` of the cohort: sortable, the worst first, offline."""
+"""Every patient's qc.json -> one ``qc.html`` of the cohort: sortable, the worst first, offline.
+
+The table is that of any step whose patients have a picture and a verdict.
+"""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -11,8 +14,10 @@ from data_tools.flow import LeftOut
 from data_tools.quality import Quality
 from data_tools.runtime import atomic
 
-# Key of qc.json, title, decimals (None: text).
-COLUMNS: tuple[tuple[str, str, int | None], ...] = (
+# Key of a cell, title, decimals (None: text).
+Columns = Sequence[tuple[str, str, int | None]]
+# Keys of qc.json.
+COLUMNS: Columns = (
     ("participant_id", "patient", None),
     ("verdict", "verdict", None),
     ("brain_dice_with_template", "brain Dice with template", 3),
@@ -25,6 +30,7 @@ COLUMNS: tuple[tuple[str, str, int | None], ...] = (
     ("core_mni_ml", "core on MNI grid, mL", 1),
     ("adc_parenchyma_median_um2_per_s", "ADC median, 1e-6 mm2/s", 0),
     ("strategy", "fit", None),
+    ("tmax_from", "Tmax", None),
     ("seconds", "seconds", 1),
 )
 FAILED, LEFT_OUT = "failed", "left out"
@@ -35,32 +41,50 @@ BEFORE_ALL = -1e9
 Cell = str | float | None
 
 
-@dataclasses.dataclass(frozen=True)
-class _Row:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Row:
     """A patient's line of the table.
 
     Attributes:
         participant_id: ``sub-0001``.
         verdict: a key of :data:`ORDER`.
-        cells: by the keys of :data:`COLUMNS`; None where there is nothing to show.
+        cells: by the keys of the columns; None where there is nothing to show.
         messages: what to look at.
+        picture: path of the patient's picture, from the page; None if there is none.
     """
 
     participant_id: str
     verdict: str
     cells: Mapping[str, Cell]
     messages: tuple[str, ...]
-
-    @property
-    def picture(self) -> str | None:
-        """Path of the patient's picture, from the page."""
-        return None if self.verdict in (FAILED, LEFT_OUT) else f"{self.participant_id}/qc.png"
+    picture: str | None = None
 
     @property
     def sort(self) -> Mapping[str, Cell]:
         """What a click on each column's title sorts by."""
         filled = {key: BEFORE_ALL if cell is None else cell for key, cell in self.cells.items()}
         return filled | {"verdict": ORDER[self.verdict]}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Table:
+    """What a page shows.
+
+    Attributes:
+        name: of the cohort; a page of simulated patients says so.
+        columns: of the table; the first two are the patient and the verdict.
+        rows: of the patients.
+        picture: what a picture shows, for those who cannot see it.
+        remarks: paragraphs above the table.
+        link: path of another page and what it is; None if there is none.
+    """
+
+    name: str
+    columns: Columns
+    rows: Sequence[Row]
+    picture: str
+    remarks: Sequence[str] = ()
+    link: tuple[str, str] | None = None
 
 
 def write(out: Path, qualities: Sequence[Quality], lost: Sequence[LeftOut], name: str) -> None:
@@ -70,44 +94,63 @@ def write(out: Path, qualities: Sequence[Quality], lost: Sequence[LeftOut], name
         out: the cohort.
         qualities: of the patients that succeeded.
         lost: the others. Those whom the table left out come last: there is nothing to mend.
-        name: of the cohort; a page of simulated patients says so.
+        name: of the cohort.
     """
-    done = sorted(
-        qualities, key=lambda q: (ORDER[q.registration.verdict], q.registration.tissue_correlation)
+    done = sorted(qualities, key=lambda quality: quality.registration.tissue_correlation)
+    perfusion = Path("derivatives/perfusion/qc.html")
+    table = Table(
+        name=name,
+        columns=COLUMNS,
+        rows=[*map(lost_row, lost), *map(_done, done)],
+        picture="DWI and ADC of {} in MNI space with the template's outlines",
+        remarks=("Look at every picture: no figure sees a swap of left and right.",),
+        link=(perfusion.as_posix(), "Perfusion maps that were made of raw series")
+        if (out / perfusion).is_file()
+        else None,
     )
-    rows = sorted([*map(_lost, lost), *map(_done, done)], key=lambda row: ORDER[row.verdict])
+    render(out / "qc.html", table)
+
+
+def render(path: Path, table: Table) -> None:
+    """Write a page, the worst verdict first and otherwise in the order of the rows."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("data_tools"), autoescape=True, trim_blocks=True
     )
     page = environment.get_template("qc.html").render(
-        name=name,
-        simulated="simulated" in name.lower(),
-        columns=COLUMNS,
-        rows=rows,
-        counts={word: sum(row.verdict == word for row in rows) for word in ORDER},
+        table=table,
+        rows=sorted(table.rows, key=lambda row: ORDER[row.verdict]),
+        simulated="simulated" in table.name.lower(),
+        counts={word: sum(row.verdict == word for row in table.rows) for word in ORDER},
     )
-    atomic.write_text(out / "qc.html", page)
+    atomic.write_text(path, page)
 
 
-def _done(quality: Quality) -> _Row:
+def _done(quality: Quality) -> Row:
     figures = quality.to_json()
     said = [f"said by --{name}: {value}" for name, value in quality.overrides.items()]
-    return _Row(
-        quality.participant_id,
-        quality.registration.verdict,
-        {key: figures[key] for key, _, _ in COLUMNS},
-        (*quality.warnings, *said, *quality.registration.notes),
+    return Row(
+        participant_id=quality.participant_id,
+        verdict=quality.registration.verdict,
+        cells={key: figures[key] for key, _, _ in COLUMNS},
+        messages=(*quality.warnings, *said, *quality.registration.notes),
+        picture=f"{quality.participant_id}/qc.png",
     )
 
 
-def _lost(left_out: LeftOut) -> _Row:
+def lost_row(left_out: LeftOut, columns: Columns = COLUMNS) -> Row:
+    """The line of a patient who failed, or whom the table left out.
+
+    Args:
+        left_out: who, and why.
+        columns: of the table.
+    """
     participant, failed = left_out.participant_id, left_out.step == flow.PREPROCESS
     verdict = FAILED if failed else LEFT_OUT
     known = {"participant_id": participant, "verdict": verdict}
     reason = left_out.reason if failed else f"{flow.STEPS[left_out.step]}: {left_out.reason}"
-    return _Row(
-        participant,
-        verdict,
-        {key: known.get(key) for key, _, _ in COLUMNS},
-        tuple(reason.splitlines()),
+    return Row(
+        participant_id=participant,
+        verdict=verdict,
+        cells={key: known.get(key) for key, _, _ in columns},
+        messages=tuple(reason.splitlines()),
     )

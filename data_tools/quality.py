@@ -80,6 +80,7 @@ class Quality:
         overrides: what a person said of the images, by name.
         core_native_ml: core on the DWI's own grid.
         core_mni_ml: core on the MNI grid.
+        tmax_from: how this program made Tmax of a raw series; None of a map of another program.
         seconds: that it took.
         peak_memory_mb: that it held.
         fingerprint: checksum of the files and settings it was made of.
@@ -95,6 +96,7 @@ class Quality:
     seconds: float
     peak_memory_mb: int
     fingerprint: str
+    tmax_from: str | None = None
     files: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
@@ -120,6 +122,7 @@ class Quality:
         """
         figures = {field.name: content[field.name] for field in dataclasses.fields(Registration)}
         figures["notes"] = tuple(figures["notes"])
+        content = {"tmax_from": None} | dict(content)  # earlier versions made no Tmax
         known = {field.name: content[field.name] for field in dataclasses.fields(cls)}
         known["warnings"] = tuple(known["warnings"])
         if not isinstance(known["files"], dict):  # names only, by an earlier version

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from data_tools.dicom.moments import Moment, moment_of, slice_times_s
 from data_tools.dicom.vendors import TRACE, Direction, weighting
 from data_tools.file_names import files_below
 from data_tools.image_files import damaged_file
@@ -120,6 +121,7 @@ class Frame:
         directional: of one direction, by what the file says.
         real_world: slope of the value that the file calls the real one, against that of the
             displayed value; 1 if they agree or there is one only.
+        moment: when it was taken.
     """
 
     path: Path
@@ -136,6 +138,7 @@ class Frame:
     direction: Direction = TRACE
     directional: bool = False
     real_world: float = 1.0
+    moment: Moment = Moment()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -151,6 +154,10 @@ class Scan:
     notes: tuple[str, ...]
 
 
+class NoImages(InputError):
+    """A folder holds no DICOM files, or none of an MR image."""
+
+
 def read_folder(folder: Path) -> Scan:
     """Every slice of the MR images in a folder, without its pixels.
 
@@ -158,7 +165,8 @@ def read_folder(folder: Path) -> Scan:
     is there twice counts once.
 
     Raises:
-        InputError: no DICOM file, no MR image with a place, or a damaged file.
+        NoImages: no DICOM file, or no MR image with a place.
+        InputError: a damaged file.
     """
     frames: list[Frame] = []
     seen: dict[str, Path] = {}
@@ -181,9 +189,9 @@ def read_folder(folder: Path) -> Scan:
             seen[instance] = path
             frames += found
     if not objects:
-        raise InputError(f"DICOM {folder}: holds no DICOM file; expected one patient's study")
+        raise NoImages(f"DICOM {folder}: holds no DICOM file; expected one patient's study")
     if not frames:
-        raise InputError(
+        raise NoImages(
             f"DICOM {folder}: holds {objects} DICOM files, and none is an MR image that says where "
             "it lies; expected the scanner's diffusion images"
         )
@@ -388,6 +396,7 @@ def _of_classic(path: Path, data: Any) -> Iterator[Frame]:
         scale=scale,
         real_world=real_world,
         padding=_padding(data),
+        moment=moment_of(data),
         **weighted._asdict(),
     )
     if "MOSAIC" in kind:
@@ -415,6 +424,7 @@ def _of_mosaic(data: Any, whole: Frame) -> Iterator[Frame]:
     if b_value is None:
         said = (wrapper.csa_header or {}).get("tags", {}).get("B_value", {}).get("items", [])
         b_value = float(said[0]) if said else None
+    within_s = slice_times_s(data, wrapper.csa_header or {}, count)
     for k in range(count):
         plane = dataclasses.replace(
             whole.plane,
@@ -423,7 +433,8 @@ def _of_mosaic(data: Any, whole: Frame) -> Iterator[Frame]:
             spacing_mm=float(wrapper.voxel_sizes[2]),
         )
         tile = (k // across * rows, k % across * columns)
-        yield dataclasses.replace(whole, tile=tile, plane=plane, b_value=b_value)
+        moment = dataclasses.replace(whole.moment, within_s=within_s[k] if within_s else None)
+        yield dataclasses.replace(whole, tile=tile, plane=plane, b_value=b_value, moment=moment)
 
 
 def _of_enhanced(path: Path, data: Any) -> Iterator[Frame]:
@@ -464,6 +475,7 @@ def _of_enhanced(path: Path, data: Any) -> Iterator[Frame]:
             scale=scale,
             real_world=real_world,
             padding=_padding(data),
+            moment=moment_of(data, group),
             **weighted._asdict(),
         )
 

@@ -186,7 +186,7 @@ def build(label: str, frames: Sequence[Frame], is_adc: bool = False) -> list[Sta
     images: list[Image] = []
     notes: list[str] = []
     for same in by_weighting.values():
-        slots, left_out = _without_copies(label, _slots(same))
+        slots, left_out = _without_copies(label, by_place(same))
         notes += left_out
         images += [_image(repeat) for repeat in zip(*slots, strict=True)]
     stacks: list[list[Image]] = []
@@ -200,7 +200,7 @@ def build(label: str, frames: Sequence[Frame], is_adc: bool = False) -> list[Sta
     made = []
     for stack in stacks:
         stack.sort(key=lambda image: -1.0 if image.b_value is None else image.b_value)
-        affine, warnings = _affine(label, stack[0].frames)
+        affine, warnings = affine_of(label, stack[0].frames)
         made.append(
             Stack(
                 head=head,
@@ -252,7 +252,7 @@ def _image(frames: Sequence[Frame]) -> Image:
     )
 
 
-def _slots(frames: Sequence[Frame]) -> list[list[Frame]]:
+def by_place(frames: Sequence[Frame]) -> list[list[Frame]]:
     """Frames of each place, along the normal."""
     normal = frames[0].plane.normal
     along = np.array([frame.plane.position_mm @ normal for frame in frames])
@@ -301,7 +301,7 @@ def _without_copies(label: str, slots: list[list[Frame]]) -> tuple[list[list[Fra
     return kept, [f"{label}: {counted(dropped, 'slice is')} there twice; copies were left out"]
 
 
-def _affine(label: str, frames: Sequence[Frame]) -> tuple[NDArray[np.float64], list[str]]:
+def affine_of(label: str, frames: Sequence[Frame]) -> tuple[NDArray[np.float64], list[str]]:
     """Index [column, row, slice] -> mm, RAS+; the slices must make a straight, even pile."""
     if len(frames) < 2:
         raise InputError(

@@ -92,13 +92,13 @@ def read_study(
             or studies; no diffusion study or several; slices of it are lost; no ADC map, and
             nothing to compute it from.
     """
-    _require_pydicom()
+    require_pydicom()
     label = f"DICOM {folder}"
     scan = read_folder(folder)
     found = _Found(label=label, frames=scan.frames, notes=[*scan.notes])
     if series:
         found = found.named(series)
-    _check_one_patient(label, folder, found.frames, named=bool(series))
+    check_one_patient(label, folder, found.frames, named=bool(series))
     dwi = _choose(label, found.diffusion(b_value if series else None), found)
     adc = found.adc(dwi)
     if adc is None:
@@ -142,7 +142,7 @@ class _Found:
 
     def named(self, series: str) -> "_Found":
         """Only the series that a person named."""
-        uids = _named(self.label, self.frames, series)
+        uids = named_series(self.label, self.frames, series)
         chosen = [frame for frame in self.frames if frame.head.uid in uids]
         visits = {(frame.head.study, frame.head.frame_of_reference) for frame in chosen}
         warnings = []
@@ -502,7 +502,7 @@ def _b_text(frames: Sequence[Frame]) -> str:
     return "b " + ", ".join(f"{b:g}" for b in known[:6]) + (", ..." if len(known) > 6 else "")
 
 
-def _named(label: str, frames: Sequence[Frame], series: str) -> set[str]:
+def named_series(label: str, frames: Sequence[Frame], series: str) -> set[str]:
     """UIDs of the series that a person named."""
     heads = {frame.head.uid: frame.head for frame in frames}
     found: set[str] = set()
@@ -540,7 +540,7 @@ def _plain(text: str) -> str:
     return re.sub(r"\s*,\s*", ",", " ".join(text.casefold().split()))
 
 
-def _check_one_patient(
+def check_one_patient(
     label: str, folder: Path, frames: Iterable[Frame], named: bool = False
 ) -> None:
     """Refuse files of two patients, or of two studies: DWI and ADC might be of different days."""
@@ -593,7 +593,7 @@ def _one_patient(one: tuple[str, str], other: tuple[str, str]) -> bool:
     return True
 
 
-def _require_pydicom() -> None:
+def require_pydicom() -> None:
     try:
         import pydicom  # noqa: F401
     except ImportError as error:

@@ -64,10 +64,10 @@ def weighting(data: Any, diffusion: Any, kind: Sequence[str]) -> Weighting:
     b_value = _first_number(
         [
             diffusion.get("DiffusionBValue"),
-            _private(data, (0x0019, 0x0C), "SIEMENS MR HEADER", "IS"),
-            _private(data, (0x2001, 0x03), "Philips Imaging DD 001", "FL"),
+            private_value(data, (0x0019, 0x0C), "SIEMENS MR HEADER", "IS"),
+            private_value(data, (0x2001, 0x03), "Philips Imaging DD 001", "FL"),
             _ge_b(data),
-            _private(data, (0x0065, 0x09), "Image Private Header", "FD"),
+            private_value(data, (0x0065, 0x09), "Image Private Header", "FD"),
             *_found(SEQUENCE_NAME, data.get("SequenceName")),
             *_found(COMMENT, data.get("ImageComments")),
         ]
@@ -83,7 +83,7 @@ def weighting(data: Any, diffusion: Any, kind: Sequence[str]) -> Weighting:
 def _is_directional(data: Any, diffusion: Any) -> bool:
     """Whether a file says that it is of one direction, and not of which."""
     said = str(diffusion.get("DiffusionDirectionality", "")).upper()
-    private = _word(_private(data, (0x0019, 0x0D), "SIEMENS MR HEADER", "CS"))
+    private = _word(private_value(data, (0x0019, 0x0D), "SIEMENS MR HEADER", "CS"))
     name = SEQUENCE_NAME.search(str(data.get("SequenceName", "")))
     directional = ("DIRECTIONAL", "BMATRIX")
     return said in directional or private in directional or bool(name and "#" in (name[2] or ""))
@@ -102,7 +102,7 @@ def _direction(data: Any, diffusion: Any, kind: Sequence[str]) -> Direction:
         _siemens_direction(data),
         _ge_direction(data),
         _philips_direction(data),
-        _unit(_private(data, (0x0065, 0x37), "Image Private Header", "FD")),
+        _unit(private_value(data, (0x0065, 0x37), "Image Private Header", "FD")),
     ]
     for direction in said:
         if direction is not None and any(direction):
@@ -137,39 +137,41 @@ def _of_matrix(diffusion: Any) -> Direction | None:
 
 def _siemens_direction(data: Any) -> Direction | None:
     creator = "SIEMENS MR HEADER"
-    vector = _unit(_private(data, (0x0019, 0x0E), creator, "FD"))
+    vector = _unit(private_value(data, (0x0019, 0x0E), creator, "FD"))
     if vector is not None:
         return vector
-    word = _word(_private(data, (0x0019, 0x0D), creator, "CS"))
+    word = _word(private_value(data, (0x0019, 0x0D), creator, "CS"))
     return TRACE if word in ("ISOTROPIC", "NONE") else None
 
 
 def _ge_b(data: Any) -> float | None:
-    value = _first_number([_private(data, (0x0043, 0x39), "GEMS_PARM_01", "IS")])
+    value = _first_number([private_value(data, (0x0043, 0x39), "GEMS_PARM_01", "IS")])
     return None if value is None else value % GE_B_MODULUS
 
 
 def _ge_direction(data: Any) -> Direction | None:
-    kind = _first_number([_private(data, (0x0043, 0x30), "GEMS_PARM_01", "SS")])
+    kind = _first_number([private_value(data, (0x0043, 0x30), "GEMS_PARM_01", "SS")])
     if kind in GE_KINDS:
         return GE_KINDS[int(kind)]
-    parts = (_private(data, (0x0019, k), "GEMS_ACQU_01", "DS") for k in (0xBB, 0xBC, 0xBD))
-    vector = _unit([number for part in parts for number in _numbers(part)[:1]])
+    parts = (private_value(data, (0x0019, k), "GEMS_ACQU_01", "DS") for k in (0xBB, 0xBC, 0xBD))
+    vector = _unit([number for part in parts for number in numbers_of(part)[:1]])
     return vector if vector and any(vector) else None
 
 
 def _philips_direction(data: Any) -> Direction | None:
     creator = "Philips MR Imaging DD 001"
-    parts = (_private(data, (0x2005, k), creator, "FL") for k in (0xB0, 0xB1, 0xB2))
-    vector = _unit([number for part in parts for number in _numbers(part)[:1]])
+    parts = (private_value(data, (0x2005, k), creator, "FL") for k in (0xB0, 0xB1, 0xB2))
+    vector = _unit([number for part in parts for number in numbers_of(part)[:1]])
     if vector and any(vector):
         return vector
-    return PHILIPS_WORDS.get(_word(_private(data, (0x2001, 0x04), "Philips Imaging DD 001", "CS")))
+    return PHILIPS_WORDS.get(
+        _word(private_value(data, (0x2001, 0x04), "Philips Imaging DD 001", "CS"))
+    )
 
 
 def _unit(values: Any) -> Direction | None:
     """A vector of length 1; zeros stay zeros; None for what is no vector."""
-    numbers = _numbers(values)
+    numbers = numbers_of(values)
     if len(numbers) != 3 or not np.isfinite(numbers).all():
         return None
     length = math.hypot(*numbers)
@@ -186,13 +188,13 @@ def _found(pattern: re.Pattern[str], text: Any) -> Iterable[str]:
 
 def _first_number(candidates: Iterable[Any]) -> float | None:
     for each in candidates:
-        numbers = _numbers(each)
+        numbers = numbers_of(each)
         if numbers and math.isfinite(numbers[0]) and numbers[0] >= 0:
             return numbers[0]
     return None
 
 
-def _numbers(value: Any) -> list[float]:
+def numbers_of(value: Any) -> list[float]:
     if value is None:
         return []
     many = (
@@ -210,7 +212,7 @@ def _word(value: Any) -> str:
     return str(value).strip().upper() if value is not None else ""
 
 
-def _private(data: Any, tag: tuple[int, int], creator: str, vr: str) -> Any:
+def private_value(data: Any, tag: tuple[int, int], creator: str, vr: str) -> Any:
     """The value of a private attribute; None without it.
 
     Anonymisers and old networks take away a creator's name or the type of the value: then the

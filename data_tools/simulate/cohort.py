@@ -25,6 +25,8 @@ from data_tools.runtime.executors import map_patients
 from data_tools.simulate import real_cores
 from data_tools.simulate.anatomy import MODEL_VOXEL_ML
 from data_tools.simulate.appearance import FIRST
+from data_tools.simulate.dsc import acquire_dsc
+from data_tools.simulate.dsc_files import described, write_series, write_truth
 from data_tools.simulate.looks import LOOKS
 from data_tools.simulate.patient import SimulatedPatient, make_plan, simulate_patient
 from data_tools.simulate.shifts import SHIFTS
@@ -87,6 +89,7 @@ def simulate_cohort(
     look: str = "first",
     shift: str | None = None,
     heads: str | os.PathLike | None = None,
+    dsc: bool = False,
 ) -> Path:
     """Write a cohort of simulated patients.
 
@@ -107,6 +110,8 @@ def simulate_cohort(
             :data:`~data_tools.simulate.shifts.SHIFTS`; None is nothing.
         heads: table of real heads that the strokes are painted into, in MNI space; see
             :mod:`data_tools.simulate.painted`. None simulates the heads too.
+        dsc: write the raw perfusion series in place of the Tmax map, which goes with the rest of
+            the truth; see :mod:`data_tools.simulate.dsc`. Native space only.
 
     Returns:
         The folder.
@@ -123,6 +128,7 @@ def simulate_cohort(
         look=look,
         shift=shift,
         heads=None if heads is None else str(heads),
+        dsc=dsc,
     )
     _check(out, patients, settings, workers)
     out = Path(out)
@@ -130,7 +136,7 @@ def simulate_cohort(
         numbers = _numbers(patients, settings)
         _prepare(out, numbers, settings)
         write = functools.partial(_write_patient, out_folder=str(out), settings=settings)
-        todo = [(number,) for number in numbers if not _is_done(out, number, space)]
+        todo = [(number,) for number in numbers if not _is_done(out, number, settings)]
         for _, failure in map_patients(write, todo, workers, "simulating"):
             if isinstance(failure, InputError):
                 raise failure
@@ -151,6 +157,7 @@ class Settings:
         look: one of :data:`~data_tools.simulate.looks.LOOKS`, or several with commas.
         shift: one of :data:`~data_tools.simulate.shifts.SHIFTS`, or None.
         heads: table of real heads, or None.
+        dsc: the raw perfusion series in place of Tmax.
     """
 
     seed: int
@@ -161,6 +168,7 @@ class Settings:
     look: str
     shift: str | None
     heads: str | None
+    dsc: bool
 
     def look_of(self, number: int) -> str:
         """The look of a patient: several take turns."""
@@ -183,6 +191,11 @@ def _check(out: str | os.PathLike, patients: int, settings: Settings, workers: i
     if not set(settings.look.split(",")) <= set(LOOKS):
         raise InputError(
             f"look is {settings.look!r}; expected one of {', '.join(LOOKS)}, or several with commas"
+        )
+    if settings.dsc and (settings.space != "native" or settings.heads is not None):
+        raise InputError(
+            "raw perfusion series lie in native space and in simulated heads; leave out --space "
+            "and --heads with --dsc"
         )
     _check_shift(settings)
     _check_heads(settings)
@@ -281,9 +294,28 @@ def truth_path(out: str | os.PathLike, index: int, space: str) -> Path:
     return folder / f"{name}_simulation.json"
 
 
-def image_paths(out: str | os.PathLike, index: int, space: str) -> dict[str, Path]:
-    """Where a patient's images lie; keys dwi, adc, tmax and, in MNI, brain, coverage and core."""
+def image_paths(
+    out: str | os.PathLike, index: int, space: str, dsc: bool = False
+) -> dict[str, Path]:
+    """Where a patient's images lie.
+
+    Args:
+        out: folder of the cohort.
+        index: of the patient.
+        space: one of :data:`SPACES`.
+        dsc: of a cohort with raw perfusion series.
+
+    Returns:
+        Keys dwi, adc, tmax and, in MNI, brain, coverage and core; with ``dsc`` dsc and vessels.
+    """
     out, name = Path(out), f"sub-{index:04d}"
+    if dsc:
+        stem = out / "derivatives/simulation" / name / f"{name}_desc-truth"
+        return image_paths(out, index, space) | {
+            "tmax": Path(f"{stem}_Tmax.nii.gz"),
+            "vessels": Path(f"{stem}_dseg.nii.gz"),
+            "dsc": out / name / "perf" / f"{name}_dsc.nii.gz",
+        }
     if space == "native":
         return {
             "dwi": out / name / "dwi" / f"{name}_dwi.nii.gz",
@@ -301,14 +333,18 @@ def image_paths(out: str | os.PathLike, index: int, space: str) -> dict[str, Pat
     }
 
 
-def _is_done(out: Path, index: int, space: str) -> bool:
+def _is_done(out: Path, index: int, settings: Settings) -> bool:
     """Whether every file of a patient is as it was written; the JSON file came last."""
+    space = settings.space
     truth = atomic.read_json(truth_path(out, index, space))
     files = truth.get("sha256")
     if not isinstance(files, dict) or not isinstance(truth.get("participant"), dict):
         return False
     # Cohorts of earlier versions have no core.
-    if not {str(path) for path in image_paths("", index, space).values()} <= files.keys():
+    if (
+        not {str(path) for path in image_paths("", index, space, settings.dsc).values()}
+        <= files.keys()
+    ):
         return False
     return all((out / f).is_file() and atomic.sha256(out / f) == s for f, s in files.items())
 
@@ -318,7 +354,8 @@ def _write_patient(index: int, *, out_folder: str, settings: Settings) -> None:
     patient = _patient(index, settings)
     truth = _truth(patient)
     if settings.space == "native" and isinstance(patient, SimulatedPatient):
-        paths = _write_native(out, patient)
+        paths, taken = _write_native(out, patient, settings.dsc)
+        truth |= taken
     else:
         paths = _write_mni(out, patient)
     if not isinstance(patient, SimulatedPatient):
@@ -342,13 +379,24 @@ def _patient(index: int, settings: Settings) -> "SimulatedPatient | PaintedPatie
     return paint_patient(seed, index, settings.heads, lesions, look=look, shift=settings.shift)
 
 
-def _write_native(out: Path, patient: SimulatedPatient) -> list[Path]:
+def _write_native(
+    out: Path, patient: SimulatedPatient, dsc: bool
+) -> tuple[list[Path], dict[str, object]]:
+    """The files of a patient, and what more is true of it."""
     native = patient.native
-    paths = image_paths(out, patient.plan.index, "native")
+    paths = image_paths(out, patient.plan.index, "native", dsc)
     note = f"simulated {patient.participant_id}"
     save_volume(paths["dwi"], native.dwi, native.affine, note)
     save_volume(paths["adc"], native.adc_um2_per_s * np.float32(1e-6), native.affine, note)
-    save_volume(paths["tmax"], native.tmax_s, native.tmax_affine, note)
+    taken: dict[str, object] = {}
+    if dsc:
+        scan = acquire_dsc(patient)
+        write_series(paths["dsc"], scan, patient.plan.field_strength_t, note)
+        name = patient.participant_id
+        write_truth(truth_path(out, patient.plan.index, "native").parent / name, scan, note)
+        taken["dsc"] = described(scan)
+    else:
+        save_volume(paths["tmax"], native.tmax_s, native.tmax_affine, note)
     stem = str(paths["dwi"]).removesuffix(".nii.gz")
     b_value = patient.look.scanner.b_s_per_mm2
     sidecar = {
@@ -373,8 +421,9 @@ def _write_native(out: Path, patient: SimulatedPatient) -> list[Path]:
         Path(str(path).removesuffix(".nii.gz") + ending)
         for key, path in paths.items()
         for ending in ((".json", ".bval", ".bvec") if key == "dwi" else (".json",))
+        if key != "vessels"
     ]
-    return [*paths.values(), *sidecars]
+    return [*paths.values(), *sidecars], taken
 
 
 def _write_mni(out: Path, patient: "SimulatedPatient | PaintedPatient") -> list[Path]:
@@ -428,6 +477,8 @@ def _description(settings: Settings) -> dict[str, object]:
         flags += f" --noise={settings.noise:g}"
     if settings.target_mismatch:
         flags += " --target_mismatch"
+    if settings.dsc:
+        flags += " --dsc"
     if settings.lesions is not None:
         flags += f" --lesions ({real_cores.describe(settings.lesions)})"
     says = PAINTED_NAME if painted else "Simulated patients, no real ones"
@@ -474,7 +525,14 @@ def _prepare(out: Path, numbers: list[int], settings: Settings) -> None:
         # A lesion that a head has of its own on the other side is no label.
         write_label_settings(out, within_side=True)
     if settings.space == "native":
-        for name, what in (("perfusion", "Tmax maps"), ("simulation", "true transforms")):
+        made = {"simulation": "true transforms"}
+        if settings.dsc:
+            made = {"simulation": "true transforms, Tmax and vessels"}
+            # BIDS knows no contrast series yet.
+            atomic.write_text(out / ".bidsignore", "**/perf/*_dsc.*\n")
+        else:
+            made["perfusion"] = "Tmax maps"
+        for name, what in made.items():
             content = {**description, "Name": f"Simulated {what}", "DatasetType": "derivative"}
             atomic.write_json(out / "derivatives" / name / "dataset_description.json", content)
 

@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from helpers.dsc import write_small
 
 from data_tools import check_cohort, cohort_faults, patient
 from data_tools import cohort as cohorts
@@ -38,6 +39,19 @@ def test_a_clean_cohort_exits_0_with_a_summary(raw_cohort, capsys):
     assert sum(int(word) for word in shown["side"].replace(",", "").split()[1::2]) == 2
     median_ml = float(shown["brain volume"].split()[1])
     assert 900 < median_ml < 2100
+
+
+def test_raw_perfusion_series_are_looked_at_where_tmax_is_to_be_made_of_them(cohort, capsys):
+    write_small(cohort, "sub-0001")
+    assert run(cohort) == 0
+    assert "truth from    raw perfusion series 1, Tmax 1" in capsys.readouterr().out
+    write_small(cohort, "sub-0002", fault="no_bolus")
+    (cohort / "sub-0001" / "perf" / "sub-0001_dsc.json").write_text('{"RepetitionTime": 2.0}')
+    assert run(cohort) == 2
+    table = capsys.readouterr().err
+    assert "2 faults in the cohort" in table
+    assert "its TE is not known" in table and "says no EchoTime" in table
+    assert "sub-0002_dsc.nii.gz: no bolus: the brain's mean signal falls by" in table
 
 
 def test_whom_the_table_leaves_out_is_counted_and_no_fault(cohort, capsys):

@@ -11,12 +11,15 @@ import matplotlib.image
 import nibabel as nib
 import numpy as np
 import pytest
+from helpers.dsc import write_small
 from nibabel.processing import resample_from_to
 
+from data_tools import cohort as cohorts
 from data_tools import (
     core_examination,
     flow,
     mni_cohort,
+    mni_patient,
     pictures,
     preprocess,
     qc_page,
@@ -274,6 +277,40 @@ def test_whom_the_table_leaves_out_is_named_and_needs_no_images(quick, column, w
         done, lost = mni_cohort.preprocess(str(cohort), str(out), other_territories=True)
         assert len(done) == 1 and [each.step for each in lost] == [flow.PREPROCESS]
         assert flow.read(out) == tuple(lost) and f"{BAD}_ADC.nii.gz" in lost[0].reason
+
+
+def test_tmax_is_made_where_only_a_raw_series_is_there(quick):
+    """With what made it on record; a series that cannot be used is the patient's failure."""
+    cohort, out = quick
+    write_small(cohort, GOOD)
+    write_small(cohort, BAD, fault="no_tr")
+    status, _, complained = run(cohort, out)
+    assert status == command.EXIT_SOME_FAILED
+    (failure,) = [line for line in complained.splitlines() if line.startswith("failed: ")]
+    assert failure.startswith(f"failed: {BAD}: no Tmax, for the raw perfusion series cannot be")
+    assert "--tr_s=SECONDS" in failure and "run python -m data_tools.perfusion" in complained
+    made = out / "derivatives" / "perfusion" / GOOD / "perf" / f"{GOOD}_Tmax.nii.gz"
+    before = made.stat().st_mtime_ns
+    said = "cSVD, threshold 0.1, TR 2 s, AIF automatic; not RAPID-equivalent until calibrated"
+    quality = Quality.from_json(json.loads((out / GOOD / "qc.json").read_text()))
+    assert quality.tmax_from == said
+    page = (out / "qc.html").read_text()
+    assert said in page and 'href="derivatives/perfusion/qc.html"' in page
+    tmax = require_grid(load_volume(mni_file(out, GOOD, "tmax")), "tmax")
+    (row,) = [cohorts.clinical_record(row) for _, row in read_participants(out).iterrows()]
+    patient, label, described = mni_patient.load_labelled(out, row)
+    assert described["tmax_from"] == said and described["truth_from"] == "Tmax"
+    assert label.hypoperfusion.any() and 1 < np.median(tmax[patient.coverage]) < 5
+    assert not (cohort / "derivatives" / "perfusion" / GOOD).exists()  # the raw cohort stays
+    masks = cohort / "derivatives" / "labels" / BAD
+    dwi = load_volume(cohort / BAD / "dwi" / f"{BAD}_dwi.nii.gz")
+    edited = np.zeros(dwi.data.shape, bool)
+    edited[40:60, 40:60, 8:12] = True
+    save_volume(masks / f"{BAD}_desc-hypoperfusion_mask.nii.gz", edited, dwi.affine)
+    status, printed, complained = run(cohort, out)
+    assert (status, "(1 were done before)" in printed) == (0, True)
+    assert f"warning: {BAD}: no Tmax, for the raw perfusion series cannot be used" in complained
+    assert made.stat().st_mtime_ns == before
 
 
 def test_a_table_that_leaves_out_everybody_is_refused_before_anything_is_written(quick):

@@ -34,6 +34,7 @@ class PatientFacts:
         voxel_ml: tissue in a voxel of the MNI grid.
         truth_from: Tmax, an edited mask (united with the core), or an edited truth.
         mrs_90d: modified Rankin Scale after 90 days, 0 to 6; records of early versions have none.
+        tmax_from: how this program made Tmax of a raw series; None of a map of another program.
     """
 
     participant_id: str
@@ -52,6 +53,7 @@ class PatientFacts:
     voxel_ml: float
     truth_from: str
     mrs_90d: int | None = None
+    tmax_from: str | None = None
 
     @classmethod
     def from_json(cls, row: Mapping[str, Any]) -> "PatientFacts":

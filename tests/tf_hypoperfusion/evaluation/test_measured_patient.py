@@ -17,8 +17,9 @@ ROW = {
     "fold": 0, "participant_id": "sub-0009", "age": 79, "sex": "F", "nihss": None, "side": "left",
     "occlusion": "ICA", "field_strength_t": 1.5, "cohort": "simulated", "core_ml": 0.0,
     "hypoperfusion_ml": 4.984, "truth_ml": 4.984, "coverage_ml": 1626.8, "brain_ml": 1828.5,
-    "voxel_ml": 0.008, "truth_from": "Tmax", "mrs_90d": 3, "dice": 0.1, "auc": 0.55,
-    "precision": None, "recall": 0.08, "hd95_mm": None, "surface_dice": 0.04, "predicted_ml": 78.4,
+    "voxel_ml": 0.008, "truth_from": "Tmax", "mrs_90d": 3, "tmax_from": None, "dice": 0.1,
+    "auc": 0.55, "precision": None, "recall": 0.08, "hd95_mm": None, "surface_dice": 0.04,
+    "predicted_ml": 78.4,
     "volume_difference_ml": 73.4, "true_mismatch_ratio": 20.0, "true_mismatch_ml": 4.984,
     "true_target_mismatch": False, "predicted_mismatch_ratio": 20.0, "predicted_mismatch_ml": 78.4,
     "predicted_target_mismatch": True, "dawn": None,
@@ -65,7 +66,7 @@ def test_a_kept_file_is_read_and_would_be_written_the_same(saved, read):
 
 def test_a_kept_file_of_an_early_version_is_read(read):
     def earlier(content):
-        del content["row"]["mrs_90d"], content["machine"]
+        del content["row"]["mrs_90d"], content["row"]["tmax_from"], content["machine"]
 
     found = read(earlier)
     assert (found.row.mrs_90d, found.machine, found.row.participant_id) == (None, "", "sub-0009")

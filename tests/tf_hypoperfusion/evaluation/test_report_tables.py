@@ -104,6 +104,15 @@ def test_table_1_counts_edited_segmentations(cohort, write):
     assert note.startswith("Truth as computed and as edited: ours 9 and 3; ours 9 and 3 (paper")
 
 
+def test_table_1_says_whose_tmax_this_program_made(cohort, write):
+    made = "cSVD, threshold 0.1, TR 2 s, AIF automatic; not RAPID-equivalent until calibrated"
+    known = write(as_written(cohort.table.copy()).assign(tmax_from=[made] * 4 + [""] * 8))
+    (note,) = (n for n in characteristics.characteristics([known]).notes if "raw" in n)
+    assert "Tmax of 4 of 12 patients was made of raw perfusion series" in note
+    none = write(as_written(cohort.table.copy()).assign(tmax_from=[""] * 12))
+    assert not any("raw" in note for note in characteristics.characteristics([none]).notes)
+
+
 def test_table_1_says_how_many_patients_the_visits_are_of(cohort):
     table = cohort.table.copy()
     assert not any("visit" in note for note in characteristics.characteristics([cohort]).notes)

@@ -40,6 +40,7 @@ def characteristics(cohorts: Cohorts) -> Table:
         "Hypoperfusion volume is that of the truth: Tmax ≥ 6 s united with the core.",
         *_rankin_notes(cohorts),
         *_edited(cohorts),
+        *_from_raw_series(cohorts),
     ]
     for cohort in cohorts:
         patients = cohort.table["participant_id"].map(groups.patient_of)
@@ -68,6 +69,19 @@ def _edited(cohorts: Cohorts) -> list[str]:
     if not said:
         return []
     return [f"Truth as computed and as edited: {'; '.join(said)} (paper: 328 and 85)."]
+
+
+def _from_raw_series(cohorts: Cohorts) -> list[str]:
+    """How many Tmax maps this program made itself; nothing where there is none."""
+    found = []
+    for cohort in cohorts:
+        if "tmax_from" in cohort.table and (made := int(cohort.table["tmax_from"].notna().sum())):
+            found.append(
+                f"{cohort.title}: Tmax of {made} of {len(cohort)} patients was made of raw "
+                "perfusion series by this program. Method, threshold and whether it is calibrated "
+                "stand in the column tmax_from of patients.csv."
+            )
+    return found
 
 
 def _age(table: Table, cohorts: Cohorts) -> None:

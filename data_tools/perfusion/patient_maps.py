@@ -1,0 +1,234 @@
+"""One patient's raw perfusion series -> maps, sidecars, ``qc.json`` and ``qc.png`` on disk.
+
+``qc.json`` is written last and holds a checksum of all input and of every file: whoever has it is
+done. Maps of another program, and ours that a person changed, are never replaced unasked.
+"""
+
+import contextlib
+import dataclasses
+import hashlib
+import time
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data_tools.cohort import PerfusionFiles, perfusion_folder
+from data_tools.perfusion import picture, record
+from data_tools.perfusion.examination import Method, examine
+from data_tools.perfusion.record import PerfusionQuality, convention_of
+from data_tools.perfusion.series import Series, load_series
+from data_tools.runtime import atomic, peak_memory
+from data_tools.runtime.errors import InputError
+from data_tools.volumes import Volume, load_mask, save_volume
+
+# Name in the file, field of Maps, unit and what it is, as BIDS has them.
+MAPS = (
+    ("CBF", "cbf", "mL/100 mL/min", "Cerebral blood flow by the scale of the arterial input"),
+    ("CBV", "cbv", "mL/100 mL", "Cerebral blood volume by the scale of the arterial input"),
+    ("MTT", "mtt_s", "s", "Mean transit time, CBV / CBF"),
+    ("TTP", "ttp_s", "s", "Time from the first frame to the peak of concentration"),
+    ("Tmax", "tmax_s", "s", "Time to maximum of the residue function"),
+)
+PICTURE = "qc.png"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options:
+    """What a person says of series, and how maps are made.
+
+    Attributes:
+        tr_s: TR where the file says none or a wrong one.
+        te_s: TE, the same.
+        series: of DICOM files: which one.
+        voxel: of the artery, indices from 0.
+        method: how.
+    """
+
+    tr_s: float | None = None
+    te_s: float | None = None
+    series: str | None = None
+    voxel: tuple[int, int, int] | None = None
+    method: Method = dataclasses.field(default_factory=Method)
+
+
+@dataclasses.dataclass(frozen=True)
+class Made:
+    """A patient with maps.
+
+    Attributes:
+        quality: contents of its qc.json.
+        kept: whether it was done before, with the same files and settings.
+    """
+
+    quality: PerfusionQuality
+    kept: bool
+
+
+def make_maps(
+    participant: str,
+    files: PerfusionFiles,
+    folder: Path,
+    *,
+    maps_folder: Path | None = None,
+    options: Options | None = None,
+    overwrite: bool = False,
+) -> Made:
+    """Examine a series and write its maps; what was done before with the same input is kept.
+
+    Args:
+        participant: name of the files.
+        files: the series, and a mask of its artery.
+        folder: for qc.json and qc.png.
+        maps_folder: for the maps; None takes ``perf`` in ``folder``.
+        options: None takes the usual ones.
+        overwrite: do it again, and replace maps of ours that a person changed.
+
+    Raises:
+        NoScanOverTime: a folder of DICOM files holds no perfusion series.
+        InputError: the series cannot be used; maps that would be replaced are not ours, or were
+            changed.
+    """
+    options = options or Options()
+    maps_folder = maps_folder or folder / "perf"
+    fingerprint = _fingerprint(files, options)
+    if not overwrite:
+        before = _done_before(folder, maps_folder, fingerprint)
+        if before is not None:
+            return Made(before, kept=True)
+    check_own(participant, folder, maps_folder, overwrite=overwrite)
+    began = time.monotonic()
+    peak_memory.reset()
+    series = load_series(files.series, tr_s=options.tr_s, te_s=options.te_s, series=options.series)
+    artery = options.voxel if files.artery is None else _region(files.artery, series)
+    try:
+        examined = examine(series, options.method, artery=artery)
+    except InputError as error:
+        raise InputError(f"{series.label}: {error}") from error
+    quality = record.measured(
+        participant,
+        series,
+        examined,
+        voxel_ml=Volume(examined.maps.tmax_s, series.affine).voxel_ml,
+        fingerprint=fingerprint,
+        seconds=time.monotonic() - began,
+        peak_memory_mb=peak_memory.read_mb(),
+    )
+    (folder / record.QUALITY).unlink(missing_ok=True)
+    written = []
+    for name, field, unit, what in MAPS:
+        image = _map_path(maps_folder, participant, name)
+        about = {"Units": unit, "Description": what} | quality.convention.to_sidecar()
+        # First what says that the map is ours, for a run that is killed in between.
+        atomic.write_json(_sidecar_path(image), about)
+        note = f"{participant} {name}, {record.NOT_EQUIVALENT}"
+        save_volume(image, getattr(examined.maps, field), series.affine, note)
+        written += [image, _sidecar_path(image)]
+    atomic.write_bytes(folder / PICTURE, picture.draw(series, examined, quality))
+    sums = {path.name: atomic.sha256(path) for path in (*written, folder / PICTURE)}
+    quality = dataclasses.replace(quality, files=sums)
+    atomic.write_json(folder / record.QUALITY, quality.to_json())
+    return Made(quality, kept=False)
+
+
+def check_own(
+    participant: str, folder: Path, maps_folder: Path, *, overwrite: bool = False
+) -> None:
+    """Refuse to replace a map of another program or patient, or one that a person changed since.
+
+    Args:
+        participant: name of the files.
+        folder: of qc.json.
+        maps_folder: of the maps.
+        overwrite: changed ones may be replaced.
+
+    Raises:
+        InputError: naming the files.
+    """
+    known = atomic.read_json(folder / record.QUALITY)
+    sums = known.get("files")
+    sums = sums if isinstance(sums, dict) else {}
+    other = known.get("participant_id", participant)
+    if other != participant:
+        raise InputError(
+            f"{folder}: holds the maps of {other}; expected a folder of its own for {participant}. "
+            "Choose another --out, or give the same --participant"
+        )
+    there = [
+        path for name, *_ in MAPS if (path := _map_path(maps_folder, participant, name)).is_file()
+    ]
+    foreign = [path.name for path in there if convention_of(path) is None]
+    if foreign:
+        raise InputError(
+            f"{maps_folder}: not written by this program, and never replaced by it: "
+            f"{', '.join(foreign)}. Choose another --out, or move them away"
+        )
+    changed = [path.name for path in there if sums and sums.get(path.name) != atomic.sha256(path)]
+    if changed and not overwrite:
+        raise InputError(
+            f"{maps_folder}: changed since this program wrote them: {', '.join(changed)}. Move "
+            "them away, or give --overwrite"
+        )
+
+
+def remove_stale(participant: str, folder: Path) -> None:
+    """Remove older maps of ours, of a patient whose series can no longer be used.
+
+    Args:
+        participant: name of the files.
+        folder: of qc.json; the maps are in ``perf``.
+    """
+    maps_folder = folder / "perf"
+    with contextlib.suppress(InputError):
+        check_own(participant, folder, maps_folder)
+        images = [_map_path(maps_folder, participant, name) for name, *_ in MAPS]
+        ours = [image for image in images if image.is_file()]
+        for path in (*ours, *map(_sidecar_path, ours), folder / record.QUALITY, folder / PICTURE):
+            path.unlink(missing_ok=True)
+
+
+def _region(path: Path, series: Series) -> NDArray[np.bool_]:
+    """A mask of the artery, on the grid of the series."""
+    mask = load_mask(path, "arterial mask")
+    if not mask.same_grid(Volume(series.signal[..., 0], series.affine)):
+        raise InputError(
+            f"arterial mask {path}: has {' x '.join(map(str, mask.data.shape))} voxels, and "
+            f"{series.label} {' x '.join(map(str, series.signal.shape[:3]))}, or lies elsewhere; "
+            "expected a mask drawn on the series itself"
+        )
+    return mask.data > 0
+
+
+def _fingerprint(files: PerfusionFiles, options: Options) -> str:
+    digest = hashlib.sha256(f"{record.PERFUSION_VERSION} {options}".encode())
+    for path in files.existing():
+        digest.update(path.name.encode())
+        if path.is_file():  # else its reader says what is wrong
+            digest.update(bytes.fromhex(atomic.sha256(path)))
+    return digest.hexdigest()
+
+
+def _done_before(folder: Path, maps_folder: Path, fingerprint: str) -> PerfusionQuality | None:
+    """What an earlier run says, if it had the same input and its files are as it wrote them."""
+    known = atomic.read_json(folder / record.QUALITY)
+    if known.get("fingerprint") != fingerprint:
+        return None
+    with contextlib.suppress(KeyError, TypeError, ValueError, OSError):
+        done = PerfusionQuality.from_json(known)
+        places = {name: folder if name == PICTURE else maps_folder for name in done.files}
+        if all(atomic.sha256(places[name] / name) == s for name, s in done.files.items()):
+            return done
+    return None
+
+
+def tmax_path(cohort: str, participant: str) -> Path:
+    """Where a patient's Tmax map of this program lies in ``derivatives/perfusion``."""
+    return _map_path(perfusion_folder(cohort, participant) / "perf", participant, "Tmax")
+
+
+def _map_path(folder: Path, participant: str, name: str) -> Path:
+    return folder / f"{participant}_{name}.nii.gz"
+
+
+def _sidecar_path(image: Path) -> Path:
+    return image.with_name(image.name.removesuffix(".nii.gz") + ".json")

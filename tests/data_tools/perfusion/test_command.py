@@ -1,0 +1,195 @@
+"""``python -m data_tools.perfusion`` on small simulated series: maps, records, pages, refusals."""
+
+import json
+import shutil
+
+import nibabel as nib
+import numpy as np
+import pytest
+from helpers.commands import call
+from helpers.dsc import SMALL, write_small
+from PIL import Image
+
+from data_tools.cohort import find_perfusion_files, find_raw_files, tmax_files
+from data_tools.perfusion import __main__ as perfusion
+from data_tools.perfusion.record import Convention, PerfusionQuality, convention_of, of_map
+from data_tools.simulate import dsc, simulate_patient
+
+pytestmark = pytest.mark.quick
+
+FIRST, SECOND = "sub-0001", "sub-0002"
+
+
+@pytest.fixture(scope="module")
+def scan():
+    """Of the first patient."""
+    return dsc.acquire_dsc(simulate_patient(7, 1), dsc.Scan(**SMALL))
+
+
+@pytest.fixture(scope="module")
+def raw(raw_cohort, tmp_path_factory):
+    """A cohort whose only perfusion images are raw series."""
+    cohort = shutil.copytree(raw_cohort, tmp_path_factory.mktemp("perfusion") / "raw")
+    for name in (FIRST, SECOND):
+        write_small(cohort, name)
+    return cohort
+
+
+@pytest.fixture(scope="module")
+def done(raw, tmp_path_factory):
+    """The maps of the cohort, in another folder: ``raw`` stays as it is."""
+    out = tmp_path_factory.mktemp("maps")
+    assert call(perfusion, f"--cohort={raw}", f"--out={out}", "--nomotion_correction") == 0
+    return out
+
+
+def again(raw, out, *more):
+    return call(perfusion, f"--cohort={raw}", f"--out={out}", "--nomotion_correction", *more)
+
+
+def folder_of(out, name=FIRST):
+    return out / "derivatives" / "perfusion" / name
+
+
+def tmax_of(out, name=FIRST):
+    return folder_of(out, name) / "perf" / f"{name}_Tmax.nii.gz"
+
+
+def test_maps_lie_on_the_series_and_say_what_made_them(scan, done):
+    image = nib.load(tmax_of(done))
+    np.testing.assert_allclose(image.affine, scan.affine, atol=1e-4)
+    truth, found = scan.truth, np.asarray(image.dataobj)
+    inside = truth.brain & (found != 0)
+    assert abs(np.median((found - truth.tmax_s)[inside])) < 0.3
+    for name, unit in (("Tmax", "s"), ("CBF", "mL/100 mL/min"), ("CBV", "mL/100 mL"),
+                       ("MTT", "s"), ("TTP", "s")):  # fmt: skip
+        assert nib.load(folder_of(done) / "perf" / f"{FIRST}_{name}.nii.gz").shape == (64, 64, 8)
+        said = json.loads((folder_of(done) / "perf" / f"{FIRST}_{name}.json").read_text())
+        assert said["Units"] == unit and said["DeconvolutionThreshold"] == 0.1
+        assert said["Equivalence"] == "not RAPID-equivalent until calibrated"
+        assert "Not a medical device" in said["Notice"]
+    assert convention_of(tmax_of(done)) == Convention(
+        deconvolution="csvd", threshold=0.1, tr_s=2.0, te_s=0.03, arterial_input="automatic",
+        smoothing_sd_voxels=0.7, motion_corrected=False,
+    )  # fmt: skip
+
+
+def test_quality_is_figures_a_picture_and_a_page(done):
+    quality = of_map(tmax_of(done))
+    assert PerfusionQuality.from_json(json.loads(json.dumps(quality.to_json()))) == quality
+    assert list(quality.tmax_volumes_ml) == ["4", "6", "8", "10"]
+    assert quality.frames == 40 == len(quality.aif_per_s) and quality.largest_motion_mm is None
+    picture = np.asarray(Image.open(folder_of(done) / "qc.png"))
+    assert picture.shape[1] == 1152 and picture.std() > 20
+    page = (done / "derivatives/perfusion/qc.html").read_text()
+    assert "not RAPID-equivalent until calibrated" in page and "SIMULATED" in page
+    assert "cSVD, threshold 0.1, TR 2 s, AIF automatic" in page and f'src="{FIRST}/qc.png"' in page
+    described = json.loads((done / "derivatives/perfusion/dataset_description.json").read_text())
+    assert described["GeneratedBy"][0]["Name"] == "data_tools.perfusion"
+
+
+def test_what_is_done_is_kept_and_other_settings_are_made_anew(raw, done, tmp_path, capsys):
+    out = shutil.copytree(done, tmp_path / "maps")
+    before = tmax_of(out).stat().st_mtime_ns
+    assert again(raw, out) == 0
+    assert tmax_of(out).stat().st_mtime_ns == before
+    assert "2 patients in" in (said := capsys.readouterr().out) and "(2 were done before)" in said
+    (folder_of(out) / "qc.png").unlink()  # killed in between
+    assert again(raw, out) == 0 and "(1 were done before)" in capsys.readouterr().out
+    assert again(raw, out, "--threshold=0.2") == 0
+    assert convention_of(tmax_of(out)).threshold == 0.2
+
+
+def test_changed_maps_and_those_of_other_programs_stay(raw, done, tmp_path, capsys):
+    out = shutil.copytree(done, tmp_path / "maps")
+    tmax_of(out).write_bytes(tmax_of(out, SECOND).read_bytes())
+    (folder_of(out, SECOND) / "perf" / f"{SECOND}_Tmax.json").write_text('{"Units": "s"}')
+    theirs = tmax_of(out, SECOND).read_bytes()
+    assert again(raw, out, "--threshold=0.2") == 1
+    told = capsys.readouterr()
+    assert (
+        f"failed: {FIRST}: " in told.err
+        and "changed since this program wrote them: sub-0001_Tmax" in told.err
+    )
+    assert "1 with a Tmax map of another program, left as it is" in told.out
+    assert tmax_of(out, SECOND).read_bytes() == theirs == tmax_of(out).read_bytes()
+    assert again(raw, out, "--threshold=0.2", "--overwrite") == 0
+    assert tmax_of(out, SECOND).read_bytes() == theirs != tmax_of(out).read_bytes()
+
+
+def test_a_bad_series_is_named_and_stops_nobody(raw, done, tmp_path, capsys):
+    cohort, out = shutil.copytree(raw, tmp_path / "raw"), shutil.copytree(done, tmp_path / "maps")
+    write_small(cohort, SECOND, fault="truncated")
+    assert again(cohort, out) == 1
+    told = capsys.readouterr().err
+    assert f"failed: {SECOND}: perfusion series" in told and "Is the series truncated?" in told
+    assert tmax_of(out).is_file() and not tmax_of(out, SECOND).exists()  # nothing stale
+    page = (out / "derivatives/perfusion/qc.html").read_text()
+    assert "1 failed" in page and page.index(f">{SECOND}<") < page.index(f">{FIRST}<")
+
+
+def test_one_patient_with_a_chosen_artery(raw, done, scan, tmp_path, capsys):
+    series, out = raw / FIRST / "perf" / f"{FIRST}_dsc.nii.gz", tmp_path / "one"
+    voxel = ",".join(map(str, of_map(tmax_of(done)).aif_voxels[0]))
+    one = (f"--series={series}", f"--out={out}", "--nomotion_correction")
+    assert call(perfusion, *one, f"--aif={voxel}") == 0
+    assert f"{FIRST}: Tmax " in capsys.readouterr().out
+    assert convention_of(out / f"{FIRST}_Tmax.nii.gz").arterial_input == "voxel"
+    region = np.zeros(scan.signal.shape[:3], np.uint8)
+    for voxel in of_map(tmax_of(done)).aif_voxels:
+        region[voxel] = 1
+    nib.save(nib.Nifti1Image(region, scan.affine), tmp_path / "aif.nii.gz")
+    assert call(perfusion, *one, f"--aif={tmp_path}/aif.nii.gz") == 0
+    assert convention_of(out / f"{FIRST}_Tmax.nii.gz").arterial_input == "region"
+    assert call(perfusion, *one, "--participant=x") == 2
+    assert f"holds the maps of {FIRST}" in capsys.readouterr().err
+    nib.save(nib.Nifti1Image(region[:-1], scan.affine), tmp_path / "aif.nii.gz")
+    assert call(perfusion, *one, f"--aif={tmp_path}/aif.nii.gz") == 2
+    assert "expected a mask drawn on the series itself" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "expected --cohort=FOLDER, or --series=PATH"),
+        (["--cohort=a", "--series=b"], "expected --cohort=FOLDER, or --series=PATH"),
+        (["--series=a"], "--out is required with --series"),
+        (["--cohort=a", "--aif=1,2,3"], "--aif belong to one patient"),
+        (["--cohort=a", "--threshold=1.5"], "the threshold is 1.5; expected more than 0"),
+        (["--series=a", "--out=b", "--aif=1,2"], "or a voxel as three whole numbers"),
+        (["--series=a", "--out=b", "--tr_s=1500"], "--tr_s is 1500; expected 0.2 to 6, in seconds"),
+        (["--series=a.nii.gz", "--out=b"], "no such file"),
+        (["--series= ", "--out=b"], "--series is empty"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_asked_is_refused(arguments, message, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert call(perfusion, *arguments) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_cohort_without_series_is_refused(raw_cohort, tmp_path, capsys):
+    cohort = shutil.copytree(raw_cohort, tmp_path / "raw")
+    assert call(perfusion, f"--cohort={cohort}", f"--out={tmp_path}/out") == 2
+    assert "no patient has a raw perfusion series" in capsys.readouterr().err
+    assert not (tmp_path / "out" / "derivatives" / "perfusion").exists()
+
+
+def test_files_of_series_are_found(files):
+    cohort = files(
+        "sub-1/ses-1/perf/sub-1_ses-1_DSC.nii", "sub-1/ses-1/dwi/sub-1_ses-1_dwi.nii.gz",
+        "sub-2/dicom/a.dcm", "sub-3/dwi/sub-3_dwi.nii.gz", "sub-4/sub-4_pwi.nii.gz",
+        "sub-4/perf/sub-4_dsc.nii.gz", "derivatives/masks/sub-1/sub-1_ses-1_desc-aif_mask.nii.gz",
+        "derivatives/perfusion/sub-1/ses-1/perf/sub-1_ses-1_Tmax.nii.gz",
+    )  # fmt: skip
+    found, _ = find_perfusion_files(cohort, "sub-1_ses-1")
+    assert found.series.name == "sub-1_ses-1_DSC.nii"
+    assert found.artery.name == "sub-1_ses-1_desc-aif_mask.nii.gz"
+    assert len(tmax_files(cohort, "sub-1_ses-1")) == 1
+    assert find_perfusion_files(cohort, "sub-2")[0].series == cohort / "sub-2" / "dicom"
+    assert find_perfusion_files(cohort, "sub-3") == (None, [])
+    none, (fault,) = find_perfusion_files(cohort, "sub-4")
+    assert none is None and "expected one file" in fault.what
+    assert "several" not in str(find_raw_files(cohort, "sub-4")[1])
+    (cohort / "sub-3" / "sub-3_dsc.nii.gz").symlink_to("gone.nii.gz")
+    assert "is a link to gone.nii.gz" in find_perfusion_files(cohort, "sub-3")[1][0].what

@@ -22,6 +22,17 @@ feeds the brain? data_tools.preprocess finds the Tmax maps there.
 Tmax is a convention: it depends on method, threshold, TR and AIF, all of which are recorded. These
 maps are not RAPID-equivalent until calibrated. Research use only.
 
+A lab that has the maps of another program for some patients finds its own threshold:
+
+    python -m data_tools.perfusion --cohort=RAW --out=OURS
+    python -m data_tools.perfusion --cohort=OURS --calibrate=RAW/derivatives/perfusion --out=RAW
+
+The second command compares the Tmax maps in OURS with the reference (sub-*_Tmax,
+sub-*_desc-hypoperfusion_mask, or volumes.tsv with participant_id and hypoperfusion_ml) and writes
+calibration.json, .csv and .png into derivatives/perfusion of --out. data_tools.preprocess takes the
+threshold in place of 6 s for maps of this program, where it finds the file in derivatives/perfusion
+of its raw cohort.
+
 An AIF that is wrong: mark voxels of an artery on the series itself. One patient: --aif. A cohort:
 derivatives/masks/sub-*/sub-*_desc-aif_mask.nii.gz.
 
@@ -89,6 +100,22 @@ flags.DEFINE_bool(
     flag_values=FLAGS,
 )
 
+command.heading("Calibration", FLAGS)
+flags.DEFINE_string(
+    "calibrate",
+    None,
+    "<FOLDER> Reference maps of another program. Finds the Tmax threshold at which the maps of "
+    "--cohort agree with them; makes no maps.",
+    flag_values=FLAGS,
+)
+flags.DEFINE_enum(
+    "calibrate_by",
+    "volume",
+    ["volume", "dice"],
+    "What is to agree: volumes, or the places of the masks.",
+    flag_values=FLAGS,
+)
+
 command.heading("Where the files say nothing, or are wrong", FLAGS)
 flags.DEFINE_float("tr_s", None, "<S> Seconds from frame to frame (TR).", flag_values=FLAGS)
 flags.DEFINE_float("te_s", None, "<S> Echo time (TE) in seconds.", flag_values=FLAGS)
@@ -131,6 +158,8 @@ def main() -> int:
     from data_tools.perfusion.patient_maps import Options
 
     _check_flags()
+    if FLAGS.calibrate is not None:
+        return _calibrate()
     checked_threshold(FLAGS.method, FLAGS.threshold)
     method = Method(
         deconvolution=FLAGS.method, threshold=FLAGS.threshold, motion=FLAGS.motion_correction
@@ -143,7 +172,7 @@ def main() -> int:
 
 
 def _check_flags() -> None:
-    for name in ("cohort", "series", "out", "aif", "participant", "dicom_series"):
+    for name in ("cohort", "series", "out", "aif", "participant", "dicom_series", "calibrate"):
         value = FLAGS[name].value
         if value is not None and not value.strip():
             raise InputError(f"--{name} is empty; expected a value, or leave it out")
@@ -154,6 +183,8 @@ def _check_flags() -> None:
         )
     if FLAGS.series is not None and FLAGS.out is None:
         raise InputError("--out is required with --series; expected a folder for the maps")
+    if FLAGS.calibrate is not None and FLAGS.cohort is None:
+        raise InputError("--calibrate needs --cohort, whose maps are compared; leave out --series")
     of_one = [name for name in ("aif", "participant") if FLAGS[name].value is not None]
     if FLAGS.cohort is not None and of_one:
         raise InputError(
@@ -176,6 +207,38 @@ def _artery(said: str | None) -> tuple[tuple[int, int, int] | None, Path | None]
             "three whole numbers from 0, such as --aif=60,71,9"
         )
     return None, Path(said)
+
+
+def _calibrate() -> int:
+    from data_tools.perfusion import calibration
+
+    folder = Path(FLAGS.out or FLAGS.cohort, "derivatives", "perfusion")
+    with atomic.one_writer(folder):
+        found = calibration.calibrate(FLAGS.cohort, FLAGS.calibrate, folder, by=FLAGS.calibrate_by)
+    result = found.result
+    print(
+        f"{folder / calibration.RESULT}: Tmax >= {result.threshold_s:.1f} s of these maps agrees "
+        f"best with the reference, by {result.fitted_by} of "
+        f"{counted(len(result.pairs), 'patient')}"
+    )
+    for name, agreement in (
+        ("at 6 s", result.at_six),
+        ("each patient at the threshold of the others", result.left_out),
+    ):
+        print(
+            f"  {name}: mean absolute difference {agreement.mean_absolute_ml:.1f} mL, concordance "
+            f"{_or_na(agreement.concordance)}, Dice {_or_na(agreement.dice)}, kappa of target "
+            f"mismatch {_or_na(agreement.kappa)} (n={agreement.n_core})"
+        )
+    for warning in result.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+    for name, reason in found.left_out.items():
+        print(f"left out: {name}: {reason}", file=sys.stderr)
+    return command.EXIT_OK
+
+
+def _or_na(value: float | None) -> str:
+    return "n/a" if value is None else f"{value:.2f}"
 
 
 def _one(options: "Options", mask: Path | None) -> int:

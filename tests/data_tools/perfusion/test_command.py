@@ -12,6 +12,7 @@ from PIL import Image
 
 from data_tools.cohort import find_perfusion_files, find_raw_files, tmax_files
 from data_tools.perfusion import __main__ as perfusion
+from data_tools.perfusion import threshold_fit
 from data_tools.perfusion.record import Convention, PerfusionQuality, convention_of, of_map
 from data_tools.simulate import dsc, simulate_patient
 
@@ -160,12 +161,30 @@ def test_one_patient_with_a_chosen_artery(raw, done, scan, tmp_path, capsys):
         (["--series=a", "--out=b", "--tr_s=1500"], "--tr_s is 1500; expected 0.2 to 6, in seconds"),
         (["--series=a.nii.gz", "--out=b"], "no such file"),
         (["--series= ", "--out=b"], "--series is empty"),
+        (["--series=a", "--out=b", "--calibrate=c"], "--calibrate needs --cohort"),
+        (["--cohort=a", "--calibrate=c"], "c is no folder; expected one with reference Tmax maps"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_asked_is_refused(arguments, message, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert call(perfusion, *arguments) == 2
     assert message in capsys.readouterr().err
+
+
+def test_a_sites_threshold_is_found_and_printed(done, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(threshold_fit, "FEWEST", 2)
+    out, reference = shutil.copytree(done, tmp_path / "maps"), tmp_path / "reference"
+    reference.mkdir()
+    at_8_s = {name: of_map(tmax_of(done, name)).tmax_volumes_ml["8"] for name in (FIRST, SECOND)}
+    lines = ["participant_id\thypoperfusion_ml", *(f"{n}\t{ml}" for n, ml in at_8_s.items())]
+    (reference / "volumes.tsv").write_text("\n".join(lines) + "\n")
+    assert call(perfusion, f"--cohort={out}", f"--calibrate={reference}") == 0
+    told = capsys.readouterr()
+    assert "Tmax >= 8.0 s of these maps agrees best" in told.out and "by volume of 2" in told.out
+    assert "2 patients are few to calibrate with" in told.err
+    folder = out / "derivatives" / "perfusion"
+    assert json.loads((folder / "calibration.json").read_text())["threshold_s"] == 8.0
+    assert (folder / "calibration.png").is_file() and (folder / "calibration.csv").is_file()
 
 
 def test_a_cohort_without_series_is_refused(raw_cohort, tmp_path, capsys):

@@ -8,6 +8,7 @@ from typing import Any
 
 from data_tools import criteria
 from data_tools.grid import GRID_SHAPE, SPACE
+from data_tools.quartiles import quartiles
 from data_tools.runtime import atomic
 from data_tools.runtime.errors import InputError
 from tf_hypoperfusion import __version__, config, provenance
@@ -310,8 +311,8 @@ def _figures(folder: Path, *, external: bool) -> TestFigures:
         by="the average" if external else "the fold that never saw the patient",
         patients=len(tested),
         patients_with_dice=len(dice),
-        dice_quartiles=statistics.quartiles(dice),
-        volume_difference_ml_quartiles=statistics.quartiles(tested.difference_ml),
+        dice_quartiles=quartiles(dice),
+        volume_difference_ml_quartiles=quartiles(tested.difference_ml),
         volume_concordance=statistics.concordance(table["truth_ml"], table["predicted_ml"]).value,
         target_mismatch_right=int(right.sum()),
     )

@@ -13,6 +13,7 @@ from data_tools import criteria, flow, groups, text_table
 from data_tools.cohort import OCCLUSIONS, mni_file
 from data_tools.flow import LeftOut
 from data_tools.grid import SIDES
+from data_tools.quartiles import Program
 from data_tools.runtime import atomic, errors
 from data_tools.runtime.errors import InputError
 from tf_hypoperfusion import clinical
@@ -81,6 +82,7 @@ class Patients:
             evaluation of an early version.
         machines: on which they did.
         volumes: MNI cohort that the evaluation read; None if it read the records.
+        program: whose quartiles and Mann-Whitney U test its report has.
     """
 
     path: Path
@@ -95,6 +97,7 @@ class Patients:
     network_s: list[float] | None = None
     machines: tuple[str, ...] = ()
     volumes: Path | None = None
+    program: Program = "stata"
 
     def __len__(self) -> int:
         return len(self.table)

@@ -191,17 +191,28 @@ def agreement(patients: Patients, seed: int) -> Table:
     return table
 
 
-def seconds(patients: Patients) -> Table | None:
-    """How long the networks took for a patient; None where an early version did not keep it."""
-    if patients.network_s is None:
-        return None
+def seconds(patients: Patients) -> Table:
+    """How long the networks took for a patient; of an early version the median, if it kept that."""
     heads = ["What", "Median (IQR)", "Fastest", "Slowest", "n"]
     table = Table("seconds", "Seconds per patient", heads, program=patients.program)
-    took = np.array(patients.network_s)
-    table.median("All patients", "seconds of the networks", took)
-    fastest, slowest = (f"{value:.1f}" for value in (took.min(), took.max()))
-    table.rows.append(["Networks", table.spread(took, 1), fastest, slowest, str(took.size)])
-    table.notes = [
+    if patients.network_s is not None:
+        took = np.array(patients.network_s)
+        table.median("All patients", "seconds of the networks", took)
+        fastest, slowest = (f"{value:.1f}" for value in (took.min(), took.max()))
+        row = ["Networks", table.spread(took, 1), fastest, slowest, str(took.size)]
+    else:
+        value, n = patients.median_network_s, len(patients)
+        estimate = Estimate(value=value, n=0 if value is None else n)
+        table.number("All patients", "median seconds of the networks", estimate)
+        unknown = "n/a (n=0)" if value is None else f"{value:.1f}"
+        row = ["Networks", unknown, "n/a", "n/a", str(estimate.n)]
+        table.notes.append(
+            "Evaluated by an early version, which kept no patient's seconds"
+            + (". " if value is None else ", only their median. ")
+            + "Evaluate again to have them."
+        )
+    table.rows.append(row)
+    table.notes += [
         "By the clock: every window of a patient through every network that answers, one patient "
         "at a time. Neither reading and preparing the images nor measuring and drawing is in it. "
         "The first patient of a network may wait for it to be compiled. "

@@ -196,3 +196,26 @@ def test_a_real_browser_shows_the_page(with_counts, tmp_path):
 
     pixels = matplotlib.image.imread(shot)
     assert pixels.shape[:2] == (4000, 1200) and pixels[..., :3].std() > 0.05
+
+
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="no chromium")
+def test_no_table_runs_past_the_edge_of_a_narrow_window(write, tmp_path):
+    """Table 2 is the widest: it fits at 1100 pixels, and scrolls within itself on a telephone."""
+    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    index = page.write_report(tmp_path / "report", write(papers_primary_cohort()))
+    over = """[...document.querySelectorAll(".scroll")].map(
+        each => [each.scrollWidth - each.clientWidth, each.getBoundingClientRect().right])"""
+    with api.sync_playwright() as play:
+        browser = play.chromium.launch(
+            executable_path=shutil.which("chromium"),
+            args=["--no-sandbox", "--disable-dev-shm-usage"],
+        )
+        view = browser.new_page()
+        view.goto(index.as_uri())
+        for width in (1100, 400):
+            view.set_viewport_size({"width": width, "height": 900})
+            tables = view.evaluate(over)
+            assert len(tables) > 5 and all(right <= width for _, right in tables)
+            assert view.evaluate("document.documentElement.scrollWidth") <= width
+            assert width == 400 or all(hidden == 0 for hidden, _ in tables)
+        browser.close()

@@ -11,7 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from data_tools import criteria
+from data_tools import criteria, flow
 from data_tools.criteria import DEFUSE3
 from data_tools.quartiles import METHODS, quartiles
 from tf_hypoperfusion.config import GOOD_DICE, PROBABILITY_THRESHOLD
@@ -45,11 +45,14 @@ def core_and_dice(patients: Patients) -> Figure | str:
     if rows.empty:
         return "no patient with a lesion"
     figure, (axes,) = new()
-    lvo = rows["occlusion"].isin(LVO)
+    lvo, known = (rows["occlusion"].isin(words) for words in (LVO, flow.TERRITORIES))
     for members, colour, marker, label in (
-        (rows[lvo], BLUE, "o", "large vessel occlusion"),
-        (rows[~lvo], ORANGE, "^", "other or unknown"),
+        (rows[lvo], BLUE, "o", "Large vessel occlusion"),
+        (rows[known & ~lvo], ORANGE, "^", "No large vessel occlusion"),
+        (rows[~known], GREY, "s", "Unknown, or another territory"),
     ):
+        if members.empty:
+            continue
         axes.scatter(
             members["core_ml"], members["dice"], s=18, c=colour, marker=marker, alpha=0.7,
             label=f"{label} (n={len(members)})", linewidths=0,

@@ -21,6 +21,7 @@ from data_tools.grid import SPACE, TMAX_HYPOPERFUSION_S
 from data_tools.overrides import NONE, Overrides
 from data_tools.patient import NativePatient
 from data_tools.perfusion import examination, series
+from data_tools.quartiles import quartiles
 from data_tools.runtime import executors
 from data_tools.runtime.errors import InputError, counted
 from data_tools.runtime.patient_failure import attempt
@@ -235,12 +236,12 @@ def _summary(
             f"{cohort}: {groups.counted_patients(list(table['participant_id']))}{where}, no faults",
             *_together(table),
             f"  side          {_counts(table['side'])}",
-            f"  NIHSS         median {nihss.median():g} (IQR {nihss.quantile(0.25):g}-"
-            f"{nihss.quantile(0.75):g}), missing in {int(nihss.isna().sum())}",
+            f"  NIHSS         {_spread(nihss)}, missing in {int(nihss.isna().sum())}",
             f"  brain volume  median {brain_ml.median():.0f} mL "
             f"({brain_ml.min():.0f}-{brain_ml.max():.0f})",
-            f"  core          {_spread_ml(images['core_ml'])}",
-            f"  Tmax >= 6 s   {_spread_ml(images['tmax_over_6_ml'])}, as in the file, not cleaned",
+            f"  core          {_spread(images['core_ml'], ' mL')}",
+            f"  Tmax >= 6 s   {_spread(images['tmax_over_6_ml'], ' mL')}, as in the file, "
+            "not cleaned",
             f"  ADC unit      {_counts(images['adc_unit'])}",
             f"  orientation   {_counts(images['orientation'])}",
             f"  truth from    {_counts(images['truth'])}",
@@ -271,11 +272,13 @@ def _counts(values: "pd.Series") -> str:
     return ", ".join(f"{name} {n}" for name, n in values.value_counts().items())
 
 
-def _spread_ml(values: "pd.Series") -> str:
+def _spread(values: "pd.Series", unit: str = "") -> str:
     import pandas as pd
 
     known = pd.to_numeric(values).dropna()
-    if known.empty:
+    found = quartiles(known)
+    if found is None:
         return "n/a (n=0)"
-    low, middle, high = known.quantile([0.25, 0.5, 0.75])
-    return f"median {middle:.0f} mL (IQR {low:.0f}-{high:.0f}, n={len(known)})"
+    low, middle, high = found
+    digits = ".0f" if unit else "g"  # scores are whole, and their medians halves at most
+    return f"median {middle:{digits}}{unit} (IQR {low:{digits}}-{high:{digits}}, n={len(known)})"

@@ -26,10 +26,11 @@ STEPS = {
     TERRITORY: "stroke of another territory than the ICA's and MCA's",
     PREPROCESS: "images that could not be used",
     TRUTH: "neither Tmax nor an edited mask",
-    FOLD: "patients of folds that are not evaluated yet",
+    FOLD: "in folds that are not evaluated yet",
     EVALUATE: "not evaluated",
 }
 FILE = "left_out.json"
+_NUMBERS = re.compile(r"\d+").findall
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -173,7 +174,8 @@ def from_json(content: Any) -> tuple[LeftOut, ...] | None:
 
 
 def counted(left_out: Iterable[LeftOut]) -> dict[str, dict[str, int]]:
-    """How many were left out for each reason, the most frequent first, at each step.
+    """How many were left out for each reason, at each step: the most frequent reason first, and
+    folds in their order.
 
     >>> counted([LeftOut(participant_id="sub-1", step=EXCLUDED, reason="poor DWI"),
     ...          LeftOut(participant_id="sub-2", step=EXCLUDED, reason="poor DWI")])
@@ -182,4 +184,7 @@ def counted(left_out: Iterable[LeftOut]) -> dict[str, dict[str, int]]:
     reasons: dict[str, Counter[str]] = {step: Counter() for step in STEPS}
     for each in left_out:
         reasons[each.step][each.cause] += 1
-    return {step: dict(found.most_common()) for step, found in reasons.items() if found}
+    found = {step: counts.most_common() for step, counts in reasons.items() if counts}
+    if FOLD in found:
+        found[FOLD].sort(key=lambda reason: [int(number) for number in _NUMBERS(reason[0])])
+    return {step: dict(counts) for step, counts in found.items()}

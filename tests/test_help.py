@@ -1,11 +1,13 @@
 """The --help of every command: its flags under headings, in lines that fit a terminal."""
 
 import importlib
+import re
 
 import pytest
 from helpers import PROJECT
 
 from data_tools.runtime import command
+from tf_hypoperfusion import config, train
 
 pytestmark = pytest.mark.quick
 
@@ -68,3 +70,10 @@ def test_train_says_what_the_paper_has():
             value = value.replace("False", "false")
             assert train.FLAGS[name].help.endswith(f" (preset paper: {value})"), name
             assert train.FLAGS[name].default is None
+
+
+def test_flags_beyond_the_paper_are_those_that_the_settings_call_so(capsys):
+    assert command.run(train.main, train.FLAGS, train.__doc__, ["--help"]) == 0
+    part = capsys.readouterr().out.split("\nBeyond the paper:\n")[1].split("\n\n")[0]
+    shown = set(re.findall(r"^  --(?:\[no\])?(\w+)", part, re.MULTILINE))
+    assert shown == {name for name, source in config.sources().items() if source == config.BEYOND}

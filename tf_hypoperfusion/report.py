@@ -5,12 +5,13 @@
     ... --compare=runs/OTHER/patients.csv                  paired differences of two runs
 
 Writes index.html (one page, no network), report.md, tables/*.csv, figures/*.png and *.svg, and
-statistics.csv (every number unrounded): the flow of patients, Table 1 (who the patients are), Table
-2 (target mismatch: model, DAWN rule and either, exact McNemar), Table 3 (AUC, Dice, volumes by
-subgroup), shares of good Dice by core, concordance, seconds per patient, operating curves,
-reliability, examples. Curves and examples need thresholds.npz and evaluation/ beside patients.csv,
-as python -m tf_hypoperfusion.evaluate leaves them; without them the report says so. Edited
-segmentations are drawn if the cohort that evaluate read (--cohort, --external) can be read.
+statistics.csv (every number unrounded, with the definition of quartiles and rank tests): the flow
+of patients, Table 1 (who the patients are), Table 2 (target mismatch: model, DAWN rule and either,
+exact McNemar), Table 3 (AUC, Dice, volumes by subgroup), shares of good Dice by core, concordance,
+seconds per patient, operating curves, reliability, examples. Curves and examples need
+thresholds.npz and evaluation/ beside patients.csv, as python -m tf_hypoperfusion.evaluate leaves
+them; without them the report says so. Edited segmentations are drawn if the cohort that evaluate
+read (--cohort, --external) can be read.
 """
 
 import sys
@@ -60,6 +61,14 @@ flags.DEFINE_enum(
     "interval, exact Clopper-Pearson.",
     flag_values=FLAGS,
 )
+flags.DEFINE_enum(
+    "statistics",
+    "stata",
+    ["stata", "scipy"],
+    "Whose quartiles and Mann-Whitney U test. stata is summarize and ranksum, as the intervals are "
+    "the paper's Stata's; scipy is numpy.percentile and scipy.stats.mannwhitneyu.",
+    flag_values=FLAGS,
+)
 flags.DEFINE_integer("seed", 1, "Seed of the bootstrap.", lower_bound=0, flag_values=FLAGS)
 
 
@@ -79,6 +88,7 @@ def main() -> int:
         other=other,
         calibration=made,
         interval=FLAGS.interval,
+        program=FLAGS.statistics,
         seed=FLAGS.seed,
     )
     if primary.simulated:

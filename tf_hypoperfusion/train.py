@@ -16,8 +16,9 @@ Killed, the same command goes on from the last saved state: after each epoch, ev
 or by SIGUSR1, as a scheduler sends it before it requeues a job (75). A finished fold is left as it
 is; only --overwrite throws it, or what there is of it, away.
 
---preset=paper (the default) is as published; docs/reference/settings.md says whose each value is.
-Flags under "Beyond the paper" are off in it.
+--preset=paper (the default) has the paper's values; where the paper is silent, those of its
+authors' earlier 2D code, or ours. docs/reference/settings.md says whose each is. Flags under
+"Beyond the paper" are off in it.
 A batch that the memory does not hold is taken in micro-batches of the same gradient; only
 BatchNormalization sees the difference. A begun fold keeps its micro-batch, unless --micro_batch
 says otherwise. Watch the curves and pictures with:
@@ -87,17 +88,28 @@ command.heading("Settings", FLAGS)
 flags.DEFINE_string(
     "preset",
     None,
-    "<NAME> paper (as published, the default), paper_tight (without the margin around the brain), "
-    "small (minutes on a CPU), demonstration (as the five folds of RESULTS.md) or tiny (for "
-    "tests). Other flags change single values.",
+    "<NAME> paper (the default: the paper's values, and where it is silent its authors' earlier "
+    "code's or ours), paper_tight (without the margin around the brain), small (minutes on a CPU), "
+    "demonstration (as the five folds of RESULTS.md) or tiny (for tests). Other flags "
+    "change single values.",
     flag_values=FLAGS,
 )
 flags.DEFINE_string(
     "config", None, "<FILE> Repeat a run from its config.json, instead of a preset.",
     flag_values=FLAGS,
 )  # fmt: skip
+_setting(
+    "frame",
+    "<COLUMNSxROWS> Compute so much of the padded slices, about the brain: 80x104 is half the "
+    "work; 80x112 halves four times. Networks trained before have 96x112.",
+)
 _setting("epochs", "Passes over the training slabs.")
 _setting("batch_size", "Slabs per optimizer step, over all devices.")
+_setting(
+    "optimizer",
+    "<NAME> A Keras optimizer (adam, adamw, lion...) or, with the extra addons, one of "
+    "tensorflow-addons (ranger, radam, lamb...). Options are written as in 'sgd(momentum=0.9)'.",
+)
 _setting("learning_rate", "Learning rate at the start.")
 _setting("final_learning_rate_ratio", "The learning rate decays to this share of its start.")
 _setting("bce_weight", "Weight of the cross entropy in the loss.")
@@ -109,19 +121,9 @@ _setting("mirror", "Mirror half the slabs left to right, and their side with the
 _setting("seed", "Seed of weights, order, mirroring, random changes and dropout.")
 
 command.heading("Beyond the paper", FLAGS)
-_setting(
-    "optimizer",
-    "<NAME> A Keras optimizer (adam, adamw, lion...) or, with the extra addons, one of "
-    "tensorflow-addons (ranger, radam, lamb...). Options are written as in 'sgd(momentum=0.9)'.",
-)
 _setting("warmup_epochs", "Epochs during which the learning rate first rises linearly.")
 _setting("ema_momentum", "Keep a moving average of the weights with this momentum; try 0.99.")
 _setting("patience", "Stop after this many epochs without a better one; 0 never stops early.")
-_setting(
-    "frame",
-    "<COLUMNSxROWS> Compute so much of the padded slices, about the brain: 80x104 is half the "
-    "work; 80x112 halves four times. Networks trained before have 96x112.",
-)
 _setting(
     "init_from",
     "<FILE> Begin with the weights of this best.keras, or of the same fold of this run's folder. "

@@ -10,6 +10,7 @@ import numpy as np
 from scipy import stats
 
 from data_tools import criteria
+from data_tools.quartiles import quartiles
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -116,10 +117,10 @@ def _mean_sd(values, digits: int) -> str:
 
 
 def _median(what: str, published: tuple[float, float, float], values) -> Line:
-    values = np.asarray(values, float)
-    if np.isnan(values).all():
+    found = quartiles(values)
+    if found is None:
         return Line(what, _spread(*published), "n/a")
-    middle, low, high = np.nanpercentile(values, [50, 25, 75])
+    low, middle, high = found
     near = abs(middle - published[0]) <= MEDIAN_WITHIN * published[0]
     inside = published[1] <= middle <= published[2]
     return Line(what, _spread(*published), _spread(middle, low, high), bool(near and inside))

@@ -169,7 +169,7 @@ def _of_absent_folds(plan: Plan) -> dict[str, LeftOut]:
     role = VALIDATION if plan.settings.validation else "test"
     subsets = plan.manifest.subsets
     return {
-        name: LeftOut(participant_id=name, step=flow.FOLD, reason=f"a {role} patient of fold {k}")
+        name: LeftOut(participant_id=name, step=flow.FOLD, reason=f"fold {k} ({role})")
         for k in range(len(subsets))
         for subset in fold_roles(k, len(subsets))[role]
         for name in subsets[subset].participants

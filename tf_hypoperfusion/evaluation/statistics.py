@@ -14,8 +14,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
+from data_tools.quartiles import Program
+
 CONFIDENCE = 0.95
 INTERVALS = ("stata", "wilson", "exact")
+# Whose definition of quartiles, and of the test of two groups of ranks, in words.
+QUARTILES_BY: dict[Program, str] = {"stata": "Stata's summarize", "scipy": "numpy.percentile"}
+RANKS_BY: dict[Program, str] = {"stata": "Stata's ranksum", "scipy": "scipy.stats.mannwhitneyu"}
 BOOTSTRAP_SAMPLES = 1999
 # Largest cohort whose intervals are BCa; patients drawn for one interval of a larger one, and
 # resamples at least; numbers that are held at once.
@@ -117,10 +122,15 @@ def mcnemar_bounds(right_first: int, right_second: int, n: int) -> tuple[float, 
     return min(known), max(known)
 
 
-def mann_whitney(first: ArrayLike, second: ArrayLike) -> float | None:
-    """Two-sided P of the Mann-Whitney U test, as Stata's ``ranksum``; None if a group is empty.
+def mann_whitney(first: ArrayLike, second: ArrayLike, program: Program = "stata") -> float | None:
+    """Two-sided P of the Mann-Whitney U test; None if a group is empty.
 
-    By the normal approximation with corrected ties, without a correction for continuity.
+    Args:
+        first: values of a group; those that are not finite are left out.
+        second: of the other one.
+        program: ``stata``: as ``ranksum``, by the normal approximation with corrected ties, without
+            a correction for continuity. ``scipy``: as ``mannwhitneyu`` does unasked, exact in
+            small groups without ties and corrected for continuity in others.
 
     >>> round(mann_whitney([1, 2, 3, 4], [3, 5, 6, 7]), 4)  # U = 1.5, z = -6.5 / sqrt(11.857)
     0.0591
@@ -128,6 +138,8 @@ def mann_whitney(first: ArrayLike, second: ArrayLike) -> float | None:
     a, b = _finite(first), _finite(second)
     if not a.size or not b.size:
         return None
+    if program == "scipy":
+        return _p(stats.mannwhitneyu, a, b)
     return _p(stats.mannwhitneyu, a, b, method="asymptotic", use_continuity=False)
 
 
@@ -278,22 +290,6 @@ def _large_samples(n: int, count: int) -> int:
 def median_estimate(values: ArrayLike, seed: int = 1) -> Estimate:
     """Median with its bootstrap interval."""
     return bootstrap([_finite(values)], np.median, seed)
-
-
-def quartiles(values: ArrayLike) -> tuple[float, float, float] | None:
-    """Lower quartile, median, upper quartile, as Stata's ``summarize``; None without values.
-
-    Where a quarter of the values is a whole number, the mean of that value and the next; otherwise
-    the next one. Other programs interpolate (numpy: 1.75 and 3.25 here).
-
-    >>> quartiles([1, 2, 3, 4])
-    (1.5, 2.5, 3.5)
-    """
-    known = _finite(values)
-    if not known.size:
-        return None
-    low, middle, high = np.percentile(known, [25, 50, 75], method="averaged_inverted_cdf")
-    return float(low), float(middle), float(high)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -8,6 +8,7 @@ from typing import Any
 
 from data_tools import criteria
 from data_tools.grid import GRID_SHAPE, SPACE
+from data_tools.quartiles import quartiles
 from data_tools.runtime import atomic
 from data_tools.runtime.errors import InputError
 from tf_hypoperfusion import __version__, config, provenance
@@ -90,6 +91,8 @@ class TestFigures:
         volume_difference_ml_quartiles: the same of predicted minus true volume.
         volume_concordance: of predicted and true volume; None where it is undefined.
         target_mismatch_right: patients whose target mismatch was predicted rightly.
+        stride_slices: from one window to the next in that evaluation, which may differ from the
+            export's; None if it does not say.
     """
 
     cohort: str
@@ -101,10 +104,13 @@ class TestFigures:
     volume_difference_ml_quartiles: Quartiles | None
     volume_concordance: float | None
     target_mismatch_right: int
+    stride_slices: int | None = None
 
     def to_json(self) -> Facts:
-        """As JSON gives them back: an export knows its own figures again."""
+        """As JSON gives them back: an export knows its own figures again. No unknown stride."""
         values = dataclasses.asdict(self)
+        if self.stride_slices is None:
+            del values["stride_slices"]
         return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
 
 
@@ -285,11 +291,18 @@ def tests(known: Sequence[ModelInfo]) -> tuple[TestFigures, ...]:
             about = atomic.read_json(file)
             models = [model_files.mapping(model) for model in about.get("models") or []]
             if {model.get("sha256") for model in models} == sums:
-                found.append(_figures(file.parent, external=bool(about.get("external"))))
+                stride = about.get("stride")
+                found.append(
+                    _figures(
+                        file.parent,
+                        external=bool(about.get("external")),
+                        stride_slices=stride if isinstance(stride, int) else None,
+                    )
+                )
     return tuple(found)
 
 
-def _figures(folder: Path, *, external: bool) -> TestFigures:
+def _figures(folder: Path, *, external: bool, stride_slices: int | None) -> TestFigures:
     # With scipy.stats and pandas, which a server does not need.
     from tf_hypoperfusion.evaluation import statistics
     from tf_hypoperfusion.evaluation.report import patients
@@ -310,10 +323,11 @@ def _figures(folder: Path, *, external: bool) -> TestFigures:
         by="the average" if external else "the fold that never saw the patient",
         patients=len(tested),
         patients_with_dice=len(dice),
-        dice_quartiles=statistics.quartiles(dice),
-        volume_difference_ml_quartiles=statistics.quartiles(tested.difference_ml),
+        dice_quartiles=quartiles(dice),
+        volume_difference_ml_quartiles=quartiles(tested.difference_ml),
         volume_concordance=statistics.concordance(table["truth_ml"], table["predicted_ml"]).value,
         target_mismatch_right=int(right.sum()),
+        stride_slices=stride_slices,
     )
 
 

@@ -261,7 +261,12 @@ def test_a_models_card_takes_the_figures_of_its_own_networks(evaluated, evaluate
     assert tested.dice_quartiles == pytest.approx(np.percentile(dice, [25, 50, 75]))
     assert (tested.patients, tested.patients_with_dice) == (len(rows), len(dice))
     assert tested.simulated and tested.by == "the fold that never saw the patient"
-    assert f"| {len(rows)} SIMULATED | the training cohort |" in model_card.markdown(facts)
+    stride = json.loads((run / "evaluation.json").read_text())["stride"]
+    assert tested.stride_slices == facts["tests"][0]["stride_slices"] == stride != TEST_STRIDE
+    assert (
+        f"| {len(rows)} SIMULATED | the training cohort | the fold that never saw the patient, "
+        f"measured with windows every {stride} slices |"
+    ) in model_card.markdown(facts)
     assert json.loads(json.dumps(facts["tests"])) == facts["tests"]  # an export knows itself again
     assert model_card.tests(known[:1]) == ()  # figures of two networks say nothing of one
     (run / "patients.csv").write_text("a,b\n1,2\n")

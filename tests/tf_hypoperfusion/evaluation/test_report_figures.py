@@ -66,6 +66,25 @@ def test_examples_of_subgroups_show_their_own_patients(with_counts):
     assert "known occlusion" in examples.by_lvo(with_counts)
 
 
+def test_patients_are_called_what_table_3_calls_them(with_counts):
+    table = with_counts.table
+    table["occlusion"] = ["M1", "M2", "none", None]
+    (axes,) = figures.core_and_dice(with_counts).axes
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == [
+        "Large vessel occlusion (n=1)", "No large vessel occlusion (n=2)",
+        "Unknown, or another territory (n=1)",
+    ]  # fmt: skip
+    table["occlusion"] = "M1"
+    (axes,) = figures.core_and_dice(with_counts).axes
+    assert len(axes.get_legend().get_texts()) == 1
+
+
+def test_age_and_sex_stand_beside_the_pictures(with_counts):
+    with_counts.table["age"], with_counts.table["sex"] = [71.0, np.nan] * 2, ["F", None] * 2
+    words = "".join(t.get_text() for axes in examples.of_all(with_counts).axes for t in axes.texts)
+    assert "\n71 years, F\n" in words and "\nunknown age, unknown sex\n" in words
+
+
 @pytest.fixture
 def edited_cohort(mni_cohort, tmp_path):
     """Three patients of an MNI cohort, two of them edited, and what a table says of them."""

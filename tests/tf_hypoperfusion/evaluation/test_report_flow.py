@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 
 import pytest
 from helpers.evaluated_cohorts import as_written, rows_of, table_of
@@ -53,12 +54,33 @@ def test_the_table_adds_up_step_by_step_and_reason_by_reason(lossy):
 
 def test_the_chart_counts_down_to_those_evaluated(lossy):
     shown = texts(patient_flow.chart(lossy))
-    left = [text for text in shown if "patients" in text]
+    left = [text for text in shown if ":" not in text]
     assert left == [
         "10 patients", "7 patients", "6 patients", "3 patients", "2 patients evaluated"
     ]  # fmt: skip
-    assert any("3 images that could not be used\n  3  ADC: is damaged" in text for text in shown)
-    assert f"1 {flow.STEPS[flow.TRUTH]}" in shown  # a reason that repeats the step is not shown
+    boxes = [text for text in shown if text not in left]
+    assert f"3 patients: {flow.STEPS[flow.PREPROCESS]}\n  3 patients: ADC: is damaged" in boxes
+    assert f"1 patient: {flow.STEPS[flow.TRUTH]}" in boxes  # a reason that repeats it is not shown
+    lines = [line for box in boxes for line in box.splitlines()]
+    assert all(re.match(r" *\d+ patients?: ", line) for line in lines)
+
+
+def test_folds_come_in_their_order_however_many_patients_they_have(lossy):
+    sizes = {10: 2, 2: 1, 1: 3}
+    lost = tuple(
+        LeftOut(participant_id=f"sub-{k}{i}", step=flow.FOLD, reason=f"fold {k} (test)")
+        for k, size in sizes.items()
+        for i in range(size)
+    )
+    (box,) = [
+        text
+        for text in texts(patient_flow.chart(dataclasses.replace(lossy, left_out=lost)))
+        if "folds" in text
+    ]
+    assert box.splitlines() == [
+        "6 patients: in folds that are not evaluated yet",
+        "  3 patients: fold 1 (test)", "  1 patient: fold 2 (test)", "  2 patients: fold 10 (test)",
+    ]  # fmt: skip
 
 
 def test_nobody_left_out_is_one_box(lossy):
@@ -75,9 +97,9 @@ def test_many_reasons_do_not_fill_the_chart(lossy):
     (box,) = [
         text
         for text in texts(patient_flow.chart(dataclasses.replace(lossy, left_out=many)))
-        if text.startswith("9 ")
+        if text.startswith("9 patients:")
     ]
-    assert box.endswith("5  for other reasons") and max(map(len, box.splitlines())) < 80
+    assert box.endswith("5 patients: other reasons") and max(map(len, box.splitlines())) < 80
 
 
 def test_what_is_not_known_of_a_cohort_is_na(lossy):

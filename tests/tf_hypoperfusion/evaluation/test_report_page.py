@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 from helpers.commands import call
 from helpers.evaluated_cohorts import as_written, papers_primary_cohort, table_of
+from scipy.stats import mannwhitneyu
 
 from data_tools.flow import LeftOut
 from data_tools.runtime.errors import InputError
@@ -55,8 +56,39 @@ def test_the_report_of_a_whole_evaluation(with_counts, tmp_path, capsys):
     rows = list(csv.DictReader((out / "tables/table2_target_mismatch.csv").open()))
     assert rows[0]["Accuracy"] in html.text and rows[0]["Accuracy"] in markdown
     numbers = pd.read_csv(out / "statistics.csv")
-    assert {"table", "group", "measure", "value", "low", "high", "k", "n", "p"} == set(numbers)
+    assert {
+        "table", "group", "measure", "value", "low", "high", "k", "n", "p", "definition"
+    } == set(numbers)  # fmt: skip
     assert not list(out.rglob(".tmp-*"))
+
+
+def test_one_flag_changes_every_quartile_and_rank_and_all_say_so(cohort, write, tmp_path):
+    """Table 1, Table 3 and statistics.csv, beside numpy and scipy themselves."""
+    other = write(table_of([(100.0 + k, 90.0, 10.0 + 3.5 * k, True) for k in range(6)]), "other")
+    core = [each.table["core_ml"].to_numpy() for each in (cohort, other)]
+    expected = {
+        "stata": ("Stata's summarize", np.percentile(core[0], 25, method="averaged_inverted_cdf"),
+                  "Stata's ranksum", mannwhitneyu(*core, use_continuity=False)),
+        "scipy": ("numpy.percentile", np.percentile(core[0], 25),
+                  "scipy.stats.mannwhitneyu", mannwhitneyu(*core)),
+    }  # fmt: skip
+    assert expected["stata"][1] != expected["scipy"][1]
+    for program, (summary, low, ranks, test) in expected.items():
+        out = tmp_path / program
+        flags = (f"--patients={cohort.path}", f"--external={other.path}", f"--out={out}")
+        assert call(report, *flags, f"--statistics={program}") == 0
+        markdown = (out / "report.md").read_text()
+        unwanted = {"stata": "numpy.percentile", "scipy": "Stata's"}[program]
+        assert f"Quartiles (IQR) as {summary}. Mann-Whitney U test as {ranks}." in markdown
+        assert unwanted not in markdown
+        numbers = pd.read_csv(out / "statistics.csv").set_index(["table", "group", "measure"])
+        table_1 = numbers.loc["table1_characteristics"]
+        median = table_1.loc["ours", "median (IQR) core_ml"]
+        assert (median["low"], median["definition"]) == (low, summary)
+        tested = table_1.loc["cohorts", "Core volume (mL)†"]
+        assert tested["p"] == pytest.approx(test.pvalue) and tested["definition"] == ranks
+        shares = numbers[numbers["k"].notna()]
+        assert len(shares) and shares["definition"].isna().all()  # --interval is theirs
 
 
 def test_without_counts_and_maps_the_report_says_so(cohort, tmp_path):
@@ -164,3 +196,26 @@ def test_a_real_browser_shows_the_page(with_counts, tmp_path):
 
     pixels = matplotlib.image.imread(shot)
     assert pixels.shape[:2] == (4000, 1200) and pixels[..., :3].std() > 0.05
+
+
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="no chromium")
+def test_no_table_runs_past_the_edge_of_a_narrow_window(write, tmp_path):
+    """Table 2 is the widest: it fits at 1100 pixels, and scrolls within itself on a telephone."""
+    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    index = page.write_report(tmp_path / "report", write(papers_primary_cohort()))
+    over = """[...document.querySelectorAll(".scroll")].map(
+        each => [each.scrollWidth - each.clientWidth, each.getBoundingClientRect().right])"""
+    with api.sync_playwright() as play:
+        browser = play.chromium.launch(
+            executable_path=shutil.which("chromium"),
+            args=["--no-sandbox", "--disable-dev-shm-usage"],
+        )
+        view = browser.new_page()
+        view.goto(index.as_uri())
+        for width in (1100, 400):
+            view.set_viewport_size({"width": width, "height": 900})
+            tables = view.evaluate(over)
+            assert len(tables) > 5 and all(right <= width for _, right in tables)
+            assert view.evaluate("document.documentElement.scrollWidth") <= width
+            assert width == 400 or all(hidden == 0 for hidden, _ in tables)
+        browser.close()

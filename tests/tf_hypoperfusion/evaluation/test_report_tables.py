@@ -1,6 +1,7 @@
 """Tables 1 to 3 against the paper's counts and by hand, and what hangs on them."""
 
 import dataclasses
+import json
 import re
 
 import numpy as np
@@ -74,13 +75,23 @@ def test_table_1_has_the_rankin_scale_where_it_is_given(cohort, write):
 
 
 def test_seconds_are_of_each_patient_and_name_the_machine(cohort):
-    assert segmentation.seconds(cohort) is None  # an early version kept the medians only
     took = [60.0, *(float(k) for k in range(1, 12))]
     known = dataclasses.replace(cohort, network_s=took, machines=("A GPU", "B, 2 cores"))
     table = segmentation.seconds(known)
     assert rows_of(table)["Networks"] == ["6.5 (3.5 to 9.5)", "1.0", "60.0", "12"]
     assert "Computed on: A GPU; B, 2 cores." in table.notes[0] and "24 seconds" in table.notes[1]
     assert known.where(np.arange(12) < 3).network_s == took[:3]
+
+
+def test_seconds_of_an_early_version_are_the_median_it_kept(cohort, write):
+    path = cohort.path.with_name("evaluation.json")
+    for said, cells in ({"network": 0.668}, ["0.7", "n/a", "n/a", "12"]), (
+        "?", ["n/a (n=0)", "n/a", "n/a", "0"]
+    ):  # fmt: skip
+        path.write_text(json.dumps({"seconds_per_patient": said}))
+        table = segmentation.seconds(write(as_written(cohort.table.copy())))
+        assert rows_of(table)["Networks"] == cells
+        assert "early version" in table.notes[0]
 
 
 def test_strokes_of_another_territory_are_in_no_group_of_the_paper(cohort, write):

@@ -187,12 +187,11 @@ def test_classification_counts_and_figures():
     assert all(estimate.value is None for estimate in empty.values())
 
 
-def test_quartiles():
-    assert statistics.quartiles([4, 1, 2, 3, math.nan]) == (1.5, 2.5, 3.5)
-    # Stata: of five values the second and the fourth, numpy's too; of six, the second and fifth.
-    assert statistics.quartiles([1, 2, 3, 4, 5]) == (2, 3, 4)
-    assert statistics.quartiles([1, 2, 3, 4, 5, 6]) == (2, 3.5, 5)
-    assert statistics.quartiles([]) is None
+def test_the_ranks_of_scipy_are_exact_in_small_groups():
+    # U = 3 of 12: of the 35 ways to draw 4 of 7 ranks, 7 have a U of 3 or less, in either tail.
+    a, b = [1, 4, 6, 8], [3, 9, 11]
+    assert statistics.mann_whitney(a, b, "scipy") == pytest.approx(2 * 7 / 35)
+    assert statistics.mann_whitney([], b, "scipy") is None
 
 
 def test_a_large_cohort_gets_a_plain_interval_that_agrees(monkeypatch):

@@ -44,6 +44,17 @@ def test_the_shipped_card_is_written_again(shipped, tmp_path):
     assert model_card.markdown(facts) == (SHIPPED / "model_card.md").read_text()
 
 
+def test_the_windows_of_the_tests_are_told_where_they_are_known(shipped):
+    card, _ = shipped
+    first, *others = card.tests
+    known = dataclasses.replace(first, stride_slices=16)
+    facts = dataclasses.replace(card, tests=(known, *others)).to_json()
+    assert [each.get("stride_slices") for each in facts["tests"]] == [16, *(None for _ in others)]
+    assert all("stride_slices" not in each for each in facts["tests"][1:])
+    said = model_card.markdown(facts)
+    assert said.count("measured with windows every 16 slices |") == 1 == said.count("measured with")
+
+
 def test_a_network_of_all_patients_is_labelled(shipped, tmp_path):
     """As its config.json says."""
     (tmp_path / "config.json").write_text(json.dumps({"fold": None, "note": roles.FINAL_NOTE}))

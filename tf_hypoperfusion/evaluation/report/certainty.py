@@ -13,7 +13,7 @@ from tf_hypoperfusion.evaluation import calibrating, statistics
 from tf_hypoperfusion.evaluation.patient_metrics import STEPS, ThresholdCounts
 from tf_hypoperfusion.evaluation.report import figures
 from tf_hypoperfusion.evaluation.report.patients import Patients, subgroups
-from tf_hypoperfusion.evaluation.report.table import Table, share, spread, who_counts
+from tf_hypoperfusion.evaluation.report.table import Table, share, who_counts
 from tf_hypoperfusion.evaluation.statistics import Estimate
 from tf_hypoperfusion.inference import calibration, familiarity
 from tf_hypoperfusion.inference.calibration import Calibration
@@ -148,6 +148,7 @@ def _before_and_after(patients: Patients, found: Answers, by: Calibration) -> Ta
         "Before and after calibration",
         ["", "Cut at", "Calibration error (p >= 0.1)", "Dice", "Volume difference (mL)",
          "Mean volume difference (mL)", "Target mismatch right"],
+        program=patients.program,
     )  # fmt: skip
     truth_ml, core_ml = (patients.table[name].to_numpy(float) for name in ("truth_ml", "core_ml"))
     for name, counts, cut in (
@@ -175,8 +176,8 @@ def _before_and_after(patients: Patients, found: Answers, by: Calibration) -> Ta
                 name,
                 f"{cut:g}",
                 "n/a" if error is None else f"{error:.3f}",
-                spread(dice, 2),
-                spread(volume_ml - truth_ml, 0),
+                table.spread(dice, 2),
+                table.spread(volume_ml - truth_ml, 0),
                 f"{bias:.1f}",
                 f"{right.sum()}/{len(right)}",
             ]
@@ -190,6 +191,7 @@ def _coverage(patients: Patients, found: Answers, by: Calibration, *, interval: 
         "coverage",
         f"How often the interval of {by.coverage:.0%} holds the true volume",
         ["Group", "Inside", "Truth below", "Truth above", "Width (mL)"],
+        program=patients.program,
     )
     truth_ml = patients.table["truth_ml"].to_numpy(float)
     below, above = truth_ml < found.low_ml - 1e-6, truth_ml > found.high_ml + 1e-6
@@ -201,7 +203,13 @@ def _coverage(patients: Patients, found: Answers, by: Calibration, *, interval: 
         widths = (found.high_ml - found.low_ml)[rows]
         table.median(name, "width (mL)", widths)
         table.rows.append(
-            [name, share(inside), str(below[rows].sum()), str(above[rows].sum()), spread(widths, 0)]
+            [
+                name,
+                share(inside),
+                str(below[rows].sum()),
+                str(above[rows].sum()),
+                table.spread(widths, 0),
+            ]
         )
     table.notes = [
         _note(patients, by),

@@ -9,7 +9,7 @@ from data_tools import criteria, flow, groups
 from data_tools.grid import UNKNOWN_SIDE
 from tf_hypoperfusion.evaluation import statistics
 from tf_hypoperfusion.evaluation.report.patients import TERRITORIES, Patients, by_field
-from tf_hypoperfusion.evaluation.report.table import Table, percent, spread
+from tf_hypoperfusion.evaluation.report.table import Table, percent
 from tf_hypoperfusion.evaluation.statistics import Estimate
 
 Cohorts = Sequence[Patients]
@@ -30,12 +30,12 @@ def characteristics(cohorts: Cohorts) -> Table:
         "table1_characteristics",
         "Table 1: Baseline characteristics",
         ["Characteristic", *heads, *(["P value"] if two else [])],
+        program=cohorts[0].program,
     )
     for add_rows in ROWS:
         add_rows(table, cohorts)
     table.notes = [
-        "Numbers of patients with percentages in parentheses, except * mean ± SD, † median (IQR, "
-        "as Stata's summarize). "
+        "Numbers of patients with percentages in parentheses, except * mean ± SD, † median (IQR). "
         "‡ Median (IQR); set to 20 where the core is 0 or the ratio is larger.",
         "Hypoperfusion volume is that of the truth: Tmax ≥ 6 s united with the core.",
         *_rankin_notes(cohorts),
@@ -95,7 +95,8 @@ def _age(table: Table, cohorts: Cohorts) -> None:
         return f"{mean:.0f} ± {sd}{_unknown(cohort, 'age')}"
 
     cells = [cell(cohort) for cohort in cohorts]
-    p = _compared(statistics.welch_t, [cohort.values("age") for cohort in cohorts])
+    ages = [cohort.values("age") for cohort in cohorts]
+    p = statistics.welch_t(*ages) if len(ages) == 2 else None
     _add_tested(table, ["Age (y)*", *cells], p, sum(map(len, cohorts)))
 
 
@@ -104,11 +105,10 @@ def _median(table: Table, cohorts: Cohorts, *, name: str, column: str) -> None:
     for cohort, of_cohort in zip(cohorts, values, strict=True):
         table.median(cohort.title, column, of_cohort)
     cells = [
-        spread(of_cohort, 0) + _unknown(cohort, column)
+        table.spread(of_cohort, 0) + _unknown(cohort, column)
         for cohort, of_cohort in zip(cohorts, values, strict=True)
     ]
-    p = _compared(statistics.mann_whitney, values)
-    _add_tested(table, [name, *cells], p, sum(map(len, cohorts)))
+    _add_ranked(table, [name, *cells], values)
 
 
 def _rankin(table: Table, cohorts: Cohorts) -> None:
@@ -136,9 +136,8 @@ def _rankin_notes(cohorts: Cohorts) -> list[str]:
 
 def _mismatch_ratio(table: Table, cohorts: Cohorts) -> None:
     ratios = [criteria.mismatch_ratio(c.table["truth_ml"], c.table["core_ml"]) for c in cohorts]
-    cells = [spread(of_cohort, 1) for of_cohort in ratios]
-    p = _compared(statistics.mann_whitney, ratios)
-    _add_tested(table, ["Mismatch ratio‡", *cells], p, sum(map(len, cohorts)))
+    cells = [table.spread(of_cohort, 1) for of_cohort in ratios]
+    _add_ranked(table, ["Mismatch ratio‡", *cells], ratios)
 
 
 def _mismatched(table: Table, cohorts: Cohorts) -> None:
@@ -211,8 +210,10 @@ def _add_tested(table: Table, row: list[str], p: float | None, n: int) -> None:
     table.rows.append([*row, table.test("cohorts", row[0], p, n)] if tested else row)
 
 
-def _compared(test: Callable[..., float | None], values: Sequence[ArrayLike]) -> float | None:
-    return test(*values) if len(values) == 2 else None
+def _add_ranked(table: Table, row: list[str], values: Sequence[ArrayLike]) -> None:
+    """A row of medians, compared where there are two cohorts."""
+    tested = [table.test_ranks("cohorts", row[0], *values)] if len(values) == 2 else []
+    table.rows.append([*row, *tested])
 
 
 def _counts(cohorts: Cohorts, column: str, groups: Iterable[Sequence]) -> list[list[int]]:

@@ -8,7 +8,7 @@ from data_tools.runtime.errors import InputError
 from tf_hypoperfusion.evaluation import statistics
 from tf_hypoperfusion.evaluation.report.patients import Patients
 from tf_hypoperfusion.evaluation.report.segmentation import MEASURES, values_of
-from tf_hypoperfusion.evaluation.report.table import Table, spread, who_counts, with_interval
+from tf_hypoperfusion.evaluation.report.table import Table, who_counts, with_interval
 
 
 def compare(first: Patients, second: Patients, seed: int) -> Table:
@@ -156,11 +156,14 @@ def cohorts_compared(first: Patients, second: Patients) -> Table:
             f"{second.title} (n = {len(second)})",
             "P",
         ],
+        program=first.program,
     )
     for measure, (label, digits) in MEASURES.items():
         a, b = values_of(first, measure), values_of(second, measure)
-        p = table.test("cohorts", label, statistics.mann_whitney(a, b), len(a) + len(b))
-        table.rows.append([label, spread(a, digits), spread(b, digits), p])
+        table.median(first.title, label, a)
+        table.median(second.title, label, b)
+        p = table.test_ranks("cohorts", label, a, b)
+        table.rows.append([label, table.spread(a, digits), table.spread(b, digits), p])
     table.notes = [
         "Medians with IQR; two-sided Mann-Whitney U test.",
         *(f"{cohort.title}: {who_counts(cohort)}" for cohort in (first, second)),

@@ -8,7 +8,7 @@ from tf_hypoperfusion.config import PROBABILITY_THRESHOLD
 from tf_hypoperfusion.evaluation import statistics, thresholds
 from tf_hypoperfusion.evaluation.patient_metrics import STEPS, ThresholdCounts
 from tf_hypoperfusion.evaluation.report.patients import Patients, subgroups
-from tf_hypoperfusion.evaluation.report.table import FIGURES, Table, share, spread, who_counts
+from tf_hypoperfusion.evaluation.report.table import FIGURES, Table, share, who_counts
 from tf_hypoperfusion.evaluation.statistics import classify
 
 OPERATING_POINTS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
@@ -109,6 +109,7 @@ def operating_points(patients: Patients, interval: str) -> Table | None:
         "operating_points",
         "Operating points: the probability threshold",
         ["Threshold", "Dice", "Volume difference (mL)", "Sensitivity", "Specificity", "Accuracy"],
+        program=patients.program,
     )
     for threshold in OPERATING_POINTS:
         _add_operating_point(table, threshold, patients, patients.counts, interval=interval)
@@ -145,8 +146,8 @@ def _add_operating_point(
     table.rows.append(
         [
             f"{threshold:g}{paper}",
-            spread(dice, 2),
-            spread(difference, 0),
+            table.spread(dice, 2),
+            table.spread(difference, 0),
             *map(share, shown.values()),
         ]
     )
@@ -161,6 +162,7 @@ def chosen_threshold(patients: Patients, interval: str) -> list[Table]:
         "chosen_threshold",
         "At the threshold chosen on validation patients",
         ["Threshold", "Dice", "Volume difference (mL)", "Absolute volume difference (mL)"],
+        program=patients.program,
     )
     picked = ", ".join(f"{value:g}" for value in sorted(set(rows["chosen_threshold"])))
     for label, dice, volume in (
@@ -169,7 +171,9 @@ def chosen_threshold(patients: Patients, interval: str) -> list[Table]:
     ):
         difference = rows[volume] - rows["truth_ml"]
         cells = [rows[dice].dropna(), difference, difference.abs()]
-        table.rows.append([label, *(spread(v, d) for v, d in zip(cells, (2, 0, 0), strict=True))])
+        table.rows.append(
+            [label, *(table.spread(v, d) for v, d in zip(cells, (2, 0, 0), strict=True))]
+        )
         for name, values in zip(table.columns[1:], cells, strict=True):
             table.median(label, name, values)
     table.notes = [

@@ -196,9 +196,11 @@ def _black(patients: int) -> tuple[Figure, NDArray]:
 def _words(word: str, name: str, row: pd.Series) -> str:
     occlusion = row["occlusion"] if isinstance(row["occlusion"], str) else "unknown occlusion"
     side = "unknown side" if row["side"] == UNKNOWN_SIDE else row["side"]
+    age = "unknown age" if np.isnan(row["age"]) else f"{row['age']:.0f} years"
+    sex = row["sex"] if isinstance(row["sex"], str) else "unknown sex"
     nihss = "unknown" if np.isnan(row["nihss"]) else f"{row['nihss']:.0f}"
     return (
-        f"{word} Dice {row['dice']:.2f}\n\n{name}\n{side}, {occlusion}\n"
+        f"{word} Dice {row['dice']:.2f}\n\n{name}\n{age}, {sex}\n{side}, {occlusion}\n"
         f"NIHSS {nihss}\n\n"
         f"true {row['truth_ml']:.0f} mL\npredicted {row['predicted_ml']:.0f} mL\n"
         f"core {row['core_ml']:.0f} mL"

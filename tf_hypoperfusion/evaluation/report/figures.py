@@ -11,14 +11,15 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from data_tools import criteria
+from data_tools import criteria, flow
 from data_tools.criteria import DEFUSE3
+from data_tools.quartiles import METHODS, quartiles
 from tf_hypoperfusion.config import GOOD_DICE, PROBABILITY_THRESHOLD
 from tf_hypoperfusion.evaluation import statistics, thresholds
 from tf_hypoperfusion.evaluation.patient_metrics import PAPER_STEP, STEPS, ThresholdCounts
 from tf_hypoperfusion.evaluation.report import examples, patient_flow
 from tf_hypoperfusion.evaluation.report.patients import LVO, Patients, subgroups
-from tf_hypoperfusion.evaluation.statistics import classify, quartiles
+from tf_hypoperfusion.evaluation.statistics import classify
 
 # Okabe and Ito: told apart by colour-blind readers too.
 BLUE, ORANGE, GREEN, RED, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#666666"
@@ -44,11 +45,14 @@ def core_and_dice(patients: Patients) -> Figure | str:
     if rows.empty:
         return "no patient with a lesion"
     figure, (axes,) = new()
-    lvo = rows["occlusion"].isin(LVO)
+    lvo, known = (rows["occlusion"].isin(words) for words in (LVO, flow.TERRITORIES))
     for members, colour, marker, label in (
-        (rows[lvo], BLUE, "o", "large vessel occlusion"),
-        (rows[~lvo], ORANGE, "^", "other or unknown"),
+        (rows[lvo], BLUE, "o", "Large vessel occlusion"),
+        (rows[known & ~lvo], ORANGE, "^", "No large vessel occlusion"),
+        (rows[~known], GREY, "s", "Unknown, or another territory"),
     ):
+        if members.empty:
+            continue
         axes.scatter(
             members["core_ml"], members["dice"], s=18, c=colour, marker=marker, alpha=0.7,
             label=f"{label} (n={len(members)})", linewidths=0,
@@ -107,8 +111,9 @@ def roc_and_precision_recall(patients: Patients) -> Figure | str:
     # Curves run from threshold 0 (everything) down; interpolation wants rising x.
     sensitivity = [np.interp(grid, roc[0][::-1], roc[1][::-1]) for roc, _ in known]
     precision = [np.interp(grid, pr[1][::-1], pr[0][::-1]) for _, pr in known]
+    method = METHODS[patients.program]
     for axes, lines, colour in ((left, sensitivity, BLUE), (right, precision, GREEN)):
-        low, middle, high = np.percentile(lines, [25, 50, 75], axis=0)
+        low, middle, high = np.percentile(lines, [25, 50, 75], axis=0, method=method)
         axes.fill_between(grid, low, high, color=colour, alpha=0.2, label="IQR over patients")
         axes.plot(grid, middle, color=colour, lw=2, label=f"median over {len(lines)} patients")
     paper = f"median at {PROBABILITY_THRESHOLD:g} (paper)"
@@ -180,7 +185,11 @@ def reliability(patients: Patients) -> Figure | str:
 def dice_by_subgroup(patients: Patients) -> Figure | str:
     """Violins of Dice with quartiles, one for each subgroup of Table 3."""
     groups = {name: members.values("dice") for name, members in subgroups(patients).items()}
-    shown = {name: (q, values) for name, values in groups.items() if (q := quartiles(values))}
+    shown = {
+        name: (q, values)
+        for name, values in groups.items()
+        if (q := quartiles(values, patients.program))
+    }
     if not shown:
         return "no patient with a lesion"
     figure, (axes,) = new(width=8.5)

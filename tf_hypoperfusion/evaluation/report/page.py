@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from tqdm import tqdm
 
 from data_tools import flow
+from data_tools.quartiles import Program
 from data_tools.runtime import atomic
 from data_tools.runtime.errors import InputError
 from tf_hypoperfusion import __version__
@@ -72,6 +73,7 @@ def write_report(
     other: Patients | None = None,
     calibration: Calibration | None = None,
     interval: str = "stata",
+    program: Program = "stata",
     seed: int = 1,
 ) -> Path:
     """Write the whole report.
@@ -84,6 +86,7 @@ def write_report(
         other: another evaluation of the first cohort, for paired differences.
         calibration: of the networks that answered; its worth on these patients is shown.
         interval: of proportions; see :func:`statistics.proportion`.
+        program: whose quartiles and Mann-Whitney U test; see :mod:`data_tools.quartiles`.
         seed: of the bootstrap.
 
     Returns:
@@ -97,6 +100,8 @@ def write_report(
     if (out / "index.html").is_file() and not (out / "statistics.csv").is_file():
         raise InputError(f"{out} holds another page (index.html); choose another --out")
     atomic.check_writable(out)
+    primary = dataclasses.replace(primary, program=program)
+    external = external and dataclasses.replace(external, program=program)
     cohorts = {"": primary} | ({"external_": external} if external else {})
     overview = [
         patient_flow.table(list(cohorts.values())),

@@ -6,6 +6,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from data_tools import flow
+from data_tools.runtime.errors import counted
 from tf_hypoperfusion.evaluation.report.patients import Patients
 from tf_hypoperfusion.evaluation.report.table import Table
 
@@ -89,16 +90,19 @@ def _everybody(patients: Patients) -> int:
 
 
 def _main_box(axes, y: float, count: int, *, last: bool) -> None:
-    text = f"{count} patients" + (" evaluated" if last else "")
+    text = counted(count, "patient") + (" evaluated" if last else "")
     axes.text(_MAIN, y, text, ha="center", va="center", fontsize=10, bbox=_BOX)
 
 
 def _lines(step: str, reasons: dict[str, int]) -> Iterator[str]:
-    """A box: how many were left out, and the most frequent reasons; none that repeats the step."""
-    yield f"{sum(reasons.values())} {flow.STEPS[step]}"
+    """A box: how many were left out, and the most frequent reasons; none that repeats the step.
+
+    Each line counts patients, whatever was wrong with them.
+    """
+    yield f"{counted(sum(reasons.values()), 'patient')}: {flow.STEPS[step]}"
     named = [reason for reason in reasons if reason != flow.STEPS[step]]
     for reason in named[:NAMED]:
         short = reason if len(reason) <= LONGEST else f"{reason[:LONGEST]}..."
-        yield f"  {reasons[reason]}  {short}"
+        yield f"  {counted(reasons[reason], 'patient')}: {short}"
     if more := sum(reasons[reason] for reason in named[NAMED:]):
-        yield f"  {more}  for other reasons"
+        yield f"  {counted(more, 'patient')}: other reasons"

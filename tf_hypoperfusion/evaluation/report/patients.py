@@ -13,6 +13,7 @@ from data_tools import criteria, flow, groups, text_table
 from data_tools.cohort import OCCLUSIONS, mni_file
 from data_tools.flow import LeftOut
 from data_tools.grid import SIDES
+from data_tools.quartiles import Program
 from data_tools.runtime import atomic, errors
 from data_tools.runtime.errors import InputError
 from tf_hypoperfusion import clinical
@@ -81,8 +82,10 @@ class Patients:
         warnings: of the evaluation, and of this reading.
         network_s: seconds that the networks took for each patient, in the table's order; None in an
             evaluation of an early version.
+        median_network_s: their median, which early versions kept; None if even that is unknown.
         machines: on which they did.
         volumes: MNI cohort that the evaluation read; None if it read the records.
+        program: whose quartiles and Mann-Whitney U test its report has.
     """
 
     path: Path
@@ -95,8 +98,10 @@ class Patients:
     looks: list[dict[str, float]] | None = None
     followed: bool = True
     network_s: list[float] | None = None
+    median_network_s: float | None = None
     machines: tuple[str, ...] = ()
     volumes: Path | None = None
+    program: Program = "stata"
 
     def __len__(self) -> int:
         return len(self.table)
@@ -209,6 +214,7 @@ def load(path: str | Path, title: str | None = None) -> Patients:
         models=models,
         warnings=warnings,
         network_s=_seconds(about.get("network_s"), table),
+        median_network_s=_median_seconds(about.get("seconds_per_patient")),
         machines=tuple(map(str, about.get("machines") or ())),
         volumes=Path(str(volumes)) if volumes else None,
     )
@@ -220,6 +226,11 @@ def _seconds(said: Any, table: pd.DataFrame) -> list[float] | None:
     if not isinstance(said, dict) or not all(isinstance(said.get(n), int | float) for n in names):
         return None
     return [float(said[name]) for name in names]
+
+
+def _median_seconds(said: Any) -> float | None:
+    value = said.get("network") if isinstance(said, dict) else None
+    return float(value) if isinstance(value, int | float) else None
 
 
 def _read(path: Path) -> pd.DataFrame:

@@ -15,7 +15,6 @@ from tf_hypoperfusion.evaluation.report.patients import Patients, by_field, subg
 from tf_hypoperfusion.evaluation.report.table import (
     Table,
     share,
-    spread,
     who_counts,
     with_interval,
 )
@@ -68,7 +67,8 @@ def segmentation(patients: Patients) -> list[Table]:
         ("table3_segmentation", "Table 3: Segmentation by subgroup", MEASURES),
         ("table3_further", "Table 3, further measures", FURTHER),
     ):
-        table = Table(name, title, ["Group", *(label for label, _ in measures.values())])
+        heads = ["Group", *(label for label, _ in measures.values())]
+        table = Table(name, title, heads, program=patients.program)
         for group, members in groups.items():
             _add_medians(table, group, members, measures)
         for pair in pairs:
@@ -92,7 +92,7 @@ def _add_medians(
     cells = [f"{group} ({count})"]
     for measure, (label, digits) in measures.items():
         values = values_of(members, measure)
-        cells.append(spread(values, digits))
+        cells.append(table.spread(values, digits))
         table.median(group, label, values)
     table.rows.append(cells)
 
@@ -107,14 +107,13 @@ def _add_tests(
     cells = [f"P: {names}"]
     for measure, (label, _) in measures.items():
         a, b = (values_of(groups[group], measure) for group in pair)
-        cells.append(table.test(names, label, statistics.mann_whitney(a, b), len(a) + len(b)))
+        cells.append(table.test_ranks(names, label, a, b))
     table.rows.append(cells)
 
 
 def _notes(patients: Patients) -> list[str]:
     return [
-        "Medians with IQR, as Stata's summarize. P: two-sided Mann-Whitney U test, as Stata's "
-        "ranksum.",
+        "Medians with IQR. P: two-sided Mann-Whitney U test.",
         who_counts(patients) + " AUC is that of the stroke hemisphere (whole brain if bilateral "
         "or unknown), the others of the coverage at probability "
         f"{PROBABILITY_THRESHOLD:g}. CSF is covered too: it is in no lesion and its probability is "
@@ -192,18 +191,28 @@ def agreement(patients: Patients, seed: int) -> Table:
     return table
 
 
-def seconds(patients: Patients) -> Table | None:
-    """How long the networks took for a patient; None where an early version did not keep it."""
-    if patients.network_s is None:
-        return None
-    table = Table(
-        "seconds", "Seconds per patient", ["What", "Median (IQR)", "Fastest", "Slowest", "n"]
-    )
-    took = np.array(patients.network_s)
-    table.median("All patients", "seconds of the networks", took)
-    fastest, slowest = (f"{value:.1f}" for value in (took.min(), took.max()))
-    table.rows.append(["Networks", spread(took, 1), fastest, slowest, str(took.size)])
-    table.notes = [
+def seconds(patients: Patients) -> Table:
+    """How long the networks took for a patient; of an early version the median, if it kept that."""
+    heads = ["What", "Median (IQR)", "Fastest", "Slowest", "n"]
+    table = Table("seconds", "Seconds per patient", heads, program=patients.program)
+    if patients.network_s is not None:
+        took = np.array(patients.network_s)
+        table.median("All patients", "seconds of the networks", took)
+        fastest, slowest = (f"{value:.1f}" for value in (took.min(), took.max()))
+        row = ["Networks", table.spread(took, 1), fastest, slowest, str(took.size)]
+    else:
+        value, n = patients.median_network_s, len(patients)
+        estimate = Estimate(value=value, n=0 if value is None else n)
+        table.number("All patients", "median seconds of the networks", estimate)
+        unknown = "n/a (n=0)" if value is None else f"{value:.1f}"
+        row = ["Networks", unknown, "n/a", "n/a", str(estimate.n)]
+        table.notes.append(
+            "Evaluated by an early version, which kept no patient's seconds"
+            + (". " if value is None else ", only their median. ")
+            + "Evaluate again to have them."
+        )
+    table.rows.append(row)
+    table.notes += [
         "By the clock: every window of a patient through every network that answers, one patient "
         "at a time. Neither reading and preparing the images nor measuring and drawing is in it. "
         "The first patient of a network may wait for it to be compiled. "

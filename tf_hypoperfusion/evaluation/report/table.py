@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike
 
+from data_tools.quartiles import Program, quartiles
 from tf_hypoperfusion.config import SIGNIFICANT_P
 from tf_hypoperfusion.evaluation import statistics
 from tf_hypoperfusion.evaluation.statistics import Estimate
@@ -34,17 +35,19 @@ class Number:
         measure: what it is.
         p: of a test.
         estimate: with its interval or quartiles; of a test only the number of patients.
+        definition: whose, of quartiles and the Mann-Whitney U test.
     """
 
     group: str
     measure: str
     p: float | None = None
     estimate: Estimate
+    definition: str | None = None
 
     def cells(self, table: str) -> dict[str, str | float | None]:
         """By column, in the order of the file."""
         about = {"table": table, "group": self.group, "measure": self.measure, "p": self.p}
-        return about | dataclasses.asdict(self.estimate)
+        return about | dataclasses.asdict(self.estimate) | {"definition": self.definition}
 
 
 @dataclasses.dataclass
@@ -58,6 +61,7 @@ class Table:
         rows: text by row and column.
         notes: below it.
         numbers: for ``statistics.csv``.
+        program: whose quartiles and Mann-Whitney U test it has.
         tested: whether it has P values.
     """
 
@@ -68,6 +72,7 @@ class Table:
     rows: list[list[str]] = dataclasses.field(default_factory=list)
     notes: list[str] = dataclasses.field(default_factory=list)
     numbers: list[Number] = dataclasses.field(default_factory=list)
+    program: Program = "stata"
     tested: bool = False
 
     def number(self, group: str, measure: str, estimate: Estimate) -> None:
@@ -76,22 +81,52 @@ class Table:
 
     def median(self, group: str, measure: str, values: ArrayLike) -> None:
         """Keep a median with its quartiles."""
-        low, middle, high = statistics.quartiles(values) or (None, None, None)
-        n = int(np.isfinite(np.asarray(values, float)).sum())
-        estimate = Estimate(value=middle, low=low, high=high, n=n)
-        self.number(group, f"median (IQR) {measure}", estimate)
+        low, middle, high = quartiles(values, self.program) or (None, None, None)
+        estimate = Estimate(value=middle, low=low, high=high, n=_known(values))
+        self.numbers.append(
+            Number(
+                group=group,
+                measure=f"median (IQR) {measure}",
+                estimate=estimate,
+                definition=statistics.QUARTILES_BY[self.program],
+            )
+        )
 
-    def test(self, group: str, measure: str, p: float | None, n: int) -> str:
+    def spread(self, values: ArrayLike, digits: int) -> str:
+        """:func:`spread`, by the table's definition of quartiles."""
+        return quartiles_in_words(quartiles(values, self.program), digits)
+
+    def test(
+        self, group: str, measure: str, p: float | None, n: int, *, definition: str | None = None
+    ) -> str:
         """Keep a P value, and give it as text."""
         nothing = Estimate(value=None, n=n)
-        self.numbers.append(Number(group=group, measure=measure, p=p, estimate=nothing))
+        self.numbers.append(
+            Number(group=group, measure=measure, p=p, estimate=nothing, definition=definition)
+        )
         self.tested = True
         return p_value(p) + (MARK if p is not None and p <= SIGNIFICANT_P else "")
 
+    def test_ranks(self, group: str, measure: str, first: ArrayLike, second: ArrayLike) -> str:
+        """Keep the P of the Mann-Whitney U test of two groups, and give it as text."""
+        p = statistics.mann_whitney(first, second, self.program)
+        definition = statistics.RANKS_BY[self.program]
+        return self.test(group, measure, p, _known(first) + _known(second), definition=definition)
+
     @property
     def all_notes(self) -> list[str]:
-        """The notes, and what the mark means where something was tested."""
-        return [*self.notes, MARK_EXPLAINED] if self.tested else self.notes
+        """The notes, whose definitions the numbers follow, and what the mark of a test means."""
+        used = {number.definition for number in self.numbers}
+        said = [
+            f"{what} as {by[self.program]}."
+            for what, by in (
+                ("Quartiles (IQR)", statistics.QUARTILES_BY),
+                ("Mann-Whitney U test", statistics.RANKS_BY),
+            )
+            if by[self.program] in used
+        ]
+        explained = [MARK_EXPLAINED] if self.tested else []
+        return [*self.notes, *([" ".join(said)] if said else []), *explained]
 
 
 def p_value(p: float | None) -> str:
@@ -138,19 +173,22 @@ def spread(values: ArrayLike, digits: int, *, counted: bool = False) -> str:
     >>> spread([1.0, 2.0, 3.0], 1), spread([1.0, 2.0, 3.0], 1, counted=True), spread([], 1)
     ('2.0 (1.0 to 3.0)', '2.0 (IQR 1.0 to 3.0, n=3)', 'n/a (n=0)')
     """
-    n = int(np.isfinite(np.asarray(values, float)).sum()) if counted else None
-    return quartiles_in_words(statistics.quartiles(values), digits, n)
+    return quartiles_in_words(quartiles(values), digits, _known(values) if counted else None)
 
 
-def quartiles_in_words(quartiles: Sequence[float] | None, digits: int, n: int | None = None) -> str:
+def _known(values: ArrayLike) -> int:
+    return int(np.isfinite(np.asarray(values, float)).sum())
+
+
+def quartiles_in_words(found: Sequence[float] | None, digits: int, n: int | None = None) -> str:
     """Lower quartile, median and upper quartile, as :func:`spread` writes them; None for no value.
 
     >>> quartiles_in_words((-1.5, -0.3, 2.0), 0)
     '0 (-2 to 2)'
     """
-    if quartiles is None:
+    if found is None:
         return "n/a (n=0)"
-    low, middle, high = (f"{_no_minus_zero(v, digits):.{digits}f}" for v in quartiles)
+    low, middle, high = (f"{_no_minus_zero(v, digits):.{digits}f}" for v in found)
     if n is None:
         return f"{middle} ({low} to {high})"
     return f"{middle} (IQR {low} to {high}, n={n})"

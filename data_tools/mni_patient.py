@@ -115,7 +115,9 @@ def load_labelled(cohort: str | os.PathLike, row: Row) -> tuple[MniPatient, labe
     Returns:
         The images, the masks, and ``row`` with volumes in mL of the patient's tissue:
         ``core_ml``, ``core_truth_ml``, ``hypoperfusion_ml``, ``truth_ml``, ``coverage_ml``,
-        ``brain_ml``, ``voxel_ml``, and ``truth_from`` and ``core_truth_from``.
+        ``brain_ml``, ``voxel_ml``, and ``truth_from`` and ``core_truth_from``. ``hypoperfusion_ml``
+        is Tmax >= 6 s without the core, of edited patients too; the edit shows in ``truth_ml``
+        alone. Without Tmax it is the edited mask, also where that is the whole truth.
 
     Raises:
         InputError: naming the patient and the file; also if there is no truth.

@@ -55,6 +55,8 @@ LABELS = ("site", "group")
 # Written only where a row has one, so that tables without them stay as they are.
 OPTIONAL = (*LABELS, "mrs_90d", "exclude")
 REQUIRED_COLUMNS = ("participant_id", "nihss", "side")
+# Of these few patients have anything.
+_MAY_BE_EMPTY = ("mrs_90d", "exclude")
 NUMBERS = ("age", "nihss", "field_strength_t", "mrs_90d")
 PARTICIPANTS = "participants.tsv"
 DESCRIPTION = "dataset_description.json"
@@ -191,11 +193,12 @@ def read_participants(
         for line in text.lines
         if line.fault
     ]
-    faults += [*_bad_cells(table), *_repeated(table), *_clashes(table)]
+    wrong, unread = _bad_cells(table)
+    faults += [*wrong, *_repeated(table), *_clashes(table)]
     faults += [fault for name in LABELS for fault in _spelled_twice(table, name)]
     if faults:
         raise CohortError(faults)
-    for note in (*text.notes, *_bounds_note(whole)):
+    for note in (*text.notes, *_bounds_note(whole), *unread):
         (log or _say)(note)
     table = table.reset_index(drop=True)
     for name in NUMBERS:
@@ -228,7 +231,7 @@ def plain(name: str, text: str) -> str | None:
         text = "".join(str(unicodedata.decimal(each, each)) for each in wide)
     text = text.strip()
     folded = text.casefold()
-    if folded == MISSING:
+    if folded == MISSING or (not folded and name in _MAY_BE_EMPTY):
         return UNKNOWN_SIDE if name == "side" else None
     if name == "side" and folded in SIDES:
         return folded
@@ -281,14 +284,34 @@ def _row(number: int) -> str:
     return f"{PARTICIPANTS} row {number}"
 
 
-def _bad_cells(table: "pd.DataFrame") -> list[Fault]:
+def _bad_cells(table: "pd.DataFrame") -> tuple[list[Fault], list[str]]:
+    """Faults; and notes of cells of patients who are left out by hand, which become missing."""
     import pandera.pandas as pa
 
     try:
         _schema().validate(table, lazy=True)
     except pa.errors.SchemaErrors as error:
-        return [_bad_cell(case, table) for case in error.failure_cases.to_dict("records")]
-    return []
+        cases = error.failure_cases.to_dict("records")
+    else:
+        return [], []
+    faults, notes = [], []
+    for case in cases:
+        fault, name = _bad_cell(case, table), str(case["column"])
+        if name in ("participant_id", "exclude") or not _is_excluded(table, case["index"]):
+            faults.append(fault)
+        else:
+            table.loc[int(case["index"]), name] = plain(name, MISSING)
+            said = f"{name} {case['failure_case']!r}"
+            notes.append(
+                f"{PARTICIPANTS}: of {fault.participant}, left out by hand, {said} is not read"
+            )
+    return faults, notes
+
+
+def _is_excluded(table: "pd.DataFrame", row: Any) -> bool:
+    """Whether a row gives a reason to leave its patient out."""
+    said = table["exclude"].loc[int(row)] if row == row and row is not None else None
+    return isinstance(said, str) and said.casefold() not in _NO_REASON
 
 
 def _schema() -> "pa.DataFrameSchema":
@@ -543,6 +566,7 @@ def find_raw_files(
     tmax = derivative("Tmax", "perfusion", "_tmax")
     edited = (f"_{name}" for name in file_names.EDITED_MASKS)
     truth = derivative("edited mask", "labels", *edited)
+    search.complain_of_two_truths()
     brain = derivative("brain mask", "masks", "_desc-brain_mask", "_brain_mask")
     core = derivative("core mask", "masks", "_desc-core_mask")
     if search.faults:
@@ -645,6 +669,16 @@ class _Search:
             self._complain(what, f"no {self.participant}_*{name}.nii.gz below {base}; expected one")
         return None
 
+    def complain_of_two_truths(self) -> None:
+        """Say what the two edited masks mean, where a patient has both."""
+        for k, fault in enumerate(self.faults):
+            if all(name in fault.what for name in file_names.EDITED_MASKS):
+                what = (
+                    f"has {' and '.join(file_names.EDITED_MASKS)}; expected one of them: the first "
+                    "is united with the core, the second is the whole truth as it is"
+                )
+                self.faults[k] = dataclasses.replace(fault, what=what)
+
     def complain_of_links(self, *folders: Path) -> None:
         """Name what would be read and is a link to nothing, or to itself."""
         for base in folders:
@@ -692,6 +726,15 @@ def is_preprocessed(cohort: str | os.PathLike) -> bool:
     tools = atomic.read_json(Path(cohort) / DESCRIPTION).get("GeneratedBy")
     first = tools[0] if isinstance(tools, list) and tools else None
     return isinstance(first, dict) and first.get("Name") == GENERATED_BY
+
+
+def left_out_before(cohort: str | os.PathLike) -> tuple[flow.LeftOut, ...]:
+    """Whom the steps before an MNI cohort left out; nobody of a simulated one.
+
+    Raises:
+        InputError: ``left_out.json`` cannot be read, or is missing where ``preprocess`` wrote it.
+    """
+    return flow.read(cohort, expected=is_preprocessed(cohort))
 
 
 def layouts(cohort: str | os.PathLike, participant: str) -> set[str]:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_tools.criteria import DEFUSE3
+from data_tools.file_names import EDITED_MASKS, TRUTH_MASK
 from data_tools.grid import (
     ADC_CORE_UM2_PER_S,
     ONE_SIDED,
@@ -182,6 +183,7 @@ def examine_core(
             None if contradiction else core_elsewhere(*where, found=side_found),
             core_disagreement(core.native_ml, core.mni_ml),
             uncounted_low_adc(native, core.native_ml) if by_rule else None,
+            core_outside_truth(mni, core.mni),
         ]
     return CoreFindings(
         core=core,
@@ -272,6 +274,25 @@ def core_disagreement(native_ml: float, mni_ml: float) -> str | None:
     return (
         f"core is {native_ml:.1f} mL on the DWI's own grid and {mni_ml:.1f} mL on the MNI grid, "
         f"more than {CORE_AGREEMENT:.0%} apart; look at the picture"
+    )
+
+
+def core_outside_truth(mni: MniPatient, core: NDArray[np.bool_]) -> str | None:
+    """A warning if a mask that is the whole truth leaves core out.
+
+    Args:
+        mni: with that mask, or without.
+        core: bool (91, 109, 60).
+    """
+    if mni.truth is None or not mni.truth_is_whole:
+        return None
+    missed_ml = np.count_nonzero(core & mni.coverage & ~mni.truth) * mni.voxel_ml
+    if missed_ml < CORE_OF_SIZE_ML:
+        return None
+    return (
+        f"{TRUTH_MASK} leaves out {missed_ml:.1f} mL of the core, which is no tissue at risk then; "
+        "a hypoperfusion mask that is to be united with the core is named "
+        f"{EDITED_MASKS[0]}"
     )
 
 

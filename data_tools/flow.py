@@ -49,14 +49,21 @@ class LeftOut:
 
     @property
     def cause(self) -> str:
-        """The reason on one line, without the patient's name and files: equal ones are counted.
+        """What was wrong in few words, the same for every patient, so that equal ones are counted.
 
-        >>> LeftOut(participant_id="sub-1", step=PREPROCESS, reason="DWI a/sub-1.nii: 2D").cause
-        'DWI: 2D'
+        The patient's name, files and folders are left out, as is advice after a semicolon; what
+        kind of file it was stays where nothing else says it.
+
+        >>> reason = "no sub-1_*ADC.nii.gz below a/sub-1; expected one"
+        >>> LeftOut(participant_id="sub-1", step=PREPROCESS, reason=reason).cause
+        'no ADC.nii.gz'
         """
-        first = next(iter(self.reason.strip().splitlines()), "")
-        own = rf"\s*\S*{re.escape(self.participant_id)}\S*?(:?)(?=\s|$)"
-        return re.sub(own, r"\1", first).strip(" :") or "no reason given"
+        first = next(iter(self.reason.strip().splitlines()), "").split("; ")[0]
+        name = re.escape(self.participant_id)
+        # "below a/sub-1", "sub-1:", "a/sub-1/dwi/sub-1_ADC.nii.gz:"
+        folders = rf"( (below|in|of))? ?(?<!\S)[^\s:]*{name}([./_][^\s:]*)?(?=[\s:]|$)"
+        files = rf"(^|\bno )[^\s:]*{name}[_*]+(?=[^\s/]+(\s|$))"
+        return re.sub(folders, "", re.sub(files, r"\1", first)).strip(" :") or "no reason given"
 
     def to_json(self) -> dict[str, str]:
         """As a line of a file."""
@@ -126,17 +133,24 @@ def write(folder: Path, left_out: Sequence[LeftOut]) -> None:
     atomic.write_json(folder / FILE, {"left_out": [each.to_json() for each in left_out]})
 
 
-def read(folder: str | os.PathLike) -> tuple[LeftOut, ...]:
-    """What ``left_out.json`` of an MNI cohort says; nobody where there is none.
+def read(folder: str | os.PathLike, *, expected: bool = False) -> tuple[LeftOut, ...]:
+    """What ``left_out.json`` of an MNI cohort says; nobody where none is expected.
 
-    Early versions wrote none, and simulated cohorts have none.
+    Args:
+        folder: of the cohort.
+        expected: ``data_tools.preprocess`` wrote the cohort; simulated ones have no such file.
 
     Raises:
-        InputError: it is there and cannot be read.
+        InputError: it cannot be read, or is expected and not there.
     """
     path = Path(folder) / FILE
-    if not path.exists():
+    if not path.exists() and not expected:
         return ()
+    if not path.exists():
+        raise InputError(
+            f"{path}: is missing, so nobody knows who was left out before; expected what "
+            "data_tools.preprocess writes. Run it again: patients done before are kept"
+        )
     found = from_json(atomic.read_json(path).get("left_out"))
     if found is None:
         raise InputError(

@@ -46,7 +46,7 @@ def check_cohort_files(cohort: str) -> list[Fault]:
     settings = cohorts.label_settings_file(cohort)
     for file, read in (
         (settings.name, mni_patient.within_side_only),
-        (flow.FILE, flow.read),
+        (flow.FILE, cohorts.left_out_before),
     ):
         try:
             read(cohort)

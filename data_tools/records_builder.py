@@ -273,7 +273,7 @@ def _with_truth(source: _Source) -> list[str]:
 
 def _left_out(source: _Source, cut: Collection[str]) -> tuple[LeftOut, ...]:
     """Who is not in the records, those among them that never came into the MNI cohort first."""
-    before = flow.read(source.cohort)
+    before = cohorts.left_out_before(source.cohort)
     here = [
         source.said.get(name) or flow.without_truth(name) for name in source.rows if name not in cut
     ]

@@ -6,6 +6,7 @@ and cells in quotes. A line is a row: a quote that is never closed swallows no p
 
 import codecs
 import dataclasses
+import difflib
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -126,8 +127,22 @@ def _header(
         )
     others = [f"'{found}' as {name}" for found, name in zip(written, head, strict=True)
               if name and found != name]  # fmt: skip
-    notes = (f"participants.tsv: the columns {', '.join(others)} were read",) if others else ()
-    return head, notes
+    notes = [f"{path.name}: the columns {', '.join(others)} were read"] if others else []
+    unread = [
+        f"'{found}'{_meant(name, columns)}"
+        for found, name in zip(written, plain, strict=True)
+        if name and name not in columns
+    ]
+    if unread:
+        notes.append(f"{path.name}: columns that are not read: {', '.join(unread)}")
+    return head, tuple(notes)
+
+
+def _meant(name: str, columns: Sequence[str]) -> str:
+    """Which column a name is probably to be: ``excluded``, or ``mrs`` for ``mrs_90d``."""
+    like = difflib.get_close_matches(name, columns, 1, 0.7)
+    like = like or [column for column in columns if column.startswith(f"{name}_")]
+    return f" (rename it if it is to be {like[0]})" if like else ""
 
 
 def _why(line: str) -> str:

@@ -145,7 +145,6 @@ def test_optional_columns_may_be_absent(table):
         # Which reason, nobody knows.
         ("exclude", "yes", "exclude is 'yes'; expected the reason why the patient is left out"),
         ("exclude", "0", "exclude is '0'; expected the reason"),
-        ("exclude", "", "exclude is ''; expected the reason"),
         ("participant_id", "n/a", "participant_id is n/a; expected a value"),
     ],
 )
@@ -260,6 +259,30 @@ def test_links_to_nothing_are_named(files):
     (root / "sub-0002").symlink_to("gone")
     _, faults = find_raw_files(root, "sub-0002")
     assert faults[0].what.startswith("is a link to gone, where nothing is")
+
+
+def test_of_a_patient_left_out_by_hand_only_the_reason_has_to_be_right(table):
+    said = []
+    bad = {"age": "abc", "side": "links", "nihss": "99"}
+    read = read_participants(table({"exclude": "poor DWI", **bad}, {"exclude": ""}), said.append)
+    first, second = (clinical_record(row) for _, row in read.iterrows())
+    assert (first["age"], first["nihss"], first["side"]) == (None, None, "unknown")
+    assert (first["exclude"], second["exclude"]) == ("poor DWI", None)
+    assert "participants.tsv: of sub-0001, left out by hand, age 'abc' is not read" in said
+    with pytest.raises(CohortError, match="age is 'abc'"):
+        read_participants(table({"exclude": "n/a", **bad}))
+    with pytest.raises(CohortError, match="exclude is 'yes'"):
+        read_participants(table({"exclude": "yes", **bad}))
+
+
+def test_columns_that_are_not_read_are_named(tmp_path, capsys):
+    text = "participant_id\tnihss\tside\texcluded\tmrs\tweight\nsub-1\t2\tleft\tx\t1\t9\n"
+    (tmp_path / "participants.tsv").write_text(text)
+    read_participants(tmp_path)
+    assert (
+        "columns that are not read: 'excluded' (rename it if it is to be exclude), 'mrs' (rename "
+        "it if it is to be mrs_90d), 'weight'"
+    ) in " ".join(capsys.readouterr().err.split())
 
 
 def test_an_age_given_as_a_bound_is_said(table):
@@ -519,6 +542,10 @@ def test_tmax_and_an_edited_label_are_found_in_the_derivatives(files):
     cohort = files("sub-1/dwi/sub-1_dwi.nii", "sub-1/dwi/sub-1_ADC.nii", tmax, label)
     found, _ = find_raw_files(cohort, "sub-1")
     assert (found.tmax, found.truth) == (cohort / tmax, cohort / label)
+    files(label.replace("hypoperfusion", "truth"))
+    found, faults = find_raw_files(cohort, "sub-1")
+    assert found is None
+    assert "expected one of them: the first is united with the core" in faults[0].what
 
 
 def test_two_dwi_files_and_no_adc_are_two_faults(files):

@@ -54,6 +54,18 @@ def test_a_wrong_side_is_an_alarm_by_core_and_by_tmax(examined):
     assert "of core lie in the" in alarms[0] and "Tmax is 6 s and more in" in alarms[1]
 
 
+def test_a_whole_truth_that_leaves_core_out_is_a_warning(examined):
+    _, mni = examined
+    core, whole = block(20), dict(truth_is_whole=True, coverage=np.ones(GRID_SHAPE, bool))
+    nothing = np.zeros(GRID_SHAPE, bool)
+    found = examination.core_outside_truth(dataclasses.replace(mni, truth=nothing, **whole), core)
+    ml = core.sum() * mni.voxel_ml
+    assert found.startswith(f"desc-truth_mask leaves out {ml:.1f} mL of the core")
+    for changes in ({"truth": core} | whole, {"truth": nothing}, {"truth": None} | whole):
+        changed = dataclasses.replace(mni, **changes)
+        assert examination.core_outside_truth(changed, core) is None
+
+
 def test_without_tmax_there_is_no_delayed_region(examined):
     native, mni = examined
     found = examination.examine_core(native, dataclasses.replace(mni, tmax_s=None), "left")

@@ -8,7 +8,7 @@ import shutil
 import numpy as np
 import pytest
 
-from data_tools import check_cohort, cohort_faults, mni_faults
+from data_tools import check_cohort, cohort_faults, flow, mni_faults
 from data_tools.cohort import CohortError, mni_file, read_participants, transform_file, warp_file
 from data_tools.grid import GRID_AFFINE, GRID_SHAPE
 from data_tools.runtime import atomic, command
@@ -55,6 +55,7 @@ def all_of_it(mni_cohort, tmp_path_factory):
     description = {"Name": "x", "GeneratedBy": [{"Name": "data_tools.preprocess"}]}
     (simulated / "dataset_description.json").write_text(json.dumps(description))
     (simulated / "labels.json").write_text('{"within_stroke_side": false}')
+    flow.write(simulated, [])
     return simulated
 
 

@@ -68,6 +68,5 @@ def volume_pair(shift):
 
 def as_written(table):
     """A table that was read, with its decisions as ``evaluate`` writes them."""
-    for name in patients.BOOLEANS:
-        table[name] = table[name].map({1.0: "True", 0.0: "False"})
-    return table
+    words = {name: table[name].map({1.0: "True", 0.0: "False"}) for name in patients.BOOLEANS}
+    return table.assign(**words)

@@ -287,7 +287,7 @@ def clinical_rows(
             f"{cohort} holds no volumes in MNI space; if it is a raw cohort, run\n"
             f"  python -m data_tools.preprocess --cohort={cohort} --out=MNI\nand give MNI"
         )
-    before = {each.participant_id: each for each in flow.read(cohort)}
+    before = {each.participant_id: each for each in cohorts.left_out_before(cohort)}
     left_out = {name: each for name, each in before.items() if name not in rows}
     left_out |= flow.by_table(rows.values(), other_territories=other_territories)
     for name in rows:

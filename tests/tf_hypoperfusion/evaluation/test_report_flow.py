@@ -9,6 +9,7 @@ from helpers.evaluated_cohorts import as_written, rows_of, table_of
 
 from data_tools import flow
 from data_tools.flow import LeftOut
+from data_tools.runtime.errors import InputError
 from tf_hypoperfusion.evaluation.report import page, patient_flow
 
 LOST = (
@@ -118,13 +119,17 @@ def test_an_evaluation_of_an_early_version_says_what_it_does_not_know(lossy, wri
     assert [each.step for each in early.left_out] == [flow.TRUTH, flow.EVALUATE]
     assert "early version" in patient_flow.table([early]).notes[0]
     path.write_text(json.dumps(about | {"left_out_at": {"sub-7": [], "sub-8": {}}}))
-    damaged = write(as_written(early.table))
-    assert [each.step for each in damaged.left_out] == [flow.TRUTH, flow.EVALUATE]
+    with pytest.raises(InputError, match="was left out at .*; expected one of excluded"):
+        write(as_written(early.table))
     steps = {"sub-7": flow.TRUTH, "sub-8": flow.PREPROCESS}
     path.write_text(json.dumps(about | {"left_out_at": steps}))
-    now = write(as_written(damaged.table))
+    now = write(as_written(early.table))
     assert [each.step for each in now.left_out] == [flow.TRUTH, flow.PREPROCESS]
     assert not patient_flow.table([now]).notes
+    both = {early.table["participant_id"][0]: "DWI is 2D"}
+    path.write_text(json.dumps(about | {"left_out": both}))
+    with pytest.raises(InputError, match="that they were left out; expected one of the two"):
+        write(as_written(early.table))
 
 
 def test_the_page_names_everybody_who_was_left_out(lossy, tmp_path):

@@ -209,7 +209,7 @@ def _write_pages(out: Path, sections: Sequence[Section], cohorts: Sequence[Patie
         "notices": [RESEARCH_NOTICE, *([SIMULATED_NOTICE] if simulated else [])],
         "warnings": [(c.title, warning) for c in cohorts for warning in c.warnings],
         "left_out": [line for cohort in cohorts for line in _left_out(cohort)],
-        "nobody": all(cohort.left_out is not None for cohort in cohorts),
+        "nobody": all(cohort.left_out is not None and cohort.followed for cohort in cohorts),
         "sources": [(c.title, str(c.path), ", ".join(c.models) or "unknown") for c in cohorts],
         "sections": sections,
         "version": __version__,

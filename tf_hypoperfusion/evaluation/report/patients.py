@@ -28,6 +28,8 @@ REQUIRED = (
 OPTIONAL = ("precision", "recall", "hd95_mm", "surface_dice", "mrs_90d")
 # Of scanners for heads.
 NOMINAL_FIELDS_T = (0.064, 0.2, 0.35, 0.55, 1.0, 1.5, 3.0, 7.0, 9.4, 11.7)
+# 2.89 T is sold as 3 T.
+NEAR_NOMINAL = 0.06
 # Of evaluate --choose_threshold: all or none.
 CHOSEN = ("chosen_threshold", "chosen_dice", "chosen_predicted_ml", "chosen_target_mismatch")
 NUMBERS = {  # column: (least, greatest, may be empty)
@@ -147,10 +149,13 @@ class Patients:
 def nominal_field_t(field_strength_t: float) -> float:
     """The field strength that a scanner is sold with, of the one that its files name.
 
-    >>> nominal_field_t(2.89), nominal_field_t(1.494), nominal_field_t(6.98)
-    (3.0, 1.5, 7.0)
+    One that is far from all of them stays as it is.
+
+    >>> nominal_field_t(2.89), nominal_field_t(1.494), nominal_field_t(6.98), nominal_field_t(2.2)
+    (3.0, 1.5, 7.0, 2.2)
     """
-    return min(NOMINAL_FIELDS_T, key=lambda nominal: abs(np.log(field_strength_t / nominal)))
+    nearest = min(NOMINAL_FIELDS_T, key=lambda nominal: abs(np.log(field_strength_t / nominal)))
+    return nearest if abs(np.log(field_strength_t / nearest)) < NEAR_NOMINAL else field_strength_t
 
 
 def by_field(patients: Patients) -> dict[float, Patients]:
@@ -191,6 +196,12 @@ def load(path: str | Path, title: str | None = None) -> Patients:
     table = _checked(_read(path), path)
     about = atomic.read_json(path.with_name("evaluation.json"))
     left_out, models, warnings = _about(about, len(table))
+    both = sorted(set(table["participant_id"]) & {each.participant_id for each in left_out or ()})
+    if both:
+        raise InputError(
+            f"{path}: {', '.join(both[:5])} stand in it, and evaluation.json beside it says that "
+            "they were left out; expected one of the two. Evaluate again"
+        )
     volumes = about.get("external") or about.get("cohort") or about.get("built_from")
     counts = _counts(path.with_name("thresholds.npz"), table)
     return Patients(
@@ -310,9 +321,18 @@ def _about(
 
 
 def _step(said: Any, reason: str) -> str:
-    """At which step a patient was left out; early versions gave a reason only."""
+    """At which step a patient was left out; early versions gave a reason only.
+
+    Raises:
+        InputError: no step of ours.
+    """
     if isinstance(said, str) and said in flow.STEPS:
         return said
+    if said is not None:
+        raise InputError(
+            f"evaluation.json: a patient was left out at {said!r}; expected one of "
+            f"{', '.join(flow.STEPS)}. Evaluate again"
+        )
     return flow.TRUTH if reason == EARLY_WITHOUT_TRUTH else flow.EVALUATE
 
 

@@ -46,7 +46,7 @@ class Labels:
     """Five bool masks of one patient, same shape.
 
     Attributes:
-        hypoperfusion: Tmax >= 6 s, cleaned.
+        hypoperfusion: Tmax >= 6 s, cleaned; without Tmax the edited mask.
         core: ADC <= 620e-6 mm2/s, cleaned; inside coverage, as all that is compared.
         core_truth: what a core output learns: the core as known, else ``core``; inside coverage.
         truth: what the network learns: the union, or the supplied mask; inside coverage.

@@ -76,13 +76,15 @@ class Manifest:
     Attributes:
         schema_version: of the records.
         cohort: name of the cohort; says "simulated" where it is.
+        cohort_folder: where it was when the records were built; None in records of an early
+            version. It may have moved or changed since.
         settings: how the records were cut; None in records of an early version.
         labels: settings of the labels.
         fingerprint: checksum of everything the records are made of.
         slabs: number of records in all.
         subsets: patients and files, subset by subset.
-        patients: for each patient the row of ``participants.tsv``, volumes (mL), ``slabs`` and
-            ``subset``.
+        patients: for each patient the row of ``participants.tsv``, volumes (mL) as
+            :func:`data_tools.mni_patient.load_labelled` gives them, ``slabs`` and ``subset``.
         left_out: :class:`data_tools.flow.LeftOut` of each patient of the cohort who is not here.
         duplicates: pairs of patients with the same head that were let pass: ``first``, ``second``,
             ``kind`` and ``r``.
@@ -91,6 +93,7 @@ class Manifest:
 
     schema_version: int
     cohort: str
+    cohort_folder: str | None = None
     settings: BuildSettings | None = None
     labels: dict[str, bool] = dataclasses.field(default_factory=dict)
     fingerprint: str
@@ -133,6 +136,7 @@ class Manifest:
         return cls(
             schema_version=content["schema_version"],
             cohort=content["cohort"],
+            cohort_folder=content.get("cohort_folder"),
             settings=_known(BuildSettings, settings) if settings else None,
             labels=dict(content.get("labels") or {}),
             fingerprint=content["fingerprint"],

@@ -116,7 +116,9 @@ def load_labelled(cohort: str | os.PathLike, row: Row) -> tuple[MniPatient, labe
         The images, the masks, and ``row`` with volumes in mL of the patient's tissue:
         ``core_ml``, ``core_truth_ml``, ``hypoperfusion_ml``, ``truth_ml``, ``coverage_ml``,
         ``brain_ml``, ``voxel_ml``; ``truth_from`` and ``core_truth_from``; and ``tmax_from``, how
-        this program made Tmax of a raw series, or None.
+        this program made Tmax of a raw series, or None. ``hypoperfusion_ml`` is Tmax >= 6 s
+        without the core, of edited patients too; the edit shows in ``truth_ml`` alone. Without
+        Tmax it is the edited mask, also where that is the whole truth.
 
     Raises:
         InputError: naming the patient and the file; also if there is no truth.

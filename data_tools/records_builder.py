@@ -1,7 +1,8 @@
 """MNI cohort -> subsets of patients -> sharded TFRecords of slabs.
 
 Read the cohort, cut each patient, compare and split the patients, join the shards: in a folder that
-appears when all of it is there. The same input gives the same bytes.
+appears when all of it is there. The same input in the same place gives the same bytes; elsewhere
+only the manifest's ``cohort_folder`` differs.
 """
 
 import dataclasses
@@ -115,12 +116,15 @@ def build(
     target = Path(out).absolute()
     built = _built_before(target, source, overwrite)
     if built is not None:
-        # The steps before may have been run again, and give other reasons.
-        now = _left_out(source, built.rows())
-        if now != built.left_out:
-            built = dataclasses.replace(built, left_out=now)
-            atomic.write_json(target / records.MANIFEST, built.to_json())
-        return built, True
+        # The steps before may have been run again, and give other reasons; the cohort may move.
+        now = dataclasses.replace(
+            built,
+            left_out=_left_out(source, built.rows()),
+            cohort_folder=str(Path(cohort).resolve()),
+        )
+        if now != built:
+            atomic.write_json(target / records.MANIFEST, now.to_json())
+        return now, True
     with_truth = _with_truth(source)
     # What can be refused is refused before the work on all patients.
     _divide(source, {name: {**rows[name], "truth_ml": 0.0} for name in with_truth}, ())
@@ -325,6 +329,7 @@ def _write(
     manifest = Manifest(
         schema_version=records.SCHEMA_VERSION,
         cohort=cohorts.described_name(source.cohort),
+        cohort_folder=str(Path(source.cohort).resolve()),
         settings=source.settings,
         labels={mni_patient.WITHIN_SIDE: mni_patient.within_side_only(source.cohort)},
         fingerprint=source.fingerprint,

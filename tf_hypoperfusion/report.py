@@ -10,8 +10,8 @@ of patients, Table 1 (who the patients are), Table 2 (target mismatch: model, DA
 exact McNemar), Table 3 (AUC, Dice, volumes by subgroup), shares of good Dice by core, concordance,
 seconds per patient, operating curves, reliability, examples. Curves and examples need
 thresholds.npz and evaluation/ beside patients.csv, as python -m tf_hypoperfusion.evaluate leaves
-them; without them the report says so. Edited segmentations are drawn if the cohort that evaluate
-read (--cohort, --external) can be read.
+them; without them the report says so. Edited segmentations are drawn if the MNI cohort that the
+records were built from, or that evaluate read (--cohort, --external), lies where it was.
 """
 
 import sys

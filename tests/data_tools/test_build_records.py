@@ -147,6 +147,20 @@ def test_records_of_the_same_settings_are_kept(mni_cohort, records_dir):
     assert {path: path.stat().st_mtime_ns for path in records_dir.rglob("*")} == before
 
 
+def test_records_know_where_their_cohort_is_now(mni_cohort, records_dir, tmp_path):
+    assert records.load_manifest(records_dir).cohort_folder == str(mni_cohort.resolve())
+    moved = shutil.copytree(mni_cohort, tmp_path / "moved")
+    out = shutil.copytree(records_dir, tmp_path / "records")
+    manifest, kept = build(moved, out)
+    assert kept and manifest.cohort_folder == str(moved.resolve())
+    assert records.load_manifest(out) == manifest
+    early = json.loads((out / "manifest.json").read_text())
+    del early["cohort_folder"]
+    (out / "manifest.json").write_text(json.dumps(early))
+    assert records.load_manifest(out).cohort_folder is None
+    assert build(moved, out) == (manifest, True)
+
+
 def test_other_settings_need_overwrite(mni_cohort, records_dir, tmp_path):
     out = shutil.copytree(records_dir, tmp_path / "records")
     with pytest.raises(InputError, match="other patients or settings; give --overwrite"):

@@ -27,8 +27,10 @@ class PatientFacts:
         field_strength_t: of the scanner.
         cohort: where the patient is from; ``simulated`` is said wherever figures are shown.
         core_ml: volume of the ischaemic core.
-        hypoperfusion_ml: volume of what Tmax shows.
-        truth_ml: volume of the truth.
+        hypoperfusion_ml: volume of Tmax >= 6 s, without the core, of edited patients too; without
+            Tmax that of the edited mask, which may be the whole truth.
+        truth_ml: volume of the truth: Tmax or the edited mask united with the core, or the edited
+            truth as it is.
         coverage_ml: volume with both diffusion and perfusion.
         brain_ml: volume of the brain.
         voxel_ml: tissue in a voxel of the MNI grid.

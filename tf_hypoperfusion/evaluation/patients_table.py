@@ -43,6 +43,8 @@ class Evaluation:
         network_s: seconds that the networks took for each patient, in the order of ``rows``.
         machines: on which they did.
         chosen_thresholds: of each fold; {} if none was to be chosen.
+        built_from: MNI cohort that the records were built from, as their manifest has it; None if
+            it does not say.
     """
 
     settings: Settings
@@ -57,12 +59,14 @@ class Evaluation:
     network_s: tuple[float, ...]
     machines: tuple[str, ...]
     chosen_thresholds: dict[int, float]
+    built_from: str | None
 
     def to_json(self) -> dict[str, Any]:
         """What ``evaluation.json`` holds."""
         about = {
             "notice": RESEARCH_NOTICE,
             **dataclasses.asdict(self.settings),
+            "built_from": self.built_from,
             "models": [model.to_json() for model in self.models],
             "patients": len(self.rows),
             "left_out": {name: each.reason for name, each in self.left_out.items()},
@@ -120,6 +124,7 @@ def gather(plan: Plan, outcomes: Outcomes) -> Evaluation:
         network_s=tuple(patient.seconds.network for patient in patients),
         machines=tuple(sorted({patient.machine or "unknown" for patient in patients})),
         chosen_thresholds=chosen,
+        built_from=plan.manifest.cohort_folder if plan.manifest else None,
     )
 
 

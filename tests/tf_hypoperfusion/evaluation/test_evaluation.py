@@ -89,6 +89,7 @@ def test_every_patient_once_by_the_fold_that_kept_it(evaluated, records_dir):
     assert about["machines"] == [provenance.machine()]
     read = load(done.folder)
     assert read.network_s == list(about["network_s"].values()) and read.machines
+    assert str(read.volumes) == manifest["cohort_folder"]  # where edited segmentations are
 
 
 def test_a_fold_of_other_software_is_measured_alike(evaluated, evaluated_run, records_dir):

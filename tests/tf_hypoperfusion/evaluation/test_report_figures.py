@@ -117,6 +117,35 @@ def test_edited_segmentations_are_drawn_beside_those_computed(with_counts, edite
     assert f"used {table['truth_ml'][0]:.0f} mL" in by_name[first]
 
 
+def test_edits_are_ranked_by_where_they_differ_not_by_the_core(with_counts, edited_cohort):
+    """A large core is no edit, and who has no Tmax comes last."""
+    folder, table = edited_cohort
+    rows = [dict(row) for _, row in table.iterrows()]
+    found = [examples._segmentations(folder, row["participant_id"], row["side"]) for row in rows]
+    assert [each.changed_ml is None for each in found] == [False, True, False]
+    assert found[2].changed_ml == 0  # nobody edited it
+    first = found[0]
+    by_hand = (first.masks["used"] & ~first.masks["computed"]).sum()
+    by_hand += (first.masks["computed"] & ~first.masks["used"]).sum()
+    assert first.changed_ml == pytest.approx(by_hand * rows[0]["voxel_ml"]) and first.changed_ml > 0
+    # The third as if edited, into just what was computed: its core is no edit.
+    name = rows[2]["participant_id"]
+    mask = found[2].masks["computed"].astype(np.uint8)
+    save_volume(mni_file(folder, name, "desc-truth_mask"), mask, GRID_AFFINE)
+    *_, rows[2] = mni_patient.load_labelled(folder, rows[2])
+    assert rows[2]["truth_from"] == "edited truth"
+    rows[2]["core_ml"] = rows[2]["truth_ml"]  # the rule of volumes ranked by these two
+    rows[2]["hypoperfusion_ml"] = 0.0
+    figure = examples.edited(
+        dataclasses.replace(with_counts, table=pd.DataFrame(rows), volumes=folder)
+    )
+    texts = [t.get_text() for axes in figure.axes for t in axes.texts if "sub-" in t.get_text()]
+    order = [rows[k]["participant_id"] for k in (0, 2, 1)]  # without Tmax comes last
+    assert [text.split("\n")[0] for text in texts] == order
+    assert f"differ\nin {first.changed_ml:.0f} mL" in texts[0] and "differ\nin 0 mL" in texts[1]
+    assert "no Tmax: not computed" in texts[2]
+
+
 def test_edited_segmentations_that_cannot_be_drawn_say_why(with_counts, edited_cohort):
     folder, table = edited_cohort
     patients = dataclasses.replace(with_counts, table=table, volumes=folder)
@@ -126,6 +155,6 @@ def test_edited_segmentations_that_cannot_be_drawn_say_why(with_counts, edited_c
     assert examples.edited(nobody) == "no patient's segmentation was edited"
     other = table.assign(truth_ml=table["truth_ml"] + 1)
     said = examples.edited(dataclasses.replace(patients, table=other))
-    assert said.endswith("in patients.csv; evaluate again")
+    assert "the cohort has changed since; build the records" in said
     shutil.rmtree(folder)
     assert "cannot be read" in examples.edited(patients)

@@ -5,6 +5,7 @@ And, as in its Figure S1, segmentations that a person edited.
 Each function returns a matplotlib figure, or in words why there is none.
 """
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -73,41 +74,51 @@ def without_lvo(patients: Patients) -> Figure | str:
 def edited(patients: Patients) -> Figure | str:
     """Figure S1: segmentations as computed, as a person edited them, and the truth that was used.
 
-    The patients whose truth the edit changed most, least and in between, by their volumes.
+    The patients with the most, the middle and the least tissue in which the truth differs from
+    Tmax >= 6 s united with the core, as it was computed. Without Tmax nothing was: they come last.
     """
     table = patients.table
-    if "truth_from" not in table or "hypoperfusion_ml" not in table:
+    if "truth_from" not in table:
         return "patients.csv does not say whose segmentation was edited"
-    table = table[table["truth_from"] != labels.truth_from(False, False)]
+    table = table[table["truth_from"] != labels.truth_from(False, False)].set_index(
+        "participant_id"
+    )
     if table.empty:
         return "no patient's segmentation was edited"
     cohort = patients.volumes
     if cohort is None:
-        return "the records do not hold the segmentations as computed; evaluate with --cohort=MNI"
-    change_ml = (table["truth_ml"] - table["hypoperfusion_ml"]).abs()
-    names = list(table.loc[change_ml.sort_values(ascending=False, kind="stable").index,
-                           "participant_id"])  # fmt: skip
+        return (
+            "the evaluation does not say which MNI cohort its records were built from; run "
+            "build_records (it keeps what is there) and evaluate again, or evaluate with "
+            "--cohort=MNI"
+        )
+    changed_ml = {}
+    for name, row in table.iterrows():
+        try:
+            found = _segmentations(cohort, str(name), row["side"])
+        except InputError as error:
+            return f"the volumes of {cohort} cannot be read: {error}; evaluate with --cohort=MNI"
+        used_ml = found.volumes_ml["used"]
+        if abs(used_ml - row["truth_ml"]) > 0.01:
+            return (
+                f"the truth of {name} is {used_ml:.2f} mL in {cohort} and {row['truth_ml']:.2f} in "
+                "patients.csv: the cohort has changed since; build the records and evaluate again"
+            )
+        changed_ml[str(name)] = found.changed_ml
+    names = sorted(changed_ml, key=lambda name: -1.0 if (ml := changed_ml[name]) is None else ml,
+                   reverse=True)  # fmt: skip
     shown = list(dict.fromkeys((names[0], names[len(names) // 2], names[-1])))
     figure, grid = _black(len(shown))
-    rows = table.set_index("participant_id")
     for line, name in zip(grid, shown, strict=True):
-        row = rows.loc[name]
-        try:
-            dwi, masks = _segmentations(cohort, name, row["side"])
-        except InputError as error:
-            return f"the volumes of {cohort} cannot be read: {error}"
-        volumes_ml = {word: mask.sum() * row["voxel_ml"] for word, mask in masks.items()}
-        if abs(volumes_ml["used"] - row["truth_ml"]) > 0.01:
-            return (
-                f"the truth of {name} is {volumes_ml['used']:.2f} mL in {cohort} and "
-                f"{row['truth_ml']:.2f} in patients.csv; evaluate again"
-            )
-        outlines = [(masks[word], *SEGMENTATIONS[word]) for word in masks]
-        _draw_planes(line[:3], dwi, outlines)
-        said = [f"{word} {volume_ml:.0f} mL" for word, volume_ml in volumes_ml.items()]
-        if "computed" not in masks:
+        found = _segmentations(cohort, name, table.loc[name, "side"])
+        outlines = [(mask, *SEGMENTATIONS[word]) for word, mask in found.masks.items()]
+        _draw_planes(line[:3], found.dwi, outlines)
+        said = [f"{word} {volume_ml:.0f} mL" for word, volume_ml in found.volumes_ml.items()]
+        if found.changed_ml is None:
             said.append("no Tmax: not computed")
-        text = "\n".join([name, row["truth_from"], "", *said])
+        else:
+            said.append(f"used and computed differ\nin {found.changed_ml:.0f} mL")
+        text = "\n".join([name, table.loc[name, "truth_from"], "", *said])
         line[3].text(0.02, 0.5, text, color="white", fontsize=10, va="center")
     figure.suptitle(
         "Segmentation as computed from Tmax and core (orange, dashed), as edited (blue, dotted), "
@@ -117,20 +128,38 @@ def edited(patients: Patients) -> Figure | str:
     return figure
 
 
-def _segmentations(cohort: Path, name: str, side: str) -> tuple[NDArray, dict[str, NDArray]]:
+@dataclasses.dataclass(frozen=True)
+class _Segmentations:
     """DWI, and the masks of a patient by word, inside coverage; no computed one without Tmax.
 
     The truth that was used comes first, so that the broken lines of the others lie on it.
     """
-    row = {"participant_id": name, "side": side}
-    patient, label, _ = mni_patient.load_labelled(cohort, row)
+
+    dwi: NDArray[np.float32]
+    masks: dict[str, NDArray[np.bool_]]
+    voxel_ml: float
+
+    @property
+    def volumes_ml(self) -> dict[str, float]:
+        return {word: float(mask.sum() * self.voxel_ml) for word, mask in self.masks.items()}
+
+    @property
+    def changed_ml(self) -> float | None:
+        """Tissue in which the truth differs from what was computed; None without Tmax."""
+        if "computed" not in self.masks:
+            return None
+        return float((self.masks["used"] ^ self.masks["computed"]).sum() * self.voxel_ml)
+
+
+def _segmentations(cohort: Path, name: str, side: str) -> _Segmentations:
+    patient, label, _ = mni_patient.load_labelled(cohort, {"participant_id": name, "side": side})
     dwi, _ = intensity.normalise(patient.dwi, patient.adc_um2_per_s, patient.brain)
     masks = {"used": label.truth}
     if patient.tmax_s is not None:
         masks["computed"] = label.hypoperfusion | label.core
     if patient.truth is not None:
         masks["edited"] = patient.truth & label.coverage
-    return dwi, masks
+    return _Segmentations(dwi, masks, patient.voxel_ml)
 
 
 def _ranked(patients: Patients) -> pd.DataFrame:

@@ -84,7 +84,8 @@ class Patients:
             evaluation of an early version.
         median_network_s: their median, which early versions kept; None if even that is unknown.
         machines: on which they did.
-        volumes: MNI cohort that the evaluation read; None if it read the records.
+        volumes: MNI cohort that the evaluation read, or that its records were built from; None if
+            nobody knows. It may have moved or changed since.
         program: whose quartiles and Mann-Whitney U test its report has.
     """
 
@@ -201,7 +202,7 @@ def load(path: str | Path, title: str | None = None) -> Patients:
             f"{path}: {', '.join(both[:5])} stand in it, and evaluation.json beside it says that "
             "they were left out; expected one of the two. Evaluate again"
         )
-    volumes = about.get("external") or about.get("cohort")
+    volumes = about.get("external") or about.get("cohort") or about.get("built_from")
     counts = _counts(path.with_name("thresholds.npz"), table)
     return Patients(
         path=path,

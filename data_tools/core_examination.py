@@ -171,8 +171,13 @@ def examine_core(
             adc_um2_per_s=mni.adc_um2_per_s,
             coverage=mni.coverage,
             voxel_ml=mni.voxel_ml,
+            threshold_s=mni.tmax_threshold_s,
         )
-    alarms = [None if delayed is None else tmax_contradiction(delayed, side, mni.voxel_ml)]
+    alarms = [
+        None
+        if delayed is None
+        else tmax_contradiction(delayed, side, mni.voxel_ml, mni.tmax_threshold_s)
+    ]
     warnings: list[str | None] = []
     if core is not None:
         where = core.mni, side, mni.voxel_ml
@@ -220,20 +225,26 @@ def side_contradiction(
     )
 
 
-def tmax_contradiction(delayed: NDArray[np.bool_], side: str, voxel_ml: float) -> str | None:
+def tmax_contradiction(
+    delayed: NDArray[np.bool_],
+    side: str,
+    voxel_ml: float,
+    threshold_s: float = TMAX_HYPOPERFUSION_S,
+) -> str | None:
     """A warning if the delayed tissue lies mostly in the half that is not the given side.
 
     Args:
         delayed: bool (91, 109, 60), of :func:`data_tools.labels.hypoperfusion_mask`.
         side: as in :func:`side_contradiction`.
         voxel_ml: mL of the patient's tissue in a voxel.
+        threshold_s: by which it was found.
     """
     opposite = _mostly_opposite(delayed, side, voxel_ml, CONTRADICTING_DELAY_ML)
     if opposite is None:
         return None
     other, given_ml, other_ml = opposite
     return (
-        f"CHECK THE SIDE: side was given as {side}, but Tmax is {TMAX_HYPOPERFUSION_S:.0f} s and "
+        f"CHECK THE SIDE: side was given as {side}, but Tmax is {threshold_s:g} s and "
         f"more in {other_ml:.0f} mL of the {other} half of the brain and in {given_ml:.0f} mL of "
         f"the {side} half. Is the side right, and is the Tmax image mirrored against its header?"
     )

@@ -109,15 +109,17 @@ def hypoperfusion_mask(
     adc_um2_per_s: NDArray[np.float32],
     coverage: NDArray[np.bool_],
     voxel_ml: float,
+    threshold_s: float = TMAX_HYPOPERFUSION_S,
 ) -> NDArray[np.bool_]:
     """Hypoperfused tissue: Tmax >= 6 s inside coverage, without CSF, small clusters and thin skins.
 
-    Tmax has no meaning in CSF (ADC >= 2000e-6 mm2/s), where there is next to no bolus.
+    Tmax has no meaning in CSF (ADC >= 2000e-6 mm2/s), where there is next to no bolus. Another
+    ``threshold_s`` is that of a calibration: what 6 s of the reference's Tmax is in this map's.
 
     Returns:
         bool mask; all False if nothing is left.
     """
-    delayed = coverage & (tmax_s >= TMAX_HYPOPERFUSION_S) & (adc_um2_per_s < ADC_CSF_UM2_PER_S)
+    delayed = coverage & (tmax_s >= threshold_s) & (adc_um2_per_s < ADC_CSF_UM2_PER_S)
     return territories(delayed, voxel_ml)
 
 
@@ -143,6 +145,7 @@ def make_labels(
     edited_is_truth: bool = False,
     known_core: NDArray[np.bool_] | None = None,
     within: NDArray[np.bool_] | None = None,
+    tmax_threshold_s: float = TMAX_HYPOPERFUSION_S,
 ) -> Labels:
     """All masks of one patient.
 
@@ -160,6 +163,7 @@ def make_labels(
         within: bool; hypoperfusion and core outside are no labels (of the stroke's side: old
             lesions and stenoses of the other one). None keeps all. It cuts neither ``edited`` nor
             ``known_core``.
+        tmax_threshold_s: of hypoperfusion, as of :func:`hypoperfusion_mask`.
 
     Raises:
         ValueError: if neither ``tmax_s`` nor ``edited`` is given.
@@ -169,7 +173,11 @@ def make_labels(
     core = core_mask(dwi, adc_um2_per_s, brain, voxel_ml)
     if tmax_s is not None:
         hypoperfusion = hypoperfusion_mask(
-            tmax_s, adc_um2_per_s=adc_um2_per_s, coverage=coverage, voxel_ml=voxel_ml
+            tmax_s,
+            adc_um2_per_s=adc_um2_per_s,
+            coverage=coverage,
+            voxel_ml=voxel_ml,
+            threshold_s=tmax_threshold_s,
         )
     elif edited is not None:
         hypoperfusion = edited & coverage

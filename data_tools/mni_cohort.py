@@ -21,7 +21,7 @@ from data_tools.grid import GRID_AFFINE
 from data_tools.image_files import open_image
 from data_tools.overrides import NONE, Overrides
 from data_tools.patient import MniPatient
-from data_tools.perfusion import cohort_maps, patient_maps, record
+from data_tools.perfusion import calibration, cohort_maps, patient_maps, record
 from data_tools.quality import Quality
 from data_tools.runtime import atomic, executors, peak_memory
 from data_tools.runtime.errors import InputError
@@ -142,7 +142,10 @@ def preprocess_patient(
         raise InputError("\n".join(fault.what for fault in faults))
     files, perfusion = _with_tmax(files, participant, cohort=cohort, out=out)
     overrides = files.overrides(overrides)
+    at_s = _calibrated_s((cohort, out), files.tmax)
     settings = f"{side} {kind} {within_side} {overrides.given()}"
+    if at_s is not None:
+        settings += f" Tmax {at_s:g} s"
     fingerprint = _fingerprint(files.existing(), settings)
     folder = Path(out) / participant
     before = _done_before(folder, fingerprint)
@@ -155,6 +158,8 @@ def preprocess_patient(
         files.dwi, files.adc, files.tmax, files.truth, b0=files.b0, overrides=overrides
     )
     mni, found = patients.to_mni(native, kind)
+    if at_s is not None:
+        mni = dataclasses.replace(mni, tmax_threshold_s=at_s)
     core = examine_core(native, mni, side)
     warnings = (*core.alarms, *found.warnings, *core.warnings, *perfusion)
     quality = Quality(
@@ -166,7 +171,8 @@ def preprocess_patient(
         overrides=native.overrides,
         core_native_ml=round(core.known.native_ml, 2),
         core_mni_ml=round(core.known.mni_ml, 2),
-        tmax_from=tmax_from(files.tmax),
+        tmax_from=tmax_from(files.tmax, at_s),
+        tmax_threshold_s=mni.tmax_threshold_s,
         seconds=round(time.monotonic() - began, 1),
         peak_memory_mb=peak_memory.read_mb(),
         fingerprint=fingerprint,
@@ -219,10 +225,30 @@ def _with_tmax(
     return files, () if known is None else tuple(f"perfusion: {each}" for each in known.warnings)
 
 
-def tmax_from(path: Path | None) -> str | None:
+def _calibrated_s(places: tuple[str, ...], tmax: Path | None) -> float | None:
+    """The threshold by which Tmax of this program is calibrated; None of another, or without.
+
+    The first cohort's calibration counts.
+
+    Raises:
+        InputError: the calibration is damaged, or one of maps made in another way.
+    """
+    made_by = None if tmax is None else record.convention_of(tmax)
+    if made_by is None:
+        return None
+    folders = (Path(each, "derivatives", cohorts.PERFUSION) for each in places)
+    found = (calibration.threshold_s(folder, made_by) for folder in folders)
+    return next((each for each in found if each is not None), None)
+
+
+def tmax_from(path: Path | None, calibrated_s: float | None = None) -> str | None:
     """How this program made a Tmax map; None of a map of another program, or without one."""
     made_by = None if path is None else record.convention_of(path)
-    return None if made_by is None else f"{made_by.in_words()}; {record.NOT_EQUIVALENT}"
+    if made_by is None:
+        return None
+    if calibrated_s is None:
+        return f"{made_by.in_words()}; {record.NOT_EQUIVALENT}"
+    return f"{made_by.in_words()}; calibrated, hypoperfusion from {calibrated_s:g} s on"
 
 
 def _write_patient(folder: Path, mni: MniPatient, quality: Quality, core: CoreFindings) -> Quality:

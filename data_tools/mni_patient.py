@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from data_tools import labels
 from data_tools.cohort import Row, label_settings_file, mni_file, transform_file, warp_file
 from data_tools.file_names import EDITED_MASKS, TRUTH_MASK
-from data_tools.grid import GRID_AFFINE, GRID_SHAPE, hemisphere
+from data_tools.grid import GRID_AFFINE, GRID_SHAPE, TMAX_HYPOPERFUSION_S, hemisphere
 from data_tools.image_files import open_image
 from data_tools.patient import MIN_COVERED_SHARE, MniPatient
 from data_tools.plausibility import check_tmax_seconds, detect_adc_unit
@@ -87,7 +87,19 @@ def load_mni(cohort: str | os.PathLike, participant: str) -> MniPatient:
         tmax_s=tmax,
         truth=truth,
         truth_is_whole=edited == [TRUTH_MASK],
+        tmax_threshold_s=_tmax_threshold_s(cohort, participant),
     )
+
+
+def _tmax_threshold_s(cohort: str | os.PathLike, participant: str) -> float:
+    """That of the patient's calibration, as qc.json says it; 6 s where it says none."""
+    path = Path(cohort, participant, "qc.json")
+    said = atomic.read_json(path).get("tmax_threshold_s", TMAX_HYPOPERFUSION_S)
+    if isinstance(said, bool) or not isinstance(said, int | float) or not said > 0:
+        raise InputError(
+            f"{path}: tmax_threshold_s is {said!r}; expected seconds. {PREPROCESS_AGAIN}"
+        )
+    return float(said)
 
 
 def load_core(cohort: str | os.PathLike, participant: str) -> NDArray[np.bool_] | None:
@@ -142,6 +154,7 @@ def load_labelled(cohort: str | os.PathLike, row: Row) -> tuple[MniPatient, labe
             edited_is_truth=patient.truth_is_whole,
             known_core=known_core,
             within=hemisphere(row["side"]) if within_side_only(cohort) else None,
+            tmax_threshold_s=patient.tmax_threshold_s,
         )
     except InputError as error:
         raise InputError(f"{participant}: {error}") from error

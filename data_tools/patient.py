@@ -19,7 +19,7 @@ from data_tools.b_values import Diffusion
 from data_tools.dicom.study import Source
 from data_tools.diffusion import load_diffusion
 from data_tools.file_names import sidecar
-from data_tools.grid import patient_voxel_ml
+from data_tools.grid import TMAX_HYPOPERFUSION_S, patient_voxel_ml
 from data_tools.intensity import is_given
 from data_tools.labels import core_mask
 from data_tools.overrides import ADC_UNITS, NONE, Overrides
@@ -120,6 +120,7 @@ class MniPatient:
         tmax_s: as ``dwi``, in s; None if absent.
         truth: bool, a mask edited by a person; None if absent.
         truth_is_whole: as of :class:`NativePatient`.
+        tmax_threshold_s: from which on Tmax is hypoperfusion; another than 6 s is calibrated.
     """
 
     dwi: NDArray[np.float32]
@@ -130,6 +131,7 @@ class MniPatient:
     tmax_s: NDArray[np.float32] | None = None
     truth: NDArray[np.bool_] | None = None
     truth_is_whole: bool = False
+    tmax_threshold_s: float = TMAX_HYPOPERFUSION_S
 
     @property
     def voxel_ml(self) -> float:

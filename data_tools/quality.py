@@ -4,6 +4,8 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, Literal
 
+from data_tools.grid import TMAX_HYPOPERFUSION_S
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Registration:
@@ -81,6 +83,7 @@ class Quality:
         core_native_ml: core on the DWI's own grid.
         core_mni_ml: core on the MNI grid.
         tmax_from: how this program made Tmax of a raw series; None of a map of another program.
+        tmax_threshold_s: from which on Tmax is hypoperfusion; another than 6 s is calibrated.
         seconds: that it took.
         peak_memory_mb: that it held.
         fingerprint: checksum of the files and settings it was made of.
@@ -97,6 +100,7 @@ class Quality:
     peak_memory_mb: int
     fingerprint: str
     tmax_from: str | None = None
+    tmax_threshold_s: float = TMAX_HYPOPERFUSION_S
     files: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
@@ -122,7 +126,9 @@ class Quality:
         """
         figures = {field.name: content[field.name] for field in dataclasses.fields(Registration)}
         figures["notes"] = tuple(figures["notes"])
-        content = {"tmax_from": None} | dict(content)  # earlier versions made no Tmax
+        # Earlier versions made no Tmax.
+        before = {"tmax_from": None, "tmax_threshold_s": TMAX_HYPOPERFUSION_S}
+        content = before | dict(content)
         known = {field.name: content[field.name] for field in dataclasses.fields(cls)}
         known["warnings"] = tuple(known["warnings"])
         if not isinstance(known["files"], dict):  # names only, by an earlier version

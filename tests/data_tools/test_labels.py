@@ -241,3 +241,14 @@ def test_an_empty_brain_mask_is_explained():
     nothing = np.zeros(SHAPE, bool)
     with pytest.raises(InputError, match="holds no tissue"):
         make_labels(dwi, adc, tmax, brain=nothing, coverage=nothing, voxel_ml=VOXEL_ML)
+
+
+def test_a_calibrated_threshold_takes_the_place_of_six_seconds():
+    tmax = np.zeros((12, 12, 12), np.float32)
+    tmax[2:10, 2:10, 2:6], tmax[2:10, 2:10, 6:10] = 6.5, 7.5
+    shown, adc = np.ones(tmax.shape, bool), np.full(tmax.shape, 800, np.float32)
+    ones = [
+        hypoperfusion_mask(tmax, adc_um2_per_s=adc, coverage=shown, voxel_ml=0.1, **given)
+        for given in ({}, {"threshold_s": 7.1})
+    ]
+    assert [int(each.sum()) for each in ones] == [512, 256]

@@ -311,6 +311,17 @@ def test_tmax_is_made_where_only_a_raw_series_is_there(quick):
     assert (status, "(1 were done before)" in printed) == (0, True)
     assert f"warning: {BAD}: no Tmax, for the raw perfusion series cannot be used" in complained
     assert made.stat().st_mtime_ns == before
+    known = {"deconvolution": "csvd", "threshold": 0.1, "smoothing_sd_voxels": 0.7}
+    calibrated = cohort / "derivatives" / "perfusion" / "calibration.json"
+    calibrated.parent.mkdir(parents=True, exist_ok=True)
+    calibrated.write_text(json.dumps({"threshold_s": 8.0, "convention": known}))
+    assert run(cohort, out)[0] == command.EXIT_OK
+    _, narrower, described = mni_patient.load_labelled(out, row)
+    assert "calibrated, hypoperfusion from 8 s on" in described["tmax_from"]
+    assert narrower.hypoperfusion.sum() < label.hypoperfusion.sum()
+    calibrated.write_text(json.dumps({"threshold_s": 8.0, "convention": known | {"threshold": 1}}))
+    status, _, complained = run(cohort, out)
+    assert status == command.EXIT_SOME_FAILED and "calibrate again" in complained
 
 
 def test_a_table_that_leaves_out_everybody_is_refused_before_anything_is_written(quick):

@@ -57,7 +57,8 @@ def without_traces(
         return signal
     # The median, for steps of single voxels are no contrast.
     first = signal[:, first_frames].mean(axis=1)
-    first = np.maximum(first, max(DARK_SHARE * float(first.max()), np.finfo(np.float32).tiny))
+    dark = max(DARK_SHARE * float(first.max()), float(np.finfo(np.float32).tiny))
+    first = np.maximum(first, dark)
     middle = np.median(signal / first[:, None], axis=0).astype(np.float64)
     curve = -np.log(np.maximum(middle, LEAST_SIGNAL))
     shapes = _shapes(curve, step_s)

@@ -27,6 +27,8 @@ HALF_AT = 0.25
 # A voxel's signal is taken as at least this share of its mean; and changed by at most a factor of e
 # to this power.
 LEAST_SIGNAL, MOST_LOG = 0.02, 0.5
+# A voxel without any signal is divided by this share of the brightest.
+DARK_SHARE = 1e-6
 # Fewer frames beyond the number of unknowns tell nothing.
 LEAST_SPARE_FRAMES = 8
 VOXELS_AT_ONCE = 50_000
@@ -54,7 +56,9 @@ def without_traces(
     if not len(signal) or not parameters.shape[1]:
         return signal
     # The median, for steps of single voxels are no contrast.
-    first = np.maximum(signal[:, first_frames].mean(axis=1), np.finfo(np.float32).tiny)
+    first = signal[:, first_frames].mean(axis=1)
+    dark = max(DARK_SHARE * float(first.max()), float(np.finfo(np.float32).tiny))
+    first = np.maximum(first, dark)
     middle = np.median(signal / first[:, None], axis=0).astype(np.float64)
     curve = -np.log(np.maximum(middle, LEAST_SIGNAL))
     shapes = _shapes(curve, step_s)

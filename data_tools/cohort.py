@@ -303,7 +303,7 @@ def _bad_cells(table: "pd.DataFrame") -> tuple[list[Fault], list[str]]:
             table.loc[int(case["index"]), name] = plain(name, MISSING)
             said = f"{name} {case['failure_case']!r}"
             notes.append(
-                f"{PARTICIPANTS}: of {fault.participant}, left out by hand, {said} is not read"
+                f"{PARTICIPANTS}: {fault.participant} is left out by hand; {said} is ignored"
             )
     return faults, notes
 

@@ -12,17 +12,19 @@ Printed as Markdown.
 """
 
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from absl import flags
 
 from benchmarks.measuring import tables
 from benchmarks.simulation_difficulty import RIVAL_COLUMNS
+from data_tools.quartiles import quartiles
 from data_tools.runtime import command
 from data_tools.runtime.errors import InputError
 
 if TYPE_CHECKING:
     import pandas as pd
+    from numpy.typing import ArrayLike
 
 FLAGS = flags.FlagValues()
 flags.DEFINE_string("patients", None, "patients.csv.", required=True, flag_values=FLAGS)
@@ -43,9 +45,9 @@ def run_line(name: str, ours: "pd.DataFrame", theirs: "pd.DataFrame") -> dict[st
     return {
         "network": name,
         "patients": str(len(both)),
-        "Dice": quartiles(both["dice"]),
-        "AUC": quartiles(both["auc"]),
-        "volume difference, mL": quartiles(difference, 0),
+        "Dice": spread(both["dice"]),
+        "AUC": spread(both["auc"]),
+        "volume difference, mL": spread(difference, 0),
         "concordance": "n/a" if volumes.value is None else f"{volumes.value:.2f}",
         "target mismatch right": f"{right} of {len(both)}",
         **gain(both["dice_ours"] - both["dice"]),
@@ -60,11 +62,11 @@ def rival_line(name: str, ours: "pd.DataFrame", rival: "pd.DataFrame") -> dict[s
     return {
         "rival": name,
         "patients": str(len(both)),
-        "Dice": quartiles(both["dice"]),
-        "ours": quartiles(both["dice_ours"]),
-        "without core": quartiles(none["dice"]),
-        "ours there": quartiles(none["dice_ours"]),
-        "AUC": quartiles(both["auc"]),
+        "Dice": spread(both["dice"]),
+        "ours": spread(both["dice_ours"]),
+        "without core": spread(none["dice"]),
+        "ours there": spread(none["dice_ours"]),
+        "AUC": spread(both["auc"]),
         **gain(both["dice_ours"] - both["dice"]),
     }
 
@@ -84,11 +86,11 @@ def gain(differences: "pd.Series") -> dict[str, str]:
     }
 
 
-def quartiles(values: Any, digits: int = 2) -> str:
+def spread(values: "ArrayLike", digits: int = 2) -> str:
     """Median (quartiles)."""
-    from tf_hypoperfusion.evaluation.report.table import spread
+    from tf_hypoperfusion.evaluation.report.table import quartiles_in_words
 
-    return spread(values, digits)
+    return quartiles_in_words(quartiles(values), digits)
 
 
 def markdown(rows: list[dict[str, str]]) -> str:

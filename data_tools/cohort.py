@@ -316,7 +316,7 @@ def _bad_cells(table: "pd.DataFrame") -> tuple[list[Fault], list[str]]:
             table.loc[int(case["index"]), name] = plain(name, MISSING)
             said = f"{name} {case['failure_case']!r}"
             notes.append(
-                f"{PARTICIPANTS}: of {fault.participant}, left out by hand, {said} is not read"
+                f"{PARTICIPANTS}: {fault.participant} is left out by hand; {said} is ignored"
             )
     return faults, notes
 
@@ -324,7 +324,11 @@ def _bad_cells(table: "pd.DataFrame") -> tuple[list[Fault], list[str]]:
 def _is_excluded(table: "pd.DataFrame", row: Any) -> bool:
     """Whether a row gives a reason to leave its patient out."""
     said = table["exclude"].loc[int(row)] if row == row and row is not None else None
-    return isinstance(said, str) and said.casefold() not in _NO_REASON
+    return said is not None and _is_reason(said)
+
+
+def _is_reason(said: str) -> bool:
+    return said.casefold() not in _NO_REASON
 
 
 def _schema() -> "pa.DataFrameSchema":
@@ -352,7 +356,7 @@ def _schema() -> "pa.DataFrameSchema":
             ),
             "mrs_90d": column(*_NUMBERS["mrs_90d"]),
             "exclude": column(
-                lambda v: v.casefold() not in _NO_REASON,
+                _is_reason,
                 "expected the reason why the patient is left out, such as poor DWI, or "
                 f"{MISSING} to keep the patient",
             ),
@@ -577,9 +581,18 @@ def find_raw_files(
         return search.only(what, derived / kind, found)
 
     tmax = search.only("Tmax", derived / PERFUSION, tmax_files(root, participant))
-    edited = (f"_{name}" for name in file_names.EDITED_MASKS)
-    truth = derivative("edited mask", "labels", *edited)
-    search.complain_of_two_truths()
+    edited = {
+        name: path
+        for name in file_names.EDITED_MASKS
+        if (path := derivative("edited mask", "labels", f"_{name}"))
+    }
+    if len(edited) > 1:
+        what = (
+            f"has {' and '.join(edited)}; expected one of them: the first is united with the core, "
+            "the second is the whole truth as it is"
+        )
+        search.faults.append(Fault(participant, "edited mask", what))
+    truth = next(iter(edited.values()), None)
     brain = derivative("brain mask", "masks", "_desc-brain_mask", "_brain_mask")
     core = derivative("core mask", "masks", "_desc-core_mask")
     if search.faults:
@@ -753,16 +766,6 @@ class _Search:
         elif required:
             self._complain(what, f"no {self.participant}_*{name}.nii.gz below {base}; expected one")
         return None
-
-    def complain_of_two_truths(self) -> None:
-        """Say what the two edited masks mean, where a patient has both."""
-        for k, fault in enumerate(self.faults):
-            if all(name in fault.what for name in file_names.EDITED_MASKS):
-                what = (
-                    f"has {' and '.join(file_names.EDITED_MASKS)}; expected one of them: the first "
-                    "is united with the core, the second is the whole truth as it is"
-                )
-                self.faults[k] = dataclasses.replace(fault, what=what)
 
     def complain_of_links(self, *folders: Path) -> None:
         """Name what would be read and is a link to nothing, or to itself."""

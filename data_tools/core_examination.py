@@ -301,9 +301,8 @@ def core_outside_truth(mni: MniPatient, core: NDArray[np.bool_]) -> str | None:
     if missed_ml < CORE_OF_SIZE_ML:
         return None
     return (
-        f"{TRUTH_MASK} leaves out {missed_ml:.1f} mL of the core, which is no tissue at risk then; "
-        "a hypoperfusion mask that is to be united with the core is named "
-        f"{EDITED_MASKS[0]}"
+        f"{TRUTH_MASK} leaves out {missed_ml:.1f} mL of the core, so that tissue does not count as "
+        f"at risk. To have the core added, name the mask {EDITED_MASKS[0]}"
     )
 
 

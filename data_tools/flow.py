@@ -144,9 +144,9 @@ def read(folder: str | os.PathLike, *, expected: bool = False) -> tuple[LeftOut,
         InputError: it cannot be read, or is expected and not there.
     """
     path = Path(folder) / FILE
-    if not path.exists() and not expected:
-        return ()
     if not path.exists():
+        if not expected:
+            return ()
         raise InputError(
             f"{path}: is missing, so nobody knows who was left out before; expected what "
             "data_tools.preprocess writes. Run it again: patients done before are kept"

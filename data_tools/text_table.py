@@ -142,7 +142,7 @@ def _meant(name: str, columns: Sequence[str]) -> str:
     """Which column a name is probably to be: ``excluded``, or ``mrs`` for ``mrs_90d``."""
     like = difflib.get_close_matches(name, columns, 1, 0.7)
     like = like or [column for column in columns if column.startswith(f"{name}_")]
-    return f" (rename it if it is to be {like[0]})" if like else ""
+    return f" (did you mean {like[0]}?)" if like else ""
 
 
 def _why(line: str) -> str:

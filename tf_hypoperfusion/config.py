@@ -333,6 +333,11 @@ class TrainingConfig:
             )  # fmt: skip
         _require(0 <= self.seed < 2**31, "seed", self.seed, "0 to 2**31 - 1")
 
+    @property
+    def keeps_moments(self) -> bool:
+        """Whether normalisation keeps the moments it begins with, as a frozen network's does."""
+        return self.freeze or self.fixed_moments
+
 
 class Configs(NamedTuple):
     """The network, and how it is trained."""

@@ -156,10 +156,10 @@ def _why(left_out: flow.LeftOut) -> str:
 
 def summary(rows: "Sequence[PatientRow]", table: str, who: str = "test") -> str:
     """The figures of an evaluation as a person reads them in a terminal."""
-    from tf_hypoperfusion.evaluation.report.table import spread
+    from tf_hypoperfusion.evaluation.report.table import counted_spread
 
     def median(values: Iterable[float | None]) -> str:
-        return spread([v for v in values if v is not None], 2, counted=True)
+        return counted_spread([v for v in values if v is not None], 2)
 
     right = sum(row.true_target_mismatch == row.predicted_target_mismatch for row in rows)
     simulated = all(row.cohort == "simulated" for row in rows)

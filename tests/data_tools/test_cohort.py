@@ -268,7 +268,7 @@ def test_of_a_patient_left_out_by_hand_only_the_reason_has_to_be_right(table):
     first, second = (clinical_record(row) for _, row in read.iterrows())
     assert (first["age"], first["nihss"], first["side"]) == (None, None, "unknown")
     assert (first["exclude"], second["exclude"]) == ("poor DWI", None)
-    assert "participants.tsv: of sub-0001, left out by hand, age 'abc' is not read" in said
+    assert "participants.tsv: sub-0001 is left out by hand; age 'abc' is ignored" in said
     with pytest.raises(CohortError, match="age is 'abc'"):
         read_participants(table({"exclude": "n/a", **bad}))
     with pytest.raises(CohortError, match="exclude is 'yes'"):
@@ -280,8 +280,8 @@ def test_columns_that_are_not_read_are_named(tmp_path, capsys):
     (tmp_path / "participants.tsv").write_text(text)
     read_participants(tmp_path)
     assert (
-        "columns that are not read: 'excluded' (rename it if it is to be exclude), 'mrs' (rename "
-        "it if it is to be mrs_90d), 'weight'"
+        "columns that are not read: 'excluded' (did you mean exclude?), 'mrs' (did you mean "
+        "mrs_90d?), 'weight'"
     ) in " ".join(capsys.readouterr().err.split())
 
 

@@ -78,7 +78,7 @@ def build(
         batch_size=config.batch_size,
         micro_batches=config.batch_size // strategy.num_replicas_in_sync // config.micro_batch,
         ema_momentum=config.ema_momentum,
-        fixed_moments=config.freeze or config.fixed_moments,
+        fixed_moments=config.keeps_moments,
     )
 
 
@@ -182,7 +182,8 @@ class TrainingStep:
             computed, and the seconds spent waiting for input.
         """
         momentum = tf.constant(min(self.ema_momentum, (1 + step) / (10 + step)), tf.float32)
-        sums, waited = None, 0.0
+        sums: Any = 0.0
+        waited = 0.0
         for _ in range(self.micro_batches):
             began = time.monotonic()
             batch = next(batches)
@@ -190,11 +191,9 @@ class TrainingStep:
             if self.micro_batches == 1:
                 sums = self._whole(batch, momentum)
             else:
-                part = self._part(batch)
-                sums = part if sums is None else sums + part
+                sums += self._part(batch)
         if self.micro_batches > 1:
             self._finish(momentum)
-        assert sums is not None
         return sums, waited
 
     def evaluate(self, batches: Iterator, count: int) -> NDArray[np.float64]:

@@ -298,8 +298,7 @@ def _warnings(
             f"micro-batches of {micro_batch} may not fit into the free memory, which holds "
             f"{errors.counted(fitting, 'slab')} safely. The system may kill the training{advice}."
         )
-    fixed = settings.training.freeze or settings.training.fixed_moments
-    batch_moments = settings.model.normalisation == "batch" and not fixed
+    batch_moments = settings.model.normalisation == "batch" and not settings.training.keeps_moments
     if before and micro_batch != before.micro_batch and batch_moments:
         yield (
             f"the fold was begun with micro-batches of {before.micro_batch}. From here on "

@@ -136,7 +136,7 @@ def test_it_belongs_to_just_its_networks(tmp_path):
     assert calibration.of_models(both, str(file)) == calibration.read(file)
     export = [info("export", "of the files", ("b", "a"))]
     assert calibration.of_models(export, str(file)) == calibration.read(file)
-    with pytest.raises(InputError, match=r"made with 2 network\(s\) \(a, b\), but these are 1"):
+    with pytest.raises(InputError, match=r"made with 2 networks \(a, b\), but these are 1"):
         calibration.of_models(both[:1], str(file))
 
 

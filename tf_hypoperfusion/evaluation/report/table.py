@@ -93,7 +93,7 @@ class Table:
         )
 
     def spread(self, values: ArrayLike, digits: int) -> str:
-        """:func:`spread`, by the table's definition of quartiles."""
+        """Median (lower to upper quartile) of the known values, by the table's definition."""
         return quartiles_in_words(quartiles(values, self.program), digits)
 
     def test(
@@ -167,13 +167,13 @@ def percent(share: float) -> int:
     return math.floor(100 * share + 0.5 + 1e-9)
 
 
-def spread(values: ArrayLike, digits: int, *, counted: bool = False) -> str:
-    """Median (lower to upper quartile) of the known values; if ``counted``, with their number.
+def counted_spread(values: ArrayLike, digits: int) -> str:
+    """Median (lower to upper quartile) of the known values, with their number.
 
-    >>> spread([1.0, 2.0, 3.0], 1), spread([1.0, 2.0, 3.0], 1, counted=True), spread([], 1)
-    ('2.0 (1.0 to 3.0)', '2.0 (IQR 1.0 to 3.0, n=3)', 'n/a (n=0)')
+    >>> counted_spread([1.0, 2.0, 3.0], 1), counted_spread([], 1)
+    ('2.0 (IQR 1.0 to 3.0, n=3)', 'n/a (n=0)')
     """
-    return quartiles_in_words(quartiles(values), digits, _known(values) if counted else None)
+    return quartiles_in_words(quartiles(values), digits, _known(values))
 
 
 def _known(values: ArrayLike) -> int:
@@ -181,10 +181,11 @@ def _known(values: ArrayLike) -> int:
 
 
 def quartiles_in_words(found: Sequence[float] | None, digits: int, n: int | None = None) -> str:
-    """Lower quartile, median and upper quartile, as :func:`spread` writes them; None for no value.
+    """Lower quartile, median and upper quartile of ``n`` values, or of a number not told; None for
+    no value.
 
-    >>> quartiles_in_words((-1.5, -0.3, 2.0), 0)
-    '0 (-2 to 2)'
+    >>> quartiles_in_words((-1.5, -0.3, 2.0), 0), quartiles_in_words((1, 2, 3), 1)
+    ('0 (-2 to 2)', '2.0 (1.0 to 3.0)')
     """
     if found is None:
         return "n/a (n=0)"

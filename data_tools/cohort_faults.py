@@ -20,7 +20,7 @@ from data_tools.flow import LeftOut
 from data_tools.grid import SPACE, TMAX_HYPOPERFUSION_S
 from data_tools.overrides import NONE, Overrides
 from data_tools.patient import NativePatient
-from data_tools.perfusion import examination, series
+from data_tools.perfusion import calibration, examination, record, series
 from data_tools.quartiles import quartiles
 from data_tools.runtime import executors
 from data_tools.runtime.errors import InputError, counted
@@ -159,7 +159,14 @@ def check_patient(participant: str, cohort: str, *, overrides: Overrides = NONE)
     )  # fmt: skip
     if native is None:
         return Checked(tuple(Fault(participant, "images", message) for message in messages))
-    has_series = False
+    has_series, at_s = False, None
+    try:
+        record.check_version(files.tmax)
+        made_by = None if files.tmax is None else record.convention_of(files.tmax)
+        if made_by is not None:
+            at_s = calibration.threshold_in((cohort,), made_by)
+    except InputError as error:
+        return Checked((Fault(participant, "perfusion", str(error)),))
     if files.tmax is None and files.truth is None:
         try:
             has_series = _check_series(participant, cohort, native)
@@ -167,7 +174,7 @@ def check_patient(participant: str, cohort: str, *, overrides: Overrides = NONE)
             return Checked(
                 tuple(Fault(participant, "perfusion", line) for line in str(error).splitlines())
             )
-    return Checked(figures=_measure(native, has_series=has_series))
+    return Checked(figures=_measure(native, has_series=has_series, threshold_s=at_s))
 
 
 def _check_series(participant: str, cohort: str, native: NativePatient) -> bool:
@@ -191,15 +198,21 @@ def _check_series(participant: str, cohort: str, native: NativePatient) -> bool:
     return True
 
 
-def _measure(native: NativePatient, *, has_series: bool = False) -> ImageFigures:
+def _measure(
+    native: NativePatient, *, has_series: bool = False, threshold_s: float | None = None
+) -> ImageFigures:
     dwi, tmax = native.dwi, native.tmax
-    delayed_ml = None
+    delayed_ml = site_ml = None
     if tmax is not None:
         delayed_ml = float((tmax.data >= TMAX_HYPOPERFUSION_S).sum() * tmax.voxel_ml)
+        if threshold_s is not None:
+            site_ml = float((tmax.data >= threshold_s).sum() * tmax.voxel_ml)
     return ImageFigures(
         voxels=hashlib.sha256(dwi.data.tobytes()).hexdigest(),
         core_ml=float(patient.core_of(native).sum() * dwi.voxel_ml),
         tmax_over_6_ml=delayed_ml,
+        tmax_threshold_s=threshold_s,
+        tmax_over_threshold_ml=site_ml,
         adc_unit=native.adc_unit,
         brain_ml=float(native.brain.sum() * dwi.voxel_ml),
         orientation=dwi.orientation,
@@ -242,11 +255,21 @@ def _summary(
             f"  core          {_spread(images['core_ml'], ' mL')}",
             f"  Tmax >= 6 s   {_spread(images['tmax_over_6_ml'], ' mL')}, as in the file, "
             "not cleaned",
+            *_by_site(images),
             f"  ADC unit      {_counts(images['adc_unit'])}",
             f"  orientation   {_counts(images['orientation'])}",
             f"  truth from    {_counts(images['truth'])}",
         ]
     )
+
+
+def _by_site(images: "pd.DataFrame") -> list[str]:
+    """A line for each threshold that a site's calibration found; none without."""
+    return [
+        f"  Tmax >= {at_s:g} s   {_spread(some['tmax_over_threshold_ml'], ' mL')}, by the site's "
+        "calibration, not cleaned"
+        for at_s, some in images.groupby("tmax_threshold_s")
+    ]
 
 
 def _together(table: "pd.DataFrame") -> list[str]:

@@ -201,7 +201,8 @@ def _with_tmax(
         The files, and what the perfusion scan warns of.
 
     Raises:
-        InputError: the series cannot be used, and there is no edited mask either.
+        InputError: the series cannot be used, and there is no edited mask either; the map is that
+            of another version of this program.
     """
     if files.tmax is None:
         try:
@@ -221,6 +222,7 @@ def _with_tmax(
         if made is None:
             return files, ()
         files = dataclasses.replace(files, tmax=patient_maps.tmax_path(out, participant))
+    record.check_version(files.tmax)
     known = record.of_map(files.tmax)
     return files, () if known is None else tuple(f"perfusion: {each}" for each in known.warnings)
 
@@ -234,11 +236,7 @@ def _calibrated_s(places: tuple[str, ...], tmax: Path | None) -> float | None:
         InputError: the calibration is damaged, or one of maps made in another way.
     """
     made_by = None if tmax is None else record.convention_of(tmax)
-    if made_by is None:
-        return None
-    folders = (Path(each, "derivatives", cohorts.PERFUSION) for each in places)
-    found = (calibration.threshold_s(folder, made_by) for folder in folders)
-    return next((each for each in found if each is not None), None)
+    return None if made_by is None else calibration.threshold_in(places, made_by)
 
 
 def tmax_from(path: Path | None, calibrated_s: float | None = None) -> str | None:

@@ -234,13 +234,18 @@ def _check_tmax_place(tmax: Volume, coverage: NDArray[np.bool_]) -> None:
 
 def _measure(patient: MniPatient) -> ImageFigures:
     tmax = patient.tmax_s
-    delayed_ml = None
+    delayed_ml = site_ml = None
+    at_s = patient.tmax_threshold_s
     if tmax is not None:
         delayed_ml = float((tmax >= TMAX_HYPOPERFUSION_S).sum() * patient.voxel_ml)
+        if at_s != TMAX_HYPOPERFUSION_S:
+            site_ml = float((tmax >= at_s).sum() * patient.voxel_ml)
     return ImageFigures(
         voxels=hashlib.sha256(np.ascontiguousarray(patient.dwi).tobytes()).hexdigest(),
         core_ml=float(core_on_grid(patient).sum() * patient.voxel_ml),
         tmax_over_6_ml=delayed_ml,
+        tmax_threshold_s=None if site_ml is None else at_s,
+        tmax_over_threshold_ml=site_ml,
         adc_unit="1e-6 mm2/s",
         brain_ml=float(patient.brain.sum() * patient.voxel_ml),
         orientation="RAS",

@@ -87,12 +87,16 @@ def load_mni(cohort: str | os.PathLike, participant: str) -> MniPatient:
         tmax_s=tmax,
         truth=truth,
         truth_is_whole=edited == [TRUTH_MASK],
-        tmax_threshold_s=_tmax_threshold_s(cohort, participant),
+        tmax_threshold_s=tmax_threshold_s(cohort, participant),
     )
 
 
-def _tmax_threshold_s(cohort: str | os.PathLike, participant: str) -> float:
-    """That of the patient's calibration, as qc.json says it; 6 s where it says none."""
+def tmax_threshold_s(cohort: str | os.PathLike, participant: str) -> float:
+    """From which on Tmax is hypoperfusion: what qc.json says, a site's own; 6 s if it says none.
+
+    Raises:
+        InputError: it says something else than seconds.
+    """
     path = Path(cohort, participant, "qc.json")
     said = atomic.read_json(path).get("tmax_threshold_s", TMAX_HYPOPERFUSION_S)
     if isinstance(said, bool) or not isinstance(said, int | float) or not said > 0:

@@ -38,7 +38,8 @@ def draw(
         pictures.Overlay(core, "ADC core", pictures.VERMILION, filled=True),
     ]
     if delayed is not None:
-        masks.append(pictures.Overlay(delayed, "Tmax 6 s and more", pictures.ORANGE))
+        late = f"Tmax {mni.tmax_threshold_s:g} s and more"
+        masks.append(pictures.Overlay(delayed, late, pictures.ORANGE))
     fit = quality.registration
     title = (
         f"{quality.participant_id}: DWI in MNI space, {fit.verdict}, brain Dice "

@@ -29,7 +29,7 @@ from data_tools import (
     subset_table,
 )
 from data_tools.flow import LeftOut
-from data_tools.grid import to_frame
+from data_tools.grid import TMAX_HYPOPERFUSION_S, to_frame
 from data_tools.manifest import BuildSettings, Manifest, Shard, Subset
 from data_tools.network_volumes import network_volumes
 from data_tools.runtime import atomic, executors
@@ -210,6 +210,9 @@ def _fingerprint(cohort: str, rows: dict[str, cohorts.Row], settings: BuildSetti
             )
         if cohorts.mni_file(cohort, participant, file_names.EDITED_MASKS[0]).is_file():
             digest.update(b"united with the core")  # early versions left the core out
+        threshold_s = mni_patient.tmax_threshold_s(cohort, participant)
+        if threshold_s != TMAX_HYPOPERFUSION_S:  # early versions knew no other
+            digest.update(f"{participant} Tmax {threshold_s:g} s".encode())
         for path in sorted([*folder.glob("*.nii.gz"), *folder.glob("*_xfm.txt")]):
             digest.update(f"{path.name} {atomic.sha256(path)}".encode())
     return digest.hexdigest()

@@ -31,7 +31,8 @@ The second command compares the Tmax maps in OURS with the reference (sub-*_Tmax
 sub-*_desc-hypoperfusion_mask, or volumes.tsv with participant_id and hypoperfusion_ml) and writes
 calibration.json, .csv and .png into derivatives/perfusion of --out. data_tools.preprocess takes the
 threshold in place of 6 s for maps of this program, where it finds the file in derivatives/perfusion
-of its raw cohort.
+of its raw cohort. So do data_tools.check_cohort and, run again, the first command, which count
+volumes by it beside the others.
 
 An AIF that is wrong: mark voxels of an artery on the series itself. One patient: --aif. A cohort:
 derivatives/masks/sub-*/sub-*_desc-aif_mask.nii.gz.
@@ -295,6 +296,8 @@ def _cohort(options: "Options") -> int:
         print(f"{len(result.foreign)} with a Tmax map of another program, left as it is")
     if result.without:
         print(f"{len(result.without)} without a raw perfusion series")
+    if result.calibration:
+        print(result.calibration)
     for made in result.made:
         for warning in made.quality.warnings:
             print(f"warning: {made.quality.participant_id}: {warning}", file=sys.stderr)

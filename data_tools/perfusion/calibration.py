@@ -12,7 +12,7 @@ and its core a ``sub-*_desc-core_mask.nii.gz`` there or in the cohort's ``deriva
 import dataclasses
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,7 @@ TMAX, MASK, CORE = "_tmax", "_desc-hypoperfusion_mask", "_desc-core_mask"
 # Of our brain, in the reference's field of view: less is another patient or another place.
 LEAST_SHARE = 0.3
 # What makes two Tmax maps of ours comparable; TR and AIF differ from patient to patient.
-ALIKE = ("deconvolution", "threshold", "smoothing_sd_voxels")
+ALIKE = ("version", "deconvolution", "threshold", "smoothing_sd_voxels")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -137,6 +137,21 @@ def threshold_s(folder: str | os.PathLike, convention: Convention) -> float | No
             "maps alike, or calibrate again"
         )
     return float(value)
+
+
+def threshold_in(cohorts: Sequence[str | os.PathLike], convention: Convention) -> float | None:
+    """The calibrated threshold for a Tmax map of this program; the first cohort's counts.
+
+    Args:
+        cohorts: folders with ``derivatives/perfusion``.
+        convention: what made the map.
+
+    Raises:
+        InputError: as :func:`threshold_s`.
+    """
+    folders = (Path(each, "derivatives", PERFUSION) for each in cohorts)
+    found = (threshold_s(folder, convention) for folder in folders)
+    return next((each for each in found if each is not None), None)
 
 
 def _kept(convention: Convention) -> dict[str, Any]:

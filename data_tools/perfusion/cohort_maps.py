@@ -1,5 +1,6 @@
 """Raw perfusion series of a cohort -> ``derivatives/perfusion`` of the same or another folder."""
 
+import contextlib
 import dataclasses
 import functools
 from collections.abc import Sequence
@@ -9,8 +10,15 @@ from data_tools import cohort as cohorts
 from data_tools import flow
 from data_tools.dicom.dynamic import NoScanOverTime
 from data_tools.flow import LeftOut
-from data_tools.perfusion import page, record
-from data_tools.perfusion.patient_maps import Made, Options, make_maps, remove_stale, tmax_path
+from data_tools.perfusion import calibration, page, record
+from data_tools.perfusion.patient_maps import (
+    Made,
+    Options,
+    count_at,
+    make_maps,
+    remove_stale,
+    tmax_path,
+)
 from data_tools.perfusion.record import GENERATED_BY, PERFUSION_VERSION, convention_of
 from data_tools.runtime import atomic, executors
 from data_tools.runtime.errors import InputError, counted
@@ -27,6 +35,7 @@ class Result:
         excluded: those whom the table leaves out.
         foreign: those who have a Tmax map of another program, which stays.
         without: those without a perfusion series.
+        calibration: what is to be said of the site's own threshold; None without one.
     """
 
     made: tuple[Made, ...]
@@ -34,6 +43,7 @@ class Result:
     excluded: tuple[LeftOut, ...] = ()
     foreign: tuple[str, ...] = ()
     without: tuple[str, ...] = ()
+    calibration: str | None = None
 
 
 def make_cohort(
@@ -83,6 +93,9 @@ def make_cohort(
         excluded=tuple(excluded.values()),
         foreign=tuple(foreign),
         without=tuple(name for name, each in found.items() if each is None),
+        calibration=_in_words(
+            cohort, out, [each for each in found.values() if isinstance(each, Made)]
+        ),
     )
     for lost in result.failed:
         folder = cohorts.perfusion_folder(out, lost.participant_id)
@@ -113,9 +126,13 @@ def make_one(
         return None
     folder = cohorts.perfusion_folder(out, name)
     try:
-        return make_maps(name, files, folder, options=options, overwrite=overwrite)
+        made = make_maps(name, files, folder, options=options, overwrite=overwrite)
     except NoScanOverTime:
         return None
+    at_s = None
+    with contextlib.suppress(InputError):  # one of other maps counts for none of these
+        at_s = calibration.threshold_in((cohort, out), made.quality.convention)
+    return count_at(made, folder, at_s)
 
 
 def has_foreign_tmax(cohort: str, name: str) -> bool:
@@ -143,7 +160,7 @@ def write_page(cohort: str, out: str, result: Result) -> None:
         name,
         qualities=[each.quality for each in result.made],
         lost=(*result.failed, *result.excluded),
-        remarks=remarks,
+        remarks=[result.calibration, *remarks] if result.calibration else remarks,
     )
 
 
@@ -158,7 +175,28 @@ def write_page_of(cohort: str, out: str, names: Sequence[str]) -> None:
     known = [record.of_map(tmax_path(out, name)) for name in names]
     made = tuple(Made(each, kept=True) for each in known if each is not None)
     if made:
-        write_page(cohort, out, Result(made=made))
+        write_page(cohort, out, Result(made=made, calibration=_in_words(cohort, out, made)))
+
+
+def _in_words(cohort: str, out: str, made: Sequence[Made]) -> str | None:
+    """What is to be said of a site's own threshold; None without one.
+
+    Maps of a cohort are made alike, so the first speaks for all.
+    """
+    try:
+        known = [
+            calibration.threshold_in((cohort, out), each.quality.convention) for each in made[:1]
+        ]
+    except InputError as error:
+        return f"A calibration is there that does not count for these maps: {error}."
+    return next(
+        (
+            f"Late by this site's calibration: Tmax >= {each:g} s."
+            for each in known
+            if each is not None
+        ),
+        None,
+    )
 
 
 def write_description(path: Path, name: str) -> None:

@@ -164,7 +164,7 @@ def volumes_ml(
     Returns:
         Volume by threshold in s; none is larger than the one before.
     """
-    return {at_s: _volume_ml(brain & (tmax_s >= at_s), voxel_ml) for at_s in VOLUMES_AT_S}
+    return {at_s: cleaned_ml(brain & (tmax_s >= at_s), voxel_ml) for at_s in VOLUMES_AT_S}
 
 
 def hypoperfusion_intensity_ratio(volumes: dict[float, float]) -> float | None:
@@ -239,7 +239,7 @@ def check(maps: Maps, brain: NDArray[np.bool_], affine: NDArray[np.float64]) -> 
     tmax_s = float(np.median(maps.tmax_s[healthy]))
     ttp_s = float(np.median(maps.ttp_s[healthy]))
     by_tmax = volumes_ml(maps.tmax_s, brain, voxel_ml)[TMAX_HYPOPERFUSION_S]
-    by_ttp = _volume_ml(brain & (maps.ttp_s - ttp_s > RELATIVE_TTP_S), voxel_ml)
+    by_ttp = cleaned_ml(brain & (maps.ttp_s - ttp_s > RELATIVE_TTP_S), voxel_ml)
     warnings = []
     if early > MAX_EARLY_SHARE:
         warnings.append(
@@ -267,5 +267,6 @@ def check(maps: Maps, brain: NDArray[np.bool_], affine: NDArray[np.float64]) -> 
     )
 
 
-def _volume_ml(mask: NDArray[np.bool_], voxel_ml: float) -> float:
+def cleaned_ml(mask: NDArray[np.bool_], voxel_ml: float) -> float:
+    """Volume of late tissue, cleaned as the labels are: that of large, thick clusters."""
     return float(labels.territories(mask, voxel_ml).sum() * voxel_ml)

@@ -13,6 +13,7 @@ COLUMNS: qc_page.Columns = (
     ("participant_id", "patient", None),
     ("verdict", "verdict", None),
     *((f"tmax_{at:g}", f"Tmax {at:g} s, mL", 0) for at in VOLUMES_AT_S),
+    ("site_volume_ml", "Tmax by the site's threshold, mL", 0),
     ("intensity_ratio", "HIR", 2),
     ("relative_ttp_ml", "TTP 4.5 s late, mL", 0),
     ("healthy_tmax_s", "healthier half's Tmax, s", 1),
@@ -52,10 +53,12 @@ def write(
         remarks: more to say above the table.
     """
     done = sorted(qualities, key=lambda quality: -quality.tmax_volumes_ml["6"])
-    rows = [*(qc_page.lost_row(each, COLUMNS) for each in lost), *map(_row, done)]
+    calibrated = any(quality.site_volume_ml is not None for quality in qualities)
+    columns = [each for each in COLUMNS if calibrated or each[0] != "site_volume_ml"]
+    rows = [*(qc_page.lost_row(each, columns) for each in lost), *map(_row, done)]
     table = qc_page.Table(
         name=f"perfusion of {name}",
-        columns=COLUMNS,
+        columns=columns,
         rows=rows,
         picture="Tmax, CBF, CBV, MTT and TTP of {}, its arterial curve and its motion",
         remarks=(*REMARKS, *remarks),

@@ -16,11 +16,12 @@ from numpy.typing import NDArray
 from data_tools.cohort import PerfusionFiles, perfusion_folder
 from data_tools.perfusion import picture, record
 from data_tools.perfusion.examination import Method, examine
+from data_tools.perfusion.maps import cleaned_ml
 from data_tools.perfusion.record import PerfusionQuality, convention_of
 from data_tools.perfusion.series import Series, load_series
 from data_tools.runtime import atomic, peak_memory
 from data_tools.runtime.errors import InputError
-from data_tools.volumes import Volume, load_mask, save_volume
+from data_tools.volumes import Volume, load_mask, load_volume, save_volume
 
 # Name in the file, field of Maps, unit and what it is, as BIDS has them.
 MAPS = (
@@ -129,6 +130,26 @@ def make_maps(
     quality = dataclasses.replace(quality, files=sums)
     atomic.write_json(folder / record.QUALITY, quality.to_json())
     return Made(quality, kept=False)
+
+
+def count_at(made: Made, folder: Path, threshold_s: float | None) -> Made:
+    """Say in ``qc.json`` how much is late by a site's own threshold, without making maps again.
+
+    Args:
+        made: of :func:`make_maps`.
+        folder: of qc.json; the maps are in ``perf``.
+        threshold_s: of the site's calibration; None takes away what an earlier one said.
+    """
+    quality = made.quality
+    if threshold_s == quality.site_threshold_s:
+        return made
+    volume_ml = None
+    if threshold_s is not None:
+        tmax = load_volume(_map_path(folder / "perf", quality.participant_id, "Tmax"), "Tmax")
+        volume_ml = round(cleaned_ml(tmax.data >= threshold_s, tmax.voxel_ml), 2)
+    quality = dataclasses.replace(quality, site_threshold_s=threshold_s, site_volume_ml=volume_ml)
+    atomic.write_json(folder / record.QUALITY, quality.to_json())
+    return Made(quality, kept=made.kept)
 
 
 def check_own(

@@ -34,6 +34,7 @@ class Convention:
     """What decides about Tmax besides the patient.
 
     Attributes:
+        version: of this program's computation of maps.
         deconvolution: ``csvd``, ``osvd`` or ``tikhonov``.
         threshold: of the deconvolution.
         tr_s: from frame to frame.
@@ -43,6 +44,7 @@ class Convention:
         motion_corrected: over time.
     """
 
+    version: int
     deconvolution: str
     threshold: float
     tr_s: float
@@ -54,7 +56,7 @@ class Convention:
     def in_words(self) -> str:
         """For tables and titles.
 
-        >>> Convention(deconvolution="csvd", threshold=0.1, tr_s=1.5, te_s=0.03,
+        >>> Convention(version=1, deconvolution="csvd", threshold=0.1, tr_s=1.5, te_s=0.03,
         ...            arterial_input="automatic", smoothing_sd_voxels=0.7,
         ...            motion_corrected=True).in_words()
         'cSVD, threshold 0.1, TR 1.5 s, AIF automatic'
@@ -67,7 +69,7 @@ class Convention:
     def to_sidecar(self) -> dict[str, Any]:
         """As BIDS writes names in the ``.json`` beside a map."""
         return {
-            "GeneratedBy": {"Name": GENERATED_BY, "Version": str(PERFUSION_VERSION)},
+            "GeneratedBy": {"Name": GENERATED_BY, "Version": str(self.version)},
             "Deconvolution": self.deconvolution,
             "DeconvolutionThreshold": self.threshold,
             "RepetitionTime": self.tr_s,
@@ -91,6 +93,7 @@ def convention_of(image: Path) -> Convention | None:
         if known["GeneratedBy"]["Name"] != GENERATED_BY:
             return None
         return Convention(
+            version=int(known["GeneratedBy"]["Version"]),
             deconvolution=str(known["Deconvolution"]),
             threshold=float(known["DeconvolutionThreshold"]),
             tr_s=float(known["RepetitionTime"]),
@@ -101,6 +104,23 @@ def convention_of(image: Path) -> Convention | None:
         )
     except (InputError, KeyError, TypeError, ValueError):
         return None
+
+
+def check_version(image: Path | None) -> None:
+    """Refuse a map that an earlier or later version of this program made.
+
+    Args:
+        image: None, and a map of another program, pass.
+
+    Raises:
+        InputError: naming the map.
+    """
+    made_by = None if image is None else convention_of(image)
+    if made_by is not None and made_by.version != PERFUSION_VERSION:
+        raise InputError(
+            f"{image}: made by version {made_by.version} of {GENERATED_BY}, and this is version "
+            f"{PERFUSION_VERSION}, whose maps differ; run python -m {GENERATED_BY} again"
+        )
 
 
 def of_map(image: Path | None) -> "PerfusionQuality | None":
@@ -129,6 +149,9 @@ class PerfusionQuality:
         convention: what made Tmax.
         equivalence: that it is not that of a commercial program.
         tmax_volumes_ml: at Tmax >= 4, 6, 8 and 10 s, by the number of seconds.
+        site_threshold_s: from which on Tmax is hypoperfusion by the site's calibration; None
+            without one.
+        site_volume_ml: at Tmax of that and more.
         intensity_ratio: HIR, volume at 10 s / at 6 s; None where there is none at 6 s.
         relative_ttp_ml: TTP over 4.5 s later than the healthier half's median; beside 6 s of Tmax.
         healthy_tmax_s: median of the healthier half.
@@ -158,6 +181,8 @@ class PerfusionQuality:
     convention: Convention
     equivalence: str = NOT_EQUIVALENT
     tmax_volumes_ml: Mapping[str, float]
+    site_threshold_s: float | None = None
+    site_volume_ml: float | None = None
     intensity_ratio: float | None
     relative_ttp_ml: float
     healthy_tmax_s: float
@@ -230,6 +255,7 @@ def measured(
         warnings=warnings,
         notes=series.notes,
         convention=Convention(
+            version=PERFUSION_VERSION,
             deconvolution=examined.method.deconvolution,
             threshold=examined.threshold,
             tr_s=round(examined.tr_s, 6),

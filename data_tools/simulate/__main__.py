@@ -10,6 +10,7 @@ whatever --workers and --patients. An interrupted run resumes; damaged files are
 
 --dsc writes raw perfusion series (4D, sub-*/perf/sub-*_dsc.nii.gz with its .json) in place of the
 Tmax maps; the true Tmax and vessels go to derivatives/simulation. About 10 s and 15 MB more each.
+With --files=dicom the series is the scanner's: one enhanced file, sub-*/dicom/sub-*_dsc.dcm.
 
 What the cohort looks like beside the published one:
     python -m data_tools.simulate.describe --cohort=runs/cohort      (of --space=mni)
@@ -55,6 +56,9 @@ flags.DEFINE_bool(
     "Raw perfusion series instead of Tmax maps, native space only. TR, TE, noise, motion, slice "
     "order and bolus are drawn for each patient.",
     flag_values=FLAGS,
+)
+flags.DEFINE_enum(
+    "files", "nifti", ["nifti", "dicom"], "Of the perfusion series.", flag_values=FLAGS
 )
 
 command.heading("Patients", FLAGS)
@@ -120,6 +124,7 @@ def main() -> None:
         shift=FLAGS.shift,
         heads=FLAGS.heads,
         dsc=FLAGS.dsc,
+        files=FLAGS.files,
     )
     what = "simulated strokes in real heads" if FLAGS.heads else "simulated patients"
     print(f"{FLAGS.patients} {what} ({FLAGS.space} space) in {out}")

@@ -26,6 +26,7 @@ from data_tools.simulate import real_cores
 from data_tools.simulate.anatomy import MODEL_VOXEL_ML
 from data_tools.simulate.appearance import FIRST
 from data_tools.simulate.dsc import acquire_dsc
+from data_tools.simulate.dsc_dicom import write_enhanced
 from data_tools.simulate.dsc_files import described, write_series, write_truth
 from data_tools.simulate.looks import LOOKS
 from data_tools.simulate.patient import SimulatedPatient, make_plan, simulate_patient
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from data_tools.simulate.painted import PaintedPatient
 
 SPACES = ("native", "mni")
+FILES = ("nifti", "dicom")
 # Raised whenever the same seed gives other patients than before.
 SIMULATION_VERSION = 3
 MAX_PATIENTS = 9999  # four digits in sub-0001
@@ -90,6 +92,7 @@ def simulate_cohort(
     shift: str | None = None,
     heads: str | os.PathLike | None = None,
     dsc: bool = False,
+    files: str = "nifti",
 ) -> Path:
     """Write a cohort of simulated patients.
 
@@ -112,6 +115,7 @@ def simulate_cohort(
             :mod:`data_tools.simulate.painted`. None simulates the heads too.
         dsc: write the raw perfusion series in place of the Tmax map, which goes with the rest of
             the truth; see :mod:`data_tools.simulate.dsc`. Native space only.
+        files: of that series: ``nifti``, or ``dicom``, one enhanced file of a patient.
 
     Returns:
         The folder.
@@ -129,6 +133,7 @@ def simulate_cohort(
         shift=shift,
         heads=None if heads is None else str(heads),
         dsc=dsc,
+        files=files,
     )
     _check(out, patients, settings, workers)
     out = Path(out)
@@ -158,6 +163,7 @@ class Settings:
         shift: one of :data:`~data_tools.simulate.shifts.SHIFTS`, or None.
         heads: table of real heads, or None.
         dsc: the raw perfusion series in place of Tmax.
+        files: of that series, one of :data:`FILES`.
     """
 
     seed: int
@@ -169,6 +175,13 @@ class Settings:
     shift: str | None
     heads: str | None
     dsc: bool
+    files: str = "nifti"
+
+    def __post_init__(self) -> None:
+        if self.files not in FILES:
+            raise InputError(f"files is {self.files!r}; expected one of {', '.join(FILES)}")
+        if self.files != "nifti" and not self.dsc:
+            raise InputError(f"--files={self.files} is of perfusion series; give --dsc too")
 
     def look_of(self, number: int) -> str:
         """The look of a patient: several take turns."""
@@ -295,7 +308,7 @@ def truth_path(out: str | os.PathLike, index: int, space: str) -> Path:
 
 
 def image_paths(
-    out: str | os.PathLike, index: int, space: str, dsc: bool = False
+    out: str | os.PathLike, index: int, space: str, dsc: bool = False, *, files: str = "nifti"
 ) -> dict[str, Path]:
     """Where a patient's images lie.
 
@@ -304,6 +317,7 @@ def image_paths(
         index: of the patient.
         space: one of :data:`SPACES`.
         dsc: of a cohort with raw perfusion series.
+        files: of these series.
 
     Returns:
         Keys dwi, adc, tmax and, in MNI, brain, coverage and core; with ``dsc`` dsc and vessels.
@@ -314,7 +328,9 @@ def image_paths(
         return image_paths(out, index, space) | {
             "tmax": Path(f"{stem}_Tmax.nii.gz"),
             "vessels": Path(f"{stem}_dseg.nii.gz"),
-            "dsc": out / name / "perf" / f"{name}_dsc.nii.gz",
+            "dsc": out / name / "dicom" / f"{name}_dsc.dcm"
+            if files == "dicom"
+            else out / name / "perf" / f"{name}_dsc.nii.gz",
         }
     if space == "native":
         return {
@@ -341,10 +357,8 @@ def _is_done(out: Path, index: int, settings: Settings) -> bool:
     if not isinstance(files, dict) or not isinstance(truth.get("participant"), dict):
         return False
     # Cohorts of earlier versions have no core.
-    if (
-        not {str(path) for path in image_paths("", index, space, settings.dsc).values()}
-        <= files.keys()
-    ):
+    images = image_paths("", index, space, settings.dsc, files=settings.files)
+    if not {str(path) for path in images.values()} <= files.keys():
         return False
     return all((out / f).is_file() and atomic.sha256(out / f) == s for f, s in files.items())
 
@@ -354,7 +368,7 @@ def _write_patient(index: int, *, out_folder: str, settings: Settings) -> None:
     patient = _patient(index, settings)
     truth = _truth(patient)
     if settings.space == "native" and isinstance(patient, SimulatedPatient):
-        paths, taken = _write_native(out, patient, settings.dsc)
+        paths, taken = _write_native(out, patient, settings)
         truth |= taken
     else:
         paths = _write_mni(out, patient)
@@ -380,18 +394,21 @@ def _patient(index: int, settings: Settings) -> "SimulatedPatient | PaintedPatie
 
 
 def _write_native(
-    out: Path, patient: SimulatedPatient, dsc: bool
+    out: Path, patient: SimulatedPatient, settings: Settings
 ) -> tuple[list[Path], dict[str, object]]:
     """The files of a patient, and what more is true of it."""
     native = patient.native
-    paths = image_paths(out, patient.plan.index, "native", dsc)
+    paths = image_paths(out, patient.plan.index, "native", settings.dsc, files=settings.files)
     note = f"simulated {patient.participant_id}"
     save_volume(paths["dwi"], native.dwi, native.affine, note)
     save_volume(paths["adc"], native.adc_um2_per_s * np.float32(1e-6), native.affine, note)
     taken: dict[str, object] = {}
-    if dsc:
-        scan = acquire_dsc(patient)
-        write_series(paths["dsc"], scan, patient.plan.field_strength_t, note)
+    if settings.dsc:
+        scan, field_t = acquire_dsc(patient), patient.plan.field_strength_t
+        if settings.files == "dicom":
+            write_enhanced(paths["dsc"], scan, patient.participant_id, field_t)
+        else:
+            write_series(paths["dsc"], scan, field_t, note)
         name = patient.participant_id
         write_truth(truth_path(out, patient.plan.index, "native").parent / name, scan, note)
         taken["dsc"] = described(scan)
@@ -421,7 +438,7 @@ def _write_native(
         Path(str(path).removesuffix(".nii.gz") + ending)
         for key, path in paths.items()
         for ending in ((".json", ".bval", ".bvec") if key == "dwi" else (".json",))
-        if key != "vessels"
+        if key != "vessels" and path.suffix != ".dcm"
     ]
     return [*paths.values(), *sidecars], taken
 
@@ -478,7 +495,7 @@ def _description(settings: Settings) -> dict[str, object]:
     if settings.target_mismatch:
         flags += " --target_mismatch"
     if settings.dsc:
-        flags += " --dsc"
+        flags += " --dsc" if settings.files == "nifti" else f" --dsc --files={settings.files}"
     if settings.lesions is not None:
         flags += f" --lesions ({real_cores.describe(settings.lesions)})"
     says = PAINTED_NAME if painted else "Simulated patients, no real ones"
@@ -529,7 +546,7 @@ def _prepare(out: Path, numbers: list[int], settings: Settings) -> None:
         if settings.dsc:
             made = {"simulation": "true transforms, Tmax and vessels"}
             # BIDS knows no contrast series yet.
-            atomic.write_text(out / ".bidsignore", "**/perf/*_dsc.*\n")
+            atomic.write_text(out / ".bidsignore", "**/perf/*_dsc.*\n**/dicom/\n")
         else:
             made["perfusion"] = "Tmax maps"
         for name, what in made.items():

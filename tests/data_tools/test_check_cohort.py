@@ -1,5 +1,7 @@
 """The check of a whole cohort: a clean one passes with a summary, faults come in one table."""
 
+import dataclasses
+import json
 import os
 import shutil
 from pathlib import Path
@@ -10,6 +12,8 @@ from helpers.dsc import write_small
 from data_tools import check_cohort, cohort_faults, patient
 from data_tools import cohort as cohorts
 from data_tools.cohort import CohortError
+from data_tools.perfusion import calibration, record
+from data_tools.perfusion.record import Convention
 from data_tools.runtime import command
 from data_tools.volumes import load_volume, save_volume
 
@@ -52,6 +56,31 @@ def test_raw_perfusion_series_are_looked_at_where_tmax_is_to_be_made_of_them(coh
     assert "2 faults in the cohort" in table
     assert "its TE is not known" in table and "says no EchoTime" in table
     assert "sub-0002_dsc.nii.gz: no bolus: the brain's mean signal falls by" in table
+
+
+def test_tmax_of_this_program_is_counted_by_the_sites_threshold_too(cohort, capsys):
+    folder = cohort / "derivatives" / "perfusion"
+    image = folder / "sub-0001" / "perf" / "sub-0001_Tmax.nii.gz"
+    made_by = Convention(
+        version=record.PERFUSION_VERSION, deconvolution="csvd", threshold=0.1, tr_s=2.0,
+        te_s=0.03, arterial_input="automatic", smoothing_sd_voxels=0.7, motion_corrected=True,
+    )  # fmt: skip
+    sidecar = image.with_name("sub-0001_Tmax.json")
+    sidecar.write_text(json.dumps(made_by.to_sidecar()))
+    alike = {name: getattr(made_by, name) for name in calibration.ALIKE}
+    content = {"threshold_s": 7.3, "convention": alike}
+    (folder / "calibration.json").write_text(json.dumps(content))
+    assert run(cohort) == 0
+    lines = capsys.readouterr().out.splitlines()
+    (at_6_s,) = [line for line in lines if line.startswith("  Tmax >= 6 s ")]
+    (at_7_s,) = [line for line in lines if line.startswith("  Tmax >= 7.3 s ")]
+    assert "n=2" in at_6_s and "n=1" in at_7_s and "by the site's calibration" in at_7_s
+    content["convention"] |= {"threshold": 0.2}
+    (folder / "calibration.json").write_text(json.dumps(content))
+    assert run(cohort) == 2 and "make the maps alike" in capsys.readouterr().err
+    older = dataclasses.replace(made_by, version=made_by.version - 1)
+    sidecar.write_text(json.dumps(older.to_sidecar()))
+    assert run(cohort) == 2 and "whose maps differ" in capsys.readouterr().err
 
 
 def test_whom_the_table_leaves_out_is_counted_and_no_fault(cohort, capsys):

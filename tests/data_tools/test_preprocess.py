@@ -16,6 +16,7 @@ from nibabel.processing import resample_from_to
 
 from data_tools import cohort as cohorts
 from data_tools import (
+    cohort_faults,
     core_examination,
     flow,
     mni_cohort,
@@ -24,11 +25,14 @@ from data_tools import (
     preprocess,
     qc_page,
     qc_picture,
+    records_builder,
     registration,
 )
 from data_tools.cohort import mni_file, read_participants, transform_file
 from data_tools.flow import LeftOut
 from data_tools.grid import GRID_SHAPE, patient_voxel_ml
+from data_tools.manifest import BuildSettings
+from data_tools.perfusion import calibration, record
 from data_tools.quality import Quality
 from data_tools.runtime import command
 from data_tools.runtime.errors import InputError
@@ -36,6 +40,7 @@ from data_tools.simulate.cohort import truth_path
 from data_tools.volumes import load_mask, load_volume, require_grid, save_volume
 
 GOOD, BAD = "sub-0001", "sub-0002"
+SETTINGS = BuildSettings(stride=8, shards=1, seed=0)
 
 
 def run(cohort, out):
@@ -311,7 +316,9 @@ def test_tmax_is_made_where_only_a_raw_series_is_there(quick):
     assert (status, "(1 were done before)" in printed) == (0, True)
     assert f"warning: {BAD}: no Tmax, for the raw perfusion series cannot be used" in complained
     assert made.stat().st_mtime_ns == before
-    known = {"deconvolution": "csvd", "threshold": 0.1, "smoothing_sd_voxels": 0.7}
+    rows = records_builder._rows(str(out))
+    at_6_s = records_builder._fingerprint(str(out), rows, SETTINGS)
+    known = {name: getattr(record.convention_of(made), name) for name in calibration.ALIKE}
     calibrated = cohort / "derivatives" / "perfusion" / "calibration.json"
     calibrated.parent.mkdir(parents=True, exist_ok=True)
     calibrated.write_text(json.dumps({"threshold_s": 8.0, "convention": known}))
@@ -319,6 +326,8 @@ def test_tmax_is_made_where_only_a_raw_series_is_there(quick):
     _, narrower, described = mni_patient.load_labelled(out, row)
     assert "calibrated, hypoperfusion from 8 s on" in described["tmax_from"]
     assert narrower.hypoperfusion.sum() < label.hypoperfusion.sum()
+    assert cohort_faults.check(str(out)).count("Tmax >= 8 s ") == 1
+    assert records_builder._fingerprint(str(out), rows, SETTINGS) != at_6_s
     calibrated.write_text(json.dumps({"threshold_s": 8.0, "convention": known | {"threshold": 1}}))
     status, _, complained = run(cohort, out)
     assert status == command.EXIT_SOME_FAILED and "calibrate again" in complained

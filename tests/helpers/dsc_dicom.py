@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from helpers.dicom_files import write_enhanced, write_mosaic, write_series
+from helpers.dicom_files import write_mosaic, write_series
 
 KIND = ["ORIGINAL", "PRIMARY", "M"]
 NAME = "ep2d_perf"
@@ -64,30 +64,6 @@ def write_mosaics(folder, images):
         block = data.private_block(0x0019, "SIEMENS MR HEADER", create=True)
         block.add_new(0x29, "FD", [1000 * float(each) for each in images.slice_times_s])
         data.save_as(path)
-
-
-def write_one_file(path, images):
-    """An enhanced file of all frames, its times in the functional groups."""
-    from pydicom import dcmread
-    from pydicom.dataset import Dataset
-
-    write_enhanced(
-        path, volumes(images), images.affine, number=7, description=NAME, kind=KIND,
-    )  # fmt: skip
-    data = dcmread(path)
-    del data.AcquisitionTime, data.EchoTime, data.RepetitionTime
-    echo, timing = Dataset(), Dataset()
-    echo.EffectiveEchoTime = images.scan.echo_time_s * 1000
-    timing.RepetitionTime = images.scan.repetition_time_s * 1000
-    shared = data.SharedFunctionalGroupsSequence[0]
-    shared.MREchoSequence, shared.MRTimingAndRelatedParametersSequence = [echo], [timing]
-    for k, own in enumerate(data.PerFrameFunctionalGroupsSequence):
-        frame, level = divmod(k, images.signal.shape[2])
-        content = own.FrameContentSequence[0]
-        content.TemporalPositionIndex = frame + 1
-        start_s = images.times_s[frame] + images.slice_times_s[level]
-        content.FrameAcquisitionDateTime = f"20200101{clock(start_s)}"
-    data.save_as(path)
 
 
 def clock(since_s):

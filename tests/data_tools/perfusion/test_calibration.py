@@ -17,7 +17,7 @@ pytestmark = pytest.mark.core
 
 SHAPE, AFFINE = (20, 20, 8), np.diag([4.0, 4, 6, 1])
 CONVENTION = Convention(
-    deconvolution="csvd", threshold=0.1, tr_s=1.5, te_s=0.03, arterial_input="automatic",
+    version=1, deconvolution="csvd", threshold=0.1, tr_s=1.5, te_s=0.03, arterial_input="automatic",
     smoothing_sd_voxels=0.7, motion_corrected=True,
 )  # fmt: skip
 
@@ -125,7 +125,7 @@ def test_files_in_files_out(cohort, tmp_path):
     known = json.loads((tmp_path / "out/calibration.json").read_text())
     assert known["n"] == 4 and known["at_6_s"]["n_core"] == 2
     assert known["convention"] == {
-        "deconvolution": "csvd", "threshold": 0.1, "smoothing_sd_voxels": 0.7
+        "version": 1, "deconvolution": "csvd", "threshold": 0.1, "smoothing_sd_voxels": 0.7
     }  # fmt: skip
     assert known["left_out"]["mean_absolute_ml"] < known["at_6_s"]["mean_absolute_ml"]
     table = (tmp_path / "out/calibration.csv").read_text().splitlines()

@@ -12,9 +12,12 @@ from PIL import Image
 
 from data_tools.cohort import find_perfusion_files, find_raw_files, tmax_files
 from data_tools.perfusion import __main__ as perfusion
-from data_tools.perfusion import threshold_fit
+from data_tools.perfusion import calibration, record, threshold_fit
 from data_tools.perfusion.record import Convention, PerfusionQuality, convention_of, of_map
+from data_tools.runtime.errors import InputError
 from data_tools.simulate import dsc, simulate_patient
+from data_tools.simulate.dsc_dicom import write_enhanced
+from data_tools.volumes import load_volume
 
 pytestmark = pytest.mark.quick
 
@@ -48,6 +51,12 @@ def again(raw, out, *more):
     return call(perfusion, f"--cohort={raw}", f"--out={out}", "--nomotion_correction", *more)
 
 
+def calibrated(convention, threshold_s):
+    """What calibration.json says of maps of this convention, shortened."""
+    alike = {name: getattr(convention, name) for name in calibration.ALIKE}
+    return {"threshold_s": threshold_s, "convention": alike}
+
+
 def folder_of(out, name=FIRST):
     return out / "derivatives" / "perfusion" / name
 
@@ -70,8 +79,8 @@ def test_maps_lie_on_the_series_and_say_what_made_them(scan, done):
         assert said["Equivalence"] == "not RAPID-equivalent until calibrated"
         assert "Not a medical device" in said["Notice"]
     assert convention_of(tmax_of(done)) == Convention(
-        deconvolution="csvd", threshold=0.1, tr_s=2.0, te_s=0.03, arterial_input="automatic",
-        smoothing_sd_voxels=0.7, motion_corrected=False,
+        version=record.PERFUSION_VERSION, deconvolution="csvd", threshold=0.1, tr_s=2.0,
+        te_s=0.03, arterial_input="automatic", smoothing_sd_voxels=0.7, motion_corrected=False,
     )  # fmt: skip
 
 
@@ -185,6 +194,45 @@ def test_a_sites_threshold_is_found_and_printed(done, tmp_path, monkeypatch, cap
     folder = out / "derivatives" / "perfusion"
     assert json.loads((folder / "calibration.json").read_text())["threshold_s"] == 8.0
     assert (folder / "calibration.png").is_file() and (folder / "calibration.csv").is_file()
+
+
+def test_a_sites_threshold_is_counted_beside_the_others(raw, done, tmp_path, capsys):
+    out = shutil.copytree(done, tmp_path / "maps")
+    folder, made = out / "derivatives" / "perfusion", tmax_of(out).stat().st_mtime_ns
+    content = calibrated(convention_of(tmax_of(out)), 8.0)
+    (folder / "calibration.json").write_text(json.dumps(content))
+    assert again(raw, out) == 0
+    assert "Late by this site's calibration: Tmax >= 8 s." in capsys.readouterr().out
+    quality = of_map(tmax_of(out))
+    assert quality.site_threshold_s == 8.0 and tmax_of(out).stat().st_mtime_ns == made
+    assert quality.site_volume_ml == quality.tmax_volumes_ml["8"]
+    page = (folder / "qc.html").read_text()
+    assert "Tmax by the site&#39;s threshold, mL" in page and "Tmax &gt;= 8 s." in page
+    content["convention"]["deconvolution"] = "osvd"
+    (folder / "calibration.json").write_text(json.dumps(content))
+    assert again(raw, out) == 0 and of_map(tmax_of(out)).site_volume_ml is None
+    assert "A calibration is there that does not count" in capsys.readouterr().out
+    assert "site&#39;s threshold" not in (folder / "qc.html").read_text()
+
+
+def test_maps_of_an_earlier_version_are_made_again(raw, done, tmp_path, monkeypatch, capsys):
+    out = shutil.copytree(done, tmp_path / "maps")
+    monkeypatch.setattr(record, "PERFUSION_VERSION", record.PERFUSION_VERSION + 1)
+    with pytest.raises(InputError, match="whose maps differ; run python -m data_tools.perfusion"):
+        record.check_version(tmax_of(out))
+    assert again(raw, out) == 0 and "(0 were done before)" in capsys.readouterr().out
+    record.check_version(tmax_of(out))
+
+
+def test_a_scanners_file_gives_the_maps_of_the_nifti_file(raw, done, scan, tmp_path):
+    cohort = shutil.copytree(raw, tmp_path / "raw")
+    shutil.rmtree(cohort / FIRST / "perf")
+    write_enhanced(cohort / FIRST / "dicom" / f"{FIRST}_dsc.dcm", scan, FIRST, 3.0)
+    shutil.rmtree(cohort / SECOND / "perf")
+    assert again(cohort, cohort) == 0
+    ours, theirs = (load_volume(tmax_of(folder)) for folder in (cohort, done))
+    np.testing.assert_allclose(ours.affine, theirs.affine, atol=1e-4)
+    np.testing.assert_allclose(ours.data, theirs.data, atol=0.01)
 
 
 def test_a_cohort_without_series_is_refused(raw_cohort, tmp_path, capsys):

@@ -10,6 +10,7 @@ from helpers import dsc_dicom
 
 from data_tools.perfusion.series import load_series
 from data_tools.runtime.errors import InputError
+from data_tools.simulate.dsc_dicom import write_enhanced
 
 pytestmark = pytest.mark.quick
 
@@ -20,6 +21,7 @@ AFFINE = np.array([[-3.0, 0, 0, 20], [0, 2.9, 0.7, -30], [0, -0.3, 6, 5], [0, 0,
 class Scan:
     repetition_time_s: float = 1.6
     echo_time_s: float = 0.03
+    fault: str | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -178,7 +180,7 @@ def test_slice_times_are_kept_where_frames_start_at_whole_seconds(images, tmp_pa
 def test_mosaics_and_enhanced_files(images, tmp_path):
     dsc_dicom.write_mosaics(tmp_path / "mosaic", images)
     check(load_series(tmp_path / "mosaic"), images)
-    dsc_dicom.write_one_file(tmp_path / "enhanced" / "all.dcm", images)
+    write_enhanced(tmp_path / "enhanced" / "all.dcm", images, "sub-0001", 3.0)
     check(load_series(tmp_path / "enhanced"), images)
 
 

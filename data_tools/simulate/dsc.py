@@ -273,7 +273,7 @@ def _brightness(scan: Scan, frame: int) -> float:
 
 @dataclasses.dataclass(frozen=True)
 class _Fields:
-    """What the head is like on the model grid, as slices of this thickness see it.
+    """What the head is like on the model grid, as voxels of this size see it.
 
     Attributes:
         names: of the columns.
@@ -296,12 +296,14 @@ class _Fields:
         (found["s0"],) = signals.distort((found["s0"], found["s0"]), head, scanner)[:1]
         for name in found.keys() - {"s0"}:
             (_, found[name]) = signals.distort((found[name], found[name]), head, scanner)
-        # A slice of thickness d sees a box, of SD d / sqrt(12).
-        thick = np.linalg.norm(affine[:3, 2]) * NATIVE_TO_MNI_SCALE / VOXEL_MM / np.sqrt(12)
+        # A voxel of size d sees a box, of SD d / sqrt(12) along each axis. One that saw a point
+        # would make detail between voxels come and go, and not move, as the head moves.
+        sizes_mm = np.linalg.norm(affine[:3, :3], axis=0) * NATIVE_TO_MNI_SCALE
+        sd_voxels = sizes_mm / VOXEL_MM / np.sqrt(12)
         names = tuple(found)
         values = np.empty((np.prod(MODEL_SHAPE), len(names)), np.float32)
         for column, name in enumerate(names):
-            values[:, column] = ndimage.gaussian_filter1d(found[name], thick, axis=2).ravel()
+            values[:, column] = ndimage.gaussian_filter(found[name], sd_voxels).ravel()
         return cls(names, values)
 
     def at(self, index: NDArray[np.float64]) -> dict[str, NDArray[np.float32]]:
@@ -329,7 +331,7 @@ class _Fields:
 def _tissue(
     head: Anatomy, tmax_s: NDArray, core: NDArray, *, rng: np.random.Generator, vessels: Vessels
 ) -> dict[str, NDArray[np.float32]]:
-    """Signal, blood and times on the model grid, not yet blurred by slices."""
+    """Signal, blood and times on the model grid, not yet blurred by voxels."""
     dead = ndimage.gaussian_filter(core.astype(np.float32), 0.5)
     s0 = GREY_S0 * head.grey + WHITE_S0 * head.white + CSF_S0 * head.csf + SCALP_S0 * head.scalp
     s0 *= 1 + 0.06 * head.field(rng, 7.0) + 0.05 * head.field(rng, 45.0)

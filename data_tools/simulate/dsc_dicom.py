@@ -50,16 +50,15 @@ def write_enhanced(
 
 def _head(participant: str, field_strength_t: float) -> "Dataset":
     from pydicom import uid
+    from pydicom.dataset import FileMetaDataset
 
-    def named(what: str) -> str:
+    def named(what: str) -> uid.UID:
         return uid.generate_uid(entropy_srcs=["data_tools.simulate", participant, what])
 
-    meta = _dataset(
-        MediaStorageSOPClassUID=uid.EnhancedMRImageStorage,
-        MediaStorageSOPInstanceUID=named("dsc"),
-        TransferSyntaxUID=uid.ExplicitVRLittleEndian,
-        meta=True,
-    )
+    meta = FileMetaDataset()
+    meta.MediaStorageSOPClassUID = uid.EnhancedMRImageStorage
+    meta.MediaStorageSOPInstanceUID = named("dsc")
+    meta.TransferSyntaxUID = uid.ExplicitVRLittleEndian
     data = _dataset(
         SOPClassUID=uid.EnhancedMRImageStorage,
         SOPInstanceUID=named("dsc"),
@@ -151,10 +150,10 @@ def _decimals(numbers: Any) -> list[str]:
     return [f"{number:.9g}" if abs(number) > 1e-6 else "0" for number in numbers]
 
 
-def _dataset(*, meta: bool = False, **attributes: Any) -> "Dataset":
-    from pydicom.dataset import Dataset, FileMetaDataset
+def _dataset(**attributes: Any) -> "Dataset":
+    from pydicom.dataset import Dataset
 
-    data = FileMetaDataset() if meta else Dataset()
+    data = Dataset()
     for keyword, value in attributes.items():
         setattr(data, keyword, value)
     return data

@@ -8,7 +8,7 @@ import pytest
 from data_tools.perfusion import motion
 from data_tools.simulate import dsc, simulate_patient
 
-SMALL = {"matrix": 48, "slices": 16, "frames": 36, "repetition_time_s": 1.8, "snr": 60.0}
+SMALL = {"matrix": 48, "slices": 10, "frames": 36, "repetition_time_s": 1.8, "snr": 60.0}
 
 
 @pytest.fixture(scope="module")

@@ -135,7 +135,7 @@ def changed(head: Head) -> dict[str, Head]:
     ways["noise"] = other(dwi * noise[0], adc * noise[1])
     for name, move in moves(head).items():
         affine = move @ head.dwi.affine
-        ways[name] = other(*(sampled(head, data, affine) for data in (dwi, adc)), affine)
+        ways[name] = other(sampled(head, dwi, affine), sampled(head, adc, affine), affine)
         turned = other(dwi, adc, affine)
         ways[f"header {name}"] = dataclasses.replace(turned, to_first=np.linalg.inv(move))
     return ways

@@ -206,7 +206,7 @@ def ask(
     found = {}
     for way in ways:
         arithmetic, stride = way.split("/")
-        windows = []
+        windows: list[int] = []
 
         def counted(image, nihss, predict=loaded[arithmetic].predict, windows=windows):
             windows.append(len(image))

@@ -22,7 +22,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
@@ -30,6 +30,9 @@ from benchmarks.measuring import options, turns
 from benchmarks.measuring.tables import Tables
 from data_tools.runtime import command
 from data_tools.runtime.errors import InputError
+
+if TYPE_CHECKING:
+    from data_tools.manifest import Manifest
 
 FLAGS = flags.FlagValues()
 options.folder("records", "manifest.json", "the folder of data_tools.build_records.", FLAGS)
@@ -41,7 +44,7 @@ options.out(FLAGS)
 BATCH, SLAB_BYTES = 4, 128 * 128 * 16 * 7 * 4.0
 
 
-def training(records: str, manifest: dict[str, Any], cached: bool) -> Iterator[Any]:
+def training(records: str, manifest: "Manifest", cached: bool) -> Iterator[Any]:
     """The trainer's own dataset."""
     from tf_hypoperfusion.training import input_pipeline
 
@@ -50,7 +53,7 @@ def training(records: str, manifest: dict[str, Any], cached: bool) -> Iterator[A
     return iter(dataset)
 
 
-def memory_map(records: str, manifest: dict[str, Any], folder: Path) -> Iterator[Any]:
+def memory_map(records: str, manifest: "Manifest", folder: Path) -> Iterator[Any]:
     """The same slabs as float32 arrays in one file each for image and truth, copied at random."""
     import numpy as np
 

@@ -157,11 +157,16 @@ def windows_and_width() -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     tables: dict[str, list[dict[str, Any]]] = {"windows": [], "width": []}
     for (kind, one, other), taken in seconds.items():
         _, those, each = given[kind, one, other]
-        row = {"slices": one, "stride": other} if kind == "windows" else {"filters": one}
-        row |= {"windows": len(those), **timing(taken)}
-        row |= {"s_a_window": round(median(taken) / len(those), 3)}
-        row |= {"gflop_per_s": round(each * len(those) / median(taken), 1)}
-        tables[kind].append(row)
+        varied = {"slices": one, "stride": other} if kind == "windows" else {"filters": one}
+        tables[kind].append(
+            {
+                **varied,
+                "windows": len(those),
+                **timing(taken),
+                "s_a_window": round(median(taken) / len(those), 3),
+                "gflop_per_s": round(each * len(those) / median(taken), 1),
+            }
+        )
     return tables["windows"], tables["width"]
 
 

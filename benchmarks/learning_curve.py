@@ -156,7 +156,9 @@ def point(count: int, settings: dict[str, Any]) -> tuple[dict[str, Any], Path]:
     run.evaluate(
         plan.Settings(run=str(places[1]), records=str(places[0]), fold=str(FLAGS.fold), maps=False)
     )
-    figures = {"steps": steps_per_epoch * training.epochs, "best loss": round(done.best_loss, 4)}
+    figures: dict[str, Any] = {"steps": steps_per_epoch * training.epochs}
+    if done.best_loss is not None:
+        figures["best loss"] = round(done.best_loss, 4)
     return figures, places[1] / "patients.csv"
 
 

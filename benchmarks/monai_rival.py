@@ -42,24 +42,22 @@ def write_slabs(records: str, manifest: "Manifest", subsets: list[int], stem: Pa
     from tf_hypoperfusion.training import input_pipeline
 
     count = sum(manifest.subsets[k].slabs for k in subsets)
-    arrays = {
-        "image": np.lib.format.open_memmap(
-            f"{stem}_image.npy", "w+", np.float16, (count, 4, 128, 128, 16)
-        ),
-        "y_true": np.lib.format.open_memmap(
-            f"{stem}_y_true.npy", "w+", np.uint8, (count, 2, 128, 128, 16)
-        ),
-    }
+    images = np.lib.format.open_memmap(
+        f"{stem}_image.npy", "w+", np.float16, (count, 4, 128, 128, 16)
+    )
+    truths = np.lib.format.open_memmap(
+        f"{stem}_y_true.npy", "w+", np.uint8, (count, 2, 128, 128, 16)
+    )
     first = 0
     for subset in subsets:
         for _, patient in input_pipeline.read_patients(records, manifest, subset):
             last = first + len(patient["starts"])
-            for name, array in arrays.items():
-                # MONAI's network learns truth and coverage, and no core.
-                array[first:last] = np.moveaxis(patient[name], -1, 1)[:, : array.shape[1]]
+            images[first:last] = np.moveaxis(patient["image"], -1, 1)
+            # MONAI's network learns truth and coverage, and no core.
+            truths[first:last] = np.moveaxis(patient["y_true"], -1, 1)[:, :2]
             first = last
-    for array in arrays.values():
-        array.flush()
+    images.flush()
+    truths.flush()
     return count
 
 

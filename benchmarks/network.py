@@ -65,15 +65,13 @@ def write_network(folder: Path) -> dict[str, Any]:
         for layer in model.layers
         for k, value in enumerate(layer.get_weights())
     }
-    slabs = {
-        "image": rng.random((FLAGS.slabs, *predictors.SLAB), np.float32),
-        "nihss": rng.random((FLAGS.slabs, 1), np.float32),
-        "truth": (rng.random((FLAGS.slabs, *predictors.SLAB[:3], 2)) < 0.5).astype(np.float32),
-    }
+    image = rng.random((FLAGS.slabs, *predictors.SLAB), np.float32)
+    nihss = rng.random((FLAGS.slabs, 1), np.float32)
+    truth = (rng.random((FLAGS.slabs, *predictors.SLAB[:3], 2)) < 0.5).astype(np.float32)
     model.save(folder / "model.keras")
     np.savez(folder / "weights.npz", **weights)
-    np.savez(folder / "slabs.npz", **slabs)
-    answer = predictors.of_keras(model)(slabs["image"][:1], slabs["nihss"][:1])
+    np.savez(folder / "slabs.npz", image=image, nihss=nihss, truth=truth)
+    answer = predictors.of_keras(model)(image[:1], nihss[:1])
     np.save(folder / "probability.npy", answer)
     onnx_model.write(
         [lambda image, nihss: model({"image": image, "nihss": nihss})],

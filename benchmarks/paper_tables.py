@@ -51,18 +51,29 @@ FIGURES = ("sensitivity", "specificity", "PPV", "NPV", "accuracy")
 DISCORDANT = (127, 30)
 
 
+def in_percent(k: int, n: int) -> tuple[str, str, str]:
+    """k of n and the limits of its interval, whole percent."""
+    from tf_hypoperfusion.evaluation import statistics
+    from tf_hypoperfusion.evaluation.report.table import percent
+
+    found = statistics.proportion(k, n)
+    shares = (found.value, found.low, found.high)
+    value, low, high = ("n/a" if share is None else str(percent(share)) for share in shares)
+    return value, low, high
+
+
 def main() -> int:
     """Print every figure beside the printed one."""
     from tf_hypoperfusion.evaluation import statistics
-    from tf_hypoperfusion.evaluation.report.table import p_value, percent
+    from tf_hypoperfusion.evaluation.report.table import p_value
 
     differ = 0
     print(f"{'Table 2':<30}{'':<10}{'ours':>8}{'printed':>9}")
     for (group, printed_p), decisions in TABLE_2.items():
         for name, row in zip(("model", "DAWN"), decisions, strict=True):
             for figure, (k, n, printed) in zip(FIGURES, row, strict=True):
-                ours = percent(statistics.proportion(k, n).value)
-                mark = "" if ours == printed else "  DIFFERS"
+                ours, *_ = in_percent(k, n)
+                mark = "" if ours == str(printed) else "  DIFFERS"
                 differ += bool(mark)
                 print(f"{group:<30}{name:<6}{figure:<12}{k:>4}/{n:<4}{ours:>4}{printed:>6}{mark}")
         right = decisions[0][4][0], decisions[1][4][0], decisions[1][4][1]
@@ -81,12 +92,11 @@ def main() -> int:
             )
     print(f"\n{'Intervals':<12}{'ours (Stata)':>14}{'printed':>10}")
     for k, n, low, high in INTERVALS:
-        found = statistics.proportion(k, n)
-        ours = percent(found.low), percent(found.high)
-        known = (k, n) == SLIP
-        mark = "" if ours == (low, high) else "  a slip of the paper" if known else "  DIFFERS"
+        _, lower, upper = in_percent(k, n)
+        same, known = (lower, upper) == (str(low), str(high)), (k, n) == SLIP
+        mark = "" if same else "  a slip of the paper" if known else "  DIFFERS"
         differ += mark == "  DIFFERS"
-        print(f"{k:>5}/{n:<6}{ours[0]:>8}, {ours[1]}{low:>7}, {high}{mark}")
+        print(f"{k:>5}/{n:<6}{lower:>8}, {upper}{low:>7}, {high}{mark}")
     print(f"\n{differ} figure(s) differ")
     return int(differ > 0)
 

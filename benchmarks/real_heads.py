@@ -22,6 +22,7 @@ Volumes are mL of the patient. Several networks answer with their mean.
 import dataclasses
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -191,15 +192,14 @@ def movements() -> list[Movement]:
     """Every movement: six ways of shift and turn, noise of three seeds, both masks, int16."""
     ways = [sign * axis for axis in np.eye(3) for sign in (1, -1)]
     found = [
-        *(Movement(f"{SHIFT_MM} mm", lambda s, w=way: _moved(s, SHIFT_MM * w)) for way in ways),
+        *(Movement(f"{SHIFT_MM} mm", partial(_moved, shift_mm=SHIFT_MM * way)) for way in ways),
         *(
-            Movement(f"{TURN_DEG} degrees", lambda s, w=way: _moved(s, np.zeros(3), w))
+            Movement(f"{TURN_DEG} degrees", partial(_moved, shift_mm=np.zeros(3), axis=way))
             for way in ways
         ),
     ]
     found += [
-        Movement(f"noise of {NOISE:.0%}", lambda s, k=seed: _noisy(s, k))
-        for seed in range(NOISE_SEEDS)
+        Movement(f"noise of {NOISE:.0%}", partial(_noisy, seed=seed)) for seed in range(NOISE_SEEDS)
     ]
     found += [
         Movement("mask + a voxel", lambda s: s, 1),
@@ -224,22 +224,23 @@ def _moved(
 
 
 def _changed(
-    subject: Subject, change: Callable[[NDArray[np.float32], float], NDArray[np.float32]]
+    subject: Subject, change: Callable[[NDArray[np.float32], float], NDArray[np.floating]]
 ) -> Subject:
     """Other DWI and ADC; ``change`` gets each and its mean in the brain."""
     native = subject.native
-    found = {}
-    for name in ("dwi", "adc"):
-        volume: Volume = getattr(native, name)
+
+    def other(volume: Volume) -> Volume:
         data = change(volume.data, float(volume.data[native.brain].mean())).astype(np.float32)
-        found[name] = dataclasses.replace(volume, data=np.maximum(data, 0))
-    return dataclasses.replace(subject, native=dataclasses.replace(native, **found))
+        return dataclasses.replace(volume, data=np.maximum(data, 0))
+
+    images = dataclasses.replace(native, dwi=other(native.dwi), adc=other(native.adc))
+    return dataclasses.replace(subject, native=images)
 
 
 def _noisy(subject: Subject, seed: int) -> Subject:
     rng = np.random.default_rng(seed)
 
-    def change(data: NDArray[np.float32], mean: float) -> NDArray[np.float32]:
+    def change(data: NDArray[np.float32], mean: float) -> NDArray[np.floating]:
         # What is 0 was masked, and stays so.
         return data + NOISE * mean * rng.standard_normal(data.shape) * (data > 0)
 
@@ -340,8 +341,9 @@ def cores(
                     line[f"{who}_ml"] = "n/a" if mask is None else f"{mask.sum() * voxel_ml:.1f}"
                 for who in ("rule", "learnt"):
                     mask = masks[who]
-                    none = expert is None or mask is None
-                    line[f"{who}_Dice"] = "n/a" if none else f"{overlap(mask, expert):.2f}"
+                    line[f"{who}_Dice"] = (
+                        "n/a" if expert is None or mask is None else f"{overlap(mask, expert):.2f}"
+                    )
                 lines.append(line)
     return lines
 

@@ -132,12 +132,6 @@ def answer(model: SlabModel, cohort: Path, stride: int) -> list[Answered]:
         facts = case.facts
         given = case.answer(model)
         probability = given.mean
-        measured = {
-            "truth": case.truth,
-            "coverage": case.coverage,
-            "side": facts.side,
-            "voxel_ml": facts.voxel_ml,
-        }
         core = None
         if given.core is not None:
             core = core_figures(
@@ -147,12 +141,24 @@ def answer(model: SlabModel, cohort: Path, stride: int) -> list[Answered]:
                 coverage=case.coverage,
                 voxel_ml=facts.voxel_ml,
             )
-        metrics = patient_metrics(probability, **measured)
+        metrics = patient_metrics(
+            probability,
+            truth=case.truth,
+            coverage=case.coverage,
+            side=facts.side,
+            voxel_ml=facts.voxel_ml,
+        )
         said, true = (
             clinical.defuse3(volume_ml, facts.core_ml).target_mismatch
             for volume_ml in (metrics.predicted_ml, metrics.truth_ml)
         )
-        counts = threshold_counts(probability, **measured)
+        counts = threshold_counts(
+            probability,
+            truth=case.truth,
+            coverage=case.coverage,
+            side=facts.side,
+            voxel_ml=facts.voxel_ml,
+        )
         found.append(Answered(metrics=metrics, counts=counts, mismatch=true, said=said, core=core))
     return found
 
@@ -188,9 +194,9 @@ def table(held: dict[str, Held]) -> list[dict[str, Any]]:
     plain = held[PLAIN]
     lines, losses = [], []
     for name, found in held.items():
-        loss = None
-        if name != PLAIN and _has_dice(name) and None not in (plain.dice, found.dice):
-            loss = plain.dice - found.dice  # type: ignore[operator]
+        dice = found.dice if name != PLAIN and _has_dice(name) else None
+        loss = None if plain.dice is None or dice is None else plain.dice - dice
+        if loss is not None:
             losses.append((loss, name))
         lines.append(line(name, found, loss))
     if losses:

@@ -16,7 +16,7 @@ from data_tools.dicom.study import Source
 from data_tools.grid import LOW_B_MAX_S_PER_MM2, MIN_B_S_PER_MM2, WANTED_B_S_PER_MM2
 from data_tools.overrides import NONE, Overrides
 from data_tools.runtime.errors import InputError, counted
-from data_tools.volumes import PLAIN, Reading, Volume
+from data_tools.volumes import PLAIN, Reading, Volume, require_contrast
 
 # With another b than the paper's the same tissue has another contrast.
 B_RANGE_S_PER_MM2 = (900.0, 1200.0)
@@ -508,11 +508,7 @@ def _listed(values: Iterable[float]) -> str:
 
 
 def _checked(data: NDArray[np.float32], series: Series, label: str) -> Volume:
-    if data.min() == data.max():
-        raise InputError(
-            f"DWI {label}: every voxel is {data.flat[0]:g}; the image is empty. "
-            "Expected an image of the patient; make the file anew"
-        )
+    require_contrast(data, series.reading.absent, f"DWI {label}")
     return Volume(data, series.affine, label, series.reading)
 
 

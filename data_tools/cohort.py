@@ -79,7 +79,10 @@ _PARTICIPANT = re.compile(f"sub-[A-Za-z0-9]+({VISIT}[A-Za-z0-9]+)?")
 # What programs write where a cell is empty: as a group it would join everybody without one.
 _NO_LABEL = ("", "na", "nan", "none", "null", "nil", "#n/a", "<na>", "-", "?")
 # What says that there is a reason, or none, but not which.
-_NO_REASON = (*_NO_LABEL, "no", "n", "false", "0", "yes", "y", "true", "1", "x")
+_NO_REASON = (
+    *_NO_LABEL, "no", "n", "false", "0", "yes", "y", "true", "1", "x", "ok", "okay", "good", "keep",
+    "include", "included", "exclude", "excluded",
+)  # fmt: skip
 OCCLUSIONS = (*flow.TERRITORIES, *flow.OTHER_TERRITORIES)
 SEXES = {"m": "M", "male": "M", "f": "F", "female": "F"}
 # 89+, 90 +, >89, > 89, >= 90, ≥ 90

@@ -124,12 +124,31 @@ def load_volume(
         raise InputError(f"{label}: has shape {tuple(file.shape)}; expected one 3D volume")
     data = (file.read() if may_have_gaps else file.read_finite()).reshape(shape)
     data, absent = without_gaps(data)
-    if not may_be_constant and data.min() == data.max():
-        raise InputError(
-            f"{label}: every voxel is {data.flat[0]:g}; the image is empty. Expected "
-            "an image of the patient; make the file anew"
-        )
+    if not may_be_constant:
+        require_contrast(data, absent, label)
     return Volume(data, file.place.affine, str(path), reading_of(what, file.place, absent))
+
+
+def require_contrast(
+    data: NDArray[np.float32], absent: NDArray[np.bool_] | None, label: str
+) -> None:
+    """Refuse an image that shows nothing.
+
+    Args:
+        data: any shape.
+        absent: of :func:`without_gaps`; may be another shape.
+        label: what it is, and its file.
+
+    Raises:
+        InputError: every voxel is the same, or no number.
+    """
+    if data.min() != data.max():
+        return
+    nothing = absent is not None and absent.all()
+    raise InputError(
+        f"{label}: every voxel is {'NaN or infinite' if nothing else f'{data.flat[0]:g}'}; the "
+        "image is empty. Expected an image of the patient; make the file anew"
+    )
 
 
 def without_gaps(

@@ -125,4 +125,4 @@ def test_documents_show_what_commands_printed():
     writer = runpy.run_path(str(PROJECT / "docs/reference/write_figures.py"))
     for name, blocks in writer["BLOCKS"].items():
         text = (PROJECT / name).read_text()
-        assert writer["written"](text, blocks) == text, "run python docs/reference/write_figures.py"
+        assert writer["written"](text, blocks) == text, "run python -m docs.reference.write_figures"

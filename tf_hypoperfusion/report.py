@@ -8,10 +8,11 @@ Writes index.html (one page, no network), report.md, tables/*.csv, figures/*.png
 statistics.csv (every number unrounded, with the definition of quartiles and rank tests): the flow
 of patients, Table 1 (who the patients are), Table 2 (target mismatch: model, DAWN rule and either,
 exact McNemar), Table 3 (AUC, Dice, volumes by subgroup), shares of good Dice by core, concordance,
-seconds per patient, operating curves, reliability, examples. Curves and examples need
-thresholds.npz and evaluation/ beside patients.csv, as python -m tf_hypoperfusion.evaluate leaves
-them; without them the report says so. Edited segmentations are drawn if the MNI cohort that the
-records were built from, or that evaluate read (--cohort, --external), lies where it was.
+the core by networks and rule where networks answer with one, seconds per patient, operating curves,
+reliability, examples. Curves and examples need thresholds.npz and evaluation/ beside patients.csv,
+as python -m tf_hypoperfusion.evaluate leaves them; without them the report says so. Edited
+segmentations are drawn if the MNI cohort that the records were built from, or that evaluate read
+(--cohort, --external), lies where it was.
 """
 
 import sys

@@ -13,7 +13,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,7 +22,7 @@ Key = TypeVar("Key", bound=Hashable)
 
 
 def in_process(
-    calls: dict[Key, Callable[[], Any]], rounds: int, what: str
+    calls: Mapping[Key, Callable[[], object]], rounds: int, what: str
 ) -> dict[Key, list[float]]:
     """Seconds of each call, ``rounds`` times after once to warm up; ``what`` stands at the bar."""
     seconds: dict[Key, list[float]] = {key: [] for key in calls}

@@ -91,7 +91,8 @@ def main(place: Path) -> None:
         return composite_loss(truth, torch.sigmoid(logit.float()), **weights)
 
     count = len(slabs["train"][0])
-    steps, rows, best = count // size, [], float("inf")
+    steps, best = count // size, float("inf")
+    history: list[dict[str, float]] = []
     ratio = training["final_learning_rate_ratio"] ** (1 / max(epochs - 1, 1))
     for epoch in range(epochs):
         began = time.monotonic()
@@ -121,7 +122,7 @@ def main(place: Path) -> None:
             "composite": total / steps,
             "val_composite": float(np.mean(losses)),
         }
-        rows.append(row)
+        history.append(row)
         print(
             f"epoch {epoch + 1}/{epochs}  " + "  ".join(f"{k} {v:.4g}" for k, v in row.items()),
             flush=True,
@@ -130,9 +131,9 @@ def main(place: Path) -> None:
             best = row["val_composite"]
             torch.save(kept.state_dict(), place / "best.pt")
     with open(place / "history.csv", "w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
+        writer = csv.DictWriter(file, list(history[0]))
         writer.writeheader()
-        writer.writerows(rows)
+        writer.writerows(history)
     net.load_state_dict(torch.load(place / "best.pt"))
     answer = Answer(net.eval().to(memory_format=torch.contiguous_format), window)
     example = torch.zeros(2, 128, 128, 16, 4), torch.zeros(2, 1)

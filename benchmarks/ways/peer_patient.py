@@ -153,13 +153,13 @@ def predict_monai(folder: Path) -> None:
     files = sorted((folder / "images").iterdir())
     images = read(dict(zip(names, files, strict=True)))
     image = torch.cat([images["dwi"], images["adc"]])[None].as_tensor()
-    total = 0.0
     with torch.inference_mode():
+        total = torch.zeros((1, 1, *MONAI_SHAPE))
         for weights in torch.load(folder / "weights.pt"):
             network = _attention_unet()
             network.load_state_dict(weights)
             network.eval()
-            total = total + torch.sigmoid(
+            total += torch.sigmoid(
                 sliding_window_inference(image, MONAI_WINDOW, 4, network, MONAI_OVERLAP)
             )
     writer = NibabelWriter()

@@ -37,19 +37,23 @@ def shares(step: Callable[[], Any]) -> dict[str, Any]:
     for _ in range(STEPS):
         for name, milliseconds in _operations(step).items():
             shortest[name] = min(milliseconds, shortest.get(name, milliseconds))
-    kinds: collections.Counter = collections.Counter()
-    others: collections.Counter = collections.Counter()
+    kinds: dict[str, float] = collections.defaultdict(float)
+    others: dict[str, float] = collections.defaultdict(float)
     for name, milliseconds in shortest.items():
         kind = _kind(name)
         kinds[kind or "everything else"] += milliseconds
         if kind is None:
             others[name.rsplit(":", 1)[1]] += milliseconds
-    most = ", ".join(f"{name} {ms:.0f}" for name, ms in others.most_common(NAMED_OTHERS))
+    most = [f"{name} {ms:.0f}" for name, ms in _longest_first(others)[:NAMED_OTHERS]]
     return {
-        "profile": dict(kinds.most_common()),
-        "others_ms": most,
+        "profile": dict(_longest_first(kinds)),
+        "others_ms": ", ".join(most),
         "reorders_ms": min(_reorders_ms(step) for _ in range(STEPS)),
     }
+
+
+def _longest_first(milliseconds: dict[str, float]) -> list[tuple[str, float]]:
+    return sorted(milliseconds.items(), key=lambda item: item[1], reverse=True)
 
 
 def _operations(step: Callable[[], Any]) -> dict[str, float]:
@@ -57,7 +61,7 @@ def _operations(step: Callable[[], Any]) -> dict[str, float]:
     import tensorflow as tf
     from tensorflow.tsl.profiler.protobuf import xplane_pb2
 
-    taken: collections.Counter = collections.Counter()
+    taken: dict[str, float] = collections.defaultdict(float)
     with tempfile.TemporaryDirectory() as folder:
         tf.profiler.experimental.start(folder)
         step()
@@ -73,7 +77,7 @@ def _operations(step: Callable[[], Any]) -> dict[str, float]:
                 # Others are spans of the runtime, which hold operations: "Executor::Process".
                 if re.fullmatch(r"[^: ]+:\w+", name):
                     taken[name] += event.duration_ps / 1e9
-    return dict(taken)
+    return taken
 
 
 def _kind(name: str) -> str | None:

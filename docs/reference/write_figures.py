@@ -1,7 +1,7 @@
-"""Write into the documents what commands printed; run it after a change of what they print.
+"""Write into the documents what commands print; run it after a change of what they print.
 
-make demo > demo.log 2>&1; python docs/reference/write_figures.py demo.log
-python docs/reference/write_figures.py
+make demo > demo.log 2>&1; python -m docs.reference.write_figures demo.log
+python -m docs.reference.write_figures
 
 The first keeps what the demo printed as docs/results/demo.txt. Both write the blocks of
 :data:`BLOCKS`, each between the comments ``<!-- NAME -->`` and ``<!-- end -->``.
@@ -10,13 +10,16 @@ The first keeps what the demo printed as docs/results/demo.txt. Both write the b
 import csv
 import re
 import sys
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
+from benchmarks import beside
 from data_tools.runtime import atomic
 
 PROJECT = Path(__file__).parents[2]
-DEMO = PROJECT / "docs/results/demo.txt"
-COHORT = PROJECT / "docs/results/simulated_cohort.csv"
+RESULTS = PROJECT / "docs/results"
+DEMO = RESULTS / "demo.txt"
 # Steps of the demo that README shows, with the beginnings of their lines.
 SHOWN = {
     "== 2/9": ("WARNING: the model was trained", "hypoperfusion", "true hypo", "target mismatch"),
@@ -39,16 +42,44 @@ def demo() -> str:
 
 def cohort() -> str:
     """The table of ``data_tools.simulate.describe``."""
-    with COHORT.open() as file:
+    with (RESULTS / "simulated_cohort.csv").open() as file:
         head, *rows = csv.reader(file)
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-BLOCKS = {"README.md": {"demo": demo}, "BUILD_NOTES.md": {"simulated cohort": cohort}}
+def networks(ours: str, runs: Mapping[str, str], fold: str | None = None) -> str:
+    """The table of ``benchmarks.beside``; files of docs/results."""
+    paths = {name: RESULTS / file for name, file in runs.items()}
+    return beside.networks(beside.of_fold(RESULTS / ours, fold), paths)
 
 
-def written(text: str, blocks: dict) -> str:
+def rivals() -> str:
+    """Its other table."""
+    return beside.rivals(beside.of_fold(RESULTS / CHOSEN), RESULTS / "rivals.csv")
+
+
+CHOSEN, BEFORE = "demo/patients.csv", "with_dropout.csv"  # of the settings chosen, and before
+ALL_FOLDS = {"with_dropout": BEFORE, "faithful": "faithful.csv"}
+MONAI = {"MONAI": "fold0/monai.csv", "MONAI with dropout": "fold0/monai_with_dropout.csv"}
+ABLATIONS = {"MONAI": "fold0/monai_with_dropout.csv"} | {
+    name: f"fold0/{name}.csv" for name in ("no_nihss", "no_side", "no_gates")
+}
+FEWER = {f"{count} patients": f"fold0/patients_{count}.csv" for count in (50, 100, 200)}
+BLOCKS: dict[str, dict[str, Callable[[], str]]] = {
+    "README.md": {"demo": demo},
+    "BUILD_NOTES.md": {"simulated cohort": cohort},
+    "RESULTS.md": {
+        "all folds": partial(networks, CHOSEN, ALL_FOLDS),
+        "rivals": rivals,
+        "MONAI": partial(networks, CHOSEN, MONAI, fold="0"),
+        "ablations": partial(networks, BEFORE, ABLATIONS, fold="0"),
+        "fewer patients": partial(networks, BEFORE, FEWER, fold="0"),
+    },
+}
+
+
+def written(text: str, blocks: Mapping[str, Callable[[], str]]) -> str:
     """A document with its blocks as they are now.
 
     Raises:

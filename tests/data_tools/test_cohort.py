@@ -145,6 +145,7 @@ def test_optional_columns_may_be_absent(table):
         # Which reason, nobody knows.
         ("exclude", "yes", "exclude is 'yes'; expected the reason why the patient is left out"),
         ("exclude", "0", "exclude is '0'; expected the reason"),
+        ("exclude", "OK", "exclude is 'OK'; expected the reason"),
         ("participant_id", "n/a", "participant_id is n/a; expected a value"),
     ],
 )

@@ -182,6 +182,12 @@ def test_either_part_of_a_pair_is_read(names, tmp_path):
         np.testing.assert_array_equal(load_volume(tmp_path / name).data, DATA)
 
 
+def test_an_image_of_gaps_alone_is_called_so(write):
+    path = write(data=np.full_like(DATA, np.nan))
+    with pytest.raises(InputError, match="every voxel is NaN or infinite; the image is empty"):
+        load_volume(path, "ADC", may_have_gaps=True)
+
+
 def test_gaps_are_taken_as_background_where_they_may_be(write):
     data = DATA.copy()
     data[0], data[3, 4, 5], data[1, 1, 1] = np.nan, np.inf, -np.inf

@@ -6,10 +6,11 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from data_tools.core_examination import CoreFindings, core_from, examine_core
+from data_tools.core_examination import Core, CoreFindings, core_from, examine_core
 from data_tools.patient import MniPatient, NativePatient
 from data_tools.runtime.errors import InputError
 from tf_hypoperfusion import config
+from tf_hypoperfusion.inference.stroke_side import StrokeSide
 
 By = Literal["rule", "learnt", "given"]
 # "core by the ..."
@@ -80,8 +81,8 @@ def others(by: By | None, *, rule_ml: float | None, learnt_ml: float | None) -> 
 
 
 def choose(
-    native: NativePatient, mni: MniPatient, side: str, *,
-    rule: CoreFindings, learnt: LearntCore | None, wish: CoreWish,
+    native: NativePatient, mni: MniPatient, side: StrokeSide, *,
+    by_rule: Core | None, learnt: LearntCore | None, wish: CoreWish,
 ) -> tuple[CoreFindings, Cores]:  # fmt: skip
     """The core that decides, examined, and what the others say.
 
@@ -91,8 +92,8 @@ def choose(
     Args:
         native: the patient's images on the DWI's grid.
         mni: the same on the MNI grid.
-        side: of the lesion.
-        rule: the core by the rule, examined.
+        side: of the lesion, given or found.
+        by_rule: of :func:`data_tools.core_examination.known_core`.
         learnt: by the networks; None from networks without.
         wish: what is asked for.
 
@@ -104,6 +105,11 @@ def choose(
             "--core_by=learnt: the model does not answer with a core; leave it out, or choose a "
             "model that was trained with core_output"
         )
+
+    def examined(core: Core | None) -> CoreFindings:
+        return examine_core(native, mni, side.side, side_found=side.found, core=core)
+
+    rule = examined(by_rule)
     learnt_ml = None
     if learnt is not None:
         learnt_ml = float(learnt.masks()[0].sum() * native.dwi.voxel_ml)
@@ -116,12 +122,10 @@ def choose(
     if wish.given is not None:
         on_grid = mni.transform.bring_mask(wish.given, native.dwi) & mni.brain
         core = core_from(native, mni, (wish.given, on_grid), "given")
-        findings = examine_core(native, mni, side, core=core)
-        return findings, dataclasses.replace(known, by="given")
+        return examined(core), dataclasses.replace(known, by="given")
     by_default = "learnt" if rule.core is None else config.CORE_BY
     if learnt is not None and (wish.by or by_default) == "learnt":
-        core = core_from(native, mni, learnt.masks(), "learnt")
-        findings = examine_core(native, mni, side, core=core)
+        findings = examined(core_from(native, mni, learnt.masks(), "learnt"))
         findings = dataclasses.replace(findings, alarms=rule.alarms or findings.alarms)
         return findings, dataclasses.replace(known, by="learnt")
     return rule, known

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_tools import intensity, patient
-from data_tools.core_examination import CoreFindings, examine_core
+from data_tools.core_examination import CoreFindings, known_core
 from data_tools.patient import MniPatient, NativePatient
 from data_tools.quality import ImageQuality
 from tf_hypoperfusion import clinical
@@ -156,7 +156,7 @@ def predict_patient(
     """
     clock = Clock()
     mni, quality = patient.to_mni(native)
-    rule = examine_core(native, mni, given.side)
+    by_rule = known_core(native, mni)
     clock.lap("register")
     opinions = uncertainty.ask(answers, mni, given, second_opinion)
     known = calibrated.known()
@@ -166,22 +166,19 @@ def predict_patient(
     several = opinions.each if len(opinions.each) > 1 else ()
     probability, *each = _on_dwi_grid([opinions.mean, *several], native, mni)
     cores = _on_dwi_grid(opinions.cores, native, mni)
-    core, known_cores = deciding_core.choose(
-        native,
-        mni,
-        given.side,
-        rule=rule,
-        learnt=LearntCore(cores[0], opinions.cores[0]) if cores else None,
-        wish=wish,
-    )
-    clock.lap("way_back")
-
     threshold = PROBABILITY_THRESHOLD if known is None else known.cut
     hypoperfusion = probability >= threshold
     hypoperfusion_mni = opinions.mean >= threshold
     side = stroke_side.of_answer(given.side, opinions.mean, hypoperfusion_mni)
-    if side.found:
-        core = examine_core(native, mni, side.side, side_found=True, core=core.core)
+    core, known_cores = deciding_core.choose(
+        native,
+        mni,
+        side,
+        by_rule=by_rule,
+        learnt=LearntCore(cores[0], opinions.cores[0]) if cores else None,
+        wish=wish,
+    )
+    clock.lap("way_back")
     voxel_ml = native.dwi.voxel_ml
     hypoperfusion_ml = float(hypoperfusion.sum() * voxel_ml)
     decision, core_ml = None, core.native_ml

@@ -73,10 +73,18 @@ def test_runs_and_rivals_are_set_beside_a_run_by_patient(write, tmp_path, capsys
         "| dilated | 2 | 0.30 (0.10 to 0.50) | 0.30 (0.20 to 0.40) | 0.50 (0.50 to 0.50) |" in told
     )
     assert "| +0.000 | 1 of 2 |" in told
+    # One fold's patients alone; the other run has more.
+    folds = write(table_of(rows, fold=[0, 1, 1, 1]), "folds")
+    arguments = [f"--patients={folds.path}", "--fold=1", f"--runs=theirs={ours.path}"]
+    assert call(beside, *arguments) == 0
+    told = capsys.readouterr().out
+    assert "| ours | 3 | 0.50 (0.40 to 0.60) |" in told and "| theirs | 3 | 0.50 (" in told
+    other_patients = write(table_of(rows[:1], participant_id="sub-9"), "others")
     for wrong, message in (
-        ("theirs", "expected NAME=patients.csv"),
-        ("a=none.csv", "no such file"),
+        ("--runs=theirs", "expected NAME=patients.csv"),
+        ("--runs=a=none.csv", "no such file"),
+        (f"--runs=a={other_patients.path}", "a has no patient in common with the run"),
+        ("--fold=2", "has no patients of fold 2; its folds: 0, 1"),
     ):
-        arguments = [flags[0], f"--runs={wrong}"]
-        assert call(beside, *arguments) == 2
+        assert call(beside, f"--patients={folds.path}", wrong) == 2
         assert message in capsys.readouterr().err

@@ -138,3 +138,11 @@ def test_the_page_names_everybody_who_was_left_out(lossy, tmp_path):
         assert each.participant_id in text
     assert "No patient was left out" not in text
     assert rows_of(patient_flow.table([lossy]))["All patients"] == ["10"]
+
+
+def test_of_an_early_evaluation_there_were_at_least_so_many(lossy):
+    early = dataclasses.replace(lossy, followed=False)
+    table = patient_flow.table([early])
+    assert table.rows[0] == ["All patients", "at least 10"] and table.rows[-1][1] == "2"
+    assert "early version" in table.notes[0]
+    assert "at least 10 patients" in texts(patient_flow.chart(early))

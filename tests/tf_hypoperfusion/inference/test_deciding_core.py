@@ -18,6 +18,7 @@ from tf_hypoperfusion.inference.deciding_core import Cores, CoreWish, LearntCore
 from tf_hypoperfusion.inference.result import read_result
 from tf_hypoperfusion.inference.result_files import OutputOptions
 from tf_hypoperfusion.inference.result_folder import Backend, PatientFiles
+from tf_hypoperfusion.inference.stroke_side import StrokeSide
 
 LEFT = ClinicalFacts("left", 14, 66)
 MNI = (91, 109, 60)
@@ -126,21 +127,27 @@ def test_a_given_core_on_the_other_side_is_told(predicted, learnt, by_rule, nati
     assert "CHECK THE SIDE" in predicted(CoreWish(right)).core.alarms[0]
 
 
-def test_a_side_that_the_rule_contradicts_is_told_with_every_core(native, learnt, by_rule):
-    def alarms(of_rule, mni):
-        rule = dataclasses.replace(by_rule.core, alarms=of_rule)
-        core = LearntCore(learnt.cores.probability, mni)
-        wish = CoreWish(by="learnt")
+@pytest.mark.parametrize("found", [False, True])
+def test_a_side_that_the_rule_contradicts_is_told_with_every_core(native, learnt, by_rule, found):
+    nowhere, right = np.zeros(MNI, np.float32), np.zeros(MNI, np.float32)
+    right[60:70, 40:60, 20:40] = 1  # the networks say so, although they were told the side
+
+    def alarms(of_rule, of_networks):
         findings, _ = deciding_core.choose(
-            native, by_rule.mni, "left", rule=rule, learnt=core, wish=wish
+            native,
+            by_rule.mni,
+            StrokeSide(side="left", found=found),
+            by_rule=dataclasses.replace(by_rule.core.known, mni=of_rule > 0),
+            learnt=LearntCore(learnt.cores.probability, of_networks),
+            wish=CoreWish(by="learnt"),
         )
         return findings.alarms
 
-    nowhere, right = np.zeros(MNI, np.float32), np.zeros(MNI, np.float32)
-    right[60:70, 40:60, 20:40] = 1  # the networks say so, although they were told the side
-    assert alarms((), nowhere) == ()
-    assert alarms(("by the rule",), nowhere) == alarms(("by the rule",), right) == ("by the rule",)
-    assert "CHECK THE SIDE" in alarms((), right)[0]
+    assert alarms(nowhere, nowhere) == ()
+    given = "most of the predicted hypoperfusion is on the left" if found else "side was given"
+    for where in ((right, nowhere), (nowhere, right), (right, right)):
+        (alarm,) = alarms(*where)
+        assert alarm.startswith(f"CHECK THE SIDE: {given}")
 
 
 @pytest.fixture(scope="module")

@@ -28,7 +28,7 @@ def table(cohorts: Sequence[Patients]) -> Table:
     def add(what: str, counts: Sequence[int | None]) -> None:
         made.rows.append([what, *("n/a" if count is None else str(count) for count in counts)])
 
-    add("All patients", [None if c.left_out is None else _everybody(c) for c in cohorts])
+    made.rows.append(["All patients", *map(_everybody, cohorts)])
     for step, words in flow.STEPS.items():
         reasons = [None if of is None else of.get(step, {}) for of in lost]
         if not any(reasons):
@@ -67,8 +67,8 @@ def chart(patients: Patients) -> Figure | str:
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set_axis_off()
     axes.set(xlim=(0, 8.5), ylim=(0, tall))
-    left, y = _everybody(patients), tall - BOX_HEIGHT_IN
-    _main_box(axes, y, left, last=not boxes)
+    left, y = len(patients) + len(patients.left_out), tall - BOX_HEIGHT_IN
+    _main_box(axes, y, left, last=not boxes, at_least=not patients.followed)
     for (count, text), height in zip(boxes, heights, strict=True):
         left, below = left - count, y - height - BOX_HEIGHT_IN
         axes.annotate("", (_MAIN, below + 0.17), (_MAIN, y - 0.17), arrowprops=_ARROW)
@@ -85,12 +85,20 @@ _ARROW = {"arrowstyle": "->", "shrinkA": 0, "shrinkB": 0}
 _BOX = {"boxstyle": "square,pad=0.5", "facecolor": "white", "edgecolor": "black"}
 
 
-def _everybody(patients: Patients) -> int:
-    return len(patients) + len(patients.left_out or ())
+def _everybody(patients: Patients) -> str:
+    """How many there were, as far as it is known."""
+    if patients.left_out is None:
+        return "n/a"
+    known = str(len(patients) + len(patients.left_out))
+    return known if patients.followed else f"at least {known}"
 
 
-def _main_box(axes, y: float, count: int, *, last: bool) -> None:
-    text = counted(count, "patient") + (" evaluated" if last else "")
+def _main_box(axes, y: float, count: int, *, last: bool, at_least: bool = False) -> None:
+    text = counted(count, "patient")
+    if last:
+        text += " evaluated"
+    elif at_least:
+        text = f"at least {text}"
     axes.text(_MAIN, y, text, ha="center", va="center", fontsize=10, bbox=_BOX)
 
 

@@ -32,6 +32,8 @@ NOMINAL_FIELDS_T = (0.064, 0.2, 0.35, 0.55, 1.0, 1.5, 3.0, 7.0, 9.4, 11.7)
 NEAR_NOMINAL = 0.06
 # Of evaluate --choose_threshold: all or none.
 CHOSEN = ("chosen_threshold", "chosen_dice", "chosen_predicted_ml", "chosen_target_mismatch")
+# Of networks that answer with a core: likewise.
+CORE = ("core_dice", "core_rule_dice", "core_learnt_ml", "core_truth_ml")
 NUMBERS = {  # column: (least, greatest, may be empty)
     "age": (0, 120, True),
     "nihss": (0, 42, True),
@@ -51,6 +53,10 @@ NUMBERS = {  # column: (least, greatest, may be empty)
     "chosen_threshold": (0, 1, False),
     "chosen_dice": (0, 1, True),
     "chosen_predicted_ml": (0, 3000, False),
+    "core_dice": (0, 1, True),
+    "core_rule_dice": (0, 1, True),
+    "core_learnt_ml": (0, 3000, False),
+    "core_truth_ml": (0, 3000, False),
 }
 BOOLEANS = ("true_target_mismatch", "predicted_target_mismatch", "dawn")
 WORDS = {"sex": ("M", "F"), "side": SIDES, "occlusion": OCCLUSIONS}
@@ -262,10 +268,11 @@ def _read(path: Path) -> pd.DataFrame:
         )
     if table.empty:
         raise InputError(f"{path}: holds no patient")
-    chosen = [name for name in CHOSEN if name in table]
-    if chosen and len(chosen) < len(CHOSEN):
-        lost = ", ".join(name for name in CHOSEN if name not in table)
-        raise InputError(f"{path}: no column {lost}, but {', '.join(chosen)}; evaluate again")
+    for together in (CHOSEN, CORE):
+        there = [name for name in together if name in table]
+        if there and len(there) < len(together):
+            lost = ", ".join(name for name in together if name not in table)
+            raise InputError(f"{path}: no column {lost}, but {', '.join(there)}; evaluate again")
     return table
 
 

@@ -75,7 +75,8 @@ def test_the_method_counts(scan, series, examined):
 
 
 def test_motion_is_looked_for_and_the_brain_is_found(scan, series):
-    found = examine(series)
+    short = {"signal": series.signal[..., :28], "times_s": series.times_s[:28]}
+    found = examine(dataclasses.replace(series, **short))
     assert found.motion is not None and found.motion.displacement_mm.max() < 1
     truth = scan.truth.brain
     assert 2 * (truth & found.brain).sum() / (truth.sum() + found.brain.sum()) > 0.9

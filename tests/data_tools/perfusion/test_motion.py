@@ -1,7 +1,5 @@
 """Motion that was put into a simulated scan, found again while contrast passes."""
 
-import dataclasses
-
 import numpy as np
 import pytest
 
@@ -25,7 +23,7 @@ def moved(patient):
 
 @pytest.fixture(scope="module")
 def jumped(patient):
-    images = dsc.acquire_dsc(patient, dsc.Scan(**SMALL, fault="jump"))
+    images = dsc.acquire_dsc(patient, dsc.Scan(**SMALL | {"frames": 20}, fault="jump"))
     return images, motion.correct_motion(images.signal, images.affine, images.times_s)
 
 
@@ -79,11 +77,12 @@ def test_a_still_series_stays_as_it_is(moved):
 
 
 def test_axes_of_the_file_do_not_matter(moved):
-    images, found = moved
+    images, _ = moved
+    signal, times_s = images.signal[..., :10], images.times_s[:10]
+    found = motion.correct_motion(signal, images.affine, times_s)
     flip = np.diag([-1.0, 1, 1, 1])
     flip[0, 3] = images.signal.shape[0] - 1
-    turned = dataclasses.replace(images, signal=images.signal[::-1], affine=images.affine @ flip)
-    again = motion.correct_motion(turned.signal, turned.affine, images.times_s)
+    again = motion.correct_motion(signal[::-1], images.affine @ flip, times_s)
     np.testing.assert_allclose(again.shifts_mm, found.shifts_mm, atol=0.05)
     np.testing.assert_allclose(again.turns_deg, found.turns_deg, atol=0.05)
 

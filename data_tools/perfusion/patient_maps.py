@@ -120,7 +120,9 @@ def make_maps(
     for name, field, unit, what in MAPS:
         image = _map_path(maps_folder, participant, name)
         about = {"Units": unit, "Description": what} | quality.convention.to_sidecar()
-        # First what says that the map is ours, for a run that is killed in between.
+        # First what says that the map is ours, for a run that is killed in between: never beside an
+        # older map, which may have been made in another way.
+        image.unlink(missing_ok=True)
         atomic.write_json(_sidecar_path(image), about)
         note = f"{participant} {name}, {record.NOT_EQUIVALENT}"
         save_volume(image, getattr(examined.maps, field), series.affine, note)

@@ -184,3 +184,18 @@ def test_raw_series_are_of_native_space(tmp_path):
     with pytest.raises(InputError, match="leave out --space"):
         cohort.simulate_cohort(tmp_path / "out", 1, 8, space="mni", dsc=True)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_cohort_of_scanners_files_is_the_same_again(tmp_path, small_scans):
+    raw = cohort.simulate_cohort(tmp_path / "dsc", 1, 8, dsc=True, files="dicom")
+    assert not (raw / "sub-0001/perf").exists()
+    image = cohort.image_paths(raw, 1, "native", dsc=True, files="dicom")["dsc"]
+    written = image.read_bytes()
+    assert cohort.simulate_cohort(raw, 1, 8, dsc=True, files="dicom") == raw
+    image.unlink()
+    cohort.simulate_cohort(raw, 1, 8, dsc=True, files="dicom")
+    assert image.read_bytes() == written
+    with pytest.raises(InputError, match="holds another dataset"):
+        cohort.simulate_cohort(raw, 1, 8, dsc=True)
+    with pytest.raises(InputError, match="give --dsc too"):
+        cohort.simulate_cohort(tmp_path / "other", 1, 8, files="dicom")

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tf_hypoperfusion.evaluation import measured_patient
-from tf_hypoperfusion.evaluation.patient_metrics import STEPS
+from tf_hypoperfusion.evaluation.patient_metrics import STEPS, CoreFigures
 from tf_hypoperfusion.evaluation.patient_row import PatientRow
 from tf_hypoperfusion.evaluation.report import patients
 from tf_hypoperfusion.evaluation.thresholds import FiguresAtThreshold
@@ -103,4 +103,5 @@ def test_the_chosen_columns_come_last():
 
 def test_the_report_asks_for_no_column_that_is_not_written():
     asked = {*patients.REQUIRED, *patients.OPTIONAL, *patients.NUMBERS, *patients.WORDS}
-    assert asked <= {*ROW, *patients.CHOSEN}
+    assert asked <= {*ROW, *patients.CHOSEN, *patients.CORE}
+    assert set(patients.CORE) == {field.name for field in dataclasses.fields(CoreFigures)}

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from helpers import PROJECT
 from helpers.commands import call
-from helpers.fake_step import FakeStep
+from helpers.fake_step import keeping
 
 from benchmarks import first_answer, growth, network, training_step
 from benchmarks.measuring import processes, tables, turns
@@ -232,18 +232,19 @@ def test_a_command_of_the_growth_is_measured(tmp_path):
         growth.run(tmp_path, "data_tools.check_cohort", f"--cohort={tmp_path}/none")
 
 
-def test_growth_is_measured(here, mni_cohort, tmp_path, monkeypatch):
-    """Its commands in this process; of both trainings the one that is evaluated is a real one."""
+def test_growth_is_measured(here, mni_cohort, trained_fold, tmp_path, monkeypatch):
+    """Its commands in this process; what is evaluated was trained before."""
     from tf_hypoperfusion.training import trainer
+
+    kept = keeping(trained_fold / "fold-0/best.keras")
+    cheap = functools.partial(trainer.train_folds, build_step=kept)
 
     def run(folder, module, *arguments):
         command = importlib.import_module(module)
         if not hasattr(command, "FLAGS"):
             command = importlib.import_module(f"{module}.__main__")
         with monkeypatch.context() as patch:
-            if "--cache=auto" in arguments:
-                cheap = functools.partial(trainer.train_folds, build_step=FakeStep)
-                patch.setattr(trainer, "train_folds", cheap)
+            patch.setattr(trainer, "train_folds", cheap)
             assert call(command, *arguments) == 0
         return 1.0, 0.5
 
@@ -269,10 +270,15 @@ def test_the_data_layer_is_measured(here, records_dir, tmp_path):
 
 
 def test_a_learning_curve_repeats_a_fold_with_fewer_patients(
-    here, records_dir, trained_fold, tmp_path
+    here, records_dir, trained_fold, tmp_path, monkeypatch
 ):
+    """Its networks are copies of one that was trained before."""
     from data_tools import records
+    from tf_hypoperfusion.training import trainer
 
+    kept = keeping(trained_fold / "fold-0/best.keras")
+    cheap = functools.partial(trainer.train_fold, build_step=kept)
+    monkeypatch.setattr(trainer, "train_fold", cheap)
     out = tmp_path / "out"
     given = (f"--records={records_dir}", f"--run={trained_fold}", f"--out={out}")
     said = here("learning_curve", *given, "--patients=9", status=2)

@@ -14,7 +14,12 @@ ADDONS := $(VENV)-addons
 # One process more than the smallest machine has cores, since servers and browsers wait a lot; up to
 # 4 GiB each. How files are shared out stands in tests/conftest.py.
 TESTS_AT_ONCE := -n 3 --no-loadscope-reorder
+# Tests that are also run on TensorFlow 2.15; no other file is read there.
+CORE    = -m core $$(grep -rl 'mark\.core' tests --include='test_*.py')
 PIP    := python -m pip install --quiet --disable-pip-version-check
+
+# Otherwise each of the hundreds of processes of a test run would compile our code anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help install demo test quick checks test-addons clean
 .DELETE_ON_ERROR:
@@ -84,7 +89,7 @@ checks: install
 # project's egg-info at once with `make -j`.
 test-addons: install
 	@if $(PYTHON) -c 'import sys; sys.exit(sys.version_info >= (3, 12))'; then \
-	  $(MAKE) --no-print-directory $(ADDONS)/installed && $(ADDONS)/bin/python -m pytest -m core $(TESTS_AT_ONCE); \
+	  $(MAKE) --no-print-directory $(ADDONS)/installed && $(ADDONS)/bin/python -m pytest $(CORE) $(TESTS_AT_ONCE); \
 	else echo "Python 3.12 or later: TensorFlow 2.15 with tensorflow-addons is not tested"; fi
 
 $(ADDONS)/installed: setup.cfg pyproject.toml constraints/tf215-addons.txt

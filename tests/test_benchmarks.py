@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from helpers import PROJECT
 from helpers.commands import call
-from helpers.fake_step import FakeStep
+from helpers.fake_step import keeping
 
 from benchmarks import first_answer, growth, network, training_step
 from benchmarks.measuring import processes, tables, turns
@@ -60,11 +60,15 @@ def test_a_benchmark_of_no_such_name_gets_the_nearest():
 
 
 def test_the_network_is_timed_by_turns(here, tmp_path, monkeypatch):
-    """With oneDNN off only the inference: a process more that compiles a training step."""
+    """With oneDNN off only the inference: a process more that compiles a training step. The
+    training is measured though the matrix product beside it fails."""
     every = network.ways
 
     def ways(folder, shape, task, precision):
-        return every(folder, shape, task, precision)[: 3 if task == "infer" else 2]
+        found = every(folder, shape, task, precision)
+        if task == "infer":
+            return found[:3]
+        return [found[0] | {"python": "false"}, found[1]]
 
     monkeypatch.setattr(network, "ways", ways)
     small = ["--preset=tiny", "--slabs=1", "--together=1", "--rounds=1", "--tasks=infer,train"]
@@ -77,6 +81,7 @@ def test_the_network_is_timed_by_turns(here, tmp_path, monkeypatch):
     rows = rows[::2]
     assert [row["task"] for row in rows] == ["infer", "train"]
     assert all(row["ours_is_x_as_fast"] == "1.0" for row in rows)
+    assert [bool(row["of_product"]) for row in rows] == [True, False]
     # A training step counts three times the forward pass.
     assert float(rows[1]["gflop"]) == pytest.approx(3 * float(rows[0]["gflop"]), abs=3)
     assert float(rows[0]["difference"]) < 1e-5
@@ -232,18 +237,19 @@ def test_a_command_of_the_growth_is_measured(tmp_path):
         growth.run(tmp_path, "data_tools.check_cohort", f"--cohort={tmp_path}/none")
 
 
-def test_growth_is_measured(here, mni_cohort, tmp_path, monkeypatch):
-    """Its commands in this process; of both trainings the one that is evaluated is a real one."""
+def test_growth_is_measured(here, mni_cohort, trained_fold, tmp_path, monkeypatch):
+    """Its commands in this process; what is evaluated was trained before."""
     from tf_hypoperfusion.training import trainer
+
+    kept = keeping(trained_fold / "fold-0/best.keras")
+    cheap = functools.partial(trainer.train_folds, build_step=kept)
 
     def run(folder, module, *arguments):
         command = importlib.import_module(module)
         if not hasattr(command, "FLAGS"):
             command = importlib.import_module(f"{module}.__main__")
         with monkeypatch.context() as patch:
-            if "--cache=auto" in arguments:
-                cheap = functools.partial(trainer.train_folds, build_step=FakeStep)
-                patch.setattr(trainer, "train_folds", cheap)
+            patch.setattr(trainer, "train_folds", cheap)
             assert call(command, *arguments) == 0
         return 1.0, 0.5
 
@@ -269,10 +275,15 @@ def test_the_data_layer_is_measured(here, records_dir, tmp_path):
 
 
 def test_a_learning_curve_repeats_a_fold_with_fewer_patients(
-    here, records_dir, trained_fold, tmp_path
+    here, records_dir, trained_fold, tmp_path, monkeypatch
 ):
+    """Its networks are copies of one that was trained before."""
     from data_tools import records
+    from tf_hypoperfusion.training import trainer
 
+    kept = keeping(trained_fold / "fold-0/best.keras")
+    cheap = functools.partial(trainer.train_fold, build_step=kept)
+    monkeypatch.setattr(trainer, "train_fold", cheap)
     out = tmp_path / "out"
     given = (f"--records={records_dir}", f"--run={trained_fold}", f"--out={out}")
     said = here("learning_curve", *given, "--patients=9", status=2)

@@ -1,5 +1,6 @@
 """A step without a network, for tests of what surrounds one: a fold of it costs milliseconds."""
 
+import shutil
 import zipfile
 import zlib
 
@@ -58,3 +59,14 @@ class FakeStep:
         """A zip file, as a .keras file is one, of the weight."""
         with atomic.replacing(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
             archive.writestr("weight", repr(float(self.state[0].numpy())) * 500)
+
+
+def keeping(network):
+    """A step whose fold keeps a copy of this ``.keras`` file, so that it can be evaluated."""
+
+    class Keeping(FakeStep):
+        def save_for_inference(self, path):
+            with atomic.replacing(path) as temporary:
+                shutil.copy(network, temporary)
+
+    return Keeping

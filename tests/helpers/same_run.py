@@ -1,10 +1,32 @@
-"""Whether two runs of a fold came to the same end."""
+"""Whether two runs of a fold came to the same end; a run as it was in between."""
 
+import contextlib
 import csv
+import shutil
 
 import numpy as np
+import pytest
+
+from tf_hypoperfusion.training.fold_writer import FoldWriter
 
 CLOCK = ("seconds", "waited_s")  # what two runs never share
+
+
+@contextlib.contextmanager
+def kept_after_first_epoch(copy):
+    """Trained meanwhile, a run is copied as it is after its first epoch: as whoever ends it there
+    leaves it. To go on from there then takes one start, and not the two of a run that is stopped.
+    """
+    ends = FoldWriter.epoch_ends
+
+    def and_copied(writer, rows, progress):
+        ends(writer, rows, progress)
+        if progress.epochs == 1:
+            shutil.copytree(writer.folder.parent, copy)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(FoldWriter, "epoch_ends", and_copied)
+        yield
 
 
 def state(run):

@@ -86,7 +86,7 @@ def write(
         tf.TensorSpec((None, *SLAB), tf.float32, "image"),
         tf.TensorSpec((None, 1), tf.float32, "nihss"),
     ]
-    graph = tf.function(answers, signature)
+    graph = tf.function(answers, signature, autograph=False)
     with _quiet():
         model, _ = tf2onnx.convert.from_function(graph, signature, opset=OPSET)
     for value in (*model.graph.input, *model.graph.output):

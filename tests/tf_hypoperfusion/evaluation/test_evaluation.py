@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from helpers import PROJECT
 from helpers.commands import call
+from helpers.fake_step import FakeStep, without_slabs
 
 from data_tools import flow, records
 from data_tools.cohort import clinical_record, mni_file, read_participants, write_participants
@@ -35,14 +36,21 @@ from tf_hypoperfusion.serving import model_card
 
 @pytest.fixture(scope="module")
 def two_folds(records_dir, trained_fold, tmp_path_factory):
-    """Folds 0 and 1 of one epoch, of different weights. Read only."""
+    """Folds 0 and 1, of different weights: those of fold 1 were not trained. Read only."""
     from tf_hypoperfusion.config import preset
     from tf_hypoperfusion.training import trainer
 
     run = shutil.copytree(trained_fold, tmp_path_factory.mktemp("evaluated") / "two")
-    settings = preset("tiny", epochs=1, poolings=1)
     options = trainer.RunOptions(overlay_epochs=0)
-    trainer.train_fold(records_dir, run, 1, settings, options=options)
+    with pytest.MonkeyPatch.context() as patch:
+        without_slabs(patch)
+        trainer.train_fold(
+            records_dir, run, 1, preset("tiny", epochs=1, poolings=1),
+            options=options, build_step=FakeStep,
+        )  # fmt: skip
+    network = keras_file.load(run / "fold-0/best.keras")
+    network.set_weights([1.1 * each for each in network.get_weights()])
+    network.save(run / "fold-1/best.keras")
     return run
 
 

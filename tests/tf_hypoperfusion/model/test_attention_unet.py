@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 
-from data_tools.grid import side_frame
+from data_tools.grid import side_frame, window_about_brain
 from tf_hypoperfusion.config import ModelConfig, preset
 from tf_hypoperfusion.inference import predictors
 from tf_hypoperfusion.model import attention_unet
@@ -234,7 +234,8 @@ def test_bfloat16_answers_nearly_the_same_in_float32():
     + [{"normalisation": kind} for kind in ("group", "none")],
 )
 def test_every_form_is_saved_loaded_and_computes_in_16_bits(switch, tmp_path):
-    model = build_model(dataclasses.replace(SMALL, **switch))
+    model = build_model(dataclasses.replace(SMALL, frame="80x104", **switch))
+    inside = (slice(None), *window_about_brain((80, 104)))
     model.save(tmp_path / "best.keras")
     image, nihss = slab()
     expected = np.asarray(model({"image": image, "nihss": nihss}, training=False)["probability"])
@@ -242,7 +243,7 @@ def test_every_form_is_saved_loaded_and_computes_in_16_bits(switch, tmp_path):
     # with group normalisation, which divides by a slab's own small scatter.
     for precision, most in (("float32", 1e-6), ("bfloat16", 0.01)):
         loaded = predictors.load_predictor(tmp_path / "best.keras", precision)
-        assert np.abs(loaded(image, nihss) - expected).mean() <= most
+        assert np.abs(loaded(image, nihss) - expected)[inside].mean() <= most
 
 
 def head(seed=0):

@@ -4,11 +4,14 @@ import pickle
 
 import pytest
 from helpers.made_once import made_once
+from helpers.same_run import kept_after_first_epoch
 
 
 @pytest.fixture(scope="session")
 def three_epochs(records_dir, tmp_path_factory):
     """Three epochs without a break: (run, what train_fold returned). Read only.
+
+    Beside it ``after_first``, the run as it was after its first epoch.
 
     One pooling fewer than the preset's: a network of all its parts, and a third less to compile.
     """
@@ -17,7 +20,8 @@ def three_epochs(records_dir, tmp_path_factory):
 
     def train(folder):
         settings = preset("tiny", epochs=3, poolings=1)
-        done = trainer.train_fold(records_dir, folder / "run", 0, settings)
+        with kept_after_first_epoch(folder / "after_first"):
+            done = trainer.train_fold(records_dir, folder / "run", 0, settings)
         (folder / "done.pickle").write_bytes(pickle.dumps(done))
 
     folder = made_once(tmp_path_factory, "three_epochs", train)

@@ -83,8 +83,14 @@ def stepped(batch, count, **changes):
     return gradients, sums.numpy()
 
 
-def test_micro_batches_give_the_gradient_of_the_whole_batch(batch):
-    whole, sums = stepped(batch, 1)
+@pytest.fixture(scope="module")
+def whole_batch(batch):
+    """Gradients and sums of a step of the whole batch. Read only."""
+    return stepped(batch, 1)
+
+
+def test_micro_batches_give_the_gradient_of_the_whole_batch(batch, whole_batch):
+    whole, sums = whole_batch
     assert max(np.abs(g).max() for g in whole) > 1e-3
     for count in (2, 4):
         gradients, part_sums = stepped(batch, count)
@@ -141,12 +147,12 @@ def test_evaluation_uses_the_kept_weights_and_no_dropout(batch):
     assert zero[2] / BATCH == pytest.approx(np.log(2), rel=1e-4)
 
 
-def test_bfloat16_is_near_float32_and_its_sums_are_float32(batch):
+def test_bfloat16_is_near_float32_and_its_sums_are_float32(batch, whole_batch):
     try:
         choose_precision("bfloat16")
     except InputError as refusal:
         pytest.skip(str(refusal))
-    exact, sums = stepped(batch, 1)
+    exact, sums = whole_batch
     rough, rough_sums = stepped(batch, 1, precision="bfloat16")
     assert rough_sums.dtype == np.float32
     np.testing.assert_allclose(rough_sums, sums, rtol=0.05)

@@ -4,10 +4,11 @@ import csv
 import dataclasses
 import importlib.util
 import json
+import shutil
 
 import numpy as np
 import pytest
-from helpers.same_run import assert_same_end
+from helpers.same_run import assert_same_end, kept_after_first_epoch
 
 from tf_hypoperfusion.config import preset
 from tf_hypoperfusion.model.keras_compat import IS_KERAS_3
@@ -82,12 +83,11 @@ def validation_loss(records_dir, predictor, loss):
 def test_resumed_is_uninterrupted_weight_for_weight(three_epochs, records_dir, tmp_path):
     """Optimizer, dropout, order and learning rate all go on where they were."""
     run, _ = three_epochs
-    stop = RunOptions(stop_after_epoch=1, overlay_epochs=0)
-    trainer.train_fold(records_dir, tmp_path, 0, SETTINGS, options=stop)
-    assert len(list(csv.DictReader((tmp_path / "fold-0/history.csv").open()))) == 1
-    result = trainer.train_fold(records_dir, tmp_path, 0, SETTINGS)
+    broken = shutil.copytree(run.with_name("after_first"), tmp_path / "broken")
+    assert len(list(csv.DictReader((broken / "fold-0/history.csv").open()))) == 1
+    result = trainer.train_fold(records_dir, broken, 0, SETTINGS)
     assert result.trained == 2
-    assert_same_end(tmp_path, run)
+    assert_same_end(broken, run)
 
 
 @pytest.mark.core
@@ -99,12 +99,11 @@ def test_options_beyond_the_paper_train_and_resume(records_dir, tmp_path):
         "poolings": 1,
     }  # fmt: skip
     settings = preset("tiny", epochs=2, **options)
-    for run, stops in (("whole", (None,)), ("broken", (1, None))):
-        for stop in stops:
-            trainer.train_fold(
-                records_dir, tmp_path / run, 0, settings,
-                options=RunOptions(stop_after_epoch=stop, overlay_epochs=0),
-            )  # fmt: skip
+    watch = RunOptions(overlay_epochs=0)
+    with kept_after_first_epoch(tmp_path / "broken"):
+        trainer.train_fold(records_dir, tmp_path / "whole", 0, settings, options=watch)
+    result = trainer.train_fold(records_dir, tmp_path / "broken", 0, settings, options=watch)
+    assert result.trained == 1
     assert_same_end(tmp_path / "broken", tmp_path / "whole")
     rates = [r["learning_rate"] for r in history.read(tmp_path / "whole/fold-0")]
     assert rates[0] < rates[1]  # of each epoch's first step

@@ -22,6 +22,7 @@ from data_tools.image_files import open_image
 from data_tools.overrides import NONE, Overrides
 from data_tools.patient import MniPatient
 from data_tools.perfusion import calibration, cohort_maps, patient_maps, record
+from data_tools.perfusion.arterial_input import NO_ARTERY
 from data_tools.quality import Quality
 from data_tools.runtime import atomic, executors, peak_memory
 from data_tools.runtime.errors import InputError
@@ -151,6 +152,7 @@ def preprocess_patient(
     before = _done_before(folder, fingerprint)
     if before is not None:
         return Preprocessed(before, kept=True)
+    atomic.check_writable(folder)
     _check_unedited(folder)
     began = time.monotonic()
     peak_memory.reset()
@@ -210,19 +212,23 @@ def _with_tmax(
                 participant, cohort=cohort, out=out, options=patient_maps.Options()
             )
         except InputError as error:
-            perfused = cohorts.perfusion_folder(out, participant)
-            attempt(patient_maps.remove_stale, participant, perfused)
+            kept = cohort_maps.after_failure(
+                participant, cohort=cohort, out=out, options=patient_maps.Options()
+            )
             said = f"no Tmax, for the raw perfusion series cannot be used: {error}"
             if files.truth is None:
-                raise InputError(
-                    f"{said}\nIf TR, TE or the artery must be given, run python -m "
-                    "data_tools.perfusion first; or name a reason in the column exclude"
-                ) from error
-            return files, (said,)
+                advice = ["To leave the patient out, give a reason in the column exclude."]
+                if str(error).endswith(NO_ARTERY):
+                    advice.insert(
+                        0, f"Mark an artery, and run python -m {record.GENERATED_BY} first."
+                    )
+                raise InputError("\n".join(filter(None, (said, kept, *advice)))) from error
+            return files, (" ".join(filter(None, (said, kept))),)
         if made is None:
             return files, ()
         files = dataclasses.replace(files, tmax=patient_maps.tmax_path(out, participant))
-    record.check_version(files.tmax)
+    else:
+        patient_maps.check_current(cohort, participant, files.tmax)
     known = record.of_map(files.tmax)
     return files, () if known is None else tuple(f"perfusion: {each}" for each in known.warnings)
 
@@ -244,9 +250,7 @@ def tmax_from(path: Path | None, calibrated_s: float | None = None) -> str | Non
     made_by = None if path is None else record.convention_of(path)
     if made_by is None:
         return None
-    if calibrated_s is None:
-        return f"{made_by.in_words()}; {record.NOT_EQUIVALENT}"
-    return f"{made_by.in_words()}; calibrated, hypoperfusion from {calibrated_s:g} s on"
+    return f"{made_by.in_words()}; {record.equivalence(calibrated_s)}"
 
 
 def _write_patient(folder: Path, mni: MniPatient, quality: Quality, core: CoreFindings) -> Quality:

@@ -131,7 +131,7 @@ def _of_file(path: Path, tr_s: float | None, te_s: float | None) -> Series:
 
 
 def _unknown(label: str, what: str, key: str, *, where: str, flag: str) -> str:
-    searched = where if where.startswith("no ") else f"{where} says no {key}"
+    searched = where if where.startswith("no ") else f"no {key} in {where}"
     return (
         f"{label}: its {what} is not known ({searched}); expected {key} in seconds there, or "
         f"python -m data_tools.perfusion with {flag}=SECONDS. Look it up in the scanner's protocol."
@@ -150,7 +150,7 @@ def _file_times(
         if step_s.min() <= 0 or not TR_RANGE_S[0] <= np.median(step_s) <= TR_RANGE_S[1]:
             raise InputError(
                 f"{label}: VolumeTiming in {where} has steps of {step_s.min():g} to "
-                f"{step_s.max():g}; expected times in seconds that ascend"
+                f"{step_s.max():g}; expected increasing times in seconds"
             )
         return times_s - times_s[0], []
     said = _time(label, known, "RepetitionTime", TR_RANGE_S)
@@ -197,7 +197,10 @@ def _numbers(label: str, key: str, value: Any, *, count: int, what: str) -> NDAr
     except (TypeError, ValueError):
         numbers = np.array([np.nan])
     if not np.isfinite(numbers).all():
-        raise InputError(f"{label}: {key} in the .json beside it is no list of numbers, in seconds")
+        raise InputError(
+            f"{label}: {key} in the .json beside it is not a list of numbers; expected one time in "
+            f"seconds for each {what}"
+        )
     if len(numbers) != count:
         raise InputError(
             f"{label}: {key} in the .json beside it has {len(numbers)} times; expected one for "
@@ -235,7 +238,9 @@ def _of_dicom(path: Path, tr_s: float | None, te_s: float | None, series: str | 
         warnings.append(f"{found.label}: TE is {te_s:g} s by {TE_FLAG}, and {te:g} s by its files")
     echo_time_s = te_s if te_s is not None else te
     if echo_time_s is None:
-        raise InputError(_unknown(found.label, "TE", "EchoTime", where="its files", flag=TE_FLAG))
+        raise InputError(
+            _unknown(found.label, "TE", "EchoTime", where="its DICOM files", flag=TE_FLAG)
+        )
     _check_read(found.label, "EchoTime", echo_time_s, TE_RANGE_S)
     times_s, slice_times_s = _dicom_times(found, tr_s, warnings)
     if slice_times_s is None:
@@ -260,7 +265,7 @@ def _check_read(label: str, what: str, value_s: float, range_s: tuple[float, flo
         flag = TE_FLAG if what == "EchoTime" else TR_FLAG
         raise InputError(
             f"{label}: {what} is {value_s:g} s by its files; expected {low:g} to {high:g} s. If "
-            f"they are wrong, give {flag}=SECONDS."
+            f"they are wrong, run python -m data_tools.perfusion with {flag}=SECONDS."
         )
 
 
@@ -312,7 +317,7 @@ def _dicom_times(
     if starts_s is not None and coarse and _is_even(starts_s):
         return starts_s - starts_s[0], found.within_s
     what = "RepetitionTime" if said is None else "the time between frames of a 3D scan"
-    raise InputError(_unknown(label, "TR", what, where="its files", flag=TR_FLAG))
+    raise InputError(_unknown(label, "TR", what, where="its DICOM files", flag=TR_FLAG))
 
 
 def _even(count: int, step_s: float) -> NDArray[np.float64]:

@@ -37,7 +37,8 @@ volumes by it beside the others.
 An AIF that is wrong: mark voxels of an artery on the series itself. One patient: --aif. A cohort:
 derivatives/masks/sub-*/sub-*_desc-aif_mask.nii.gz.
 
-Patients done before with the same files and settings are kept, so an interrupted run resumes. Tmax
+Patients done before with the same files and settings are kept, so an interrupted run resumes. If a
+patient fails, older maps of the same files stay, and those of a series that has changed go. Tmax
 maps of other programs are never replaced; another --out makes ours beside them. A series that
 cannot be used (no bolus, truncated, late start...) is named with the reason and does not stop the
 others. Exit status: 0 success, 1 some patients failed, 2 input that cannot be used.

@@ -178,14 +178,12 @@ def _in_words(made: Any) -> str:
     ...            "smoothing_sd_voxels": 0.7})
     'cSVD, threshold 0.1, smoothing 0.7 voxels (version 1)'
     """
-    known = made if isinstance(made, dict) else {}
-    method, threshold, smoothing, version = (
-        known.get(name, "unknown")
-        for name in ("deconvolution", "threshold", "smoothing_sd_voxels", "version")
-    )
+    if not isinstance(made, dict) or not set(ALIKE) <= set(made):
+        return "settings that it does not name"
+    method = str(made["deconvolution"])
     return (
-        f"{METHOD_NAMES.get(str(method), method)}, threshold {threshold}, smoothing {smoothing} "
-        f"voxels (version {version})"
+        f"{METHOD_NAMES.get(method, method)}, threshold {made['threshold']}, smoothing "
+        f"{made['smoothing_sd_voxels']} voxels (version {made['version']})"
     )
 
 

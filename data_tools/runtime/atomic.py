@@ -99,10 +99,10 @@ def check_writable(folder: str | os.PathLike) -> None:
     while not os.path.lexists(existing):
         existing = existing.parent
     if not existing.is_dir():
+        which = "" if existing == Path(folder).absolute() else f"{folder} cannot be written: "
         what = "is a file" if existing.exists() else "is a link to nothing"
         raise InputError(
-            f"{folder} cannot be written: {existing} {what}; expected a folder. Choose another "
-            "place, or move it away"
+            f"{which}{existing} {what}; expected a folder. Choose another place, or move it away"
         )
     try:
         _probe(existing)

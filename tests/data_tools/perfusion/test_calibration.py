@@ -61,7 +61,7 @@ def test_leaving_out_is_honest():
     assert found.threshold_s == pytest.approx(9.0, abs=0.11)  # the largest decides by volume
     assert found.left_out_s[-1] == pytest.approx(7.0, abs=0.11)
     assert found.left_out.mean_absolute_ml > found.at_threshold.mean_absolute_ml
-    assert any("hangs on single patients" in each for each in found.warnings)
+    assert any("depends on single patients" in each for each in found.warnings)
 
 
 def test_the_end_of_the_range_is_told():
@@ -136,7 +136,7 @@ def test_files_in_files_out(cohort, tmp_path):
     assert calibration.threshold_s(tmp_path / "out", CONVENTION) == found.result.threshold_s
     assert calibration.threshold_s(tmp_path, CONVENTION) is None
     other = dataclasses.replace(CONVENTION, threshold=0.2)
-    with pytest.raises(InputError, match="make the maps alike, or calibrate again"):
+    with pytest.raises(InputError, match="make the maps in the same way, calibrate again"):
         calibration.threshold_s(tmp_path / "out", other)
     (tmp_path / "out/calibration.json").write_text('{"threshold_s": "six"}')
     with pytest.raises(InputError, match="expected 3 to 12"):
@@ -151,9 +151,13 @@ def test_what_cannot_be_compared_is_named(cohort, tmp_path):
             calibration.calibrate(root, reference, tmp_path / "out")
         assert not (tmp_path / "out").exists()
 
-    fails("is no folder", tmp_path / "absent")
+    fails("no such folder; expected the folder with another", tmp_path / "absent")
+    fails("is a file; expected the folder", reference / "volumes.tsv")
     (tmp_path / "empty").mkdir()
-    fails("0 patients with both maps(.|\n)*sub-1: no reference", tmp_path / "empty")
+    fails(
+        "0 patients have both a map of ours and a reference(.|\n)*sub-1: no reference",
+        tmp_path / "empty",
+    )
     fails("was made by this program", root)
     table = (reference / "volumes.tsv").read_text()
     (reference / "volumes.tsv").write_text(table + "sub-3\tmany\t1\n")

@@ -127,17 +127,17 @@ def test_the_headers_own_tr_is_compared_and_never_taken(images, tmp_path, five):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"RepetitionTime": None}, r"TR is not known.*says no RepetitionTime.*--tr_s=SECONDS"),
+        ({"RepetitionTime": None}, r"TR is not known.*no RepetitionTime in .*--tr_s=SECONDS"),
         ({"EchoTime": None}, r"TE is not known.*--te_s=SECONDS"),
         ({"RepetitionTime": 1600}, r"is 1600; expected 0.2 to 6, in seconds. If .* write 1.6"),
         ({"EchoTime": 30}, r"EchoTime .* is 30; .* write 0.03"),
         ({"EchoTime": "fast"}, "is 'fast'; expected"),
         ({"SliceTiming": [0, 1]}, "has 2 times; expected one for each slice, 4"),
         ({"SliceTiming": [0, 400, 800, 1200]}, "expected seconds within a frame, 0 to 1.6"),
-        ({"SliceTiming": ["a"] * 4}, "is no list of numbers"),
+        ({"SliceTiming": ["a"] * 4}, "not a list of numbers; expected one time"),
         ({"SliceEncodingDirection": "i"}, "expected k, the third axis"),
         ({"RepetitionTime": None, "VolumeTiming": [0, 1]}, "has 2 times; expected one for each fr"),
-        ({"RepetitionTime": None, "VolumeTiming": [1.0] * 12}, "seconds that ascend"),
+        ({"RepetitionTime": None, "VolumeTiming": [1.0] * 12}, "expected increasing times"),
     ],
 )  # fmt: skip
 def test_sidecars_that_cannot_be_are_refused(images, tmp_path, changes, message):

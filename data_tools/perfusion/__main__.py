@@ -328,7 +328,7 @@ def _cohort(options: "Options") -> int:
         print(f"failed: {names}: {reason}", file=sys.stderr)
     if alike := all_alike(failures, len(result.made) + len(failures)):
         print(alike, file=sys.stderr)
-    if result.equivalence == NOT_EQUIVALENT:
+    if result.made and result.equivalence == NOT_EQUIVALENT:
         print(f"These maps are {NOT_EQUIVALENT}.")
     print(f"Look at {folder / 'qc.html'}")
     return command.EXIT_SOME_FAILED if failures else command.EXIT_OK

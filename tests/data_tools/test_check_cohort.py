@@ -77,7 +77,7 @@ def test_tmax_of_this_program_is_counted_by_the_sites_threshold_too(cohort, caps
     assert "n=2" in at_6_s and "n=1" in at_7_s and "by the site's calibration" in at_7_s
     content["convention"] |= {"threshold": 0.2}
     (folder / "calibration.json").write_text(json.dumps(content))
-    assert run(cohort) == 2 and "make the maps alike" in capsys.readouterr().err
+    assert run(cohort) == 2 and "make the maps in the same way" in capsys.readouterr().err
     older = dataclasses.replace(made_by, version=made_by.version - 1)
     sidecar.write_text(json.dumps(older.to_sidecar()))
     assert run(cohort) == 2 and "whose maps differ" in capsys.readouterr().err

@@ -80,11 +80,14 @@ def test_of_equal_thresholds_the_nearest_to_six_is_taken():
 
 
 def test_too_little_is_refused():
-    with pytest.raises(InputError, match="2 patients with both maps: expected 3"):
+    with pytest.raises(
+        InputError,
+        match="2 patients have both a map of ours and a reference; calibration needs at least 3",
+    ):
         threshold_fit.fit(pairs(5.0, 6.0))
     with pytest.raises(InputError, match="no reference shows hypoperfusion"):
         threshold_fit.fit([dataclasses.replace(each, reference_ml=0.0) for each in pairs(5, 6, 7)])
-    with pytest.raises(InputError, match="fit by volume"):
+    with pytest.raises(InputError, match="0 references have a mask .* Fit by volume"):
         threshold_fit.fit([dataclasses.replace(each, dice=None) for each in pairs(5, 6, 7)], "dice")
 
 

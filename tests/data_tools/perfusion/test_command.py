@@ -274,7 +274,7 @@ def test_a_sites_threshold_is_found_and_printed(done, tmp_path, monkeypatch, cap
     assert call(perfusion, f"--cohort={out}", f"--calibrate={reference}") == 0
     told = capsys.readouterr()
     assert "Tmax >= 8.0 s of these maps agrees best" in told.out and "by volume of 2" in told.out
-    assert "2 patients are few to calibrate with" in told.err
+    assert "2 patients are few for a calibration" in told.err
     folder = out / "derivatives" / "perfusion"
     assert json.loads((folder / "calibration.json").read_text())["threshold_s"] == 8.0
     assert (folder / "calibration.png").is_file() and (folder / "calibration.csv").is_file()

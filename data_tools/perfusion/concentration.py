@@ -237,7 +237,8 @@ def _check_direction(mean_signal: NDArray, first: int, peak: int) -> None:
     fall, rise = float(-np.diff(before).min()), float(np.diff(after).max())
     start = float(before[:MIN_BASELINE_FRAMES].mean())
     end = float(after[-MIN_BASELINE_FRAMES:].mean())
-    if rise > MAX_RISE_OF_FALL * fall and end > start:
+    # Far above is a gain that changed.
+    if rise > MAX_RISE_OF_FALL * fall and start < end < (1 + DOUBTFUL_GAIN_SHARE) * start:
         raise InputError(
             "the brain's mean signal falls slowly and recovers at once, as a bolus does backwards. "
             "Are the volumes in the order of their times?"

@@ -28,6 +28,8 @@ MOST_BOLUS_SHARE = 0.4
 SLICE_SHARE, LEAST_SLICE_AREA = 0.5, 0.25
 MAX_FILLED, MOST_NAMED = 2, 3
 EMPTY = "is empty"
+# Less is no bolus.
+LEAST_FALL_SHARE = 0.02
 # From two volumes before the signal has lost this share of its fall until it has it back.
 STEEP_SHARE, EARLIER_VOLUMES = 0.4, 2
 
@@ -90,7 +92,8 @@ def without_spoilt(signal: NDArray[np.float32]) -> tuple[NDArray[np.float32], tu
             f"{counted(len(spoilt), 'volume')} are spoilt, and {MAX_FILLED} can be filled in: "
             f"{names}. Export the series again"
         )
-    passing = _bolus_passes(_mean(_filled(levels, found)))
+    filled_levels = _filled(levels, found)
+    passing = _bolus_passes(_usual(filled_levels[np.isfinite(levels[:, 0])]))
     lost = [each for each in found if passing[each.volume]]
     if lost:
         raise InputError(
@@ -128,7 +131,7 @@ def find_spoilt(signal: NDArray[np.float32], levels: NDArray[np.float64]) -> lis
         which = head[empty[:, volume]]
         found.append(Spoilt(int(volume), tuple(map(int, which)), len(which) == len(head), EMPTY))
     good = np.flatnonzero(~empty.any(axis=0))
-    odd = _out_of_line(shown[:, good].mean(axis=0))
+    odd = _out_of_line(_usual(shown[:, good]))
     whole = tuple(map(int, head))
     for at, share in odd.items():
         found.append(Spoilt(int(good[at]), whole, True, _compared(share)))
@@ -156,13 +159,14 @@ def _levels(signal: NDArray[np.float32]) -> NDArray[np.float64]:
     return levels
 
 
-def _mean(levels: NDArray[np.float64]) -> NDArray[np.float64]:
-    return levels[np.isfinite(levels[:, 0])].mean(axis=0)
+def _usual(levels: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The median slice's signal, of its own median; [slices, T] -> [T]."""
+    return np.median(levels / np.median(levels, axis=1, keepdims=True), axis=0)
 
 
 def _out_of_line(curve: NDArray[np.float64]) -> dict[int, float]:
     """Single volumes, and pairs, beyond both sides: index -> share above (or below) the nearer."""
-    noise = 1.4826 * np.median(np.abs(np.diff(curve, 2))) / np.sqrt(6) / np.median(curve)
+    noise = 1.4826 * np.median(np.abs(np.diff(curve, 2))) / np.sqrt(6)
     least = max(LEAST_SHARE, OF_NOISE * float(noise))
     passing = _bolus_passes(curve)
     found: dict[int, float] = {}
@@ -203,6 +207,8 @@ def _bolus_passes(curve: NDArray[np.float64]) -> NDArray[np.bool_]:
     """From shortly before the steep fall until the signal has partly come back; bool [T]."""
     smooth = ndimage.median_filter(curve, 3, mode="nearest")
     top = np.percentile(smooth, 90)
+    if top - smooth.min() < LEAST_FALL_SHARE * top:
+        return np.zeros(len(curve), bool)
     low = smooth < top - STEEP_SHARE * (top - smooth.min())
     around, _ = ndimage.label(low)
     passing = around == around[int(smooth.argmin())]

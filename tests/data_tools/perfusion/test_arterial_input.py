@@ -176,3 +176,24 @@ def test_a_place_without_a_bolus_is_refused(head):
         arterial_input.given_arterial_input(
             noise, head.signal, (0, 0, 0), head.brain, **head.common
         )
+
+
+def test_air_is_refused_and_an_artery_found_automatically_is_not_cut_off(head):
+    air = head.signal.copy()
+    noise = np.random.default_rng(1).normal(0, 1 / 50, (2, *air[0].shape))
+    air[0] = np.hypot(*noise)
+    curves = concentration.concentration(air, head.common["baseline_frames"], TE_S)
+    with pytest.raises(InputError, match="the arterial voxel that was given has no signal"):
+        arterial_input.given_arterial_input(curves, air, (0, 0, 0), head.brain, **head.common)
+    # Arteries pulsate: their own noise is larger than the brain's.
+    found = head.find()
+    signal = head.signal.copy()
+    frames = head.common["baseline_frames"]
+    at = tuple(found.voxels.T)
+    signal[..., frames][at] *= 1 + 0.3 * np.resize([1, -1], frames.stop - frames.start)
+    where = np.zeros(head.brain.shape, bool)
+    where[at] = True
+    told = arterial_input.given_arterial_input(
+        head.curves, signal, where, head.brain, **head.common
+    ).warnings
+    assert told == ()

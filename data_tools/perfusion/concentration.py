@@ -29,7 +29,7 @@ MIN_FOLLOWED_S = 40.0
 MIN_DROP_SHARE, MIN_DROP_OF_SPREAD = 0.02, 2.0
 # A bolus falls about twice as fast as it recovers.
 MAX_RISE_OF_FALL = 1.5
-# Of the signal after the bolus: under 0.3% in simulated scans, 1.4% and more in those in a random order.
+# Of the signal, after the bolus: under 0.3% in sound simulated scans, 1.4% in a random order.
 MAX_TAIL_JUMPS, TAIL_OF_BASELINE = 0.008, 4.0
 # From one volume to the next, and times the steps beside it; what is washed out has no steps.
 STEP_SHARE, STEP_OF_OTHERS = 0.012, 4.0

@@ -7,9 +7,8 @@ each way of having fewer; a line is the median Dice of patients with a lesion, t
 patient by patient from all inputs (mean), the mean volume error, and how often target mismatch is
 right, by the core that all inputs show. Where the side is not given it is looked for in the answer
 as `predict --side=auto` does; "side found" counts patients with a one-sided lesion of 10 mL and
-more whose side is named rightly. Images are answered as :mod:`tf_hypoperfusion.predict` answers
-them: a missing one is 0 everywhere, and the tissue is known from the other. Answers are
-cut at a probability of 0.5, not calibrated.
+more whose side is named correctly. A missing image is 0 everywhere, as in tf_hypoperfusion.predict,
+and the tissue is known from the other one. Answers are cut at a probability of 0.5, not calibrated.
 """
 
 import dataclasses

@@ -3,6 +3,7 @@
 import ast
 import re
 import runpy
+from collections import Counter
 
 import pytest
 from helpers import PROJECT
@@ -97,6 +98,12 @@ def test_types_of_more_than_four_fields_are_built_by_name():
                 assert any("kw_only=True" in each for each in how), f"{path}: {node.name}"
             tuples = {"NamedTuple", "typing.NamedTuple"} & set(map(ast.unparse, node.bases))
             assert not (tuples and len(fields) > 4), f"{path}: {node.name}"
+
+
+def test_no_two_files_of_tests_share_a_name():
+    """pytest takes the second of a name for the first, and does not read it."""
+    found = Counter(path.name for path in (PROJECT / "tests").rglob("test_*.py"))
+    assert [name for name, count in found.items() if count > 1] == []
 
 
 def test_the_map_in_contributing_names_every_module():

@@ -52,7 +52,7 @@ def _volumes(result: Calibration) -> Image.Image:
     pen.write((left, 4), "Hypoperfusion in our maps, mL", charts.TITLE_SIZE)
     pen.write((left, 26), f"at {TMAX_HYPOPERFUSION_S:g} s", charts.TEXT_SIZE, colour=BEFORE)
     text = "calibrated on the other patients"
-    pen.write((left + 70, 26), text, charts.TEXT_SIZE, colour=AFTER)
+    pen.write((left + 72, 26), text, charts.TEXT_SIZE, colour=AFTER)
     middle = left + width / 2
     pen.write((middle, SIZE[1] - 3), "reference, mL", charts.TEXT_SIZE, anchor="md")
     return image

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from data_tools import labels
 from data_tools.grid import TMAX_HYPOPERFUSION_S
 from data_tools.perfusion import deconvolution
+from data_tools.volumes import Volume
 
 # Tissue before the AIF: of the healthy side where the artery is chosen late. What is earlier is
 # noise, and so is what is later than 30 s.
@@ -233,12 +234,12 @@ def check(maps: Maps, brain: NDArray[np.bool_], affine: NDArray[np.float64]) -> 
         brain: bool; not empty.
         affine: voxel to mm, RAS+.
     """
-    voxel_ml = float(abs(np.linalg.det(affine[:3, :3])) / 1000)
+    voxel_ml = Volume(maps.tmax_s, affine).voxel_ml
     healthy = healthy_half(maps.tmax_s, brain, affine)
     early = float((maps.tmax_s[brain] < EARLY_S).mean())
     tmax_s = float(np.median(maps.tmax_s[healthy]))
     ttp_s = float(np.median(maps.ttp_s[healthy]))
-    by_tmax = volumes_ml(maps.tmax_s, brain, voxel_ml)[TMAX_HYPOPERFUSION_S]
+    by_tmax = cleaned_ml(brain & (maps.tmax_s >= TMAX_HYPOPERFUSION_S), voxel_ml)
     by_ttp = cleaned_ml(brain & (maps.ttp_s - ttp_s > RELATIVE_TTP_S), voxel_ml)
     warnings = []
     if early > MAX_EARLY_SHARE:

@@ -19,8 +19,8 @@ import dataclasses
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
-from scipy.spatial.transform import Rotation
 
+from data_tools import rigid
 from data_tools.perfusion.motion_traces import without_traces
 
 # Frames that the first image is the mean of; not the first two, which may be brighter.
@@ -39,8 +39,6 @@ WELL_EXPLAINED = 4.0
 BRIGHT_PERCENTILE, HEAD_RADIUS_MM, EDGE_MM = 90, 60.0, 4.0
 # The change by contrast is what this many frames exceed, so that single ones do not count.
 CHANGED_FRAMES = 6
-# Where displacements are told: so far from the middle.
-RADIUS_MM = 50.0
 # Smaller ones are the method's own; resampling would do more harm.
 STILL_MM = 0.1
 JUMP_MM, FAR_MM = 4.0, 10.0
@@ -97,11 +95,11 @@ def correct_motion(
             ])  # fmt: skip
         # The middle of the first frames is where the series is brought to.
         parameters -= np.median(parameters[FIRST_FRAMES], axis=0)
-    poses = np.stack([_pose(each, centre_mm) for each in parameters])
-    displacement_mm = _largest_mm(poses, np.eye(4), centre_mm)
+    poses = np.stack([rigid.pose(each, centre_mm) for each in parameters])
+    displacement_mm = rigid.apart_mm(poses, np.eye(4), centre_mm)
     moved = signal
     if displacement_mm.max() > STILL_MM:
-        motion_mm = parameters * np.repeat([1, np.deg2rad(RADIUS_MM)], 3)
+        motion_mm = parameters * np.repeat([1, np.deg2rad(rigid.RADIUS_MM)], 3)
         step_s = float(np.median(np.diff(times_s)))
         moved = _resampled(signal, affine, poses, motion_mm=motion_mm, step_s=step_s)
     return Motion(
@@ -227,7 +225,7 @@ class _Points:
 
     def at(self, frame: int, parameters: NDArray[np.float64], mode: str) -> NDArray[np.float32]:
         """A frame where the points lie by these parameters."""
-        index = (self.to_index @ _pose(parameters, self.centre_mm))[:3] @ self.places
+        index = (self.to_index @ rigid.pose(parameters, self.centre_mm))[:3] @ self.places
         return ndimage.map_coordinates(
             self.frames[..., frame], index, order=1, mode=mode, cval=np.nan, prefilter=False
         )
@@ -304,24 +302,6 @@ def _solved(rows: NDArray, weight: NDArray, wanted: NDArray) -> NDArray[np.float
     )[0]
 
 
-def _pose(parameters: NDArray[np.float64], centre_mm: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(4, 4) of a shift in mm and a turn in degrees about the middle."""
-    pose = np.eye(4)
-    pose[:3, :3] = Rotation.from_rotvec(np.deg2rad(parameters[3:])).as_matrix()
-    pose[:3, 3] = centre_mm - pose[:3, :3] @ centre_mm + parameters[:3]
-    return pose
-
-
-def _largest_mm(
-    poses: NDArray[np.float64], others: NDArray[np.float64], centre_mm: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """How far apart poses put a head, at six points around its middle: (T,)."""
-    around = centre_mm + RADIUS_MM * np.concatenate([np.eye(3), -np.eye(3)])
-    points = np.concatenate([around, np.ones((6, 1))], axis=1)
-    apart = (poses - others)[:, :3] @ points.T
-    return np.linalg.norm(apart, axis=1).max(axis=1)
-
-
 def _resampled(
     signal: NDArray[np.float32],
     affine: NDArray[np.float64],
@@ -353,7 +333,7 @@ def _warnings(
     poses: NDArray[np.float64], displacement_mm: NDArray[np.float64], centre_mm: NDArray
 ) -> tuple[str, ...]:
     found = []
-    steps_mm = _largest_mm(poses[1:], poses[:-1], centre_mm)
+    steps_mm = rigid.apart_mm(poses[1:], poses[:-1], centre_mm)
     if steps_mm.size and steps_mm.max() > JUMP_MM:
         at = int(steps_mm.argmax())
         found.append(

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_tools import criteria, labels
+from data_tools.concordance import lin
 from data_tools.grid import TMAX_HYPOPERFUSION_S
 from data_tools.runtime.errors import InputError, counted
 
@@ -222,18 +223,6 @@ def fit(pairs: Sequence[Pair], by: By = "volume") -> Calibration:
     )
 
 
-def concordance(ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> float | None:
-    """Lin's: ``2 cov / (var + var + (difference of means)^2)``; None where nothing varies.
-
-    >>> import numpy as np
-    >>> concordance(np.array([1.0, 2.0, 3.0]), np.array([2.0, 3.0, 4.0]))
-    0.5714285714285714
-    """
-    covariance = ((ours - ours.mean()) * (theirs - theirs.mean())).mean()
-    spread = ours.var() + theirs.var() + (ours.mean() - theirs.mean()) ** 2
-    return float(2 * covariance / spread) if ours.var() + theirs.var() > 0 else None
-
-
 def kappa(ours: NDArray[np.bool_], theirs: NDArray[np.bool_]) -> float | None:
     """Cohen's: agreement beyond chance over what is possible beyond it; None where it is 0 / 0.
 
@@ -283,7 +272,7 @@ def _agreement(pairs: Sequence[Pair], at: NDArray[np.intp]) -> Agreement:
         n=len(pairs),
         bias_ml=float((ours - theirs).mean()),
         mean_absolute_ml=float(np.abs(ours - theirs).mean()),
-        concordance=concordance(ours, theirs),
+        concordance=lin(ours, theirs) if ours.var() + theirs.var() > 0 else None,
         dice=float(np.median(dice)) if dice else None,
         kappa=kappa(*decisions),
         same_decision=float((decisions[0] == decisions[1]).mean()) if known.any() else None,

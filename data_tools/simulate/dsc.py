@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from data_tools import rigid
 from data_tools.grid import VOXEL_MM
 from data_tools.runtime.errors import InputError
 from data_tools.simulate import signals
@@ -452,28 +453,14 @@ def _poses(
     drift = np.cumsum(steps, axis=0) * (1, 1, 1, 0.6, 0.4, 0.4)
     drift -= drift[min(REST_FRAME, scan.frames - 1)]
     centre_mm = (affine @ [*((np.array(shape) - 1) / 2), 1])[:3]
-    around = centre_mm + 50 * np.concatenate([np.eye(3), -np.eye(3)])
 
-    def largest_mm(share: float) -> float:
-        moved = [_pose(share * each, centre_mm) for each in drift]
-        return max(
-            float(np.linalg.norm(around @ m[:3, :3].T + m[:3, 3] - around, axis=1).max())
-            for m in moved
-        )
+    def moved(share: float) -> NDArray[np.float64]:
+        return np.stack([rigid.pose(share * each, centre_mm) for each in drift])
 
-    share = scan.motion_mm / largest_mm(1e-3) * 1e-3 if scan.motion_mm else 0.0
-    poses = np.stack([_pose(share * each, centre_mm) for each in drift])
+    little = 1e-3
+    largest_mm = float(rigid.apart_mm(moved(little), np.eye(4), centre_mm).max())
+    poses = moved(scan.motion_mm / largest_mm * little if scan.motion_mm else 0.0)
     if scan.fault == "jump":
         peak_s = scan.bolus.arrival_s + 3 * scan.bolus.width_s
         poses[scan.times_s >= peak_s, 1, 3] += JUMP_MM
     return poses
-
-
-def _pose(parameters: NDArray, centre_mm: NDArray) -> NDArray[np.float64]:
-    """A shift in mm and a turn in degrees about a point: [4, 4]."""
-    from scipy.spatial.transform import Rotation
-
-    pose = np.eye(4)
-    pose[:3, :3] = Rotation.from_rotvec(np.deg2rad(parameters[3:])).as_matrix()
-    pose[:3, 3] = centre_mm - pose[:3, :3] @ centre_mm + parameters[:3]
-    return pose

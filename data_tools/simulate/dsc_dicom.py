@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 KIND = ["ORIGINAL", "PRIMARY", "PERFUSION", "NONE"]
-STARTED = datetime.datetime(2000, 1, 1, 12)
+STARTED = datetime.datetime(2001, 1, 1, 12)
 
 
 def write_enhanced(

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
+from data_tools.concordance import lin
 from data_tools.quartiles import Program
 
 CONFIDENCE = 0.95
@@ -203,7 +204,7 @@ def concordance(x: ArrayLike, y: ArrayLike) -> Estimate:
     n = a.size
     if n < 3 or not np.ptp(a) or not np.ptp(b):
         return Estimate(value=None, n=n)
-    rho = _concordance(a, b)
+    rho = lin(a, b)
     r = float(np.clip(np.corrcoef(a, b)[0, 1], -1, 1))
     if abs(rho) >= 1 - 1e-12 or abs(r) < 1e-12:
         return Estimate(value=rho, n=n)
@@ -216,11 +217,6 @@ def concordance(x: ArrayLike, y: ArrayLike) -> Estimate:
     half = stats.norm.ppf((1 + CONFIDENCE) / 2) * math.sqrt(max(variance, 0.0))
     z = math.atanh(rho)
     return Estimate(value=rho, low=math.tanh(z - half), high=math.tanh(z + half), n=n)
-
-
-def _concordance(a: NDArray, b: NDArray) -> float:
-    covariance = ((a - a.mean()) * (b - b.mean())).mean()
-    return float(2 * covariance / (a.var() + b.var() + (a.mean() - b.mean()) ** 2))
 
 
 def bootstrap(

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from data_tools import rigid
 from data_tools.perfusion import motion
 from data_tools.simulate import dsc, simulate_patient
 
@@ -88,8 +89,8 @@ def test_axes_of_the_file_do_not_matter(moved):
 
 
 def test_far_motion_is_told():
-    poses = np.stack([motion._pose(np.array([x, 0, 0, 0, 0, 0.0]), np.zeros(3)) for x in range(13)])
-    away = motion._largest_mm(poses, np.eye(4), np.zeros(3))
+    poses = np.stack([rigid.pose(np.array([x, 0, 0, 0, 0, 0.0]), np.zeros(3)) for x in range(13)])
+    away = rigid.apart_mm(poses, np.eye(4), np.zeros(3))
     np.testing.assert_allclose(away, np.arange(13))
     (told,) = motion._warnings(poses, away, np.zeros(3))
     assert "moves by up to 12.0 mm" in told

@@ -26,7 +26,10 @@ def test_both_cores_beside_the_true_one(write, tmp_path):
     assert learnt[4].startswith("3.0") and rule[4].startswith("0.0")
     # Of the second patient 100 mL and a core of 50 are a mismatch, 90 and 40 too, 90 and 80 not.
     assert learnt[5].startswith("3/3") and rule[5].startswith("2/3")
-    assert "the 2 patients with a true core. Of 1 that is the rule's" in " ".join(table.notes)
+    assert (
+        "the 2 patients with a true core. For 1 of them the true core is the rule's own"
+        in " ".join(table.notes)
+    )
     page.write_report(tmp_path / "report", evaluated)
     assert "The core: by the networks" in (tmp_path / "report/report.md").read_text()
     assert (tmp_path / "report/tables/cores.csv").is_file()

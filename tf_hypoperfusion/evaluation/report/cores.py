@@ -52,9 +52,9 @@ def cores(patients: Patients, interval: str) -> Table | None:
     by_rule = int((patients.values("core_rule_dice") == 1).sum())
     table.notes = [
         who_counts(patients),
-        f"Dice is of the {(truth_ml > 0).sum()} patients with a true core. Of {by_rule} that is "
-        "the rule's: nobody gave another.",
-        "Target mismatch is by the predicted volume and each core, held against both true volumes. "
-        "The other tables decide by the rule's core.",
+        f"Dice is of the {(truth_ml > 0).sum()} patients with a true core. For {by_rule} of them "
+        "the true core is the rule's own, since nobody gave another.",
+        "Target mismatch is decided by the predicted volume and each core, and compared with the "
+        "decision by both true volumes. The other tables decide by the rule's core.",
     ]
     return table

@@ -25,7 +25,7 @@ from data_tools.perfusion.record import PerfusionQuality, convention_of
 from data_tools.perfusion.series import Series, load_series
 from data_tools.runtime import atomic, peak_memory
 from data_tools.runtime.errors import InputError
-from data_tools.volumes import Volume, load_mask, load_volume, save_volume
+from data_tools.volumes import Volume, apart_mm, load_mask, load_volume, save_volume
 
 # Name in the file, field of Maps, unit and what it is, as BIDS has them.
 MAPS = (
@@ -131,7 +131,7 @@ def make_maps(
     try:
         examined = examine(series, options.method, artery=artery)
     except InputError as error:
-        raise InputError(f"{series.label}: {error}") from error
+        raise series.noticed(InputError(f"{series.label}: {error}")) from error
     quality = record.measured(
         participant,
         series,
@@ -156,7 +156,8 @@ def make_maps(
             written += [image, _sidecar_path(image)]
             atomic.write_json(_sidecar_path(image), about)
             note = f"{participant} {name}, {record.NOT_EQUIVALENT}"
-            save_volume(image, getattr(examined.maps, field), series.affine, note)
+            stored = series.as_stored(getattr(examined.maps, field))
+            save_volume(image, stored, series.stored_affine, note)
         written.append(folder / PICTURE)
         atomic.write_bytes(folder / PICTURE, drawn)
         sums = {path.name: atomic.sha256(path) for path in written}
@@ -320,14 +321,26 @@ def check_current(cohort: str | os.PathLike, participant: str, tmax: Path | None
 
 
 def _region(path: Path, series: Series) -> NDArray[np.bool_]:
-    """A mask of the artery, on the grid of the series."""
+    """A mask of the artery, on the grid of the series' file."""
+    label = f"arterial mask {path}"
+    if path.is_dir():
+        raise InputError(f"{label}: is a folder; expected the file of a mask")
     mask = load_mask(path, "arterial mask")
-    if not mask.same_grid(Volume(series.signal[..., 0], series.affine)):
+    there = Volume(series.as_stored(series.signal[..., 0]), series.stored_affine)
+    expected = "expected a mask drawn on the series itself"
+    if mask.data.shape != there.data.shape:
         raise InputError(
-            f"arterial mask {path}: has {' x '.join(map(str, mask.data.shape))} voxels, and "
-            f"{series.label} {' x '.join(map(str, series.signal.shape[:3]))}, or lies elsewhere; "
-            "expected a mask drawn on the series itself"
+            f"{label}: has {' x '.join(map(str, mask.data.shape))} voxels, and {series.label} "
+            f"{' x '.join(map(str, there.data.shape))}; {expected}"
         )
+    if not mask.same_grid(there):
+        far_mm = apart_mm(mask.affine, there.affine, there.data.shape)
+        raise InputError(
+            f"{label}: has as many voxels as {series.label}, and lies up to {far_mm:.3g} mm away "
+            f"from it by its header; {expected}"
+        )
+    if not (mask.data > 0).any():
+        raise InputError(f"{label}: is empty; mark at least one voxel of an artery")
     return mask.data > 0
 
 

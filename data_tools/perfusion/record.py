@@ -22,7 +22,7 @@ from data_tools.runtime.errors import InputError
 QUALITY = "qc.json"
 GENERATED_BY = "data_tools.perfusion"
 # Raised when what is computed from the same files changes, so that old maps are not kept.
-PERFUSION_VERSION = 1
+PERFUSION_VERSION = 2
 NOT_EQUIVALENT = "not RAPID-equivalent until calibrated"
 NOTICE = "Research use only. Not a medical device; not for clinical decisions."
 # As people write them.
@@ -172,7 +172,7 @@ class PerfusionQuality:
         baseline_frames: before the bolus.
         arrival_s: of the bolus.
         drop_share: of the brain's mean signal, at the peak.
-        aif_voxels: indices from 0, the earliest first.
+        aif_voxels: indices in the file from 0, the earliest first.
         aif_arrival_s: median of the voxels, after the first frame.
         aif_peak_s: likewise.
         aif_width_s: likewise, at half of the height.
@@ -296,7 +296,9 @@ def measured(
         baseline_frames=bolus.baseline_frames.stop - bolus.baseline_frames.start,
         arrival_s=round(bolus.arrival_s, 2),
         drop_share=round(bolus.drop_share, 4),
-        aif_voxels=tuple(tuple(map(int, voxel)) for voxel in artery.voxels),
+        aif_voxels=tuple(
+            tuple(map(int, voxel)) for voxel in artery.voxels[:, np.argsort(series.axes)]
+        ),
         aif_arrival_s=_median(shapes.arrival_s),
         aif_peak_s=_median(shapes.peak_s),
         aif_width_s=_median(shapes.width_s),

@@ -3,10 +3,14 @@
 Repetition time (TR) and echo time (TE) are never guessed: where no file says them, the flags that
 give them are named. A NIfTI header's own TR is not trusted (many programs write 1 there); it only
 serves to find contradictions.
+
+Whatever reads on takes the third axis for that of the slices. Files that store it elsewhere are
+turned at reading, and :class:`Series` turns maps back.
 """
 
 import dataclasses
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +20,7 @@ from numpy.typing import NDArray
 from data_tools.dicom.dynamic import Dynamic, read_dynamic
 from data_tools.file_names import beside, sidecar
 from data_tools.image_files import ImageFile, open_image
+from data_tools.perfusion import spoilt_volumes
 from data_tools.runtime.errors import InputError
 from data_tools.volumes import gaps_of, without_gaps
 
@@ -26,6 +31,9 @@ LEAST_FRAMES = 10
 SAME_TR_SHARE = 0.02
 # Times of a slice within its frames differ by rounding only.
 SLICE_TIMES_APART = 0.1
+# Slices are thicker than voxels are wide; by less than this nobody can tell.
+THICKER = 1.25
+DIRECTIONS = ("i", "j", "k")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -33,7 +41,7 @@ class Series:
     """One DSC scan.
 
     Attributes:
-        signal: float32 (X, Y, Z, T), arbitrary unit, finite.
+        signal: float32 (X, Y, Z, T), arbitrary unit, finite; slices along the third axis.
         affine: (4, 4), index -> mm, RAS+.
         times_s: (T,), start of each frame, from 0 upwards; steps may differ.
         slice_times_s: (Z,), of each slice within its frame; None if nothing says it.
@@ -41,6 +49,7 @@ class Series:
         label: for messages.
         notes: what was decided.
         warnings: what a person should look at.
+        axes: which axis of the file each of the first three is.
     """
 
     signal: NDArray[np.float32]
@@ -51,6 +60,36 @@ class Series:
     label: str = ""
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    axes: tuple[int, int, int] = (0, 1, 2)
+
+    @property
+    def stored_affine(self) -> NDArray[np.float64]:
+        """Index in the file -> mm, RAS+."""
+        return self.affine[:, [*np.argsort(self.axes), 3]]
+
+    def as_stored(self, image: NDArray[Any]) -> NDArray[Any]:
+        """[X, Y, Z] with its axes as in the file."""
+        return np.transpose(image, np.argsort(self.axes))
+
+    def from_stored(self, image: NDArray[Any]) -> NDArray[Any]:
+        """[X, Y, Z] of an image with its axes as in the file."""
+        return np.transpose(image, self.axes)
+
+    def noticed(self, error: InputError) -> InputError:
+        """An error with the warnings that may explain it."""
+        return with_noticed(error, self.warnings, self.label)
+
+
+def with_noticed(error: InputError, warnings: Iterable[str], label: str) -> InputError:
+    """An error that also says what was noticed before it; the error itself if nothing was.
+
+    Args:
+        error: that ends the work.
+        warnings: sentences, which may begin with the label.
+        label: of the series.
+    """
+    said = "; ".join(each.removeprefix(f"{label}: ") for each in warnings)
+    return InputError(f"{error}. Noticed before: {said}") if said else error
 
 
 def load_series(
@@ -73,7 +112,8 @@ def load_series(
     Raises:
         InputError: as :func:`data_tools.image_files.open_image` and
             :func:`data_tools.dicom.dynamic.read_dynamic`; no series; TR or TE unknown or no time
-            in s; other numbers of times than of frames or slices.
+            in s; other numbers of times than of frames or slices; spoilt volumes that cannot be
+            filled in, as :func:`data_tools.perfusion.spoilt_volumes.without_spoilt`.
     """
     path = Path(path)
     _check_said(TR_FLAG, tr_s, TR_RANGE_S)
@@ -86,7 +126,12 @@ def load_series(
             f"{found.label}: all {found.signal.shape[3]} frames are equal; expected a scan over "
             "time"
         )
-    return found
+    try:
+        signal, warnings = spoilt_volumes.without_spoilt(found.signal)
+    except InputError as error:
+        raise found.noticed(InputError(f"{found.label}: {error}")) from error
+    spoilt = tuple(f"{found.label}: {each}" for each in warnings)
+    return dataclasses.replace(found, signal=signal, warnings=(*found.warnings, *spoilt))
 
 
 def _check_said(flag: str, value_s: float | None, range_s: tuple[float, float]) -> None:
@@ -99,9 +144,14 @@ def _of_file(path: Path, tr_s: float | None, te_s: float | None) -> Series:
     file = open_image(path, "perfusion series")
     label, shape = file.label, file.plain_shape
     if len(shape) != 4 or shape[3] < LEAST_FRAMES or min(shape[:3]) < 2:
+        why = ""
+        if len(shape) == 3:
+            why = ", one volume"
+        elif min(shape[:3]) < 2:
+            why = ", a single slice"
         raise InputError(
-            f"{label}: has shape {' x '.join(map(str, file.shape))}; expected a series over time, "
-            f"X x Y x Z x T, of {LEAST_FRAMES} frames or more"
+            f"{label}: has shape {' x '.join(map(str, file.shape))}{why}; expected a series over "
+            f"time, X x Y x Z x T, of {LEAST_FRAMES} frames or more with 2 slices or more"
         )
     data, absent = without_gaps(file.read().reshape(shape))
     beside_it = beside(path, ".json")
@@ -115,12 +165,24 @@ def _of_file(path: Path, tr_s: float | None, te_s: float | None) -> Series:
     echo_time_s = te_s if te_s is not None else te
     if echo_time_s is None:
         raise InputError(_unknown(label, "TE", "EchoTime", where=where, flag=TE_FLAG))
-    slice_times_s = _file_slice_times(label, known, shape[2], float(np.median(np.diff(times_s))))
+    affine = file.place.affine
+    axis = _slice_axis(label, known, affine, warnings)
+    tr_median_s = float(np.median(np.diff(times_s)))
+    try:
+        slice_times_s = _file_slice_times(label, known, axis, count=shape[axis], tr_s=tr_median_s)
+    except InputError as error:
+        raise with_noticed(error, warnings, label) from error
     if slice_times_s is None:
         notes.append(f"{label}: nothing says when each slice was taken; they count as one moment")
+    axes = (0, 1, 2)
+    if axis != 2:
+        axes = (1, 2, 0) if axis == 0 else (0, 2, 1)
+        data = np.ascontiguousarray(np.transpose(data, (*axes, 3)))
+        notes.append(f"{label}: its slices lie along {DIRECTIONS[axis]}, not k")
     return Series(
         signal=data,
-        affine=file.place.affine,
+        affine=affine[:, [*axes, 3]],
+        axes=axes,
         times_s=times_s,
         slice_times_s=slice_times_s,
         echo_time_s=echo_time_s,
@@ -209,25 +271,47 @@ def _numbers(label: str, key: str, value: Any, *, count: int, what: str) -> NDAr
     return numbers
 
 
+def _slice_axis(
+    label: str, known: dict[str, Any], affine: NDArray[np.float64], warnings: list[str]
+) -> int:
+    """By SliceEncodingDirection, else by the thickest voxels, else the third; adds warnings."""
+    sizes_mm = np.linalg.norm(affine[:3, :3], axis=0)
+    thickest = int(sizes_mm.argmax())
+    clear = sizes_mm[thickest] >= THICKER * np.sort(sizes_mm)[1]
+    said = known.get("SliceEncodingDirection")
+    if said is None:
+        return thickest if clear else 2
+    if said not in [each + sign for each in DIRECTIONS for sign in ("", "-")]:
+        raise InputError(
+            f"{label}: SliceEncodingDirection in the .json beside it is {said!r}; expected i, j or "
+            "k, with or without a minus"
+        )
+    axis = DIRECTIONS.index(said[0])
+    if clear and thickest != axis:
+        size = " x ".join(f"{each:.3g}" for each in sizes_mm)
+        warnings.append(
+            f"{label}: its slices lie along {said[0]} by SliceEncodingDirection, which was taken, "
+            f"and voxels of {size} mm are thickest along {DIRECTIONS[thickest]}. Was the image "
+            "turned after its .json was written?"
+        )
+    return axis
+
+
 def _file_slice_times(
-    label: str, known: dict[str, Any], count: int, tr_s: float
+    label: str, known: dict[str, Any], axis: int, *, count: int, tr_s: float
 ) -> NDArray[np.float64] | None:
     value = known.get("SliceTiming")
     if value is None:
         return None
-    times_s = _numbers(label, "SliceTiming", value, count=count, what="slice")
+    what = f"slice along {DIRECTIONS[axis]}"
+    times_s = _numbers(label, "SliceTiming", value, count=count, what=what)
     if times_s.min() < 0 or times_s.max() > 1.05 * tr_s:
         raise InputError(
             f"{label}: SliceTiming in the .json beside it runs from {times_s.min():g} to "
             f"{times_s.max():g}; expected seconds within a frame, 0 to {tr_s:g}"
         )
-    direction = str(known.get("SliceEncodingDirection", "k"))
-    if direction not in ("k", "k-"):
-        raise InputError(
-            f"{label}: its slices lie along {direction!r} by SliceEncodingDirection; expected k, "
-            "the third axis"
-        )
-    return times_s[::-1].copy() if direction == "k-" else times_s
+    backwards = str(known.get("SliceEncodingDirection")).endswith("-")
+    return times_s[::-1].copy() if backwards else times_s
 
 
 def _of_dicom(path: Path, tr_s: float | None, te_s: float | None, series: str | None) -> Series:

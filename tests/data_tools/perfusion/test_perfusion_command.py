@@ -86,6 +86,65 @@ def test_maps_lie_on_the_series_and_say_what_made_them(scan, done):
     )  # fmt: skip
 
 
+def turned_series(raw, folder):
+    """The first patient's series with its axes as PSR."""
+    image = nib.load(raw / FIRST / "perf" / f"{FIRST}_dsc.nii.gz")
+    from_now = nib.io_orientation(image.affine)
+    wanted = nib.orientations.axcodes2ornt("PSR")
+    turned = image.as_reoriented(nib.orientations.ornt_transform(from_now, wanted))
+    nib.save(turned, folder / "turned_dsc.nii.gz")
+    known = raw / FIRST / "perf" / f"{FIRST}_dsc.json"
+    shutil.copy(known, folder / "turned_dsc.json")
+    return turned
+
+
+def test_a_series_stored_otherwise_has_the_same_maps_on_its_own_grid(raw, done, tmp_path):
+    turned = turned_series(raw, tmp_path)
+    series = tmp_path / "turned_dsc.nii.gz"
+    assert call(perfusion, f"--series={series}", f"--out={tmp_path / 'out'}",
+                "--nomotion_correction") == 0  # fmt: skip
+    found = nib.load(tmp_path / "out" / "turned_Tmax.nii.gz")
+    assert found.shape == turned.shape[:3]
+    np.testing.assert_allclose(found.affine, turned.affine, atol=1e-4)
+    one, other = (nib.as_closest_canonical(each) for each in (found, nib.load(tmax_of(done))))
+    np.testing.assert_allclose(one.affine, other.affine, atol=1e-3)
+    apart_s = np.abs(one.get_fdata() - other.get_fdata())
+    assert np.percentile(apart_s, 99.9) < 0.01
+    where = json.loads((tmp_path / "out" / "qc.json").read_text())["aif_voxels"]
+    usual = of_map(tmax_of(done)).aif_voxels
+    there = nib.affines.apply_affine(found.affine, np.array(where))
+    same = nib.affines.apply_affine(nib.load(tmax_of(done)).affine, np.array(usual))
+    np.testing.assert_allclose(there, same, atol=1e-3)
+    given = ",".join(map(str, where[0]))
+    assert call(perfusion, f"--series={series}", f"--out={tmp_path / 'given'}",
+                "--nomotion_correction", f"--aif={given}") == 0  # fmt: skip
+    said = json.loads((tmp_path / "given" / "qc.json").read_text())
+    assert said["aif_voxels"] == [where[0]] and said["convention"]["arterial_input"] == "voxel"
+
+
+def test_a_mask_of_the_artery_that_cannot_be_one_is_named(raw, tmp_path, capsys):
+    image = nib.load(raw / FIRST / "perf" / f"{FIRST}_dsc.nii.gz")
+    away = image.affine.copy()
+    away[0, 3] += 30
+    ones = np.ones(image.shape[:3], np.uint8)
+    for name, data, affine, why in (
+        ("empty", 0 * ones, image.affine, "is empty; mark at least one voxel of an artery"),
+        ("small", ones[1:], image.affine, "has 63 x 64 x 8 voxels, and perfusion series"),
+        ("away", ones, away, "and lies up to 30 mm away from it by its header"),
+        ("folder", None, None, "is a folder; expected the file of a mask"),
+    ):
+        path = tmp_path / f"{name}.nii.gz"
+        if data is None:
+            path.mkdir()
+        else:
+            nib.save(nib.Nifti1Image(data, affine), path)
+        series = raw / FIRST / "perf" / f"{FIRST}_dsc.nii.gz"
+        assert call(perfusion, f"--series={series}", f"--out={tmp_path / 'out'}",
+                    f"--aif={path}") == 2  # fmt: skip
+        said = capsys.readouterr().err
+        assert f"{name}.nii.gz" in said and why in said
+
+
 def test_quality_is_figures_a_picture_and_a_page(done):
     quality = of_map(tmax_of(done))
     assert PerfusionQuality.from_json(json.loads(json.dumps(quality.to_json()))) == quality

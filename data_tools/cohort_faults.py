@@ -20,7 +20,7 @@ from data_tools.flow import LeftOut
 from data_tools.grid import SPACE, TMAX_HYPOPERFUSION_S
 from data_tools.overrides import NONE, Overrides
 from data_tools.patient import NativePatient
-from data_tools.perfusion import calibration, examination, patient_maps, record, series
+from data_tools.perfusion import calibration, examination, patient_maps, series
 from data_tools.quartiles import quartiles
 from data_tools.runtime import executors
 from data_tools.runtime.errors import InputError, counted
@@ -179,15 +179,13 @@ def check_patient(participant: str, cohort: str, *, overrides: Overrides = NONE)
     )  # fmt: skip
     if native is None:
         return Checked(tuple(Fault(participant, "images", message) for message in messages))
-    has_series, at_s = False, None
+    has_series = False
     try:
         patient_maps.check_current(cohort, participant, files.tmax)
     except InputError as error:
         return Checked((Fault(participant, "perfusion", str(error)),))
     try:
-        made_by = None if files.tmax is None else record.convention_of(files.tmax)
-        if made_by is not None:
-            at_s = calibration.threshold_in((cohort,), made_by)
+        at_s = calibration.threshold_of_map((cohort,), files.tmax)
     except InputError as error:
         return Checked((Fault(participant, CALIBRATION, str(error)),))
     if files.tmax is None and files.truth is None:

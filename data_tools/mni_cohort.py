@@ -143,7 +143,7 @@ def preprocess_patient(
         raise InputError("\n".join(fault.what for fault in faults))
     files, perfusion = _with_tmax(files, participant, cohort=cohort, out=out)
     overrides = files.overrides(overrides)
-    at_s = _calibrated_s((cohort, out), files.tmax)
+    at_s = calibration.threshold_of_map((cohort, out), files.tmax)
     settings = f"{side} {kind} {within_side} {overrides.given()}"
     if at_s is not None:
         settings += f" Tmax {at_s:g} s"
@@ -231,18 +231,6 @@ def _with_tmax(
         patient_maps.check_current(cohort, participant, files.tmax)
     known = record.of_map(files.tmax)
     return files, () if known is None else tuple(f"perfusion: {each}" for each in known.warnings)
-
-
-def _calibrated_s(places: tuple[str, ...], tmax: Path | None) -> float | None:
-    """The threshold by which Tmax of this program is calibrated; None of another, or without.
-
-    The first cohort's calibration counts.
-
-    Raises:
-        InputError: the calibration is damaged, or one of maps made in another way.
-    """
-    made_by = None if tmax is None else record.convention_of(tmax)
-    return None if made_by is None else calibration.threshold_in(places, made_by)
 
 
 def tmax_from(path: Path | None, calibrated_s: float | None = None) -> str | None:

@@ -167,6 +167,20 @@ def threshold_in(cohorts: Sequence[str | os.PathLike], convention: Convention) -
     return next((each for each in found if each is not None), None)
 
 
+def threshold_of_map(cohorts: Sequence[str | os.PathLike], tmax: Path | None) -> float | None:
+    """The same by the map itself; None of a map of another program, or without a map.
+
+    Args:
+        cohorts: folders with ``derivatives/perfusion``.
+        tmax: the map.
+
+    Raises:
+        InputError: as :func:`threshold_s`.
+    """
+    made_by = None if tmax is None else convention_of(tmax)
+    return None if made_by is None else threshold_in(cohorts, made_by)
+
+
 def _kept(convention: Convention) -> dict[str, Any]:
     return {name: getattr(convention, name) for name in ALIKE}
 

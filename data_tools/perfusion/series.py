@@ -159,12 +159,8 @@ def _of_file(path: Path, tr_s: float | None, te_s: float | None) -> Series:
     where = str(beside_it) if known else f"no {beside_it.name} lies beside it"
     times_s, warnings = _file_times(file, known, where, tr_s)
     notes: list[str] = []
-    te = _time(label, known, "EchoTime", TE_RANGE_S)
-    if te_s is not None and te is not None and abs(te - te_s) > SAME_TR_SHARE * te:
-        warnings.append(f"{label}: TE is {te_s:g} s by {TE_FLAG}, and {te:g} s by {where}")
-    echo_time_s = te_s if te_s is not None else te
-    if echo_time_s is None:
-        raise InputError(_unknown(label, "TE", "EchoTime", where=where, flag=TE_FLAG))
+    by_file_s = _time(label, known, "EchoTime", TE_RANGE_S)
+    echo_time_s = _echo_time_s(label, te_s, by_file_s, where=where, warnings=warnings)
     affine = file.place.affine
     axis = _slice_axis(label, known, affine, warnings)
     tr_median_s = float(np.median(np.diff(times_s)))
@@ -190,6 +186,21 @@ def _of_file(path: Path, tr_s: float | None, te_s: float | None) -> Series:
         notes=(*file.place.notes, *gaps_of("perfusion series", absent).notes, *notes),
         warnings=tuple(warnings),
     )
+
+
+def _echo_time_s(
+    label: str, by_flag_s: float | None, by_file_s: float | None, *, where: str, warnings: list[str]
+) -> float:
+    """TE as a person says it, else as files do; a warning where they differ."""
+    if by_flag_s is None:
+        if by_file_s is None:
+            raise InputError(_unknown(label, "TE", "EchoTime", where=where, flag=TE_FLAG))
+        return by_file_s
+    if by_file_s is not None and abs(by_file_s - by_flag_s) > SAME_TR_SHARE * by_file_s:
+        warnings.append(
+            f"{label}: TE is {by_flag_s:g} s by {TE_FLAG}, and {by_file_s:g} s by {where}"
+        )
+    return by_flag_s
 
 
 def _unknown(label: str, what: str, key: str, *, where: str, flag: str) -> str:
@@ -317,14 +328,9 @@ def _file_slice_times(
 def _of_dicom(path: Path, tr_s: float | None, te_s: float | None, series: str | None) -> Series:
     found = read_dynamic(path, series, te_s)
     notes, warnings = [*found.notes], [*found.warnings]
-    te = found.echo_time_s
-    if te_s is not None and te is not None and abs(te - te_s) > SAME_TR_SHARE * te:
-        warnings.append(f"{found.label}: TE is {te_s:g} s by {TE_FLAG}, and {te:g} s by its files")
-    echo_time_s = te_s if te_s is not None else te
-    if echo_time_s is None:
-        raise InputError(
-            _unknown(found.label, "TE", "EchoTime", where="its DICOM files", flag=TE_FLAG)
-        )
+    echo_time_s = _echo_time_s(
+        found.label, te_s, found.echo_time_s, where="its DICOM files", warnings=warnings
+    )
     _check_read(found.label, "EchoTime", echo_time_s, TE_RANGE_S)
     times_s, slice_times_s = _dicom_times(found, tr_s, warnings)
     if slice_times_s is None:

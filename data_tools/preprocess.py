@@ -11,7 +11,8 @@ physical; ADC in 1e-6 mm2/s), the transform for the way back, qc.json and qc.png
 cohort, the worst first. Look at the pictures. Patients done before with the same files are kept.
 Where there is a raw perfusion series (sub-*/perf/sub-*_dsc) and no Tmax map, Tmax is made of it and
 goes to OUT/derivatives/perfusion; python -m data_tools.perfusion has its options and explains it.
-One bad patient does not stop the others: it is listed at the end, exit 1.
+One bad patient does not stop the others: it is listed at the end, exit 1. If its images are those
+of an earlier run, that result stays, for then a flag was wrong.
 """
 
 import sys

@@ -43,7 +43,7 @@ GOOD, BAD = "sub-0001", "sub-0002"
 SETTINGS = BuildSettings(stride=8, shards=1, seed=0)
 
 
-def run(cohort, out):
+def run(cohort, out, *flags):
     """Exit status, standard output and standard error of the command."""
     printed, complained = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(complained):
@@ -51,7 +51,7 @@ def run(cohort, out):
             preprocess.main,
             preprocess.FLAGS,
             preprocess.__doc__,
-            [f"--cohort={cohort}", f"--out={out}"],
+            [f"--cohort={cohort}", f"--out={out}", *flags],
         )
     return status, printed.getvalue(), complained.getvalue()
 
@@ -239,6 +239,29 @@ def test_a_patient_that_fails_later_leaves_no_stale_result(quick):
     damage(cohort, GOOD)
     assert run(cohort, out)[0] == command.EXIT_SOME_FAILED
     assert not (out / "participants.tsv").exists()
+
+
+def test_a_wrong_flag_costs_no_result(quick):
+    """Results of the same images wait for the right flag; those of other images go."""
+    cohort, out = quick
+    fill(cohort, BAD, "occlusion", "PCA")
+    assert run(cohort, out, "--other_territories")[0] == command.EXIT_OK
+    before = {path: path.stat().st_mtime_ns for path in out.glob("sub-*/*")}
+    assert {path.parent.name for path in before} == {GOOD, BAD}
+    wrong = "--adc_unit=1e-6 mm2/s"
+    status, _, complained = run(cohort, out, wrong)
+    assert status == command.EXIT_SOME_FAILED and "ADC" in complained
+    waits = f"{mni_cohort.KEPT}, but the patient is left out until a run succeeds."
+    assert f"{waits} It was made with other settings: the usual ones." in complained
+    assert not (out / "participants.tsv").exists() and waits in flow.read(out)[0].reason
+    assert {path: path.stat().st_mtime_ns for path in out.glob("sub-*/*")} == before
+    status, printed, _ = run(cohort, out, "--other_territories")
+    assert (status, printed) == (0, f"2 patients in {out} (2 were done before)\n")
+    damage(cohort, BAD)
+    fill(cohort, GOOD, "side", "bilateral")
+    status, _, complained = run(cohort, out, "--other_territories", wrong)
+    assert status == command.EXIT_SOME_FAILED and mni_cohort.KEPT not in complained
+    assert not list(out.glob("sub-*"))
 
 
 def fill(cohort, participant, column, word):

@@ -119,19 +119,14 @@ def load_series(
     _check_said(TR_FLAG, tr_s, TR_RANGE_S)
     _check_said(TE_FLAG, te_s, TE_RANGE_S)
     found = _of_dicom(path, tr_s, te_s, series) if path.is_dir() else _of_file(path, tr_s, te_s)
-    if not found.signal.max() > 0:
-        raise InputError(f"{found.label}: no voxel is brighter than 0; the series is empty")
-    if (found.signal == found.signal[..., :1]).all():
-        raise InputError(
-            f"{found.label}: all {found.signal.shape[3]} frames are equal; expected a scan over "
-            "time"
-        )
-    try:
-        signal, warnings = spoilt_volumes.without_spoilt(found.signal)
-    except InputError as error:
-        raise found.noticed(InputError(f"{found.label}: {error}")) from error
-    spoilt = tuple(f"{found.label}: {each}" for each in warnings)
-    return dataclasses.replace(found, signal=signal, warnings=(*found.warnings, *spoilt))
+    for mended in (spoilt_volumes.checked_values, spoilt_volumes.without_spoilt):
+        try:
+            signal, warnings = mended(found.signal)
+        except InputError as error:
+            raise found.noticed(InputError(f"{found.label}: {error}")) from error
+        told = tuple(f"{found.label}: {each}" for each in warnings)
+        found = dataclasses.replace(found, signal=signal, warnings=(*found.warnings, *told))
+    return found
 
 
 def _check_said(flag: str, value_s: float | None, range_s: tuple[float, float]) -> None:
@@ -158,6 +153,7 @@ def _of_file(path: Path, tr_s: float | None, te_s: float | None) -> Series:
     known = sidecar(path)
     where = str(beside_it) if known else f"no {beside_it.name} lies beside it"
     times_s, warnings = _file_times(file, known, where, tr_s)
+    warnings += [f"{label}: {each}" for each in spoilt_volumes.holes_told(absent)]
     notes: list[str] = []
     by_file_s = _time(label, known, "EchoTime", TE_RANGE_S)
     echo_time_s = _echo_time_s(label, te_s, by_file_s, where=where, warnings=warnings)

@@ -1,4 +1,4 @@
-"""Volumes that no scan gives: empty ones, and those out of line with the volumes around them.
+"""What no scan gives: values below 0, copies, empty volumes, and those out of line with others.
 
 Contrast darkens the brain over several volumes and motion hardly changes a head's mean signal. So a
 volume, or one slice of it, that is empty, or far brighter or darker than the one before and the one
@@ -28,6 +28,10 @@ MOST_BOLUS_SHARE = 0.4
 SLICE_SHARE, LEAST_SLICE_AREA = 0.5, 0.25
 MAX_FILLED, MOST_NAMED = 2, 3
 EMPTY = "is empty"
+# Of all that is in the image; resampling leaves a little below 0 at edges.
+MOST_NEGATIVE_SHARE = 0.02
+# Beyond, squares are lost in 32 bits.
+LARGEST = (1e-3, 1e9)
 # Less is no bolus.
 LEAST_FALL_SHARE = 0.02
 # From two volumes before the signal has lost this share of its fall until it has it back.
@@ -104,6 +108,68 @@ def without_spoilt(signal: NDArray[np.float32]) -> tuple[NDArray[np.float32], tu
         f"{each.named(volumes)}; it was filled in from the volumes before and after "
         f"it.{_asked(each)}"
         for each in found
+    )
+
+
+def holes_told(absent: NDArray[np.bool_] | None) -> tuple[str, ...]:
+    """A warning of voxels that hold no number in some volumes only; none about a background.
+
+    Args:
+        absent: [X, Y, Z, T], where the file holds no number; None if it holds one everywhere.
+    """
+    if absent is None:
+        return ()
+    good = ~absent.all(axis=(0, 1))  # empty slices are told elsewhere
+    lost = (absent & good).sum(axis=3)
+    count = int(((lost > 0) & (lost < good.sum(axis=1))).sum())
+    if not count:
+        return ()
+    holds = "holds" if count == 1 else "hold"
+    return (
+        f"{counted(count, 'voxel')} {holds} NaN or infinity in some volumes, and 0 was taken "
+        "there. Export the series again",
+    )
+
+
+def checked_values(
+    signal: NDArray[np.float32],
+) -> tuple[NDArray[np.float32], tuple[str, ...]]:
+    """The signal in a unit that can be computed with, and a warning of volumes that are copies.
+
+    Args:
+        signal: [X, Y, Z, T], any unit, finite.
+
+    Raises:
+        InputError: nothing above 0, all volumes equal, or values below 0.
+    """
+    largest = float(signal.max())
+    if not largest > 0:
+        raise InputError("no voxel is brighter than 0; the series is empty")
+    volumes = signal.shape[3]
+    copies = [
+        k
+        for k in range(1, volumes)
+        if np.array_equal(signal[..., k - 1], signal[..., k]) and signal[..., k].any()
+    ]
+    if len(copies) == volumes - 1:
+        raise InputError(f"all {volumes} frames are equal; expected a scan over time")
+    if not LARGEST[0] <= largest <= LARGEST[1]:
+        signal = np.ldexp(signal, 10 - int(np.log2(largest)))  # exact
+    below = float(-signal.sum(where=signal < 0, dtype=np.float64))
+    share = below / float(np.abs(signal).sum(dtype=np.float64))
+    if share > MOST_NEGATIVE_SHARE:
+        raise InputError(
+            f"{100 * share:.0f}% of its signal is below 0; expected a magnitude image, which has "
+            "none there. Is it a phase image or a difference, or were its numbers stored wrongly?"
+        )
+    if not copies:
+        return signal, ()
+    names = ", ".join(str(k + 1) for k in copies[:MOST_NAMED])
+    names += ", ..." if len(copies) > MOST_NAMED else ""
+    are = "is an exact copy" if len(copies) == 1 else "are exact copies"
+    return signal, (
+        f"{counted(len(copies), 'volume')} of {volumes} ({names}) {are} of the one before, which "
+        "no scanner gives. Were volumes exported twice? Then times are wrong",
     )
 
 

@@ -192,6 +192,9 @@ def test_a_spoilt_volume_is_told(images, tmp_path):
     spoilt = dataclasses.replace(images, signal=still)
     (told,) = load_series(write_nifti(tmp_path, spoilt)).warnings
     assert "volume 10 of 12 is empty; it was filled in" in told
+    still[2, 2, 2, 4:7] = np.inf
+    holes, _ = load_series(write_nifti(tmp_path, spoilt)).warnings
+    assert "s_dsc.nii.gz: 1 voxel holds NaN or infinity in some volumes" in holes
     still[..., 3:5] = 0
     with pytest.raises(InputError, match="3 volumes are spoilt, and 2 can be filled in: volume 4"):
         load_series(write_nifti(tmp_path, spoilt), tr_s=1.6)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from data_tools.perfusion.spoilt_volumes import without_spoilt
+from data_tools.perfusion.spoilt_volumes import checked_values, holes_told, without_spoilt
 from data_tools.runtime.errors import InputError
 from data_tools.simulate.bolus import Bolus
 
@@ -94,3 +94,48 @@ def test_volumes_in_another_place_are_out_of_order():
 
 def test_nothing_is_said_of_what_shows_no_head():
     assert without_spoilt(np.zeros((4, 4, 2, 12), np.float32))[1] == ()
+
+
+def test_values_below_zero_are_refused_unless_they_are_few():
+    signal = head()
+    same, warnings = checked_values(signal)
+    assert same is signal and warnings == ()
+    few = signal - 5  # as resampling does around a head
+    assert checked_values(few)[1] == ()
+    turned = signal.copy()
+    turned[::5] *= -1
+    for wrong in (signal - signal.mean(), turned):
+        with pytest.raises(InputError, match="% of its signal is below 0; expected a magnitude"):
+            checked_values(wrong)
+
+
+@pytest.mark.parametrize("power", [-100, 100])
+def test_very_large_and_very_small_numbers_are_brought_to_usual_ones(power):
+    signal = head()
+    found, warnings = checked_values(np.ldexp(signal, power))
+    shift = np.log2(float(found.max()) / float(signal.max()))
+    assert shift == round(shift) and 100 < found.max() < 10_000 and warnings == ()
+    np.testing.assert_array_equal(found, np.ldexp(signal, round(shift)))
+
+
+def test_copies_of_volumes_are_told():
+    signal = head()
+    signal[..., 5] = signal[..., 4]
+    _, (told,) = checked_values(signal)
+    assert told.startswith("1 volume of 40 (6) is an exact copy of the one before")
+    _, (told,) = checked_values(np.repeat(signal[..., ::2], 2, axis=3))
+    assert told.startswith("20 volumes of 40 (2, 4, 6, ...) are exact copies of the one before")
+    signal = head()
+    signal[..., 20:22] = 0
+    assert checked_values(signal)[1] == ()  # empty ones are told as such
+
+
+def test_holes_in_time_are_told_and_a_background_is_not():
+    absent = np.zeros((6, 6, 4, 12), bool)
+    absent[:2] = True
+    absent[:, :, 1, 5] = True  # a slice without numbers is empty
+    absent[..., 7] = True
+    assert holes_told(None) == holes_told(absent) == ()
+    absent[3, 3, 2, :4] = True
+    (told,) = holes_told(absent)
+    assert told.startswith("1 voxel holds NaN or infinity in some volumes")

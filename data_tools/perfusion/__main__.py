@@ -261,6 +261,11 @@ def _one(options: "Options", mask: Path | None) -> int:
     from data_tools.perfusion.record import QUALITY
 
     path, out = Path(FLAGS.series), Path(FLAGS.out)
+    if FLAGS.dicom_series is not None and path.is_file():
+        raise InputError(
+            f"--dicom_series chooses among DICOM files in a folder, and --series={path} is one "
+            "file; leave it out"
+        )
     stem = re.sub("_(dsc|pwi)$", "", file_names.stem(path.name), flags=re.IGNORECASE)
     name = FLAGS.participant or stem.strip(".") or path.resolve().name
     with atomic.one_writer(out):

@@ -136,6 +136,11 @@ def _check_said(flag: str, value_s: float | None, range_s: tuple[float, float]) 
 
 
 def _of_file(path: Path, tr_s: float | None, te_s: float | None) -> Series:
+    if _is_dicom(path):
+        raise InputError(
+            f"perfusion series {path}: is a DICOM file; expected the folder that holds the scan's "
+            f"files, {path.parent}"
+        )
     file = open_image(path, "perfusion series")
     label, shape = file.label, file.plain_shape
     if len(shape) != 4 or shape[3] < LEAST_FRAMES or min(shape[:3]) < 2:
@@ -182,6 +187,13 @@ def _of_file(path: Path, tr_s: float | None, te_s: float | None) -> Series:
         notes=(*file.place.notes, *gaps_of("perfusion series", absent).notes, *notes),
         warnings=tuple(warnings),
     )
+
+
+def _is_dicom(path: Path) -> bool:
+    if not path.is_file():
+        return False
+    with path.open("rb") as stream:
+        return stream.read(132)[128:] == b"DICM"
 
 
 def _echo_time_s(

@@ -307,6 +307,7 @@ def test_one_patient_with_a_chosen_artery(raw, done, scan, tmp_path, capsys):
         (["--cohort=a", "--aif=1,2,3"], "--aif: only with --series, for one patient"),
         (["--cohort=a", "--threshold=1.5"], "the threshold is 1.5; expected more than 0"),
         (["--series=a", "--out=b", "--aif=1,2"], "or a voxel as three whole numbers"),
+        ([f"--series={__file__}", "--out=b", "--dicom_series=3"], "is one file; leave it out"),
         (["--series=a", "--out=b", "--tr_s=1500"], "--tr_s is 1500; expected 0.2 to 6, in seconds"),
         (["--series=a.nii.gz", "--out=b"], "no such file"),
         (["--series= ", "--out=b"], "--series is empty"),

@@ -216,6 +216,11 @@ def test_images_that_are_no_series_are_refused(images, tmp_path):
         load_series(write_nifti(tmp_path, dark))
     with pytest.raises(InputError, match="no such file"):
         load_series(tmp_path / "absent.nii")
+    (tmp_path / "one.dcm").write_bytes(bytes(128) + b"DICM")
+    with pytest.raises(
+        InputError, match="is a DICOM file; expected the folder that holds the scan"
+    ):
+        load_series(tmp_path / "one.dcm")
     with pytest.raises(InputError, match=r"--tr_s is 1500; expected 0.2 to 6, in seconds"):
         load_series(tmp_path / "absent.nii", tr_s=1500)
 

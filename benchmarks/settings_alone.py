@@ -88,10 +88,10 @@ def figures(fold: Path) -> dict[str, Any]:
     return found
 
 
-def line(variant: str, found: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """A variant's figures, one of ``found`` for each seed."""
-    with_dice = [name for name in FLAGS.shifts if SHIFTS[name].negatives is None]
-    everyone = [*FLAGS.shifts, shifts.PLAIN]
+def line(variant: str, found: Sequence[dict[str, Any]], names: Sequence[str]) -> dict[str, Any]:
+    """A variant's figures of the shifts ``names``, one of ``found`` for each seed."""
+    with_dice = [name for name in names if SHIFTS[name].negatives is None]
+    everyone = [*names, shifts.PLAIN]
 
     def losses(each: dict[str, Any]) -> dict[str, float]:
         return {name: each[shifts.PLAIN]["dice"] - each[name]["dice"] for name in with_dice}
@@ -131,7 +131,7 @@ def main() -> None:
         folds = [
             train(Path(FLAGS.out) / f"{variant}-seed{seed}", seed, words) for seed in FLAGS.seeds
         ]
-        lines.append(line(variant, [figures(fold) for fold in folds]))
+        lines.append(line(variant, [figures(fold) for fold in folds], FLAGS.shifts))
     tables.show(f"{FLAGS.patients} simulated patients of each cohort", lines)
 
 

@@ -1,17 +1,8 @@
 """The table of single settings: means over seeds, half their range, and the worst shift."""
 
-from types import SimpleNamespace
-
-import pytest
-
 from benchmarks import settings_alone, shifts
 
 SHIFTS = ["bias30", "grey_bright", "no_penumbra"]
-
-
-@pytest.fixture(autouse=True)
-def _three_shifts(monkeypatch):
-    monkeypatch.setattr(settings_alone, "FLAGS", SimpleNamespace(shifts=SHIFTS))
 
 
 def held(dice, bias_ml, specificity=(1, 2)):
@@ -29,7 +20,7 @@ def test_a_line_holds_the_mean_over_seeds_and_half_of_their_range():
         shifts.PLAIN: held(0.64, 2), "bias30": held(0.60, -10), "grey_bright": held(0.44, 4),
         "no_penumbra": held(None, 28, (7, 40)),
     }  # fmt: skip
-    line = settings_alone.line("mirror", [one, other])
+    line = settings_alone.line("mirror", [one, other], SHIFTS)
     assert line["variant"] == "mirror" and line["seeds"] == 2
     assert line["Dice at home"] == "0.620 +-0.020"
     # Losses 0.10 and 0.02, 0.04 and 0.20: of strokes without penumbra a Dice means nothing.

@@ -98,32 +98,27 @@ flags.DEFINE_string(
 flags.DEFINE_bool("speed", False, "Measure a step of each way, and stop.", flag_values=FLAGS)
 
 
+# Fields of the configurations that have a flag.
+SETTINGS = (
+    "seed", "base_filters", "dropout", "batch_size", "epochs", "learning_rate",
+    "final_learning_rate_ratio", "ema_momentum", "precision", "randomisation", "presence_flags",
+    "contrast_channels", "core_output", "core_weight",
+)  # fmt: skip
+
+
 def main() -> int:
     """Run the command."""
     began = time.monotonic()
     _check()
-    configs = config.preset(
-        FLAGS.preset,
-        **{
-            name: FLAGS[name].value
-            for name in (
-                "seed", "base_filters", "dropout", "batch_size", "epochs", "learning_rate",
-                "final_learning_rate_ratio", "ema_momentum", "precision", "randomisation",
-                "presence_flags", "contrast_channels", "core_output", "core_weight",
-            )
-        },
-    )  # fmt: skip
-    if configs.training.precision not in ("bfloat16", "float32"):
-        raise InputError(f"precision is {FLAGS.precision!r}; expected bfloat16 or float32")
-    changes = randomisation.parse(configs.training.randomisation)
+    configs, changes = settings_of(FLAGS)
     until = began + 60 * FLAGS.minutes
     for folder in (FLAGS.run, FLAGS.cache):
         atomic.check_writable(Path(folder))
-    train, validation, facts = _patients()
+    train, validation, facts = patients_of(FLAGS)
     print(f"{len(train)} patients, {len(validation)} to validate, "
           f"{time.monotonic() - began:.1f} s", flush=True)  # fmt: skip
 
-    _start_jax()
+    start_jax(FLAGS.cache)
     from tf_hypoperfusion.training.gpu import loop, steps
 
     on_device = steps.on_device(train.arrays())
@@ -174,41 +169,55 @@ def _check() -> None:
         raise InputError("KERAS_BACKEND is set to another backend; expected jax, or none")
 
 
-def _patients() -> tuple[Any, Any, dict[str, Any]]:
+def settings_of(
+    given: flags.FlagValues,
+) -> tuple[tuple[config.ModelConfig, config.TrainingConfig], randomisation.Randomisation]:
+    """Network, training and changes of the windows.
+
+    Raises:
+        InputError: a value that cannot be.
+    """
+    configs = config.preset(given.preset, **{name: given[name].value for name in SETTINGS})
+    if configs[1].precision not in ("bfloat16", "float32"):
+        raise InputError(f"precision is {given.precision!r}; expected bfloat16 or float32")
+    return configs, randomisation.parse(configs[1].randomisation)
+
+
+def patients_of(given: flags.FlagValues) -> tuple[Any, Any, dict[str, Any]]:
     """Patients to learn from, to validate by, and what both were made with."""
     from data_tools.simulate.cohort import SIMULATION_VERSION
     from data_tools.simulate.looks import LOOKS
     from tf_hypoperfusion.training.gpu import patients
 
-    looks = FLAGS.looks.split(",")
+    looks = given.looks.split(",")
     if unknown := sorted(set(looks) - set(LOOKS)):
         raise InputError(f"--looks has {', '.join(unknown)}; expected some of {', '.join(LOOKS)}")
-    minutes = FLAGS.simulate_minutes or FLAGS.minutes / 3
-    folder = Path(FLAGS.cache) / "patients"
-    other = FLAGS.seed + VALIDATION_SEED_AFTER
+    minutes = given.simulate_minutes or given.minutes / 3
+    folder = Path(given.cache) / "patients"
+    other = given.seed + VALIDATION_SEED_AFTER
     began = time.monotonic()
     # First, so that a short time leaves some of both.
     validation = patients.simulated(
-        other, range(1, FLAGS.validation_patients + 1), folder,
-        looks=looks, workers=FLAGS.workers, minutes=minutes,
+        other, range(1, given.validation_patients + 1), folder,
+        looks=looks, workers=given.workers, minutes=minutes,
     )  # fmt: skip
     left = minutes - (time.monotonic() - began) / 60
     train = patients.simulated(
-        FLAGS.seed, range(1, FLAGS.patients + 1), folder,
-        looks=looks, workers=FLAGS.workers, minutes=left,
+        given.seed, range(1, given.patients + 1), folder,
+        looks=looks, workers=given.workers, minutes=left,
     )  # fmt: skip
     facts = {
-        "version": SIMULATION_VERSION, "seed": FLAGS.seed, "patients": len(train), "looks": looks,
+        "version": SIMULATION_VERSION, "seed": given.seed, "patients": len(train), "looks": looks,
         "validation_seed": other, "validation_patients": len(validation),
     }  # fmt: skip
     return train, validation, facts
 
 
-def _start_jax() -> None:
+def start_jax(cache: str) -> None:
     """Keep what is compiled for the next start."""
     import jax
 
-    jax.config.update("jax_compilation_cache_dir", str(Path(FLAGS.cache).absolute() / "compiled"))
+    jax.config.update("jax_compilation_cache_dir", str(Path(cache).absolute() / "compiled"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
     print(f"on {jax.devices()[0].device_kind} ({jax.default_backend()})", flush=True)
 

@@ -113,6 +113,22 @@ _LIGHT: dict[str, Any] = {
     "label_shift_voxels": 0.25,
     "mask_error": 0.3,
 }
+# Between both.
+_MEDIUM: dict[str, Any] = {
+    "share": 0.75,
+    "dwi_bias": (0.0, 0.12),
+    "adc_bias": 0.03,
+    "dwi_gain": 0.04,
+    "dwi_gamma": 0.1,
+    "noise": 0.06,
+    "blur": 0.2,
+    "adc_scale": 0.05,
+    "rotation_deg": 5.0,
+    "scale": 0.04,
+    "shift_voxels": 1.5,
+    "label_shift_voxels": 0.25,
+    "mask_error": 0.4,
+}
 # Also answers where an input is missing.
 _INPUTS = {"drop_dwi": 0.12, "drop_adc": 0.12, "drop_nihss": 0.25, "drop_side": 0.15}
 
@@ -126,6 +142,7 @@ def _part(name: str) -> dict[str, Any]:
 NAMED = {
     "none": {},
     "light": _LIGHT,
+    "medium": _MEDIUM,
     "wide": _WIDE,
     **{name: _part(name) for name in PARTS if name != "inputs"},
     "adc": _part("adc") | {"adc_scale": 0.05},

@@ -63,8 +63,9 @@ def test_each_patient_is_simulated_once_and_looks_go_by_turns(one, tmp_path, mon
         def mni_core(self):
             return one[2].core_truth
 
-    def simulate(seed, number, *, look):
+    def simulate(seed, number, *, look, shift):
         asked.append((seed, number, look))
+        assert shift is None
         if number == 3:
             raise InputError("no such head")
         return Made()

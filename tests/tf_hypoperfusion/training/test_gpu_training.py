@@ -117,6 +117,23 @@ def test_each_amount_changes_its_own_channels_and_no_other(people, name):
     assert set(AMOUNTS) | {"share"} == {field.name for field in fields}
 
 
+def test_amounts_given_at_run_time_change_as_those_of_the_program_do(people):
+    settings = randomisation.Randomisation(**AMOUNTS)
+    compiled = jax.jit(
+        lambda device, amounts: randomisation.window(
+            device, drawn(0, 24, changed=True, seed=1), settings=amounts, frame=FRAME
+        )
+    )
+    (inputs, learnt), known = compiled(people[1], settings), seen(people[1], settings)
+    image = np.moveaxis(np.asarray(inputs["image"]), -1, 0)
+    expected = np.stack([known[name] for name in ("dwi", "adc", "mask", "side")])
+    differs = np.abs(image - expected) > 1e-3
+    assert differs.mean() < 1e-4  # rounding, at the edge of a mask too
+    np.testing.assert_array_equal(learnt[..., :2], known[TRUTH])
+    other, _ = compiled(people[1], randomisation.Randomisation())
+    assert not np.array_equal(other["image"], inputs["image"])
+
+
 def test_the_share_that_is_changed_and_the_side_of_the_mirrored(people):
     settings = randomisation.Randomisation(drop_nihss=1.0, share=0.5)
     inputs, y_true = randomisation.windows(
@@ -178,6 +195,7 @@ def test_a_run_leaves_networks_that_are_used_as_any_other(tmp_path):
         "--randomisation=wide+inputs", "--presence_flags", "--core_output",
     )  # fmt: skip
     assert "network 1: best validation loss" in said
+    assert "no_adc_dice" in said and "no_side_dice" in said
     from tf_hypoperfusion.inference import model_files
     from tf_hypoperfusion.training import run_summary
 

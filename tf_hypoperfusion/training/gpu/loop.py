@@ -23,7 +23,7 @@ from data_tools.runtime.errors import InputError
 from tf_hypoperfusion import provenance
 from tf_hypoperfusion.config import ModelConfig, TrainingConfig
 from tf_hypoperfusion.training import history
-from tf_hypoperfusion.training.gpu.steps import State, Steps, Way
+from tf_hypoperfusion.training.gpu.steps import INPUTS, State, Steps, Way
 from tf_hypoperfusion.training.randomisation import Randomisation
 
 WARMUP_STEPS = 100
@@ -281,6 +281,12 @@ class Network:
         speed = self.training.batch_size * len(self.learnt) / seconds
         found = self.steps.validate(self.state, self.data.validation)
         found |= self.steps.validate_changed(self.state, self.data.validation, self.steps.changes)
+        missing = {
+            f"{name}_dice": self.steps.validate(self.state, self.data.validation, name)["dice"]
+            for name, field in INPUTS.items()
+            if getattr(self.steps.changes, field)  # only what is learnt from
+        }
+        found |= missing
         row: history.Row = {
             "epoch": len(self.rows) + 1,
             "step": step,
@@ -300,7 +306,8 @@ class Network:
             f"{row['val_composite']:.4f}"
             f"{' (best)' if best else ''}, Dice {row['val_dice']:.3f}, median "
             f"{row['val_dice_median']:.3f}, volume {row['val_volume_bias_ml']:+.0f} mL; changed "
-            f"windows: loss {row['val_changed_composite']:.4f}, Dice {row['val_changed_dice']:.3f}",
+            f"windows: loss {row['val_changed_composite']:.4f}, Dice {row['val_changed_dice']:.3f}"
+            + "".join(f", {name} {value:.3f}" for name, value in missing.items()),
             flush=True,
         )
         self._row_began = time.monotonic()

@@ -114,6 +114,7 @@ def simulated(
     folder: str | os.PathLike,
     *,
     looks: Sequence[str] = ("first",),
+    shift: str | None = None,
     workers: int = 1,
     minutes: float = np.inf,
 ) -> Patients:
@@ -124,6 +125,7 @@ def simulated(
         numbers: of the patients, from 1.
         folder: for the files.
         looks: of the patients by turns; see :mod:`data_tools.simulate.looks`.
+        shift: of all; see :mod:`data_tools.simulate.shifts`.
         workers: processes.
         minutes: begin no patient after so long; those that are done are given back.
 
@@ -132,11 +134,14 @@ def simulated(
     """
     Path(folder).mkdir(parents=True, exist_ok=True)
     look_of = {number: looks[number % len(looks)] for number in numbers}
-    files = {number: _file(folder, seed, number, look) for number, look in look_of.items()}
+    files = {
+        number: _file(folder, seed=seed, number=number, look=look, shift=shift)
+        for number, look in look_of.items()
+    }
     end = time.monotonic() + 60 * minutes
     todo = [(number, look_of[number]) for number, file in files.items() if not file.is_file()]
     in_time = itertools.takewhile(lambda _: time.monotonic() < end, todo)
-    write = functools.partial(_simulate, seed=seed, folder=str(folder))
+    write = functools.partial(_simulate, seed=seed, shift=shift, folder=str(folder))
     results = map_patients(write, in_time, workers, "simulating", total=len(todo))
     for task, failure in results if todo else ():
         if isinstance(failure, InputError):  # the others are enough
@@ -153,21 +158,25 @@ def together(parts: Sequence[Patients]) -> Patients:
     return Patients(**{name: np.concatenate([a[name] for a in arrays]) for name in arrays[0]})
 
 
-def _file(folder: str | os.PathLike, seed: int, number: int, look: str) -> Path:
+def _file(
+    folder: str | os.PathLike, *, seed: int, number: int, look: str, shift: str | None
+) -> Path:
     versions = f"version-{SIMULATION_VERSION}_held-{HELD_VERSION}"
-    name = f"{versions}_seed-{seed}_look-{look}_patient-{number:05d}.npz"
+    seen = f"look-{look}" + (f"_shift-{shift}" if shift else "")
+    name = f"{versions}_seed-{seed}_{seen}_patient-{number:05d}.npz"
     return Path(folder) / name
 
 
-def _simulate(number: int, look: str, *, seed: int, folder: str) -> None:
-    made = simulate_patient(seed, number, look=look)
+def _simulate(number: int, look: str, *, seed: int, shift: str | None, folder: str) -> None:
+    made = simulate_patient(seed, number, look=look, shift=shift)
     patient = held(made.mni(), made.plan.side, made.nihss, made.mni_core())
+    file = _file(folder, seed=seed, number=number, look=look, shift=shift)
     with (
-        atomic.replacing(_file(folder, seed, number, look)) as temporary,
-        open(temporary, "wb") as file,
+        atomic.replacing(file) as temporary,
+        open(temporary, "wb") as stream,
     ):
         arrays: dict[str, Any] = patient.arrays()
-        np.savez(file, **arrays)
+        np.savez(stream, **arrays)
 
 
 def _read(file: Path) -> Patients:

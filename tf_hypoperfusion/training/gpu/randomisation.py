@@ -7,6 +7,7 @@ twin of :mod:`tf_hypoperfusion.training.augmentation`, which changes the slabs o
 
 import dataclasses
 import functools
+import math
 from typing import Any
 
 import jax
@@ -45,6 +46,17 @@ KEYS = (
 MIRROR_SUM = 126  # a column and its mirror image, as tf_hypoperfusion.training.augmentation
 MIRRORED = np.array([SIDES.index(mirrored_side(side)) for side in SIDES])
 SIDE_FRAMES = np.stack([side_frame(side) for side in SIDES]).astype(np.float32)
+
+# Amounts that are arrays of the device are arguments of a compiled function, not part of it: one
+# function serves every setting.
+jax.tree_util.register_dataclass(
+    Randomisation, [field.name for field in dataclasses.fields(Randomisation)], []
+)
+
+
+def _used(*amounts: Any) -> bool:
+    """Whether a change has to be computed: always where its amount is given at run time."""
+    return any(not isinstance(amount, (int, float)) or amount > 0 for amount in amounts)
 
 
 @jax.tree_util.register_dataclass
@@ -109,7 +121,7 @@ def window(
     keys = dict(zip(KEYS, jax.random.split(drawn.key, len(KEYS)), strict=True))
     amount = drawn.changed.astype(jnp.float32)
     slab = _moved(patients, drawn, keys, settings=settings, frame=frame)
-    if settings.mask_error:
+    if _used(settings.mask_error):
         slab = _with_other_brain(keys["mask"], slab, settings.mask_error * amount)
     mean = patients["adc_mean"][drawn.who]
     slab = _scanned(keys, slab, mean, amount=amount, settings=settings)
@@ -152,7 +164,7 @@ def _moved(patients, drawn, keys, *, settings, frame):
 
     amount = drawn.changed.astype(jnp.float32)
     turn, size, *shift = amount * jax.random.uniform(keys["place"], (4,), minval=-1.0, maxval=1.0)
-    angle, scale = turn * np.deg2rad(settings.rotation_deg), 1 + size * settings.scale
+    angle, scale = turn * (math.pi / 180) * settings.rotation_deg, 1 + size * settings.scale
     shift = jnp.stack(shift) * settings.shift_voxels
     apart = amount * settings.label_shift_voxels * jax.random.normal(keys["labels"], (2,))
 
@@ -259,14 +271,14 @@ def _scanned(keys, slab, mean, *, amount, settings):
     dwi, adc, brain = slab["dwi"], slab["adc"], slab["brain"]
     shape = dwi.shape
     low, high = settings.dwi_bias
-    if high:
+    if _used(high):
         key, field = jax.random.split(keys["dwi_bias"])
         dwi *= _bias(field, shape, amount * jax.random.uniform(key, minval=low, maxval=high))
-    if settings.adc_bias:
+    if _used(settings.adc_bias):
         key, field = jax.random.split(keys["adc_bias"])
         sd = amount * jax.random.uniform(key, maxval=settings.adc_bias)
         adc *= _bias(field, shape, sd)
-    if settings.dwi_gain or settings.dwi_gamma:
+    if _used(settings.dwi_gain, settings.dwi_gamma):
         gain, gamma = jnp.exp(
             amount
             * jnp.array([settings.dwi_gain, settings.dwi_gamma])
@@ -275,13 +287,13 @@ def _scanned(keys, slab, mean, *, amount, settings):
         # Of an exponent of 1 a power is not always the number itself.
         powered = jnp.maximum(dwi, 1e-6) ** gamma
         dwi = gain * jnp.where((amount > 0) & (dwi > 0), powered, dwi)
-    if settings.noise:
+    if _used(settings.noise):
         level, *each = jax.random.split(keys["noise"], 4)
         of_dwi, of_adc = amount * settings.noise * jax.random.uniform(level, (2,))
         real, imaginary, of_map = (jax.random.normal(key, shape) for key in each)
         dwi = jnp.sqrt((dwi + of_dwi * real) ** 2 + (of_dwi * imaginary) ** 2)
         adc = jnp.maximum(adc + of_adc * mean * of_map, 0)
-    if settings.blur:
+    if _used(settings.blur):
         share = amount * settings.blur * jax.random.uniform(keys["blur"])
         dwi, adc = _blurred(dwi, share), _blurred(adc, share)
     return slab | {"dwi": jnp.where(brain, dwi, 0), "adc": jnp.where(brain, adc, 0)}
@@ -299,7 +311,7 @@ def _prepared(keys, slab, mean, *, amount, settings):
     A map that is wrong everywhere has a mean that is as wrong, so only mask and CSF change.
     """
     scale = 1.0
-    if settings.adc_scale:
+    if _used(settings.adc_scale):
         wrong = jax.random.uniform(keys["adc_scale"], minval=-1.0, maxval=1.0)
         scale = 1 + amount * settings.adc_scale * wrong
     adc, mean = slab["adc"] * scale, mean * scale

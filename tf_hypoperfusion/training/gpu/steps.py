@@ -4,6 +4,7 @@ The network is Keras's, through its JAX backend; windows are drawn, changed and 
 compiled function, so that nothing but a key goes to the device and nothing but a loss comes back.
 """
 
+import copy
 import dataclasses
 import functools
 from pathlib import Path
@@ -13,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import keras
 import numpy as np
+from numpy.typing import NDArray
 
 from data_tools import slabs
 from data_tools.grid import GRID_SHAPE, SLAB_SLICES, VOXEL_ML, window_about_brain
@@ -26,6 +28,13 @@ from tf_hypoperfusion.training.gpu.plane_layers import with_plane_layers
 from tf_hypoperfusion.training.gpu.randomisation import Drawn, Randomisation
 
 VALIDATION_STRIDE = 8
+# What a patient can lack, by the field of Randomisation that leaves it out.
+INPUTS = {
+    "no_dwi": "drop_dwi",
+    "no_adc": "drop_adc",
+    "no_nihss": "drop_nihss",
+    "no_side": "drop_side",
+}
 State = dict[str, list[Any]]
 
 
@@ -79,7 +88,14 @@ class Steps:
         )  # fmt: skip
         self._step = jax.jit(self._one_step, donate_argnums=0)
         self._measure = jax.jit(self._one_patient)
-        self._changed = jax.jit(self._changed_windows, static_argnums=3)
+        self._changed = jax.jit(self._changed_windows)
+        self._amounts = jax.device_put(changes)
+
+    def with_changes(self, changes: Randomisation) -> "Steps":
+        """The same compiled functions, whose training windows are changed by other amounts."""
+        other = copy.copy(self)
+        other.changes, other._amounts = changes, jax.device_put(changes)
+        return other
 
     def _new_model(self, seed: int) -> Any:
         keras.utils.set_random_seed(seed)
@@ -116,13 +132,14 @@ class Steps:
         """
         # As tf_hypoperfusion.training.step: the average forgets the first steps soon.
         momentum = min(self.training.ema_momentum, (1 + step) / (10 + step))
-        return self._step(state, patients, key, np.array([learning_rate, momentum], np.float32))
+        rates = np.array([learning_rate, momentum], np.float32)
+        return self._step(state, patients, key, rates=rates, changes=self._amounts)
 
-    def _one_step(self, state, patients, key, rates):
+    def _one_step(self, state, patients, key, *, rates, changes):
         learning_rate, momentum = rates
         inputs, y_true = randomisation.windows(
             patients, key,
-            settings=self.changes, count=self.training.batch_size,
+            settings=changes, count=self.training.batch_size,
             frame=self.model_config.frame_shape, mirror=self.training.mirror,
         )  # fmt: skip
 
@@ -154,19 +171,43 @@ class Steps:
         place = window_about_brain(self.model_config.frame_shape)
         return {name: each[(slice(None), *place)] for name, each in answers.items()}, moments
 
-    def validate(self, state: State, patients: dict[str, Any]) -> dict[str, float]:
+    def each(
+        self, state: State, patients: dict[str, Any], without: str | None = None
+    ) -> NDArray[np.float64]:
+        """What the averaged weights answer for each patient, as simulated.
+
+        Args:
+            state: holds the weights.
+            patients: on the device.
+            without: one of :data:`INPUTS`, which the networks are not given.
+
+        Returns:
+            float64 (n, 4): mean loss of its windows; mL of the overlap, predicted, true.
+        """
+        lacks = np.array([name == without for name in INPUTS], np.float32)
+        weights = state["average_weights"], state["average_moments"]
+        found = [
+            self._measure(*weights, patients, who=who, lacks=lacks)
+            for who in range(len(patients["nihss"]))
+        ]
+        return np.asarray(found, np.float64)
+
+    def validate(
+        self, state: State, patients: dict[str, Any], without: str | None = None
+    ) -> dict[str, float]:
         """Figures of the averaged weights on patients as they were simulated.
+
+        Args:
+            state: holds the weights.
+            patients: on the device.
+            without: as in :meth:`each`.
 
         Returns:
             ``composite``: mean loss of their windows; ``dice``: of all voxels of all; the rest over
             patients: ``dice_median`` of those with a lesion, ``volume_error_ml``: mean of the
             absolute error, ``volume_bias_ml``: median of predicted minus true.
         """
-        found = [
-            self._measure(state["average_weights"], state["average_moments"], patients, who)
-            for who in range(len(patients["nihss"]))
-        ]
-        loss, overlap_ml, predicted_ml, true_ml = np.asarray(found, np.float64).T
+        loss, overlap_ml, predicted_ml, true_ml = self.each(state, patients, without).T
         dice = 2 * overlap_ml / np.maximum(predicted_ml + true_ml, VOXEL_ML)
         with_lesion = true_ml > 0
         error_ml = predicted_ml - true_ml
@@ -178,16 +219,16 @@ class Steps:
             "volume_bias_ml": float(np.median(error_ml)),
         }
 
-    def _one_patient(self, weights, moments, patients, who):
+    def _one_patient(self, weights, moments, patients, *, who, lacks):
         starts = slabs.slab_starts(VALIDATION_STRIDE)
         frame = self.model_config.frame_shape
-        cut = functools.partial(
-            randomisation.window, patients, settings=Randomisation(), frame=frame
-        )
-        key, no = jax.random.PRNGKey(0), jnp.zeros((), bool)
+        settings = Randomisation(**dict(zip(INPUTS.values(), lacks, strict=True)))
+        no_adc = settings.drop_adc > 0
+        cut = functools.partial(randomisation.window, patients, settings=settings, frame=frame)
+        key, no, yes = jax.random.PRNGKey(0), jnp.zeros((), bool), jnp.ones((), bool)
 
         def at(start):
-            return cut(Drawn(who=who, start=start, mirrored=no, changed=no, key=key))
+            return cut(Drawn(who=who, start=start, mirrored=no, changed=yes, key=key))
 
         inputs, y_true = jax.vmap(at)(jnp.array(starts))
         answers, _ = self._answer(weights, moments, inputs, training=False)
@@ -198,9 +239,10 @@ class Steps:
             part = slice(start, start + SLAB_SLICES)
             total = total.at[..., part].add(y_pred[k, ..., 0])
             coverage = coverage.at[..., part].set(y_true[k, ..., 1])
-            tissue = tissue.at[..., part].set(inputs["image"][k][window_about_brain(frame)][..., 1])
+            image = inputs["image"][k][window_about_brain(frame)]
+            tissue = tissue.at[..., part].set(jnp.where(no_adc, image[..., 0], image[..., 1]))
             count = count.at[part].add(1)
-        # CSF is in no prediction; its ADC is 0 in the image.
+        # CSF is in no prediction; its ADC is 0 in the image. Without an ADC map none is known.
         mask = (total / count >= PROBABILITY_THRESHOLD) & (coverage > 0) & (tissue > 0)
         # Of all that is held, so that what lies outside the frame is missed.
         truth = patients["flags"][who] & TRUTH > 0
@@ -225,7 +267,7 @@ class Steps:
         """
         averages = (state["average_weights"], state["average_moments"])
         found = [
-            self._changed(averages, patients, jax.random.PRNGKey(k), changes)
+            self._changed(averages, patients, jax.random.PRNGKey(k), jax.device_put(changes))
             for k in range(batches)
         ]
         loss, overlap, volumes = np.asarray(found, np.float64).T

@@ -99,7 +99,8 @@ def cases(folder: Path) -> list[Case]:
         InputError: no folder, or none with both; several files of a kind.
     """
     if not folder.is_dir():
-        raise InputError(f"--folder={folder} is no folder; expected the unpacked archive")
+        what = "is a file" if folder.exists() else "no such folder"
+        raise InputError(f"--folder={folder}: {what}; expected the unpacked archive")
     found = []
     inside = [each for each in folder.iterdir() if each.is_dir() and each.name != "__MACOSX"]
     for each in sorted(inside, key=lambda path: [int(n) for n in re.findall(r"\d+", path.name)]):
@@ -197,7 +198,7 @@ def _core_ml(path: Path) -> float:
 def agreement(what: str, each: "Agreement") -> dict[str, Any]:
     """A line of the table of all cases."""
     return {"what": what} | {
-        name: round(value, 3) if isinstance(value, float) else value
+        name: "n/a" if value is None else round(value, 3) if isinstance(value, float) else value
         for name, value in dataclasses.asdict(each).items()
     }
 

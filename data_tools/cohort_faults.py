@@ -20,7 +20,7 @@ from data_tools.flow import LeftOut
 from data_tools.grid import SPACE, TMAX_HYPOPERFUSION_S
 from data_tools.overrides import NONE, Overrides
 from data_tools.patient import NativePatient
-from data_tools.perfusion import calibration, examination, record, series
+from data_tools.perfusion import calibration, examination, patient_maps, series
 from data_tools.quartiles import quartiles
 from data_tools.runtime import executors
 from data_tools.runtime.errors import InputError, counted
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 LAYOUTS = (cohorts.RAW, cohorts.MNI)
 # Of which preprocess makes Tmax.
 RAW_SERIES = "raw perfusion series"
+NO_TRUTH = "none"
+CALIBRATION = calibration.RESULT
 _IN_WORDS = {cohorts.RAW: "raw images", cohorts.MNI: "volumes in MNI space"}
 
 
@@ -92,17 +94,35 @@ def check(
         faults += checked.faults
         if checked.figures is not None:
             figures[participant] = checked.figures
-    faults += _same_images(figures)
+    faults = _said_once(faults) + _same_images(figures)
     if faults or table is None:
         order = {name: i for i, name in enumerate(participants)}
         raise cohorts.CohortError(sorted(faults, key=lambda f: order.get(f.participant, -1)))
     found = [figures[name] for name in participants]
     kept = table[table["participant_id"].isin(participants)].reset_index(drop=True)
     lines = [_summary(cohort, layout, kept, found), *(f"  note: {n}" for n in notes)]
+    if without := [name for name in participants if figures[name].truth == NO_TRUTH]:
+        lines.append(
+            f"  note: {counted(len(without), 'patient has')} {flow.STEPS[flow.TRUTH]}, nor a raw "
+            f"perfusion series; build_records will leave out: {', '.join(without)}"
+        )
     if left_out:
         will = counted(len(left_out), "more patient")
         lines.append(f"  {will} will be left out: {flow.in_words(left_out.values())}")
     return "\n".join(lines)
+
+
+def _said_once(faults: Sequence[Fault]) -> list[Fault]:
+    """The fault of a calibration that several patients share as one of all."""
+    shared = Counter(fault.what for fault in faults if fault.file == CALIBRATION)
+    kept: dict[str, Fault] = {}
+    for fault in faults:
+        count = shared[fault.what] if fault.file == CALIBRATION else 1
+        if count > 1:
+            what = f"{fault.what} (maps of {count} patients)"
+            fault = Fault("(all)", CALIBRATION, what)
+        kept.setdefault(str(fault), fault)
+    return list(kept.values())
 
 
 def _layout(cohort: str, participants: Sequence[str]) -> tuple[str, list[Fault]]:
@@ -159,14 +179,15 @@ def check_patient(participant: str, cohort: str, *, overrides: Overrides = NONE)
     )  # fmt: skip
     if native is None:
         return Checked(tuple(Fault(participant, "images", message) for message in messages))
-    has_series, at_s = False, None
+    has_series = False
     try:
-        record.check_version(files.tmax)
-        made_by = None if files.tmax is None else record.convention_of(files.tmax)
-        if made_by is not None:
-            at_s = calibration.threshold_in((cohort,), made_by)
+        patient_maps.check_current(cohort, participant, files.tmax)
     except InputError as error:
         return Checked((Fault(participant, "perfusion", str(error)),))
+    try:
+        at_s = calibration.threshold_of_map((cohort,), files.tmax)
+    except InputError as error:
+        return Checked((Fault(participant, CALIBRATION, str(error)),))
     if files.tmax is None and files.truth is None:
         try:
             has_series = _check_series(participant, cohort, native)
@@ -220,7 +241,7 @@ def _measure(
         if native.truth or tmax
         else RAW_SERIES
         if has_series
-        else "none",
+        else NO_TRUTH,
     )
 
 

@@ -163,7 +163,10 @@ def _load(path: Path, label: str) -> nib.Nifti1Pair:
         if content[offset : offset + 4] == magic:
             return kind.from_bytes(content)
     if not packed and path.name.lower().endswith(".gz"):
-        raise InputError(f"{label}: is named .gz and is not gzipped, and is no NIfTI file either")
+        raise InputError(
+            f"{label}: its name ends in .gz, but it is neither gzipped nor a NIfTI file; copy or "
+            "convert it again"
+        )
     for end in (".img.gz", ".hdr.gz"):  # nibabel would not reach the other part's checksum
         part = beside(path, end)
         if part.is_file() and part != path:

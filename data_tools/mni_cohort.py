@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 import functools
 import hashlib
+import shlex
 import shutil
 import time
 from collections.abc import Sequence
@@ -22,6 +23,7 @@ from data_tools.image_files import open_image
 from data_tools.overrides import NONE, Overrides
 from data_tools.patient import MniPatient
 from data_tools.perfusion import calibration, cohort_maps, patient_maps, record
+from data_tools.perfusion.arterial_input import NO_ARTERY
 from data_tools.quality import Quality
 from data_tools.runtime import atomic, executors, peak_memory
 from data_tools.runtime.errors import InputError
@@ -30,6 +32,7 @@ from data_tools.volumes import save_volume
 
 # Raised when what is computed from the same files changes, so that old results are not kept.
 PREPROCESS_VERSION = 6
+KEPT = "The result of an earlier run was kept"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,20 +90,28 @@ def preprocess(
         preprocess_patient, cohort=cohort, out=out, kind=kind, within_side=within_side,
         overrides=overrides,
     )  # fmt: skip
-    for participant in left_out:  # of an earlier run with another table
-        attempt(_remove_stale, Path(out) / participant)
-    tasks = [
-        (row["participant_id"], row["side"])
-        for row in rows
-        if row["participant_id"] not in left_out
-    ]
+    sides = {row["participant_id"]: row["side"] for row in rows}
+
+    def settle(participant: str) -> str:
+        said = attempt(
+            _settle_older, participant, sides[participant],
+            cohort=cohort, out=out, settings=_in_flags(kind, within_side, overrides),
+        )  # fmt: skip
+        return said if isinstance(said, str) else ""
+
+    for participant, each in left_out.items():  # of an earlier run with another table
+        if each.step == flow.TERRITORY:  # or with a flag that was forgotten this time
+            settle(participant)
+        else:
+            attempt(_remove_stale, Path(out) / participant)
+    tasks = [(name, side) for name, side in sides.items() if name not in left_out]
     done: dict[str, Preprocessed] = {}
     for (participant, _), result in executors.map_patients(one, tasks, workers, "preprocess"):
         if isinstance(result, InputError):
+            reason = "\n".join(filter(None, (str(result), settle(participant))))
             left_out[participant] = LeftOut(
-                participant_id=participant, step=flow.PREPROCESS, reason=str(result)
+                participant_id=participant, step=flow.PREPROCESS, reason=reason
             )
-            attempt(_remove_stale, Path(out) / participant)
         else:
             done[participant] = result
     _write_table(Path(out), [row for row in rows if row["participant_id"] in done])
@@ -140,9 +151,10 @@ def preprocess_patient(
     files, faults = cohorts.find_raw_files(cohort, participant)
     if files is None:
         raise InputError("\n".join(fault.what for fault in faults))
+    said = _in_flags(kind, within_side, overrides)
     files, perfusion = _with_tmax(files, participant, cohort=cohort, out=out)
     overrides = files.overrides(overrides)
-    at_s = _calibrated_s((cohort, out), files.tmax)
+    at_s = calibration.threshold_of_map((cohort, out), files.tmax)
     settings = f"{side} {kind} {within_side} {overrides.given()}"
     if at_s is not None:
         settings += f" Tmax {at_s:g} s"
@@ -151,6 +163,7 @@ def preprocess_patient(
     before = _done_before(folder, fingerprint)
     if before is not None:
         return Preprocessed(before, kept=True)
+    atomic.check_writable(folder)
     _check_unedited(folder)
     began = time.monotonic()
     peak_memory.reset()
@@ -176,6 +189,8 @@ def preprocess_patient(
         seconds=round(time.monotonic() - began, 1),
         peak_memory_mb=peak_memory.read_mb(),
         fingerprint=fingerprint,
+        inputs=_inputs(files.existing(), side),
+        settings=said,
     )
     if within_side:
         core = core.within(side)
@@ -210,33 +225,25 @@ def _with_tmax(
                 participant, cohort=cohort, out=out, options=patient_maps.Options()
             )
         except InputError as error:
-            perfused = cohorts.perfusion_folder(out, participant)
-            attempt(patient_maps.remove_stale, participant, perfused)
+            kept = cohort_maps.after_failure(
+                participant, cohort=cohort, out=out, options=patient_maps.Options()
+            )
             said = f"no Tmax, for the raw perfusion series cannot be used: {error}"
             if files.truth is None:
-                raise InputError(
-                    f"{said}\nIf TR, TE or the artery must be given, run python -m "
-                    "data_tools.perfusion first; or name a reason in the column exclude"
-                ) from error
-            return files, (said,)
+                advice = ["To leave the patient out, give a reason in the column exclude."]
+                if str(error).endswith(NO_ARTERY):
+                    advice.insert(
+                        0, f"Mark an artery, and run python -m {record.GENERATED_BY} first."
+                    )
+                raise InputError("\n".join(filter(None, (said, kept, *advice)))) from error
+            return files, (" ".join(filter(None, (said, kept))),)
         if made is None:
             return files, ()
         files = dataclasses.replace(files, tmax=patient_maps.tmax_path(out, participant))
-    record.check_version(files.tmax)
+    else:
+        patient_maps.check_current(cohort, participant, files.tmax)
     known = record.of_map(files.tmax)
     return files, () if known is None else tuple(f"perfusion: {each}" for each in known.warnings)
-
-
-def _calibrated_s(places: tuple[str, ...], tmax: Path | None) -> float | None:
-    """The threshold by which Tmax of this program is calibrated; None of another, or without.
-
-    The first cohort's calibration counts.
-
-    Raises:
-        InputError: the calibration is damaged, or one of maps made in another way.
-    """
-    made_by = None if tmax is None else record.convention_of(tmax)
-    return None if made_by is None else calibration.threshold_in(places, made_by)
 
 
 def tmax_from(path: Path | None, calibrated_s: float | None = None) -> str | None:
@@ -244,9 +251,7 @@ def tmax_from(path: Path | None, calibrated_s: float | None = None) -> str | Non
     made_by = None if path is None else record.convention_of(path)
     if made_by is None:
         return None
-    if calibrated_s is None:
-        return f"{made_by.in_words()}; {record.NOT_EQUIVALENT}"
-    return f"{made_by.in_words()}; calibrated, hypoperfusion from {calibrated_s:g} s on"
+    return f"{made_by.in_words()}; {record.equivalence(calibrated_s)}"
 
 
 def _write_patient(folder: Path, mni: MniPatient, quality: Quality, core: CoreFindings) -> Quality:
@@ -278,6 +283,66 @@ def _fingerprint(files: Sequence[Path], settings: str) -> str:
         digest.update(path.name.encode())
         digest.update(hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()
+
+
+def _inputs(files: Sequence[Path], side: str) -> str:
+    """Checksum of what a patient's images hold, and of what the table says of the side.
+
+    Raises:
+        OSError: a file cannot be read.
+    """
+    digest = hashlib.sha256(f"{PREPROCESS_VERSION} {side}".encode())
+    for path in files:
+        digest.update(bytes.fromhex(atomic.sha256(path)))
+    return digest.hexdigest()
+
+
+def _in_flags(kind: str, within_side: bool, overrides: Overrides) -> str:
+    """Settings as a person gives them to the command; empty for the usual ones."""
+    flags = {"registration": None if kind == "affine" else kind, "labels_within_side": within_side}
+    said = {name: each for name, each in (flags | overrides.given()).items() if each}
+    return " ".join(
+        f"--{name}" if each is True else f"--{name}={shlex.quote(str(each))}"
+        for name, each in said.items()
+    )
+
+
+def _settle_older(participant: str, side: str, *, cohort: str, out: str, settings: str) -> str:
+    """Remove an older result of a patient that failed, if it is of other images.
+
+    Of the same images and side it is good: this time a flag was forgotten or wrong. It waits for a
+    run that succeeds; no table names it until then.
+
+    Args:
+        participant: ``sub-0001``.
+        side: of the brain lesion.
+        cohort: folder of the raw cohort.
+        out: folder of the MNI cohort.
+        settings: those that failed, as flags.
+
+    Returns:
+        What to say of a result that was kept; empty where there is none.
+    """
+    folder = Path(out) / participant
+    known = atomic.read_json(folder / "qc.json")
+    if known:
+        waits = f"{KEPT}, but the patient is left out until a run succeeds."
+        try:
+            files, _ = cohorts.find_raw_files(cohort, participant)
+            made = patient_maps.tmax_path(out, participant)
+            if files is not None and files.tmax is None and made.is_file():
+                files = dataclasses.replace(files, tmax=made)
+            inputs = "" if files is None else _inputs(files.existing(), side)
+        except OSError:  # a network that is away for a while, for instance
+            return f"{waits} Whether the images have changed cannot be seen now."
+        # An earlier version wrote down no inputs.
+        if inputs and known.get("inputs") in (None, inputs):
+            before = known.get("settings", settings)
+            if before == settings:
+                return waits
+            return f"{waits} It was made with other settings: {before or 'the usual ones'}."
+    _remove_stale(folder)
+    return ""
 
 
 def _done_before(folder: Path, fingerprint: str) -> Quality | None:
@@ -319,7 +384,7 @@ def _check_unedited(folder: Path) -> None:
 
 
 def _remove_stale(folder: Path) -> None:
-    """Remove an older result of a patient that failed, but nothing that a person made."""
+    """Remove an older result of a patient, but nothing that a person made."""
     with contextlib.suppress(InputError):
         _check_unedited(folder)
         shutil.rmtree(folder, ignore_errors=True)

@@ -11,10 +11,12 @@ physical; ADC in 1e-6 mm2/s), the transform for the way back, qc.json and qc.png
 cohort, the worst first. Look at the pictures. Patients done before with the same files are kept.
 Where there is a raw perfusion series (sub-*/perf/sub-*_dsc) and no Tmax map, Tmax is made of it and
 goes to OUT/derivatives/perfusion; python -m data_tools.perfusion has its options and explains it.
-One bad patient does not stop the others: it is listed at the end, exit 1.
+One bad patient does not stop the others: it is listed at the end, exit 1. If its images are those
+of an earlier run, that result stays, for then a flag was wrong.
 """
 
 import sys
+from collections import Counter
 
 from absl import flags
 
@@ -64,7 +66,7 @@ def main() -> int:
     """Run the command."""
     light_imports.prepare_nibabel()
     from data_tools import flow, groups, mni_cohort
-    from data_tools.runtime.patient_failure import all_alike
+    from data_tools.runtime.patient_failure import all_alike, by_reason
 
     with atomic.one_writer(FLAGS.out):
         done, left_out = mni_cohort.preprocess(
@@ -79,18 +81,21 @@ def main() -> int:
     kept = sum(patient.kept for patient in done)
     what = groups.counted_patients([patient.quality.participant_id for patient in done])
     print(f"{what} in {FLAGS.out} ({kept} were done before)")
-    if made := sum(patient.quality.tmax_from is not None for patient in done):
-        print(
-            f"{made} with Tmax made of raw perfusion series by this program, not RAPID-equivalent "
-            "until calibrated"
-        )
+    worth = Counter(
+        patient.quality.tmax_from.split("; ")[-1] for patient in done if patient.quality.tmax_from
+    )
+    for words, count in worth.items():
+        print(f"{count} with Tmax made of raw perfusion series by this program, {words}")
     for patient in done:
         for warning in patient.quality.warnings:
             print(f"warning: {patient.quality.participant_id}: {warning}", file=sys.stderr)
-    for each in left_out:
-        word = "failed" if each.step == flow.PREPROCESS else f"left out, {flow.STEPS[each.step]}"
-        print(f"{word}: {each.participant_id}: {each.reason}", file=sys.stderr)
     failed = {each.participant_id: each.reason for each in left_out if each.step == flow.PREPROCESS}
+    for each in left_out:
+        if each.participant_id not in failed:
+            step = flow.STEPS[each.step]
+            print(f"left out, {step}: {each.participant_id}: {each.reason}", file=sys.stderr)
+    for names, reason in by_reason(failed):
+        print(f"failed: {names}: {reason}", file=sys.stderr)
     if alike := all_alike(failed, len(done) + len(failed)):
         print(alike, file=sys.stderr)
     return command.EXIT_SOME_FAILED if failed else command.EXIT_OK

@@ -87,6 +87,8 @@ class Quality:
         seconds: that it took.
         peak_memory_mb: that it held.
         fingerprint: checksum of the files and settings it was made of.
+        inputs: checksum of the files and the side alone; None from an earlier version.
+        settings: the flags it was made with; empty for the usual ones.
         files: checksum of each file that was written.
     """
 
@@ -99,6 +101,8 @@ class Quality:
     seconds: float
     peak_memory_mb: int
     fingerprint: str
+    inputs: str | None = None
+    settings: str = ""
     tmax_from: str | None = None
     tmax_threshold_s: float = TMAX_HYPOPERFUSION_S
     files: Mapping[str, str] = dataclasses.field(default_factory=dict)
@@ -126,8 +130,13 @@ class Quality:
         """
         figures = {field.name: content[field.name] for field in dataclasses.fields(Registration)}
         figures["notes"] = tuple(figures["notes"])
-        # Earlier versions made no Tmax.
-        before = {"tmax_from": None, "tmax_threshold_s": TMAX_HYPOPERFUSION_S}
+        # Earlier versions made no Tmax, and kept no older result.
+        before = {
+            "tmax_from": None,
+            "tmax_threshold_s": TMAX_HYPOPERFUSION_S,
+            "inputs": None,
+            "settings": "",
+        }
         content = before | dict(content)
         known = {field.name: content[field.name] for field in dataclasses.fields(cls)}
         known["warnings"] = tuple(known["warnings"])

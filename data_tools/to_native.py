@@ -39,6 +39,7 @@ def main() -> int:
     """Run the command."""
     from data_tools import mni_to_native
 
+    command.check_name("participant", FLAGS.participant)
     brought = mni_to_native.bring(
         FLAGS.image,
         FLAGS.out,

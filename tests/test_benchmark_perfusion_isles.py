@@ -64,11 +64,12 @@ def test_cases_are_compared(archive, tmp_path, capsys):
     assert "expected a series over time" in cases[3]["said"]
     together = [row for row in rows if row["table"] == "together"]
     assert [row["n"] for row in together] == ["3", "3"]
+    assert not any("None" in row.values() for row in together)
     assert "3 patients are few" in capsys.readouterr().out
 
 
 def test_folders_that_are_no_archive_are_refused(archive, tmp_path):
-    with pytest.raises(InputError, match="is no folder"):
+    with pytest.raises(InputError, match="no such folder"):
         perfusion_isles.cases(tmp_path / "absent")
     with pytest.raises(InputError, match="no folder of a case"):
         perfusion_isles.cases(tmp_path)

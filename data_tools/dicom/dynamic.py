@@ -19,6 +19,8 @@ from data_tools.runtime.errors import InputError, counted
 
 # A scan over time; fewer images of one place are echoes, averages or weightings.
 LEAST_FRAMES = 10
+# Of the command that makes the maps; --series of others is the DWI's.
+SERIES_FLAG, COMMAND = "--dicom_series", "python -m data_tools.perfusion"
 # Echo times that differ by less are one.
 SAME_ECHO_SHARE = 0.02
 
@@ -93,9 +95,9 @@ def read_dynamic(
         raise NoScanOverTime(str(error)) from error
     frames: Sequence[Frame] = scan.frames
     if series:
-        uids = named_series(label, frames, series)
+        uids = named_series(label, frames, series, SERIES_FLAG)
         frames = [frame for frame in frames if frame.head.uid in uids]
-    check_one_patient(label, folder, frames, named=bool(series))
+    check_one_patient(label, folder, frames, named=bool(series), flag=SERIES_FLAG)
     groups = [group for group in grouped(frames) if kind_of(group) is Kind.IMAGE]
     groups = [group for group in groups if _repeats(group) >= LEAST_FRAMES]
     if not groups:
@@ -108,7 +110,7 @@ def read_dynamic(
         names = "; ".join(group[0].head.name for group in groups)
         raise InputError(
             f"{label}: holds {len(groups)} scans over time ({names}); expected one. Choose it with "
-            "--dicom_series=NUMBER of python -m data_tools.perfusion."
+            f"{SERIES_FLAG}=NUMBER of {COMMAND}."
         )
     return _built(label, groups[0], echo_time_s, scan.notes)
 
@@ -166,7 +168,7 @@ def _of_one_echo(label: str, group: Sequence[Frame], wanted_s: float | None) -> 
     if not chosen:
         raise InputError(
             f"{label}: holds {len(apart)} echoes ({', '.join(f'{echo:g}' for echo in apart)} s); "
-            "expected one. Choose it with --te_s."
+            f"expected one. Choose it with --te_s=SECONDS of {COMMAND}."
         )
     return chosen
 

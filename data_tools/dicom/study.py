@@ -18,6 +18,8 @@ from data_tools.volumes import Volume, apart_mm, gaps_of, without_gaps
 
 SAME_GRID_MM = 0.05
 CALCULATED = "CALC"
+# With which a person names series.
+SERIES_FLAG = "--series"
 # Slices of a map are not closer than those of its DWI.
 MAX_THINNER = 1.5
 
@@ -502,8 +504,10 @@ def _b_text(frames: Sequence[Frame]) -> str:
     return "b " + ", ".join(f"{b:g}" for b in known[:6]) + (", ..." if len(known) > 6 else "")
 
 
-def named_series(label: str, frames: Sequence[Frame], series: str) -> set[str]:
-    """UIDs of the series that a person named."""
+def named_series(
+    label: str, frames: Sequence[Frame], series: str, flag: str = SERIES_FLAG
+) -> set[str]:
+    """UIDs of the series that a person named with a flag."""
     heads = {frame.head.uid: frame.head for frame in frames}
     found: set[str] = set()
     words = series.split(",")
@@ -517,7 +521,7 @@ def named_series(label: str, frames: Sequence[Frame], series: str) -> set[str]:
         else:
             names = "; ".join(head.name for head in heads.values())
             raise InputError(
-                f"{label}: --series={series}: no series is named {word!r}; found {names}. Expected "
+                f"{label}: {flag}={series}: no series is named {word!r}; found {names}. Expected "
                 "a number, a SeriesInstanceUID, or a piece of the description."
             )
         found.update(matching)
@@ -541,14 +545,19 @@ def _plain(text: str) -> str:
 
 
 def check_one_patient(
-    label: str, folder: Path, frames: Iterable[Frame], named: bool = False
+    label: str,
+    folder: Path,
+    frames: Iterable[Frame],
+    *,
+    named: bool = False,
+    flag: str = SERIES_FLAG,
 ) -> None:
     """Refuse files of two patients, or of two studies: DWI and ADC might be of different days."""
     for what, found in _kinds_of(frames).items():
         if len(found) > 1:
             names = ", ".join(str(path.relative_to(folder)) for path in found[:4])
-            whose = "the series that --series names are" if named else "holds files"
-            choose = "" if named else ", or choose the series with --series"
+            whose = f"the series that {flag} names are" if named else "holds files"
+            choose = "" if named else f", or choose the series with {flag}"
             raise InputError(
                 f"{label}: {whose} of {len(found)} {what} ({names}); expected one. Give each a "
                 f"folder of its own{choose}."

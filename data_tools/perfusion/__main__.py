@@ -37,7 +37,8 @@ volumes by it beside the others.
 An AIF that is wrong: mark voxels of an artery on the series itself. One patient: --aif. A cohort:
 derivatives/masks/sub-*/sub-*_desc-aif_mask.nii.gz.
 
-Patients done before with the same files and settings are kept, so an interrupted run resumes. Tmax
+Patients done before with the same files and settings are kept, so an interrupted run resumes. If a
+patient fails, older maps of the same files stay, and those of a series that has changed go. Tmax
 maps of other programs are never replaced; another --out makes ours beside them. A series that
 cannot be used (no bolus, truncated, late start...) is named with the reason and does not stop the
 others. Exit status: 0 success, 1 some patients failed, 2 input that cannot be used.
@@ -186,11 +187,13 @@ def _check_flags() -> None:
         raise InputError("--out is required with --series; expected a folder for the maps")
     if FLAGS.calibrate is not None and FLAGS.cohort is None:
         raise InputError("--calibrate needs --cohort, whose maps are compared; leave out --series")
+    if FLAGS.participant is not None:
+        command.check_name("participant", FLAGS.participant)
     of_one = [name for name in ("aif", "participant") if FLAGS[name].value is not None]
     if FLAGS.cohort is not None and of_one:
         raise InputError(
-            f"{' and '.join('--' + name for name in of_one)} belong to one patient; leave them "
-            "out. Arteries of a cohort are masks: "
+            f"{' and '.join('--' + name for name in of_one)}: only with --series, for one patient. "
+            "In a cohort, mark each artery in a mask: "
             "derivatives/masks/sub-*/sub-*_desc-aif_mask.nii.gz"
         )
 
@@ -212,7 +215,10 @@ def _artery(said: str | None) -> tuple[tuple[int, int, int] | None, Path | None]
 
 def _calibrate() -> int:
     from data_tools.perfusion import calibration
+    from data_tools.runtime.patient_failure import by_reason
 
+    calibration.check_reference(FLAGS.calibrate)
+    _check_cohort()
     folder = Path(FLAGS.out or FLAGS.cohort, "derivatives", "perfusion")
     with atomic.one_writer(folder):
         found = calibration.calibrate(FLAGS.cohort, FLAGS.calibrate, folder, by=FLAGS.calibrate_by)
@@ -233,9 +239,15 @@ def _calibrate() -> int:
         )
     for warning in result.warnings:
         print(f"warning: {warning}", file=sys.stderr)
-    for name, reason in found.left_out.items():
-        print(f"left out: {name}: {reason}", file=sys.stderr)
+    for names, reason in by_reason(found.left_out):
+        print(f"left out: {names}: {reason}", file=sys.stderr)
     return command.EXIT_OK
+
+
+def _check_cohort() -> None:
+    """Refuse a folder that is not there before anything is made in it."""
+    if not Path(FLAGS.cohort).is_dir():
+        raise InputError(f"--cohort={FLAGS.cohort}: no such folder; expected that of a cohort")
 
 
 def _or_na(value: float | None) -> str:
@@ -245,22 +257,32 @@ def _or_na(value: float | None) -> str:
 def _one(options: "Options", mask: Path | None) -> int:
     from data_tools import file_names
     from data_tools.cohort import PerfusionFiles
-    from data_tools.perfusion.patient_maps import make_maps
+    from data_tools.perfusion.patient_maps import kept_in_words, make_maps
+    from data_tools.perfusion.record import QUALITY
 
     path, out = Path(FLAGS.series), Path(FLAGS.out)
-    if out.exists() and not out.is_dir():
-        raise InputError(f"--out is a file, {out}; expected a folder")
-    stem = re.sub("_(dsc|pwi)$", "", file_names.stem(path.name), flags=re.IGNORECASE)
-    name = FLAGS.participant or stem or path.resolve().name
-    with atomic.one_writer(out):
-        made = make_maps(
-            name,
-            PerfusionFiles(series=path, artery=mask),
-            out,
-            maps_folder=out,
-            options=options,
-            overwrite=FLAGS.overwrite,
+    if FLAGS.dicom_series is not None and path.is_file():
+        raise InputError(
+            f"--dicom_series chooses among DICOM files in a folder, and --series={path} is one "
+            "file; leave it out"
         )
+    stem = re.sub("_(dsc|pwi)$", "", file_names.stem(path.name), flags=re.IGNORECASE)
+    name = FLAGS.participant or stem.strip(".") or path.resolve().name
+    with atomic.one_writer(out):
+        try:
+            made = make_maps(
+                name,
+                PerfusionFiles(series=path, artery=mask),
+                out,
+                maps_folder=out,
+                options=options,
+                overwrite=FLAGS.overwrite,
+            )
+        except InputError as error:
+            known = atomic.read_json(out / QUALITY)
+            if known.get("participant_id") != name:
+                raise
+            raise InputError(f"{error}\n{kept_in_words(known, options)}") from error
     _say(made.quality)
     print(f"{out}{' (done before)' if made.kept else ''}: look at {out / 'qc.png'}")
     return command.EXIT_OK
@@ -275,10 +297,12 @@ def _say(quality: "PerfusionQuality") -> None:
 
 
 def _cohort(options: "Options") -> int:
+    from data_tools import flow
     from data_tools.perfusion.cohort_maps import make_cohort
     from data_tools.perfusion.record import NOT_EQUIVALENT
-    from data_tools.runtime.patient_failure import all_alike
+    from data_tools.runtime.patient_failure import all_alike, by_reason
 
+    _check_cohort()
     out = FLAGS.out or FLAGS.cohort
     folder = Path(out, "derivatives", "perfusion")
     with atomic.one_writer(folder):
@@ -301,12 +325,17 @@ def _cohort(options: "Options") -> int:
     for made in result.made:
         for warning in made.quality.warnings:
             print(f"warning: {made.quality.participant_id}: {warning}", file=sys.stderr)
-    for each in result.failed:
-        print(f"failed: {each.participant_id}: {each.reason}", file=sys.stderr)
+    for each in result.excluded:
+        step = flow.STEPS[each.step]
+        print(f"left out, {step}: {each.participant_id}: {each.reason}", file=sys.stderr)
     failures = {each.participant_id: each.reason for each in result.failed}
+    for names, reason in by_reason(failures):
+        print(f"failed: {names}: {reason}", file=sys.stderr)
     if alike := all_alike(failures, len(result.made) + len(failures)):
         print(alike, file=sys.stderr)
-    print(f"These maps are {NOT_EQUIVALENT}. Look at {folder / 'qc.html'}")
+    if result.made and result.equivalence == NOT_EQUIVALENT:
+        print(f"These maps are {NOT_EQUIVALENT}.")
+    print(f"Look at {folder / 'qc.html'}")
     return command.EXIT_SOME_FAILED if failures else command.EXIT_OK
 
 

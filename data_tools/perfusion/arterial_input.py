@@ -41,6 +41,8 @@ EARLY_WITHIN_S = 1.0
 ARRIVAL_WITHIN_S, PEAK_WITHIN_S, STEEP_SHARE = 0.6, 1.2, 0.5
 # Of a curve that is given.
 LATE_OVERRIDE_S, MAX_CUT_OFF_SHARE = 1.5, 0.3
+# Of the brain's noise: air has 1.3 times as much.
+MIN_GIVEN_SIGNAL_NOISE = 5.0
 NO_ARTERY = (
     "no artery was found in the perfusion series: no three voxels of the brain are early, high and "
     "narrow. Give a region or a voxel of an artery"
@@ -133,7 +135,7 @@ def find_arterial_input(
     places = np.argwhere(brain)
     curves, seen = concentration[brain], signal[brain]
     height = curves[:, baseline_frames.stop :].max(axis=-1)
-    usable = _has_signal(seen, baseline_frames)
+    usable = _has_signal(seen, _noise(seen, baseline_frames))
     usable &= height >= MIN_HEIGHT_NOISE * curves[:, baseline_frames].std(axis=-1, ddof=1)
     usable &= height > 0
     wanted = int(np.clip(HIGHEST_SHARE * len(curves), FEWEST_CANDIDATES, MOST_CANDIDATES))
@@ -160,6 +162,7 @@ def given_arterial_input(
     concentration: NDArray[np.float32],
     signal: NDArray[np.float32],
     where: NDArray[np.bool_] | Sequence[int],
+    brain: NDArray[np.bool_],
     *,
     baseline_frames: slice,
     tr_s: float,
@@ -171,6 +174,7 @@ def given_arterial_input(
         concentration: [X, Y, Z, T] in 1/s, slices of one moment, not smoothed.
         signal: same shape, any unit, likewise.
         where: bool [X, Y, Z], or three indices from 0.
+        brain: bool [X, Y, Z], whose noise counts; an empty one tells none.
         baseline_frames: frames before the bolus.
         tr_s: seconds from frame to frame.
         found: what was found automatically, to compare with.
@@ -179,7 +183,8 @@ def given_arterial_input(
         With a warning if the curve arrives more than 1.5 s after ``found``, or is cut off.
 
     Raises:
-        InputError: an empty region, one of another shape, a voxel outside the image, no bolus.
+        InputError: an empty region, one of another shape, a voxel outside the image, no signal, no
+            bolus.
     """
     shape = concentration.shape[:3]
     how = "region" if np.ndim(where) == 3 else "voxel"
@@ -200,8 +205,15 @@ def given_arterial_input(
                 f"the arterial voxel {tuple(where)} is not in the image; expected three indices "
                 f"from 0 up to {tuple(size - 1 for size in shape)}"
             )
-    curves = concentration[tuple(voxels.T)]
+    curves, seen = concentration[tuple(voxels.T)], signal[tuple(voxels.T)]
     curve = curves.mean(axis=0)
+    level = float(seen[:, baseline_frames].mean())
+    signal_noise = _noise(signal[brain], baseline_frames) if brain.any() else 0.0
+    if not level > MIN_GIVEN_SIGNAL_NOISE * signal_noise:
+        raise InputError(
+            f"the arterial {how} that was given has no signal: {level:.3g}, and the noise is "
+            f"{signal_noise:.3g}. It lies in air or bone; choose one in an artery"
+        )
     noise = curve[baseline_frames].std(ddof=1)
     if not curve[baseline_frames.stop :].max() > MIN_HEIGHT_NOISE / 2 * noise:
         raise InputError(
@@ -209,12 +221,14 @@ def given_arterial_input(
         )
     whole = measure(curve[None], baseline_frames.stop, tr_s)
     warnings = []
-    seen = signal[tuple(voxels.T)]
-    cut_off = float((~_has_signal(seen, baseline_frames)).mean())
+    cut_off = float((~_has_signal(seen, signal_noise)).mean())
     if cut_off > MAX_CUT_OFF_SHARE or whole.flatness[0] > MAX_FLATNESS:
+        why = "its top is flat"
+        if cut_off > MAX_CUT_OFF_SHARE:
+            why = f"too little signal is left at the peak in {100 * cut_off:.0f}% of its voxels"
         warnings.append(
-            f"the curve of the arterial {how} is cut off: too little signal is left at the peak in "
-            f"{100 * cut_off:.0f}% of its voxels. Its height and all of CBF and CBV are unreliable"
+            f"the curve of the arterial {how} is cut off: {why}. Its height and all of CBF and CBV "
+            "are unreliable"
         )
     if found is not None:
         late_s = whole.arrival_s[0] - np.median(found.shapes.arrival_s)
@@ -277,9 +291,13 @@ def measure(curves: NDArray[np.float32], first_frame: int, tr_s: float) -> Shape
     )
 
 
-def _has_signal(signal: NDArray, baseline_frames: slice) -> NDArray[np.bool_]:
-    """Whether each curve's lowest signal is above the noise, that of most curves; [n]."""
-    noise = np.median(signal[:, baseline_frames].std(axis=-1, ddof=1))
+def _noise(signal: NDArray, baseline_frames: slice) -> float:
+    """That of most curves before the bolus; of [n, T]."""
+    return float(np.median(signal[:, baseline_frames].std(axis=-1, ddof=1)))
+
+
+def _has_signal(signal: NDArray, noise: float) -> NDArray[np.bool_]:
+    """Whether each curve's lowest signal is above the noise; [n]."""
     return signal.min(axis=-1) >= MIN_SIGNAL_NOISE * noise
 
 

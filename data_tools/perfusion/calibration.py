@@ -23,7 +23,7 @@ from data_tools import file_names, labels, text_table
 from data_tools.cohort import PERFUSION
 from data_tools.grid import TMAX_HYPOPERFUSION_S
 from data_tools.perfusion import calibration_picture, threshold_fit
-from data_tools.perfusion.record import NOTICE, Convention, convention_of
+from data_tools.perfusion.record import METHOD_NAMES, NOTICE, Convention, convention_of
 from data_tools.perfusion.threshold_fit import By, Calibration, Pair, pair_of
 from data_tools.plausibility import check_tmax_seconds
 from data_tools.runtime import atomic
@@ -77,8 +77,7 @@ def calibrate(
         InputError: no maps of ours, or of several methods; no reference; too few of both.
     """
     root, reference = Path(cohort), Path(reference_dir)
-    if not reference.is_dir():
-        raise InputError(f"{reference} is no folder; expected one with reference Tmax maps")
+    check_reference(reference)
     ours = _ours(root)
     convention = _common(ours)
     table = _volumes(reference)
@@ -110,6 +109,19 @@ def calibrate(
     return found
 
 
+def check_reference(folder: str | os.PathLike) -> None:
+    """Refuse what is no folder of reference maps.
+
+    Raises:
+        InputError: it is not there, or a file.
+    """
+    if not Path(folder).is_dir():
+        what = "is a file" if Path(folder).exists() else "no such folder"
+        raise InputError(
+            f"--calibrate={folder}: {what}; expected the folder with another program's maps"
+        )
+
+
 def threshold_s(folder: str | os.PathLike, convention: Convention) -> float | None:
     """The calibrated threshold for a Tmax map of this program; None where there is none.
 
@@ -133,8 +145,9 @@ def threshold_s(folder: str | os.PathLike, convention: Convention) -> float | No
         )
     if made != _kept(convention):
         raise InputError(
-            f"{path} calibrates maps of {made}, and this map is of {_kept(convention)}; make the "
-            "maps alike, or calibrate again"
+            f"{path} is for maps made with {_in_words(made)}, and these were made with "
+            f"{_in_words(_kept(convention))}; make the maps in the same way, calibrate again, or "
+            "move the file away"
         )
     return float(value)
 
@@ -154,8 +167,38 @@ def threshold_in(cohorts: Sequence[str | os.PathLike], convention: Convention) -
     return next((each for each in found if each is not None), None)
 
 
+def threshold_of_map(cohorts: Sequence[str | os.PathLike], tmax: Path | None) -> float | None:
+    """The same by the map itself; None of a map of another program, or without a map.
+
+    Args:
+        cohorts: folders with ``derivatives/perfusion``.
+        tmax: the map.
+
+    Raises:
+        InputError: as :func:`threshold_s`.
+    """
+    made_by = None if tmax is None else convention_of(tmax)
+    return None if made_by is None else threshold_in(cohorts, made_by)
+
+
 def _kept(convention: Convention) -> dict[str, Any]:
     return {name: getattr(convention, name) for name in ALIKE}
+
+
+def _in_words(made: Any) -> str:
+    """What maps of ours have in common, as ``_kept`` or a file says it.
+
+    >>> _in_words({"version": 1, "deconvolution": "csvd", "threshold": 0.1,
+    ...            "smoothing_sd_voxels": 0.7})
+    'cSVD, threshold 0.1, smoothing 0.7 voxels (version 1)'
+    """
+    if not isinstance(made, dict) or not set(ALIKE) <= set(made):
+        return "settings that it does not name"
+    method = str(made["deconvolution"])
+    return (
+        f"{METHOD_NAMES.get(method, method)}, threshold {made['threshold']}, smoothing "
+        f"{made['smoothing_sd_voxels']} voxels (version {made['version']})"
+    )
 
 
 def _ours(root: Path) -> dict[str, Path]:
@@ -182,10 +225,13 @@ def _common(ours: dict[str, Path]) -> dict[str, Any]:
         made = convention_of(path)
         if made is not None:
             kept = _kept(made)
-            ways.setdefault(str(kept), []).append(participant)
+            ways.setdefault(_in_words(kept), []).append(participant)
     if len(ways) > 1:
         said = "; ".join(f"{way}: {', '.join(names[:5])}" for way, names in ways.items())
-        raise InputError(f"the Tmax maps were made in {len(ways)} ways ({said}); make them alike")
+        raise InputError(
+            f"the Tmax maps were made in {len(ways)} ways ({said}); expected one. Make all maps "
+            "again with the same flags"
+        )
     return kept
 
 

@@ -16,7 +16,7 @@ from data_tools.perfusion.patient_maps import (
     Options,
     count_at,
     make_maps,
-    remove_stale,
+    settle_older,
     tmax_path,
 )
 from data_tools.perfusion.record import GENERATED_BY, PERFUSION_VERSION, convention_of
@@ -35,6 +35,7 @@ class Result:
         excluded: those whom the table leaves out.
         foreign: those who have a Tmax map of another program, which stays.
         without: those without a perfusion series.
+        other_settings: those whose maps are of an earlier run with other settings, and not used.
         calibration: what is to be said of the site's own threshold; None without one.
     """
 
@@ -43,7 +44,14 @@ class Result:
     excluded: tuple[LeftOut, ...] = ()
     foreign: tuple[str, ...] = ()
     without: tuple[str, ...] = ()
+    other_settings: tuple[str, ...] = ()
     calibration: str | None = None
+
+    @property
+    def equivalence(self) -> str:
+        """What the maps are worth beside a commercial program's."""
+        known = (made.quality.equivalence for made in self.made)
+        return next(known, record.NOT_EQUIVALENT)
 
 
 def make_cohort(
@@ -97,11 +105,33 @@ def make_cohort(
             cohort, out, [each for each in found.values() if isinstance(each, Made)]
         ),
     )
+    failed = []
     for lost in result.failed:
-        folder = cohorts.perfusion_folder(out, lost.participant_id)
-        attempt(remove_stale, lost.participant_id, folder)
+        said = after_failure(
+            lost.participant_id, cohort=cohort, out=out, options=options or Options()
+        )
+        failed.append(
+            dataclasses.replace(lost, reason="\n".join(filter(None, (lost.reason, said))))
+        )
+    result = dataclasses.replace(result, failed=tuple(failed))
     write_page(cohort, out, result)
     return result
+
+
+def after_failure(participant: str, *, cohort: str, out: str, options: Options) -> str:
+    """Settle what becomes of a patient's older maps, as :func:`settle_older` does; what to say.
+
+    Args:
+        participant: ``sub-0001``.
+        cohort: folder of the raw cohort.
+        out: whose ``derivatives/perfusion`` holds the maps.
+        options: that failed.
+    """
+    found = attempt(cohorts.find_perfusion_files, cohort, participant)
+    files = None if isinstance(found, InputError) else found[0]
+    folder = cohorts.perfusion_folder(out, participant)
+    said = attempt(settle_older, participant, files, folder, options)
+    return said if isinstance(said, str) else ""
 
 
 def make_one(
@@ -152,6 +182,7 @@ def write_page(cohort: str, out: str, result: Result) -> None:
         for names, what in (
             (result.foreign, "with a Tmax map of another program, which was left as it is"),
             (result.without, "without a raw perfusion series"),
+            (result.other_settings, "with maps of other settings, which were not used"),
         )
         if names
     ]
@@ -174,8 +205,10 @@ def write_page_of(cohort: str, out: str, names: Sequence[str]) -> None:
     """
     known = [record.of_map(tmax_path(out, name)) for name in names]
     made = tuple(Made(each, kept=True) for each in known if each is not None)
+    other = tuple(each.quality.participant_id for each in made if each.quality.settings)
     if made:
-        write_page(cohort, out, Result(made=made, calibration=_in_words(cohort, out, made)))
+        said = _in_words(cohort, out, made)
+        write_page(cohort, out, Result(made=made, other_settings=other, calibration=said))
 
 
 def _in_words(cohort: str, out: str, made: Sequence[Made]) -> str | None:
@@ -188,10 +221,10 @@ def _in_words(cohort: str, out: str, made: Sequence[Made]) -> str | None:
             calibration.threshold_in((cohort, out), each.quality.convention) for each in made[:1]
         ]
     except InputError as error:
-        return f"A calibration is there that does not count for these maps: {error}."
+        return f"The calibration was not used. {error}."
     return next(
         (
-            f"Late by this site's calibration: Tmax >= {each:g} s."
+            f"By this site's calibration, hypoperfusion is Tmax >= {each:g} s."
             for each in known
             if each is not None
         ),

@@ -27,6 +27,14 @@ MIN_FOLLOWED_S = 40.0
 # A usual bolus takes 10 to 40% of the brain's mean signal away. Of noise the lowest value of 60
 # lies 1.4 times as far below the median as the 95th percentile lies above.
 MIN_DROP_SHARE, MIN_DROP_OF_SPREAD = 0.02, 2.0
+# A bolus falls about twice as fast as it recovers.
+MAX_RISE_OF_FALL = 1.5
+# Of the signal, after the bolus: under 0.3% in sound simulated scans, 1.4% in a random order.
+MAX_TAIL_JUMPS, TAIL_OF_BASELINE = 0.008, 4.0
+# From one volume to the next, and times the steps beside it; what is washed out has no steps.
+STEP_SHARE, STEP_OF_OTHERS = 0.012, 4.0
+# Above the baseline, after the bolus: T1 does a little of that.
+DOUBTFUL_GAIN_SHARE, MAX_GAIN_SHARE = 0.15, 0.5
 # In a baseline the signal does not rise, but while earlier contrast is washed out.
 DOUBTFUL_RISE_SHARE, MAX_RISE_SHARE = 0.015, 0.03
 # The first frames are brighter while tissue is not yet saturated; less is noise.
@@ -91,8 +99,9 @@ def bolus_of(mean_signal: NDArray[np.float64], times_s: NDArray[np.float64]) -> 
     _check_drop(mean_signal)
     _check_order(mean_signal)
     peak = _peak(mean_signal)
-    warnings = _earlier_contrast(mean_signal, peak)
     first = _settled(mean_signal, peak)
+    _check_direction(mean_signal, first, peak)
+    warnings = _earlier_contrast(mean_signal, peak)
     arrival = _arrival(mean_signal, first, peak)
     if arrival - first < MIN_BASELINE_FRAMES:
         raise InputError(
@@ -108,7 +117,9 @@ def bolus_of(mean_signal: NDArray[np.float64], times_s: NDArray[np.float64]) -> 
             f"the scan ends {followed_s:.0f} s after the bolus arrives; expected at least "
             f"{MIN_FOLLOWED_S:.0f} s, or late tissue is missed. Is the series truncated?"
         )
+    _check_tail(mean_signal, slice(first, last), peak)
     baseline = mean_signal[first:last].mean()
+    warnings += _gain(mean_signal[peak:], float(baseline))
     return Bolus(
         baseline_frames=slice(first, last),
         arrival_frame=arrival,
@@ -205,7 +216,8 @@ def _check_drop(mean_signal: NDArray) -> None:
     if drop_share < MIN_DROP_SHARE or noise_alone:
         raise InputError(
             f"no bolus: the brain's mean signal falls by {100 * drop_share:.1f}%, no more than by "
-            "noise; expected 5% or more. Was contrast agent given, and is this the DSC series?"
+            f"noise; expected at least {100 * MIN_DROP_SHARE:g}%, and a fall that stands out. Was "
+            "contrast agent given, and is this the DSC series?"
         )
 
 
@@ -217,6 +229,52 @@ def _check_order(mean_signal: NDArray) -> None:
         )
 
 
+def _check_direction(mean_signal: NDArray, first: int, peak: int) -> None:
+    """Refuse a curve that recovers faster than it falls, to a level above that before."""
+    before, after = mean_signal[first : peak + 1], mean_signal[peak:]
+    if len(before) < 2 or len(after) < 2 or peak - first < MIN_BASELINE_FRAMES:
+        return
+    fall, rise = float(-np.diff(before).min()), float(np.diff(after).max())
+    start = float(before[:MIN_BASELINE_FRAMES].mean())
+    end = float(after[-MIN_BASELINE_FRAMES:].mean())
+    # Far above is a gain that changed.
+    if rise > MAX_RISE_OF_FALL * fall and start < end < (1 + DOUBTFUL_GAIN_SHARE) * start:
+        raise InputError(
+            "the brain's mean signal falls slowly and recovers at once, as a bolus does backwards. "
+            "Are the volumes in the order of their times?"
+        )
+
+
+def _check_tail(mean_signal: NDArray, baseline_frames: slice, peak: int) -> None:
+    """Refuse a curve that jumps after the bolus far more than before it."""
+    baseline, tail = mean_signal[baseline_frames], mean_signal[peak + 2 :]
+    level = float(baseline.mean())
+    noise = float(baseline.std(ddof=1)) / level
+    bends = np.abs(np.diff(tail, 2))
+    # By the median: a single step is motion or gain. 1.4826 / sqrt(6) makes it the noise's SD.
+    jumps = 0.605 * float(np.median(bends)) / level if len(bends) else 0.0
+    if jumps > max(MAX_TAIL_JUMPS, TAIL_OF_BASELINE * noise):
+        raise InputError(
+            f"after the bolus the brain's mean signal jumps by {100 * jumps:.1f}% from volume to "
+            f"volume, and before it by {100 * noise:.1f}%. Are the volumes in the order of their "
+            "times?"
+        )
+
+
+def _gain(after: NDArray, baseline: float) -> tuple[str, ...]:
+    """A warning where the signal ends 15% above the baseline; refused at 50%."""
+    share = float(np.median(after[-MIN_BASELINE_FRAMES:])) / baseline - 1
+    if share < DOUBTFUL_GAIN_SHARE:
+        return ()
+    said = (
+        f"the brain's mean signal ends {100 * share:.0f}% above its level before the bolus: were "
+        "the scanner's settings changed, or are these volumes of two scans?"
+    )
+    if share > MAX_GAIN_SHARE:
+        raise InputError(said)
+    return (f"{said} Look at the curves",)
+
+
 def _earlier_contrast(mean_signal: NDArray, peak: int) -> tuple[str, ...]:
     """A warning where the signal rises before the bolus; refused where it does so by 3%."""
     before = mean_signal[: peak + 1]
@@ -224,6 +282,19 @@ def _earlier_contrast(mean_signal: NDArray, peak: int) -> tuple[str, ...]:
     share = float((highest_later / np.where(before > 0, before, 1)).max() - 1)
     if share < DOUBTFUL_RISE_SHARE:
         return ()
+    at = _step(before)
+    if at is not None:
+        jump = before[at + 1] / before[at] - 1
+        raise InputError(
+            f"the brain's mean signal jumps up by {100 * jump:.1f}% from volume {at + 1} to "
+            f"{at + 2}, before the bolus, and stays there. Are the volumes in the order of their "
+            "times, and did the head lie still?"
+        )
+    if share > MAX_GAIN_SHARE:
+        raise InputError(
+            f"the brain's mean signal rises by {100 * share:.0f}% before the bolus, more than any "
+            "contrast that is washed out. Is this one scan, and are its volumes whole?"
+        )
     said = (
         f"the signal rises by {100 * share:.1f}% before the bolus, as when contrast given earlier "
         "is washed out: was gadolinium given before?"
@@ -231,6 +302,17 @@ def _earlier_contrast(mean_signal: NDArray, peak: int) -> tuple[str, ...]:
     if share > MAX_RISE_SHARE:
         raise InputError(f"{said} No frame shows the brain without it")
     return (f"{said} Concentrations are unreliable",)
+
+
+def _step(before: NDArray) -> int | None:
+    """The frame before a step up that those on either side do not share; None without one."""
+    steps = np.diff(before) / np.where(before[:-1] > 0, before[:-1], 1)
+    around = np.abs(steps)
+    for at in range(1, len(steps) - 1):
+        others = max(around[at - 1], around[at + 1])
+        if steps[at] > max(STEP_SHARE, STEP_OF_OTHERS * others):
+            return at
+    return None
 
 
 def disorder(mean_signal: NDArray[np.float64]) -> float:

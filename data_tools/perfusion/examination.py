@@ -19,7 +19,7 @@ from data_tools.perfusion import (
 from data_tools.perfusion.arterial_input import ArterialInput
 from data_tools.perfusion.concentration import Bolus
 from data_tools.perfusion.maps import Check, Maps
-from data_tools.perfusion.motion import Motion, correct_motion
+from data_tools.perfusion.motion import Motion, correct_motion, jumps_of_outline
 from data_tools.perfusion.series import Series
 from data_tools.runtime.errors import InputError
 from data_tools.volumes import Volume
@@ -63,7 +63,7 @@ class Examination:
         intensity_ratio: HIR; None without hypoperfusion.
         tr_s: step of the resampled series.
         threshold: of the deconvolution.
-        warnings: of motion, metal, the bolus, the AIF and the maps.
+        warnings: of motion, the head, the bolus, the AIF and the maps.
     """
 
     method: Method
@@ -94,7 +94,7 @@ def examine(
         series: the scan.
         method: None takes the usual one.
         brain: bool [X, Y, Z]; None finds it in the mean of all frames.
-        artery: a region or a voxel in place of the automatic AIF.
+        artery: a region or a voxel in place of the automatic AIF, by the axes of the file.
 
     Raises:
         InputError: what cannot be used, as the steps say; the caller names the file.
@@ -103,9 +103,10 @@ def examine(
     threshold = deconvolution.checked_threshold(method.deconvolution, method.threshold)
     moved = correct_motion(series.signal, series.affine, series.times_s) if method.motion else None
     signal, tr_s = _steady(series, moved)
-    bolus, brain = _bolus(signal, tr_s, series, brain)
+    bolus, brain, cut = _bolus(signal, tr_s, series, brain)
     frames = bolus.baseline_frames
     sharp = concentration.concentration(signal, frames, series.echo_time_s)
+    artery = _turned(artery, series)
     found = arterial_curve(sharp, signal, brain, artery=artery, baseline_frames=frames, tr_s=tr_s)
     del sharp
     smooth = concentration.smoothed_in_plane(signal, method.smoothing_sd_voxels)
@@ -132,7 +133,8 @@ def examine(
         tr_s=tr_s,
         threshold=threshold,
         warnings=(
-            *(moved.warnings if moved else ()),
+            *(moved.warnings if moved else jumps_of_outline(series.signal, series.affine)),
+            *cut,
             *signal_void.warnings(signal.mean(axis=-1), outline, series.affine),
             *bolus.warnings,
             *found.warnings,
@@ -159,7 +161,18 @@ def check_bolus(series: Series) -> None:
             moved = correct_motion(series.signal, series.affine, series.times_s)
             _bolus(*_steady(series, moved), series)
         except InputError as error:
-            raise InputError(f"{series.label}: {error}") from error
+            raise series.noticed(InputError(f"{series.label}: {error}")) from error
+
+
+def _turned(
+    artery: NDArray[np.bool_] | Sequence[int] | None, series: Series
+) -> NDArray[np.bool_] | Sequence[int] | None:
+    """A region or a voxel by the axes of the series; what is neither is refused later."""
+    if artery is None or series.axes == (0, 1, 2):
+        return artery
+    if np.ndim(artery) == 3:
+        return series.from_stored(np.asarray(artery))
+    return [artery[k] for k in series.axes] if len(artery) == 3 else artery
 
 
 def _steady(series: Series, moved: Motion | None) -> tuple[NDArray[np.float32], float]:
@@ -174,12 +187,17 @@ def _bolus(
     tr_s: float,
     series: Series,
     brain: NDArray[np.bool_] | None = None,
-) -> tuple[Bolus, NDArray[np.bool_]]:
-    """Where the bolus is, and the brain, found in the mean of all frames where it is not given."""
-    if brain is None:
-        brain = brain_of_dwi.brain_mask(Volume(signal.mean(axis=-1), series.affine))
+) -> tuple[Bolus, NDArray[np.bool_], tuple[str, ...]]:
+    """Where the bolus is, the brain and warnings of it.
+
+    The brain is found in the mean of all frames, and must be whole, where it is not given.
+    """
     times_s = series.times_s[0] + tr_s * np.arange(signal.shape[-1])
-    return concentration.find_bolus(signal, brain, times_s), brain
+    if brain is not None:
+        return concentration.find_bolus(signal, brain, times_s), brain, ()
+    brain = brain_of_dwi.brain_mask(Volume(signal.mean(axis=-1), series.affine))
+    bolus = concentration.find_bolus(signal, brain, times_s)
+    return bolus, brain, signal_void.check_whole(brain, series.affine)
 
 
 def always_in_view(
@@ -238,5 +256,5 @@ def arterial_curve(
     with contextlib.suppress(InputError):
         found = automatic()
     return arterial_input.given_arterial_input(
-        curves, signal, artery, baseline_frames=baseline_frames, tr_s=tr_s, found=found
+        curves, signal, artery, brain, baseline_frames=baseline_frames, tr_s=tr_s, found=found
     )

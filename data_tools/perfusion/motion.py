@@ -112,6 +112,32 @@ def correct_motion(
     )
 
 
+def jumps_of_outline(signal: NDArray[np.float32], affine: NDArray[np.float64]) -> tuple[str, ...]:
+    """A warning where the middle of the head's outline jumps: cheap, for motion left as it is.
+
+    What moves out of the slices or turns is not seen.
+
+    Args:
+        signal: (X, Y, Z, T), any unit.
+        affine: (4, 4), index -> mm, RAS+.
+    """
+    middles_mm = []
+    for frame in np.moveaxis(signal, 3, 0):
+        head = _head(frame)
+        sums = [head.sum(axis=tuple(k for k in range(3) if k != axis)) for axis in range(3)]
+        count = max(int(head.sum()), 1)
+        index = [each @ np.arange(len(each)) / count for each in sums]
+        middles_mm.append(affine[:3, :3] @ index)
+    steps_mm = np.linalg.norm(np.diff(middles_mm, axis=0), axis=1)
+    if not steps_mm.size or steps_mm.max() <= JUMP_MM:
+        return ()
+    at = int(steps_mm.argmax())
+    return (
+        f"the head jumps by about {steps_mm[at]:.0f} mm between frames {at + 1} and {at + 2} of "
+        "the perfusion series, and motion was not corrected: run again with motion correction",
+    )
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Model:
     """What frames are explained by, at n points.

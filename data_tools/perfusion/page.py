@@ -26,9 +26,10 @@ COLUMNS: qc_page.Columns = (
     ("largest_motion_mm", "motion, mm", 1),
     ("seconds", "seconds", 1),
 )
+CONVENTION = (
+    "Tmax depends on the method of deconvolution, its threshold, TR and the arterial curve (AIF)."
+)
 REMARKS = (
-    f"Tmax depends on the method of deconvolution, its threshold, TR and the arterial curve (AIF). "
-    f"These maps are {NOT_EQUIVALENT}.",
     "Look at every picture: are the AIF's voxels in an artery that feeds the brain, not in a vein "
     "and not behind the occlusion? Is the late region one territory?",
     "Early: Tmax below -0.5 s. HIR: volume at 10 s over volume at 6 s.",
@@ -54,6 +55,7 @@ def write(
     """
     done = sorted(qualities, key=lambda quality: -quality.tmax_volumes_ml["6"])
     calibrated = any(quality.site_volume_ml is not None for quality in qualities)
+    worth = CONVENTION if calibrated else f"{CONVENTION} These maps are {NOT_EQUIVALENT}."
     columns = [each for each in COLUMNS if calibrated or each[0] != "site_volume_ml"]
     rows = [*(qc_page.lost_row(each, columns) for each in lost), *map(_row, done)]
     table = qc_page.Table(
@@ -61,7 +63,7 @@ def write(
         columns=columns,
         rows=rows,
         picture="Tmax, CBF, CBV, MTT and TTP of {}, its arterial curve and its motion",
-        remarks=(*REMARKS, *remarks),
+        remarks=(worth, *REMARKS, *remarks),
     )
     qc_page.render(folder / "qc.html", table)
 

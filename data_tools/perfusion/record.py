@@ -22,7 +22,7 @@ from data_tools.runtime.errors import InputError
 QUALITY = "qc.json"
 GENERATED_BY = "data_tools.perfusion"
 # Raised when what is computed from the same files changes, so that old maps are not kept.
-PERFUSION_VERSION = 1
+PERFUSION_VERSION = 2
 NOT_EQUIVALENT = "not RAPID-equivalent until calibrated"
 NOTICE = "Research use only. Not a medical device; not for clinical decisions."
 # As people write them.
@@ -106,6 +106,17 @@ def convention_of(image: Path) -> Convention | None:
         return None
 
 
+def equivalence(threshold_s: float | None) -> str:
+    """What maps of this program are worth beside a commercial one's.
+
+    Args:
+        threshold_s: of the site's calibration; None without one.
+    """
+    if threshold_s is None:
+        return NOT_EQUIVALENT
+    return f"calibrated, hypoperfusion from {threshold_s:g} s on"
+
+
 def check_version(image: Path | None) -> None:
     """Refuse a map that an earlier or later version of this program made.
 
@@ -147,7 +158,7 @@ class PerfusionQuality:
         warnings: what a person should look at.
         notes: what was decided about the files.
         convention: what made Tmax.
-        equivalence: that it is not that of a commercial program.
+        equivalence: that it is not that of a commercial program, or by what it was calibrated.
         tmax_volumes_ml: at Tmax >= 4, 6, 8 and 10 s, by the number of seconds.
         site_threshold_s: from which on Tmax is hypoperfusion by the site's calibration; None
             without one.
@@ -161,7 +172,7 @@ class PerfusionQuality:
         baseline_frames: before the bolus.
         arrival_s: of the bolus.
         drop_share: of the brain's mean signal, at the peak.
-        aif_voxels: indices from 0, the earliest first.
+        aif_voxels: indices in the file from 0, the earliest first.
         aif_arrival_s: median of the voxels, after the first frame.
         aif_peak_s: likewise.
         aif_width_s: likewise, at half of the height.
@@ -170,6 +181,8 @@ class PerfusionQuality:
         seconds: that it took.
         peak_memory_mb: that it held.
         fingerprint: checksum of the files and settings it was made of.
+        inputs: checksum of the files alone; empty in what earlier versions wrote.
+        settings: the flags it was made with; empty for the usual ones.
         files: checksum of each file that was written.
         notice: that it is research software.
     """
@@ -201,6 +214,8 @@ class PerfusionQuality:
     seconds: float
     peak_memory_mb: int
     fingerprint: str
+    inputs: str = ""
+    settings: str = ""
     files: Mapping[str, str] = dataclasses.field(default_factory=dict)
     notice: str = NOTICE
 
@@ -212,13 +227,16 @@ class PerfusionQuality:
     def from_json(cls, content: Mapping[str, Any]) -> "PerfusionQuality":
         """Read what :meth:`to_json` wrote; keys of later versions are left out.
 
+        Of what earlier versions wrote, keys with a default may be missing.
+
         Args:
             content: of ``qc.json``.
 
         Raises:
             KeyError, TypeError: it is not such a content.
         """
-        known = {field.name: content[field.name] for field in dataclasses.fields(cls)}
+        names = [field.name for field in dataclasses.fields(cls)]
+        known = {name: content[name] for name in names if name in content}
         for name in ("warnings", "notes", "aif_per_s"):
             known[name] = tuple(known[name])
         known["aif_voxels"] = tuple(map(tuple, known["aif_voxels"]))
@@ -232,6 +250,8 @@ def measured(
     *,
     voxel_ml: float,
     fingerprint: str,
+    inputs: str,
+    settings: str,
     seconds: float,
     peak_memory_mb: int,
 ) -> PerfusionQuality:
@@ -243,6 +263,8 @@ def measured(
         examined: what came of it.
         voxel_ml: of the series.
         fingerprint: checksum of files and settings.
+        inputs: checksum of the files alone.
+        settings: the flags that were given.
         seconds: that it took.
         peak_memory_mb: that it held.
     """
@@ -274,7 +296,9 @@ def measured(
         baseline_frames=bolus.baseline_frames.stop - bolus.baseline_frames.start,
         arrival_s=round(bolus.arrival_s, 2),
         drop_share=round(bolus.drop_share, 4),
-        aif_voxels=tuple(tuple(map(int, voxel)) for voxel in artery.voxels),
+        aif_voxels=tuple(
+            tuple(map(int, voxel)) for voxel in artery.voxels[:, np.argsort(series.axes)]
+        ),
         aif_arrival_s=_median(shapes.arrival_s),
         aif_peak_s=_median(shapes.peak_s),
         aif_width_s=_median(shapes.width_s),
@@ -283,6 +307,8 @@ def measured(
         seconds=round(seconds, 1),
         peak_memory_mb=peak_memory_mb,
         fingerprint=fingerprint,
+        inputs=inputs,
+        settings=settings,
     )
 
 

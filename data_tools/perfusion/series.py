@@ -3,10 +3,14 @@
 Repetition time (TR) and echo time (TE) are never guessed: where no file says them, the flags that
 give them are named. A NIfTI header's own TR is not trusted (many programs write 1 there); it only
 serves to find contradictions.
+
+Whatever reads on takes the third axis for that of the slices. Files that store it elsewhere are
+turned at reading, and :class:`Series` turns maps back.
 """
 
 import dataclasses
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +20,7 @@ from numpy.typing import NDArray
 from data_tools.dicom.dynamic import Dynamic, read_dynamic
 from data_tools.file_names import beside, sidecar
 from data_tools.image_files import ImageFile, open_image
+from data_tools.perfusion import spoilt_volumes
 from data_tools.runtime.errors import InputError
 from data_tools.volumes import gaps_of, without_gaps
 
@@ -26,6 +31,9 @@ LEAST_FRAMES = 10
 SAME_TR_SHARE = 0.02
 # Times of a slice within its frames differ by rounding only.
 SLICE_TIMES_APART = 0.1
+# Slices are thicker than voxels are wide; by less than this nobody can tell.
+THICKER = 1.25
+DIRECTIONS = ("i", "j", "k")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -33,7 +41,7 @@ class Series:
     """One DSC scan.
 
     Attributes:
-        signal: float32 (X, Y, Z, T), arbitrary unit, finite.
+        signal: float32 (X, Y, Z, T), arbitrary unit, finite; slices along the third axis.
         affine: (4, 4), index -> mm, RAS+.
         times_s: (T,), start of each frame, from 0 upwards; steps may differ.
         slice_times_s: (Z,), of each slice within its frame; None if nothing says it.
@@ -41,6 +49,7 @@ class Series:
         label: for messages.
         notes: what was decided.
         warnings: what a person should look at.
+        axes: which axis of the file each of the first three is.
     """
 
     signal: NDArray[np.float32]
@@ -51,6 +60,36 @@ class Series:
     label: str = ""
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    axes: tuple[int, int, int] = (0, 1, 2)
+
+    @property
+    def stored_affine(self) -> NDArray[np.float64]:
+        """Index in the file -> mm, RAS+."""
+        return self.affine[:, [*np.argsort(self.axes), 3]]
+
+    def as_stored(self, image: NDArray[Any]) -> NDArray[Any]:
+        """[X, Y, Z] with its axes as in the file."""
+        return np.transpose(image, np.argsort(self.axes))
+
+    def from_stored(self, image: NDArray[Any]) -> NDArray[Any]:
+        """[X, Y, Z] of an image with its axes as in the file."""
+        return np.transpose(image, self.axes)
+
+    def noticed(self, error: InputError) -> InputError:
+        """An error with the warnings that may explain it."""
+        return with_noticed(error, self.warnings, self.label)
+
+
+def with_noticed(error: InputError, warnings: Iterable[str], label: str) -> InputError:
+    """An error that also says what was noticed before it; the error itself if nothing was.
+
+    Args:
+        error: that ends the work.
+        warnings: sentences, which may begin with the label.
+        label: of the series.
+    """
+    said = "; ".join(each.removeprefix(f"{label}: ") for each in warnings)
+    return InputError(f"{error}. Noticed before: {said}") if said else error
 
 
 def load_series(
@@ -73,19 +112,20 @@ def load_series(
     Raises:
         InputError: as :func:`data_tools.image_files.open_image` and
             :func:`data_tools.dicom.dynamic.read_dynamic`; no series; TR or TE unknown or no time
-            in s; other numbers of times than of frames or slices.
+            in s; other numbers of times than of frames or slices; spoilt volumes that cannot be
+            filled in, as :func:`data_tools.perfusion.spoilt_volumes.without_spoilt`.
     """
     path = Path(path)
     _check_said(TR_FLAG, tr_s, TR_RANGE_S)
     _check_said(TE_FLAG, te_s, TE_RANGE_S)
     found = _of_dicom(path, tr_s, te_s, series) if path.is_dir() else _of_file(path, tr_s, te_s)
-    if not found.signal.max() > 0:
-        raise InputError(f"{found.label}: no voxel is brighter than 0; the series is empty")
-    if (found.signal == found.signal[..., :1]).all():
-        raise InputError(
-            f"{found.label}: all {found.signal.shape[3]} frames are equal; expected a scan over "
-            "time"
-        )
+    for mended in (spoilt_volumes.checked_values, spoilt_volumes.without_spoilt):
+        try:
+            signal, warnings = mended(found.signal)
+        except InputError as error:
+            raise found.noticed(InputError(f"{found.label}: {error}")) from error
+        told = tuple(f"{found.label}: {each}" for each in warnings)
+        found = dataclasses.replace(found, signal=signal, warnings=(*found.warnings, *told))
     return found
 
 
@@ -96,31 +136,50 @@ def _check_said(flag: str, value_s: float | None, range_s: tuple[float, float]) 
 
 
 def _of_file(path: Path, tr_s: float | None, te_s: float | None) -> Series:
+    if _is_dicom(path):
+        raise InputError(
+            f"perfusion series {path}: is a DICOM file; expected the folder that holds the scan's "
+            f"files, {path.parent}"
+        )
     file = open_image(path, "perfusion series")
     label, shape = file.label, file.plain_shape
     if len(shape) != 4 or shape[3] < LEAST_FRAMES or min(shape[:3]) < 2:
+        why = ""
+        if len(shape) == 3:
+            why = ", one volume"
+        elif min(shape[:3]) < 2:
+            why = ", a single slice"
         raise InputError(
-            f"{label}: has shape {' x '.join(map(str, file.shape))}; expected a series over time, "
-            f"X x Y x Z x T, of {LEAST_FRAMES} frames or more"
+            f"{label}: has shape {' x '.join(map(str, file.shape))}{why}; expected a series over "
+            f"time, X x Y x Z x T, of {LEAST_FRAMES} frames or more with 2 slices or more"
         )
     data, absent = without_gaps(file.read().reshape(shape))
     beside_it = beside(path, ".json")
     known = sidecar(path)
     where = str(beside_it) if known else f"no {beside_it.name} lies beside it"
     times_s, warnings = _file_times(file, known, where, tr_s)
+    warnings += [f"{label}: {each}" for each in spoilt_volumes.holes_told(absent)]
     notes: list[str] = []
-    te = _time(label, known, "EchoTime", TE_RANGE_S)
-    if te_s is not None and te is not None and abs(te - te_s) > SAME_TR_SHARE * te:
-        warnings.append(f"{label}: TE is {te_s:g} s by {TE_FLAG}, and {te:g} s by {where}")
-    echo_time_s = te_s if te_s is not None else te
-    if echo_time_s is None:
-        raise InputError(_unknown(label, "TE", "EchoTime", where=where, flag=TE_FLAG))
-    slice_times_s = _file_slice_times(label, known, shape[2], float(np.median(np.diff(times_s))))
+    by_file_s = _time(label, known, "EchoTime", TE_RANGE_S)
+    echo_time_s = _echo_time_s(label, te_s, by_file_s, where=where, warnings=warnings)
+    affine = file.place.affine
+    axis = _slice_axis(label, known, affine, warnings)
+    tr_median_s = float(np.median(np.diff(times_s)))
+    try:
+        slice_times_s = _file_slice_times(label, known, axis, count=shape[axis], tr_s=tr_median_s)
+    except InputError as error:
+        raise with_noticed(error, warnings, label) from error
     if slice_times_s is None:
         notes.append(f"{label}: nothing says when each slice was taken; they count as one moment")
+    axes = (0, 1, 2)
+    if axis != 2:
+        axes = (1, 2, 0) if axis == 0 else (0, 2, 1)
+        data = np.ascontiguousarray(np.transpose(data, (*axes, 3)))
+        notes.append(f"{label}: its slices lie along {DIRECTIONS[axis]}, not k")
     return Series(
         signal=data,
-        affine=file.place.affine,
+        affine=affine[:, [*axes, 3]],
+        axes=axes,
         times_s=times_s,
         slice_times_s=slice_times_s,
         echo_time_s=echo_time_s,
@@ -130,8 +189,30 @@ def _of_file(path: Path, tr_s: float | None, te_s: float | None) -> Series:
     )
 
 
+def _is_dicom(path: Path) -> bool:
+    if not path.is_file():
+        return False
+    with path.open("rb") as stream:
+        return stream.read(132)[128:] == b"DICM"
+
+
+def _echo_time_s(
+    label: str, by_flag_s: float | None, by_file_s: float | None, *, where: str, warnings: list[str]
+) -> float:
+    """TE as a person says it, else as files do; a warning where they differ."""
+    if by_flag_s is None:
+        if by_file_s is None:
+            raise InputError(_unknown(label, "TE", "EchoTime", where=where, flag=TE_FLAG))
+        return by_file_s
+    if by_file_s is not None and abs(by_file_s - by_flag_s) > SAME_TR_SHARE * by_file_s:
+        warnings.append(
+            f"{label}: TE is {by_flag_s:g} s by {TE_FLAG}, and {by_file_s:g} s by {where}"
+        )
+    return by_flag_s
+
+
 def _unknown(label: str, what: str, key: str, *, where: str, flag: str) -> str:
-    searched = where if where.startswith("no ") else f"{where} says no {key}"
+    searched = where if where.startswith("no ") else f"no {key} in {where}"
     return (
         f"{label}: its {what} is not known ({searched}); expected {key} in seconds there, or "
         f"python -m data_tools.perfusion with {flag}=SECONDS. Look it up in the scanner's protocol."
@@ -150,7 +231,7 @@ def _file_times(
         if step_s.min() <= 0 or not TR_RANGE_S[0] <= np.median(step_s) <= TR_RANGE_S[1]:
             raise InputError(
                 f"{label}: VolumeTiming in {where} has steps of {step_s.min():g} to "
-                f"{step_s.max():g}; expected times in seconds that ascend"
+                f"{step_s.max():g}; expected increasing times in seconds"
             )
         return times_s - times_s[0], []
     said = _time(label, known, "RepetitionTime", TR_RANGE_S)
@@ -197,7 +278,10 @@ def _numbers(label: str, key: str, value: Any, *, count: int, what: str) -> NDAr
     except (TypeError, ValueError):
         numbers = np.array([np.nan])
     if not np.isfinite(numbers).all():
-        raise InputError(f"{label}: {key} in the .json beside it is no list of numbers, in seconds")
+        raise InputError(
+            f"{label}: {key} in the .json beside it is not a list of numbers; expected one time in "
+            f"seconds for each {what}"
+        )
     if len(numbers) != count:
         raise InputError(
             f"{label}: {key} in the .json beside it has {len(numbers)} times; expected one for "
@@ -206,36 +290,55 @@ def _numbers(label: str, key: str, value: Any, *, count: int, what: str) -> NDAr
     return numbers
 
 
+def _slice_axis(
+    label: str, known: dict[str, Any], affine: NDArray[np.float64], warnings: list[str]
+) -> int:
+    """By SliceEncodingDirection, else by the thickest voxels, else the third; adds warnings."""
+    sizes_mm = np.linalg.norm(affine[:3, :3], axis=0)
+    thickest = int(sizes_mm.argmax())
+    clear = sizes_mm[thickest] >= THICKER * np.sort(sizes_mm)[1]
+    said = known.get("SliceEncodingDirection")
+    if said is None:
+        return thickest if clear else 2
+    if said not in [each + sign for each in DIRECTIONS for sign in ("", "-")]:
+        raise InputError(
+            f"{label}: SliceEncodingDirection in the .json beside it is {said!r}; expected i, j or "
+            "k, with or without a minus"
+        )
+    axis = DIRECTIONS.index(said[0])
+    if clear and thickest != axis:
+        size = " x ".join(f"{each:.3g}" for each in sizes_mm)
+        warnings.append(
+            f"{label}: its slices lie along {said[0]} by SliceEncodingDirection, which was taken, "
+            f"and voxels of {size} mm are thickest along {DIRECTIONS[thickest]}. Was the image "
+            "turned after its .json was written?"
+        )
+    return axis
+
+
 def _file_slice_times(
-    label: str, known: dict[str, Any], count: int, tr_s: float
+    label: str, known: dict[str, Any], axis: int, *, count: int, tr_s: float
 ) -> NDArray[np.float64] | None:
     value = known.get("SliceTiming")
     if value is None:
         return None
-    times_s = _numbers(label, "SliceTiming", value, count=count, what="slice")
+    what = f"slice along {DIRECTIONS[axis]}"
+    times_s = _numbers(label, "SliceTiming", value, count=count, what=what)
     if times_s.min() < 0 or times_s.max() > 1.05 * tr_s:
         raise InputError(
             f"{label}: SliceTiming in the .json beside it runs from {times_s.min():g} to "
             f"{times_s.max():g}; expected seconds within a frame, 0 to {tr_s:g}"
         )
-    direction = str(known.get("SliceEncodingDirection", "k"))
-    if direction not in ("k", "k-"):
-        raise InputError(
-            f"{label}: its slices lie along {direction!r} by SliceEncodingDirection; expected k, "
-            "the third axis"
-        )
-    return times_s[::-1].copy() if direction == "k-" else times_s
+    backwards = str(known.get("SliceEncodingDirection")).endswith("-")
+    return times_s[::-1].copy() if backwards else times_s
 
 
 def _of_dicom(path: Path, tr_s: float | None, te_s: float | None, series: str | None) -> Series:
     found = read_dynamic(path, series, te_s)
     notes, warnings = [*found.notes], [*found.warnings]
-    te = found.echo_time_s
-    if te_s is not None and te is not None and abs(te - te_s) > SAME_TR_SHARE * te:
-        warnings.append(f"{found.label}: TE is {te_s:g} s by {TE_FLAG}, and {te:g} s by its files")
-    echo_time_s = te_s if te_s is not None else te
-    if echo_time_s is None:
-        raise InputError(_unknown(found.label, "TE", "EchoTime", where="its files", flag=TE_FLAG))
+    echo_time_s = _echo_time_s(
+        found.label, te_s, found.echo_time_s, where="its DICOM files", warnings=warnings
+    )
     _check_read(found.label, "EchoTime", echo_time_s, TE_RANGE_S)
     times_s, slice_times_s = _dicom_times(found, tr_s, warnings)
     if slice_times_s is None:
@@ -260,7 +363,7 @@ def _check_read(label: str, what: str, value_s: float, range_s: tuple[float, flo
         flag = TE_FLAG if what == "EchoTime" else TR_FLAG
         raise InputError(
             f"{label}: {what} is {value_s:g} s by its files; expected {low:g} to {high:g} s. If "
-            f"they are wrong, give {flag}=SECONDS."
+            f"they are wrong, run python -m data_tools.perfusion with {flag}=SECONDS."
         )
 
 
@@ -312,7 +415,7 @@ def _dicom_times(
     if starts_s is not None and coarse and _is_even(starts_s):
         return starts_s - starts_s[0], found.within_s
     what = "RepetitionTime" if said is None else "the time between frames of a 3D scan"
-    raise InputError(_unknown(label, "TR", what, where="its files", flag=TR_FLAG))
+    raise InputError(_unknown(label, "TR", what, where="its DICOM files", flag=TR_FLAG))
 
 
 def _even(count: int, step_s: float) -> NDArray[np.float64]:

@@ -1,9 +1,11 @@
-"""Parts of the head without signal: metal, whose field takes it away from all tissue around."""
+"""Parts of the head without signal: metal, whose field takes it away from all around; a cut."""
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.spatial import ConvexHull, Delaunay, QhullError
+
+from data_tools.runtime.errors import InputError
 
 # Of the brain's median signal.
 DARK_SHARE = 0.3
@@ -12,6 +14,10 @@ THIN_MM = 8.0
 MAX_VOID_ML = 8.0
 # The lowest slices with brain have air and bone within their outline.
 BASE_SHARE = 0.3
+# How large the brain is so far within its end, against its largest plane: 0.2 to 0.35 where it is
+# round, 1 where a half is missing.
+WITHIN_MM, CUT_SHARE, MAX_CUT_SHARE = 5.0, 0.55, 0.8
+SIDES = (("left", "right"), ("back", "front"), ("bottom", "top"))
 
 
 def void_ml(
@@ -63,6 +69,52 @@ def warnings(
         f"{missing_ml:.0f} mL within the brain's outline give no signal: is there metal? No map "
         "shows what lies there",
     )
+
+
+def cut_off(brain: NDArray[np.bool_], affine: NDArray[np.float64]) -> tuple[float, str]:
+    """How bluntly the brain ends within its slices, and on which side it does so most.
+
+    Args:
+        brain: bool [X, Y, Z].
+        affine: voxel to mm, RAS+; slices are stacked along the third axis.
+
+    Returns:
+        ``(share, side)``: area of the plane 5 mm within the end over the largest one; 0 of an
+        empty brain.
+    """
+    found = (0.0, "")
+    for axis in range(2):
+        column = affine[:3, axis]
+        area = brain.sum(axis=(1 - axis, 2))
+        planes = np.flatnonzero(area)
+        if not len(planes):
+            return found
+        inside = max(round(WITHIN_MM / float(np.linalg.norm(column))), 1)
+        along = int(np.abs(column).argmax())
+        ends = (planes[0] + inside, planes[-1] - inside)
+        for end, plane in enumerate(ends):
+            side = SIDES[along][end if column[along] > 0 else 1 - end]
+            share = float(area[np.clip(plane, 0, len(area) - 1)] / area.max())
+            found = max(found, (share, side))
+    return found
+
+
+def check_whole(brain: NDArray[np.bool_], affine: NDArray[np.float64]) -> tuple[str, ...]:
+    """A warning where a part of the brain is cut away; refused where it may be half.
+
+    Raises:
+        InputError: naming the side.
+    """
+    share, side = cut_off(brain, affine)
+    if share < CUT_SHARE:
+        return ()
+    said = f"the brain ends in a straight cut at the {side}"
+    if share > MAX_CUT_SHARE:
+        raise InputError(
+            f"{said}: a large part of the head, perhaps half, is missing from the perfusion "
+            "series. Tmax needs both sides; expected whole slices"
+        )
+    return (f"{said}: a part of the head is missing from the perfusion series",)
 
 
 def _hull(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:

@@ -193,8 +193,8 @@ def fit(pairs: Sequence[Pair], by: By = "volume") -> Calibration:
     """
     if len(pairs) < FEWEST:
         raise InputError(
-            f"{counted(len(pairs), 'patient')} with both maps: expected {FEWEST} at least, better "
-            f"{FEW} or more, to calibrate with"
+            f"{counted(len(pairs), 'patient has')} both a map of ours and a reference; calibration "
+            f"needs at least {FEWEST}, better {FEW} or more"
         )
     if not any(pair.reference_ml > 0 for pair in pairs):
         raise InputError("no reference shows hypoperfusion; expected patients who have some")
@@ -202,8 +202,8 @@ def fit(pairs: Sequence[Pair], by: By = "volume") -> Calibration:
     known = np.isfinite(losses[:, 0])
     if known.sum() < FEWEST:
         raise InputError(
-            f"{counted(int(known.sum()), 'reference')} with a mask of hypoperfusion: expected "
-            f"{FEWEST} at least to fit by Dice; fit by volume"
+            f"{counted(int(known.sum()), 'reference has')} a mask of hypoperfusion; a fit by Dice "
+            f"needs at least {FEWEST}. Fit by volume"
         )
     losses = np.where(np.isfinite(losses), losses, 0)
     total = losses.sum(axis=0)
@@ -284,7 +284,7 @@ def _warnings(best: int, left_out_s: NDArray[np.float64]) -> tuple[str, ...]:
     found = []
     if len(left_out_s) < FEW:
         found.append(
-            f"{len(left_out_s)} patients are few to calibrate with; expected {FEW} or more"
+            f"{len(left_out_s)} patients are few for a calibration; expected {FEW} or more"
         )
     if best in (0, len(THRESHOLDS_S) - 1):
         found.append(
@@ -293,7 +293,7 @@ def _warnings(best: int, left_out_s: NDArray[np.float64]) -> tuple[str, ...]:
         )
     if np.ptp(left_out_s) > MAX_SPREAD_S:
         found.append(
-            f"the threshold hangs on single patients: without one of them it is "
+            f"the threshold depends on single patients: leaving one out, it ranges from "
             f"{left_out_s.min():.1f} to {left_out_s.max():.1f} s"
         )
     return tuple(found)

@@ -76,7 +76,7 @@ def uniform(
     if steps_s.max() > MAX_GAP_FRAMES * tr_s:
         at = int(steps_s.argmax())
         raise InputError(
-            f"{steps_s[at]:.1f} s pass between frames {at + 1} and {at + 2} of one each "
+            f"frames {at + 1} and {at + 2} are {steps_s[at]:.1f} s apart, and others "
             f"{tr_s:.2f} s; are files missing?"
         )
     mean_s = (times_s[-1] - times_s[0]) / len(steps_s)

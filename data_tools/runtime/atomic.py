@@ -46,13 +46,23 @@ def one_writer(folder: str | os.PathLike) -> Iterator[None]:
     system has none (some of clusters), a file that names the process stands in for it.
 
     Raises:
-        InputError: if another process holds it, or nothing can be locked there.
+        InputError: if another process holds it, it cannot be written, or nothing can be locked
+            there.
     """
     import filelock
 
     folder = Path(folder).absolute()
+    check_writable(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
     path = folder.with_name(f".{folder.name}.lock")
+    try:
+        _probe(folder.parent)
+    except OSError as error:
+        raise InputError(
+            f"{path} cannot be written ({error.strerror or error}), and without it two runs could "
+            f"write to {folder} at once; expected permission to write in {folder.parent}, too. "
+            "Choose a folder inside the one that you may write to"
+        ) from error
     lock = filelock.FileLock(path, timeout=LOCK_WAIT_S)
     try:
         with warnings.catch_warnings():
@@ -83,19 +93,29 @@ def check_writable(folder: str | os.PathLike) -> None:
     """Write and remove a nameless file where ``folder`` is or will be: before hours of work.
 
     Raises:
-        InputError: read-only, full, or a file in the place of a folder.
+        InputError: read-only, full, or a file or a link to nothing in the place of a folder.
     """
     existing = Path(folder).absolute()
-    while not existing.exists():
+    while not os.path.lexists(existing):
         existing = existing.parent
+    if not existing.is_dir():
+        which = "" if existing == Path(folder).absolute() else f"{folder} cannot be written: "
+        what = "is a file" if existing.exists() else "is a link to nothing"
+        raise InputError(
+            f"{which}{existing} {what}; expected a folder. Choose another place, or move it away"
+        )
     try:
-        with tempfile.TemporaryFile(dir=existing) as probe:
-            probe.write(b"x")
+        _probe(existing)
     except OSError as error:
         raise InputError(
             f"{folder} cannot be written ({error.strerror or error}: {existing}); expected a "
             "folder with room, or a place to make one; choose another"
         ) from error
+
+
+def _probe(folder: Path) -> None:
+    with tempfile.TemporaryFile(dir=folder) as probe:
+        probe.write(b"x")
 
 
 def sweep(folder: str | os.PathLike) -> None:

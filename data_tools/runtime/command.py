@@ -17,6 +17,7 @@ in which ``--help`` shows them::
 import dataclasses
 import errno
 import os
+import re
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -74,7 +75,7 @@ def run(
         where = f": {error.filename}" if error.filename else ""
         advice = ""
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            advice = "; make room and run the same command again, nothing is half written"
+            advice = "; make room and run the same command again. No file is half written"
         return _fail(f"{error.strerror or error}{where}{advice}")
     except KeyboardInterrupt as stop:
         print(str(stop) or "interrupted", file=sys.stderr)
@@ -254,6 +255,23 @@ def define_overrides(flag_values: flags.FlagValues, of_cohort: bool = False) -> 
         "Take images of fewer than three diffusion directions for a trace image, with a warning.",
         flag_values=flag_values,
     )
+
+
+def check_name(flag: str, name: str) -> None:
+    """Refuse the name of a patient that would lead files out of their folder, or hide them.
+
+    Args:
+        flag: that gave it, without dashes.
+        name: which files and folders are to bear.
+
+    Raises:
+        InputError: it is no name of a file.
+    """
+    if not name.strip() or name.startswith(".") or re.search(r"[/\\\x00-\x1f]", name):
+        raise InputError(
+            f"--{flag} is {name!r}; expected a name such as sub-0001, without slashes and without "
+            "a dot at its start"
+        )
 
 
 def overrides(flag_values: flags.FlagValues) -> Overrides:

@@ -109,6 +109,24 @@ def all_alike(failures: Mapping[str, str], patients: int) -> str | None:
     )
 
 
+def by_reason(failures: Mapping[str, str]) -> list[tuple[str, str]]:
+    """Failures with the patients of each, so that what is true of all is said once.
+
+    Args:
+        failures: the message of each patient that failed, by name.
+
+    Returns:
+        Names, separated by commas, and the message; in the order of the first of each.
+
+    >>> by_reason({"sub-1": "no DWI", "sub-2": "cut off", "sub-3": "no DWI"})
+    [('sub-1, sub-3', 'no DWI'), ('sub-2', 'cut off')]
+    """
+    names: dict[str, list[str]] = {}
+    for name, message in failures.items():
+        names.setdefault(message, []).append(name)
+    return [(", ".join(who), message) for message, who in names.items()]
+
+
 def _without_temporary(text: str) -> str:
     """A message without our temporary files, which are gone when somebody reads it."""
     folder = re.escape(tempfile.gettempdir())

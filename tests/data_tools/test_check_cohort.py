@@ -11,7 +11,7 @@ from helpers.dsc import write_small
 
 from data_tools import check_cohort, cohort_faults, patient
 from data_tools import cohort as cohorts
-from data_tools.cohort import CohortError
+from data_tools.cohort import CohortError, Fault
 from data_tools.perfusion import calibration, record
 from data_tools.perfusion.record import Convention
 from data_tools.runtime import command
@@ -54,7 +54,7 @@ def test_raw_perfusion_series_are_looked_at_where_tmax_is_to_be_made_of_them(coh
     assert run(cohort) == 2
     table = capsys.readouterr().err
     assert "2 faults in the cohort" in table
-    assert "its TE is not known" in table and "says no EchoTime" in table
+    assert "its TE is not known" in table and "no EchoTime in" in table
     assert "sub-0002_dsc.nii.gz: no bolus: the brain's mean signal falls by" in table
 
 
@@ -77,7 +77,7 @@ def test_tmax_of_this_program_is_counted_by_the_sites_threshold_too(cohort, caps
     assert "n=2" in at_6_s and "n=1" in at_7_s and "by the site's calibration" in at_7_s
     content["convention"] |= {"threshold": 0.2}
     (folder / "calibration.json").write_text(json.dumps(content))
-    assert run(cohort) == 2 and "make the maps alike" in capsys.readouterr().err
+    assert run(cohort) == 2 and "make the maps in the same way" in capsys.readouterr().err
     older = dataclasses.replace(made_by, version=made_by.version - 1)
     sidecar.write_text(json.dumps(older.to_sidecar()))
     assert run(cohort) == 2 and "whose maps differ" in capsys.readouterr().err
@@ -162,6 +162,16 @@ def test_units_are_counted_apart_and_no_truth_is_said(cohort):
     summary = cohort_faults.check(str(cohort))
     assert "mm2/s 1, 1e-6 mm2/s 1" in summary
     assert "Tmax 1, none 1" in summary
+    assert "1 patient has neither Tmax nor an edited mask, nor a raw perfusion series" in summary
+    assert summary.endswith("build_records will leave out: sub-0002")
+
+
+def test_what_is_wrong_with_a_calibration_is_said_once():
+    faults = [Fault(f"sub-{k}", "calibration.json", "of other maps") for k in range(3)]
+    other = Fault("sub-2", "DWI", "of other maps")
+    (said, kept) = cohort_faults._said_once([*faults, other])
+    assert said == Fault("(all)", "calibration.json", "of other maps (maps of 3 patients)")
+    assert kept == other and cohort_faults._said_once(faults[:1]) == faults[:1]
 
 
 def test_two_patients_with_the_same_images_are_a_fault(cohort):

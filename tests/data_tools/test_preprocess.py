@@ -43,7 +43,7 @@ GOOD, BAD = "sub-0001", "sub-0002"
 SETTINGS = BuildSettings(stride=8, shards=1, seed=0)
 
 
-def run(cohort, out):
+def run(cohort, out, *flags):
     """Exit status, standard output and standard error of the command."""
     printed, complained = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(complained):
@@ -51,7 +51,7 @@ def run(cohort, out):
             preprocess.main,
             preprocess.FLAGS,
             preprocess.__doc__,
-            [f"--cohort={cohort}", f"--out={out}"],
+            [f"--cohort={cohort}", f"--out={out}", *flags],
         )
     return status, printed.getvalue(), complained.getvalue()
 
@@ -224,7 +224,8 @@ def test_a_failure_of_all_alike_is_said(quick, monkeypatch):
     monkeypatch.setattr(mni_cohort.patients, "load_native", odd)
     status, _, complained = run(cohort, out)
     assert status == command.EXIT_SOME_FAILED
-    assert complained.count("the memory was too small (Unable to allocate 9 GiB)") == 2
+    said = f"failed: {GOOD}, {BAD}: the memory was too small (Unable to allocate 9 GiB)"
+    assert complained.count(said) == 1
     assert complained.splitlines()[-1].startswith("all 2 patients failed in the same way")
 
 
@@ -238,6 +239,29 @@ def test_a_patient_that_fails_later_leaves_no_stale_result(quick):
     damage(cohort, GOOD)
     assert run(cohort, out)[0] == command.EXIT_SOME_FAILED
     assert not (out / "participants.tsv").exists()
+
+
+def test_a_wrong_flag_costs_no_result(quick):
+    """Results of the same images wait for the right flag; those of other images go."""
+    cohort, out = quick
+    fill(cohort, BAD, "occlusion", "PCA")
+    assert run(cohort, out, "--other_territories")[0] == command.EXIT_OK
+    before = {path: path.stat().st_mtime_ns for path in out.glob("sub-*/*")}
+    assert {path.parent.name for path in before} == {GOOD, BAD}
+    wrong = "--adc_unit=1e-6 mm2/s"
+    status, _, complained = run(cohort, out, wrong)
+    assert status == command.EXIT_SOME_FAILED and "ADC" in complained
+    waits = f"{mni_cohort.KEPT}, but the patient is left out until a run succeeds."
+    assert f"{waits} It was made with other settings: the usual ones." in complained
+    assert not (out / "participants.tsv").exists() and waits in flow.read(out)[0].reason
+    assert {path: path.stat().st_mtime_ns for path in out.glob("sub-*/*")} == before
+    status, printed, _ = run(cohort, out, "--other_territories")
+    assert (status, printed) == (0, f"2 patients in {out} (2 were done before)\n")
+    damage(cohort, BAD)
+    fill(cohort, GOOD, "side", "bilateral")
+    status, _, complained = run(cohort, out, "--other_territories", wrong)
+    assert status == command.EXIT_SOME_FAILED and mni_cohort.KEPT not in complained
+    assert not list(out.glob("sub-*"))
 
 
 def fill(cohort, participant, column, word):
@@ -293,7 +317,8 @@ def test_tmax_is_made_where_only_a_raw_series_is_there(quick):
     assert status == command.EXIT_SOME_FAILED
     (failure,) = [line for line in complained.splitlines() if line.startswith("failed: ")]
     assert failure.startswith(f"failed: {BAD}: no Tmax, for the raw perfusion series cannot be")
-    assert "--tr_s=SECONDS" in failure and "run python -m data_tools.perfusion" in complained
+    assert failure.count("--tr_s=SECONDS") == 1 and "Mark an artery" not in complained
+    assert "To leave the patient out, give a reason in the column exclude." in complained
     made = out / "derivatives" / "perfusion" / GOOD / "perf" / f"{GOOD}_Tmax.nii.gz"
     before = made.stat().st_mtime_ns
     said = "cSVD, threshold 0.1, TR 2 s, AIF automatic; not RAPID-equivalent until calibrated"
@@ -375,7 +400,7 @@ def test_a_file_as_out_and_no_cohort_exit_with_2(quick):
     cohort, out = quick
     out.write_text("x")
     status, _, complained = run(cohort, out)
-    assert (status, "--out is a file" in complained) == (2, True)
+    assert (status, "is a file; expected a folder" in complained) == (2, True)
     status, _, complained = run(out / "absent", out.with_name("other"))
     assert (status, "participants.tsv: no such file" in complained) == (2, True)
 

@@ -121,12 +121,16 @@ def test_a_brain_without_arteries_is_told(head):
 
 def test_a_region_and_a_voxel_win(head):
     arteries = (head.kind == "artery")[:, None, None]
-    region = arterial_input.given_arterial_input(head.curves, head.signal, arteries, **head.common)
+    region = arterial_input.given_arterial_input(
+        head.curves, head.signal, arteries, head.brain, **head.common
+    )
     assert region.how == "region" and region.warnings == ()
     np.testing.assert_allclose(region.curve, head.curves[arteries].mean(axis=0), rtol=1e-5)
     assert len(region.voxels) == arteries.sum()
     at = (int(np.flatnonzero(head.kind == "artery")[0]), 0, 0)
-    voxel = arterial_input.given_arterial_input(head.curves, head.signal, at, **head.common)
+    voxel = arterial_input.given_arterial_input(
+        head.curves, head.signal, at, head.brain, **head.common
+    )
     assert voxel.how == "voxel"
     np.testing.assert_array_equal(voxel.curve, head.curves[at])
 
@@ -135,12 +139,12 @@ def test_a_given_vein_or_a_cut_off_artery_is_warned_of(head):
     found = head.find()
     veins = (head.kind == "vein")[:, None, None]
     (told,) = arterial_input.given_arterial_input(
-        head.curves, head.signal, veins, found=found, **head.common
+        head.curves, head.signal, veins, head.brain, found=found, **head.common
     ).warnings
     assert "s later than the arteries found automatically" in told
     clipped = (head.kind == "clipped")[:, None, None]
     (told,) = arterial_input.given_arterial_input(
-        head.curves, head.signal, clipped, found=found, **head.common
+        head.curves, head.signal, clipped, head.brain, found=found, **head.common
     ).warnings
     assert "the curve of the arterial region is cut off" in told
 
@@ -156,15 +160,40 @@ def test_a_given_vein_or_a_cut_off_artery_is_warned_of(head):
 )
 def test_what_is_no_place_is_refused(head, where, why):
     with pytest.raises(InputError, match=why):
-        arterial_input.given_arterial_input(head.curves, head.signal, where, **head.common)
+        arterial_input.given_arterial_input(
+            head.curves, head.signal, where, head.brain, **head.common
+        )
 
 
 def test_a_place_without_a_bolus_is_refused(head):
     with pytest.raises(InputError, match="the arterial region is empty"):
         arterial_input.given_arterial_input(
-            head.curves, head.signal, head.brain & False, **head.common
+            head.curves, head.signal, head.brain & False, head.brain, **head.common
         )
     rng = np.random.default_rng(0)
     noise = rng.normal(0, 1, head.curves.shape).astype(np.float32)
     with pytest.raises(InputError, match="the arterial voxel that was given shows no bolus"):
-        arterial_input.given_arterial_input(noise, head.signal, (0, 0, 0), **head.common)
+        arterial_input.given_arterial_input(
+            noise, head.signal, (0, 0, 0), head.brain, **head.common
+        )
+
+
+def test_air_is_refused_and_an_artery_found_automatically_is_not_cut_off(head):
+    air = head.signal.copy()
+    noise = np.random.default_rng(1).normal(0, 1 / 50, (2, *air[0].shape))
+    air[0] = np.hypot(*noise)
+    curves = concentration.concentration(air, head.common["baseline_frames"], TE_S)
+    with pytest.raises(InputError, match="the arterial voxel that was given has no signal"):
+        arterial_input.given_arterial_input(curves, air, (0, 0, 0), head.brain, **head.common)
+    # Arteries pulsate: their own noise is larger than the brain's.
+    found = head.find()
+    signal = head.signal.copy()
+    frames = head.common["baseline_frames"]
+    at = tuple(found.voxels.T)
+    signal[..., frames][at] *= 1 + 0.3 * np.resize([1, -1], frames.stop - frames.start)
+    where = np.zeros(head.brain.shape, bool)
+    where[at] = True
+    told = arterial_input.given_arterial_input(
+        head.curves, signal, where, head.brain, **head.common
+    ).warnings
+    assert told == ()

@@ -70,6 +70,12 @@ def shuffled():
     return np.random.default_rng(3).permutation(curve), times_s
 
 
+def shuffled_tail():
+    curve, _ = mean_curve(drop=0.4)
+    curve[18:] = np.random.default_rng(1).permutation(curve[18:])
+    return curve
+
+
 def earlier_contrast():
     curve, times_s = mean_curve()
     earlier, _ = mean_curve(arrival_s=-9.0, drop=0.2)
@@ -80,6 +86,29 @@ FAULTS = {
     "earlier contrast": (
         earlier_contrast,
         r"rises by [\d.]+% before the bolus, .* gadolinium given",
+    ),
+    "backwards": (
+        lambda: (mean_curve(arrival_s=25.0)[0][::-1].copy(), mean_curve()[1]),
+        r"recovers at once, as a bolus does backwards\. .* in the order of their times",
+    ),
+    "halves": (
+        lambda: (np.roll(mean_curve(arrival_s=12.0, length_s=120.0)[0], 35), np.arange(80) * 1.5),
+        r"jumps up by [\d.]+% from volume 35 to 36, before the bolus",
+    ),
+    "shuffled after the bolus": (
+        lambda: (shuffled_tail(), mean_curve()[1]),
+        r"after the bolus .* jumps by [\d.]+% from volume to volume.* order of their times",
+    ),
+    "gain": (
+        lambda: (np.where(np.arange(60) > 16, 6, 1) * mean_curve()[0], mean_curve()[1]),
+        r"ends \d+% above its level before the bolus",
+    ),
+    "far brighter before the bolus": (
+        lambda: (
+            np.interp(np.arange(60), [0, 20], [0.6, 1]) * mean_curve(arrival_s=33.3, drop=0.6)[0],
+            mean_curve()[1],
+        ),
+        r"rises by \d+% before the bolus, more than any contrast",
     ),
     "no bolus": (lambda: mean_curve(drop=0.001), "no bolus: the brain's mean signal falls by"),
     "nothing but noise": (lambda: mean_curve(drop=0.0, noise=0.02), "no bolus"),

@@ -100,3 +100,11 @@ def test_an_image_without_a_head_does_not_move():
     dark = np.zeros((9, 9, 3, 10), np.float32)
     found = motion.correct_motion(dark, np.diag([4.0, 4, 6, 1]), np.arange(10.0))
     np.testing.assert_array_equal(found.displacement_mm, 0)
+
+
+def test_a_jump_that_is_not_corrected_is_told_by_the_outline(moved, jumped):
+    (told,) = motion.jumps_of_outline(jumped[0].signal, jumped[0].affine)
+    assert "the head jumps by about" in told and "run again with motion correction" in told
+    assert motion.jumps_of_outline(moved[0].signal, moved[0].affine) == ()
+    nothing = np.zeros((4, 4, 3, 5), np.float32)
+    assert motion.jumps_of_outline(nothing, np.eye(4)) == ()

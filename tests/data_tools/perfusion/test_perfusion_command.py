@@ -1,5 +1,6 @@
 """``python -m data_tools.perfusion`` on small simulated series: maps, records, pages, refusals."""
 
+import errno
 import json
 import shutil
 
@@ -12,12 +13,13 @@ from PIL import Image
 
 from data_tools.cohort import find_perfusion_files, find_raw_files, tmax_files
 from data_tools.perfusion import __main__ as perfusion
-from data_tools.perfusion import calibration, record, threshold_fit
+from data_tools.perfusion import calibration, patient_maps, record, threshold_fit
+from data_tools.perfusion.patient_maps import check_current
 from data_tools.perfusion.record import Convention, PerfusionQuality, convention_of, of_map
 from data_tools.runtime.errors import InputError
 from data_tools.simulate import dsc, simulate_patient
 from data_tools.simulate.dsc_dicom import write_enhanced
-from data_tools.volumes import load_volume
+from data_tools.volumes import load_volume, save_volume
 
 pytestmark = pytest.mark.quick
 
@@ -84,6 +86,65 @@ def test_maps_lie_on_the_series_and_say_what_made_them(scan, done):
     )  # fmt: skip
 
 
+def turned_series(raw, folder):
+    """The first patient's series with its axes as PSR."""
+    image = nib.load(raw / FIRST / "perf" / f"{FIRST}_dsc.nii.gz")
+    from_now = nib.io_orientation(image.affine)
+    wanted = nib.orientations.axcodes2ornt("PSR")
+    turned = image.as_reoriented(nib.orientations.ornt_transform(from_now, wanted))
+    nib.save(turned, folder / "turned_dsc.nii.gz")
+    known = raw / FIRST / "perf" / f"{FIRST}_dsc.json"
+    shutil.copy(known, folder / "turned_dsc.json")
+    return turned
+
+
+def test_a_series_stored_otherwise_has_the_same_maps_on_its_own_grid(raw, done, tmp_path):
+    turned = turned_series(raw, tmp_path)
+    series = tmp_path / "turned_dsc.nii.gz"
+    assert call(perfusion, f"--series={series}", f"--out={tmp_path / 'out'}",
+                "--nomotion_correction") == 0  # fmt: skip
+    found = nib.load(tmp_path / "out" / "turned_Tmax.nii.gz")
+    assert found.shape == turned.shape[:3]
+    np.testing.assert_allclose(found.affine, turned.affine, atol=1e-4)
+    one, other = (nib.as_closest_canonical(each) for each in (found, nib.load(tmax_of(done))))
+    np.testing.assert_allclose(one.affine, other.affine, atol=1e-3)
+    apart_s = np.abs(one.get_fdata() - other.get_fdata())
+    assert np.percentile(apart_s, 99.9) < 0.01
+    where = json.loads((tmp_path / "out" / "qc.json").read_text())["aif_voxels"]
+    usual = of_map(tmax_of(done)).aif_voxels
+    there = nib.affines.apply_affine(found.affine, np.array(where))
+    same = nib.affines.apply_affine(nib.load(tmax_of(done)).affine, np.array(usual))
+    np.testing.assert_allclose(there, same, atol=1e-3)
+    given = ",".join(map(str, where[0]))
+    assert call(perfusion, f"--series={series}", f"--out={tmp_path / 'given'}",
+                "--nomotion_correction", f"--aif={given}") == 0  # fmt: skip
+    said = json.loads((tmp_path / "given" / "qc.json").read_text())
+    assert said["aif_voxels"] == [where[0]] and said["convention"]["arterial_input"] == "voxel"
+
+
+def test_a_mask_of_the_artery_that_cannot_be_one_is_named(raw, tmp_path, capsys):
+    image = nib.load(raw / FIRST / "perf" / f"{FIRST}_dsc.nii.gz")
+    away = image.affine.copy()
+    away[0, 3] += 30
+    ones = np.ones(image.shape[:3], np.uint8)
+    for name, data, affine, why in (
+        ("empty", 0 * ones, image.affine, "is empty; mark at least one voxel of an artery"),
+        ("small", ones[1:], image.affine, "has 63 x 64 x 8 voxels, and perfusion series"),
+        ("away", ones, away, "and lies up to 30 mm away from it by its header"),
+        ("folder", None, None, "is a folder; expected the file of a mask"),
+    ):
+        path = tmp_path / f"{name}.nii.gz"
+        if data is None:
+            path.mkdir()
+        else:
+            nib.save(nib.Nifti1Image(data, affine), path)
+        series = raw / FIRST / "perf" / f"{FIRST}_dsc.nii.gz"
+        assert call(perfusion, f"--series={series}", f"--out={tmp_path / 'out'}",
+                    f"--aif={path}") == 2  # fmt: skip
+        said = capsys.readouterr().err
+        assert f"{name}.nii.gz" in said and why in said
+
+
 def test_quality_is_figures_a_picture_and_a_page(done):
     quality = of_map(tmax_of(done))
     assert PerfusionQuality.from_json(json.loads(json.dumps(quality.to_json()))) == quality
@@ -138,6 +199,81 @@ def test_a_bad_series_is_named_and_stops_nobody(raw, done, tmp_path, capsys):
     assert "1 failed" in page and page.index(f">{SECOND}<") < page.index(f">{FIRST}<")
 
 
+def test_a_wrong_flag_costs_no_maps(raw, done, tmp_path, capsys):
+    """Only files that have changed, or cannot be found, make older maps stale."""
+    cohort, out = shutil.copytree(raw, tmp_path / "raw"), shutil.copytree(done, tmp_path / "maps")
+    before = {path: path.stat().st_mtime_ns for path in out.rglob("sub-*") if path.is_file()}
+    assert again(cohort, out, "--tr_s=15") == 1
+    told = capsys.readouterr().err
+    kept = "The maps of an earlier run were kept. They were made with other settings: --nomotion"
+    assert f"failed: {FIRST}, {SECOND}: --tr_s is 15; expected" in told and kept in told
+    assert {p: p.stat().st_mtime_ns for p in out.rglob("sub-*") if p.is_file()} == before
+    assert of_map(tmax_of(out)) and (folder_of(out) / "qc.png").is_file()
+    assert kept in (out / "derivatives/perfusion/qc.html").read_text()
+    (cohort / SECOND / "perf" / f"{SECOND}_dsc.json").write_text('{"RepetitionTime": 2.0}')
+    assert again(cohort, out, "--tr_s=15") == 1
+    assert tmax_of(out).is_file() and not tmax_of(out, SECOND).exists()
+
+
+def test_maps_of_a_series_that_has_changed_since_are_not_used(raw, done, tmp_path):
+    cohort, tmax = shutil.copytree(raw, tmp_path / "raw"), tmax_of(done)
+    check_current(cohort, FIRST, tmax)
+    check_current(cohort, FIRST, None)
+    sidecar = cohort / FIRST / "perf" / f"{FIRST}_dsc.json"
+    said = sidecar.read_text()
+    sidecar.write_text(said.replace("0.03", "0.031"))
+    with pytest.raises(InputError, match="has changed since .* run python -m .* --nomotion_corr"):
+        check_current(cohort, FIRST, tmax)
+    shutil.rmtree(cohort / FIRST / "perf")  # nothing says that the map is another's
+    check_current(cohort, FIRST, tmax)
+
+
+def test_outputs_that_are_blocked_are_refused_before_any_work(raw, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(patient_maps, "load_series", None)
+    (tmp_path / "file").write_text("")
+    for folder in ("a/derivatives/perfusion", "b/derivatives"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "a/derivatives/perfusion" / FIRST).write_text("")
+    (tmp_path / "a/derivatives/perfusion" / SECOND).write_text("")
+    (tmp_path / "b/derivatives/perfusion").write_text("")
+    for out in ("file", "file/sub", "b"):
+        assert again(raw, tmp_path / out) == 2
+        assert "is a file; expected a folder. Choose another" in capsys.readouterr().err
+    series = raw / FIRST / "perf" / f"{FIRST}_dsc.nii.gz"
+    assert call(perfusion, f"--series={series}", f"--out={tmp_path}/file/sub") == 2
+    assert "is a file; expected a folder. Choose another" in capsys.readouterr().err
+    assert again(raw, tmp_path / "a") == 1
+    told = capsys.readouterr().err
+    assert f"{FIRST} is a file; expected a folder" in told and "defect" not in told
+
+
+def test_a_full_disk_leaves_no_half_patient(raw, tmp_path, monkeypatch, capsys):
+    def save(path, *rest):
+        if "Tmax" in path.name:
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        return save_volume(path, *rest)
+
+    monkeypatch.setattr(patient_maps, "save_volume", save)
+    assert again(raw, tmp_path / "maps") == 2
+    told = capsys.readouterr().err
+    assert "No space left" in told and "make room and run the same command again" in told
+    assert not [path for path in (tmp_path / "maps").rglob("*") if path.is_file()]
+
+
+def test_whom_the_table_leaves_out_is_named(raw, done, tmp_path, capsys):
+    cohort, out = shutil.copytree(raw, tmp_path / "raw"), shutil.copytree(done, tmp_path / "maps")
+    table = cohort / "participants.tsv"
+    head, *lines = table.read_text().splitlines()
+    words = head.split("\t")
+    rows = [dict(zip(words, line.split("\t"), strict=True)) for line in lines]
+    for row in rows:
+        row["exclude"] = "moved" if row["participant_id"] == SECOND else "n/a"
+    told = ["\t".join(rows[0]), *("\t".join(row.values()) for row in rows)]
+    table.write_text("\n".join(told) + "\n")
+    assert again(cohort, out) == 0
+    assert f"left out, excluded by hand: {SECOND}: moved" in capsys.readouterr().err
+
+
 def test_one_patient_with_a_chosen_artery(raw, done, scan, tmp_path, capsys):
     series, out = raw / FIRST / "perf" / f"{FIRST}_dsc.nii.gz", tmp_path / "one"
     voxel = ",".join(map(str, of_map(tmax_of(done)).aif_voxels[0]))
@@ -151,6 +287,10 @@ def test_one_patient_with_a_chosen_artery(raw, done, scan, tmp_path, capsys):
     nib.save(nib.Nifti1Image(region, scan.affine), tmp_path / "aif.nii.gz")
     assert call(perfusion, *one, f"--aif={tmp_path}/aif.nii.gz") == 0
     assert convention_of(out / f"{FIRST}_Tmax.nii.gz").arterial_input == "region"
+    assert call(perfusion, *one, "--tr_s=15") == 2
+    told = capsys.readouterr().err
+    assert "The maps of an earlier run were kept. They were made with other settings: --no" in told
+    assert (out / f"{FIRST}_Tmax.nii.gz").is_file()
     assert call(perfusion, *one, "--participant=x") == 2
     assert f"holds the maps of {FIRST}" in capsys.readouterr().err
     nib.save(nib.Nifti1Image(region[:-1], scan.affine), tmp_path / "aif.nii.gz")
@@ -164,14 +304,18 @@ def test_one_patient_with_a_chosen_artery(raw, done, scan, tmp_path, capsys):
         ([], "expected --cohort=FOLDER, or --series=PATH"),
         (["--cohort=a", "--series=b"], "expected --cohort=FOLDER, or --series=PATH"),
         (["--series=a"], "--out is required with --series"),
-        (["--cohort=a", "--aif=1,2,3"], "--aif belong to one patient"),
+        (["--cohort=a", "--aif=1,2,3"], "--aif: only with --series, for one patient"),
         (["--cohort=a", "--threshold=1.5"], "the threshold is 1.5; expected more than 0"),
         (["--series=a", "--out=b", "--aif=1,2"], "or a voxel as three whole numbers"),
+        ([f"--series={__file__}", "--out=b", "--dicom_series=3"], "is one file; leave it out"),
         (["--series=a", "--out=b", "--tr_s=1500"], "--tr_s is 1500; expected 0.2 to 6, in seconds"),
         (["--series=a.nii.gz", "--out=b"], "no such file"),
         (["--series= ", "--out=b"], "--series is empty"),
         (["--series=a", "--out=b", "--calibrate=c"], "--calibrate needs --cohort"),
-        (["--cohort=a", "--calibrate=c"], "c is no folder; expected one with reference Tmax maps"),
+        (["--cohort=a", "--calibrate=c"], "--calibrate=c: no such folder; expected the folder"),
+        (["--cohort=a"], "--cohort=a: no such folder"),
+        (["--series=a", "--out=b", "--participant=../x"], "expected a name such as sub-0001"),
+        (["--series=a", "--out=b", "--participant=.x"], "without a dot at its start"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_asked_is_refused(arguments, message, tmp_path, monkeypatch, capsys):
@@ -190,7 +334,7 @@ def test_a_sites_threshold_is_found_and_printed(done, tmp_path, monkeypatch, cap
     assert call(perfusion, f"--cohort={out}", f"--calibrate={reference}") == 0
     told = capsys.readouterr()
     assert "Tmax >= 8.0 s of these maps agrees best" in told.out and "by volume of 2" in told.out
-    assert "2 patients are few to calibrate with" in told.err
+    assert "2 patients are few for a calibration" in told.err
     folder = out / "derivatives" / "perfusion"
     assert json.loads((folder / "calibration.json").read_text())["threshold_s"] == 8.0
     assert (folder / "calibration.png").is_file() and (folder / "calibration.csv").is_file()
@@ -202,16 +346,22 @@ def test_a_sites_threshold_is_counted_beside_the_others(raw, done, tmp_path, cap
     content = calibrated(convention_of(tmax_of(out)), 8.0)
     (folder / "calibration.json").write_text(json.dumps(content))
     assert again(raw, out) == 0
-    assert "Late by this site's calibration: Tmax >= 8 s." in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "By this site's calibration, hypoperfusion is Tmax >= 8 s." in told
+    assert "not RAPID-equivalent" not in told
     quality = of_map(tmax_of(out))
     assert quality.site_threshold_s == 8.0 and tmax_of(out).stat().st_mtime_ns == made
     assert quality.site_volume_ml == quality.tmax_volumes_ml["8"]
+    assert quality.equivalence == "calibrated, hypoperfusion from 8 s on"
     page = (folder / "qc.html").read_text()
     assert "Tmax by the site&#39;s threshold, mL" in page and "Tmax &gt;= 8 s." in page
+    assert "not RAPID-equivalent" not in page
     content["convention"]["deconvolution"] = "osvd"
     (folder / "calibration.json").write_text(json.dumps(content))
     assert again(raw, out) == 0 and of_map(tmax_of(out)).site_volume_ml is None
-    assert "A calibration is there that does not count" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "The calibration was not used. " in told and "made with oSVD, threshold 0.1" in told
+    assert "{" not in told and "not RAPID-equivalent until calibrated" in told
     assert "site&#39;s threshold" not in (folder / "qc.html").read_text()
 
 
@@ -224,7 +374,7 @@ def test_maps_of_an_earlier_version_are_made_again(raw, done, tmp_path, monkeypa
     record.check_version(tmax_of(out))
 
 
-def test_a_scanners_file_gives_the_maps_of_the_nifti_file(raw, done, scan, tmp_path):
+def test_a_scanners_file_gives_the_maps_of_the_nifti_file(raw, done, scan, tmp_path, capsys):
     cohort = shutil.copytree(raw, tmp_path / "raw")
     shutil.rmtree(cohort / FIRST / "perf")
     write_enhanced(cohort / FIRST / "dicom" / f"{FIRST}_dsc.dcm", scan, FIRST, 3.0)
@@ -233,6 +383,10 @@ def test_a_scanners_file_gives_the_maps_of_the_nifti_file(raw, done, scan, tmp_p
     ours, theirs = (load_volume(tmax_of(folder)) for folder in (cohort, done))
     np.testing.assert_allclose(ours.affine, theirs.affine, atol=1e-4)
     np.testing.assert_allclose(ours.data, theirs.data, atol=0.01)
+    assert again(cohort, cohort, "--dicom_series=nosuch") == 1
+    told = capsys.readouterr().err
+    assert "--dicom_series=nosuch: no series is named" in told and "were kept" in told
+    assert tmax_of(cohort).is_file()
 
 
 def test_a_cohort_without_series_is_refused(raw_cohort, tmp_path, capsys):

@@ -127,17 +127,21 @@ def test_the_headers_own_tr_is_compared_and_never_taken(images, tmp_path, five):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"RepetitionTime": None}, r"TR is not known.*says no RepetitionTime.*--tr_s=SECONDS"),
+        ({"RepetitionTime": None}, r"TR is not known.*no RepetitionTime in .*--tr_s=SECONDS"),
         ({"EchoTime": None}, r"TE is not known.*--te_s=SECONDS"),
         ({"RepetitionTime": 1600}, r"is 1600; expected 0.2 to 6, in seconds. If .* write 1.6"),
         ({"EchoTime": 30}, r"EchoTime .* is 30; .* write 0.03"),
         ({"EchoTime": "fast"}, "is 'fast'; expected"),
-        ({"SliceTiming": [0, 1]}, "has 2 times; expected one for each slice, 4"),
+        ({"SliceTiming": [0, 1]}, "has 2 times; expected one for each slice along k, 4"),
         ({"SliceTiming": [0, 400, 800, 1200]}, "expected seconds within a frame, 0 to 1.6"),
-        ({"SliceTiming": ["a"] * 4}, "is no list of numbers"),
-        ({"SliceEncodingDirection": "i"}, "expected k, the third axis"),
+        ({"SliceTiming": ["a"] * 4}, "not a list of numbers; expected one time"),
+        ({"SliceEncodingDirection": "x"}, "is 'x'; expected i, j or k"),
+        (
+            {"SliceEncodingDirection": "i"},
+            r"each slice along i, 6\. Noticed before: .* 3 x 2.9 x 6 mm are thickest along k",
+        ),
         ({"RepetitionTime": None, "VolumeTiming": [0, 1]}, "has 2 times; expected one for each fr"),
-        ({"RepetitionTime": None, "VolumeTiming": [1.0] * 12}, "seconds that ascend"),
+        ({"RepetitionTime": None, "VolumeTiming": [1.0] * 12}, "expected increasing times"),
     ],
 )  # fmt: skip
 def test_sidecars_that_cannot_be_are_refused(images, tmp_path, changes, message):
@@ -146,10 +150,64 @@ def test_sidecars_that_cannot_be_are_refused(images, tmp_path, changes, message)
         load_series(path)
 
 
+@pytest.mark.parametrize("axes", [(2, 0, 1), (0, 2, 1), (1, 0, 2), (2, 1, 0)])
+@pytest.mark.parametrize("said", [True, False])
+def test_slices_along_another_axis_are_turned_and_turned_back(images, tmp_path, axes, said):
+    turned = dataclasses.replace(
+        images,
+        signal=images.signal.transpose(*axes, 3),
+        affine=images.affine[:, [*axes, 3]],
+    )
+    direction = "ijk"[axes.index(2)] if said else None
+    path = write_nifti(tmp_path, turned, SliceEncodingDirection=direction)
+    found = load_series(path)
+    check(found, images)
+    assert found.signal.shape[2] == 4 and found.warnings == ()
+    np.testing.assert_array_equal(found.slice_times_s, images.slice_times_s)
+    stored = found.as_stored(found.signal[..., 0])
+    np.testing.assert_array_equal(stored, turned.signal[..., 0])
+    np.testing.assert_allclose(found.stored_affine, turned.affine, atol=1e-5)
+    np.testing.assert_array_equal(found.from_stored(stored), found.signal[..., 0])
+
+
+def test_slices_of_cubic_voxels_are_the_third_axis(images, tmp_path):
+    affine = np.diag([3.0, 3.0, 3.3, 1])
+    cubic = dataclasses.replace(images, affine=affine)
+    assert load_series(write_nifti(tmp_path, cubic)).axes == (0, 1, 2)
+    said = write_nifti(tmp_path, cubic, SliceEncodingDirection="i", SliceTiming=None)
+    found = load_series(said)
+    assert found.axes == (1, 2, 0) and found.warnings == ()
+
+
+def test_what_was_noticed_is_in_the_refusal(images, tmp_path):
+    path = write_nifti(tmp_path, images)
+    with pytest.raises(InputError, match=r"0 to 1\. Noticed before: TR is 1 s by --tr_s, which"):
+        load_series(path, tr_s=1.0)
+
+
+def test_a_spoilt_volume_is_told(images, tmp_path):
+    rng = np.random.default_rng(0)
+    still = 500 + rng.normal(0, 1, images.signal.shape).astype(np.float32)
+    still[..., 9] = np.nan
+    spoilt = dataclasses.replace(images, signal=still)
+    (told,) = load_series(write_nifti(tmp_path, spoilt)).warnings
+    assert "volume 10 of 12 is empty; it was filled in" in told
+    still[2, 2, 2, 4:7] = np.inf
+    holes, _ = load_series(write_nifti(tmp_path, spoilt)).warnings
+    assert "s_dsc.nii.gz: 1 voxel holds NaN or infinity in some volumes" in holes
+    still[..., 3:5] = 0
+    with pytest.raises(InputError, match="3 volumes are spoilt, and 2 can be filled in: volume 4"):
+        load_series(write_nifti(tmp_path, spoilt), tr_s=1.6)
+
+
 def test_images_that_are_no_series_are_refused(images, tmp_path):
     few = dataclasses.replace(images, signal=images.signal[..., :3])
     with pytest.raises(InputError, match="has shape 6 x 5 x 4 x 3; expected a series over time"):
         load_series(write_nifti(tmp_path, few))
+    for part, why in (((..., 0), "one volume"), ((..., slice(1), slice(None)), "a single slice")):
+        path = write_nifti(tmp_path, dataclasses.replace(images, signal=images.signal[part]))
+        with pytest.raises(InputError, match=f"{why}; expected a series over time"):
+            load_series(path)
     same = dataclasses.replace(images, signal=np.repeat(images.signal[..., :1], 12, axis=3))
     with pytest.raises(InputError, match="all 12 frames are equal"):
         load_series(write_nifti(tmp_path, same))
@@ -158,6 +216,11 @@ def test_images_that_are_no_series_are_refused(images, tmp_path):
         load_series(write_nifti(tmp_path, dark))
     with pytest.raises(InputError, match="no such file"):
         load_series(tmp_path / "absent.nii")
+    (tmp_path / "one.dcm").write_bytes(bytes(128) + b"DICM")
+    with pytest.raises(
+        InputError, match="is a DICOM file; expected the folder that holds the scan"
+    ):
+        load_series(tmp_path / "one.dcm")
     with pytest.raises(InputError, match=r"--tr_s is 1500; expected 0.2 to 6, in seconds"):
         load_series(tmp_path / "absent.nii", tr_s=1500)
 

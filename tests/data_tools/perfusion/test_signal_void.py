@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from data_tools.perfusion import signal_void
+from data_tools.runtime.errors import InputError
 
 pytestmark = [pytest.mark.core, pytest.mark.quick]
 
@@ -47,3 +48,16 @@ def test_no_brain_and_a_line_have_no_hole():
     assert signal_void.void_ml(image, brain, np.eye(4)) == 0
     brain[2, 1:4] = True
     assert signal_void.void_ml(image, brain, np.eye(4)) == 0
+
+
+def test_half_a_head_is_refused_and_less_warned_of():
+    assert signal_void.check_whole(HEAD, AFFINE) == ()
+    assert signal_void.check_whole(HEAD & False, AFFINE) == ()
+    for keep, side in ((X > 0, "left"), (X < 0, "right"), (Y > 0, "back"), (Y < 0, "front")):
+        with pytest.raises(InputError, match=f"straight cut at the {side}: a large part"):
+            signal_void.check_whole(HEAD & keep, AFFINE)
+    # The image's own edge, and an axis that runs the other way.
+    with pytest.raises(InputError, match="straight cut at the right"):
+        signal_void.check_whole(HEAD[30:], AFFINE * [[-1], [1], [1], [1]])
+    (told,) = signal_void.check_whole(HEAD & (3 * X > -45), AFFINE)
+    assert "cut at the left: a part of the head is missing" in told

@@ -60,7 +60,7 @@ def test_equal_steps_are_left_alone_even_if_the_clock_is_coarse():
         ([0.0], "are no series"),
         ([0, 1, 1, 2], "frame 3 is at 1 s and frame 2 at 1 s; expected frames in the order"),
         ([0, 2, 1, 3], "frame 3 is at 1 s and frame 2 at 2 s"),
-        ([0, 1, 2, 7, 8, 9], r"5.0 s pass between frames 3 and 4 .* are files missing\?"),
+        ([0, 1, 2, 7, 8, 9], r"frames 3 and 4 are 5.0 s apart, .* are files missing\?"),
     ],
 )
 def test_times_that_cannot_be_are_refused(times_s, why):

@@ -61,7 +61,7 @@ def test_leaving_out_is_honest():
     assert found.threshold_s == pytest.approx(9.0, abs=0.11)  # the largest decides by volume
     assert found.left_out_s[-1] == pytest.approx(7.0, abs=0.11)
     assert found.left_out.mean_absolute_ml > found.at_threshold.mean_absolute_ml
-    assert any("hangs on single patients" in each for each in found.warnings)
+    assert any("depends on single patients" in each for each in found.warnings)
 
 
 def test_the_end_of_the_range_is_told():
@@ -80,11 +80,14 @@ def test_of_equal_thresholds_the_nearest_to_six_is_taken():
 
 
 def test_too_little_is_refused():
-    with pytest.raises(InputError, match="2 patients with both maps: expected 3"):
+    with pytest.raises(
+        InputError,
+        match="2 patients have both a map of ours and a reference; calibration needs at least 3",
+    ):
         threshold_fit.fit(pairs(5.0, 6.0))
     with pytest.raises(InputError, match="no reference shows hypoperfusion"):
         threshold_fit.fit([dataclasses.replace(each, reference_ml=0.0) for each in pairs(5, 6, 7)])
-    with pytest.raises(InputError, match="fit by volume"):
+    with pytest.raises(InputError, match="0 references have a mask .* Fit by volume"):
         threshold_fit.fit([dataclasses.replace(each, dice=None) for each in pairs(5, 6, 7)], "dice")
 
 
@@ -136,7 +139,7 @@ def test_files_in_files_out(cohort, tmp_path):
     assert calibration.threshold_s(tmp_path / "out", CONVENTION) == found.result.threshold_s
     assert calibration.threshold_s(tmp_path, CONVENTION) is None
     other = dataclasses.replace(CONVENTION, threshold=0.2)
-    with pytest.raises(InputError, match="make the maps alike, or calibrate again"):
+    with pytest.raises(InputError, match="make the maps in the same way, calibrate again"):
         calibration.threshold_s(tmp_path / "out", other)
     (tmp_path / "out/calibration.json").write_text('{"threshold_s": "six"}')
     with pytest.raises(InputError, match="expected 3 to 12"):
@@ -151,9 +154,13 @@ def test_what_cannot_be_compared_is_named(cohort, tmp_path):
             calibration.calibrate(root, reference, tmp_path / "out")
         assert not (tmp_path / "out").exists()
 
-    fails("is no folder", tmp_path / "absent")
+    fails("no such folder; expected the folder with another", tmp_path / "absent")
+    fails("is a file; expected the folder", reference / "volumes.tsv")
     (tmp_path / "empty").mkdir()
-    fails("0 patients with both maps(.|\n)*sub-1: no reference", tmp_path / "empty")
+    fails(
+        "0 patients have both a map of ours and a reference(.|\n)*sub-1: no reference",
+        tmp_path / "empty",
+    )
     fails("was made by this program", root)
     table = (reference / "volumes.tsv").read_text()
     (reference / "volumes.tsv").write_text(table + "sub-3\tmany\t1\n")

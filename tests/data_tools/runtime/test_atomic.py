@@ -106,8 +106,30 @@ def test_a_folder_that_cannot_be_written_is_found_before_the_work(tmp_path):
     atomic.check_writable(tmp_path / "not/yet/there")
     assert list(tmp_path.iterdir()) == []
     (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match="cannot be written .Not a directory"):
-        atomic.check_writable(tmp_path / "file")
+    (tmp_path / "link").symlink_to("gone")
+    for place in ("file", "file/sub"):
+        with pytest.raises(InputError, match="file is a file; expected a folder. Choose another"):
+            atomic.check_writable(tmp_path / place)
+        with pytest.raises(InputError, match="is a file"), atomic.one_writer(tmp_path / place):
+            pass
+    with pytest.raises(InputError, match="link is a link to nothing; expected a folder"):
+        atomic.check_writable(tmp_path / "link" / "sub")
+
+
+def test_a_lock_needs_the_folder_above(tmp_path, monkeypatch):
+    """Of /data, which is the administrator's, when the output is /data/mine."""
+    (tmp_path / "mine").mkdir()
+
+    def probe(folder):
+        if folder == tmp_path:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(atomic, "_probe", probe)
+    with (
+        pytest.raises(InputError, match=r"mine.lock cannot be written \(Permission .* inside"),
+        atomic.one_writer(tmp_path / "mine"),
+    ):
+        pass
 
 
 def test_a_file_name_that_is_no_text_does_not_stop_a_page(tmp_path):

@@ -1,4 +1,4 @@
-"""Networks saved when the package was flat, before its wings: they load, and answer the same."""
+"""Networks saved before load, and answer the same: one of the flat package, and those that ship."""
 
 from pathlib import Path
 
@@ -12,13 +12,13 @@ PLACES = ((0, 64, 64, 8, 0), (0, 40, 50, 3, 0), (1, 70, 90, 12, 0), (1, 55, 30, 
 # For the slabs below: a fold of preset tiny, by the flat package, and the model that ships.
 BEFORE = {
     FLAT: (0.274173, 0.062232, 0.356854, 0.222768),
-    PROJECT / "saved_models/hypoperfusion_demo": (0.004489, 0.000860, 0.012494, 0.004149),
+    PROJECT / "saved_models/hypoperfusion_demo": (0.203159, 0.024807, 0.312843, 0.02548),
 }
 
 
 @pytest.mark.parametrize("runtime", ["tensorflow", "auto"])
 @pytest.mark.parametrize("model", BEFORE, ids=lambda path: path.name)
-def test_a_network_saved_before_the_wings_answers_the_same(model, runtime):
+def test_a_network_saved_before_answers_the_same(model, runtime):
     from tf_hypoperfusion.inference import predictors
     from tf_hypoperfusion.model.keras_compat import IS_KERAS_3
 
@@ -29,7 +29,8 @@ def test_a_network_saved_before_the_wings_answers_the_same(model, runtime):
     image = np.random.default_rng(7).normal(size=(2, 128, 128, 16, 4)).astype(np.float32)
     loaded = predictors.load(model, runtime)
     answer = loaded.predict(image, np.asarray([[0.5], [-1]], np.float32))
-    probability = np.asarray(answer).mean(axis=-1, keepdims=True)
+    networks = np.asarray(answer)[..., : -1 if loaded.cores else None]
+    probability = networks.mean(axis=-1, keepdims=True)
     found = [probability[place] for place in PLACES]
     # Sums in another order, or by another processor's instructions, differ far less than this.
     np.testing.assert_allclose(found, BEFORE[model], atol=2e-3)

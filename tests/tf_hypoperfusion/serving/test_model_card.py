@@ -29,6 +29,7 @@ def shipped(monkeypatch):
         tests=tuple(model_card.TestFigures(**figures) for figures in facts["tests"]),
         stride_slices=facts["stride_slices"],
         precision=facts["precision"],
+        with_core=facts.get("core", {}).get("networks", 0),
         onnx=OnnxFacts(**facts["onnx"]),
         calibration=calibration.of_card(facts, "card"),
         exported_with=facts["exported_with"],
@@ -93,7 +94,7 @@ def test_a_calibration_is_kept_whole_and_said(shipped, tmp_path):
     assert calibration.of_card(facts, "card") == made and facts["probability_threshold"] == 0.3
     text = (tmp_path / "model_card.md").read_text()
     assert "calibrated on 19 patients of somewhere, answered by the networks' average" in text
-    assert "its logit is 0.530 logit(p) -0.570" in text and "`answer`: yes, no or unsure." in text
+    assert "its logit is 0.530 logit(p) -0.570" in text and "`answer`: yes, no or unsure" in text
     plain = model_card.markdown(dataclasses.replace(card, calibration=None).to_json())
     assert "## Calibration" not in plain
 

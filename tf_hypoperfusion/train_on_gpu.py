@@ -28,7 +28,7 @@ from absl import flags
 from data_tools.runtime import atomic, command
 from data_tools.runtime.errors import InputError
 from tf_hypoperfusion import config
-from tf_hypoperfusion.training import randomisation
+from tf_hypoperfusion.training import initial_weights, randomisation
 
 # Simulated patients of another seed choose the weights.
 VALIDATION_SEED_AFTER = 1_000_000
@@ -75,6 +75,11 @@ flags.DEFINE_string(
 )
 flags.DEFINE_bool("core_output", False, "Learn the core too.", flag_values=FLAGS)
 flags.DEFINE_float("core_weight", 0.5, "Weight of the core in the loss.", flag_values=FLAGS)
+flags.DEFINE_string(
+    "init_from", "",
+    "<RUN> Begin with its networks, network k with that of its fold-k; a lower --learning_rate "
+    "fits then.", flag_values=FLAGS,
+)  # fmt: skip
 flags.DEFINE_integer("batch_size", 32, "Windows of a step.", flag_values=FLAGS)
 flags.DEFINE_integer("epochs", 8, "Validations of each network.", flag_values=FLAGS)
 flags.DEFINE_float("learning_rate", 2e-3, "After the first 100 steps.", flag_values=FLAGS)
@@ -102,7 +107,7 @@ flags.DEFINE_bool("speed", False, "Measure a step of each way, and stop.", flag_
 SETTINGS = (
     "seed", "base_filters", "dropout", "batch_size", "epochs", "learning_rate",
     "final_learning_rate_ratio", "ema_momentum", "precision", "randomisation", "presence_flags",
-    "contrast_channels", "core_output", "core_weight",
+    "contrast_channels", "core_output", "core_weight", "init_from",
 )  # fmt: skip
 
 
@@ -111,6 +116,9 @@ def main() -> int:
     began = time.monotonic()
     _check()
     configs, changes = settings_of(FLAGS)
+    if configs[1].init_from:
+        for number in range(FLAGS.networks):
+            initial_weights.model_file(configs[1].init_from, number)
     until = began + 60 * FLAGS.minutes
     for folder in (FLAGS.run, FLAGS.cache):
         atomic.check_writable(Path(folder))

@@ -19,7 +19,8 @@ from data_tools.volumes import Volume
 
 MOST_SLICES, FEW_SLICES = 32, 8
 TMAX_TOP_S, RELATIVE_TTP_TOP_S = 12.0, 12.0
-TOP_PERCENTILE = 98.0
+# Of the brain's median: shows tissue, whatever share of the brain is vessels.
+TIMES_MEDIAN = 2.5
 # Below every value that a map has, so that what is outside the brain is not coloured.
 OUTSIDE, SHOWN_FROM = -1e4, -1e3
 CHART_HEIGHT = 290
@@ -81,7 +82,7 @@ def draw(series: Series, examined: Examination, quality: PerfusionQuality) -> by
         )  # fmt: skip
 
     def usual(values: NDArray[np.float32], name: str, title: str, unit: str = "") -> Image.Image:
-        top = max(float(np.percentile(values[brain], TOP_PERCENTILE)), 1e-3)
+        top = max(TIMES_MEDIAN * float(np.median(values[brain])), 1e-3)
         return mosaic(values, name, top=top, title=title, unit=unit)
 
     whole = [

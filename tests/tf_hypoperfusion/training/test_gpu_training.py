@@ -188,12 +188,13 @@ def test_plane_layers_and_loss_compute_what_stock_ones_and_tensorflow_do():
 
 
 def test_a_run_leaves_networks_that_are_used_as_any_other(tmp_path):
-    said = run(
-        "-m", "tf_hypoperfusion.train_on_gpu", f"--run={tmp_path}/run", f"--cache={tmp_path}/kept",
-        "--patients=3", "--validation_patients=1", "--workers=1", "--networks=2", "--preset=tiny",
-        "--base_filters=2", "--batch_size=1", "--epochs=2", "--steps=4", "--minutes=20",
+    words = (
+        "-m", "tf_hypoperfusion.train_on_gpu", f"--cache={tmp_path}/kept",
+        "--patients=3", "--validation_patients=1", "--workers=1", "--preset=tiny",
+        "--base_filters=2", "--batch_size=1", "--minutes=20",
         "--randomisation=wide+inputs", "--presence_flags", "--core_output",
     )  # fmt: skip
+    said = run(*words, f"--run={tmp_path}/run", "--networks=2", "--epochs=2", "--steps=4")
     assert "network 1: best validation loss" in said
     assert "no_adc_dice" in said and "no_side_dice" in said
     from tf_hypoperfusion.inference import model_files
@@ -211,6 +212,18 @@ def test_a_run_leaves_networks_that_are_used_as_any_other(tmp_path):
     ]  # fmt: skip
     found = [np.array(answer.split(), float) for answer in answers]
     np.testing.assert_allclose(found[0], found[-1], atol=1e-4)
+    # Another begins where this one ended; at this rate it learns nothing.
+    run(
+        *words, f"--run={tmp_path}/longer", f"--init_from={tmp_path}/run", "--networks=1",
+        "--epochs=1", "--steps=1", "--learning_rate=1e-9",
+    )  # fmt: skip
+    of_both = [
+        run("-c", WEIGHTS.format(tmp_path / name / "fold-0/best.keras")).split()
+        for name in ("run", "longer")
+    ]
+    np.testing.assert_allclose(*np.array(of_both, float), atol=1e-6)
+    told = json.loads((tmp_path / "longer/fold-0/config.json").read_text())["training"]
+    assert told["init_from"] == f"{tmp_path}/run/fold-0/best.keras"
 
 
 def _has_tensorflow():
@@ -219,6 +232,10 @@ def _has_tensorflow():
     return importlib.util.find_spec("tensorflow") is not None
 
 
+WEIGHTS = """
+import keras
+print(*keras.saving.load_model("{0}", compile=False).trainable_variables[0].numpy().ravel())
+"""
 ANSWER = """
 import os, sys
 os.environ["KERAS_BACKEND"] = sys.argv[1]

@@ -22,7 +22,7 @@ from data_tools.runtime import atomic
 from data_tools.runtime.errors import InputError
 from tf_hypoperfusion import provenance
 from tf_hypoperfusion.config import ModelConfig, TrainingConfig
-from tf_hypoperfusion.training import history
+from tf_hypoperfusion.training import history, initial_weights
 from tf_hypoperfusion.training.gpu.steps import INPUTS, State, Steps, Way
 from tf_hypoperfusion.training.randomisation import Randomisation
 
@@ -173,9 +173,14 @@ class Network:
 
     def __init__(self, folder: Path, steps: Steps, data: Data, *, seed: int):
         self.folder, self.steps, self.data = folder, steps, data
-        self.training = dataclasses.replace(steps.training, seed=seed)
+        init_from = steps.training.init_from
+        if init_from:
+            init_from = str(
+                initial_weights.model_file(init_from, int(folder.name.rpartition("-")[2]))
+            )
+        self.training = dataclasses.replace(steps.training, seed=seed, init_from=init_from)
         self.rows: list[history.Row] = []
-        self.state = steps.new_state(seed)
+        self.state = steps.new_state(seed, init_from)
         self.began = time.monotonic()
         self.learnt: list[float] = []  # losses since the last row
         self._row_began = self.began

@@ -21,7 +21,7 @@ from data_tools.grid import GRID_SHAPE, SLAB_SLICES, VOXEL_ML, window_about_brai
 from data_tools.runtime import atomic
 from tf_hypoperfusion.config import PROBABILITY_THRESHOLD, ModelConfig, TrainingConfig
 from tf_hypoperfusion.model.attention_unet import build_model
-from tf_hypoperfusion.training import losses
+from tf_hypoperfusion.training import initial_weights, losses
 from tf_hypoperfusion.training.gpu import randomisation
 from tf_hypoperfusion.training.gpu.patients import HELD, TRUTH
 from tf_hypoperfusion.training.gpu.plane_layers import with_plane_layers
@@ -102,9 +102,15 @@ class Steps:
         model = build_model(self.model_config, self.way.precision, seed)
         return with_plane_layers(model) if self.way.planes else model
 
-    def new_state(self, seed: int) -> State:
-        """Weights as drawn from a seed, moments at rest."""
+    def new_state(self, seed: int, init_from: str = "") -> State:
+        """Weights as drawn from a seed, or those of a ``.keras`` file; moments at rest.
+
+        Raises:
+            InputError: the file holds another network.
+        """
         model = self._new_model(seed)
+        if init_from:
+            initial_weights.copy_weights(Path(init_from), model)
         weights = [jnp.array(v.value) for v in model.trainable_variables]
         moments = [jnp.array(v.value) for v in model.non_trainable_variables]
         return {

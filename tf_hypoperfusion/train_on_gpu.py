@@ -76,7 +76,7 @@ flags.DEFINE_string(
 flags.DEFINE_bool("core_output", False, "Learn the core too.", flag_values=FLAGS)
 flags.DEFINE_float("core_weight", 0.5, "Weight of the core in the loss.", flag_values=FLAGS)
 flags.DEFINE_string(
-    "init_from", "",
+    "init_from", None,
     "<RUN> Begin with its networks, network k with that of its fold-k; a lower --learning_rate "
     "fits then.", flag_values=FLAGS,
 )  # fmt: skip
@@ -185,7 +185,9 @@ def settings_of(
     Raises:
         InputError: a value that cannot be.
     """
-    configs = config.preset(given.preset, **{name: given[name].value for name in SETTINGS})
+    values: dict[str, Any] = {name: given[name].value for name in SETTINGS}
+    known = {name: value for name, value in values.items() if value is not None}
+    configs = config.preset(given.preset, **known)
     if configs[1].precision not in ("bfloat16", "float32"):
         raise InputError(f"precision is {given.precision!r}; expected bfloat16 or float32")
     return configs, randomisation.parse(configs[1].randomisation)

@@ -25,6 +25,11 @@ def load(path: Path) -> Any:
     from data_tools.runtime import tensorflow_start
 
     tensorflow_start.prepare()
+    return read(path)
+
+
+def read(path: Path) -> Any:
+    """As :func:`load`, on whatever Keras runs already."""
     try:
         return _read_keras(path)
     except Exception as error:  # a file from anywhere can fail in any way

@@ -52,7 +52,7 @@ def copy_weights(path: Path, model: Any) -> list[Any]:
     """
     from tf_hypoperfusion.model.keras_compat import to_numpy  # starts Keras
 
-    trained = {layer.name: layer for layer in keras_file.load(path).layers if layer.weights}
+    trained = {layer.name: layer for layer in keras_file.read(path).layers if layer.weights}
     left = set(trained) - {layer.name for layer in model.layers}
     if left:
         raise _another(path, min(left))

@@ -16,6 +16,7 @@ before any gets its second, and none is begun after --minutes.
 """
 
 import copy
+import dataclasses
 import os
 import sys
 import time
@@ -121,15 +122,17 @@ class Trials:
             for name, each in held.items()
         }
         self.source = loop.Source(cohort=train_on_gpu.COHORT, facts=facts)
-        self._compiled: dict[str, Any] = {}
+        self._compiled: dict[Any, Any] = {}
 
     def seen_by(self, wanted: Sequence[str]) -> dict[str, Any]:
         """All patients, or those of the looks that a variant wants, again and again."""
-        look = [self.looks[number % len(self.looks)] for number in range(1, len(self.train) + 1)]
-        who = [k for k, each in enumerate(look) if each in wanted]
-        if len(who) == len(look):
+        from tf_hypoperfusion.training.gpu.patients import look_of_patient
+
+        count = len(self.train)
+        who = [k for k in range(count) if look_of_patient(k + 1, self.looks) in wanted]
+        if len(who) == count:
             return self.on_device
-        again = np.resize(who, len(look))  # as many, so that nothing is compiled anew
+        again = np.resize(who, count)  # as many, so that nothing is compiled anew
         arrays = self.train.arrays()
         return self.steps.on_device({name: array[again] for name, array in arrays.items()})
 
@@ -144,11 +147,11 @@ class Trials:
             print(f"{name}, seed {seed}: no time left", flush=True)
             return None
         (model, training), changes = train_on_gpu.settings_of(values)
-        kind = f"{model} {training.core_weight}"
+        kind = (model, dataclasses.replace(training, seed=0, randomisation="none"))
         if kind not in self._compiled:
             way = self.steps.Way(training.precision, values.layers != "stock")
             self._compiled[kind] = self.steps.Steps(model, training, changes, way)
-        steps = self._compiled[kind].with_changes(changes)
+        steps = self._compiled[kind].with_changes(training, changes)
         data = self.loop.Data(
             train=self.seen_by(values.looks.split(",")), validation=self.validation,
             source=self.source,
@@ -183,8 +186,7 @@ def main() -> None:
     until = time.monotonic() + 60 * FLAGS.minutes
     if not FLAGS.variant:
         raise InputError("no --variant is given; expected NAME=FLAGS, several times")
-    if os.environ.setdefault("KERAS_BACKEND", "jax") != "jax":
-        raise InputError("KERAS_BACKEND is set to another backend; expected jax, or none")
+    train_on_gpu.check_backend()
     atomic.check_writable(Path(FLAGS.out))
     common = given([])
     asked = {name: given(words) for name, words in FLAGS.variant}

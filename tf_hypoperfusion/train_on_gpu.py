@@ -171,6 +171,15 @@ def _check() -> None:
         raise InputError(f"layers is {FLAGS.layers!r}; expected one of {', '.join(LAYERS)}")
     if FLAGS.seed >= VALIDATION_SEED_AFTER:
         raise InputError(f"--seed is {FLAGS.seed}; expected less than {VALIDATION_SEED_AFTER}")
+    check_backend()
+
+
+def check_backend() -> None:
+    """Have Keras run on JAX, or say why it does not.
+
+    Raises:
+        InputError: no jax is installed, or another backend was asked for.
+    """
     if importlib.util.find_spec("jax") is None:
         raise InputError("jax is not installed; expected an environment with jax and keras 3")
     if os.environ.setdefault("KERAS_BACKEND", "jax") != "jax":

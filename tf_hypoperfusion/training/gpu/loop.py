@@ -173,11 +173,10 @@ class Network:
 
     def __init__(self, folder: Path, steps: Steps, data: Data, *, seed: int):
         self.folder, self.steps, self.data = folder, steps, data
+        self.number = int(folder.name.rpartition("-")[2])
         init_from = steps.training.init_from
         if init_from:
-            init_from = str(
-                initial_weights.model_file(init_from, int(folder.name.rpartition("-")[2]))
-            )
+            init_from = str(initial_weights.model_file(init_from, self.number))
         self.training = dataclasses.replace(steps.training, seed=seed, init_from=init_from)
         self.rows: list[history.Row] = []
         self.state = steps.new_state(seed, init_from)
@@ -322,7 +321,7 @@ class Network:
         source = self.data.source
         content = {
             "run": self.folder.parent.name,
-            "fold": int(self.folder.name.rpartition("-")[2]),
+            "fold": self.number,
             "model": dataclasses.asdict(self.steps.model_config),
             "training": dataclasses.asdict(self.training),
             "records": {"fingerprint": source.fingerprint, "cohort": source.cohort},

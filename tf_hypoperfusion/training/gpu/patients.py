@@ -133,7 +133,7 @@ def simulated(
         InputError: no patient was simulated in the time.
     """
     Path(folder).mkdir(parents=True, exist_ok=True)
-    look_of = {number: looks[number % len(looks)] for number in numbers}
+    look_of = {number: look_of_patient(number, looks) for number in numbers}
     files = {
         number: _file(folder, seed=seed, number=number, look=look, shift=shift)
         for number, look in look_of.items()
@@ -150,6 +150,11 @@ def simulated(
     if not done:
         raise InputError(f"no patient was simulated in {minutes:g} minutes; give more")
     return together([_read(file) for file in done])
+
+
+def look_of_patient(number: int, looks: Sequence[str]) -> str:
+    """The look of patient ``number``, from 1: they have them by turns."""
+    return looks[number % len(looks)]
 
 
 def together(parts: Sequence[Patients]) -> Patients:

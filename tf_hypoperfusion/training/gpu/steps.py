@@ -26,15 +26,11 @@ from tf_hypoperfusion.training.gpu import randomisation
 from tf_hypoperfusion.training.gpu.patients import HELD, TRUTH
 from tf_hypoperfusion.training.gpu.plane_layers import with_plane_layers
 from tf_hypoperfusion.training.gpu.randomisation import Drawn, Randomisation
+from tf_hypoperfusion.training.randomisation import PARTS
 
 VALIDATION_STRIDE = 8
 # What a patient can lack, by the field of Randomisation that leaves it out.
-INPUTS = {
-    "no_dwi": "drop_dwi",
-    "no_adc": "drop_adc",
-    "no_nihss": "drop_nihss",
-    "no_side": "drop_side",
-}
+INPUTS = {f"no_{field.removeprefix('drop_')}": field for field in PARTS["inputs"]}
 State = dict[str, list[Any]]
 
 
@@ -91,10 +87,16 @@ class Steps:
         self._changed = jax.jit(self._changed_windows)
         self._amounts = jax.device_put(changes)
 
-    def with_changes(self, changes: Randomisation) -> "Steps":
-        """The same compiled functions, whose training windows are changed by other amounts."""
+    def with_changes(self, training: TrainingConfig, changes: Randomisation) -> "Steps":
+        """The same compiled functions, whose training windows are changed by other amounts.
+
+        Args:
+            training: differs from this one's in seed and ``randomisation`` alone.
+            changes: what its ``randomisation`` names.
+        """
         other = copy.copy(self)
-        other.changes, other._amounts = changes, jax.device_put(changes)
+        other.training, other.changes = training, changes
+        other._amounts = jax.device_put(changes)
         return other
 
     def _new_model(self, seed: int) -> Any:
@@ -272,8 +274,9 @@ class Steps:
             batches: of windows.
         """
         averages = (state["average_weights"], state["average_moments"])
+        amounts = jax.device_put(changes)
         found = [
-            self._changed(averages, patients, jax.random.PRNGKey(k), jax.device_put(changes))
+            self._changed(averages, patients, jax.random.PRNGKey(k), amounts)
             for k in range(batches)
         ]
         loss, overlap, volumes = np.asarray(found, np.float64).T

@@ -1,6 +1,7 @@
 """TensorFlow Serving's gRPC services: Predict, model metadata and status."""
 
 import concurrent.futures
+import threading
 from collections.abc import Mapping
 from typing import Any
 
@@ -58,11 +59,14 @@ class _Prediction(prediction_service_pb2_grpc.PredictionServiceServicer):
         self.repository, self.runner = repository, runner
 
     def Predict(self, request, context):
+        gone = threading.Event()
+        if not context.add_callback(gone.set):  # ended while it waited for a thread
+            gone.set()
         try:
             version = _find(self.repository, request.model_spec)
             signature = request.model_spec.signature_name or "serving_default"
             inputs = _decoded(version, signature, request.inputs)
-            outputs = self.runner.run(version, signature, inputs)
+            outputs = self.runner.run(version, signature, inputs, gone=gone)
         except ServingError as error:
             return _abort(context, error)
         response = predict_pb2.PredictResponse()

@@ -1,8 +1,8 @@
 """Requests -> answers: slabs of many clients in one batch, a limit to what may wait."""
 
+import collections
 import concurrent.futures
 import dataclasses
-import queue
 import threading
 import time
 
@@ -15,15 +15,16 @@ SLAB_SIGNATURE = "serving_default"
 # As many windows as are faster together than alone; more only take memory.
 MAX_BATCH_SLABS = 8
 BATCH_WAIT_S = 0.005
+# How often a waiting request is looked at for a client that has left.
+LEFT_S = 0.5
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class _Request:
     version: Version
     signature: str
     inputs: dict[str, np.ndarray]
     future: concurrent.futures.Future
-    gone: threading.Event
 
     @property
     def rows(self) -> int:
@@ -38,15 +39,17 @@ class Runner:
     """
 
     def __init__(self, max_queue: int = 64):
-        self._queue: queue.Queue[_Request | None] = queue.Queue(max_queue)
-        self._closed = threading.Event()
+        self._max_queue = max_queue
+        self._queue: collections.deque[_Request] = collections.deque()
+        self._changed = threading.Condition()
+        self._closed = False
         self._thread = threading.Thread(target=self._work, daemon=True)
         self._thread.start()
 
     @property
     def waiting(self) -> int:
         """Requests that wait now."""
-        return self._queue.qsize()
+        return len(self._queue)
 
     def run(
         self,
@@ -62,72 +65,83 @@ class Runner:
             version: that is asked.
             signature: of the version.
             inputs: decoded tensors by name.
-            gone: set when nobody waits for the answer any more; the request is then left out.
+            gone: set when nobody waits for the answer any more; if the request waits, it gives up
+                its place at once and is never run.
 
         Raises:
             ServingError: inputs that do not fit, a full queue, or what the graph refuses.
         """
         version.check_arrays(signature, inputs)
-        if self._closed.is_set():
-            raise ServingError("UNAVAILABLE", "the server is stopping")
+        gone = gone or threading.Event()
+        if gone.is_set():
+            raise _left()
         request = _Request(
             version=version,
             signature=signature,
             inputs=inputs,
             future=concurrent.futures.Future(),
-            gone=gone or threading.Event(),
         )
-        try:
-            self._queue.put_nowait(request)
-        except queue.Full:
-            raise ServingError(
-                "RESOURCE_EXHAUSTED",
-                f"{self._queue.maxsize} requests are waiting already; try again later",
-            ) from None
-        return request.future.result()
+        self._put(request)
+        while True:
+            done, _ = concurrent.futures.wait([request.future], timeout=LEFT_S)
+            if done:
+                return request.future.result()
+            if gone.is_set():
+                self._withdraw(request)
 
     def close(self) -> None:
         """Finish what runs, refuse what waits, then stop."""
-        self._closed.set()
-        self._queue.put(None)
+        with self._changed:
+            self._closed = True
+            while self._queue:
+                self._queue.popleft().future.set_exception(_stopping())
+            self._changed.notify_all()
         self._thread.join()
 
+    def _put(self, request: _Request) -> None:
+        with self._changed:
+            if self._closed:
+                raise _stopping()
+            if len(self._queue) >= self._max_queue:
+                raise ServingError(
+                    "RESOURCE_EXHAUSTED",
+                    f"{self._max_queue} requests are waiting already; try again later",
+                )
+            self._queue.append(request)
+            self._changed.notify_all()
+
+    def _withdraw(self, request: _Request) -> None:
+        """Out of the queue; one that runs already is finished."""
+        with self._changed:
+            if request in self._queue:
+                self._queue.remove(request)
+                request.future.set_exception(_left())
+
     def _work(self) -> None:
-        held: _Request | None = None
-        while True:
-            first = held or self._queue.get()
-            held = None
-            if first is None:
-                return
-            batch = [first]
-            if first.signature == SLAB_SIGNATURE:
-                held, stop = self._gather(batch)
-                if stop:
-                    self._answer(batch)
-                    return
+        while batch := self._next():
             self._answer(batch)
 
-    def _gather(self, batch: list[_Request]) -> tuple[_Request | None, bool]:
-        """Add requests of the same kind; returns one of another kind, and whether to stop."""
-        until, rows = time.monotonic() + BATCH_WAIT_S, batch[0].rows
-        while rows < MAX_BATCH_SLABS:
-            try:
-                request = self._queue.get(timeout=max(until - time.monotonic(), 0))
-            except queue.Empty:
-                return None, False
-            if request is None:
-                return None, True
-            same = request.version is batch[0].version and request.signature == SLAB_SIGNATURE
-            if not same or rows + request.rows > MAX_BATCH_SLABS:
-                return request, False
-            batch.append(request)
-            rows += request.rows
-        return None, False
+    def _next(self) -> list[_Request]:
+        """What is run together next; nothing once the server stops."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._queue or self._closed)
+            if not self._queue:
+                return []
+            batch = [self._queue.popleft()]
+            until, rows = time.monotonic() + BATCH_WAIT_S, batch[0].rows
+            while batch[0].signature == SLAB_SIGNATURE and rows < MAX_BATCH_SLABS:
+                left_s = until - time.monotonic()
+                if not self._queue and not self._changed.wait_for(lambda: self._queue, left_s):
+                    break
+                other = self._queue[0]
+                alike = other.version is batch[0].version and other.signature == SLAB_SIGNATURE
+                if not alike or rows + other.rows > MAX_BATCH_SLABS:
+                    break
+                batch.append(self._queue.popleft())
+                rows += other.rows
+            return batch
 
     def _answer(self, batch: list[_Request]) -> None:
-        batch = [request for request in batch if self._wanted(request)]
-        if not batch:
-            return
         first = batch[0]
         try:
             names = list(first.inputs)
@@ -146,13 +160,13 @@ class Runner:
                 if not request.future.done():
                     self._answer([request])
 
-    def _wanted(self, request: _Request) -> bool:
-        """Whether somebody still waits for it; if not, it is answered with the reason."""
-        reason = "the client has left" if request.gone.is_set() else ""
-        reason = "the server is stopping" if self._closed.is_set() else reason
-        if reason:
-            request.future.set_exception(ServingError("UNAVAILABLE", reason))
-        return not reason
+
+def _stopping() -> ServingError:
+    return ServingError("UNAVAILABLE", "the server is stopping")
+
+
+def _left() -> ServingError:
+    return ServingError("UNAVAILABLE", "the client has left")
 
 
 def _in_parts(

@@ -7,10 +7,13 @@ are simulated with one thing changed, into FOLDER, where they stay for the next 
 answer (their mean, if there are several), and every shift gets a line: median Dice and AUC of
 patients with a lesion, mean volume error, sensitivity and specificity of target mismatch, and the
 calibration error of voxels with a probability of 0.1 and more; of networks that answer with a core
-also its median Dice with the true core, and the rule's. "loss" is the Dice that the shift
-costs; strokes without penumbra have none that means anything, so they are judged by specificity
-and volume. Simulating takes about a second a patient and core, a network of the demonstration
-model some 4 s a patient at stride 4, and less at a wider one.
+also its median Dice with the true core, and the rule's. A calibrated model's columns "used_..." are
+those of its calibrated mask, cut as `predict` cuts it; with them, how often the interval holds the
+true volume, how many patients get a yes or a no and how often it is right, and how many images are
+unlike those of the calibration. All other columns are of the networks' average at 0.5. "loss" is
+the Dice that the shift costs; strokes without penumbra have none that means anything, so they are
+judged by specificity and volume. Simulating takes about a second a patient and core, a network of
+the demonstration model some 4 s a patient at stride 4, and less at a wider one.
 """
 
 import dataclasses
@@ -22,7 +25,8 @@ from typing import Any
 import numpy as np
 from absl import flags
 
-from benchmarks.measuring import options
+from benchmarks.measuring import as_used, options, turns
+from benchmarks.measuring.as_used import AsUsed
 from benchmarks.measuring.tables import Tables
 from data_tools.cohort import clinical_record, read_participants
 from data_tools.runtime import command
@@ -39,6 +43,8 @@ from tf_hypoperfusion.evaluation.patient_metrics import (
     patient_metrics,
     threshold_counts,
 )
+from tf_hypoperfusion.inference import calibration, model_files
+from tf_hypoperfusion.inference.calibration import Calibration
 from tf_hypoperfusion.inference.sliding_window import SlabModel, together
 
 FLAGS = flags.FlagValues()
@@ -80,6 +86,7 @@ class Answered:
         mismatch: target mismatch by the truth.
         said: by the networks.
         core: theirs and the rule's; None from networks without.
+        used: what the calibrated model says; None without calibration.
     """
 
     metrics: PatientMetrics
@@ -87,6 +94,7 @@ class Answered:
     mismatch: bool
     said: bool
     core: CoreFigures | None = None
+    used: AsUsed | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -104,6 +112,7 @@ class Held:
         cores: the networks answer with a core.
         core_dice: median of theirs, of patients with a true core.
         rule_dice: of the rule's.
+        used: figures of the calibrated model as text; {} without calibration.
     """
 
     patients: int
@@ -116,10 +125,19 @@ class Held:
     cores: bool = False
     core_dice: float | None = None
     rule_dice: float | None = None
+    used: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
-def answer(model: SlabModel, cohort: Path, stride: int) -> list[Answered]:
+def answer(
+    model: SlabModel, cohort: Path, stride: int, known: Calibration | None = None
+) -> list[Answered]:
     """Every patient of an MNI cohort through the networks.
+
+    Args:
+        model: who answers.
+        cohort: folder, with truth.
+        stride: slices between windows.
+        known: the model's calibration.
 
     Raises:
         InputError: a patient that cannot be used.
@@ -159,7 +177,10 @@ def answer(model: SlabModel, cohort: Path, stride: int) -> list[Answered]:
             side=facts.side,
             voxel_ml=facts.voxel_ml,
         )
-        found.append(Answered(metrics=metrics, counts=counts, mismatch=true, said=said, core=core))
+        used = None if known is None else as_used.of_case(known, case, probability)
+        found.append(
+            Answered(metrics=metrics, counts=counts, mismatch=true, said=said, core=core, used=used)
+        )
     return found
 
 
@@ -181,6 +202,7 @@ def judge(answered: Sequence[Answered]) -> Held:
         cores=bool(cores),
         core_dice=_median([core.core_dice for core in cores]),
         rule_dice=_median([core.core_rule_dice for core in cores]),
+        used=as_used.cells([each.used for each in answered if each.used is not None]),
     )
 
 
@@ -231,7 +253,7 @@ def line(name: str, found: Held, loss: float | None) -> dict[str, Any]:
             "core_Dice": _cell(found.core_dice, 2),
             "core_Dice_of_rule": _cell(found.rule_dice, 2),
         }
-    return cells
+    return cells | found.used
 
 
 def _has_dice(name: str) -> bool:
@@ -283,22 +305,29 @@ def cohort_of(name: str, given: flags.FlagValues, look: str, lesions: str | None
 
 def model_of(models: Sequence[str] | None) -> SlabModel:
     """Networks on disk, together; without any, the demonstration model."""
-    from tf_hypoperfusion.inference import model_files, predictors
+    from tf_hypoperfusion.inference import predictors
 
-    paths = models or [str(model_files.demo_model())]
-    return together([predictors.load(path) for path in paths])
+    return together([predictors.load(path) for path in _paths(models)])
+
+
+def calibration_of(models: Sequence[str] | None) -> Calibration | None:
+    """What lies with the same networks; None if nothing."""
+    return calibration.of_models([model_files.describe(path) for path in _paths(models)])
+
+
+def _paths(models: Sequence[str] | None) -> list[Path]:
+    return [model_files.check_undamaged(path) for path in models or [str(model_files.demo_model())]]
 
 
 def main() -> None:
     """Simulate, answer, print."""
     names = _names()
-    model = model_of(FLAGS.model)
+    model, known = model_of(FLAGS.model), calibration_of(FLAGS.model)
     tables = Tables(FLAGS.out, ("tensorflow", "keras"), f"{FLAGS.look}, seed {FLAGS.seed}")
     held: dict[str, Held] = {}
-    for name in names:
-        held[name] = judge(
-            answer(model, cohort_of(name, FLAGS, FLAGS.look, FLAGS.lesions), FLAGS.stride)
-        )
+    for name in turns.progress(names, "cohorts"):
+        cohort = cohort_of(name, FLAGS, FLAGS.look, FLAGS.lesions)
+        held[name] = judge(answer(model, cohort, FLAGS.stride, known))
     tables.show(f"{FLAGS.patients} simulated patients of each shift", table(held))
 
 

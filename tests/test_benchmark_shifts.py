@@ -6,6 +6,7 @@ import pytest
 from benchmarks import shifts
 from data_tools.grid import SLAB_SHAPE
 from tf_hypoperfusion.evaluation.patient_metrics import patient_metrics, threshold_counts
+from tf_hypoperfusion.inference.calibration import Calibration
 from tf_hypoperfusion.inference.sliding_window import SlabModel
 
 
@@ -31,6 +32,39 @@ def test_a_network_that_sees_nothing(mni_cohort):
     assert held.calibration == pytest.approx(abs(0.2005 - inside / total), abs=1e-6)
 
 
+def calibrated(root_error, **changed):
+    """The even answer is cut below itself; the true volume is off by so much at most."""
+    errors = tuple(np.linspace(-root_error, root_error, 19))
+    numbers = {"slope": 1.0, "intercept": 0.0, "cut": 0.15, "coverage": 0.9, "familiar": {}}
+    return Calibration(
+        networks=("one",), root_errors=errors, cohorts=("some",), by="it", **numbers | changed
+    )
+
+
+@pytest.mark.parametrize(("root_error", "inside"), [(0.0, 0), (100.0, 6)])
+def test_what_a_calibrated_model_says(mni_cohort, root_error, inside):
+    answered = shifts.answer(SlabModel(even), mni_cohort, 16, calibrated(root_error))
+    positive = sum(each.mismatch for each in answered)
+    cells = shifts.line("(none)", shifts.judge(answered), None)
+    assert cells["in_interval"] == f"{inside}/6" and cells["unlike"] == "0/6"
+    # All tissue is drawn: a yes for everybody if that is sure, and for nobody if it is not.
+    assert cells["decided_right"] == ("0/0" if inside else f"{positive}/6")
+    volumes = [each.used.difference_ml + each.metrics.truth_ml for each in answered]
+    assert min(volumes) > 500 and 0 < float(cells["used_Dice"]) < 0.5
+    assert float(cells["used_bias_ml"]) == pytest.approx(
+        np.mean([each.used.difference_ml for each in answered]), abs=0.05
+    )
+    # Slope 1 and intercept 0 change no probability.
+    assert cells["used_calibration"] == cells["calibration"]
+
+
+def test_an_image_unlike_the_calibrations_is_unsure(mni_cohort):
+    known = calibrated(0.0, familiar={"dwi_low": (-2.0, -1.0)})
+    answered = shifts.answer(SlabModel(even), mni_cohort, 16, known)
+    assert {each.used.said for each in answered} == {"unsure"}
+    assert shifts.judge(answered).used["unlike"] == "6/6"
+
+
 def low_adc(image, nihss):
     """Hypoperfusion nowhere; core wherever the ADC is low."""
     return np.stack([0 * image[..., 0], image[..., 2]], axis=-1)
@@ -45,7 +79,7 @@ def test_a_core_is_beside_the_rules(mni_cohort):
     assert all(core.core_learnt_ml >= core.core_truth_ml * core.core_dice / 2 > 0 for core in some)
     assert 0.2 < found.core_dice <= 1 and found.rule_dice > 0.5
     line = shifts.line("(none)", found, None)
-    assert list(line)[-2:] == ["core_Dice", "core_Dice_of_rule"]
+    assert "used_Dice" not in line and list(line)[-2:] == ["core_Dice", "core_Dice_of_rule"]
     assert "core_Dice" not in shifts.line("(none)", held(0.5), None)
 
 

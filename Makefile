@@ -42,7 +42,8 @@ FACT    = awk -F'\t' -v name=$(1) 'NR==1 { for (i = 1; i <= NF; i++) if ($$i == 
 PATIENT = --dwi=$(DEMO)/new_patient/sub-0001/dwi/sub-0001_dwi.nii.gz \
 	  --adc=$(DEMO)/new_patient/sub-0001/dwi/sub-0001_ADC.nii.gz \
 	  --nihss=$$($(call FACT,nihss)) --side=$$($(call FACT,side)) \
-	  $$(age=$$($(call FACT,age)); [ "$$age" = n/a ] || echo --age=$$age) --participant=simulated-sub-0001
+	  $$(age=$$($(call FACT,age)); [ "$$age" = n/a ] || echo --age=$$age) --participant=simulated-sub-0001 \
+	  --tmax=$(DEMO)/new_patient/derivatives/perfusion/sub-0001/perf/sub-0001_Tmax.nii.gz
 
 # Every command keeps what it did before, so that an interrupted demo goes on.
 demo: install

@@ -176,7 +176,7 @@ def examine_core(
     alarms = [
         None
         if delayed is None
-        else tmax_contradiction(delayed, side, mni.voxel_ml, mni.tmax_threshold_s)
+        else tmax_contradiction(delayed, side, mni.voxel_ml, mni.tmax_threshold_s, found=side_found)
     ]
     warnings: list[str | None] = []
     if core is not None:
@@ -230,6 +230,8 @@ def tmax_contradiction(
     side: str,
     voxel_ml: float,
     threshold_s: float = TMAX_HYPOPERFUSION_S,
+    *,
+    found: bool = False,
 ) -> str | None:
     """A warning if the delayed tissue lies mostly in the half that is not the given side.
 
@@ -238,13 +240,15 @@ def tmax_contradiction(
         side: as in :func:`side_contradiction`.
         voxel_ml: mL of the patient's tissue in a voxel.
         threshold_s: by which it was found.
+        found: as in :func:`side_contradiction`.
     """
     opposite = _mostly_opposite(delayed, side, voxel_ml, CONTRADICTING_DELAY_ML)
     if opposite is None:
         return None
     other, given_ml, other_ml = opposite
+    said = f"most of the predicted hypoperfusion is on the {side}" if found else ""
     return (
-        f"CHECK THE SIDE: side was given as {side}, but Tmax is {threshold_s:g} s and "
+        f"CHECK THE SIDE: {said or f'side was given as {side}'}, but Tmax is {threshold_s:g} s and "
         f"more in {other_ml:.0f} mL of the {other} half of the brain and in {given_ml:.0f} mL of "
         f"the {side} half. Is the side right, and is the Tmax image mirrored against its header?"
     )

@@ -8,6 +8,7 @@ Every function works on any grid: sizes are given in mL and turned into voxels a
 """
 
 import dataclasses
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -197,7 +198,10 @@ def make_labels(
     )
 
 
-def truth_from(edited: bool, edited_is_truth: bool) -> str:
+TruthFrom = Literal["Tmax", "edited mask", "edited truth"]
+
+
+def truth_from(edited: bool, edited_is_truth: bool) -> TruthFrom:
     """In a table, what a patient's truth comes from.
 
     >>> truth_from(False, False), truth_from(True, False), truth_from(True, True)

@@ -170,9 +170,9 @@ def preprocess_patient(
     native = patients.load_native(
         files.dwi, files.adc, files.tmax, files.truth, b0=files.b0, overrides=overrides
     )
-    mni, found = patients.to_mni(native, kind)
     if at_s is not None:
-        mni = dataclasses.replace(mni, tmax_threshold_s=at_s)
+        native = dataclasses.replace(native, tmax_threshold_s=at_s)
+    mni, found = patients.to_mni(native, kind)
     core = examine_core(native, mni, side)
     warnings = (*core.alarms, *found.warnings, *core.warnings, *perfusion)
     quality = Quality(

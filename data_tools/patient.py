@@ -79,6 +79,7 @@ class NativePatient:
         warnings: what a person should look at.
         dicom_source: the scanner's slices, if it came as DICOM files.
         overrides: what a person said of the images, by name.
+        tmax_threshold_s: from which on Tmax is hypoperfusion; another than 6 s is calibrated.
     """
 
     dwi: Volume
@@ -93,6 +94,7 @@ class NativePatient:
     warnings: tuple[str, ...] = ()
     dicom_source: Source | None = None
     overrides: Mapping[str, str | float | bool] = dataclasses.field(default_factory=dict)
+    tmax_threshold_s: float = TMAX_HYPOPERFUSION_S
 
     @property
     def missing(self) -> Literal["DWI", "ADC"] | None:
@@ -120,7 +122,7 @@ class MniPatient:
         tmax_s: as ``dwi``, in s; None if absent.
         truth: bool, a mask edited by a person; None if absent.
         truth_is_whole: as of :class:`NativePatient`.
-        tmax_threshold_s: from which on Tmax is hypoperfusion; another than 6 s is calibrated.
+        tmax_threshold_s: as of :class:`NativePatient`.
     """
 
     dwi: NDArray[np.float32]
@@ -598,11 +600,7 @@ def on_grid(native: NativePatient, transform: Transform) -> MniPatient:
     coverage, tmax = brain, None
     if native.tmax is not None:
         tmax = transform.bring(native.tmax)
-        slices = brain_of_dwi.slice_axis(native.tmax.affine)
-        in_slice = tuple(axis for axis in range(3) if axis != slices)
-        seen = (native.tmax.data > 0).any(axis=in_slice, keepdims=True)
-        everywhere = np.broadcast_to(seen, native.tmax.data.shape)
-        coverage = brain & transform.bring_mask(everywhere, native.tmax)
+        coverage = brain & transform.bring_mask(perfusion_slices(native.tmax), native.tmax)
     truth = None
     if native.truth is not None:
         truth = transform.bring_mask(native.truth.data, native.truth) & coverage
@@ -615,7 +613,16 @@ def on_grid(native: NativePatient, transform: Transform) -> MniPatient:
         tmax_s=tmax,
         truth=truth,
         truth_is_whole=native.truth_is_whole,
+        tmax_threshold_s=native.tmax_threshold_s,
     )
+
+
+def perfusion_slices(tmax: Volume) -> NDArray[np.bool_]:
+    """Bool, shape of a Tmax image: its slices, without those in which it is nowhere positive."""
+    slices = brain_of_dwi.slice_axis(tmax.affine)
+    in_slice = tuple(axis for axis in range(3) if axis != slices)
+    seen = (tmax.data > 0).any(axis=in_slice, keepdims=True)
+    return np.broadcast_to(seen, tmax.data.shape)
 
 
 def _quality(native: NativePatient, patient: MniPatient, fit: registration.Fit) -> ImageQuality:

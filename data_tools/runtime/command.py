@@ -145,6 +145,28 @@ def define_patient(flag_values: flags.FlagValues, core_by: str) -> None:
         ),
     ):
         flags.DEFINE_string(name, None, text, flag_values=flag_values)
+    heading("Beside what perfusion imaging showed", flag_values)
+    flags.DEFINE_string(
+        "tmax",
+        None,
+        "<FILE> The patient's Tmax map, in s. It does not change the answer: the page, result.json "
+        "and truth_mask.nii.gz show both, with Dice and mL.",
+        flag_values=flag_values,
+    )
+    flags.DEFINE_string(
+        "truth",
+        None,
+        "<FILE> Likewise a mask of the hypoperfusion that a person drew or edited; with --tmax too "
+        "it is compared inside that scan.",
+        flag_values=flag_values,
+    )
+    flags.DEFINE_bool(
+        "compare",
+        False,
+        "Of a cohort: the same for every patient with a Tmax map or an edited mask.",
+        flag_values=flag_values,
+    )
+    heading("One patient", flag_values)
     flags.DEFINE_string(
         "age",
         None,
@@ -308,6 +330,9 @@ class PatientRequest:
     b0: str | None
     core: str | None
     core_by: str | None
+    tmax: str | None
+    truth: str | None
+    compare: bool
     overrides: Overrides
     nihss: str
     side: str
@@ -322,7 +347,7 @@ def patient_request(flag_values: flags.FlagValues) -> PatientRequest:
         InputError: they name neither a patient nor a cohort, or both.
     """
     of_one = ("nihss", "side")
-    others = ("dwi", "adc", "b0", "core", "age", "participant", "brain_mask")
+    others = ("dwi", "adc", "b0", "core", "tmax", "truth", "age", "participant", "brain_mask")
     if not flag_values.out.strip():
         raise InputError("--out is empty; expected a folder for the result")
     given = [name for name in (*of_one, *others) if flag_values[name].present]
@@ -337,6 +362,8 @@ def patient_request(flag_values: flags.FlagValues) -> PatientRequest:
             )
         if flag_values.b0 is not None and flag_values.dwi is None:
             raise InputError("--b0 belongs to a DWI; give that too with --dwi, or leave it out")
+        if flag_values.compare:
+            raise InputError("--compare is for a --cohort; of one patient give --tmax or --truth")
     elif given:
         raise InputError(
             f"--cohort reads every patient's images and facts itself; leave out "

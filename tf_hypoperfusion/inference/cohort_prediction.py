@@ -6,12 +6,14 @@ import hashlib
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from data_tools import cohort as cohorts
 from data_tools import groups
 from data_tools.cohort import RawFiles
-from data_tools.grid import SIDES, UNKNOWN_SIDE
+from data_tools.grid import SIDES, TMAX_HYPOPERFUSION_S, UNKNOWN_SIDE
 from data_tools.overrides import NONE, Overrides
+from data_tools.perfusion import calibration
 from data_tools.runtime import atomic, executors
 from data_tools.runtime.command import EXIT_OK, EXIT_SOME_FAILED, PatientRequest
 from data_tools.runtime.errors import InputError
@@ -21,7 +23,7 @@ from tf_hypoperfusion.clinical import ClinicalFacts
 from tf_hypoperfusion.config import CORE_BY
 from tf_hypoperfusion.inference import result_files, result_folder
 from tf_hypoperfusion.inference.page.index import Entry, write_index
-from tf_hypoperfusion.inference.result import FILE, PatientResult, read_result
+from tf_hypoperfusion.inference.result import FILE, Comparison, PatientResult, read_result
 from tf_hypoperfusion.inference.result_files import DEFAULT, OutputOptions
 from tf_hypoperfusion.inference.result_folder import Backend, PatientFiles
 
@@ -58,7 +60,13 @@ def answer(
     Returns:
         The exit status.
     """
-    options = OutputOptions(request.second_opinion, request.dicom_out, request.pdf, request.core_by)
+    options = OutputOptions(
+        second_opinion=request.second_opinion,
+        dicom=request.dicom_out,
+        pdf=request.pdf,
+        core_by=request.core_by,
+        compare=request.compare,
+    )
     if request.cohort is None:
         return _answer_one(request, connect, options)
     with atomic.one_writer(request.out):
@@ -94,6 +102,8 @@ def _answer_one(request: PatientRequest, connect: Connect, options: OutputOption
             b0=request.b0,
             overrides=request.overrides,
             core=request.core,
+            tmax=request.tmax,
+            truth=request.truth,
             name=request.participant,
         )
         result = attempt(result_folder.predict, files, request.out, connect, options=options)
@@ -240,12 +250,23 @@ def _predict(
         core=str(raw.core) if raw.core else None,
         core_may_be_empty=True,
         name=participant,
+        **(_truth_of(patient.cohort, raw) if options.compare else {}),
     )
     result = result_folder.predict(
         files, str(folder), connect, options=options, log=_say_nothing,
         fingerprint=fingerprint,
     )  # fmt: skip
     return Outcome(result, kept=False)
+
+
+def _truth_of(cohort: str, raw: RawFiles) -> dict[str, Any]:
+    """What perfusion imaging showed of a patient, as :class:`PatientFiles` has it."""
+    at_s = calibration.threshold_of_map((cohort,), raw.tmax)
+    return {
+        "tmax": str(raw.tmax) if raw.tmax else None,
+        "truth": str(raw.truth) if raw.truth else None,
+        "tmax_threshold_s": TMAX_HYPOPERFUSION_S if at_s is None else at_s,
+    }
 
 
 def _say_nothing(text: str) -> None:
@@ -260,7 +281,7 @@ def _fingerprint(
     values.append(tuple(overrides.given().items()))
     digest = hashlib.sha256(repr([__version__, settings, CORE_BY, *values]).encode())
     for path in files.existing():
-        if path not in (files.tmax, files.truth):  # a prediction does not look at them
+        if options.compare or path not in (files.tmax, files.truth):
             digest.update(f"{path.name} {atomic.sha256(path)}".encode())
     return digest.hexdigest()
 
@@ -284,12 +305,24 @@ def _entry(participant: str, result: PatientResult) -> Entry:
             "ratio": result.mismatch_ratio,
             "side": result.side_words,
             "NIHSS": result.given.nihss,
+            **_compared(result.comparison),
         },
         link=f"{participant}/{result_files.PAGE}",
         picture=f"{participant}/{result_files.OVERVIEW}",
         alt=f"{participant} with core, where it is known, and predicted hypoperfusion",
         warnings=result.warnings,
     )
+
+
+def _compared(compared: Comparison | None) -> dict[str, Any]:
+    if compared is None:
+        return {}
+    return {
+        "measured, mL": compared.truth_ml,
+        "predicted there, mL": compared.predicted_ml,
+        "Dice": compared.dice,
+        "target mismatch, measured": compared.target_mismatch,
+    }
 
 
 def _failed_entry(participant: str, message: str) -> Entry:

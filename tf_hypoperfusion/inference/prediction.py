@@ -10,8 +10,9 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from data_tools import intensity, patient
+from data_tools import intensity, native_truth, patient
 from data_tools.core_examination import CoreFindings, known_core
+from data_tools.native_truth import NativeTruth
 from data_tools.patient import MniPatient, NativePatient
 from data_tools.quality import ImageQuality
 from tf_hypoperfusion import clinical
@@ -65,6 +66,7 @@ class Prediction:
         answer: the same with what is known of the volume's error.
         seconds: ``register``, ``network`` and ``way_back``.
         threshold: 0.5, or where the calibration cuts.
+        truth: what perfusion imaging showed; it has changed nothing of all this. None if not given.
     """
 
     native: NativePatient
@@ -86,6 +88,7 @@ class Prediction:
     answer: Answer
     seconds: dict[str, float]
     threshold: float = PROBABILITY_THRESHOLD
+    truth: NativeTruth | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -218,6 +221,7 @@ def predict_patient(
         ),
         seconds=clock.laps,
         threshold=threshold,
+        truth=native_truth.of_patient(native, core.native),
     )
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from data_tools.grid import SIDES
+from data_tools.labels import TruthFrom
 from data_tools.quality import Registration
 from data_tools.runtime import atomic
 from data_tools.runtime.errors import InputError
@@ -150,6 +151,35 @@ class InputImages:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """The prediction beside what perfusion imaging showed, where the perfusion scan covers brain.
+
+    Attributes:
+        source: the Tmax map, a mask of hypoperfusion that a person edited, or one that is the whole
+            truth; the core that decides is added to the first two.
+        threshold_s: from which on Tmax counts; None where a mask does.
+        tmax: file; None where there is none.
+        mask: file; None where there is none.
+        truth_ml: measured, on the DWI's grid.
+        predicted_ml: predicted, in the same part of the brain.
+        dice: of both; None where nothing was measured.
+        covered_share: of the brain, in the perfusion scan.
+        target_mismatch: by the measured volume and the core that decides; None where no core is
+            known.
+    """
+
+    source: TruthFrom
+    threshold_s: float | None
+    tmax: str | None
+    mask: str | None
+    truth_ml: float
+    predicted_ml: float
+    dice: float | None
+    covered_share: float
+    target_mismatch: bool | None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class PatientResult:
     """What ``result.json`` holds; its fields in the order of the file.
 
@@ -176,6 +206,7 @@ class PatientResult:
         defuse3: target mismatch, criterion by criterion, by the volume as it is.
         answer: target mismatch with what is known of the volume's error.
         dawn: clinical-core mismatch of DAWN; None if age, NIHSS or core is unknown.
+        comparison: with what perfusion imaging showed; None where it was not given.
         uncertainty: how far several answers agree; None if there is one only.
         warnings: what a person must look at.
         registration: the fit to the template and the images' geometry.
@@ -208,6 +239,7 @@ class PatientResult:
     defuse3: Defuse3
     answer: Answer
     dawn: bool | None
+    comparison: Comparison | None
     uncertainty: Uncertainty | None
     warnings: tuple[str, ...]
     registration: Registration
@@ -264,8 +296,8 @@ def schema() -> Json:
     made = _adapter().json_schema()
     types = {made["title"]: made, **made["$defs"]}
     for each in (
-        PatientResult, Answer, ClinicalFacts, Criterion, Defuse3, InputImages, ModelInfo,
-        Registration, Seconds, Uncertainty,
+        PatientResult, Answer, ClinicalFacts, Comparison, Criterion, Defuse3, InputImages,
+        ModelInfo, Registration, Seconds, Uncertainty,
     ):  # fmt: skip
         described = types[each.__name__]
         # Python 3.13 takes the indentation away, and those before it do not.

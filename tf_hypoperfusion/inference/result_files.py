@@ -12,11 +12,14 @@ from tf_hypoperfusion.inference.page import pdf, pictures
 from tf_hypoperfusion.inference.prediction import Clock, Prediction
 from tf_hypoperfusion.inference.result import FILE, PatientResult
 
-MAPS = ("probability", "hypoperfusion_mask", "core_mask", "core_probability", "disagreement")
+MAPS = (
+    "probability", "hypoperfusion_mask", "core_mask", "core_probability", "disagreement",
+    "truth_mask",
+)  # fmt: skip
 OVERVIEW, PAGE, PDF = "overview.png", "report.html", "report.pdf"
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class OutputOptions:
     """How it is predicted, and what is made besides.
 
@@ -25,12 +28,14 @@ class OutputOptions:
         dicom: write DICOM objects into ``OUT/dicom``; the images must be DICOM files.
         pdf: print the page too.
         core_by: whose core decides, as :class:`deciding_core.CoreWish` has it.
+        compare: hold patients of a cohort against their Tmax map or edited mask.
     """
 
     second_opinion: bool = True
     dicom: bool = False
     pdf: bool = False
     core_by: str | None = None
+    compare: bool = False
 
 
 DEFAULT = OutputOptions()
@@ -71,14 +76,19 @@ def draw(
         done.core.native,
         done.cores.probability,
         done.disagreement,
+        None if done.truth is None else done.truth.mask,
     )
     files |= {
-        f"{name}.nii.gz": volumes.to_nifti_bytes(data, affine, "predicted; research use only")
+        f"{name}.nii.gz": volumes.to_nifti_bytes(data, affine, _described(name))
         for name, data in zip(MAPS, maps, strict=True)
         if data is not None
     }
     clock.lap("write")
     return files
+
+
+def _described(name: str) -> str:
+    return f"{'measured' if name == 'truth_mask' else 'predicted'}; research use only"
 
 
 def write(files: dict[str, bytes], result: PatientResult, out: str | Path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from data_tools import cohort
 from data_tools.criteria import DEFUSE3
 from data_tools.given_core import load_given_core
+from data_tools.grid import TMAX_HYPOPERFUSION_S
 from data_tools.overrides import NONE, Overrides
 from data_tools.patient import NativePatient, load_native
 from data_tools.runtime import atomic
@@ -18,6 +19,7 @@ from tf_hypoperfusion.clinical import ClinicalFacts, TargetMismatch
 from tf_hypoperfusion.config import RESEARCH_NOTICE
 from tf_hypoperfusion.inference import (
     cautions,
+    comparison,
     deciding_core,
     dicom_objects,
     prediction,
@@ -78,6 +80,9 @@ class PatientFiles:
         overrides: what a person says of the images.
         core: image file of a core that decides, or ``none``; None without one.
         core_may_be_empty: that file may hold no core.
+        tmax: image file of Tmax in s, to compare with.
+        truth: mask of the hypoperfusion that a person edited, to compare with.
+        tmax_threshold_s: from which on that Tmax is hypoperfusion.
         name: in the result; None takes the DWI's file name, or else the ADC map's.
     """
 
@@ -88,6 +93,9 @@ class PatientFiles:
     overrides: Overrides = NONE
     core: str | None = None
     core_may_be_empty: bool = False
+    tmax: str | None = None
+    truth: str | None = None
+    tmax_threshold_s: float = TMAX_HYPOPERFUSION_S
     name: str | None = None
 
 
@@ -127,8 +135,10 @@ def predict(
     if Path(out).is_file():
         raise InputError(f"--out {out} is a file; expected a folder to write to")
     native = load_native(
-        files.dwi, files.adc, b0=files.b0, overrides=files.overrides, may_lack_one=True
-    )
+        files.dwi, files.adc, files.tmax, files.truth, b0=files.b0, overrides=files.overrides,
+        may_lack_one=True,
+    )  # fmt: skip
+    native = dataclasses.replace(native, tmax_threshold_s=files.tmax_threshold_s)
     given_core = None
     if files.core:
         given_core = load_given_core(files.core, native, may_be_empty=files.core_may_be_empty)
@@ -208,6 +218,7 @@ def build_result(
         dawn=None
         if core is None
         else clinical.dawn(files.given.age, files.given.nihss, core.native_ml),
+        comparison=comparison.of(done, tmax=files.tmax, mask=files.truth),
         uncertainty=done.uncertainty,
         warnings=cautions.warnings_of(done, models),
         registration=done.quality.registration,
@@ -254,6 +265,7 @@ def summary(result: PatientResult, out: str) -> str:
     dawn = {True: "YES", False: "NO", None: f"n/a ({lacking} unknown)"}[result.dawn]
     lines += [
         f"clinical-core mismatch (DAWN): {dawn}",
+        *([comparison.in_words(result.comparison)] if result.comparison else []),
         *([result.shortcut] if result.fast else []),
         result.notice,
         f"{result.seconds.total:.1f} s; look at {out}/report.html; result.json, "

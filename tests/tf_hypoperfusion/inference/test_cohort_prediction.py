@@ -21,6 +21,7 @@ RESULT = SimpleNamespace(
     mismatch_ml=80.0, mismatch_ratio=9.0, warnings=(), simulated=False,
     fast=True, shortcut="computed with --fast: windows every 8 slices, bfloat16",
     given=SimpleNamespace(side="left", nihss=3), side_words="left",
+    comparison=None,
 )  # fmt: skip
 RAISED = {
     "sub-1": ZeroDivisionError("in the picture"),
@@ -49,7 +50,7 @@ def request_of(cohort, out):
     return PatientRequest(
         out=str(out), second_opinion=True, dicom_out=False, pdf=False, cohort=str(cohort), dwi="",
         adc=None, nihss="", side="", age=None, participant=None, b0=None, core=None, core_by=None,
-        overrides=NONE,
+        tmax=None, truth=None, compare=False, overrides=NONE,
     )  # fmt: skip
 
 

@@ -45,6 +45,10 @@ def made():
             coverage=0.9, mismatch_with_errors_of=0.7, calibrated_on="20 patients",
         ),
         dawn=None,
+        comparison=result.Comparison(
+            source="Tmax", threshold_s=6.0, tmax="t", mask=None, truth_ml=70.0, predicted_ml=60.0,
+            dice=0.8, covered_share=0.9, target_mismatch=True,
+        ),
         uncertainty=result.Uncertainty(
             kind="mirror", opinions=2, hypoperfusion_ml=(90.0, 80.0), range_ml=(80.0, 90.0),
             decision_holds_in=2,

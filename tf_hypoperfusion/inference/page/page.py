@@ -11,7 +11,7 @@ import jinja2
 from data_tools.criteria import MISMATCH_RATIO_CAP
 from data_tools.grid import ADC_CORE_UM2_PER_S
 from tf_hypoperfusion import config
-from tf_hypoperfusion.inference import deciding_core
+from tf_hypoperfusion.inference import comparison, deciding_core
 from tf_hypoperfusion.inference.deciding_core import WORDS
 from tf_hypoperfusion.inference.page import pictures, viewer_data
 from tf_hypoperfusion.inference.prediction import Prediction
@@ -53,6 +53,9 @@ def render(done: Prediction, result: PatientResult) -> str:
         other_cores=deciding_core.others(
             result.core_by, rule_ml=result.core_rule_ml, learnt_ml=result.core_learnt_ml
         ),
+        compared_words=None
+        if result.comparison is None
+        else comparison.source_words(result.comparison),
         criteria=[
             {"name": name, "unit": unit, "digits": digits, **vars(getattr(result.defuse3, key))}
             for key, name, unit, digits in CRITERIA

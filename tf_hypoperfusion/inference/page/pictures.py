@@ -8,7 +8,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from data_tools import drawing, pictures
-from data_tools.pictures import ADC_WINDOW_UM2_PER_S, SKY_BLUE, VERMILION, Heat, Overlay
+from data_tools.pictures import (
+    ADC_WINDOW_UM2_PER_S,
+    ORANGE,
+    SKY_BLUE,
+    VERMILION,
+    Heat,
+    Overlay,
+)
 from tf_hypoperfusion.config import RESEARCH_NOTICE
 from tf_hypoperfusion.inference.page import glass_brain
 from tf_hypoperfusion.inference.prediction import Prediction
@@ -65,9 +72,11 @@ def overview(done: Prediction, result: PatientResult) -> bytes:
 
 
 def draw(done: Prediction) -> dict[str, Picture]:
-    """Every picture of the page: ``where``, ``probability``, ``adc``, ``disagreement``, ``glass``.
+    """Every picture of the page: ``where``, ``truth``, ``probability``, ``adc``, ``disagreement``,
+    ``glass``.
 
-    ``where`` shows the DWI, or the ADC map where there is none; ``adc`` is there with both only.
+    ``where`` shows the DWI, or the ADC map where there is none; ``adc`` is there with both only,
+    ``truth`` where perfusion imaging was given.
 
     Args:
         done: the measured patient.
@@ -114,6 +123,29 @@ def draw(done: Prediction) -> dict[str, Picture]:
             f"{done.threshold:g}.",
         ),
     }  # fmt: skip
+    if done.truth is not None:
+        truth = done.truth
+        truth_ml, there_ml = (
+            float(mask.sum() * done.native.dwi.voxel_ml)
+            for mask in (truth.mask, done.hypoperfusion & truth.coverage)
+        )
+        found["truth"] = (
+            pictures.axial_mosaic(
+                shown,
+                [
+                    Overlay(ras(truth.mask), f"measured {truth_ml:.1f} mL", ORANGE),
+                    Overlay(
+                        ras(done.hypoperfusion & truth.coverage),
+                        f"predicted {there_ml:.1f} mL", SKY_BLUE,
+                    ),
+                ],
+                spacing, f"Measured and predicted, over the {name}", footer=CONVENTION,
+                panels=16, window=window, brain=brain,
+            ),
+            f"Axial {name} slices. Outlined in orange: measured by perfusion imaging, "
+            f"{truth_ml:.1f} mL. Outlined in blue: predicted in the same part of the brain, "
+            f"{there_ml:.1f} mL.",
+        )  # fmt: skip
     if done.native.missing is None:
         found["adc"] = (
             pictures.axial_mosaic(

@@ -70,6 +70,7 @@ flags.DEFINE_string(
     flag_values=FLAGS,
 )  # fmt: skip
 options.count("stride", config.TEST_STRIDE, "Slices between windows.", FLAGS)
+command.define_precision(FLAGS, "Arithmetic; without it, the model's own.", default=None)
 options.count("workers", 1, "Processes that simulate.", FLAGS)
 options.out(FLAGS)
 
@@ -303,11 +304,11 @@ def cohort_of(name: str, given: flags.FlagValues, look: str, lesions: str | None
     )
 
 
-def model_of(models: Sequence[str] | None) -> SlabModel:
+def model_of(models: Sequence[str] | None, precision: str | None = None) -> SlabModel:
     """Networks on disk, together; without any, the demonstration model."""
     from tf_hypoperfusion.inference import predictors
 
-    return together([predictors.load(path) for path in _paths(models)])
+    return together([predictors.load(path, precision=precision) for path in _paths(models)])
 
 
 def calibration_of(models: Sequence[str] | None) -> Calibration | None:
@@ -322,7 +323,7 @@ def _paths(models: Sequence[str] | None) -> list[Path]:
 def main() -> None:
     """Simulate, answer, print."""
     names = _names()
-    model, known = model_of(FLAGS.model), calibration_of(FLAGS.model)
+    model, known = model_of(FLAGS.model, FLAGS.precision), calibration_of(FLAGS.model)
     tables = Tables(FLAGS.out, ("tensorflow", "keras"), f"{FLAGS.look}, seed {FLAGS.seed}")
     held: dict[str, Held] = {}
     for name in turns.progress(names, "cohorts"):

@@ -5,8 +5,8 @@
 Nothing is trained. Every patient of an MNI cohort with truth is answered with all inputs and with
 each way of having fewer; a line is the median Dice of patients with a lesion, the change of Dice
 patient by patient from all inputs (mean), the mean volume error, and how often target mismatch is
-right, by the core that all inputs show. Where the side is not given it is looked for in the answer
-as `predict --side=auto` does; "side found" counts patients with a one-sided lesion of 10 mL and
+right, by the core that all inputs show. Where the side is not given either one is asked about, as
+`predict --side=auto` does; "side found" counts patients with a one-sided lesion of 10 mL and
 more whose side is named correctly. A missing image is 0 everywhere, as in tf_hypoperfusion.predict,
 and the tissue is known from the other one. Answers are cut at a probability of 0.5, not calibrated.
 """
@@ -17,6 +17,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from absl import flags
+from numpy.typing import NDArray
 
 from benchmarks.measuring import options, turns
 from benchmarks.measuring.tables import Tables
@@ -99,11 +100,16 @@ def answer(cohort: str, rows: list[Row], answers: VolumePredictor) -> dict[Way, 
     for row in turns.progress(rows, "patients"):
         patient, label, facts = mni_patient.load_labelled(cohort, row)
         for way in WAYS:
-            given = ClinicalFacts(
-                side=facts["side"] if way.side else UNKNOWN_SIDE,
-                nihss=facts["nihss"] if way.nihss else None,
+            shown, nihss = with_images(patient, way), facts["nihss"] if way.nihss else None
+            side = facts["side"] if way.side else UNKNOWN_SIDE
+            asked = {
+                each: answers(shown, ClinicalFacts(each, nihss)).mean
+                for each in stroke_side.to_ask(side)
+            }
+            taken, found_side = stroke_side.choose(
+                side, {each: float(inside(volume).sum()) for each, volume in asked.items()}
             )
-            probability = answers(with_images(patient, way), given).mean
+            probability = asked[taken]
             metrics = patient_metrics(
                 probability,
                 truth=label.truth,
@@ -117,12 +123,14 @@ def answer(cohort: str, rows: list[Row], answers: VolumePredictor) -> dict[Way, 
             )
             side_found = None
             if not way.side and facts["side"] in ONE_SIDED and metrics.truth_ml >= SEEN_FROM_ML:
-                inside = probability >= config.PROBABILITY_THRESHOLD
-                side_found = (
-                    stroke_side.of_answer(UNKNOWN_SIDE, probability, inside).side == facts["side"]
-                )
+                side_found = found_side.side == facts["side"]
             found[way].append(Answered(metrics, said == true, side_found))
     return found
+
+
+def inside(probability: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """The mask, not calibrated."""
+    return probability >= config.PROBABILITY_THRESHOLD
 
 
 def with_images(patient: MniPatient, way: Way) -> MniPatient:

@@ -5,7 +5,7 @@ import pytest
 
 from benchmarks import missing_inputs
 from data_tools.cohort import clinical_record, read_participants
-from data_tools.grid import UNKNOWN_SIDE, hemisphere
+from data_tools.grid import hemisphere
 from tf_hypoperfusion.inference.sliding_window import VolumeAnswer
 
 
@@ -26,10 +26,11 @@ def test_each_input_is_taken_away(two):
 
     found = missing_inputs.answer(*two, by_dwi)
     ways = list(found)
-    assert len(asked) == 2 * len(ways)
-    for way, (dwi, adc, given) in zip(ways, asked, strict=False):
+    told = [(way, side) for way in ways for side in (("right",) if way.side else ("left", "right"))]
+    assert len(asked) == 2 * len(told)
+    for (way, side), (dwi, adc, given) in zip(told, asked, strict=False):
         assert (dwi, adc) == (way.dwi, way.adc)
-        assert (given.nihss is not None, given.side != UNKNOWN_SIDE) == (way.nihss, way.side)
+        assert (given.nihss is not None, given.side) == (way.nihss, side)
     whole = found[missing_inputs.ALL]
     lines = {way.name: missing_inputs.line(way, each, whole) for way, each in found.items()}
     assert lines["no ADC map"]["Dice"] == lines["all inputs"]["Dice"] > "0.00"
@@ -38,9 +39,13 @@ def test_each_input_is_taken_away(two):
     assert lines["no DWI"]["side_found"] == "" and lines["no side"]["side_found"].endswith("/2")
 
 
-def test_a_side_is_found_from_the_answer(two):
+def test_the_side_with_the_larger_answer_is_found(two):
     left = hemisphere("left").astype(np.float32)
-    found = missing_inputs.answer(*two, lambda patient, given: VolumeAnswer(left[np.newaxis]))
+
+    def sees_the_left(patient, given):
+        return VolumeAnswer(left[np.newaxis] * (given.side == "left"))
+
+    found = missing_inputs.answer(*two, sees_the_left)
     for way, each in found.items():
         told = [None, None] if way.side else [False, True]
         assert [answered.side_found for answered in each] == told

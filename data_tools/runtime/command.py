@@ -134,8 +134,8 @@ def define_patient(flag_values: flags.FlagValues, core_by: str) -> None:
         ("nihss", "<N|n/a> NIHSS score, 0 to 42, or n/a."),
         (
             "side",
-            "<SIDE> Side of the brain lesion: left, right, bilateral, or auto to find it from the "
-            "answer.",
+            "<SIDE> Side of the brain lesion: left, right, bilateral, or auto: either is asked "
+            "about, and the larger answer taken.",
         ),
         (
             "core",

@@ -11,9 +11,10 @@ from tf_hypoperfusion.config import NO_CORE_MEDIAN_DICE, common_frame, parse_fra
 from tf_hypoperfusion.inference import deciding_core
 from tf_hypoperfusion.inference.calibration import TELLS
 from tf_hypoperfusion.inference.deciding_core import WORDS
-from tf_hypoperfusion.inference.model_files import ModelInfo, answers_without
+from tf_hypoperfusion.inference.model_files import ModelInfo
 from tf_hypoperfusion.inference.prediction import Prediction
 from tf_hypoperfusion.inference.result import Uncertainty
+from tf_hypoperfusion.inference.stroke_side import StrokeSide
 
 # Cores of one patient that are farther apart are worth a look.
 CORES_APART_ML = 10.0
@@ -32,7 +33,7 @@ def warnings_of(done: Prediction, models: Sequence[ModelInfo]) -> tuple[str, ...
         *of_origin(models),
         *(f"unsure: {reason}; {TELLS}" for reason in done.answer.reasons),
         *done.core.alarms,
-        *of_side(done, models),
+        *of_side(done.side),
         *done.quality.warnings,
         *done.core.warnings,
         *of_prediction(done),
@@ -63,21 +64,16 @@ def of_missing_image(done: Prediction) -> list[str]:
     ]
 
 
-def of_side(done: Prediction, models: Sequence[ModelInfo]) -> list[str]:
-    """Warnings where nobody gave the side.
+def of_side(side: StrokeSide) -> list[str]:
+    """A warning where nobody gave the side.
 
     Args:
-        done: the measured patient.
-        models: what is known of those that answered.
+        side: of the measured patient.
     """
-    if not done.side.found:
+    if not side.found:
         return []
-    warnings = [f"side of the stroke: {done.side.words}; look whether the picture says the same"]
-    if not all(map(answers_without, models)):
-        warnings.append(
-            "the model was not trained to answer without the side, and is less sure without it"
-        )
-    return warnings
+    other = "a stroke of the other half is not in this answer"
+    return [f"side of the stroke: {side.words}; {other}, so look whether the images say the same"]
 
 
 def of_origin(models: Sequence[ModelInfo]) -> list[str]:

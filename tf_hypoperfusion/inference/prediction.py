@@ -141,9 +141,9 @@ def predict_patient(
 ) -> Prediction:
     """Register, examine the core, ask, calibrate, take the way back, measure, decide.
 
-    Where the side is unknown, it is found from the answer. Without a core nothing is decided.
-    Volumes and the decision are those of the patient's own grid; the same volumes counted on the
-    MNI grid (in mL of the patient's tissue) stand beside them.
+    Where the side is unknown, both are asked about, and the larger answer is taken. Without a core
+    nothing is decided. Volumes and the decision are those of the patient's own grid; the same
+    volumes counted on the MNI grid (in mL of the patient's tissue) stand beside them.
 
     Args:
         native: from :func:`data_tools.patient.load_native`.
@@ -161,18 +161,25 @@ def predict_patient(
     mni, quality = patient.to_mni(native)
     by_rule = known_core(native, mni)
     clock.lap("register")
-    opinions = uncertainty.ask(answers, mni, given, second_opinion)
+    asked = {
+        side: uncertainty.ask(answers, mni, dataclasses.replace(given, side=side), second_opinion)
+        for side in stroke_side.to_ask(given.side)
+    }
     known = calibrated.known()
     if known is not None and not calibrated.by_server:
-        opinions = uncertainty.calibrated(opinions, known)
+        asked = {side: uncertainty.calibrated(each, known) for side, each in asked.items()}
+    threshold = PROBABILITY_THRESHOLD if known is None else known.cut
+    taken, side = stroke_side.choose(
+        given.side,
+        {name: float((o.mean >= threshold).sum() * mni.voxel_ml) for name, o in asked.items()},
+    )
+    opinions = asked[taken]
     clock.lap("network")
     several = opinions.each if len(opinions.each) > 1 else ()
     probability, *each = _on_dwi_grid([opinions.mean, *several], native, mni)
     cores = _on_dwi_grid(opinions.cores, native, mni)
-    threshold = PROBABILITY_THRESHOLD if known is None else known.cut
     hypoperfusion = probability >= threshold
     hypoperfusion_mni = opinions.mean >= threshold
-    side = stroke_side.of_answer(given.side, opinions.mean, hypoperfusion_mni)
     core, known_cores = deciding_core.choose(
         native,
         mni,

@@ -188,9 +188,9 @@ class PatientResult:
         patient: name in the result.
         given: side, NIHSS and age as they were given.
         side: of the stroke: the one that was given, or the one that was found where it is unknown.
-        side_found: nobody gave the side; it was looked for in the answer.
-        side_share: of the predicted hypoperfusion, in the half with more of it; None where the side
-            was given, or nothing is predicted.
+        side_found: nobody gave the side; both were asked about, and the larger answer was taken.
+        side_share: of the volume of both answers, in the larger one; None where the side was given,
+            or nothing is predicted.
         missing: the image that was not there, DWI or ADC; None if both were.
         hypoperfusion_ml: predicted, on the DWI's grid.
         core_ml: of the core that decides, on the DWI's grid; None where none is known, as in the

@@ -1,14 +1,16 @@
-"""The side of the stroke: as it was given, or as the answer shows it where nobody gave it."""
+"""The side of the stroke: as it was given, or, where nobody gave it, the one with more to find.
+
+A network that is told no side looks in both halves, and draws twice as much where there is nothing.
+So it is asked about either side in turn, and the larger answer is taken.
+"""
 
 import dataclasses
+from collections.abc import Mapping
 
-import numpy as np
-from numpy.typing import NDArray
+from data_tools.grid import ONE_SIDED, UNKNOWN_SIDE
 
-from data_tools.grid import MIDLINE_INDEX, ONE_SIDED, UNKNOWN_SIDE
-
-# Less of the predicted hypoperfusion in one half tells no side.
-MIN_SHARE = 0.6
+# Of the volume of both answers: a smaller share of the larger one tells no side.
+MIN_SHARE = 0.55
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -17,9 +19,9 @@ class StrokeSide:
 
     Attributes:
         side: left, right, bilateral or unknown.
-        found: nobody gave it; it was looked for in the answer.
-        share: of the predicted hypoperfusion, in the half that has more of it; None where the side
-            was given, or nothing is predicted.
+        found: nobody gave it; it was looked for.
+        share: of the volume of the answers about either side, in the larger one; None where the
+            side was given, or nothing is predicted.
     """
 
     side: str
@@ -34,31 +36,38 @@ class StrokeSide:
         if self.share is None:
             return "unknown (not given, and no hypoperfusion is predicted)"
         if self.side == UNKNOWN_SIDE:
-            return f"unknown (not given, and {self.share:.0%} of the answer lies in one half)"
-        return f"{self.side} (found from the answer, {self.share:.0%} of it)"
+            return (
+                "unknown (not given; asked about either side, the larger answer has "
+                f"{self.share:.0%} of the volume of both)"
+            )
+        return f"{self.side} (found: asked about either side, {self.share:.0%} of the volume)"
 
 
-def of_answer(
-    given: str, probability: NDArray[np.float32], hypoperfusion: NDArray[np.bool_]
-) -> StrokeSide:
-    """The side that was given, or the half with more of the predicted hypoperfusion.
+def to_ask(given: str) -> tuple[str, ...]:
+    """About which sides the networks are asked.
 
     Args:
         given: left, right, bilateral or unknown.
-        probability: (91, 109, 60).
-        hypoperfusion: bool, the same shape: where it counts.
-
-    >>> volume = np.zeros((91, 109, 60), np.float32)
-    >>> volume[20, 50, 30], volume[70, 50, 30] = 0.9, 0.6
-    >>> of_answer("unknown", volume, volume > 0).words
-    'left (found from the answer, 60% of it)'
     """
-    if given != UNKNOWN_SIDE:
-        return StrokeSide(side=given)
-    counted = np.where(hypoperfusion, probability, 0).sum(axis=(1, 2), dtype=np.float64)
-    halves = counted[:MIDLINE_INDEX].sum(), counted[MIDLINE_INDEX + 1 :].sum()
-    if not sum(halves):
-        return StrokeSide(side=UNKNOWN_SIDE, found=True)
-    share = float(max(halves) / sum(halves))
-    side = ONE_SIDED[int(np.argmax(halves))] if share >= MIN_SHARE - 1e-6 else UNKNOWN_SIDE
-    return StrokeSide(side=side, found=True, share=round(share, 4))
+    return ONE_SIDED if given == UNKNOWN_SIDE else (given,)
+
+
+def choose(given: str, volumes_ml: Mapping[str, float]) -> tuple[str, StrokeSide]:
+    """About which side the answer is taken, and what is known of the side.
+
+    Args:
+        given: left, right, bilateral or unknown.
+        volumes_ml: predicted hypoperfusion by each side of :func:`to_ask`.
+
+    >>> asked, side = choose("unknown", {"left": 60.0, "right": 20.0})
+    >>> asked, side.words
+    ('left', 'left (found: asked about either side, 75% of the volume)')
+    """
+    if given in volumes_ml:
+        return given, StrokeSide(side=given)
+    larger, total_ml = max(volumes_ml, key=volumes_ml.__getitem__), sum(volumes_ml.values())
+    if not total_ml:
+        return larger, StrokeSide(side=UNKNOWN_SIDE, found=True)
+    share = volumes_ml[larger] / total_ml
+    side = larger if share >= MIN_SHARE - 1e-6 else UNKNOWN_SIDE
+    return larger, StrokeSide(side=side, found=True, share=round(share, 4))

@@ -21,23 +21,23 @@ from tf_hypoperfusion.inference import (
     model_files,
     prediction,
     result_folder,
+    stroke_side,
     uncertainty,
 )
 from tf_hypoperfusion.inference.model_files import ModelInfo
 from tf_hypoperfusion.inference.page import page
 from tf_hypoperfusion.inference.result import read_result
 from tf_hypoperfusion.inference.result_folder import Backend, PatientFiles, summary
-from tf_hypoperfusion.inference.stroke_side import of_answer
 
 TAUGHT = ModelInfo(path="taught", sha256="0", cohort="x", randomisation=("bias, inputs",))
 SEEN = []
 
 
 def left_half(image, nihss):
-    """0.9 in the left half, 0.1 elsewhere; keeps what it was shown."""
+    """0.9 in the left half, if it is asked about it, 0.1 elsewhere; keeps what it was shown."""
     SEEN.append(image.copy())
     result = np.full((*image.shape[:4], 1), 0.1, np.float32)
-    result[:, :63] = 0.9
+    result[:, :63][image[:, :63, ..., 3] > 0] = 0.9
     return result
 
 
@@ -70,7 +70,9 @@ def test_the_network_is_shown_nothing_of_what_is_not_there(lone):
     kind, _, _, shown, _ = lone
     dwi, adc, mask, side = (shown[..., k] for k in range(4))
     assert dwi.any() == (kind == "DWI") and adc.any() == mask.any() == (kind == "ADC")
-    assert (side == 1).all()
+    # Asked about either side: the left half, or the right one, and their mirror images.
+    halves = {(bool(each[:60].any()), bool(each[68:].any())) for each in side}
+    assert halves == {(True, False), (False, True)}
 
 
 def test_without_both_images_nothing_is_decided_and_all_places_say_so(lone):
@@ -105,13 +107,12 @@ def test_a_side_that_nobody_gave_is_found_and_said(lone):
     assert result.side_share > 0.95
     html = (out / "report.html").read_text()
     assert (
-        f"Side found from the answer: <strong>left</strong> ({result.side_share:.0%} of it)" in html
+        "Side found: <strong>left</strong>. Asked about either side, the networks drew "
+        f"{result.side_share:.0%} of the volume there." in html
     )
-    assert f"side: left (found from the answer, {result.side_share:.0%} of it)" in summary(
-        result, "x"
-    )
-    assert any("look whether the picture says the same" in line for line in said)
-    assert not any("not trained to answer without the side" in line for line in said)
+    said_in_terminal = f"asked about either side, {result.side_share:.0%} of the volume"
+    assert f"side: left (found: {said_in_terminal})" in summary(result, "x")
+    assert any("look whether the images say the same" in line for line in said)
 
 
 def test_a_found_side_is_held_against_the_core(files):
@@ -131,21 +132,18 @@ def test_a_found_side_is_held_against_the_core(files):
     ("left", "right", "side", "words"),
     [
         (0, 0, "unknown", "unknown (not given, and no hypoperfusion is predicted)"),
-        (6, 4, "left", "left (found from the answer, 60% of it)"),
-        (41, 59, "unknown", "unknown (not given, and 59% of the answer lies in one half)"),
-        (7, 93, "right", "right (found from the answer, 93% of it)"),
+        (55, 45, "left", "left (found: asked about either side, 55% of the volume)"),
+        (46, 54, "unknown", "the larger answer has 54% of the volume of both)"),
+        (7, 93, "right", "right (found: asked about either side, 93% of the volume)"),
     ],
 )
-def test_less_than_60_percent_in_one_half_is_no_side(left, right, side, words):
-    probability = np.zeros((91, 109, 60), np.float32)
-    probability[20].flat[:left] = probability[70].flat[:right] = 0.9
-    # In neither half, and under the mask's edge: they do not count.
-    probability[45, :50], probability[60, 60] = 0.9, 0.2
-    mask = probability > 0.5
-    mask[45] = bool(left + right)
-    found = of_answer("unknown", probability, mask)
-    assert (found.side, found.words, found.found) == (side, words, True)
-    assert of_answer("bilateral", probability, mask).words == "bilateral"
+def test_answers_that_are_much_alike_tell_no_side(left, right, side, words):
+    asked, found = stroke_side.choose("unknown", {"left": left, "right": right})
+    assert asked == ("left" if left >= right else "right")
+    assert (found.side, found.found) == (side, True) and found.words.endswith(words)
+    assert stroke_side.choose("bilateral", {"bilateral": 3.0})[1].words == "bilateral"
+    assert stroke_side.to_ask("unknown") == ("left", "right")
+    assert stroke_side.to_ask("right") == ("right",)
 
 
 def test_a_model_that_needs_both_images_refuses_one_in_a_sentence(files, tmp_path):
@@ -176,13 +174,11 @@ def test_a_model_answers_without_inputs_if_all_its_networks_were_trained_to(card
     assert model_files.answers_without(info) is able
 
 
-def test_an_untaught_model_is_told_of_where_the_side_is_unknown():
-    side = of_answer("unknown", np.zeros((91, 109, 60)), np.zeros((91, 109, 60), bool))
-    done = prediction_of(given=ClinicalFacts("unknown", 3), side=side)
-    untaught = ModelInfo(path="x", sha256=None, cohort="x")
-    assert len(cautions.of_side(done, [TAUGHT])) == 1
-    assert "not trained to answer without the side" in cautions.of_side(done, [TAUGHT, untaught])[1]
-    assert cautions.of_side(prediction_of(), [untaught]) == []
+def test_only_a_side_that_nobody_gave_is_warned_of():
+    _, found = stroke_side.choose("unknown", {"left": 9.0, "right": 1.0})
+    (warning,) = cautions.of_side(found)
+    assert "left" in warning and "a stroke of the other half is not in this answer" in warning
+    assert cautions.of_side(prediction_of().side) == []
 
 
 def test_without_a_core_no_answer_is_sure_and_a_core_from_elsewhere_decides():
@@ -226,7 +222,7 @@ def test_folders_with_one_image_are_predicted_and_a_missing_side_is_found(files,
     assert (first.side, first.side_found, second.side_found) == ("left", True, False)
     assert (first.missing, second.missing) == ("ADC", "DWI")
     index = (tmp_path / "out/index.html").read_text()
-    assert "No ADC map: " in index and "No DWI: " in index and "found from the answer" in index
+    assert "No ADC map: " in index and "No DWI: " in index and "asked about either side" in index
     again, _ = cohort_prediction.predict_cohort(
         str(raw), str(tmp_path / "out"), backend, settings="s"
     )

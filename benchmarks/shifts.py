@@ -329,6 +329,7 @@ def main() -> None:
     for name in turns.progress(names, "cohorts"):
         cohort = cohort_of(name, FLAGS, FLAGS.look, FLAGS.lesions)
         held[name] = judge(answer(model, cohort, FLAGS.stride, known))
+        print(line(name, held[name], None), file=sys.stderr, flush=True)
     tables.show(f"{FLAGS.patients} simulated patients of each shift", table(held))
 
 

@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import secrets
 import tempfile
 import warnings
@@ -15,6 +16,8 @@ from typing import Any
 
 from data_tools.runtime.errors import InputError
 
+# A number with its sign, and words about it, as in "-14 (-50 to 4)": no formula.
+_FIGURES = re.compile(r"[+-][0-9.][\w\s.,;:%()/-]*")
 # Long enough for a lock whose holder is just ending.
 LOCK_WAIT_S = 0.2
 
@@ -146,8 +149,19 @@ def write_csv(path: str | os.PathLike, rows: Sequence[dict[str, Any]]) -> None:
     text = io.StringIO()
     writer = csv.DictWriter(text, list(rows[-1]))
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows({name: no_formula(cell) for name, cell in row.items()} for row in rows)
     write_text(path, text.getvalue())
+
+
+def no_formula(cell: Any) -> Any:
+    """A cell that no spreadsheet takes for a formula: text that begins like one gets an apostrophe.
+
+    >>> no_formula("=1+1"), no_formula("-2+cmd|' /C calc'!A0"), no_formula("-14 (-50 to 4)")
+    ("'=1+1", "'-2+cmd|' /C calc'!A0", '-14 (-50 to 4)')
+    """
+    if not isinstance(cell, str) or not cell.startswith(("=", "+", "-", "@", "\t", "\r")):
+        return cell
+    return cell if _FIGURES.fullmatch(cell) else f"'{cell}"
 
 
 def read_json(path: str | os.PathLike) -> dict[str, Any]:

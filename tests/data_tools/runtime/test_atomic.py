@@ -168,3 +168,11 @@ def test_where_nothing_can_be_locked_the_file_is_named_and_what_to_do(tmp_path, 
         atomic.one_writer(tmp_path / "out"),
     ):
         pass
+
+
+def test_a_table_holds_no_formula(tmp_path):
+    row = {"site": "=HYPERLINK(1)", "ml": -3.5, "text": "-3 (-5 to 1)", "note": "@SUM(A1)"}
+    atomic.write_csv(tmp_path / "table.csv", [row])
+    assert (tmp_path / "table.csv").read_text().splitlines()[1] == (
+        "'=HYPERLINK(1),-3.5,-3 (-5 to 1),'@SUM(A1)"
+    )

@@ -235,7 +235,7 @@ def _left_out(cohort: Patients) -> list[tuple[str, str, str]]:
 
 def _csv(rows: list[list[str]]) -> str:
     text = io.StringIO()
-    csv.writer(text).writerows(rows)
+    csv.writer(text).writerows([map(atomic.no_formula, row) for row in rows])
     return text.getvalue()
 
 

@@ -80,14 +80,18 @@ def check(
     participants = [name for name in participants if name not in left_out]
     layout, misplaced = _layout(cohort, participants)
     faults += misplaced
-    one: Callable[[str, str], Checked] = functools.partial(check_patient, overrides=overrides)
+    alone = {fault.participant for fault in misplaced}
+    lacking = set() if table is None else set(table["participant_id"][table["lacks"].notna()])
+    tasks: list[tuple] = [
+        (name, cohort, name in lacking) for name in participants if name not in alone
+    ]
+    one: Callable[..., Checked] = functools.partial(check_patient, overrides=overrides)
     if layout == cohorts.MNI:
+        tasks = [(name, cohort) for name, *_ in tasks]
         one = mni_faults.check_patient
         faults += mni_faults.check_cohort_files(cohort)
-    alone = {fault.participant for fault in misplaced}
-    tasks = [(participant, cohort) for participant in participants if participant not in alone]
     figures: dict[str, ImageFigures] = {}
-    for (participant, _), checked in executors.map_patients(one, tasks, workers, "check"):
+    for (participant, *_), checked in executors.map_patients(one, tasks, workers, "check"):
         if isinstance(checked, InputError):
             faults.append(Fault(participant, "images", str(checked)))
             continue
@@ -168,14 +172,23 @@ def _listed(folder: Path) -> str:
     return f"{', '.join(names[:5])}{more}" if names else "nothing"
 
 
-def check_patient(participant: str, cohort: str, *, overrides: Overrides = NONE) -> Checked:
-    """Faults of one raw patient's files, and the figures for the summary if there are none."""
-    files, faults = cohorts.find_raw_files(cohort, participant)
+def check_patient(
+    participant: str, cohort: str, lacks_adc: bool = False, *, overrides: Overrides = NONE
+) -> Checked:
+    """Faults of one raw patient's files, and the figures for the summary if there are none.
+
+    Args:
+        participant: ``sub-0001``.
+        cohort: folder of the raw cohort.
+        lacks_adc: the table says that there is no ADC map.
+        overrides: what a person says of the images.
+    """
+    files, faults = cohorts.find_raw_files(cohort, participant, may_lack_one=lacks_adc)
     if files is None:
         return Checked(tuple(faults))
     native, messages = patient.examine(
         files.dwi, files.adc, files.tmax, files.truth,
-        b0=files.b0, overrides=files.overrides(overrides),
+        b0=files.b0, overrides=files.overrides(overrides), may_lack_one=lacks_adc,
     )  # fmt: skip
     if native is None:
         return Checked(tuple(Fault(participant, "images", message) for message in messages))
@@ -230,11 +243,11 @@ def _measure(
             site_ml = float((tmax.data >= threshold_s).sum() * tmax.voxel_ml)
     return ImageFigures(
         voxels=hashlib.sha256(dwi.data.tobytes()).hexdigest(),
-        core_ml=float(patient.core_of(native).sum() * dwi.voxel_ml),
+        core_ml=None if native.missing else float(patient.core_of(native).sum() * dwi.voxel_ml),
         tmax_over_6_ml=delayed_ml,
         tmax_threshold_s=threshold_s,
         tmax_over_threshold_ml=site_ml,
-        adc_unit=native.adc_unit,
+        adc_unit=native.adc_unit or "none",
         brain_ml=float(native.brain.sum() * dwi.voxel_ml),
         orientation=dwi.orientation,
         truth=labels.truth_from(bool(native.truth), native.truth_is_whole)

@@ -17,6 +17,7 @@ from data_tools.checked import Checked, ImageFigures
 from data_tools.cohort import Fault
 from data_tools.dicom.dynamic import NoScanOverTime
 from data_tools.flow import LeftOut
+from data_tools.given_core import load_given_core
 from data_tools.grid import SPACE, TMAX_HYPOPERFUSION_S
 from data_tools.overrides import NONE, Overrides
 from data_tools.patient import NativePatient
@@ -193,6 +194,15 @@ def check_patient(
     if native is None:
         return Checked(tuple(Fault(participant, "images", message) for message in messages))
     has_series = False
+    core_ml = None
+    if not native.missing:
+        core_ml = float(patient.core_of(native).sum() * native.dwi.voxel_ml)
+    elif files.core is not None:  # which preprocess then takes
+        try:
+            given = load_given_core(files.core, native, may_be_empty=True)
+        except InputError as error:
+            return Checked((Fault(participant, "core mask", str(error)),))
+        core_ml = float(given.mask.sum() * native.dwi.voxel_ml)
     try:
         patient_maps.check_current(cohort, participant, files.tmax)
     except InputError as error:
@@ -208,7 +218,8 @@ def check_patient(
             return Checked(
                 tuple(Fault(participant, "perfusion", line) for line in str(error).splitlines())
             )
-    return Checked(figures=_measure(native, has_series=has_series, threshold_s=at_s))
+    figures = _measure(native, core_ml, has_series=has_series, threshold_s=at_s)
+    return Checked(figures=figures)
 
 
 def _check_series(participant: str, cohort: str, native: NativePatient) -> bool:
@@ -233,7 +244,11 @@ def _check_series(participant: str, cohort: str, native: NativePatient) -> bool:
 
 
 def _measure(
-    native: NativePatient, *, has_series: bool = False, threshold_s: float | None = None
+    native: NativePatient,
+    core_ml: float | None,
+    *,
+    has_series: bool = False,
+    threshold_s: float | None = None,
 ) -> ImageFigures:
     dwi, tmax = native.dwi, native.tmax
     delayed_ml = site_ml = None
@@ -243,7 +258,7 @@ def _measure(
             site_ml = float((tmax.data >= threshold_s).sum() * tmax.voxel_ml)
     return ImageFigures(
         voxels=hashlib.sha256(dwi.data.tobytes()).hexdigest(),
-        core_ml=None if native.missing else float(patient.core_of(native).sum() * dwi.voxel_ml),
+        core_ml=core_ml,
         tmax_over_6_ml=delayed_ml,
         tmax_threshold_s=threshold_s,
         tmax_over_threshold_ml=site_ml,

@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from data_tools.grid import TMAX_HYPOPERFUSION_S, UNKNOWN_SIDE, WANTED_B_S_PER_MM2
-from data_tools.labels import territories
+from data_tools.labels import HYPOPERFUSION_MIN_CLUSTER_ML, remove_small_clusters
 from data_tools.overrides import ADC_UNITS
 from data_tools.perfusion.concentration import baseline_of
 from data_tools.plausibility import TMAX_MAX_S, detect_adc_unit
@@ -61,7 +61,8 @@ def tmax_in_s(tmax: Volume, brain: NDArray[np.bool_]) -> tuple[NDArray[np.float3
     raise InputError(
         f"Tmax {tmax.path}: the median in the brain is {median:.4g} and the largest values are "
         f"about {top:.4g}, which fits no unit of {', '.join(TMAX_UNITS)}; expected 1 to 3 s in "
-        "healthy tissue. Is it another map, such as TTP?"
+        "healthy tissue. Is it another map, such as TTP, or made of a mask? OT, the infarct after "
+        "90 days, is never taken as truth"
     )
 
 
@@ -103,7 +104,7 @@ def dwi_of(adc: Volume, series: NDArray[np.float32], series_affine: NDArray) -> 
 def side_of(tmax_s: NDArray[np.float32], affine: NDArray, brain: NDArray[np.bool_]) -> str:
     """The half of the head with more of Tmax >= 6 s, three times as much; else bilateral.
 
-    The halves part at the middle of the brain, by the header.
+    The halves part at the middle of the brain, by the header. Clusters under 1 mL are noise.
 
     Args:
         tmax_s: s.
@@ -114,7 +115,8 @@ def side_of(tmax_s: NDArray[np.float32], affine: NDArray, brain: NDArray[np.bool
         ``unknown`` where no tissue is late.
     """
     voxel_ml = abs(float(np.linalg.det(affine[:3, :3]))) / 1000
-    late = territories(brain & (tmax_s >= TMAX_HYPOPERFUSION_S), voxel_ml)
+    late = brain & (tmax_s >= TMAX_HYPOPERFUSION_S)
+    late = remove_small_clusters(late, HYPOPERFUSION_MIN_CLUSTER_ML, voxel_ml)
     if not late.any():
         return UNKNOWN_SIDE
     middle_mm = _x_mm(brain, affine).mean()

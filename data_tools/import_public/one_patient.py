@@ -31,7 +31,8 @@ from data_tools.volumes import Volume, load_mask, load_volume, save_volume, with
 # Raised when other files are made of the same images.
 IMPORT_VERSION = 1
 RECORDS = "derivatives/import"
-ISOTROPIC = 1.5
+# Of SPES, whose voxels are the same in every direction.
+ISOTROPIC = 1.1
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -422,7 +422,9 @@ def test_columns_that_nobody_filled_are_not_written(table, tmp_path):
     path = tmp_path / "again.tsv"
     write_participants(path, records)
     columns, first, second = (line.split("\t") for line in path.read_text().splitlines())
-    assert columns == [n for n in COLUMNS if n not in ("site", "mrs_90d", "exclude", "lacks", "derived")]
+    assert columns == [
+        n for n in COLUMNS if n not in ("site", "mrs_90d", "exclude", "lacks", "derived")
+    ]
     assert (first[-1], second[-1]) == ("family 7", "n/a")
 
 

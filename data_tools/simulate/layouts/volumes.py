@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from data_tools.grid import TMAX_HYPOPERFUSION_S
-from data_tools.labels import territories
-from data_tools.simulate.anatomy import MODEL_AFFINE, Anatomy
+from data_tools.labels import HYPOPERFUSION_MIN_CLUSTER_ML, territories
+from data_tools.simulate.anatomy import MODEL_AFFINE, MODEL_VOXEL_ML, Anatomy
 from data_tools.simulate.dsc import acquire_dsc, draw_scan
 from data_tools.simulate.patient import SimulatedPatient, simulate_patient
 from data_tools.transform import resample
@@ -36,7 +36,7 @@ class LayoutImages:
             in 1e-6 mm2/s; ``4DPWI`` is [x, y, z, t].
         affine: index -> scanner mm, RAS+, of all of them.
         side: where three times as much of Tmax >= 6 s lies, in MNI space; else bilateral, or
-            unknown where there is none.
+            unknown where there is less than 1 mL.
     """
 
     images: Mapping[str, NDArray]
@@ -65,13 +65,13 @@ def spes(seed: int, index: int, *, coarser: int, turned: bool) -> LayoutImages:
     tmax = _stepped(place.of_model(patient.lesion.tmax_s) * brain)
     penumbra = territories(tmax > TMAX_HYPOPERFUSION_S, abs(np.linalg.det(affine[:3, :3])) / 1000)
     core = (place.of_model(patient.lesion.core.astype(np.float32)) > 0.5) & penumbra
-    dwi = _stepped(place.of_native(patient.native.dwi) * brain)
+    dwi = np.round(place.of_native(patient.native.dwi) * brain)
     images: dict[str, NDArray] = {
         "DWI": dwi,
         "Tmax": tmax,
         **_maps(tmax, brain, ("CBF", "CBV", "TTP")),
     }
-    images |= {"T1c": _stepped(dwi / 2), "T2": _stepped(dwi * 1.5)}
+    images |= {"T1c": np.round(dwi / 2), "T2": np.round(dwi * 1.5)}
     images |= {"label": penumbra, "corelabel": core}
     return LayoutImages(images=images, affine=affine, side=_side(patient))
 
@@ -126,11 +126,11 @@ def isles2022(seed: int, index: int, *, coarser: int, turned: bool) -> LayoutIma
         affine[:3, 3] = centre_mm - affine[:3, :3] @ middle
     place = _Place(patient, shape, affine)
     brain = place.of_model(patient.anatomy.brain) > 0.5
-    dwi = _stepped(place.of_native(native.dwi) * brain)
+    dwi = np.round(place.of_native(native.dwi) * brain)
     images = {
         "dwi": dwi,
         "adc": np.round(place.of_native(native.adc_um2_per_s) * brain),
-        "FLAIR": _stepped(dwi * 1.5),
+        "FLAIR": np.round(dwi * 1.5),
         "msk": place.of_model(patient.lesion.core.astype(np.float32)) > 0.5,
     }
     return LayoutImages(images=images, affine=affine, side="unknown")
@@ -184,7 +184,8 @@ def _side(patient: SimulatedPatient) -> str:
     late = (patient.lesion.tmax_s >= TMAX_HYPOPERFUSION_S) & (head.brain > 0.5)
     x_mm = (MODEL_AFFINE @ np.stack([*np.nonzero(late), np.ones(late.sum())]))[0]
     left, right = int((x_mm < 0).sum()), int((x_mm > 0).sum())
-    if not left + right:
+    ml = (left + right) * MODEL_VOXEL_ML / np.linalg.det(patient.native_to_mni[:3, :3])
+    if ml < HYPOPERFUSION_MIN_CLUSTER_ML:
         return "unknown"
     if max(left, right) < ONE_SIDE_TIMES * min(left, right):
         return "bilateral"

@@ -3,12 +3,12 @@
     python -m data_tools.import_public --source=ISLES2017_Training.zip --out=cohort
     python -m data_tools.import_public --source=ISLES2017_Training.zip,SPES2015 --out=cohort
 
-It reads ISLES 2015 SPES, ISLES 2016 and ISLES 2017 (Zenodo record 17736412) and ISLES 2022 (record
-7960856), as zip files or unpacked folders, and recognises each set by the names in it. It downloads
-nothing; please confirm each licence at the source.
+It reads ISLES 2015 SPES, ISLES 2016, ISLES 2017 (Zenodo record 17736412) and ISLES 2022 (record
+7960856), as zip files or unpacked folders, and recognises each set by the names in it. It
+downloads nothing; please confirm each licence at the source.
 
 What a patient gets in the cohort:
-    ISLES 2016, 2017   ADC, Tmax; derived: DWI = S0 exp(-b ADC) of the raw series before the bolus
+    ISLES 2016, 2017   ADC, Tmax; derived: DWI = S0 exp(-b ADC), S0 of the raw series
     ISLES 2015 SPES    DWI, Tmax, the penumbra as edited label, the core; no ADC can be made
     ISLES 2022         DWI, ADC, the lesion as a given core; no Tmax, so no truth
 and a side by Tmax >= 6 s (bilateral if neither half has three times the other). Whatever else is

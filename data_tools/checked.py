@@ -11,18 +11,18 @@ class ImageFigures:
 
     Attributes:
         voxels: checksum of the DWI's data.
-        core_ml: core on the DWI's grid.
+        core_ml: core on the DWI's grid; None where nobody knows it.
         tmax_over_6_ml: Tmax of 6 s and more, as in the file; None without a Tmax image.
         tmax_threshold_s: by a site's own calibration of maps of this program; None without one.
         tmax_over_threshold_ml: Tmax of that and more, likewise.
-        adc_unit: the unit found in the file.
+        adc_unit: the unit found in the file; none without a map.
         brain_ml: brain on the DWI's grid.
         orientation: of the DWI, ``RAS`` for instance.
         truth: what the labels will come from.
     """
 
     voxels: str
-    core_ml: float
+    core_ml: float | None
     tmax_over_6_ml: float | None
     tmax_threshold_s: float | None = None
     tmax_over_threshold_ml: float | None = None

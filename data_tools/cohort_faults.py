@@ -17,6 +17,7 @@ from data_tools.checked import Checked, ImageFigures
 from data_tools.cohort import Fault
 from data_tools.dicom.dynamic import NoScanOverTime
 from data_tools.flow import LeftOut
+from data_tools.given_core import load_given_core
 from data_tools.grid import SPACE, TMAX_HYPOPERFUSION_S
 from data_tools.overrides import NONE, Overrides
 from data_tools.patient import NativePatient
@@ -80,14 +81,18 @@ def check(
     participants = [name for name in participants if name not in left_out]
     layout, misplaced = _layout(cohort, participants)
     faults += misplaced
-    one: Callable[[str, str], Checked] = functools.partial(check_patient, overrides=overrides)
+    alone = {fault.participant for fault in misplaced}
+    lacking = set() if table is None else set(table["participant_id"][table["lacks"].notna()])
+    tasks: list[tuple] = [
+        (name, cohort, name in lacking) for name in participants if name not in alone
+    ]
+    one: Callable[..., Checked] = functools.partial(check_patient, overrides=overrides)
     if layout == cohorts.MNI:
+        tasks = [(name, cohort) for name, *_ in tasks]
         one = mni_faults.check_patient
         faults += mni_faults.check_cohort_files(cohort)
-    alone = {fault.participant for fault in misplaced}
-    tasks = [(participant, cohort) for participant in participants if participant not in alone]
     figures: dict[str, ImageFigures] = {}
-    for (participant, _), checked in executors.map_patients(one, tasks, workers, "check"):
+    for (participant, *_), checked in executors.map_patients(one, tasks, workers, "check"):
         if isinstance(checked, InputError):
             faults.append(Fault(participant, "images", str(checked)))
             continue
@@ -168,18 +173,36 @@ def _listed(folder: Path) -> str:
     return f"{', '.join(names[:5])}{more}" if names else "nothing"
 
 
-def check_patient(participant: str, cohort: str, *, overrides: Overrides = NONE) -> Checked:
-    """Faults of one raw patient's files, and the figures for the summary if there are none."""
-    files, faults = cohorts.find_raw_files(cohort, participant)
+def check_patient(
+    participant: str, cohort: str, lacks_adc: bool = False, *, overrides: Overrides = NONE
+) -> Checked:
+    """Faults of one raw patient's files, and the figures for the summary if there are none.
+
+    Args:
+        participant: ``sub-0001``.
+        cohort: folder of the raw cohort.
+        lacks_adc: the table says that there is no ADC map.
+        overrides: what a person says of the images.
+    """
+    files, faults = cohorts.find_raw_files(cohort, participant, may_lack_one=lacks_adc)
     if files is None:
         return Checked(tuple(faults))
     native, messages = patient.examine(
         files.dwi, files.adc, files.tmax, files.truth,
-        b0=files.b0, overrides=files.overrides(overrides),
+        b0=files.b0, overrides=files.overrides(overrides), may_lack_one=lacks_adc,
     )  # fmt: skip
     if native is None:
         return Checked(tuple(Fault(participant, "images", message) for message in messages))
     has_series = False
+    core_ml = None
+    if not native.missing:
+        core_ml = float(patient.core_of(native).sum() * native.dwi.voxel_ml)
+    elif files.core is not None:  # which preprocess then takes
+        try:
+            given = load_given_core(files.core, native, may_be_empty=True)
+        except InputError as error:
+            return Checked((Fault(participant, "core mask", str(error)),))
+        core_ml = float(given.mask.sum() * native.dwi.voxel_ml)
     try:
         patient_maps.check_current(cohort, participant, files.tmax)
     except InputError as error:
@@ -195,7 +218,8 @@ def check_patient(participant: str, cohort: str, *, overrides: Overrides = NONE)
             return Checked(
                 tuple(Fault(participant, "perfusion", line) for line in str(error).splitlines())
             )
-    return Checked(figures=_measure(native, has_series=has_series, threshold_s=at_s))
+    figures = _measure(native, core_ml, has_series=has_series, threshold_s=at_s)
+    return Checked(figures=figures)
 
 
 def _check_series(participant: str, cohort: str, native: NativePatient) -> bool:
@@ -220,7 +244,11 @@ def _check_series(participant: str, cohort: str, native: NativePatient) -> bool:
 
 
 def _measure(
-    native: NativePatient, *, has_series: bool = False, threshold_s: float | None = None
+    native: NativePatient,
+    core_ml: float | None,
+    *,
+    has_series: bool = False,
+    threshold_s: float | None = None,
 ) -> ImageFigures:
     dwi, tmax = native.dwi, native.tmax
     delayed_ml = site_ml = None
@@ -230,11 +258,11 @@ def _measure(
             site_ml = float((tmax.data >= threshold_s).sum() * tmax.voxel_ml)
     return ImageFigures(
         voxels=hashlib.sha256(dwi.data.tobytes()).hexdigest(),
-        core_ml=float(patient.core_of(native).sum() * dwi.voxel_ml),
+        core_ml=core_ml,
         tmax_over_6_ml=delayed_ml,
         tmax_threshold_s=threshold_s,
         tmax_over_threshold_ml=site_ml,
-        adc_unit=native.adc_unit,
+        adc_unit=native.adc_unit or "none",
         brain_ml=float(native.brain.sum() * dwi.voxel_ml),
         orientation=dwi.orientation,
         truth=labels.truth_from(bool(native.truth), native.truth_is_whole)

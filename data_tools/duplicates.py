@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from data_tools.intensity import parenchyma, tissue_mean
+from data_tools.intensity import tissue_mean, tissue_of
 from data_tools.runtime.errors import InputError, counted
 from data_tools.template import template_on_grid
 
@@ -75,7 +75,7 @@ def look_of(dwi: NDArray, adc_um2_per_s: NDArray, brain: NDArray[np.bool_]) -> L
         adc_um2_per_s: the same shape.
         brain: bool, the same shape.
     """
-    tissue = parenchyma(adc_um2_per_s, brain)
+    tissue = tissue_of(dwi, adc_um2_per_s, brain)
     seen = [
         _seen(image, brain, tissue_mean(image, tissue), brightest)
         for image, brightest in ((dwi, MAX_DWI), (adc_um2_per_s, MAX_ADC))

@@ -160,7 +160,8 @@ def make_labels(
         edited: the hypoperfusion as a person edited it, in place of that of Tmax.
         edited_is_truth: it is the whole truth, and the core is not united with it.
         known_core: the core as a person outlined or a simulation made it; it becomes
-            ``core_truth`` and changes nothing else. None takes the rule's.
+            ``core_truth`` and changes nothing else. None takes the rule's. Where there is no ADC
+            map (0 everywhere) it is ``core`` too, and None is no core.
         within: bool; hypoperfusion and core outside are no labels (of the stroke's side: old
             lesions and stenoses of the other one). None keeps all. It cuts neither ``edited`` nor
             ``known_core``.
@@ -171,7 +172,10 @@ def make_labels(
         InputError: if the brain mask holds no tissue.
     """
     coverage = coverage & brain
-    core = core_mask(dwi, adc_um2_per_s, brain, voxel_ml)
+    if is_given(adc_um2_per_s):
+        core = core_mask(dwi, adc_um2_per_s, brain, voxel_ml)
+    else:
+        core = np.zeros_like(brain) if known_core is None else known_core
     if tmax_s is not None:
         hypoperfusion = hypoperfusion_mask(
             tmax_s,

@@ -16,12 +16,13 @@ from pathlib import Path
 from data_tools import cohort as cohorts
 from data_tools import file_names, flow, mni_patient, qc_page, qc_picture
 from data_tools import patient as patients
-from data_tools.core_examination import CoreFindings, examine_core
+from data_tools.core_examination import Core, CoreFindings, core_from, examine_core
 from data_tools.flow import LeftOut
+from data_tools.given_core import load_given_core
 from data_tools.grid import GRID_AFFINE
 from data_tools.image_files import open_image
 from data_tools.overrides import NONE, Overrides
-from data_tools.patient import MniPatient
+from data_tools.patient import MniPatient, NativePatient
 from data_tools.perfusion import calibration, cohort_maps, patient_maps, record
 from data_tools.perfusion.arterial_input import NO_ARTERY
 from data_tools.quality import Quality
@@ -33,6 +34,7 @@ from data_tools.volumes import save_volume
 # Raised when what is computed from the same files changes, so that old results are not kept.
 PREPROCESS_VERSION = 6
 KEPT = "The result of an earlier run was kept"
+GIVEN = "given"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,6 +93,7 @@ def preprocess(
         overrides=overrides,
     )  # fmt: skip
     sides = {row["participant_id"]: row["side"] for row in rows}
+    known = {row["participant_id"]: (row["side"], row["lacks"], row["derived"]) for row in rows}
 
     def settle(participant: str) -> str:
         said = attempt(
@@ -104,9 +107,9 @@ def preprocess(
             settle(participant)
         else:
             attempt(_remove_stale, Path(out) / participant)
-    tasks = [(name, side) for name, side in sides.items() if name not in left_out]
+    tasks = [(name, *facts) for name, facts in known.items() if name not in left_out]
     done: dict[str, Preprocessed] = {}
-    for (participant, _), result in executors.map_patients(one, tasks, workers, "preprocess"):
+    for (participant, *_), result in executors.map_patients(one, tasks, workers, "preprocess"):
         if isinstance(result, InputError):
             reason = "\n".join(filter(None, (str(result), settle(participant))))
             left_out[participant] = LeftOut(
@@ -127,6 +130,8 @@ def preprocess(
 def preprocess_patient(
     participant: str,
     side: str,
+    lacks: str | None = None,
+    derived: str | None = None,
     *,
     cohort: str,
     out: str,
@@ -139,6 +144,8 @@ def preprocess_patient(
     Args:
         participant: ``sub-0001``.
         side: of the brain lesion: left, right, bilateral or unknown.
+        lacks: ``ADC`` where the table says that there is no map.
+        derived: what the table says was computed in place of being measured.
         cohort: folder of the raw cohort.
         out: folder of the MNI cohort.
         kind: ``affine``, ``ants`` or ``syn``, see :func:`data_tools.registration.register`.
@@ -148,7 +155,7 @@ def preprocess_patient(
     Raises:
         InputError: naming the patient, if a file cannot be used.
     """
-    files, faults = cohorts.find_raw_files(cohort, participant)
+    files, faults = cohorts.find_raw_files(cohort, participant, may_lack_one=lacks is not None)
     if files is None:
         raise InputError("\n".join(fault.what for fault in faults))
     said = _in_flags(kind, within_side, overrides)
@@ -158,6 +165,10 @@ def preprocess_patient(
     settings = f"{side} {kind} {within_side} {overrides.given()}"
     if at_s is not None:
         settings += f" Tmax {at_s:g} s"
+    if lacks is not None:
+        settings += f" without {lacks}"
+    if derived is not None:
+        settings += f" derived {derived}"
     fingerprint = _fingerprint(files.existing(), settings)
     folder = Path(out) / participant
     before = _done_before(folder, fingerprint)
@@ -168,12 +179,14 @@ def preprocess_patient(
     began = time.monotonic()
     peak_memory.reset()
     native = patients.load_native(
-        files.dwi, files.adc, files.tmax, files.truth, b0=files.b0, overrides=overrides
-    )
+        files.dwi, files.adc, files.tmax, files.truth, b0=files.b0, overrides=overrides,
+        may_lack_one=lacks is not None,
+    )  # fmt: skip
     if at_s is not None:
         native = dataclasses.replace(native, tmax_threshold_s=at_s)
     mni, found = patients.to_mni(native, kind)
-    core = examine_core(native, mni, side)
+    given = _given_core(native, mni, files) if native.missing else None
+    core = examine_core(native, mni, side, core=given)
     warnings = (*core.alarms, *found.warnings, *core.warnings, *perfusion)
     quality = Quality(
         participant_id=participant,
@@ -182,8 +195,9 @@ def preprocess_patient(
             found.registration, verdict="poor" if warnings else "good"
         ),
         overrides=native.overrides,
-        core_native_ml=round(core.known.native_ml, 2),
-        core_mni_ml=round(core.known.mni_ml, 2),
+        core_native_ml=_rounded(core.native_ml),
+        core_mni_ml=_rounded(core.mni_ml),
+        derived=derived,
         tmax_from=tmax_from(files.tmax, at_s),
         tmax_threshold_s=mni.tmax_threshold_s,
         seconds=round(time.monotonic() - began, 1),
@@ -246,6 +260,19 @@ def _with_tmax(
     return files, () if known is None else tuple(f"perfusion: {each}" for each in known.warnings)
 
 
+def _given_core(native: NativePatient, mni: MniPatient, files: cohorts.RawFiles) -> Core | None:
+    """The core of another program or a person, of a patient whose images do not show it."""
+    if files.core is None:
+        return None
+    mask = load_given_core(files.core, native, may_be_empty=True).mask
+    on_grid = mni.transform.bring_mask(mask, native.dwi)
+    return core_from(native, mni, (mask, on_grid & mni.brain), GIVEN)
+
+
+def _rounded(ml: float | None) -> float | None:
+    return None if ml is None else round(ml, 2)
+
+
 def tmax_from(path: Path | None, calibrated_s: float | None = None) -> str | None:
     """How this program made a Tmax map; None of a map of another program, or without one."""
     made_by = None if path is None else record.convention_of(path)
@@ -264,12 +291,13 @@ def _write_patient(folder: Path, mni: MniPatient, quality: Quality, core: CoreFi
         "desc-brain_mask": mni.brain,
         "desc-coverage_mask": mni.coverage,
         file_names.EDITED_MASKS[mni.truth_is_whole]: mni.truth,
+        mni_patient.KNOWN_CORE: core.core.mni if core.core and core.core.by == GIVEN else None,
     }
     for name, data in volumes.items():
         if data is not None:
             save_volume(folder / cohorts.mni_file("", participant, name).name, data, GRID_AFFINE)
     mni_patient.write_transform(folder, participant, mni.transform)
-    picture = qc_picture.draw(mni, quality, core=core.known.mni, delayed=core.delayed)
+    picture = qc_picture.draw(mni, quality, core=core.mni, delayed=core.delayed)
     atomic.write_bytes(folder / "qc.png", picture)
     files = {path.name: atomic.sha256(path) for path in sorted(folder.iterdir())}
     quality = dataclasses.replace(quality, files=files)
@@ -328,7 +356,7 @@ def _settle_older(participant: str, side: str, *, cohort: str, out: str, setting
     if known:
         waits = f"{KEPT}, but the patient is left out until a run succeeds."
         try:
-            files, _ = cohorts.find_raw_files(cohort, participant)
+            files, _ = cohorts.find_raw_files(cohort, participant, may_lack_one=True)
             made = patient_maps.tmax_path(out, participant)
             if files is not None and files.tmax is None and made.is_file():
                 files = dataclasses.replace(files, tmax=made)

@@ -4,6 +4,7 @@
 the files hold is looked at in both.
 """
 
+import functools
 import hashlib
 import os
 from collections.abc import Callable
@@ -20,8 +21,13 @@ from data_tools.checked import Checked, ImageFigures
 from data_tools.cohort import Fault, mni_file
 from data_tools.file_names import EDITED_MASKS
 from data_tools.grid import GRID_AFFINE, TMAX_HYPOPERFUSION_S, VOXEL_MM
+from data_tools.intensity import is_given
 from data_tools.patient import MIN_ADC_SHARE, MniPatient, core_on_grid
-from data_tools.plausibility import check_not_swapped, check_tmax_of_tissue
+from data_tools.plausibility import (
+    check_kind_alone,
+    check_not_swapped,
+    check_tmax_of_tissue,
+)
 from data_tools.runtime import atomic
 from data_tools.runtime.errors import InputError
 from data_tools.volumes import Volume, load_mask, load_volume, require_grid
@@ -65,8 +71,9 @@ def check_patient(participant: str, cohort: str) -> Checked:
         what = f"no such folder, {folder}; expected the patient's volumes there, or no row"
         return Checked((Fault(participant, "folder", what),))
     files = _Files(cohort, participant)
-    for name in IMAGES:
-        files.read(name, load_volume)
+    has_adc = mni_patient.has_adc_map(cohort, participant)
+    files.read("dwi", load_volume)
+    files.read("adc", functools.partial(load_volume, may_be_constant=not has_adc))
     for name in MASKS:
         files.read(name, load_mask)
     for name, loader in OPTIONAL.items():
@@ -84,7 +91,7 @@ def check_patient(participant: str, cohort: str) -> Checked:
     files.check("images", _check_contents, patient, core, str(mni_file(cohort, participant, "dwi")))
     if files.faults:
         return Checked(tuple(files.faults))
-    return Checked(figures=_measure(patient))
+    return Checked(figures=_measure(patient, core))
 
 
 class _Files:
@@ -176,7 +183,9 @@ def _check_contents(patient: MniPatient, core: NDArray[np.bool_] | None, dwi_pat
             f"desc-brain_mask has {volume_ml:.0f} mL; expected {BRAIN_RANGE_ML[0]:.0f} to "
             f"{BRAIN_RANGE_ML[1]:.0f} mL"
         )
-    for name, data in (("dwi", patient.dwi), ("adc", patient.adc_um2_per_s)):
+    has_adc = is_given(patient.adc_um2_per_s)
+    images = (("dwi", patient.dwi), *([("adc", patient.adc_um2_per_s)] if has_adc else []))
+    for name, data in images:
         share = float((data[brain] > 0).mean()) if brain.any() else 1.0
         if share < MIN_ADC_SHARE:
             faults.append(
@@ -194,6 +203,8 @@ def _check_contents(patient: MniPatient, core: NDArray[np.bool_] | None, dwi_pat
         (check_not_swapped, (dwi, adc, brain)),
         (_check_brain, (dwi, adc, brain)),
     ]
+    if not has_adc:
+        checks = [(check_kind_alone, (dwi, brain, "DWI"))]
     if patient.tmax_s is not None:
         covered = Volume(patient.tmax_s, GRID_AFFINE, "in MNI space"), patient.coverage
         checks += [(check_tmax_of_tissue, covered), (_check_tmax_place, covered)]
@@ -232,21 +243,23 @@ def _check_tmax_place(tmax: Volume, coverage: NDArray[np.bool_]) -> None:
         )
 
 
-def _measure(patient: MniPatient) -> ImageFigures:
+def _measure(patient: MniPatient, known_core: NDArray[np.bool_] | None) -> ImageFigures:
     tmax = patient.tmax_s
     delayed_ml = site_ml = None
     at_s = patient.tmax_threshold_s
+    has_adc = is_given(patient.adc_um2_per_s)
+    core = core_on_grid(patient) if has_adc else known_core
     if tmax is not None:
         delayed_ml = float((tmax >= TMAX_HYPOPERFUSION_S).sum() * patient.voxel_ml)
         if at_s != TMAX_HYPOPERFUSION_S:
             site_ml = float((tmax >= at_s).sum() * patient.voxel_ml)
     return ImageFigures(
         voxels=hashlib.sha256(np.ascontiguousarray(patient.dwi).tobytes()).hexdigest(),
-        core_ml=float(core_on_grid(patient).sum() * patient.voxel_ml),
+        core_ml=None if core is None else float(core.sum() * patient.voxel_ml),
         tmax_over_6_ml=delayed_ml,
         tmax_threshold_s=None if site_ml is None else at_s,
         tmax_over_threshold_ml=site_ml,
-        adc_unit="1e-6 mm2/s",
+        adc_unit="1e-6 mm2/s" if has_adc else "none",
         brain_ml=float(patient.brain.sum() * patient.voxel_ml),
         orientation="RAS",
         truth="none"

@@ -1,5 +1,6 @@
 """A patient of an MNI cohort, read back and checked: the counterpart of ``preprocess``."""
 
+import functools
 import os
 from pathlib import Path
 
@@ -35,7 +36,8 @@ def load_mni(cohort: str | os.PathLike, participant: str) -> MniPatient:
     """Read a patient's volumes on the MNI grid.
 
     ``tmax_s`` and ``truth`` are None where the files are absent. Without a transform the
-    patient's brain is taken to have the template's size (simulated in MNI space).
+    patient's brain is taken to have the template's size (simulated in MNI space). Where
+    ``preprocess`` had no ADC map, its volume is 0 everywhere.
 
     Raises:
         InputError: a file is missing or unreadable, lies on another grid, ADC is not in 1e-6
@@ -49,13 +51,15 @@ def load_mni(cohort: str | os.PathLike, participant: str) -> MniPatient:
         # A link to a file that is gone is there too, and is then complained of.
         return os.path.lexists(mni_file(cohort, participant, name))
 
-    dwi, adc = read("dwi"), read("adc")
+    has_adc = has_adc_map(cohort, participant)
+    dwi = read("dwi")
+    adc = read("adc", functools.partial(load_volume, may_be_constant=not has_adc))
     brain = read("desc-brain_mask", load_mask) > 0
     coverage = read("desc-coverage_mask", load_mask) > 0
     if not brain.any():
         raise InputError("desc-brain_mask is empty; expected the patient's brain")
-    unit = detect_adc_unit(Volume(adc, GRID_AFFINE, "in MNI space"), brain)
-    if unit != "1e-6 mm2/s":
+    unit = detect_adc_unit(Volume(adc, GRID_AFFINE, "in MNI space"), brain) if has_adc else None
+    if unit not in ("1e-6 mm2/s", None):
         raise InputError(
             f"the ADC volume is in {unit}; an MNI cohort holds ADC in 1e-6 mm2/s. "
             "Run python -m data_tools.preprocess on the raw cohort."
@@ -89,6 +93,12 @@ def load_mni(cohort: str | os.PathLike, participant: str) -> MniPatient:
         truth_is_whole=edited == [TRUTH_MASK],
         tmax_threshold_s=tmax_threshold_s(cohort, participant),
     )
+
+
+def has_adc_map(cohort: str | os.PathLike, participant: str) -> bool:
+    """Whether there was an ADC map, or one that could be computed, by what qc.json says."""
+    known = atomic.read_json(Path(cohort, participant, "qc.json"))
+    return known.get("adc_unit_in_file", "") is not None
 
 
 def tmax_threshold_s(cohort: str | os.PathLike, participant: str) -> float:
@@ -180,10 +190,16 @@ def load_labelled(cohort: str | os.PathLike, row: Row) -> tuple[MniPatient, labe
         **volumes,
         "voxel_ml": patient.voxel_ml,
         "truth_from": labels.truth_from(patient.truth is not None, patient.truth_is_whole),
-        "core_truth_from": "ADC and DWI" if known_core is None else "known mask",
+        "core_truth_from": _core_from(known_core is not None, has_adc_map(cohort, participant)),
         "tmax_from": atomic.read_json(Path(cohort) / participant / "qc.json").get("tmax_from"),
     }
     return patient, label, described
+
+
+def _core_from(is_known: bool, has_adc: bool) -> str:
+    if is_known:
+        return "known mask"
+    return "ADC and DWI" if has_adc else "unknown"
 
 
 def within_side_only(cohort: str | os.PathLike) -> bool:

@@ -186,7 +186,7 @@ def examine(
         b0: image file of b = 0, if it is apart from the DWI.
         overrides: what a person says of these files.
         may_lack_one: take a patient without a DWI, or without an ADC map where none can be
-            computed; neither Tmax nor truth is looked at then.
+            computed.
 
     Returns:
         ``(patient, [])`` if all is well, else ``(None, faults)``.
@@ -211,7 +211,12 @@ def examine(
     lone = study is not None and study.adc is None
     if may_lack_one and not checks.faults and (lone or (study is None and adc_volume is not None)):
         native = checks.result(_lone_patient, study, adc_volume, said_brain, overrides)
-        return native, checks.faults
+        if native is not None:
+            _check_beside(checks, (tmax_volume, truth_volume), native.shown, native.brain)
+        if native is None or checks.faults:
+            return None, checks.faults
+        whole = truth is not None and file_names.is_whole_truth(truth)
+        return _with_beside(native, tmax_volume, truth_volume, whole), []
     if study is None or study.adc is None or not are_different:
         return None, checks.faults or ["no DWI; expected one, and an ADC map of the same scan"]
     images = _Images(
@@ -315,15 +320,25 @@ def _check_contents(
         notes = contradicted.result(_check_sidecar, adc, adc_file, unit) or ()
         if contradicted is not checks:
             warnings += [f"{fault} (--adc_unit was taken)" for fault in contradicted.faults]
-    for image, what in ((images.tmax, "Tmax"), (images.truth, "hypoperfusion mask")):
-        if image is not None and checks.passes(check_overlap, image, what, dwi, brain):
-            seen = seen_on(image, dwi, brain)
+    _check_beside(checks, (images.tmax, images.truth), dwi, brain)
+    return unit, tuple(warnings), notes
+
+
+def _check_beside(
+    checks: _Checks,
+    beside: tuple[Volume | None, Volume | None],
+    shown: Volume,
+    brain: NDArray[np.bool_],
+) -> None:
+    """Whether Tmax and the truth lie where the brain is, without holes, in their unit."""
+    for image, what in zip(beside, ("Tmax", "hypoperfusion mask"), strict=True):
+        if image is not None and checks.passes(check_overlap, image, what, shown, brain):
+            seen = seen_on(image, shown, brain)
             checks.passes(
                 functools.partial(check_gaps, may_be_a_slab=True), image, seen, what
             )  # fmt: skip
             if what == "Tmax" and not checks.faults:
                 checks.passes(check_tmax_of_tissue, image, seen)
-    return unit, tuple(warnings), notes
 
 
 def _patient(study: Diffusion, images: _Images, unit: str) -> NativePatient:
@@ -402,6 +417,25 @@ def _lone_patient(
         notes=(*adc.reading.notes, *readings),
         warnings=found.warnings,
         overrides=overrides.given(),
+    )
+
+
+def _with_beside(
+    native: NativePatient, tmax: Volume | None, truth: Volume | None, truth_is_whole: bool
+) -> NativePatient:
+    """A patient of a lone image, with Tmax and truth."""
+    warnings = [*native.warnings]
+    if tmax is not None:
+        tmax, moved = _align_tmax(tmax, native.shown, native.brain)
+        warnings += moved
+    notes = [note for each in (tmax, truth) if each is not None for note in each.reading.notes]
+    return dataclasses.replace(
+        native,
+        tmax=tmax,
+        truth=truth,
+        truth_is_whole=truth_is_whole,
+        notes=(*native.notes, *notes),
+        warnings=tuple(warnings),
     )
 
 

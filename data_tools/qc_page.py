@@ -31,6 +31,7 @@ COLUMNS: Columns = (
     ("adc_parenchyma_median_um2_per_s", "ADC median, 1e-6 mm2/s", 0),
     ("strategy", "fit", None),
     ("tmax_from", "Tmax", None),
+    ("derived", "derived", None),
     ("seconds", "seconds", 1),
 )
 FAILED, LEFT_OUT = "failed", "left out"

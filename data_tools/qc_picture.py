@@ -5,6 +5,7 @@ from numpy.typing import NDArray
 
 from data_tools import drawing, pictures
 from data_tools.grid import VOXEL_MM
+from data_tools.intensity import is_given
 from data_tools.patient import MniPatient
 from data_tools.quality import Quality
 from data_tools.template import template_on_grid
@@ -14,7 +15,7 @@ def draw(
     mni: MniPatient,
     quality: Quality,
     *,
-    core: NDArray[np.bool_],
+    core: NDArray[np.bool_] | None,
     delayed: NDArray[np.bool_] | None,
 ) -> bytes:
     """DWI and ADC with the edges of the template, the core and the delayed region.
@@ -22,7 +23,7 @@ def draw(
     Args:
         mni: the patient on the MNI grid.
         quality: for the title, with every warning.
-        core: bool, on the grid.
+        core: bool, on the grid; None where nobody knows it.
         delayed: bool, on the grid; None without a Tmax image.
 
     Returns:
@@ -35,8 +36,10 @@ def draw(
     ]
     masks = [
         pictures.Overlay(mni.brain, "patient's brain", pictures.SKY_BLUE),
-        pictures.Overlay(core, "ADC core", pictures.VERMILION, filled=True),
     ]
+    if core is not None:
+        words = "ADC core" if is_given(mni.adc_um2_per_s) else "given core"
+        masks.append(pictures.Overlay(core, words, pictures.VERMILION, filled=True))
     if delayed is not None:
         late = f"Tmax {mni.tmax_threshold_s:g} s and more"
         masks.append(pictures.Overlay(delayed, late, pictures.ORANGE))

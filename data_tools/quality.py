@@ -80,10 +80,11 @@ class Quality:
         warnings: what a person should look at.
         registration: figures of images and fit; its verdict is of all the warnings.
         overrides: what a person said of the images, by name.
-        core_native_ml: core on the DWI's own grid.
-        core_mni_ml: core on the MNI grid.
+        core_native_ml: core on the DWI's own grid; None where nobody knows it.
+        core_mni_ml: core on the MNI grid; likewise.
         tmax_from: how this program made Tmax of a raw series; None of a map of another program.
         tmax_threshold_s: from which on Tmax is hypoperfusion; another than 6 s is calibrated.
+        derived: what the table says was computed in place of being measured; None where nothing.
         seconds: that it took.
         peak_memory_mb: that it held.
         fingerprint: checksum of the files and settings it was made of.
@@ -96,8 +97,8 @@ class Quality:
     warnings: tuple[str, ...]
     registration: Registration
     overrides: Mapping[str, str | float | bool]
-    core_native_ml: float
-    core_mni_ml: float
+    core_native_ml: float | None
+    core_mni_ml: float | None
     seconds: float
     peak_memory_mb: int
     fingerprint: str
@@ -105,6 +106,7 @@ class Quality:
     settings: str = ""
     tmax_from: str | None = None
     tmax_threshold_s: float = TMAX_HYPOPERFUSION_S
+    derived: str | None = None
     files: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
@@ -134,6 +136,7 @@ class Quality:
         before = {
             "tmax_from": None,
             "tmax_threshold_s": TMAX_HYPOPERFUSION_S,
+            "derived": None,
             "inputs": None,
             "settings": "",
         }

@@ -2,7 +2,8 @@
 
 A row is a patient (``sub-01``) or a visit of one (``sub-01_ses-1``). ``group`` is any word, the
 same in rows that belong together (one patient under two names, a family); ``site`` is where the
-images were made. Both are optional, and text.
+images were made. Both are optional, and text. ``lacks`` is ``ADC`` where there is no map and none
+can be made; ``derived`` names what was computed because nobody measured it, such as ``DWI, side``.
 """
 
 import os
@@ -44,13 +45,17 @@ COLUMNS = (
     "group",
     "mrs_90d",
     "exclude",
+    "lacks",
+    "derived",
 )
 LABELS = ("site", "group")
 # Written only where a row has one, so that tables without them stay as they are.
-OPTIONAL = (*LABELS, "mrs_90d", "exclude")
+OPTIONAL = (*LABELS, "mrs_90d", "exclude", "lacks", "derived")
 REQUIRED_COLUMNS = ("participant_id", "nihss", "side")
 # Of these few patients have anything.
-_MAY_BE_EMPTY = ("mrs_90d", "exclude")
+_MAY_BE_EMPTY = ("mrs_90d", "exclude", "lacks", "derived")
+# What a patient may lack, as a person says it: such a patient is no mistake.
+MAY_LACK = ("ADC",)
 NUMBERS = ("age", "nihss", "field_strength_t", "mrs_90d")
 _PARTICIPANT = re.compile(f"sub-[A-Za-z0-9]+({VISIT}[A-Za-z0-9]+)?")
 # What programs write where a cell is empty: as a group it would join everybody without one.
@@ -255,6 +260,14 @@ def _schema() -> "pa.DataFrameSchema":
                 _is_reason,
                 "expected the reason why the patient is left out, such as poor DWI, or "
                 f"{MISSING} to keep the patient",
+            ),
+            "lacks": column(
+                lambda v: v in MAY_LACK,
+                f"expected ADC where there is no map and none can be made, or {MISSING}",
+            ),
+            "derived": column(
+                _says_something,
+                f"expected what was computed in place of being measured, or {MISSING}",
             ),
             "site": column(_says_something, f"expected the name of a hospital, or {MISSING}"),
             "group": column(

@@ -94,15 +94,7 @@ def find_bolus(
 def bolus_of(mean_signal: NDArray[np.float64], times_s: NDArray[np.float64]) -> Bolus:
     """:func:`find_bolus` of a curve; float64 [T]."""
     frames = len(mean_signal)
-    if frames < 2 * MIN_BASELINE_FRAMES:
-        raise InputError(f"{counted(frames, 'frame')} cannot show a bolus; is this the series?")
-    _check_drop(mean_signal)
-    _check_order(mean_signal)
-    peak = _peak(mean_signal)
-    first = _settled(mean_signal, peak)
-    _check_direction(mean_signal, first, peak)
-    warnings = _earlier_contrast(mean_signal, peak)
-    arrival = _arrival(mean_signal, first, peak)
+    first, arrival, peak, warnings = _found(mean_signal)
     if arrival - first < MIN_BASELINE_FRAMES:
         raise InputError(
             f"the bolus arrives at frame {arrival + 1} ({times_s[arrival]:.1f} s), after "
@@ -129,6 +121,39 @@ def bolus_of(mean_signal: NDArray[np.float64], times_s: NDArray[np.float64]) -> 
         mean_signal=mean_signal,
         warnings=warnings,
     )
+
+
+def baseline_of(mean_signal: NDArray[np.float64]) -> slice:
+    """Frames before the bolus, of a scan whose times nobody knows.
+
+    Args:
+        mean_signal: the brain's mean curve, float64 [T].
+
+    Raises:
+        InputError: no bolus, volumes in no order, or fewer than three frames before it.
+    """
+    first, arrival, _, _ = _found(mean_signal)
+    if arrival - first < MIN_BASELINE_FRAMES:
+        raise InputError(
+            f"the bolus arrives at frame {arrival + 1}, after "
+            f"{counted(arrival - first, 'frame')} of steady baseline; expected at least "
+            f"{MIN_BASELINE_FRAMES}"
+        )
+    return slice(first, max(arrival - 1, first + MIN_BASELINE_FRAMES))
+
+
+def _found(mean_signal: NDArray[np.float64]) -> tuple[int, int, int, tuple[str, ...]]:
+    """First settled frame, arrival and peak of a bolus, and warnings."""
+    frames = len(mean_signal)
+    if frames < 2 * MIN_BASELINE_FRAMES:
+        raise InputError(f"{counted(frames, 'frame')} cannot show a bolus; is this the series?")
+    _check_drop(mean_signal)
+    _check_order(mean_signal)
+    peak = _peak(mean_signal)
+    first = _settled(mean_signal, peak)
+    _check_direction(mean_signal, first, peak)
+    warnings = _earlier_contrast(mean_signal, peak)
+    return first, _arrival(mean_signal, first, peak), peak, warnings
 
 
 def concentration(

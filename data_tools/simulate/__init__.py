@@ -1,8 +1,8 @@
 """Simulated stroke patients: what the system as a whole is tested and measured on.
 
-Everything made here is called simulated, on disk and in print. Two doors: a cohort on disk
-(:func:`simulate_cohort`, ``python -m data_tools.simulate``) and one patient in memory
-(:func:`simulate_patient`).
+Everything made here is called simulated, on disk and in print. Three doors: a cohort on disk
+(:func:`simulate_cohort`, ``python -m data_tools.simulate``), the layout of a public data set
+(:func:`write_layout`, ``--layout``) and one patient in memory (:func:`simulate_patient`).
 """
 
 # The functions import what they need when called, so that --help answers at once.
@@ -20,3 +20,10 @@ def simulate_patient(seed, index, lesions=None, noise=1.0, **options):
     from data_tools.simulate import patient
 
     return patient.simulate_patient(seed, index, lesions, noise, **options)
+
+
+def write_layout(out, layout, patients, seed, **options):
+    """Write a public data set's layout; see ``write_layout`` of ``simulate/layouts/writer.py``."""
+    from data_tools.simulate.layouts import writer
+
+    return writer.write_layout(out, layout, patients, seed, **options)

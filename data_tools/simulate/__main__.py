@@ -21,6 +21,11 @@ dwi, adc, side (of the lesion it has: the stroke comes to the other side; n/a: n
 are, b0 and lesion (a mask of it, which then does not count). The heads take turns, each time a
 little bent, and mirrored every second time. What is written shows real people.
 
+--layout=spes, isles2016, isles2017 or isles2022 writes the patients as that public data set has
+its files, with all of their quirks, to try data_tools.import_public: folders, names, formats,
+orientations. What is true of them lies in OUT/truth. Of ISLES 2016 two patients in three are those
+of 2017. Only --seed, --workers and the flags under Layout go with it.
+
 --shift changes one thing, to see whether a network stands it (python -m benchmarks.shifts):
 """
 
@@ -29,7 +34,8 @@ import sys
 from absl import flags
 
 from data_tools.runtime import command
-from data_tools.simulate import simulate_cohort
+from data_tools.runtime.errors import InputError
+from data_tools.simulate import simulate_cohort, write_layout
 from data_tools.simulate.shifts import listed
 
 FLAGS = flags.FlagValues()
@@ -105,12 +111,35 @@ flags.DEFINE_bool(
     flag_values=FLAGS,
 )
 
+command.heading("Layout", FLAGS)
+flags.DEFINE_enum(
+    "layout",
+    None,
+    ["spes", "isles2016", "isles2017", "isles2022"],
+    "Write the layout of a public data set in place of a cohort.",
+    flag_values=FLAGS,
+)
+flags.DEFINE_integer(
+    "testing", 0, "How many of the patients are in its testing folder.", flag_values=FLAGS
+)
+flags.DEFINE_integer(
+    "coarser",
+    1,
+    "Voxels so many times as large as those of the data set, 1 to 6, for tests.",
+    flag_values=FLAGS,
+)
+flags.DEFINE_bool("zip", False, "Also pack each folder into a zip file.", flag_values=FLAGS)
+
 command.heading("Machine", FLAGS)
 flags.DEFINE_integer("workers", 1, "Worker processes that share the patients.", flag_values=FLAGS)
 
 
 def main() -> None:
     """Simulate and say where it lies."""
+    if FLAGS.layout is not None:
+        _layout()
+        return
+    _refuse(_OF_LAYOUTS, "only with --layout")
     out = simulate_cohort(
         FLAGS.out,
         FLAGS.patients,
@@ -128,6 +157,33 @@ def main() -> None:
     )
     what = "simulated strokes in real heads" if FLAGS.heads else "simulated patients"
     print(f"{FLAGS.patients} {what} ({FLAGS.space} space) in {out}")
+
+
+_OF_LAYOUTS = ("testing", "coarser", "zip")
+_OF_COHORTS = (
+    "space", "dsc", "files", "lesions", "heads", "look", "shift", "noise", "target_mismatch"
+)  # fmt: skip
+
+
+def _layout() -> None:
+    _refuse(_OF_COHORTS, "of no use with --layout, which has images of its own")
+    folder = write_layout(
+        FLAGS.out,
+        FLAGS.layout,
+        FLAGS.patients,
+        FLAGS.seed,
+        testing=FLAGS.testing,
+        coarser=FLAGS.coarser,
+        zipped=FLAGS.zip,
+        workers=FLAGS.workers,
+    )
+    print(f"{FLAGS.patients} simulated patients in the layout {FLAGS.layout} in {folder}")
+
+
+def _refuse(names: tuple[str, ...], why: str) -> None:
+    given = [f"--{name}" for name in names if FLAGS[name].present]
+    if given:
+        raise InputError(f"{', '.join(given)}: {why}; leave out what is not needed")
 
 
 if __name__ == "__main__":

@@ -38,6 +38,8 @@ GOOD = {
     "group": "family 7",
     "mrs_90d": "2",
     "exclude": "n/a",
+    "lacks": "n/a",
+    "derived": "n/a",
 }
 
 
@@ -73,8 +75,9 @@ def test_a_good_table_is_read_with_its_types(table):
     read = read_participants(table({}, missing | {"side": "bilateral"}))
     first, second = (clinical_record(row) for _, row in read.iterrows())
     numbers = {"age": 67, "nihss": 14, "field_strength_t": 1.5, "mrs_90d": 2}
-    assert first == GOOD | numbers | {"exclude": None}
-    expected = dict.fromkeys([*missing, "exclude"]) | {"side": "bilateral", "cohort": "A"}
+    absent = ["exclude", "lacks", "derived"]
+    assert first == GOOD | numbers | dict.fromkeys(absent)
+    expected = dict.fromkeys([*missing, *absent]) | {"side": "bilateral", "cohort": "A"}
     assert second == {"participant_id": "sub-0002"} | expected
     assert math.isnan(read["nihss"][1])
 
@@ -146,6 +149,8 @@ def test_optional_columns_may_be_absent(table):
         ("exclude", "yes", "exclude is 'yes'; expected the reason why the patient is left out"),
         ("exclude", "0", "exclude is '0'; expected the reason"),
         ("exclude", "OK", "exclude is 'OK'; expected the reason"),
+        ("lacks", "DWI", "lacks is 'DWI'; expected ADC where there is no map and none can be made"),
+        ("derived", "?", "derived is '?'; expected what was computed"),
         ("participant_id", "n/a", "participant_id is n/a; expected a value"),
     ],
 )
@@ -210,6 +215,7 @@ def test_all_faults_come_in_one_list(table):
         ("site", '"Bern ""left"""', 'Bern "left"'), ("site", '"Bern', '"Bern'),
         ("occlusion", "m1", "M1"), ("occlusion", "NONE", "none"), ("occlusion", "pca", "PCA"),
         ("exclude", " poor DWI ", "poor DWI"), ("exclude", "N/A", None), ("mrs_90d", "6", 6),
+        ("lacks", "ADC", "ADC"), ("lacks", "", None), ("derived", "DWI, side", "DWI, side"),
         ("participant_id", " sub-0002 ", "sub-0002"),
         ("participant_id", "sub-2_ses-1", "sub-2_ses-1"),
         ("group", "N/A", None), ("group", "7", "7"), ("group", "7.0", "7.0"), ("group", "0", "0"),
@@ -416,7 +422,9 @@ def test_columns_that_nobody_filled_are_not_written(table, tmp_path):
     path = tmp_path / "again.tsv"
     write_participants(path, records)
     columns, first, second = (line.split("\t") for line in path.read_text().splitlines())
-    assert columns == [n for n in COLUMNS if n not in ("site", "mrs_90d", "exclude")]
+    assert columns == [
+        n for n in COLUMNS if n not in ("site", "mrs_90d", "exclude", "lacks", "derived")
+    ]
     assert (first[-1], second[-1]) == ("family 7", "n/a")
 
 

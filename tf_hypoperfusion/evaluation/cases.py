@@ -86,9 +86,13 @@ def of_records(
         )
         dwi, adc, adc_mask = (_merge(arrays["image"][..., k], starts) for k in (0, 1, 2))
         facts = PatientFacts.from_json(rows[name])
-        rule_core = coverage & _rule_core(
-            dwi, adc=adc, adc_mask=adc_mask > 0.5, voxel_ml=facts.voxel_ml
-        )
+        rule_core, tissue = true_core, adc > 0  # the ADC of CSF is set to 0
+        if intensity.is_given(adc):
+            rule_core = coverage & _rule_core(
+                dwi, adc=adc, adc_mask=adc_mask > 0.5, voxel_ml=facts.voxel_ml
+            )
+        else:
+            tissue = intensity.tissue_of(dwi, adc, dwi > 0)
         if manifest.labels.get(mni_patient.WITHIN_SIDE):
             rule_core &= hemisphere(facts.side)
         yield Case(
@@ -98,11 +102,11 @@ def of_records(
             starts=starts,
             truth=truth,
             coverage=coverage,
-            tissue=adc > 0,  # the ADC of CSF is set to 0
+            tissue=tissue,
             dwi=dwi,
             true_core=true_core,
             rule_core=rule_core,
-            look=familiarity.measure(dwi, adc, adc > 0),
+            look=familiarity.measure(dwi, adc, tissue),
         )
 
 
@@ -131,7 +135,7 @@ def _load(cohort: str | Path, row: dict[str, Cell], stride: int) -> Case:
     image = model_image(patient.dwi, patient.adc_um2_per_s, patient.brain, facts.side)
     starts = slabs.slab_starts(stride)
     windows = slabs.cut_slabs(image, starts)
-    tissue = intensity.parenchyma(patient.adc_um2_per_s, patient.brain)
+    tissue = intensity.tissue_of(patient.dwi, patient.adc_um2_per_s, patient.brain)
     dwi, adc = (np.ascontiguousarray(from_frame(image[..., k])) for k in (0, 1))
     return Case(
         facts=facts,

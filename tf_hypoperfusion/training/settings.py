@@ -1,6 +1,7 @@
 """What ``config.json`` of a fold holds: what is trained, on what, where, and by which software."""
 
 import dataclasses
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,28 @@ class RecordsUsed:
     Attributes:
         fingerprint: checksum of everything they are made of.
         cohort: its name.
+        derived: patients of whom something was computed in place of being measured, by what
+            (``DWI``, ``side``), and those who lack an image (``without ADC``); None where nobody.
     """
 
     fingerprint: str
     cohort: str
+    derived: dict[str, int] | None = None
+
+    @classmethod
+    def of(cls, manifest: Manifest) -> "RecordsUsed":
+        """What a fold's settings say of records."""
+        counts: Counter[str] = Counter()
+        for patient in manifest.patients:
+            counts.update(filter(None, (patient.get("derived") or "").split(", ")))
+            if patient.get("lacks"):
+                counts[f"without {patient['lacks']}"] += 1
+        return cls(manifest.fingerprint, manifest.cohort, dict(sorted(counts.items())) or None)
+
+    def to_json(self) -> dict[str, Any]:
+        """What is written; nothing of what is derived where nobody has any."""
+        values = dataclasses.asdict(self)
+        return {name: value for name, value in values.items() if value is not None}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -62,7 +81,7 @@ class FoldSettings:
             fold=fold,
             model=configs.model,
             training=training,
-            records=RecordsUsed(manifest.fingerprint, manifest.cohort),
+            records=RecordsUsed.of(manifest),
             subsets=roles.of(fold, len(manifest.subsets)),
         )
 
@@ -109,6 +128,7 @@ class FoldConfig:
         note = {"note": roles.FINAL_NOTE} if self.settings.fold is None else {}
         return {
             **dataclasses.asdict(self.settings),
+            "records": self.settings.records.to_json(),
             **note,
             "resolved": dataclasses.asdict(self.resolved),
             "parameters": self.parameters,

@@ -1,0 +1,247 @@
+"""Sources of public data sets -> one raw cohort: everybody imported, copies kept once, the tables.
+
+Patients who are done are kept, so an interrupted run goes on; ``participants.tsv`` is written last.
+"""
+
+import dataclasses
+import functools
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from data_tools import cohort as cohorts
+from data_tools.grid import UNKNOWN_SIDE
+from data_tools.import_public import derived, matching, one_patient, sources
+from data_tools.import_public.matching import PublicPatient
+from data_tools.import_public.one_patient import Imported
+from data_tools.import_public.sets import OUTCOME, SETS
+from data_tools.runtime import atomic, executors
+from data_tools.runtime.errors import InputError
+
+GENERATED_BY = "data_tools.import_public"
+TABLE = "imported.tsv"
+COLUMNS = ("participant_id", "folder", "state", "taken", "derived", "left_out", "notes")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Result:
+    """What became of everybody.
+
+    Attributes:
+        rows: lines of :data:`TABLE`, by its columns.
+        imported: who is in the cohort.
+        kept: how many of them were done before.
+        failed: the reason of each who could not be imported.
+    """
+
+    rows: tuple[dict[str, str], ...]
+    imported: tuple[str, ...]
+    kept: int
+    failed: Mapping[str, str]
+
+
+def import_sets(
+    given: Sequence[str], out: str | os.PathLike, said: Sequence[str] = (), workers: int | str = 1
+) -> Result:
+    """Import everybody of some sources into one cohort.
+
+    Args:
+        given: zip files and folders.
+        out: folder of the cohort: new, empty, or of an interrupted import.
+        said: key of each source's set, one for all of them, or none.
+        workers: as :func:`data_tools.runtime.executors.map_patients` takes them.
+
+    Returns:
+        Who was imported, and who was not.
+
+    Raises:
+        InputError: a source is not what is expected, or ``out`` holds something else.
+    """
+    out = Path(out)
+    patients = _everybody(given, said)
+    _check_out(out, patients)
+    out.mkdir(parents=True, exist_ok=True)
+    for left in out.glob(".tmp-*"):  # of a run that was killed
+        shutil.rmtree(left, ignore_errors=True)
+    _describe(out, patients)
+    (out / cohorts.PARTICIPANTS).unlink(missing_ok=True)
+    done = {
+        name: known
+        for name, patient in patients.items()
+        if (known := one_patient.read_record(out, patient)) is not None
+    }
+    kept = set(done)
+    tasks = [(name, patient) for name, patient in patients.items() if name not in done]
+    failed: dict[str, str] = {}
+    one = functools.partial(one_patient.import_patient, out=str(out))
+    for (name, _), made in executors.map_patients(one, tasks, workers, "import"):
+        if isinstance(made, InputError):
+            failed[name] = str(made)
+        else:
+            done[name] = made
+    done = _copies_once(out, {name: done[name] for name in patients if name in done})
+    rows = tuple(_row(patient, done.get(name), failed) for name, patient in patients.items())
+    _write_table(out / TABLE, rows)
+    taken = [each for each in done.values() if each.copy_of is None]
+    if taken:
+        cohorts.write_participants(out / cohorts.PARTICIPANTS, [_participant(e) for e in taken])
+    return Result(
+        rows=rows,
+        imported=tuple(each.participant_id for each in taken),
+        kept=sum(each.participant_id in kept for each in taken),
+        failed=failed,
+    )
+
+
+def _everybody(given: Sequence[str], said: Sequence[str]) -> dict[str, PublicPatient]:
+    """Patients by name, sets in the order in which copies are kept."""
+    if len(said) not in (0, 1, len(given)):
+        raise InputError(
+            f"--set names {len(said)} sets, and --source {len(given)} sources; expected one for "
+            "each source, in their order, or one for all"
+        )
+    real = [os.path.realpath(each) for each in given]
+    if len(set(real)) < len(real):
+        raise InputError("--source names the same zip or folder twice; expected each once")
+    found: dict[str, PublicPatient] = {}
+    for at, source in enumerate(given):
+        of_this = said[at % len(said)] if said else None
+        for patient in matching.patients(source, sources.members(source), of_this):
+            if patient.name in found:
+                raise InputError(
+                    f"{patient.name} is in two sources, as {found[patient.name].folder} and "
+                    f"{patient.folder} of {source}; expected each set once, as zip or folder"
+                )
+            found[patient.name] = patient
+    order = list(SETS)
+    return dict(sorted(found.items(), key=lambda item: order.index(item[1].key)))
+
+
+def _check_out(out: Path, patients: Mapping[str, PublicPatient]) -> None:
+    """Refuse a folder that holds anything but an earlier run of the same import.
+
+    Raises:
+        InputError: that, or no folder can be written there.
+    """
+    atomic.check_writable(out)
+    there = [p for p in (out.iterdir() if out.is_dir() else ()) if not p.name.startswith(".tmp-")]
+    if not there:
+        return
+    tools = atomic.read_json(out / cohorts.DESCRIPTION).get("GeneratedBy")
+    by = tools[0].get("Name") if isinstance(tools, list) and tools else None
+    if by != GENERATED_BY:
+        raise InputError(
+            f"--out={out} is not empty and was not written by this command; choose another folder"
+        )
+    others = sorted(path.name for path in out.glob("sub-*") if path.name not in patients)
+    if others:
+        raise InputError(
+            f"--out={out} holds {others[0]} and maybe others, who are in no --source; give all "
+            "sources of the cohort at once, or choose another folder"
+        )
+
+
+def _describe(out: Path, patients: Mapping[str, PublicPatient]) -> None:
+    """Where the data come from and under which licence."""
+    used = [SETS[key] for key in dict.fromkeys(each.key for each in patients.values())]
+    atomic.write_json(
+        out / cohorts.DESCRIPTION,
+        {
+            "Name": f"{', '.join(each.title for each in used)}, imported",
+            "BIDSVersion": "1.10.0",
+            "DatasetType": "raw",
+            "License": "; ".join(f"{each.title}: {each.licence}" for each in used),
+            "HowToAcknowledge": "; ".join(f"{each.title}: {each.cite}" for each in used),
+            "SourceDatasets": [{"URL": url} for url in dict.fromkeys(e.url for e in used)],
+            "GeneratedBy": [{"Name": GENERATED_BY, "Version": str(one_patient.IMPORT_VERSION)}],
+        },
+    )
+
+
+def _copies_once(out: Path, done: dict[str, Imported]) -> dict[str, Imported]:
+    """Of patients with the same voxels the first is kept; the others' files are removed."""
+    kept: list[Imported] = []
+    found: dict[str, Imported] = {}
+    for name, each in done.items():
+        same = next((other for other in kept if _is_copy(each, other)), None)
+        if same is None and each.copy_of is None:
+            kept.append(each)
+            found[name] = each
+            continue
+        of = same.participant_id if same else str(each.copy_of)
+        found[name] = dataclasses.replace(each, copy_of=of, files={})
+        if each.copy_of is None:
+            one_patient.remove(out, name)
+        one_patient.write_record(out, found[name])
+    return found
+
+
+def _is_copy(one: Imported, other: Imported) -> bool:
+    return any(
+        derived.same_voxels(one.signatures[kind], other.signatures[kind])
+        for kind in one.signatures.keys() & other.signatures.keys()
+    )
+
+
+def _participant(done: Imported) -> cohorts.Row:
+    """The line of ``participants.tsv``; nothing is known that the images do not show."""
+    row: cohorts.Row = dict.fromkeys(cohorts.COLUMNS)
+    return row | {
+        "participant_id": done.participant_id,
+        "side": None if done.side == UNKNOWN_SIDE else done.side,
+        "cohort": SETS[done.key].title,
+        "lacks": done.lacks,
+        "derived": ", ".join(done.derived) or None,
+    }
+
+
+def _row(
+    patient: PublicPatient, done: Imported | None, failed: Mapping[str, str]
+) -> dict[str, str]:
+    row = dict.fromkeys(COLUMNS, "n/a") | {
+        "participant_id": patient.name, "folder": patient.folder,
+    }  # fmt: skip
+    if done is None:
+        return row | {"state": "failed", "notes": failed[patient.name]}
+    if done.copy_of is not None:
+        what = f"the same voxels as {done.copy_of}, who is kept"
+        return row | {"state": "copy", "notes": what}
+
+    def listed(values: Mapping[str, Any]) -> str:
+        return "; ".join(f"{name}: {what}" for name, what in values.items()) or "n/a"
+
+    notes = [*done.notes, *(["no ADC can be made; the network goes without"] if done.lacks else [])]
+    return row | {
+        "state": "imported",
+        "taken": listed({role: name for name, role in done.taken.items()}),
+        "derived": listed(done.derived),
+        "left_out": listed(done.left_out),
+        "notes": "; ".join(notes) or "n/a",
+    }
+
+
+def _write_table(path: Path, rows: Sequence[Mapping[str, str]]) -> None:
+    lines = ["\t".join(COLUMNS)]
+    lines += ["\t".join(" ".join(row[name].split()) for name in COLUMNS) for row in rows]
+    atomic.write_text(path, "\n".join(lines) + "\n")
+
+
+def in_brief(row: Mapping[str, str]) -> str:
+    """A line of the table for a terminal: what each file is, not how it is called."""
+    name, state = row["participant_id"], row["state"]
+    if state != "imported":
+        return f"{name}  {state}: {row['notes']}"
+
+    def kinds(cell: str, at: int) -> list[str]:
+        return [each.split(": ")[at] for each in cell.split("; ")] if cell != "n/a" else []
+
+    left_out = dict.fromkeys(kinds(row["left_out"], 1))
+    words = [f"took {', '.join(kinds(row['taken'], 0))}"]
+    if row["derived"] != "n/a":
+        words.append(f"derived {', '.join(kinds(row['derived'], 0))}")
+    if left_out:
+        reason = " (never truth)" if OUTCOME in left_out else ""
+        words.append(f"left out {', '.join(left_out)}{reason}")
+    return f"{name}  {'; '.join(words)}"

@@ -1,0 +1,230 @@
+"""What a public data set lacks and what can stand in for it, computed from what it has."""
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from data_tools.grid import TMAX_HYPOPERFUSION_S, UNKNOWN_SIDE, WANTED_B_S_PER_MM2
+from data_tools.labels import HYPOPERFUSION_MIN_CLUSTER_ML, remove_small_clusters
+from data_tools.overrides import ADC_UNITS
+from data_tools.perfusion.concentration import baseline_of
+from data_tools.plausibility import TMAX_MAX_S, detect_adc_unit
+from data_tools.runtime.errors import InputError
+from data_tools.transform import resample
+from data_tools.volumes import Volume
+
+# A side has this many times as much late tissue as the other, or it is none.
+ONE_SIDE_TIMES = 3.0
+# What the median of a brain's Tmax is in a file of each unit: 0.9 to 6 s, far enough apart that no
+# map fits two; what lies between fits none.
+TMAX_UNITS = {"s": 1.0, "1e-1 s": 0.1, "ms": 0.001}
+TMAX_MEDIAN_S, SECONDS_FROM = (0.9, 6.0), 0.2
+# The largest values: below no map has late tissue, above none is measured.
+LEAST_TOP_S = 2.0
+# A map has a value of its own in most voxels; a mask has a few, in a small part of the brain.
+LEAST_VALUES, LEAST_SHARE = 16, 0.2
+# Of a label made by cleaning Tmax > 6 s by hand, with that: far less is another thing.
+LEAST_LABEL_DICE = 0.4
+# Of the smaller label within the larger one.
+INSIDE_SHARE = 0.9
+BACKGROUND_SHARE = 0.2
+
+
+def tmax_in_s(tmax: Volume, brain: NDArray[np.bool_]) -> tuple[NDArray[np.float32], str]:
+    """A Tmax map in seconds, and the unit that its file has.
+
+    Args:
+        tmax: in the unit of its file.
+        brain: bool, its shape.
+
+    Returns:
+        float32 in s, and a key of :data:`TMAX_UNITS`.
+
+    Raises:
+        InputError: it is a mask, or its values fit no unit.
+    """
+    inside = tmax.data[brain & (tmax.data > 0)]
+    values = np.unique(inside)
+    share = inside.size / max(int(brain.sum()), 1)
+    if len(values) < LEAST_VALUES or share < LEAST_SHARE:
+        raise InputError(
+            f"Tmax {tmax.path}: holds {len(values)} values above 0, in {share:.0%} of the brain; "
+            "expected a map with values in all tissue. This is a mask, of a lesion or of the "
+            "infarct after 90 days (OT), which is never taken as truth. Put the Tmax map there"
+        )
+    median, top = float(np.median(inside)), float(np.percentile(inside, 99.9))
+    for unit, factor in TMAX_UNITS.items():
+        low = SECONDS_FROM if unit == "s" else TMAX_MEDIAN_S[0]
+        fits = low <= median * factor <= TMAX_MEDIAN_S[1]
+        if fits and LEAST_TOP_S <= top * factor <= TMAX_MAX_S:
+            return (tmax.data * np.float32(factor) if factor != 1 else tmax.data), unit
+    raise InputError(
+        f"Tmax {tmax.path}: the median in the brain is {median:.4g} and the largest values are "
+        f"about {top:.4g}, which fits no unit of {', '.join(TMAX_UNITS)}; expected 1 to 3 s in "
+        "healthy tissue. Is it another map, such as TTP, or made of a mask? OT, the infarct after "
+        "90 days, is never taken as truth"
+    )
+
+
+def dwi_of(adc: Volume, series: NDArray[np.float32], series_affine: NDArray) -> tuple[Volume, str]:
+    """A stand-in for the b = 1000 image: S0 exp(-b ADC), S0 the mean of a series before the bolus.
+
+    S0 is weighted by T2*, as is a DWI's by T2; a lesion is brighter by its ADC alone.
+
+    Args:
+        adc: in the unit of its file.
+        series: (X, Y, Z, T), on any grid of the patient's.
+        series_affine: of it.
+
+    Returns:
+        The image on the map's grid, and how it was made.
+
+    Raises:
+        InputError: no unit of ADC fits; no bolus, or too few frames before it.
+    """
+    unit = detect_adc_unit(adc, adc.data > 0)
+    brain = Volume((adc.data > 0).astype(np.float32), adc.affine)
+    on_series = resample(brain, np.eye(4), series.shape[:3], series_affine) > 0.5
+    if not on_series.any():
+        raise InputError("the raw perfusion series does not lie where the ADC map is")
+    frames = baseline_of(series[on_series].mean(axis=0, dtype=np.float64))
+    before = Volume(series[..., frames].mean(axis=3, dtype=np.float32), series_affine)
+    s0 = before.data
+    if s0.shape != adc.data.shape or not np.allclose(series_affine, adc.affine, atol=1e-3):
+        s0 = resample(before, np.eye(4), adc.data.shape, adc.affine)
+    exponent = adc.data * np.float32(ADC_UNITS[unit] * 1e-6 * WANTED_B_S_PER_MM2)
+    data = (s0 * np.exp(-exponent) * (adc.data > 0)).astype(np.float32)
+    how = (
+        f"S0 exp(-b ADC), b = {WANTED_B_S_PER_MM2:g} s/mm2, ADC in {unit}, S0 the mean of "
+        f"frames {frames.start + 1} to {frames.stop} of the raw perfusion series"
+    )
+    return Volume(data, adc.affine), how
+
+
+def side_of(tmax_s: NDArray[np.float32], affine: NDArray, brain: NDArray[np.bool_]) -> str:
+    """The half of the head with more of Tmax >= 6 s, three times as much; else bilateral.
+
+    The halves part at the middle of the brain, by the header. Clusters under 1 mL are noise.
+
+    Args:
+        tmax_s: s.
+        affine: index -> mm, RAS+.
+        brain: bool, its shape.
+
+    Returns:
+        ``unknown`` where no tissue is late.
+    """
+    voxel_ml = abs(float(np.linalg.det(affine[:3, :3]))) / 1000
+    late = brain & (tmax_s >= TMAX_HYPOPERFUSION_S)
+    late = remove_small_clusters(late, HYPOPERFUSION_MIN_CLUSTER_ML, voxel_ml)
+    if not late.any():
+        return UNKNOWN_SIDE
+    middle_mm = _x_mm(brain, affine).mean()
+    x_mm = _x_mm(late, affine) - middle_mm
+    left, right = int((x_mm < 0).sum()), int((x_mm > 0).sum())
+    if max(left, right) < ONE_SIDE_TIMES * min(left, right):
+        return "bilateral"
+    return "left" if left > right else "right"
+
+
+def _x_mm(mask: NDArray[np.bool_], affine: NDArray) -> NDArray[np.float64]:
+    index = np.stack([*np.nonzero(mask), np.ones(int(mask.sum()))])
+    return np.asarray((affine @ index)[0])
+
+
+def penumbra_and_core(
+    label: Volume | None, core_label: Volume | None, merged: Volume | None
+) -> tuple[Volume | None, Volume | None]:
+    """The labels of SPES: which is the core is seen by which lies inside the other.
+
+    Args:
+        label: 0/1; None where there is no such file, as of the next two.
+        core_label: 0/1.
+        merged: 0/1/2; looked at where one of the others is missing.
+
+    Returns:
+        Masks of the penumbra, core included, and of the core; None where nothing says it.
+
+    Raises:
+        InputError: neither lies inside the other.
+    """
+    if label is None or core_label is None:
+        if merged is None:
+            return label, core_label if label is not None else None
+        one, two = (merged.data == value for value in (1, 2))
+        core = one if _enclosed(one, two) > _enclosed(two, one) else two
+        return _mask(merged, one | two), _mask(merged, core)
+    if not label.same_grid(core_label):
+        raise InputError(
+            f"{label.path} and {core_label.path}: lie on two grids; expected labels of one patient"
+        )
+    masks = [(each, each.data > 0) for each in (label, core_label)]
+    (inner, core), (_, outer) = sorted(masks, key=lambda each: int(each[1].sum()))
+    if core.any() and (core & outer).sum() < INSIDE_SHARE * core.sum():
+        raise InputError(
+            f"{inner.path}: {(core & outer).sum() / core.sum():.0%} of it lies in the other label; "
+            "expected the core inside the penumbra"
+        )
+    return _mask(label, outer), _mask(label, core)
+
+
+def _enclosed(inner: NDArray[np.bool_], other: NDArray[np.bool_]) -> float:
+    """How much of what surrounds a label is the other one."""
+    rim = ndimage.binary_dilation(inner) & ~inner
+    return float((rim & other).sum() / max(int(rim.sum()), 1)) if inner.any() else 1.0
+
+
+def _mask(volume: Volume, data: NDArray[np.bool_]) -> Volume:
+    return Volume(data.astype(np.float32), volume.affine, volume.path)
+
+
+def check_label(label: Volume, tmax_s: NDArray[np.float32], affine: NDArray) -> None:
+    """Refuse a label that is not Tmax > 6 s cleaned by hand, an infarct for instance.
+
+    Args:
+        label: 0/1.
+        tmax_s: of the same patient.
+        affine: of Tmax.
+
+    Raises:
+        InputError: they have little in common.
+    """
+    there = resample(label, np.eye(4), tmax_s.shape, affine) > 0.5
+    late = tmax_s > TMAX_HYPOPERFUSION_S
+    dice = 2 * int((there & late).sum()) / max(int(there.sum() + late.sum()), 1)
+    if there.any() and dice < LEAST_LABEL_DICE:
+        raise InputError(
+            f"label {label.path}: overlaps Tmax > 6 s with Dice {dice:.2f}; the label of this set "
+            f"is Tmax > 6 s cleaned by hand, so at least {LEAST_LABEL_DICE:g} is expected. Is it "
+            "the infarct after 90 days (OT) of another set, which is never taken as truth?"
+        )
+
+
+def signature(image: Volume) -> dict[str, list[float]]:
+    """What an image's voxels are, whatever its header, format, scale factor and orientation.
+
+    Returns:
+        ``shape`` sorted, the number of voxels that are not background, and how their values are
+        spread from their least to their largest.
+    """
+    values = image.data[np.isfinite(image.data) & (image.data != 0)]
+    if values.size:
+        found, counts = np.unique(values, return_counts=True)
+        if counts.max() > BACKGROUND_SHARE * image.data.size:
+            values = values[values != found[counts.argmax()]]
+    spread = np.zeros(101)
+    if values.size and values.max() > values.min():
+        spread = np.percentile(values, np.arange(101))
+        spread = (spread - spread[0]) / (spread[-1] - spread[0])
+    return {
+        "shape": sorted(map(float, image.data.shape)),
+        "voxels": [float(values.size)],
+        "spread": [round(float(each), 5) for each in spread],
+    }
+
+
+def same_voxels(one: dict[str, list[float]], other: dict[str, list[float]]) -> bool:
+    """Whether two signatures are those of one image."""
+    if one["shape"] != other["shape"] or one["voxels"] != other["voxels"] or not one["voxels"][0]:
+        return False
+    return bool(np.allclose(one["spread"], other["spread"], atol=1e-3))

@@ -1,0 +1,182 @@
+"""A zip file or a folder as one list of members, each of which can be had as a file of its own.
+
+A member's name only tells what it is: where it is copied to never depends on it, so names that
+lead out of a folder do no harm. What is copied ends at a fixed size.
+"""
+
+import dataclasses
+import gzip
+import os
+import zipfile
+import zlib
+from pathlib import Path, PurePosixPath
+from typing import IO
+
+from data_tools import file_names
+from data_tools.image_files import GZIP_MAGIC
+from data_tools.runtime.errors import InputError, reason_of
+
+# The largest raw series has 250 MB, and an archive 2,000 files.
+MAX_MEMBER_BYTES, MAX_MEMBERS = 2 << 30, 200_000
+CHUNK_BYTES = 1 << 20
+OTHER_ARCHIVES = (".tar", ".tgz", ".gz", ".7z", ".rar", ".bz2", ".xz")
+IGNORED_FOLDERS = ("__macosx",)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Member:
+    """An image file in a source.
+
+    Attributes:
+        source: path of the zip file or folder.
+        inner: its name in there.
+        mark: what changes when its content does: checksum in a zip, time of a file.
+        size: bytes, unpacked.
+    """
+
+    source: str
+    inner: str
+    mark: str
+    size: int
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """Folders and file name; the source's own name comes first."""
+        stem = Path(self.source).name
+        stem = stem[: -len(".zip")] if stem.lower().endswith(".zip") else stem
+        return (stem, *PurePosixPath(self.inner.replace("\\", "/")).parts)
+
+    @property
+    def shown(self) -> str:
+        """For messages."""
+        return f"{self.source}/{self.inner}"
+
+
+def members(source: str | os.PathLike) -> list[Member]:
+    """Every image in a zip file or below a folder, in the order of names.
+
+    Args:
+        source: of the zip file or folder.
+
+    Raises:
+        InputError: it is neither, or a zip that was not downloaded to its end.
+    """
+    path = Path(os.path.abspath(source))
+    if not path.exists():
+        raise InputError(f"--source={source}: no such file or folder; expected the downloaded zip")
+    if path.is_dir():
+        found = [
+            Member(
+                source=str(path),
+                inner=each.relative_to(path).as_posix(),
+                mark=str(each.stat().st_mtime_ns),
+                size=each.stat().st_size,
+            )
+            for each in file_names.files_below(path)
+        ]
+        zips = [each.inner for each in found if each.inner.lower().endswith(".zip")]
+        if zips and not any(map(_is_image, found)):
+            raise InputError(
+                f"--source={source}: holds zip files and no images; expected the zip itself: "
+                f"--source={path / zips[0]}"
+            )
+    else:
+        found = _zipped(path, str(source))
+    if len(found) > MAX_MEMBERS:
+        raise InputError(
+            f"--source={source}: holds {len(found)} files; expected {MAX_MEMBERS} at most. Is it "
+            "the folder of the data set?"
+        )
+    return sorted(filter(_is_image, found), key=lambda each: each.inner)
+
+
+def _is_image(member: Member) -> bool:
+    name = member.parts[-1]
+    folders = {part.lower() for part in member.parts[:-1]}
+    return (
+        bool(file_names.ending(name))
+        and not name.startswith(".")
+        and folders.isdisjoint(IGNORED_FOLDERS)
+    )
+
+
+def _zipped(path: Path, said: str) -> list[Member]:
+    if path.suffix.lower() in OTHER_ARCHIVES:
+        raise InputError(
+            f"--source={said}: is no zip file; expected the downloaded zip, or the folder into "
+            "which this archive was unpacked"
+        )
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return [
+                Member(
+                    source=str(path), inner=each.filename, mark=f"{each.CRC:08x}",
+                    size=each.file_size,
+                )
+                for each in archive.infolist()
+                if not each.is_dir()
+            ]  # fmt: skip
+    except (zipfile.BadZipFile, EOFError, ValueError, NotImplementedError) as error:
+        raise InputError(
+            f"--source={said}: is no whole zip file ({reason_of(error)}); was the download "
+            "interrupted? Compare its size with that on the download page, and download it again"
+        ) from error
+
+
+def copied(member: Member, folder: Path, name: str) -> Path:
+    """A member as a file of its own, unpacked.
+
+    Args:
+        member: of :func:`members`.
+        folder: of temporary files.
+        name: of the copy, without its ending.
+
+    Returns:
+        Its path; a gzipped file is unpacked.
+
+    Raises:
+        InputError: it is damaged, encrypted, or larger than any image of a head.
+    """
+    end = file_names.ending(member.parts[-1])
+    path = folder / f"{name}{end.removesuffix('.gz')}"
+    try:
+        if Path(member.source).is_dir():
+            with open(Path(member.source, member.inner), "rb") as stream:
+                _copy(stream, path, member)
+        else:
+            with zipfile.ZipFile(member.source) as archive, archive.open(member.inner) as stream:
+                _copy(stream, path, member)
+    except (zipfile.BadZipFile, zlib.error, EOFError, gzip.BadGzipFile) as error:
+        raise InputError(
+            f"{member.shown}: is damaged or ends too early ({reason_of(error)}); copy or download "
+            "it again"
+        ) from error
+    except (RuntimeError, NotImplementedError, KeyError) as error:  # a password; a rare packing
+        raise InputError(
+            f"{member.shown}: cannot be unpacked ({reason_of(error)}); unpack the archive with "
+            "another program, and give the folder"
+        ) from error
+    return path
+
+
+def _copy(stream: IO[bytes], path: Path, member: Member) -> None:
+    """All of a stream, unpacked if it is gzipped, up to the largest size."""
+    chunk = stream.read(CHUNK_BYTES)
+    unpacker = zlib.decompressobj(zlib.MAX_WBITS | 16) if chunk[:2] == GZIP_MAGIC else None
+    written = 0
+    with open(path, "wb") as out:
+        while chunk:
+            data, chunk = chunk, b""
+            if unpacker is not None:
+                data = unpacker.decompress(data, CHUNK_BYTES)
+                chunk = unpacker.unconsumed_tail
+            written += len(data)
+            if written > MAX_MEMBER_BYTES:
+                raise InputError(
+                    f"{member.shown}: has more than {MAX_MEMBER_BYTES >> 30} GiB; expected an "
+                    "image of a head. Is the archive damaged, or not the data set's?"
+                )
+            out.write(data)
+            chunk = chunk or stream.read(CHUNK_BYTES)
+    if unpacker is not None and not unpacker.eof:
+        raise EOFError("its compressed data end too early")

@@ -1,0 +1,1 @@
+"""Simulated patients in the layouts of public data sets, to test what reads those."""

@@ -7,7 +7,8 @@ from typing import Any
 from data_tools.manifest import Manifest
 from tf_hypoperfusion.config import Configs, ModelConfig, TrainingConfig
 from tf_hypoperfusion.provenance import Session
-from tf_hypoperfusion.training import initial_weights, roles
+from tf_hypoperfusion.training import parents, roles
+from tf_hypoperfusion.training.parents import Parent
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,6 +36,7 @@ class FoldSettings:
         training: as asked for; what is left to the machine may be ``auto`` or 0.
         records: what it is trained on.
         subsets: which of them train, validate and test.
+        parent: the trained network that it begins with; None if it begins with drawn weights.
     """
 
     run: str
@@ -43,6 +45,7 @@ class FoldSettings:
     training: TrainingConfig
     records: RecordsUsed
     subsets: dict[str, list[int]]
+    parent: Parent | None = None
 
     @classmethod
     def of(
@@ -51,12 +54,13 @@ class FoldSettings:
         """The settings of a fold of a run that is trained on these records.
 
         Raises:
-            InputError: there is no network to begin with.
+            InputError: there is no network to begin with, or its weights do not fit.
         """
-        training = configs.training
+        training, parent = configs.training, None
         if training.init_from:
-            begin = str(initial_weights.model_file(training.init_from, fold))
-            training = dataclasses.replace(training, init_from=begin)
+            parent = parents.find(training.init_from, fold)
+            parents.check(parent, configs.model)
+            training = dataclasses.replace(training, init_from=parent.reference)
         return cls(
             run=Path(run).name,
             fold=fold,
@@ -64,7 +68,14 @@ class FoldSettings:
             training=training,
             records=RecordsUsed(manifest.fingerprint, manifest.cohort),
             subsets=roles.of(fold, len(manifest.subsets)),
+            parent=parent,
         )
+
+    def to_json(self) -> dict[str, Any]:
+        """As ``config.json`` has it; a parent only where there is one."""
+        values = dataclasses.asdict(self)
+        del values["parent"]
+        return values | ({"parent": self.parent.to_json()} if self.parent else {})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,7 +119,7 @@ class FoldConfig:
         """What is written."""
         note = {"note": roles.FINAL_NOTE} if self.settings.fold is None else {}
         return {
-            **dataclasses.asdict(self.settings),
+            **self.settings.to_json(),
             **note,
             "resolved": dataclasses.asdict(self.resolved),
             "parameters": self.parameters,

@@ -307,7 +307,8 @@ class TrainingStep:
         for average, variable in zip(self.kept.variables, self.model.variables, strict=True):
             average, variable = raw_variable(average), raw_variable(variable)
             if average.dtype == tf.float32:  # the others are seeds of dropout
-                average.assign(momentum * average + (1 - momentum) * variable)
+                # So written, the average of a weight that never moves is that weight exactly.
+                average.assign(average + (1 - momentum) * (variable - average))
 
     def _evaluate_batch(self, batch: Any) -> tf.Tensor:
         def replica(batch):

@@ -118,14 +118,16 @@ def with_architecture(configs: Configs, fold: int | None, given: Collection[str]
         Unchanged if the parent's settings are not known.
 
     Raises:
-        InputError: there is no such network, or a value does not go with the parent's.
+        InputError: there is no such network, or what was asked for is another one.
     """
-    known = find(configs.training.init_from, fold).model
-    if known is None:
+    parent = find(configs.training.init_from, fold)
+    if parent.model is None:
         return configs
-    asked = {f.name: getattr(configs.model, f.name) for f in dataclasses.fields(known)}
+    asked = dataclasses.asdict(configs.model)
     kept = {name: value for name, value in asked.items() if name in given}
-    return configs._replace(model=dataclasses.replace(known, **kept))
+    model = dataclasses.replace(parent.model, **kept)
+    check(parent, model)
+    return configs._replace(model=model)
 
 
 def check(parent: Parent, model: ModelConfig) -> None:

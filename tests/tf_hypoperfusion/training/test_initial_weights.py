@@ -164,6 +164,9 @@ def test_every_layer_with_weights_belongs_to_a_part():
     model = build_model(MORE, for_training=True)
     found = {parts.part_of(layer.name) for layer in model.layers if layer.weights}
     assert found == set(PARTS)
+    # Saved states hold the optimizer's variables in this order.
+    all_of_them = [id(variable) for variable, _ in parts.trained(model, {})]
+    assert all_of_them == [id(variable) for variable in model.trainable_variables]
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import shutil
 
+import numpy as np
 import pytest
 
 from data_tools.runtime.errors import InputError
@@ -118,6 +119,25 @@ def test_the_preset_for_few_patients_has_the_demonstration_model_s_network():
     model, training = PRESETS["few_patients"]
     assert training.init_from == "demo"
     assert model == parents.find("demo", 0).model
+
+
+@pytest.mark.core
+def test_a_fold_with_dropout_comes_out_of_its_export_as_it_went_in(trained_fold, tmp_path):
+    """Keras 3 keeps seeds of dropout among the weights."""
+    from tf_hypoperfusion.model import keras_file
+    from tf_hypoperfusion.serving import saved_model
+
+    file = trained_fold / "fold-0/best.keras"
+    folder, _ = saved_model.export([file], "ours", tmp_path, onnx=False)
+    parent, before = parents.find(str(tmp_path / "ours"), 3), parents.find(str(file), 3)
+    assert parent.reference == f"{folder}#0" and parent.name == "ours version 1, network 0"
+    for field in ("sha256", "cohort", "simulated", "model"):
+        assert getattr(parent, field) == getattr(before, field)
+    found = {layer.name: layer.get_weights() for layer in parents.read(parent.reference).layers}
+    for layer in keras_file.load(file).layers:
+        if layer.trainable_weights:
+            for pair in zip(found[layer.name], layer.get_weights(), strict=True):
+                np.testing.assert_array_equal(*pair, err_msg=layer.name)
 
 
 @pytest.fixture

@@ -158,15 +158,14 @@ def figures(network: Path) -> Figures:
         f"figures-{FLAGS.shift}-{FLAGS.seed}-{FLAGS.held_out}-stride{FLAGS.stride}.json"
     )
     found = atomic.read_json(path)
-    if not found:
-        model = shifts.model_of([str(network)])
-        for name, folder in held_out().items():
-            answered = shifts.answer(model, folder, FLAGS.stride)
-            found[name] = {
-                str(k): each.metrics.dice
-                for k, each in enumerate(answered)
-                if each.metrics.dice is not None
-            }
+    cohorts = held_out()
+    for name in [name for name in cohorts if name not in found]:
+        answered = shifts.answer(shifts.model_of([str(network)]), cohorts[name], FLAGS.stride)
+        found[name] = {
+            str(k): each.metrics.dice
+            for k, each in enumerate(answered)
+            if each.metrics.dice is not None
+        }
         atomic.write_json(path, found)
     return Figures(**found, **_spent(network.parent))
 

@@ -52,6 +52,8 @@ FAST_PRECISION = "bfloat16"
 MOST = 1_000_000
 FRAME_PATTERN = "[1-9][0-9]{0,2}x[1-9][0-9]{0,2}"
 CONTRAST_CHANNELS = ("none", "local", "mirror", "local+mirror")
+# Of the network, that may learn at rates of their own.
+PARTS = ("encoder", "bottleneck", "decoder", "output")
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 
 
@@ -190,6 +192,7 @@ _FRAME_OF_CROP_MARGIN = {True: "96x112", False: "128x128"}
 # And what there was no word for.
 _MODEL_BEFORE = {"presence_flags": False, "contrast_channels": "none", "core_output": False}
 _TRAINING_BEFORE = {"core_weight": 0.5, "init_from": "", "freeze": False, "fixed_moments": False}
+_TRAINING_BEFORE |= {f"{part}_rate": 1.0 for part in PARTS}
 
 
 def model_settings(values: Any) -> dict[str, Any]:
@@ -205,6 +208,21 @@ def model_settings(values: Any) -> dict[str, Any]:
         del settings["crop_margin"]
         settings["frame"] = _FRAME_OF_CROP_MARGIN[cropped]
     return _MODEL_BEFORE | settings if settings else {}
+
+
+def model_config(values: Any) -> ModelConfig | None:
+    """The network of settings that a run or a model card has; None if they are not whole.
+
+    Args:
+        values: as :func:`model_settings` takes them.
+    """
+    settings = model_settings(values)
+    if set(settings) != {field.name for field in dataclasses.fields(ModelConfig)}:
+        return None
+    try:
+        return ModelConfig(**settings)
+    except (TypeError, InputError):  # of another type, or out of range
+        return None
 
 
 # Runs of earlier versions have a switch ``augment`` in place of ``randomisation``.
@@ -271,6 +289,11 @@ class TrainingConfig:
         freeze: train only the layers that the network of ``init_from`` does not have.
         fixed_moments: normalise by the moments that ``init_from`` brings, as at test time, and
             leave them as they are; no dropout.
+        encoder_rate: learning rate of the layers before the bottleneck, as a share of
+            ``learning_rate``; 0 leaves them, their moments too, as ``init_from`` has them.
+        bottleneck_rate: likewise.
+        decoder_rate: likewise; the attention gates belong to it.
+        output_rate: of the layers that answer, likewise.
         randomisation: how training slabs are changed at random; names of
             ``training/randomisation.py``, joined by ``+``.
     """
@@ -294,6 +317,10 @@ class TrainingConfig:
     init_from: str = _beyond("")
     freeze: bool = _beyond(False)
     fixed_moments: bool = _beyond(False)
+    encoder_rate: float = _beyond(1.0)
+    bottleneck_rate: float = _beyond(1.0)
+    decoder_rate: float = _beyond(1.0)
+    output_rate: float = _beyond(1.0)
     randomisation: str = _beyond("none")
 
     def __post_init__(self) -> None:
@@ -331,7 +358,23 @@ class TrainingConfig:
                 not getattr(self, name) or bool(self.init_from), name, "true",
                 "init_from with it, the network that is kept",
             )  # fmt: skip
+        for part, rate in self.part_rates.items():
+            name = f"{part}_rate"
+            _require(0 <= rate <= 1, name, rate, "0 to 1, a share of learning_rate")
+            _require(
+                rate > 0 or bool(self.init_from), name, rate,
+                "init_from with it: only what is trained already can be frozen",
+            )  # fmt: skip
+        _require(
+            any(self.part_rates.values()), "the rate of every part", 0,
+            "one of them above 0, or nothing learns",
+        )  # fmt: skip
         _require(0 <= self.seed < 2**31, "seed", self.seed, "0 to 2**31 - 1")
+
+    @property
+    def part_rates(self) -> dict[str, float]:
+        """Each part's share of the learning rate."""
+        return {part: getattr(self, f"{part}_rate") for part in PARTS}
 
     @property
     def keeps_moments(self) -> bool:
@@ -390,6 +433,29 @@ PRESETS = {
             learning_rate=3e-3,
             final_learning_rate_ratio=0.2,
             ema_momentum=0.99,
+        ),
+    ),
+    # A lab's own patients, 10 to 100 of them, after the demonstration model's SIMULATED ones. The
+    # network is that of whatever --init_from names; here it is the demonstration model's.
+    "few_patients": Configs(
+        ModelConfig(
+            base_filters=12,
+            dropout=0.0,
+            presence_flags=True,
+            core_output=True,
+            frame=TIGHT_FRAME,
+        ),
+        TrainingConfig(
+            epochs=12,
+            batch_size=4,
+            learning_rate=3e-4,
+            final_learning_rate_ratio=0.1,
+            warmup_epochs=1,
+            ema_momentum=0.99,
+            patience=4,
+            init_from="demo",
+            fixed_moments=True,
+            randomisation="light+inputs",
         ),
     ),
     # For tests of the machinery: an epoch of 50 SIMULATED patients takes 35 s at 96x112

@@ -38,7 +38,7 @@ from data_tools import splits
 from data_tools.runtime import command, flag_texts
 from data_tools.runtime.errors import InputError, counted
 from tf_hypoperfusion import config
-from tf_hypoperfusion.training import repeat, roles, run_summary, signals
+from tf_hypoperfusion.training import parents, repeat, roles, run_summary, signals
 
 FLAGS = flags.FlagValues()
 # Of a network that calls everything or next to nothing hypoperfused.
@@ -90,7 +90,8 @@ flags.DEFINE_string(
     None,
     "<NAME> paper (the default: the paper's values, and where it is silent its authors' earlier "
     "code's or ours), paper_tight (without the margin around the brain), small (minutes on a CPU), "
-    "demonstration (as the five folds of RESULTS.md) or tiny (for tests). Other flags "
+    "demonstration (as the five folds of RESULTS.md), few_patients (trains the demonstration "
+    "model, or the one of --init_from, further on a lab's own) or tiny (for tests). Other flags "
     "change single values.",
     flag_values=FLAGS,
 )
@@ -126,8 +127,10 @@ _setting("ema_momentum", "Keep a moving average of the weights with this momentu
 _setting("patience", "Stop after this many epochs without a better one; 0 never stops early.")
 _setting(
     "init_from",
-    "<FILE> Begin with the weights of this best.keras, or of the same fold of this run's folder. "
-    "What the network has more than that one begins at rest.",
+    "<MODEL> Begin with trained weights: a best.keras; a run's folder, fold k with its fold k; an "
+    "export (saved_models/NAME), fold k with its network k; or demo, the demonstration model. "
+    "EXPORT#1 is its network 1 for every fold. Settings of the network that are not given are "
+    "taken from there. What the network has more than that one begins at rest.",
 )
 _setting(
     "freeze",
@@ -138,6 +141,8 @@ _setting(
     "With --init_from: normalise by the moments of that network, without dropout. For small "
     "batches.",
 )
+for _part in config.PARTS:
+    _setting(f"{_part}_rate", f"Share of the learning rate for the {_part}; 0 freezes it.")
 _setting("presence_flags", "Tell the network which of DWI, ADC, side and NIHSS are given.")
 _setting(
     "contrast_channels",
@@ -200,7 +205,11 @@ def settings() -> config.Configs:
     switched = {field: flag for flag, (field, _) in _SWITCHES.items() if FLAGS[flag].value}
     given |= dict.fromkeys(switched, False)
     if FLAGS.config is None:
-        return config.preset(FLAGS.preset or "paper", **given)
+        configs = config.preset(FLAGS.preset or "paper", **given)
+        if not configs.training.init_from:
+            return configs
+        first = None if FLAGS.fold == roles.FINAL else int(FLAGS.fold.replace("all", "0"))
+        return parents.with_architecture(configs, first, given)
     if FLAGS.preset is not None:
         raise InputError("--preset contradicts --config, which has all values; give one of them")
     return repeat.configs_of(Path(FLAGS.config), given, switched)

@@ -28,7 +28,7 @@ from absl import flags
 from data_tools.runtime import atomic, command
 from data_tools.runtime.errors import InputError
 from tf_hypoperfusion import config
-from tf_hypoperfusion.training import initial_weights, randomisation
+from tf_hypoperfusion.training import parents, randomisation
 
 # Simulated patients of another seed choose the weights.
 VALIDATION_SEED_AFTER = 1_000_000
@@ -118,7 +118,7 @@ def main() -> int:
     configs, changes = settings_of(FLAGS)
     if configs[1].init_from:
         for number in range(FLAGS.networks):
-            initial_weights.model_file(configs[1].init_from, number)
+            parents.check(parents.find(configs[1].init_from, number), configs[0])
     until = began + 60 * FLAGS.minutes
     for folder in (FLAGS.run, FLAGS.cache):
         atomic.check_writable(Path(folder))

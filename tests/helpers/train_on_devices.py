@@ -10,10 +10,11 @@ from tf_hypoperfusion.config import preset
 
 
 def settings(micro_batch=0):
-    """Without BatchNormalization, which takes its moments per replica."""
+    """Without BatchNormalization, which takes its moments per replica; two parts at other rates."""
     return preset(
-        "tiny", epochs=2, poolings=1, normalisation="none", dropout=0.0, micro_batch=micro_batch
-    )
+        "tiny", epochs=2, poolings=1, normalisation="none", dropout=0.0, micro_batch=micro_batch,
+        encoder_rate=0.5, output_rate=0.9,
+    )  # fmt: skip
 
 
 def main(records_dir, run, devices, micro_batch):

@@ -9,7 +9,7 @@ import pytest
 from helpers import PROJECT
 
 from data_tools.runtime.errors import InputError
-from tf_hypoperfusion.config import PRESETS, common_frame, from_json, preset
+from tf_hypoperfusion.config import PRESETS, common_frame, from_json, model_config, preset
 
 pytestmark = pytest.mark.quick
 
@@ -24,7 +24,7 @@ def test_paper_preset_is_the_paper():
     assert dataclasses.replace(tight, frame="128x128") == model
     assert as_published == training
     assert {name: each.model.frame for name, each in PRESETS.items() if name != "paper"} == {
-        name: "80x104" for name in ("paper_tight", "small", "demonstration", "tiny")
+        name: "80x104" for name in ("paper_tight", "small", "demonstration", "few_patients", "tiny")
     }
 
 
@@ -36,7 +36,7 @@ def test_changes_reach_the_right_config():
 def test_unknown_preset_and_field():
     with pytest.raises(
         InputError,
-        match="preset is 'huge'; expected one of paper, paper_tight, small, demonstration, tiny",
+        match="preset is 'huge'; expected one of paper, paper_tight, small, demonstration, few_pat",
     ):
         preset("huge")
     with pytest.raises(TypeError):
@@ -103,6 +103,16 @@ def test_a_config_of_before_the_randomisations_is_read():
         from_json(before, "config.json")
 
 
+def test_a_network_s_settings_are_read_whole_or_not_at_all():
+    for name in ("paper", "tiny"):
+        model = PRESETS[name].model
+        assert model_config(dataclasses.asdict(model)) == model
+    whole = dataclasses.asdict(PRESETS["tiny"].model)
+    for broken in (None, {}, {"base_filters": 2}, whole | {"poolings": 9}, whole | {"frame": 3}):
+        assert model_config(broken) is None
+    assert model_config(whole | {"colour": "red"}) is None
+
+
 def test_the_frame_common_to_networks_is_known_if_each_is():
     known = [{"frame": "80x128"}, {"crop_margin": True}]
     assert common_frame(known) == "80x112"
@@ -112,7 +122,9 @@ def test_the_frame_common_to_networks_is_known_if_each_is():
 
 
 def test_presets_are_all_valid():
-    assert set(PRESETS) == {"paper", "paper_tight", "small", "demonstration", "tiny"}
+    assert set(PRESETS) == {
+        "paper", "paper_tight", "small", "demonstration", "few_patients", "tiny"
+    }  # fmt: skip
 
 
 def test_numbers_of_the_paper_stand_in_one_place():

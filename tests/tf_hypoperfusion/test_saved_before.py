@@ -34,3 +34,19 @@ def test_a_network_saved_before_answers_the_same(model, runtime):
     found = [probability[place] for place in PLACES]
     # Sums in another order, or by another processor's instructions, differ far less than this.
     np.testing.assert_allclose(found, BEFORE[model], atol=2e-3)
+
+
+def test_networks_taken_out_of_the_shipped_export_answer_as_it_does():
+    """To be trained further; each line of Keras must find the weights of each layer."""
+    from tf_hypoperfusion.model import exported
+    from tf_hypoperfusion.model.export_files import DEMO_MODEL, newest_version
+
+    image = np.random.default_rng(7).normal(size=(2, 128, 128, 16, 4)).astype(np.float32)
+    given = {"image": image, "nihss": np.asarray([[0.5], [-1]], np.float32)}
+    folder = newest_version(DEMO_MODEL)
+    each = [np.asarray(exported.read(folder, k)(given)["probability"]) for k in range(3)]
+    assert not np.allclose(each[0], each[1], atol=1e-2)
+    found = [np.mean(each, axis=0)[place] for place in PLACES]
+    np.testing.assert_allclose(
+        found, BEFORE[PROJECT / "saved_models/hypoperfusion_demo"], atol=2e-3
+    )

@@ -15,6 +15,7 @@ from helpers.fake_step import FakeStep, without_slabs
 from data_tools.runtime.errors import InputError
 from tf_hypoperfusion import train
 from tf_hypoperfusion.evaluation import plan, trained_folds
+from tf_hypoperfusion.model.export_files import DEMO_MODEL
 from tf_hypoperfusion.training import run_summary, trainer
 
 call = functools.partial(commands.call, train)
@@ -123,6 +124,43 @@ def test_the_final_network_needs_a_number_of_epochs(records_dir, tmp_path, capsy
     assert "takes its epochs from the finished folds" in capsys.readouterr().err
     assert call(*arguments, "--epochs=2") == 0
     assert len(history(tmp_path / "final")) == 2
+
+
+def test_few_patients_begin_with_the_demonstration_model(records_dir, tmp_path, capsys):
+    """Nobody has to know what its network is built of; config.json names it."""
+    run = tmp_path / "few"
+    given = ("--preset=few_patients", f"--records={records_dir}", f"--run={run}")
+    given += ("--epochs=2", "--overlay_epochs=0")
+    assert call("--fold=1", *given) == 0
+    said = capsys.readouterr().out
+    assert (
+        "fold 1 begins with hypoperfusion_demo version 1, network 1, trained on SIMULATED patients"
+        in said
+    )
+    assert "as it came: validation loss " in said
+    config = json.loads((run / "fold-1/config.json").read_text())
+    card = json.loads((DEMO_MODEL / "1/model_card.json").read_text())["models"][1]
+    assert config["model"] == card["model"]
+    assert config["training"]["init_from"] == "demo#1"
+    assert config["parent"] == {
+        "name": "hypoperfusion_demo version 1, network 1",
+        "sha256": card["sha256"],
+        "cohort": card["records"]["cohort"],
+        "simulated": True,
+    }
+    assert call("--fold=1", *given) == 0 and "fold 1 was finished before" in capsys.readouterr().out
+    assert call("--fold=1", *given, "--base_filters=8") == 2
+    said = capsys.readouterr().err
+    assert "another network: base_filters is 12 there and 8 here" in said
+    # A parent that was exchanged is another training.
+    changed = config | {"parent": config["parent"] | {"sha256": "0" * 64}}
+    (run / "fold-1/config.json").write_text(json.dumps(changed))
+    assert call("--fold=1", *given) == 2
+    assert "parent.sha256 was 000" in capsys.readouterr().err
+    # A run of before does not name one.
+    del changed["parent"]
+    (run / "fold-1/config.json").write_text(json.dumps(changed))
+    assert call("--fold=1", *given) == 0
 
 
 def test_a_finished_fold_is_trained_longer_as_another_run(all_folds, records_dir, tmp_path, capsys):

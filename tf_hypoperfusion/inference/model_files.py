@@ -2,7 +2,6 @@
 
 import dataclasses
 import hashlib
-import re
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +9,14 @@ from data_tools.runtime import atomic
 from data_tools.runtime.atomic import sha256
 from data_tools.runtime.errors import InputError
 from tf_hypoperfusion import config
+from tf_hypoperfusion.model.export_files import (
+    CHECKSUMS,
+    DEMO_MODEL,
+    damaged,
+    is_export,
+    newest_version,
+)
 
-# Comes with the software, so that a newcomer sees a result; trained on simulated patients only.
-DEMO_MODEL = Path(__file__).parents[2] / "saved_models" / "hypoperfusion_demo"
-
-CHECKSUMS = "checksums.sha256"  # of an export, as sha256sum -c reads it
 # What a model adds to the four facts that every one has; absent where nobody knows it.
 MAY_BE_ABSENT = (
     "runtime", "precision", "name", "version", "notice", "frame", "networks", "randomisation"
@@ -76,11 +78,8 @@ def check_path(path: str | Path) -> Path:
     """
     path = Path(path)
     if path.is_dir():
-        versions = sorted(
-            (p for p in path.iterdir() if re.fullmatch("[0-9]+", p.name)), key=lambda p: int(p.name)
-        )
-        path = versions[-1] if versions else path
-        if not (path / "saved_model.pb").is_file():
+        path = newest_version(path)
+        if not is_export(path):
             raise InputError(
                 f"model {path}: the folder holds no saved_model.pb; expected a SavedModel"
             )
@@ -107,22 +106,6 @@ def check_undamaged(path: str | Path) -> Path:
             f"model {path}: damaged or missing: {', '.join(wrong)}; copy it again, or export again"
         )
     return path
-
-
-def damaged(version_folder: Path) -> list[str]:
-    """Files of an export that are missing or not as they were written.
-
-    ``checksums.sha256`` itself counts; ``sha256sum -c`` reads it too.
-    """
-    listing = version_folder / CHECKSUMS
-    lines = listing.read_text(errors="replace").splitlines() if listing.is_file() else []
-    wrong = [] if lines else [listing.name]
-    for line in lines:
-        checksum, _, name = line.partition("  ")
-        path = version_folder / name
-        if not path.is_file() or atomic.sha256(path) != checksum:
-            wrong.append(name)
-    return wrong
 
 
 def demo_model() -> Path:

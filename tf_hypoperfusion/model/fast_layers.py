@@ -30,7 +30,12 @@ class FusedBatchNormalization(layers.BatchNormalization):
     """``keras.layers.BatchNormalization`` of volumes (batch, x, y, z, channels), in one operation.
 
     The moving variance is of the values, not of a sample of them, as in Keras 3's stock layer.
+
+    Attributes:
+        keeps_moments: normalise by the moving moments in training too, and leave them.
     """
+
+    keeps_moments = False
 
     def call(self, inputs, training=None, mask=None):
         """The stock layer: by the batch's own moments in training, else by the moving ones."""
@@ -38,6 +43,7 @@ class FusedBatchNormalization(layers.BatchNormalization):
 
     def normalised(self, inputs, gamma, beta, training):
         """The same with another scale and shift."""
+        training = training and not self.keeps_moments
         shape, channels = tf.shape(inputs), inputs.shape[-1]
         rows = tf.reshape(inputs, (shape[0], -1, shape[3], channels))
         if channels % FAST_CHANNELS_16_BIT:

@@ -52,6 +52,8 @@ class NetworkFacts:
         validation: figures of that epoch.
         trained_with: versions of the software, from ``config.json`` too.
         note: what its ``config.json`` says of it: that it was trained on all patients.
+        parent: the trained network that it began with: name, checksum, cohort, and whether that was
+            trained on SIMULATED patients.
     """
 
     path: str
@@ -65,11 +67,12 @@ class NetworkFacts:
     validation: Facts
     trained_with: Facts | None
     note: str | None = None
+    parent: Facts | None = None
 
     def to_json(self) -> Facts:
-        """Plain JSON types; a note only where there is one."""
+        """Plain JSON types; a note and a parent only where there is one."""
         values = dataclasses.asdict(self)
-        return {k: v for k, v in values.items() if k != "note" or v is not None}
+        return {k: v for k, v in values.items() if k not in ("note", "parent") or v is not None}
 
     @property
     def cohort(self) -> str:
@@ -266,6 +269,7 @@ def _network(known: ModelInfo) -> NetworkFacts:
         },
         trained_with=settings.get("software"),
         note=settings.get("note"),
+        parent=model_files.mapping(settings.get("parent")) or None,
     )
 
 

@@ -123,6 +123,8 @@ class FoldRun:
             InputError: a loss that is not finite, a disk that refuses.
             KeyboardInterrupt: asked to stop; the state was saved.
         """
+        if self.settings.parent and not (self.progress.epochs or self.progress.step):
+            self._say_how_it_begins()
         batches = self.data.training(self.progress.epochs, self.progress.step)
         with signals.listening() as request, self._writing() as self.writer:
             while not history.finished(self.rows, last, self.config.patience):
@@ -134,6 +136,15 @@ class FoldRun:
                     where = f"after epoch {self.progress.epochs} of {self.config.epochs}"
                     raise signals.stopped(where, wish.again)
         return self.rows
+
+    def _say_how_it_begins(self) -> None:
+        """Validation figures of the trained network as it came, for every epoch to be beside."""
+        found = self._validate()
+        if found and self.chief:
+            print(
+                f"as it came: validation loss {found[MONITOR]:.4f}, Dice {found['val_dice']:.3f}",
+                flush=True,
+            )
 
     def _train_epoch(self, batches: Iterator, request: StopRequest) -> None:
         """The steps of the epoch that are left."""

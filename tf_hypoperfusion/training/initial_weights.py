@@ -4,15 +4,13 @@ The network may have learnt less than the new one is to learn: what is new, the 
 further channels, begins as it would anyway, or with weights of 0.
 """
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from data_tools.runtime.errors import InputError
-from tf_hypoperfusion.model import keras_file
-from tf_hypoperfusion.training import roles
+from tf_hypoperfusion.training import parents
 
 # What a network without a core's answer has not.
 NEW_LAYERS = ("core_logit",)
@@ -20,42 +18,25 @@ NEW_LAYERS = ("core_logit",)
 _AT_REST = {"gamma": 1.0, "moving_variance": 1.0}
 
 
-def model_file(init_from: str, fold: int | None) -> Path:
-    """The file of a fold: itself, or that of the same fold in a run's folder.
-
-    Raises:
-        InputError: no such file.
-    """
-    path = Path(init_from)
-    if path.is_dir():
-        path = roles.folder(path, fold) / "best.keras"
-    if not path.is_file():
-        raise InputError(
-            f"--init_from: {path} is no file; expected a best.keras, or a run's folder with one "
-            f"for {roles.in_words(fold)}"
-        )
-    return path
-
-
-def copy_weights(path: Path, model: Any) -> list[Any]:
-    """Put the weights of a ``.keras`` file into a network.
+def copy_weights(init_from: str, model: Any) -> list[Any]:
+    """Put the weights of a trained network into another one.
 
     Args:
-        path: of the trained network, of the same widths.
-        model: the new one, with stock or faster layers.
+        init_from: names the trained network, as :attr:`parents.Parent.reference`.
+        model: the new one, of the same widths, with stock or faster layers.
 
     Returns:
-        The layers that the file does not have: their weights are left as drawn.
+        The layers that the trained network does not have: their weights are left as drawn.
 
     Raises:
         InputError: no network of ours, or one of another shape.
     """
     from tf_hypoperfusion.model.keras_compat import to_numpy  # starts Keras
 
-    trained = {layer.name: layer for layer in keras_file.read(path).layers if layer.weights}
+    trained = {layer.name: layer for layer in parents.read(init_from).layers if layer.weights}
     left = set(trained) - {layer.name for layer in model.layers}
     if left:
-        raise _another(path, min(left))
+        raise _another(init_from, min(left))
     new = []
     for layer in model.layers:
         if not layer.weights:
@@ -65,13 +46,13 @@ def copy_weights(path: Path, model: Any) -> list[Any]:
             continue
         known = trained[layer.name].weights if layer.name in trained else []
         if len(known) != len(layer.weights):
-            raise _another(path, layer.name)
+            raise _another(init_from, layer.name)
         for variable, before in zip(layer.weights, known, strict=True):
-            variable.assign(_widened(to_numpy(before), variable, path, layer.name))
+            variable.assign(_widened(to_numpy(before), variable, init_from, layer.name))
     return new
 
 
-def _widened(values: NDArray, variable: Any, path: Path, layer: str) -> NDArray:
+def _widened(values: NDArray, variable: Any, init_from: str, layer: str) -> NDArray:
     """Weights with room for input channels that are new: the last ones."""
     name, shape = variable.name.split("/")[-1].split(":")[0], tuple(variable.shape)
     if values.shape == shape:
@@ -80,13 +61,13 @@ def _widened(values: NDArray, variable: Any, path: Path, layer: str) -> NDArray:
     axis = len(shape) - 2 if len(shape) > 1 else 0
     more = shape[axis] - values.shape[axis] if values.ndim == len(shape) else 0
     if more <= 0 or np.delete(values.shape, axis).tolist() != np.delete(shape, axis).tolist():
-        raise _another(path, layer)
+        raise _another(init_from, layer)
     margin = [(0, more if k == axis else 0) for k in range(len(shape))]
     return np.pad(values, margin, constant_values=_AT_REST.get(name, 0.0))
 
 
-def _another(path: Path, layer: str) -> InputError:
+def _another(init_from: str, layer: str) -> InputError:
     return InputError(
-        f"--init_from={path}: another network, its layer {layer} does not fit; expected the same "
-        "base_filters, poolings, normalisation, gates and NIHSS as the new one"
+        f"--init_from={init_from}: another network, its layer {layer} does not fit; expected "
+        "the same base_filters, poolings, normalisation, gates and NIHSS as the new one"
     )

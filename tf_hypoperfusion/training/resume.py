@@ -145,7 +145,9 @@ def _resolved(saved: Any) -> Resolved | None:
 
 def _differences(saved: Any, settings: FoldSettings, resolved: Resolved) -> list[str]:
     """Settings that are not those of the file, each in words."""
-    before, now = _flatten(saved), _flatten(dataclasses.asdict(settings))
+    before, now = _flatten(saved), _flatten(settings.to_json())
+    if "parent" not in saved:  # a run of an earlier version
+        now = {name: value for name, value in now.items() if not name.startswith("parent.")}
     # What was left to the machine may also be given as the machine chose it. Micro-batches are of
     # the same gradient, and where BatchNormalization sees a difference, the user is told.
     same = {"run", "training.micro_batch"} | {

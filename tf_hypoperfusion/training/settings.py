@@ -8,7 +8,8 @@ from typing import Any
 from data_tools.manifest import Manifest
 from tf_hypoperfusion.config import Configs, ModelConfig, TrainingConfig
 from tf_hypoperfusion.provenance import Session
-from tf_hypoperfusion.training import initial_weights, roles
+from tf_hypoperfusion.training import parents, roles
+from tf_hypoperfusion.training.parents import Parent
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,6 +55,7 @@ class FoldSettings:
         training: as asked for; what is left to the machine may be ``auto`` or 0.
         records: what it is trained on.
         subsets: which of them train, validate and test.
+        parent: the trained network that it begins with; None if it begins with drawn weights.
     """
 
     run: str
@@ -62,6 +64,7 @@ class FoldSettings:
     training: TrainingConfig
     records: RecordsUsed
     subsets: dict[str, list[int]]
+    parent: Parent | None = None
 
     @classmethod
     def of(
@@ -70,12 +73,13 @@ class FoldSettings:
         """The settings of a fold of a run that is trained on these records.
 
         Raises:
-            InputError: there is no network to begin with.
+            InputError: there is no network to begin with, or its weights do not fit.
         """
-        training = configs.training
+        training, parent = configs.training, None
         if training.init_from:
-            begin = str(initial_weights.model_file(training.init_from, fold))
-            training = dataclasses.replace(training, init_from=begin)
+            parent = parents.find(training.init_from, fold)
+            parents.check(parent, configs.model)
+            training = dataclasses.replace(training, init_from=parent.reference)
         return cls(
             run=Path(run).name,
             fold=fold,
@@ -83,7 +87,15 @@ class FoldSettings:
             training=training,
             records=RecordsUsed.of(manifest),
             subsets=roles.of(fold, len(manifest.subsets)),
+            parent=parent,
         )
+
+    def to_json(self) -> dict[str, Any]:
+        """As ``config.json`` has it; a parent only where there is one."""
+        values = dataclasses.asdict(self)
+        del values["parent"]
+        values["records"] = self.records.to_json()
+        return values | ({"parent": self.parent.to_json()} if self.parent else {})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,8 +139,7 @@ class FoldConfig:
         """What is written."""
         note = {"note": roles.FINAL_NOTE} if self.settings.fold is None else {}
         return {
-            **dataclasses.asdict(self.settings),
-            "records": self.settings.records.to_json(),
+            **self.settings.to_json(),
             **note,
             "resolved": dataclasses.asdict(self.resolved),
             "parameters": self.parameters,

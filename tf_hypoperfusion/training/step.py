@@ -29,7 +29,7 @@ from tf_hypoperfusion.model.keras_compat import (
     scale_loss,
     to_numpy,
 )
-from tf_hypoperfusion.training import epoch_metrics, initial_weights, losses
+from tf_hypoperfusion.training import epoch_metrics, initial_weights, losses, parts
 from tf_hypoperfusion.training.optimizers import build_optimizer, learning_rates
 
 # Slabs that are predicted at once for the pictures.
@@ -52,17 +52,16 @@ def build(
     """
     with strategy.scope():
         model = build_model(model_config, config.precision, config.seed, for_training=True)
-        trained = model.trainable_variables
-        if config.init_from:
-            new = initial_weights.copy_weights(Path(config.init_from), model)
-            if config.freeze:
-                trained = _variables_of(new, config.init_from)
+        new = initial_weights.copy_weights(config.init_from, model) if config.init_from else []
+        trained = parts.trained(model, config.part_rates, new if config.freeze else None)
+        if not trained:
+            raise _nothing_to_train(config)
         kept = model
         if config.ema_momentum:
             kept = build_model(model_config, config.precision, config.seed, for_training=True)
             kept.set_weights(model.get_weights())
         optimizer = build_optimizer(config, learning_rates(config, steps_per_epoch))
-        build_optimizer_variables(optimizer, trained)
+        build_optimizer_variables(optimizer, [variable for variable, _ in trained])
     return TrainingStep(
         strategy,
         model_config,
@@ -83,14 +82,13 @@ def build(
     )
 
 
-def _variables_of(new_layers: list[Any], init_from: str) -> list[Any]:
-    variables = [variable for layer in new_layers for variable in layer.trainable_variables]
-    if not variables:
-        raise InputError(
-            f"freeze leaves nothing to train: the network has every layer of {init_from} and no "
-            "other; expected an answer that is new, as with --core_output"
-        )
-    return variables
+def _nothing_to_train(config: TrainingConfig) -> InputError:
+    if not config.freeze:
+        return InputError("nothing is left to train; expected a part whose rate is above 0")
+    return InputError(
+        f"freeze leaves nothing to train: the network has every layer of {config.init_from} and no "
+        "other; expected an answer that is new, as with --core_output"
+    )
 
 
 class TrainingStep:
@@ -100,7 +98,8 @@ class TrainingStep:
         strategy: whose scope the models and the optimizer were made in.
         model_config: of both models.
         model: is trained.
-        trained: of its variables, those that are; all of them by default.
+        trained: of its variables, those that are, each with its share of the learning rate; all
+            of them by default, with all of it.
         kept: is validated and saved: the same model, or, with an ``ema_momentum``, a second one
             that holds the moving average.
         loss: returns (batch,).
@@ -118,7 +117,7 @@ class TrainingStep:
         model_config: ModelConfig,
         *,
         model: keras.Model,
-        trained: list[Any] | None = None,
+        trained: parts.Trained | None = None,
         kept: keras.Model,
         loss: losses.CompositeLoss,
         optimizer: Any,
@@ -129,7 +128,9 @@ class TrainingStep:
     ):
         self.strategy, self.model_config = strategy, model_config
         self.model, self.kept = model, kept
-        self.trained = model.trainable_variables if trained is None else trained
+        trained = parts.trained(model, {}) if trained is None else trained
+        self.trained = [variable for variable, _ in trained]
+        self._slow = [(raw_variable(variable), share) for variable, share in trained if share < 1]
         self.loss, self.optimizer = loss, optimizer
         self.batch_size, self.micro_batches = batch_size, micro_batches
         self.ema_momentum, self.fixed_moments = ema_momentum, fixed_moments
@@ -257,12 +258,15 @@ class TrainingStep:
         return tape.gradient(scaled, self.trained), sums
 
     def _whole_batch(self, batch: Any, momentum: tf.Tensor) -> tf.Tensor:
+        before = self._before_step()
+
         def replica(batch):
             gradients, sums = self._gradients_of(batch)
             apply_gradients(self.optimizer, gradients, self.trained)
             return sums
 
         sums = self.strategy.reduce("SUM", self.strategy.run(replica, (batch,)), axis=None)
+        self._shorten(before)
         self._follow(momentum)
         return sums
 
@@ -276,6 +280,8 @@ class TrainingStep:
         return self.strategy.reduce("SUM", self.strategy.run(replica, (batch,)), axis=None)
 
     def _finish_batch(self, momentum: tf.Tensor) -> None:
+        before = self._before_step()
+
         def replica():
             gradients = [total.read_value() for total in self._gradients]
             apply_gradients(self.optimizer, gradients, self.trained)
@@ -283,7 +289,16 @@ class TrainingStep:
                 total.assign(tf.zeros_like(total))
 
         self.strategy.run(replica)
+        self._shorten(before)
         self._follow(momentum)
+
+    def _before_step(self) -> list[tf.Tensor]:
+        return [tf.identity(variable) for variable, _ in self._slow]
+
+    def _shorten(self, before: list[tf.Tensor]) -> None:
+        """Take only a share of the step just taken: what a lower rate is, with any optimizer."""
+        for (variable, share), old in zip(self._slow, before, strict=True):
+            variable.assign(old + share * (variable - old))
 
     def _follow(self, momentum: tf.Tensor) -> None:
         """Move the averaged model towards the trained one."""
@@ -292,7 +307,8 @@ class TrainingStep:
         for average, variable in zip(self.kept.variables, self.model.variables, strict=True):
             average, variable = raw_variable(average), raw_variable(variable)
             if average.dtype == tf.float32:  # the others are seeds of dropout
-                average.assign(momentum * average + (1 - momentum) * variable)
+                # So written, the average of a weight that never moves is that weight exactly.
+                average.assign(average + (1 - momentum) * (variable - average))
 
     def _evaluate_batch(self, batch: Any) -> tf.Tensor:
         def replica(batch):

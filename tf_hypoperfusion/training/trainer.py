@@ -194,7 +194,7 @@ def train_fold(
     settings = FoldSettings.of(run, fold, configs, manifest)
     _agree(  # and wait for the chief
         strategy,
-        [dataclasses.asdict(settings), overwrite],
+        [settings.to_json(), overwrite],
         "the workers were started with different settings or records; expected the same command "
         "on every machine",
     )
@@ -271,6 +271,8 @@ def resolve(
     )
     devices = strategy.num_replicas_in_sync
     if distribution.is_chief(strategy):
+        if settings.parent:
+            print(f"{roles.in_words(settings.fold)} begins with {settings.parent.in_words()}")
         parts = wanted.batch_size // devices // micro_batch
         print(
             f"{chosen} ({'as begun' if before else reason}); batch of {wanted.batch_size} "

@@ -75,6 +75,29 @@ def test_a_network_of_all_patients_is_labelled(shipped, tmp_path):
     assert "0123456789ab: trained on all patients; untested by itself" in said
 
 
+def test_the_trained_network_that_another_began_with_is_named(shipped, tmp_path):
+    parent = {
+        "name": "hypoperfusion_demo version 1, network 0", "sha256": "ab" * 32,
+        "cohort": "Simulated strokes", "simulated": True,
+    }  # fmt: skip
+    known = ModelInfo(path=str(tmp_path / "best.keras"), sha256="0123456789abcdef", cohort="a")
+    for said, expected in (
+        (parent, "(abababababab), trained on\n**SIMULATED patients** (Simulated strokes)."),
+        (
+            parent | {"sha256": None, "cohort": None, "simulated": False},
+            "(checksum unknown), trained on\npatients (cohort unknown).",
+        ),
+    ):
+        (tmp_path / "config.json").write_text(json.dumps({"parent": said}))
+        card = dataclasses.replace(shipped[0], networks=model_card.networks([known]))
+        assert card.to_json()["models"][0]["parent"] == said
+        assert (
+            "0123456789ab began with the weights of hypoperfusion_demo version 1, network 0 "
+            + expected
+        ) in model_card.markdown(card.to_json())
+    assert "parent" not in shipped[0].to_json()["models"][0]
+
+
 def test_an_onnx_file_comes_last(shipped):
     card, facts = shipped
     without = dataclasses.replace(card, onnx=None).to_json()

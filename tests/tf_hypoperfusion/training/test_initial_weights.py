@@ -8,10 +8,10 @@ import pytest
 
 from data_tools.grid import side_frame
 from data_tools.runtime.errors import InputError
-from tf_hypoperfusion.config import ModelConfig, TrainingConfig
+from tf_hypoperfusion.config import PARTS, ModelConfig, TrainingConfig
 from tf_hypoperfusion.model.attention_unet import build_model
 from tf_hypoperfusion.model.keras_compat import to_numpy
-from tf_hypoperfusion.training import distribution, initial_weights, step
+from tf_hypoperfusion.training import distribution, initial_weights, parts, step
 
 pytestmark = pytest.mark.core
 
@@ -45,7 +45,7 @@ def test_the_answer_is_the_trained_one_however_much_is_added(trained, config, fo
     keras.utils.set_random_seed(4)
     model = build_model(config, for_training=for_training)
     assert not np.allclose(np.asarray(model(inputs)["probability"]), expected, atol=1e-3)
-    initial_weights.copy_weights(path, model)
+    initial_weights.copy_weights(str(path), model)
     np.testing.assert_allclose(np.asarray(model(inputs)["probability"]), expected, atol=1e-5)
 
 
@@ -53,15 +53,7 @@ def test_another_network_is_refused_by_the_layer_that_does_not_fit(trained):
     for other in ({"base_filters": 3}, {"poolings": 2}, {"normalisation": "none"}):
         model = build_model(dataclasses.replace(SMALL, **other))
         with pytest.raises(InputError, match=r"--init_from=.*best\.keras: another network"):
-            initial_weights.copy_weights(trained[0], model)
-
-
-def test_a_run_gives_the_network_of_the_same_fold(trained):
-    run = str(trained[0].parents[1])
-    assert initial_weights.model_file(run, 2) == trained[0]
-    assert initial_weights.model_file(str(trained[0]), 0) == trained[0]
-    with pytest.raises(InputError, match="a run's folder with one for fold 1"):
-        initial_weights.model_file(run, 1)
+            initial_weights.copy_weights(str(trained[0]), model)
 
 
 def test_frozen_the_new_answer_learns_and_the_old_one_stays(trained):
@@ -110,6 +102,88 @@ def test_fixed_moments_stay_as_they_came_while_the_weights_learn(trained):
             if not np.array_equal(was, to_numpy(v))
         }
     assert moved == {False: {"moments", "weights"}, True: {"weights"}}
+
+
+def names_moved(built, before):
+    return {
+        v.path if hasattr(v, "path") else v.name
+        for v, was in zip(built.model.variables, before, strict=True)
+        if not np.array_equal(was, to_numpy(v))
+    }
+
+
+@pytest.mark.parametrize("micro_batches", [1, 2])
+def test_a_part_takes_its_share_of_each_step(trained, micro_batches):
+    path, inputs, _ = trained
+    image, nihss = (np.repeat(inputs[name], 2, 0) for name in ("image", "nihss"))
+    images = {"image": image, "nihss": nihss}
+    batch = (images, np.ones((2, 128, 128, 16, 2), np.float32), np.ones(2, np.float32))
+    half = (inputs, batch[1][:1], batch[2][:1])
+    strategy = distribution.choose_strategy()
+    without_dropout = dataclasses.replace(SMALL, dropout=0.0)  # whose seeds are no weights
+    took = {}
+    for share in (1.0, 0.25):
+        config = TrainingConfig(
+            batch_size=2,
+            micro_batch=2 // micro_batches,
+            precision="float32",
+            init_from=str(path),
+            fixed_moments=True,
+            encoder_rate=share,
+            bottleneck_rate=0.0,
+        )
+        built = step.build(strategy, without_dropout, config, 1)
+        before = [to_numpy(v) for v in built.model.variables]
+        built.train(iter([batch] if micro_batches == 1 else [half, half]), 0)
+        took[share] = {
+            v.path if hasattr(v, "path") else v.name: to_numpy(v) - was
+            for v, was in zip(built.model.variables, before, strict=True)
+        }
+    for name, whole in took[1.0].items():
+        factor = 0.25 if "encoder" in name else 1.0
+        np.testing.assert_allclose(took[0.25][name], factor * whole, atol=1e-6, err_msg=name)
+        assert not ("bottleneck" in name and whole.any()), name
+    assert any(whole.any() for name, whole in took[1.0].items() if "encoder" in name)
+
+
+def test_a_frozen_part_keeps_its_moments_and_the_others_do_not(trained):
+    path, inputs, _ = trained
+    config = TrainingConfig(
+        batch_size=1, micro_batch=1, precision="float32", init_from=str(path), encoder_rate=0.0
+    )
+    built = step.build(distribution.choose_strategy(), SMALL, config, 1)
+    before = [to_numpy(v) for v in built.model.variables]
+    truth = np.ones((1, 128, 128, 16, 2), np.float32)
+    built.train(iter([(inputs, truth, np.ones(1, np.float32))]), 0)
+    moved = names_moved(built, before)
+    assert not [name for name in moved if "encoder" in name]
+    assert [name for name in moved if "decoder" in name and "moving" in name]
+
+
+def test_every_layer_with_weights_belongs_to_a_part():
+    model = build_model(MORE, for_training=True)
+    found = {parts.part_of(layer.name) for layer in model.layers if layer.weights}
+    assert found == set(PARTS)
+    # Saved states hold the optimizer's variables in this order.
+    all_of_them = [id(variable) for variable, _ in parts.trained(model, {})]
+    assert all_of_them == [id(variable) for variable in model.trainable_variables]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"encoder_rate": 1.5}, "encoder_rate is 1.5; expected 0 to 1"),
+        ({"encoder_rate": 0.0}, "encoder_rate is 0.0; expected init_from with it"),
+        (
+            {f"{part}_rate": 0.0 for part in PARTS} | {"init_from": "demo"},
+            "the rate of every part is 0; expected one of them above 0",
+        ),
+    ],
+    ids=["above 1", "nothing to keep", "all frozen"],
+)
+def test_rates_that_cannot_be_are_refused(change, message):
+    with pytest.raises(InputError, match=message):
+        TrainingConfig(**change)
 
 
 def test_fixed_moments_need_a_network_to_begin_with():

@@ -11,6 +11,7 @@ import pytest
 from helpers.same_run import assert_same_end, kept_after_first_epoch
 
 from tf_hypoperfusion.config import preset
+from tf_hypoperfusion.model import keras_file
 from tf_hypoperfusion.model.keras_compat import IS_KERAS_3
 from tf_hypoperfusion.training import history, trainer
 from tf_hypoperfusion.training.trainer import RunOptions
@@ -107,6 +108,32 @@ def test_options_beyond_the_paper_train_and_resume(records_dir, tmp_path):
     assert_same_end(tmp_path / "broken", tmp_path / "whole")
     rates = [r["learning_rate"] for r in history.read(tmp_path / "whole/fold-0")]
     assert rates[0] < rates[1]  # of each epoch's first step
+
+
+@pytest.mark.core
+def test_a_trained_network_is_trained_further_and_resumes(three_epochs, records_dir, tmp_path):
+    """A frozen part, one at another rate, fixed moments, averaged weights."""
+    given = {
+        "init_from": str(three_epochs[0]), "encoder_rate": 0.0, "decoder_rate": 0.3,
+        "fixed_moments": True, "ema_momentum": 0.9, "poolings": 1,
+    }  # fmt: skip
+    settings, watch = preset("tiny", epochs=2, **given), RunOptions(overlay_epochs=0)
+    with kept_after_first_epoch(tmp_path / "broken"):
+        trainer.train_fold(records_dir, tmp_path / "whole", 0, settings, options=watch)
+    result = trainer.train_fold(records_dir, tmp_path / "broken", 0, settings, options=watch)
+    assert result.trained == 1
+    assert_same_end(tmp_path / "broken", tmp_path / "whole")
+    parent, child = (
+        {
+            each.name: each.get_weights()
+            for each in keras_file.load(run / "fold-0/best.keras").layers
+        }
+        for run in (three_epochs[0], tmp_path / "whole")
+    )
+    for name, weights in child.items():
+        same = all(np.array_equal(*pair) for pair in zip(weights, parent[name], strict=True))
+        assert not name.startswith("encoder") or same, name
+        assert not name.startswith("decoder0_conv") or not same, name
 
 
 def test_the_kept_model_has_the_averaged_weights(records_dir, tmp_path):

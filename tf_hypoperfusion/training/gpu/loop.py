@@ -22,7 +22,7 @@ from data_tools.runtime import atomic
 from data_tools.runtime.errors import InputError
 from tf_hypoperfusion import provenance
 from tf_hypoperfusion.config import ModelConfig, TrainingConfig
-from tf_hypoperfusion.training import history, initial_weights
+from tf_hypoperfusion.training import history, parents
 from tf_hypoperfusion.training.gpu.steps import INPUTS, State, Steps, Way
 from tf_hypoperfusion.training.randomisation import Randomisation
 
@@ -174,9 +174,11 @@ class Network:
     def __init__(self, folder: Path, steps: Steps, data: Data, *, seed: int):
         self.folder, self.steps, self.data = folder, steps, data
         self.number = int(folder.name.rpartition("-")[2])
-        init_from = steps.training.init_from
+        init_from, self.parent = steps.training.init_from, None
         if init_from:
-            init_from = str(initial_weights.model_file(init_from, self.number))
+            self.parent = parents.find(init_from, self.number)
+            parents.check(self.parent, steps.model_config)
+            init_from = self.parent.reference
         self.training = dataclasses.replace(steps.training, seed=seed, init_from=init_from)
         self.rows: list[history.Row] = []
         self.state = steps.new_state(seed, init_from)
@@ -325,6 +327,7 @@ class Network:
             "model": dataclasses.asdict(self.steps.model_config),
             "training": dataclasses.asdict(self.training),
             "records": {"fingerprint": source.fingerprint, "cohort": source.cohort},
+            **({"parent": self.parent.to_json()} if self.parent else {}),
             "simulation": source.facts,
             "randomisation": dataclasses.asdict(self.steps.changes),
             "steps": total,

@@ -105,14 +105,14 @@ class Steps:
         return with_plane_layers(model) if self.way.planes else model
 
     def new_state(self, seed: int, init_from: str = "") -> State:
-        """Weights as drawn from a seed, or those of a ``.keras`` file; moments at rest.
+        """Weights as drawn from a seed, or those of a trained network; moments at rest.
 
         Raises:
-            InputError: the file holds another network.
+            InputError: that is another network.
         """
         model = self._new_model(seed)
         if init_from:
-            initial_weights.copy_weights(Path(init_from), model)
+            initial_weights.copy_weights(init_from, model)
         weights = [jnp.array(v.value) for v in model.trainable_variables]
         moments = [jnp.array(v.value) for v in model.non_trainable_variables]
         return {

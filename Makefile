@@ -1,13 +1,19 @@
 # make demo      the whole way on simulated patients, into ./demo; run again, it goes on
+# make real DATA=/folder/with/zips   real, public patients: import, preprocess, records, five folds,
+#                evaluate, report, export, into ./real; run again, it goes on
 # make test      everything CI runs: lint, types, import rules, tests on both TensorFlow lines
 # make quick     lint, types, import rules and the tests without a network: a minute or so
 # make install   only the environment, in ./.venv
 # make clean     remove the environments and the demo
-# Options: PYTHON=python3.12 (any of 3.10 to 3.13), VENV=.venv, DEMO=demo
+# Options: PYTHON=python3.12 (any of 3.10 to 3.13), VENV=.venv, DEMO=demo, REAL=real,
+#          PRESET=few_patients and WORKERS=N (all cores) of make real
 
 PYTHON ?= python3
 VENV   ?= .venv
 DEMO   ?= demo
+REAL   ?= real
+PRESET ?= few_patients
+WORKERS ?= $(shell nproc 2>/dev/null || echo 1)
 BIN    := $(VENV)/bin
 RUN    := $(BIN)/python -m
 ADDONS := $(VENV)-addons
@@ -21,7 +27,7 @@ PIP    := python -m pip install --quiet --disable-pip-version-check
 # Otherwise each of the hundreds of processes of a test run would compile our code anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help install demo test quick checks test-addons clean
+.PHONY: help install demo real test quick checks test-addons clean
 .DELETE_ON_ERROR:
 
 help:
@@ -72,6 +78,40 @@ demo: install
 	@echo "test patients $(DEMO)/run/patients.csv"
 	@echo "report        $(DEMO)/run/report/index.html"
 	@echo "curves        $(BIN)/tensorboard --logdir=$(DEMO)/run"
+
+comma := ,
+empty :=
+ZIPS   = $(or $(wildcard $(DATA)/*.zip),$(DATA))
+SOURCES = $(subst $(empty) $(empty),$(comma),$(strip $(ZIPS)))
+# Status 1: some patients failed and are named; the others go on.
+SOME   = || [ $$? -eq 1 ]
+FOLDS  = $(subst $(empty) $(empty),$(comma),$(foreach k,0 1 2 3 4,$(REAL)/run/fold-$(k)/best.keras))
+
+real: install
+	@[ -n "$(DATA)" ] || { echo "make real needs DATA=/folder/with/zips, such as ISLES2017_Training.zip" >&2; exit 2; }
+	@echo "== 1/9 what this will take"
+	@$(RUN) tf_hypoperfusion.plan --source=$(SOURCES) --preset=$(PRESET) --disk=$(REAL)
+	@echo "== 2/9 import the public data"
+	@$(RUN) data_tools.import_public --source=$(SOURCES) --out=$(REAL)/cohort --workers=$(WORKERS) $(SOME)
+	@echo "== 3/9 check the files"
+	@$(RUN) data_tools.check_cohort --cohort=$(REAL)/cohort --workers=$(WORKERS) $(SOME)
+	@echo "== 4/9 preprocess into MNI space"
+	@$(RUN) data_tools.preprocess --cohort=$(REAL)/cohort --out=$(REAL)/mni --workers=$(WORKERS) $(SOME)
+	@echo "== 5/9 slabs -> TFRecords in five subsets"
+	@$(RUN) data_tools.build_records --cohort=$(REAL)/mni --out=$(REAL)/records
+	@echo "== 6/9 train five folds, preset $(PRESET)"
+	@$(RUN) tf_hypoperfusion.train --fold=all --records=$(REAL)/records --run=$(REAL)/run --preset=$(PRESET)
+	@echo "== 7/9 evaluate every patient by the fold that never saw it"
+	@$(RUN) tf_hypoperfusion.evaluate --run=$(REAL)/run --records=$(REAL)/records $(SOME)
+	@echo "== 8/9 tables and figures"
+	@$(RUN) tf_hypoperfusion.report --patients=$(REAL)/run/patients.csv --out=$(REAL)/run/report
+	@echo "== 9/9 export the five folds as one model"
+	@$(RUN) tf_hypoperfusion.export --model=$(FOLDS) --name=real --out=$(REAL)/saved_models
+	@echo
+	@echo "who was imported, and what was derived   $(REAL)/cohort/imported.tsv"
+	@echo "look at every patient                    $(REAL)/mni/qc.html"
+	@echo "report                                   $(REAL)/run/report/index.html"
+	@echo "the model and its card                   $(REAL)/saved_models/real"
 
 # The suite's own summary comes last.
 test: install checks test-addons

@@ -16,7 +16,7 @@ from data_tools.grid import UNKNOWN_SIDE
 from data_tools.import_public import derived, matching, one_patient, sources
 from data_tools.import_public.matching import PublicPatient
 from data_tools.import_public.one_patient import Imported
-from data_tools.import_public.sets import OUTCOME, SETS
+from data_tools.import_public.sets import OUTCOME, SERIES, SETS, TMAX
 from data_tools.runtime import atomic, executors
 from data_tools.runtime.errors import InputError
 
@@ -93,6 +93,34 @@ def import_sets(
         kept=sum(each.participant_id in kept for each in taken),
         failed=failed,
     )
+
+
+def count(given: Sequence[str]) -> tuple[int, float]:
+    """Patients with what truth is made of, and the GB of images that everybody will have at most.
+
+    Copies of a patient are not known before the images are read, so they count.
+
+    Args:
+        given: zip files and folders.
+
+    Raises:
+        InputError: a source is not what is expected, or nobody has a Tmax map.
+    """
+    patients = _everybody(given, ()).values()
+    with_truth = sum(TMAX in patient.files for patient in patients)
+    if not with_truth:
+        raise InputError(
+            f"--source={','.join(given)}: nobody there has a Tmax map, so nothing can be learnt; "
+            "expected SPES, ISLES 2016 or ISLES 2017"
+        )
+    images = (
+        member.size
+        for patient in patients
+        for role, files in patient.files.items()
+        if role != SERIES
+        for member in files
+    )
+    return with_truth, sum(images) / 1e9
 
 
 def _everybody(given: Sequence[str], said: Sequence[str]) -> dict[str, PublicPatient]:

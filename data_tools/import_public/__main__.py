@@ -18,8 +18,8 @@ OT of ISLES 2016 and 2017 is the infarct after 90 days. It is never taken as tru
 stands in two sets with the same voxels is kept once, that of ISLES 2017 first.
 
 imported.tsv lists for each patient what was taken, derived and left out, and why. Run again, the
-command goes on where it was interrupted. Exit status: 0 everybody imported, 2 somebody failed
-(each is named, the others are done), or input that cannot be used.
+command goes on where it was interrupted. Exit status: 0 everybody imported, 1 somebody failed (each
+is named, the others are done), 2 nobody was imported, or input that cannot be used.
 
 Next: python -m data_tools.check_cohort --cohort=cohort
 """
@@ -82,7 +82,9 @@ def main() -> int:
         f"{counted(len(result.imported), 'patient')} in {FLAGS.out} ({result.kept} were done "
         f"before); {cohort_import.TABLE} says what was taken, derived and left out"
     )
-    return command.EXIT_BAD_INPUT if result.failed else command.EXIT_OK
+    if not result.imported:
+        return command.EXIT_BAD_INPUT
+    return command.EXIT_SOME_FAILED if result.failed else command.EXIT_OK
 
 
 def _listed(name: str) -> list[str]:

@@ -21,6 +21,9 @@ from data_tools.import_public import cohort_import, one_patient
 from data_tools.import_public.sets import OT_IS_NO_TRUTH
 from data_tools.simulate import write_layout
 from data_tools.volumes import load_volume
+from tf_hypoperfusion import plan
+from tf_hypoperfusion.training import forecast
+from tf_hypoperfusion.training.forecast import Rates
 
 # Four patients of a set show the four orientations and all formats.
 SETS = {
@@ -254,7 +257,7 @@ def test_one_bad_patient_does_not_stop_the_others_and_the_next_run_goes_on(
     whole = adc.read_bytes()
     adc.write_bytes(whole[: len(whole) // 2])
     shutil.rmtree(the(root / "training_5", "MR_Tmax").parent)
-    said = importing(out, root, status=2)
+    said = importing(out, root, status=1)
     assert "failed: sub-isles2017train02: " in said.err and "MR_ADC" in said.err
     assert str(out) not in said.err  # a copy's name would tell nobody anything
     assert "failed: sub-isles2017train05: " in said.err and "has no Tmax" in said.err
@@ -266,7 +269,7 @@ def test_one_bad_patient_does_not_stop_the_others_and_the_next_run_goes_on(
     ]  # fmt: skip
     adc.write_bytes(whole)
     (out / "sub-isles2017train04/dwi/sub-isles2017train04_ADC.nii.gz").write_bytes(b"damaged")
-    said = importing(out, root, status=2)
+    said = importing(out, root, status=1)
     assert "3 patients in" in said.out and "(1 were done before)" in said.out
     assert not list(out.glob(".tmp-*"))
 
@@ -410,3 +413,18 @@ def test_layouts_refuse_what_they_cannot_write(tmp_path):
         with pytest.raises(InputError, match=told):
             write_layout(tmp_path / "x", *arguments)
     assert not Path(tmp_path / "x").exists()
+
+
+def test_a_plan_counts_who_can_be_learnt_from(archives, monkeypatch, capsys):
+    rates = Rates(
+        patient_s=36.0, step_s=1.0, slab_s=0.25, mni_gb=0.01, records_gb=0.02, network_gb=0.1
+    )
+    monkeypatch.setattr(forecast, "measure", lambda configs, stride, log: rates)
+    both = [archives[key] / TRAINING[key] for key in ("isles2017", "isles2022")]
+    assert call(plan, f"--source={both[0]},{both[1]}", "--preset=tiny") == 0
+    assert "4 patients, preset tiny" in capsys.readouterr().out
+    assert call(plan, f"--source={both[1]}", "--preset=tiny") == 2
+    assert "nobody there has a Tmax map" in capsys.readouterr().err
+    number, size_gb = cohort_import.count([str(both[0])])
+    images = [p for p in both[0].rglob("*") if p.is_file() and "4DPWI" not in p.name]
+    assert number == 4 and 0 < size_gb <= sum(p.stat().st_size for p in images) / 1e9

@@ -39,7 +39,7 @@ from data_tools.simulate.shifts import SHIFTS
 SHIPPED = "shipped"
 PARENT = "demo#0"
 DEFAULT = [
-    ("tuned", ["10", "--preset=few_patients", "--epochs=12"]),
+    ("tuned", ["10", "--preset=few_patients", "--epochs=6"]),
     ("scratch", ["40", "--preset=demonstration", "--epochs=20"]),
 ]
 # Patients that nobody trains on have a seed of their own.
@@ -242,7 +242,7 @@ def main() -> None:
         if not words or not words[0].isdecimal() or not int(words[0]):
             raise InputError(
                 f"--variant={name}=...: expected a number of patients first, as in "
-                "tuned=10 --preset=few_patients --epochs=12"
+                "tuned=10 --preset=few_patients --epochs=6"
             )
     atomic.check_writable(Path(FLAGS.out))
     tables = Tables(

@@ -2,6 +2,7 @@
 whatever the user's environment says of Keras.
 """
 
+import logging
 import os
 import sys
 
@@ -33,3 +34,9 @@ def prepare() -> None:
         import tensorflow as tf
 
         tf.config.list_physical_devices()
+    tf.get_logger().addFilter(_is_no_retracing)
+
+
+def _is_no_retracing(record: logging.LogRecord) -> bool:
+    """A function for each of several networks is meant, and TensorFlow warns of it as a mistake."""
+    return "triggered tf.function retracing" not in record.getMessage()

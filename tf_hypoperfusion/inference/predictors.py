@@ -228,8 +228,6 @@ def for_prediction(model: Any, precision: str = "float32") -> Any:
 def _compiled(call: Any, model: Any) -> Predictor:
     import tensorflow as tf
 
-    # A function for each of several models is meant, and no reason for a warning.
-    tf.get_logger().setLevel("ERROR")
     signature = [tf.TensorSpec((None, *SLAB), tf.float32), tf.TensorSpec((None, 1), tf.float32)]
     graph = tf.function(call, input_signature=signature, autograph=False)
     graph.keep_alive = model  # a signature does not hold its model's variables

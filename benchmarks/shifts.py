@@ -277,6 +277,8 @@ def _names() -> list[str]:
             f"--shifts holds {', '.join(unknown)}; expected some of {', '.join(SHIFTS)}"
         )
     left_out = [name for name in wanted if SHIFTS[name].needs_lesions and not FLAGS.lesions]
+    if left_out and FLAGS.shifts:
+        raise InputError(f"--shifts={','.join(left_out)} needs --lesions, real core masks")
     for name in left_out:
         print(f"{name} is left out: it needs --lesions", file=sys.stderr)
     return [PLAIN, *(name for name in wanted if name not in left_out)]
@@ -329,7 +331,8 @@ def main() -> None:
     for name in turns.progress(names, "cohorts"):
         cohort = cohort_of(name, FLAGS, FLAGS.look, FLAGS.lesions)
         held[name] = judge(answer(model, cohort, FLAGS.stride, known))
-        print(line(name, held[name], None), file=sys.stderr, flush=True)
+        cells = line(name, held[name], None)
+        print("  ".join(f"{key} {value}" for key, value in cells.items()), file=sys.stderr)
     tables.show(f"{FLAGS.patients} simulated patients of each shift", table(held))
 
 

@@ -5,6 +5,7 @@ import pytest
 
 from benchmarks import shifts
 from data_tools.grid import SLAB_SHAPE
+from data_tools.runtime import command
 from tf_hypoperfusion.evaluation.patient_metrics import patient_metrics, threshold_counts
 from tf_hypoperfusion.inference.calibration import Calibration
 from tf_hypoperfusion.inference.sliding_window import SlabModel
@@ -47,6 +48,8 @@ def test_what_a_calibrated_model_says(mni_cohort, root_error, inside):
     positive = sum(each.mismatch for each in answered)
     cells = shifts.line("(none)", shifts.judge(answered), None)
     assert cells["in_interval"] == f"{inside}/6" and cells["unlike"] == "0/6"
+    assert cells["used_sensitivity"] == f"{positive}/{positive}"  # of all tissue, however unsure
+    assert cells["used_specificity"] == f"0/{6 - positive}"
     # All tissue is drawn: a yes for everybody if that is sure, and for nobody if it is not.
     assert cells["decided_right"] == ("0/0" if inside else f"{positive}/6")
     volumes = [each.used.difference_ml + each.metrics.truth_ml for each in answered]
@@ -138,3 +141,9 @@ def test_losses_are_against_the_plain_patients():
         "mean loss": "0.06",
     }
     assert lines[1]["specificity"] == "0/1"
+
+
+def test_a_shift_that_was_asked_for_is_not_left_out_silently(tmp_path, capsys):
+    asked = ["--shifts=b700,real_shapes", f"--cohorts={tmp_path}"]
+    assert command.run(shifts.main, shifts.FLAGS, "", asked) == 2
+    assert "--shifts=real_shapes needs --lesions" in capsys.readouterr().err

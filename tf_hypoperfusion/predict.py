@@ -20,7 +20,8 @@ again, it goes on. To ask a server, use tf_hypoperfusion.serving_client.
 --side is the side of the brain lesion (right for weak left limbs); auto asks about either side,
 takes the larger answer and says so. DWI is the b = 1000 trace image; ADC may be in mm2/s, 1e-3 or
 1e-6 mm2/s (detected and reported). A model that was trained for it answers with a DWI or an ADC map
-alone; no core is known then, and the answer is unsure.
+alone; the rule finds no core then, the
+network's decides if it has one, and the answer is unsure.
 
 Research use only. Not a medical device; not for clinical decisions.
 """

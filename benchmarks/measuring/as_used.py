@@ -25,6 +25,8 @@ class AsUsed:
         inside: the interval holds the true volume.
         said: about target mismatch.
         right: neither unsure nor wrong.
+        mismatch: target mismatch by the true volume.
+        by_volume: by that of the mask as it is, however unsure.
         unlike: the image is unlike those of the calibration.
     """
 
@@ -34,6 +36,8 @@ class AsUsed:
     inside: bool
     said: Literal["yes", "no", "unsure"]
     right: bool
+    mismatch: bool
+    by_volume: bool
     unlike: bool
 
 
@@ -68,6 +72,8 @@ def of_case(known: Calibration, case: Case, average: NDArray[np.float32]) -> AsU
         inside=bool(low <= truth_ml <= high),
         said=answer.target_mismatch,
         right=answer.target_mismatch == ("yes" if mismatch else "no"),
+        mismatch=mismatch,
+        by_volume=clinical.defuse3(mask_ml, facts.core_ml).target_mismatch,
         unlike=bool(unlike),
     )
 
@@ -88,7 +94,13 @@ def cells(patients: Sequence[AsUsed]) -> dict[str, str]:
         "used_Dice": f"{np.median(known):.2f}" if known else "n/a",
         "used_bias_ml": f"{np.mean([each.difference_ml for each in patients]):.1f}",
         "used_calibration": "n/a" if error is None else f"{error:.3f}",
+        "used_sensitivity": _share([each.by_volume for each in patients if each.mismatch]),
+        "used_specificity": _share([not each.by_volume for each in patients if not each.mismatch]),
         "in_interval": f"{sum(each.inside for each in patients)}/{len(patients)}",
         "decided_right": f"{sum(each.right for each in decided)}/{len(decided)}",
         "unlike": f"{sum(each.unlike for each in patients)}/{len(patients)}",
     }
+
+
+def _share(facts: Sequence[bool]) -> str:
+    return f"{sum(facts)}/{len(facts)}"

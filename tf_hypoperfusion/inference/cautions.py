@@ -10,7 +10,7 @@ from tf_hypoperfusion.clinical import defuse3
 from tf_hypoperfusion.config import NO_CORE_MEDIAN_DICE, common_frame, parse_frame
 from tf_hypoperfusion.inference import deciding_core
 from tf_hypoperfusion.inference.calibration import TELLS
-from tf_hypoperfusion.inference.deciding_core import WORDS
+from tf_hypoperfusion.inference.deciding_core import WORDS, Cores
 from tf_hypoperfusion.inference.model_files import ModelInfo
 from tf_hypoperfusion.inference.prediction import Prediction
 from tf_hypoperfusion.inference.result import Uncertainty
@@ -18,6 +18,8 @@ from tf_hypoperfusion.inference.stroke_side import StrokeSide
 
 # Cores of one patient that are farther apart are worth a look.
 CORES_APART_ML = 10.0
+# A given core is held against the rule's where both have a size, and hardly touch.
+CORE_SEEN_ML, CORE_ELSEWHERE_SHARE = 3.0, 0.9
 
 
 def warnings_of(done: Prediction, models: Sequence[ModelInfo]) -> tuple[str, ...]:
@@ -51,7 +53,9 @@ def of_missing_image(done: Prediction) -> list[str]:
     """
     if done.native.missing is None:
         return []
-    core = "no core is known, " if done.core.core is None else ""
+    core = "no core is known, "
+    if done.core.core is not None:
+        core = f"its core is that of the {WORDS[done.cores.by or 'rule']} alone, "
     if done.native.missing == "ADC":
         return [
             f"No ADC map: the answer comes from the DWI alone; {core}fluid is what is dark in the "
@@ -128,6 +132,21 @@ def of_prediction(done: Prediction) -> list[str]:
     return warnings
 
 
+def _of_given_elsewhere(cores: Cores, given_ml: float) -> list[str]:
+    """A warning if a given core and the rule's, both of some size, hardly touch."""
+    if cores.elsewhere_ml is None or cores.rule_ml is None:
+        return []
+    if min(given_ml, cores.rule_ml) < CORE_SEEN_ML:
+        return []
+    if cores.elsewhere_ml < CORE_ELSEWHERE_SHARE * cores.rule_ml:
+        return []
+    return [
+        f"the given core lies elsewhere than low ADC and bright DWI: {cores.elsewhere_ml:.1f} of "
+        f"{cores.rule_ml:.1f} mL of the rule's core are outside it. Is it of this patient, and not "
+        "mirrored?"
+    ]
+
+
 def of_cores(done: Prediction) -> list[str]:
     """A warning for each core that is far from the one that decides, or would decide otherwise.
 
@@ -137,7 +156,7 @@ def of_cores(done: Prediction) -> list[str]:
     cores, deciding_ml, decision = done.cores, done.core.native_ml, done.decision
     if cores.by is None or deciding_ml is None or decision is None:
         return []
-    words, warnings = WORDS[cores.by], []
+    words, warnings = WORDS[cores.by], _of_given_elsewhere(cores, deciding_ml)
     others = deciding_core.others(cores.by, rule_ml=cores.rule_ml, learnt_ml=cores.learnt_ml)
     for by, ml in others.items():
         other = defuse3(done.hypoperfusion_ml, ml)

@@ -30,12 +30,14 @@ class Cores:
         rule_ml: by :func:`data_tools.labels.core_mask`; None without DWI or ADC map.
         learnt_ml: by the networks; None from networks without.
         probability: float32, shape of the DWI: that of the networks, 0 outside tissue; or None.
+        elsewhere_ml: of the rule's core, what lies outside a given one; None without one of them.
     """
 
     by: By | None = "rule"
     rule_ml: float | None
     learnt_ml: float | None = None
     probability: NDArray[np.float32] | None = None
+    elsewhere_ml: float | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,7 +124,10 @@ def choose(
     if wish.given is not None:
         on_grid = mni.transform.bring_mask(wish.given, native.dwi) & mni.brain
         core = core_from(native, mni, (wish.given, on_grid), "given")
-        return examined(core), dataclasses.replace(known, by="given")
+        elsewhere_ml = None
+        if rule.native is not None:
+            elsewhere_ml = float((rule.native & ~wish.given).sum() * native.dwi.voxel_ml)
+        return examined(core), dataclasses.replace(known, by="given", elsewhere_ml=elsewhere_ml)
     by_default = "learnt" if rule.core is None else config.CORE_BY
     if learnt is not None and (wish.by or by_default) == "learnt":
         findings = examined(core_from(native, mni, learnt.masks(), "learnt"))

@@ -45,7 +45,8 @@ class Defuse3:
         ratio: hypoperfusion / core, at most 20; 20 also where no core is visible.
         difference_ml: hypoperfusion - core.
         core_ml: the core.
-        target_mismatch: all three criteria are met; None where no core is known.
+        target_mismatch: all three criteria are met by the volume as it is, however unsure; what is
+            to be said of the patient is ``answer``. None where no core is known.
     """
 
     ratio: Criterion

@@ -279,10 +279,10 @@ def _cores(result: PatientResult) -> list[str]:
     others = deciding_core.others(
         result.core_by, rule_ml=result.core_rule_ml, learnt_ml=result.core_learnt_ml
     )
-    if not others or result.core_by is None:
+    if result.core_by is None or (not others and result.core_by == "rule"):
         return []
-    words = ", ".join(f"{ml:.1f} mL by the {WORDS[by]}" for by, ml in others.items())
-    return [f"this core is that of the {WORDS[result.core_by]}; {words}"]
+    words = "".join(f"; {ml:.1f} mL by the {WORDS[by]}" for by, ml in others.items())
+    return [f"this core is that of the {WORDS[result.core_by]}{words}"]
 
 
 def _interval(answer: Answer) -> list[str]:

@@ -250,3 +250,16 @@ def test_flags_that_cannot_be_meant(flags, expected, tmp_path, capsys):
     assert expected in capsys.readouterr().err
     assert call(predict, "--cohort=raw", f"--out={tmp_path / 'out'}", "--core=c.nii") == 2
     assert "leave out --core" in capsys.readouterr().err
+
+
+def test_a_given_core_on_the_other_side_is_told_from_a_wrong_side(predicted, by_rule):
+    """The mask of another patient, or mirrored."""
+    rule = by_rule.core.native
+    assert by_rule.cores.rule_ml > 3
+    mirrored = predicted(CoreWish(rule[::-1].copy()))
+    (warning,) = [text for text in cautions.of_cores(mirrored) if "elsewhere" in text]
+    assert "Is it of this patient, and not mirrored?" in warning
+    assert mirrored.cores.elsewhere_ml > 0.9 * by_rule.cores.rule_ml
+    right = predicted(CoreWish(rule))
+    assert right.cores.elsewhere_ml == 0
+    assert not any("elsewhere" in text for text in cautions.of_cores(right))

@@ -34,6 +34,11 @@ from tf_hypoperfusion import train_on_gpu
 
 # Of 10, 40 and 100 patients 200 are held, each equally often, so that nothing is compiled anew.
 MOST_HELD = 400
+# Settings that a compiled step takes as arguments, or knows nothing of.
+NOT_COMPILED: dict[str, Any] = {
+    "learning_rate": 1e-3, "final_learning_rate_ratio": 1.0, "ema_momentum": 0.0, "seed": 0,
+    "randomisation": "none", "epochs": 2, "warmup_epochs": 0, "patience": 0,
+}  # fmt: skip
 BEGIN = "--init_from=parent"
 
 FLAGS = flags.FlagValues()
@@ -130,9 +135,7 @@ class Site:
     def steps_of(self, values: flags.FlagValues) -> Any:
         """The compiled functions of a variant's kind of network and step."""
         (model, training), changes = train_on_gpu.settings_of(values)
-        plain = {"learning_rate": 1e-3, "final_learning_rate_ratio": 1.0, "ema_momentum": 0.0}
-        same = {"seed": 0, "randomisation": "none", "epochs": 2, "warmup_epochs": 0, "patience": 0}
-        kind = (model, dataclasses.replace(training, **plain, **same))
+        kind = (model, dataclasses.replace(training, **NOT_COMPILED))
         if kind not in self._compiled:
             way = self.steps.Way(training.precision, values.layers != "stock")
             self._compiled[kind] = self.steps.Steps(model, training, changes, way)

@@ -207,6 +207,12 @@ def settings_of(
     configs = config.preset(given.preset, **known)
     if configs[1].precision not in ("bfloat16", "float32"):
         raise InputError(f"precision is {given.precision!r}; expected bfloat16 or float32")
+    training = configs[1]
+    if training.freeze or training.scales_only or set(training.part_rates.values()) != {1.0}:
+        raise InputError(
+            f"preset is {given.preset!r}, in which only some of the weights learn; here all of them "
+            "do. Expected another preset, or tf_hypoperfusion.train"
+        )
     return configs, randomisation.parse(configs[1].randomisation)
 
 

@@ -210,7 +210,7 @@ def settings_of(
     training = configs[1]
     if training.freeze or training.scales_only or set(training.part_rates.values()) != {1.0}:
         raise InputError(
-            f"preset is {given.preset!r}, in which only some of the weights learn; here all of them "
+            f"preset is {given.preset!r}, in which only some of the weights learn; here all "
             "do. Expected another preset, or tf_hypoperfusion.train"
         )
     return configs, randomisation.parse(configs[1].randomisation)

@@ -4,10 +4,15 @@ import base64
 import gzip
 import json
 import random
+import socket
+import time
 
 import numpy as np
 import pytest
 import requests
+from helpers.serving import ServerHere
+
+from tf_hypoperfusion.serving.server import http_protocol, rest
 
 
 def test_status_metadata_health_and_figures(server):
@@ -193,3 +198,32 @@ def test_fuzz_neither_kills_nor_spoils(server, slab, patient_body):
                     server.predict(body).json()["outputs"], expected, atol=1e-6
                 )
     assert server.process.poll() is None
+
+
+def test_bodies_that_never_end_take_no_place_from_others(saved_models, slab, monkeypatch):
+    monkeypatch.setattr(http_protocol, "PAUSE_S", 60.0)
+    serve = ServerHere(saved_models, max_queue=2)
+    head = b"POST /v1/models/stroke:predict HTTP/1.1\r\nhost: x\r\ncontent-length: 1000\r\n\r\n{"
+    hanging = [socket.create_connection(("127.0.0.1", serve.server.port)) for _ in range(20)]
+    for client in hanging:
+        client.sendall(head)
+    image, nihss, _ = slab
+    assert serve.predict({"inputs": {"image": image.tolist(), "nihss": nihss.tolist()}}).ok
+    for client in hanging:
+        client.close()
+    assert serve.stop()
+
+
+def test_bodies_that_are_too_much_together_are_refused(saved_models, monkeypatch):
+    monkeypatch.setattr(rest, "HELD_REQUESTS", 1)
+    serve = ServerHere(saved_models, max_request_bytes=2**20)
+    head = b"POST /v1/models/stroke:predict HTTP/1.1\r\nhost: x\r\ncontent-length: 1000000\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", serve.server.port)) as client:
+        client.sendall(head + b"x" * 900_000)
+        deadline = time.monotonic() + 60
+        while True:  # until the server has read what hangs
+            answer = serve.predict(b"{" + b" " * 300_000)
+            if answer.status_code == 503 or time.monotonic() > deadline:
+                break
+        assert answer.status_code == 503 and "being sent at once" in answer.json()["error"]
+    assert serve.stop()

@@ -11,6 +11,7 @@ from typing import Any
 import uvicorn
 
 from data_tools.runtime.errors import InputError
+from tf_hypoperfusion.serving.server.http_protocol import TimedProtocol
 from tf_hypoperfusion.serving.server.policies import ModelSource
 from tf_hypoperfusion.serving.server.repository import Repository
 from tf_hypoperfusion.serving.server.rest import RestApi
@@ -81,6 +82,7 @@ class EmbeddedServer:
         self._web = _WebServer(
             uvicorn.Config(
                 rest.app(),
+                http=TimedProtocol,
                 log_config=None,  # uvicorn's own closes every handler of the process
                 log_level="warning",
                 timeout_graceful_shutdown=STOP_S,

@@ -31,6 +31,8 @@ PATH = re.compile(
 )
 # How often a waiting request is looked at for a client that has left.
 WATCH_S = 0.5
+# Bodies are held up to so many of the largest size.
+HELD_REQUESTS = 4
 
 
 class Figures:
@@ -102,6 +104,7 @@ class RestApi:
     ):
         self._repository, self._runner, self._token = repository, runner, token
         self._max_request_bytes, self._max_requests = max_request_bytes, max_requests
+        self._bodies = _Bodies(HELD_REQUESTS * max_request_bytes)
         self._figures = Figures(repository, runner)
         self._taken = 0  # requests from their first byte to their answer
         self._threads = anyio.CapacityLimiter(max_requests)
@@ -143,28 +146,38 @@ class RestApi:
 
     async def _admit(self, request: Request, target: _Target) -> Response:
         """Read the body of a predict request and answer it, if there are not too many."""
+        self._require_place()
+        with _Held(self._bodies) as held:
+            # First the body: a client that is still writing would not read why it is refused, and
+            # one that never ends takes no place from the others.
+            body = await _body(request, self._max_request_bytes, held)
+            compressed = _is_gzip(request)
+            self._require_place()
+            self._taken += 1
+            try:
+                return await self._in_thread(request, target, body, compressed)
+            finally:
+                self._taken -= 1
+
+    def _require_place(self) -> None:
         if self._taken >= self._max_requests:
             self._figures.requests.labels("unknown", "RESOURCE_EXHAUSTED").inc()
             raise ServingError(
                 "RESOURCE_EXHAUSTED",
                 f"{self._max_requests} requests are being answered or wait; try again later",
             )
-        self._taken += 1
+
+    async def _in_thread(
+        self, request: Request, target: _Target, body: bytes, compressed: bool
+    ) -> Response:
+        gone = threading.Event()
+        watcher = asyncio.create_task(_watch(request, gone))
         try:
-            # First the body: a client that is still writing would not read why it is refused.
-            body = await _body(request, self._max_request_bytes)
-            compressed = _is_gzip(request)
-            gone = threading.Event()
-            watcher = asyncio.create_task(_watch(request, gone))
-            try:
-                sent = _Sent(body, compressed, gone)
-                return await anyio.to_thread.run_sync(
-                    self._predict, target, sent, limiter=self._threads
-                )
-            finally:
-                watcher.cancel()
+            return await anyio.to_thread.run_sync(
+                self._predict, target, _Sent(body, compressed, gone), limiter=self._threads
+            )
         finally:
-            self._taken -= 1
+            watcher.cancel()
 
     def _predict(self, target: _Target, sent: _Sent) -> Response:
         began, status = time.monotonic(), "ok"
@@ -213,7 +226,46 @@ def _too_large(limit: int) -> ServingError:
     return ServingError("INVALID_ARGUMENT", message, 413)
 
 
-async def _body(request: Request, limit: int) -> bytes:
+class _Bodies:
+    """Bytes of all bodies that are held at once.
+
+    Args:
+        most: more are refused.
+    """
+
+    def __init__(self, most: int):
+        self.size, self.most = 0, most
+
+
+class _Held:
+    """What one request holds of them; given back at its end."""
+
+    def __init__(self, bodies: _Bodies):
+        self._bodies, self._size = bodies, 0
+
+    def __enter__(self) -> "_Held":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._bodies.size -= self._size
+
+    def add(self, size: int) -> None:
+        """Hold so many bytes more.
+
+        Raises:
+            ServingError: all requests together hold too many.
+        """
+        self._size += size
+        self._bodies.size += size
+        if self._bodies.size > self._bodies.most:
+            raise ServingError(
+                "RESOURCE_EXHAUSTED",
+                f"requests of more than {self._bodies.most} bytes are being sent at once; try "
+                "again later",
+            )
+
+
+async def _body(request: Request, limit: int, held: _Held) -> bytes:
     """The body as it came, perhaps compressed."""
     parts, size = [], 0
     announced = request.headers.get("content-length", "0")
@@ -223,6 +275,7 @@ async def _body(request: Request, limit: int) -> bytes:
         size += len(part)
         if size > limit:
             raise _too_large(limit)
+        held.add(len(part))
         parts.append(part)
     return b"".join(parts)
 

@@ -246,9 +246,11 @@ def tmax_contradiction(
     if opposite is None:
         return None
     other, given_ml, other_ml = opposite
-    said = f"most of the predicted hypoperfusion is on the {side}" if found else ""
+    said = f"side was given as {side}"
+    if found:
+        said = f"most of the predicted hypoperfusion is on the {side}"
     return (
-        f"CHECK THE SIDE: {said or f'side was given as {side}'}, but Tmax is {threshold_s:g} s and "
+        f"CHECK THE SIDE: {said}, but Tmax is {threshold_s:g} s and "
         f"more in {other_ml:.0f} mL of the {other} half of the brain and in {given_ml:.0f} mL of "
         f"the {side} half. Is the side right, and is the Tmax image mirrored against its header?"
     )

@@ -41,7 +41,7 @@ def render(done: Prediction, result: PatientResult) -> str:
     template = environment().get_template("result.html")
     drawn = {
         name: {"src": _data_uri(each.image), "alt": each.alt}
-        for name, each in pictures.draw(done).items()
+        for name, each in pictures.draw(done, result.comparison).items()
     }
     return template.render(
         result=result,

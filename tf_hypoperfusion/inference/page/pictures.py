@@ -19,7 +19,7 @@ from data_tools.pictures import (
 from tf_hypoperfusion.config import RESEARCH_NOTICE
 from tf_hypoperfusion.inference.page import glass_brain
 from tf_hypoperfusion.inference.prediction import Prediction
-from tf_hypoperfusion.inference.result import PatientResult
+from tf_hypoperfusion.inference.result import Comparison, PatientResult
 
 CONVENTION = f"{pictures.CONVENTION} Research use only."
 
@@ -71,7 +71,7 @@ def overview(done: Prediction, result: PatientResult) -> bytes:
     return drawing.png(mosaic)
 
 
-def draw(done: Prediction) -> dict[str, Picture]:
+def draw(done: Prediction, compared: Comparison | None) -> dict[str, Picture]:
     """Every picture of the page: ``where``, ``truth``, ``probability``, ``adc``, ``disagreement``,
     ``glass``.
 
@@ -80,6 +80,7 @@ def draw(done: Prediction) -> dict[str, Picture]:
 
     Args:
         done: the measured patient.
+        compared: its figures beside perfusion imaging.
     """
     core_ml, hypoperfusion_ml = done.core.native_ml, done.hypoperfusion_ml
     name = "ADC" if done.native.missing == "DWI" else "DWI"
@@ -123,12 +124,8 @@ def draw(done: Prediction) -> dict[str, Picture]:
             f"{done.threshold:g}.",
         ),
     }  # fmt: skip
-    if done.truth is not None:
-        truth = done.truth
-        truth_ml, there_ml = (
-            float(mask.sum() * done.native.dwi.voxel_ml)
-            for mask in (truth.mask, done.hypoperfusion & truth.coverage)
-        )
+    if done.truth is not None and compared is not None:
+        truth, truth_ml, there_ml = done.truth, compared.truth_ml, compared.predicted_ml
         found["truth"] = (
             pictures.axial_mosaic(
                 shown,

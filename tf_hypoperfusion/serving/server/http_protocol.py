@@ -11,6 +11,8 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 HEAD_S = 10.0
 # Between two pieces of a body, and for all of it: 128 MiB at 1 MiB/s take two minutes.
 PAUSE_S, BODY_S = 10.0, 150.0
+# For an answer that the client does not read.
+READ_S = 150.0
 # Files, models and gRPC need descriptors too.
 KEPT_DESCRIPTORS = 256
 TOO_SLOW = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
@@ -29,6 +31,7 @@ class TimedProtocol(H11Protocol):
 
     _deadline: asyncio.TimerHandle | None = None
     _body_until: float | None = None
+    _unread: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: Any) -> None:
         """Wait for a head; with too many connections, close."""
@@ -57,7 +60,24 @@ class TimedProtocol(H11Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Nothing is owed any more."""
         self._wait(None)
+        self._stop_reading_clock()
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """Wait for the client to read."""
+        super().pause_writing()
+        if self._unread is None:
+            self._unread = self.loop.call_later(READ_S, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """The client has read."""
+        super().resume_writing()
+        self._stop_reading_clock()
+
+    def _stop_reading_clock(self) -> None:
+        if self._unread is not None:
+            self._unread.cancel()
+        self._unread = None
 
     def _wait(self, seconds: float | None) -> None:
         if self._deadline is not None:

@@ -48,6 +48,8 @@ command.define_precision(
     default=None,
 )
 
+command.define_allow_operations(FLAGS)
+
 command.heading("Network", FLAGS)
 flags.DEFINE_string("host", "127.0.0.1", "<ADDRESS> Address to listen on.", flag_values=FLAGS)
 flags.DEFINE_integer("port", 8501, "REST port; 0 picks a free one.", 0, 65535, flag_values=FLAGS)
@@ -121,6 +123,7 @@ def main() -> int:
         timeout_s=FLAGS.request_timeout_s,
         cors=FLAGS.cors,
         allow_reload=FLAGS.allow_reload,
+        allow_operations=FLAGS.allow_operations,
         runtime=FLAGS.runtime,
         precision=FLAGS.precision,
     )

@@ -9,6 +9,7 @@ import numpy as np
 
 from data_tools.runtime.errors import InputError
 from tf_hypoperfusion.inference import model_files
+from tf_hypoperfusion.model import graph_operations
 from tf_hypoperfusion.serving import protobuf, request_checks, warmup
 from tf_hypoperfusion.serving.request_checks import MAX_COMPRESSED_BYTES, VOLUME_BYTES, VOLUMES
 from tf_hypoperfusion.serving.server import onnx_model
@@ -109,7 +110,7 @@ class Version:
         _check_whole(folder, ours=set(self.signatures) == onnx_model.SIGNATURES)
         self.model: Model = onnx_model.of_export(
             folder, self.signatures, runtime=runtime, precision=precision
-        ) or _in_tensorflow(folder)
+        ) or _in_tensorflow(folder, allow_operations)
 
     def specs(self, signature: str) -> dict[str, TensorSpec]:
         """Inputs of a signature."""
@@ -212,7 +213,9 @@ def _check_whole(folder: Path, *, ours: bool) -> None:
         raise InputError(f"{folder}: damaged or missing: {', '.join(damaged)}; export again")
 
 
-def _in_tensorflow(folder: Path) -> Model:
+def _in_tensorflow(folder: Path, allow_operations: bool) -> Model:
+    if not allow_operations:
+        graph_operations.check(folder)
     from tf_hypoperfusion.serving.server.tensorflow_model import TensorFlowModel
 
     return TensorFlowModel(folder)

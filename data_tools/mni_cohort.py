@@ -33,7 +33,7 @@ from data_tools.runtime.patient_failure import attempt
 from data_tools.volumes import save_volume
 
 # Raised when what is computed from the same files changes, so that old results are not kept.
-PREPROCESS_VERSION = 6
+PREPROCESS_VERSION = 7
 KEPT = "The result of an earlier run was kept"
 GIVEN = "given"
 

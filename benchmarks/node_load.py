@@ -13,6 +13,7 @@ it is filled to the last byte for --full_s before. At the end every object in Or
 """
 
 import contextlib
+import functools
 import json
 import math
 import os
@@ -247,7 +248,7 @@ def _singles(images: Sequence[Any], node: Node, orthanc: Orthanc) -> dict[str, A
         uid = study[0].StudyInstanceUID
         _send(study, node.port, lambda status: None)
         began = time.monotonic()
-        _wait(lambda uid=uid: (uid, 9003) in orthanc.series(StudyInstanceUID=uid), "a report")
+        _wait(functools.partial(_has_report, orthanc, uid), "a report")
         seconds.append(time.monotonic() - began)
     ordered = sorted(seconds)
     return {
@@ -260,6 +261,10 @@ def _singles(images: Sequence[Any], node: Node, orthanc: Orthanc) -> dict[str, A
     }
 
 
+def _has_report(orthanc: Orthanc, uid: str) -> bool:
+    return (uid, 9003) in orthanc.series(StudyInstanceUID=uid)
+
+
 def _at_once(images: Sequence[Any], node: Node, orthanc: Orthanc, spool: Path) -> dict[str, Any]:
     before = set(orthanc.instances())
     studies = [_copy(images) for _ in range(FLAGS.studies)]
@@ -267,8 +272,9 @@ def _at_once(images: Sequence[Any], node: Node, orthanc: Orthanc, spool: Path) -
     statuses: Counter[int] = Counter()
     began = time.monotonic()
 
-    def done() -> int:
-        return sum(1 for uid, number in orthanc.series() if uid in wanted and number == 9003)
+    def done(share: float = 1.0) -> bool:
+        reports = [1 for uid, number in orthanc.series() if uid in wanted and number == 9003]
+        return len(reports) >= share * len(studies)
 
     with ThreadPoolExecutor(SENDERS_AT_ONCE) as pool:
         sending = [
@@ -283,21 +289,21 @@ def _at_once(images: Sequence[Any], node: Node, orthanc: Orthanc, spool: Path) -
     sent_s = time.monotonic() - began
     away = threading.Event()
     for share in sorted((*KILLED_AFTER, AWAY_AFTER)):
-        _wait(lambda share=share: done() >= share * len(studies), f"{share:.0%} of the results")
+        _wait(functools.partial(done, share), f"{share:.0%} of the results")
         if share == AWAY_AFTER:
             orthanc.stop()
             away.wait(FLAGS.away_s)
             orthanc.start()
         else:
             node.kill()
-    _wait(lambda: done() >= len(studies), "all results")
+    _wait(done, "all results")
     _wait(
         lambda: sum(orthanc.instances().values()) - len(before) >= 4 * len(studies), "objects", 60
     )
     all_s = time.monotonic() - began
     time.sleep(2 * FLAGS.quiet_s)  # whatever would come twice
     counts = {k: n for k, n in orthanc.instances().items() if k not in before}
-    each = [counts.get((uid, number), 0) for uid in wanted for number in OBJECTS]
+    copies = [counts.get((uid, number), 0) for uid in wanted for number in OBJECTS]
     return {
         "studies": len(studies),
         "images": len(images) * len(studies),
@@ -307,10 +313,10 @@ def _at_once(images: Sequence[Any], node: Node, orthanc: Orthanc, spool: Path) -
         "refused for room (0xA700)": statuses[0xA700],
         "images sent, s": f"{sent_s:.0f}",
         "all results, s": f"{all_s:.0f}",
-        "objects wanted": len(each),
-        "once": each.count(1),
-        "lost": each.count(0),
-        "double": sum(n > 1 for n in each),
+        "objects wanted": len(copies),
+        "once": copies.count(1),
+        "lost": copies.count(0),
+        "double": sum(n > 1 for n in copies),
         "strange": sum(n for (uid, _), n in counts.items() if uid not in wanted),
     }
 

@@ -13,6 +13,7 @@ it is filled to the last byte for --full_s before. At the end every object in Or
 """
 
 import contextlib
+import copy
 import functools
 import json
 import math
@@ -201,13 +202,11 @@ def _copy(images: Sequence[Any]) -> list[Any]:
     new: dict[str, str] = {}
     found = []
     for image in images:
-        copied = image.copy()
+        copied = copy.deepcopy(image)
         for name in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID",
                      "FrameOfReferenceUID"):  # fmt: skip
             if name in image:
                 setattr(copied, name, new.setdefault(image[name].value, generate_uid()))
-        copied.file_meta = type(image.file_meta)()
-        copied.file_meta.update(image.file_meta)
         copied.file_meta.MediaStorageSOPInstanceUID = copied.SOPInstanceUID
         found.append(copied)
     return found

@@ -41,6 +41,7 @@ COMMANDS = {
     "A server": {
         "serve": "tf_hypoperfusion.serve",
         "serving-client": "tf_hypoperfusion.serving_client",
+        "node": "tf_hypoperfusion.node",
     },
 }
 MODULES = {name: module for group in COMMANDS.values() for name, module in group.items()}

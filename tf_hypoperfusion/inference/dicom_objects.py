@@ -1,9 +1,10 @@
-"""A result as DICOM objects for the PACS (extra ``dicom``): segmentations and a measurement report.
+"""A result as DICOM objects for the PACS (extra ``dicom``): segmentations, report and picture.
 
 They refer to the DWI series that they were made of: its patient, study and frame of reference.
 Every series description says "research use only".
 """
 
+import dataclasses
 import io
 import re
 import warnings
@@ -18,17 +19,23 @@ from data_tools.dicom.study import Source
 from data_tools.grid import ADC_CORE_UM2_PER_S
 from data_tools.runtime.errors import InputError
 from tf_hypoperfusion import __version__
-from tf_hypoperfusion.inference.calibration import TELLS
-from tf_hypoperfusion.inference.deciding_core import WORDS, By
+from tf_hypoperfusion.inference import dicom_capture, dicom_identity, dicom_report
+from tf_hypoperfusion.inference.deciding_core import By
+from tf_hypoperfusion.inference.dicom_identity import (
+    MAKER,
+    RESEARCH,
+    SERIES_NUMBERS,
+    Uids,
+    model_words,
+)
+from tf_hypoperfusion.inference.model_files import ModelInfo
 from tf_hypoperfusion.inference.prediction import Prediction
 from tf_hypoperfusion.inference.result import PatientResult
 
 FOLDER = "dicom"
-FILES = ("segmentation.dcm", "probability.dcm", "report.dcm")
-RESEARCH = "research use only"
-# High numbers, so that they stand behind the scanner's series.
-SERIES_NUMBERS = (9001, 9002, 9003)
-MAKER = "tf_hypoperfusion"
+FILES = ("segmentation.dcm", "probability.dcm", "report.dcm", "capture.dcm")
+# Of probability.dcm: even, so that 0.5 is one of its steps.
+PROBABILITY_STEPS = 200
 MAY_BE_EMPTY = (
     "PatientID", "PatientName", "PatientBirthDate", "PatientSex", "AccessionNumber", "StudyID",
     "StudyDate", "StudyTime",
@@ -106,7 +113,7 @@ def _try(folder: str | Path, source: Source, sources: Sequence[Any]) -> None:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)
-            _segmentation({"core": mask}, affine, sources, fractional=False, core_by="rule")
+            _segmentation({"core": mask}, affine, sources, _Maker(uids=dicom_identity.uids("try")))
     except Exception as error:  # highdicom and pydicom raise what an odd attribute causes
         raise InputError(
             f"DICOM {folder} ({source.name}): no DICOM result can refer to it ({error}); leave out "
@@ -115,7 +122,8 @@ def _try(folder: str | Path, source: Source, sources: Sequence[Any]) -> None:
 
 
 def draw(done: Prediction, result: PatientResult, sources: Sequence[Any]) -> dict[str, bytes]:
-    """``segmentation.dcm`` (hypoperfusion, core), ``probability.dcm`` and ``report.dcm``.
+    """``segmentation.dcm`` (hypoperfusion, core), ``probability.dcm``, ``report.dcm`` and
+    ``capture.dcm``, the picture.
 
     Args:
         done: the measured patient.
@@ -128,34 +136,85 @@ def draw(done: Prediction, result: PatientResult, sources: Sequence[Any]) -> dic
     Raises:
         InputError: the DWI's axes are not at right angles.
     """
-    files = {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # on how a patient's name is written
         objects = _objects(done, result, sources)
-    for name, data in objects.items():
-        buffer = io.BytesIO()
-        data.save_as(buffer)
-        files[name] = buffer.getvalue()
-    return files
+        return {name: _content(data) for name, data in objects.items()}
+
+
+def refusal(reason: str, image: Any) -> bytes:
+    """A report that says why a study has no result; the same reason has the same UIDs.
+
+    Args:
+        reason: in words.
+        image: pydicom's dataset of one of its images; changed.
+
+    Raises:
+        Exception: whatever pydicom and highdicom raise of an odd attribute.
+    """
+    _mend(image)
+    uids = dicom_identity.uids([str(image.StudyInstanceUID), reason, __version__])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        return _content(dicom_report.refusal(reason, image, uids))
+
+
+def _content(data: Any) -> bytes:
+    buffer = io.BytesIO()
+    data.save_as(buffer)
+    return buffer.getvalue()
 
 
 def _objects(done: Prediction, result: PatientResult, sources: Sequence[Any]) -> dict[str, Any]:
     affine = done.native.dwi.affine
     masks = {"hypoperfusion": done.hypoperfusion, "core": done.core.native}
     filled = {name: mask for name, mask in masks.items() if mask is not None and mask.any()}
-    segmentation_file, probability_file, report_file = FILES
-    objects: dict[str, Any] = {}
-    core_by = done.cores.by or "rule"  # of none, there is no segment
-    if filled:
-        objects[segmentation_file] = _segmentation(
-            filled, affine, sources, fractional=False, core_by=core_by
-        )
-    probability = {"hypoperfusion": done.probability}
-    objects[probability_file] = _segmentation(
-        probability, affine, sources, fractional=True, core_by=core_by
+    segmentation_file, probability_file, report_file, capture_file = FILES
+    maker = _Maker(
+        uids=dicom_identity.uids_of(result, sources),
+        models=result.models,
+        comments="\n".join([*dicom_report.said(result), *dicom_identity.remarks(result)]),
+        core_by=done.cores.by or "rule",  # of none, there is no segment
     )
-    objects[report_file] = _report(result, objects.get(segmentation_file), list(filled), sources)
+    objects: dict[str, Any] = {}
+    if filled:
+        objects[segmentation_file] = _segmentation(filled, affine, sources, maker)
+    objects[probability_file] = _segmentation(
+        {"hypoperfusion": on_steps(done.probability)}, affine, sources, maker, fractional=True
+    )
+    objects[report_file] = dicom_report.report(
+        result, objects.get(segmentation_file), list(filled), sources=sources, uids=maker.uids
+    )
+    objects[capture_file] = dicom_capture.capture(done, result, sources=sources, uids=maker.uids)
     return objects
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Maker:
+    """What a segmentation says of where it comes from."""
+
+    uids: Uids
+    models: Sequence[ModelInfo] = ()
+    comments: str = RESEARCH
+    core_by: By = "rule"
+
+
+def on_steps(probability: NDArray) -> NDArray[np.float32]:
+    """A probability rounded to the steps of a file, each voxel on its side of 0.5.
+
+    Args:
+        probability: of any shape.
+
+    Returns:
+        Multiples of 1 / :data:`PROBABILITY_STEPS`: at least 0.5 where it was, and below where not.
+
+    >>> on_steps(np.array([0.4999, 0.5, 0.7512], np.float32)).tolist()
+    [0.49500000476837158, 0.5, 0.75]
+    """
+    half = PROBABILITY_STEPS // 2
+    steps = np.rint(probability.astype(np.float64) * PROBABILITY_STEPS)
+    steps = np.where(probability < 0.5, np.minimum(steps, half - 1), steps)
+    return (steps / PROBABILITY_STEPS).astype(np.float32)
 
 
 def _on_slices(maps: dict[str, NDArray], affine: NDArray, sources: Sequence[Any]) -> Any:
@@ -172,29 +231,9 @@ def _on_slices(maps: dict[str, NDArray], affine: NDArray, sources: Sequence[Any]
     )
 
 
-def _codes() -> dict[str, Any]:
-    from highdicom.sr.coding import CodedConcept
-
-    return {
-        "hypoperfusion": CodedConcept("52674009", "SCT", "Ischemia"),
-        "core": CodedConcept("55641003", "SCT", "Infarct"),
-    }
-
-
-def _algorithm() -> Any:
-    import highdicom as hd
-    from pydicom.sr.codedict import codes
-
-    return hd.AlgorithmIdentificationSequence(
-        name=f"{MAKER} ({RESEARCH})",
-        version=__version__,
-        family=codes.cid7162.ArtificialIntelligence,
-    )
-
-
 def _segmentation(
-    maps: dict[str, NDArray], affine: NDArray, sources: Sequence[Any], *,
-    fractional: bool, core_by: By,
+    maps: dict[str, NDArray], affine: NDArray, sources: Sequence[Any], maker: _Maker, *,
+    fractional: bool = False,
 ) -> Any:  # fmt: skip
     import highdicom as hd
     from highdicom import seg
@@ -206,49 +245,57 @@ def _segmentation(
             "rule": f"core: ADC <= {ADC_CORE_UM2_PER_S:.0f}e-6 mm2/s",
             "learnt": "predicted core",
             "given": "core: given mask",
-        }[core_by],
+        }[maker.core_by],
     }
+    parameters = {f"model {k + 1}": model_words(model) for k, model in enumerate(maker.models)}
     algorithm = {
         "algorithm_type": seg.SegmentAlgorithmTypeValues.AUTOMATIC,
-        "algorithm_identification": _algorithm(),
+        "algorithm_identification": hd.AlgorithmIdentificationSequence(
+            name=dicom_identity.algorithm_name(maker.models),
+            version=dicom_identity.algorithm_version(maker.models),
+            family=codes.cid7162.ArtificialIntelligence,
+            source=MAKER,
+            parameters=parameters or None,
+        ),
     }
     # Of a given mask nobody here knows what made it.
     others = {"core": {"algorithm_type": seg.SegmentAlgorithmTypeValues.MANUAL}}
-    of_segment = others if core_by == "given" else {}
+    of_segment = others if maker.core_by == "given" else {}
+    name = "probability" if fractional else "segmentation"
     descriptions = [
         seg.SegmentDescription(
             segment_number=k + 1,
-            segment_label=words[name],
+            segment_label=words[segment],
             segmented_property_category=codes.SCT.MorphologicallyAbnormalStructure,
-            segmented_property_type=_codes()[name],
-            **of_segment.get(name, algorithm),
-            tracking_uid=hd.UID(),
-            tracking_id=name,
+            segmented_property_type=dicom_report.finding_codes()[segment],
+            **of_segment.get(segment, algorithm),
+            tracking_uid=maker.uids(f"{name} {segment}"),
+            tracking_id=segment,
         )
-        for k, name in enumerate(maps)
+        for k, segment in enumerate(maps)
     ]
     kind = seg.SegmentationTypeValues
     more: dict[str, Any] = {}
     if fractional:
         more = {
             "fractional_type": seg.SegmentationFractionalTypeValues.PROBABILITY,
-            "max_fractional_value": 200,
+            "max_fractional_value": PROBABILITY_STEPS,
         }
-    return seg.Segmentation(
+    made = seg.Segmentation(
         source_images=sources,
         pixel_array=_on_slices(
             {
-                name: each.astype(np.float32 if fractional else np.uint8)
-                for name, each in maps.items()
+                segment: each.astype(np.float32 if fractional else np.uint8)
+                for segment, each in maps.items()
             },
             affine,
             sources,
         ),
         segmentation_type=kind.FRACTIONAL if fractional else kind.BINARY,
         segment_descriptions=descriptions,
-        series_instance_uid=hd.UID(),
-        series_number=SERIES_NUMBERS[1 if fractional else 0],
-        sop_instance_uid=hd.UID(),
+        series_instance_uid=maker.uids(f"{name} series"),
+        series_number=SERIES_NUMBERS[name],
+        sop_instance_uid=maker.uids(name),
         instance_number=1,
         manufacturer=MAKER,
         manufacturer_model_name=MAKER,
@@ -262,125 +309,5 @@ def _segmentation(
         ),
         **more,
     )
-
-
-def _side(result: PatientResult) -> str:
-    """The side in the 64 letters that a meaning may have."""
-    if not result.side_found:
-        return result.side
-    share = "" if result.side_share is None else f", {result.side_share:.0%} of it"
-    return f"{result.side}, not given, looked for in the answer{share}"
-
-
-def _report(
-    result: PatientResult, segmentation: Any, names: list[str], sources: Sequence[Any]
-) -> Any:
-    """TID 1500: the volumes and the decision, and each segment's volume."""
-    import highdicom as hd
-    from highdicom import sr
-    from highdicom.sr.coding import CodedConcept
-    from pydicom.sr.codedict import codes
-
-    known_ml = {"hypoperfusion": result.hypoperfusion_ml, "core": result.core_ml}
-    ml = {name: value for name, value in known_ml.items() if value is not None}
-
-    def own(value: str, meaning: str) -> Any:
-        return CodedConcept(value, "99TFHYPO", meaning)
-
-    def measurement(name: Any, value: float, unit: Any) -> Any:
-        return sr.Measurement(name=name, value=round(float(value), 2), unit=unit)
-
-    decision = {
-        "yes": codes.SCT.Yes,
-        "no": codes.SCT.No,
-        "unsure": CodedConcept("82334004", "SCT", "Indeterminate"),
-    }[result.answer.target_mismatch]
-    coverage = f"{result.answer.coverage or 0:.0%} interval"
-    milliliter = CodedConcept("mL", "UCUM", "milliliter")
-    one = CodedConcept("1", "UCUM", "no units")
-    summary = sr.MeasurementsAndQualitativeEvaluations(
-        tracking_identifier=sr.TrackingIdentifier(hd.UID(), f"target mismatch, {RESEARCH}"),
-        source_images=[sr.SourceImageForMeasurementGroup.from_source_image(sources[0])],
-        measurements=[
-            *(
-                measurement(own(name, meaning), value, unit)
-                for name, meaning, value, unit in (
-                    ("hypoperfusion", "Hypoperfusion", result.hypoperfusion_ml, milliliter),
-                    ("core", "Core", result.core_ml, milliliter),
-                    ("mismatch", "Mismatch", result.mismatch_ml, milliliter),
-                    ("ratio", "Ratio", result.mismatch_ratio, one),
-                )
-                if value is not None
-            ),
-            *(
-                measurement(
-                    own(f"hypoperfusion-{end}", f"Hypoperfusion, {end} end, {coverage}"),
-                    value,
-                    milliliter,
-                )
-                for end, value in zip(
-                    ("lower", "upper"), result.answer.interval_ml or (), strict=False
-                )
-            ),
-        ],
-        qualitative_evaluations=[
-            sr.QualitativeEvaluation(own("defuse3", "Target mismatch (DEFUSE 3)"), decision),
-            sr.QualitativeEvaluation(own("notice", "Notice"), own("research", RESEARCH)),
-            sr.QualitativeEvaluation(
-                own("side", "Side of the stroke"), own(f"side-{result.side}", _side(result))
-            ),
-            *(
-                sr.QualitativeEvaluation(own("missing", "Image not there"), own(image, image))
-                for image in (result.missing,)
-                if image
-            ),
-            sr.QualitativeEvaluation(
-                own("core-by", "Core by"), own(result.core_by, WORDS[result.core_by])
-            )
-            if result.core_by
-            else sr.QualitativeEvaluation(own("core", "Core"), own("not-known", "not known")),
-            *(
-                sr.QualitativeEvaluation(own("advice", "Advice"), own("perfusion", TELLS))
-                for _ in result.answer.reasons[:1]
-            ),
-        ],
-    )
-    groups = [summary] + [
-        sr.VolumetricROIMeasurementsAndQualitativeEvaluations(
-            tracking_identifier=sr.TrackingIdentifier(hd.UID(), name),
-            referenced_segment=sr.ReferencedSegment(
-                segmentation.SOPClassUID,
-                segmentation.SOPInstanceUID,
-                k + 1,
-                source_series=sr.SourceSeriesForSegmentation(sources[0].SeriesInstanceUID),
-            ),
-            finding_type=_codes()[name],
-            algorithm_id=sr.AlgorithmIdentification(f"{MAKER} ({RESEARCH})", __version__),
-            measurements=[
-                measurement(codes.SCT.Volume, ml[name], CodedConcept("mL", "UCUM", "milliliter"))
-            ],
-        )
-        for k, name in enumerate(names)
-    ]
-    device = sr.ObserverContext(
-        observer_type=codes.DCM.Device,
-        observer_identifying_attributes=sr.DeviceObserverIdentifyingAttributes(
-            uid=hd.UID(), name=MAKER, manufacturer_name=MAKER, model_name=f"{MAKER} {__version__}"
-        ),
-    )
-    content = sr.MeasurementReport(
-        observation_context=sr.ObservationContext(observer_device_context=device),
-        procedure_reported=CodedConcept("90084008", "SCT", "MRI of brain"),
-        imaging_measurements=groups,
-    )
-    evidence = [*sources, *([segmentation] if segmentation is not None else [])]
-    return sr.Comprehensive3DSR(
-        evidence=evidence,
-        content=content,
-        series_instance_uid=hd.UID(),
-        series_number=SERIES_NUMBERS[2],
-        sop_instance_uid=hd.UID(),
-        instance_number=1,
-        manufacturer=MAKER,
-        series_description=f"Target mismatch, {RESEARCH}",
-    )
+    dicom_identity.sign(made, maker.comments)
+    return made

@@ -3,62 +3,35 @@
 import contextlib
 import dataclasses
 import io
-import json
 import shutil
-import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
 from helpers.calibrations import calibration_of, steps
-from helpers.predictions import core_findings, prediction_of
+from helpers.predictions import core_findings, corner_backend, prediction_of
 
 from data_tools.cohort import find_raw_files
 from data_tools.patient import core_of, load_native
 from data_tools.runtime.errors import InputError
+from tf_hypoperfusion import __version__
 from tf_hypoperfusion.clinical import ClinicalFacts
-from tf_hypoperfusion.inference import calibration, dicom_objects, prediction, result_folder
+from tf_hypoperfusion.inference import (
+    calibration,
+    dicom_identity,
+    dicom_objects,
+    dicom_report,
+    result_folder,
+)
 from tf_hypoperfusion.inference.deciding_core import WORDS, Cores
-from tf_hypoperfusion.inference.model_files import ModelInfo
 from tf_hypoperfusion.inference.result_files import OutputOptions
 from tf_hypoperfusion.inference.result_folder import PatientFiles
 
 pytest.importorskip("highdicom", reason="extra `dicom` is not installed")
-PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
-
-
-def corner_predictor(image, nihss):
-    """Likely in the left front quarter of the head only: no symmetry hides a wrong turn."""
-    result = np.full((*image.shape[:4], 1), 0.1, np.float32)
-    result[:, :63, 70:] = 0.8
-    return result
-
-
-def backend():
-    known = ModelInfo(path="model", sha256=None, cohort="Simulated", fold=0)
-    answers = [prediction.volume_predictor(corner_predictor, 16)]
-    return result_folder.Backend(answers=answers, models=lambda: [known], stride=16)
-
-
-@pytest.fixture(scope="module")
-def scanned(raw_cohort, tmp_path_factory):
-    """A simulated patient as DICOM files."""
-    from helpers.dicom_files import write_series
-
-    found, _ = find_raw_files(raw_cohort, "sub-0001")
-    native = load_native(found.dwi, found.adc)
-    folder = tmp_path_factory.mktemp("scanned")
-    b0 = native.dwi.data * np.exp(native.adc.data / 1000)
-    write_series(
-        folder, [b0, native.dwi.data], native.dwi.affine, number=3,
-        description="ep2d_diff_TRACEW", kind=["ORIGINAL", "PRIMARY", "DIFFUSION", "TRACEW", "ND"],
-        b_values=[0, 1000],
-    )  # fmt: skip
-    return folder
+from helpers import orthanc as real_pacs
 
 
 @pytest.fixture(scope="module")
@@ -70,10 +43,22 @@ def done(scanned, tmp_path_factory):
             PatientFiles(
                 dwi=str(scanned), adc=None, given=ClinicalFacts("left", 14, 66), name="sub-1"
             ),
-            str(out), backend,
+            str(out), corner_backend,
             options=OutputOptions(dicom=True),
         )  # fmt: skip
     return out, result
+
+
+def words_of(report):
+    """All that a report says, without what surrounds it."""
+    return "\n".join(str(e.value) for e in report.iterall() if e.keyword == "TextValue")
+
+
+def report_text(result, sources):
+    """A report without segments, as pydicom prints it, and its words whole."""
+    uids = dicom_identity.uids_of(result, sources)
+    made = dicom_report.report(result, None, [], sources=sources, uids=uids)
+    return f"{made}\n{words_of(made)}"
 
 
 def in_patient_mm(segmentation, number):
@@ -114,11 +99,12 @@ def test_objects_refer_to_the_scan_and_say_research(done, scanned):
 
     source = pydicom.dcmread(next(scanned.iterdir()))
     objects = {path.name: pydicom.dcmread(path) for path in (done[0] / "dicom").iterdir()}
-    assert set(objects) == {"segmentation.dcm", "probability.dcm", "report.dcm"}
+    assert set(objects) == {"segmentation.dcm", "probability.dcm", "report.dcm", "capture.dcm"}
     for each in objects.values():
         assert each.StudyInstanceUID == source.StudyInstanceUID
         assert each.PatientID == source.PatientID
         assert "research use only" in each.SeriesDescription
+        assert each.SoftwareVersions == __version__ and each.Manufacturer == "tf_hypoperfusion"
     probability = objects["probability.dcm"]
     assert probability.SegmentationFractionalType == "PROBABILITY"
     top = probability.pixel_array.max() / probability.MaximumFractionalValue
@@ -126,7 +112,7 @@ def test_objects_refer_to_the_scan_and_say_research(done, scanned):
         nib.load(done[0] / "probability.nii.gz").get_fdata().max(), abs=0.006
     )
     text = str(objects["report.dcm"])
-    for value in (done[1].hypoperfusion_ml, done[1].core_ml, done[1].mismatch_ratio):
+    for value in (done[1].hypoperfusion_ml, done[1].core_ml, done[1].mismatch_ml):
         assert f"{round(value, 2)}" in text
     assert objects["segmentation.dcm"].SOPInstanceUID in text
 
@@ -137,12 +123,14 @@ def test_an_unsure_answer_and_its_interval_are_in_the_report(done, scanned):
         calibration_of(errors=steps(19)), hypoperfusion_ml=100.0, core_ml=10.0
     )
     result = dataclasses.replace(done[1], answer=unsure)
-    text = str(dicom_objects._report(result, None, [], sources))
-    assert "'Indeterminate'" in text and "'perfusion imaging would tell'" in text
-    assert "'Hypoperfusion, lower end, 90% interval'" in text
+    text = report_text(result, sources)
+    assert "'Indeterminate'" in text and "Perfusion imaging would tell." in text
+    assert "Target mismatch (DEFUSE 3): UNSURE (" in text
+    assert "range of lower measurement uncertainty" in text
     assert "'1.0'" in text and "'361.0'" in text  # (10 - 9)^2 and (10 + 9)^2
-    text = str(dicom_objects._report(done[1], None, [], sources))
-    assert "Indeterminate" not in text and "interval" not in text
+    assert "True hypoperfusion 1 to 361 mL in 90%" in text
+    text = report_text(done[1], sources)
+    assert "Indeterminate" not in text and "uncertainty" not in text and "UNSURE" not in text
 
 
 @pytest.mark.parametrize(
@@ -164,24 +152,92 @@ def test_the_objects_say_whose_core_it_is(by, label, way, done, scanned):
     hypoperfusion, core = objects["segmentation.dcm"].SegmentSequence
     assert (core.SegmentLabel, core.SegmentAlgorithmType) == (label, way)
     assert hypoperfusion.SegmentAlgorithmType == "AUTOMATIC"
-    assert f"'{WORDS[by]}'" in str(objects["report.dcm"])
-    assert WORDS["rule"] in str(dicom_objects._report(done[1], None, [], sources))
+    assert f"mL by the {WORDS[by]}" in words_of(objects["report.dcm"])
+    assert WORDS["rule"] in report_text(done[1], sources)
 
 
 def test_what_is_not_known_and_a_side_that_was_found_are_said_in_the_report(done, scanned):
     sources = dicom_objects.sources_of(scanned, load_native(scanned).dicom_source)
-    given = str(dicom_objects._report(done[1], None, [], sources))
-    assert "'left'" in given and "looked for in the answer" not in given
+    given = report_text(done[1], sources)
+    assert "Side: left." in given and "NIHSS: 14." in given and "found" not in given
     result = dataclasses.replace(
         done[1], core_ml=None, core_mni_ml=None, core_by=None, mismatch_ml=None,
         mismatch_ratio=None, missing="ADC", side_found=True, side_share=0.934,
         answer=calibration.answer(None, hypoperfusion_ml=100.0, core_ml=None),
     )  # fmt: skip
-    text = str(dicom_objects._report(result, None, [], sources))
-    assert "'left, not given, looked for in the answer, 93% of it'" in text
-    assert "'not known'" in text and "'Image not there'" in text and "'ADC'" in text
+    text = report_text(result, sources)
+    assert "Side: left (found: asked about either side, 93% of the volume)." in text
+    assert "Core not known." in text and "Image not there: ADC." in text
     assert "'Indeterminate'" in text
-    assert "'Mismatch'" in given and "'Mismatch'" not in text and "'Ratio'" not in text
+    assert "'Volume Ratio'" in given and "'Volume Ratio'" not in text and "Mismatch" not in text
+
+
+def test_a_ratio_that_is_a_cap_says_so_and_so_does_an_invisible_core(done, scanned):
+    sources = dicom_objects.sources_of(scanned, load_native(scanned).dicom_source)
+    small = dataclasses.replace(done[1], core_ml=1.0, mismatch_ratio=20.0, mismatch_ml=99.0)
+    text = report_text(small, sources)
+    assert "ratio 20 or more (a cap: larger ones are given as this)" in text
+    assert "no visible core" not in text
+    none = dataclasses.replace(done[1], core_ml=0.0, mismatch_ratio=20.0, mismatch_ml=100.0)
+    text = report_text(none, sources)
+    assert "ratio 20 or more (a cap: the core is 0 mL)" in text
+    assert "Core 0.0 mL (no visible core)" in text
+    assert "a cap" not in report_text(dataclasses.replace(done[1], mismatch_ratio=19.9), sources)
+
+
+def test_every_object_names_the_model_and_every_warning(done, scanned):
+    import pydicom
+
+    objects = {path.stem: pydicom.dcmread(path) for path in (done[0] / "dicom").iterdir()}
+    model = "model shown, version 3; SHA-256 abc; trained on Simulated"
+    assert done[1].warnings
+    for name, each in objects.items():
+        text = words_of(each) if name == "report" else each.ImageComments
+        for said in (model, done[1].notice, *(f"WARNING: {w}" for w in done[1].warnings)):
+            assert said in text, (name, said)
+    algorithm = (
+        objects["segmentation"].SegmentSequence[0].SegmentationAlgorithmIdentificationSequence
+    )
+    assert "shown" in algorithm[0].AlgorithmName and "model 3 abc" in algorithm[0].AlgorithmVersion
+    assert "trained on Simulated" in str(algorithm[0].AlgorithmParameters)
+    schemes = {
+        item.CodingSchemeDesignator for item in objects["report"].CodingSchemeIdentificationSequence
+    }
+    used = {e.value for e in objects["report"].iterall() if e.keyword == "CodingSchemeDesignator"}
+    assert used == schemes
+
+
+def test_the_picture_is_readable_and_says_so(done):
+    import pydicom
+
+    picture = pydicom.dcmread(done[0] / "dicom/capture.dcm")
+    pixels = picture.pixel_array
+    assert pixels.shape[2] == 3 and min(pixels.shape[:2]) > 400
+    assert picture.BurnedInAnnotation == "YES" and picture.Modality == "OT"
+    coloured = np.ptp(pixels.astype(int), axis=2) > 40
+    assert coloured.mean() > 0.002  # contours and warnings, beside grey slices and white words
+
+
+def test_half_stays_on_its_side():
+    values = np.nextafter(np.float32(0.5), np.float32([0, 0.5, 1]))
+    values = np.concatenate([values, np.linspace(0, 1, 4001, dtype=np.float32)])
+    stored = dicom_objects.on_steps(values)
+    assert ((stored >= 0.5) == (values >= 0.5)).all()
+    assert np.abs(stored - values).max() <= 0.005 + 1e-6
+    kept = np.around(stored * float(dicom_objects.PROBABILITY_STEPS))  # as it is written
+    assert ((kept >= 100) == (values >= 0.5)).all()
+
+
+def test_the_same_answer_has_the_same_identity_and_another_one_another(done, scanned):
+    sources = dicom_objects.sources_of(scanned, load_native(scanned).dicom_source)
+    again = dataclasses.replace(
+        done[1], seconds=dataclasses.replace(done[1].seconds, total=1e3), patient="other name"
+    )
+    other = dataclasses.replace(done[1], hypoperfusion_ml=done[1].hypoperfusion_ml + 0.1)
+    uids = [dicom_identity.uids_of(each, sources)("report") for each in (done[1], again, other)]
+    assert uids[0] == uids[1] != uids[2]
+    assert dicom_identity.uids_of(done[1], sources[1:])("report") != uids[0]
+    assert len(uids[0]) <= 64
 
 
 @pytest.mark.parametrize("empty", ["core", "hypoperfusion", "both"])
@@ -199,7 +255,7 @@ def test_an_empty_mask_is_no_segment(empty, done, scanned):
     sources = dicom_objects.sources_of(scanned, native.dicom_source)
     objects = dicom_objects._objects(given, done[1], sources)
     assert ("segmentation.dcm" in objects) == (empty != "both")
-    assert {"probability.dcm", "report.dcm"} < set(objects) or empty == "both"
+    assert {"probability.dcm", "report.dcm", "capture.dcm"} <= set(objects)
     if empty != "both":
         assert len(objects["segmentation.dcm"].SegmentSequence) == 1
 
@@ -215,7 +271,7 @@ def test_images_without_a_frame_of_reference_are_refused_before_the_work(scanned
     with pytest.raises(InputError, match="no frame of reference"):
         result_folder.predict(
             PatientFiles(dwi=str(folder), adc=None, given=ClinicalFacts("left", 14)),
-            str(tmp_path / "out"), backend,
+            str(tmp_path / "out"), corner_backend,
             options=OutputOptions(dicom=True), log=lambda text: None,
         )  # fmt: skip
     assert not (tmp_path / "out/report.html").exists()
@@ -228,7 +284,7 @@ def test_files_that_are_no_dicom_are_refused_before_the_work(raw_cohort, tmp_pat
             PatientFiles(
                 dwi=str(found.dwi), adc=str(found.adc), given=ClinicalFacts("left", 14)
             ),
-            str(tmp_path / "out"), backend,
+            str(tmp_path / "out"), corner_backend,
             options=OutputOptions(dicom=True), log=lambda text: None,
         )  # fmt: skip
     assert not (tmp_path / "out").exists()
@@ -237,33 +293,9 @@ def test_files_that_are_no_dicom_are_refused_before_the_work(raw_cohort, tmp_pat
 @pytest.fixture(scope="module")
 def orthanc(tmp_path_factory):
     """A real PACS: address of its DICOMweb interface."""
-    if shutil.which("Orthanc") is None or not PLUGIN.is_file():
-        pytest.skip("Orthanc and its DICOMweb plugin are not installed")
     pytest.importorskip("dicomweb_client", reason="dicomweb-client is not installed")
-    folder = tmp_path_factory.mktemp("orthanc")
-    ports = []
-    for _ in range(2):
-        with socket.socket() as one:
-            one.bind(("127.0.0.1", 0))
-            ports.append(one.getsockname()[1])
-    settings = {
-        "HttpPort": ports[0], "DicomPort": ports[1], "StorageDirectory": str(folder / "storage"),
-        "IndexDirectory": str(folder / "storage"), "RemoteAccessAllowed": False,
-        "AuthenticationEnabled": False, "Plugins": [str(PLUGIN)], "DicomWeb": {"Enable": True},
-    }  # fmt: skip
-    (folder / "orthanc.json").write_text(json.dumps(settings))
-    server = subprocess.Popen(
-        ["Orthanc", str(folder / "orthanc.json")],
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", ports[0]), 1):
-            break
-        time.sleep(0.2)
-    yield f"http://127.0.0.1:{ports[0]}/dicom-web"
-    server.terminate()
-    server.wait(30)
+    with real_pacs.orthanc(tmp_path_factory.mktemp("orthanc")) as (port, _):
+        yield f"http://127.0.0.1:{port}/dicom-web"
 
 
 def test_a_real_pacs_takes_the_objects_and_lists_them(done, scanned, orthanc):
@@ -280,8 +312,8 @@ def test_a_real_pacs_takes_the_objects_and_lists_them(done, scanned, orthanc):
         item["00080060"]["Value"][0]: item.get("0008103E", {}).get("Value", [""])[0]
         for item in series
     }
-    assert set(listed) == {"MR", "SEG", "SR"}
-    assert len(series) == 4
+    assert set(listed) == {"MR", "SEG", "SR", "OT"}
+    assert len(series) == 5
     assert "research use only" in listed["SEG"] and "research use only" in listed["SR"]
     segmentation = next(o for o in objects if o.SeriesNumber == 9001)
     back = client.retrieve_instance(
@@ -334,10 +366,12 @@ def test_another_program_reads_the_segments_where_they_lie(layout, done, tmp_pat
         core=core_findings(core),
     )
     sources = dicom_objects.sources_of(tmp_path / "in", native.dicom_source)
+    for source in sources:  # as a hospital has them
+        source.PatientName, source.StudyID = "DOE^JANE", "1"
     for name, content in dicom_objects.draw(given, done[1], sources).items():
         (tmp_path / name).write_bytes(content)
-        errors = standard_errors(tmp_path / name)
-        assert not errors, (name, errors)
+        faults = standard_faults(tmp_path / name)
+        assert not faults, (name, faults)
     program = Path(dcmqi.__file__).parent / "bin/segimage2itkimage"
     subprocess.run(
         [program, "--inputDICOM", tmp_path / "segmentation.dcm", "--outputDirectory", tmp_path,
@@ -382,15 +416,15 @@ def test_odd_attributes_of_the_scan_lose_no_result(keyword, value, done, tmp_pat
         native, probability=native.brain * np.float32(0.7), hypoperfusion=native.brain,
         core=core_findings(core_of(native)),
     )  # fmt: skip
-    assert len(dicom_objects.draw(given, done[1], sources)) == 3
+    assert len(dicom_objects.draw(given, done[1], sources)) == len(dicom_objects.FILES)
 
 
-def standard_errors(path):
-    """What dciodvfy calls an error; nothing where it is not installed."""
+def standard_faults(path):
+    """What dciodvfy calls an error or a warning; nothing where it is not installed."""
     try:
         run = subprocess.run(["dciodvfy", path], capture_output=True, text=True)
     except FileNotFoundError:
         run = subprocess.run([Path(sys.executable).with_name("dciodvfy"), path],
                              capture_output=True, text=True)  # fmt: skip
     lines = (run.stdout + run.stderr).splitlines()
-    return [line for line in lines if line.startswith("Error")]
+    return [line for line in lines if line.startswith(("Error", "Warning"))]

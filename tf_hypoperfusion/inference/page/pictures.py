@@ -1,6 +1,7 @@
 """The still pictures of a patient's page, as WebP: sharp text, and small enough for a mail."""
 
 import io
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -39,36 +40,42 @@ def overview(done: Prediction, result: PatientResult) -> bytes:
         done: the measured patient.
         result: built from it; its decision, facts and warnings are the title.
     """
+    figures = "core not known"
+    if result.core_ml is not None:
+        figures = f"ratio {result.mismatch_ratio:.1f}, mismatch {result.mismatch_ml:.0f} mL"
+    said = {"yes": "TARGET MISMATCH", "no": "no target mismatch", "unsure": "UNSURE"}
+    nihss = "unknown" if result.given.nihss is None else result.given.nihss
+    title = [
+        f"{result.patient}: {said[result.answer.target_mismatch]} (DEFUSE 3), {figures}; "
+        f"side {result.side_words}, NIHSS {nihss}",
+        *(f"! {warning}" for warning in result.warnings),
+    ]
+    return drawing.png(capture(done, title))
+
+
+def capture(done: Prediction, lines: Sequence[str]) -> Image.Image:
+    """The slices of :func:`overview` below lines of text.
+
+    Args:
+        done: the measured patient.
+        lines: those from the first that begins with "!" on are in the colour of a warning.
+    """
     shown = done.native.shown
     image, spacing = pictures.to_ras(shown.data, shown.affine)
     overlays = [
         *_core_overlay(done, digits=0),
         Overlay(
             pictures.to_ras(done.hypoperfusion, shown.affine)[0],
-            f"predicted hypoperfusion {result.hypoperfusion_ml:.0f} mL",
+            f"predicted hypoperfusion {done.hypoperfusion_ml:.0f} mL",
             SKY_BLUE,
             False,
         ),
     ]
-    figures = "core not known"
-    if result.core_ml is not None:
-        figures = f"ratio {result.mismatch_ratio:.1f}, mismatch {result.mismatch_ml:.0f} mL"
-    said = {"yes": "TARGET MISMATCH", "no": "no target mismatch", "unsure": "UNSURE"}
-    nihss = "unknown" if result.given.nihss is None else result.given.nihss
-    title = "\n".join(
-        [
-            f"{result.patient}: {said[result.answer.target_mismatch]} (DEFUSE 3), {figures}; "
-            f"side {result.side_words}, NIHSS {nihss}",
-            *(f"! {warning}" for warning in result.warnings),
-        ]
-    )
     brain, _ = pictures.to_ras(done.native.brain, shown.affine)
-    window = _window(done, image[brain])
-    mosaic = pictures.axial_mosaic(
-        image, overlays, spacing, title, window=window, brain=brain,
-        footer=f"{RESEARCH_NOTICE} {pictures.CONVENTION}",
+    return pictures.axial_mosaic(
+        image, overlays, spacing, "\n".join(lines), window=_window(done, image[brain]),
+        brain=brain, footer=f"{RESEARCH_NOTICE} {pictures.CONVENTION}",
     )  # fmt: skip
-    return drawing.png(mosaic)
 
 
 def draw(done: Prediction, compared: Comparison | None) -> dict[str, Picture]:

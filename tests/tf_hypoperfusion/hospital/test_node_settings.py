@@ -1,0 +1,81 @@
+"""node.yaml: what it may say, and what is said of its faults."""
+
+import pytest
+import yaml
+from helpers import PROJECT
+
+from data_tools.runtime.errors import InputError
+
+settings = pytest.importorskip("tf_hypoperfusion.hospital.settings")
+GOOD = {
+    "spool": "spool",
+    "listen": {"ae_title": "HYPO", "port": 0, "callers": ["SCANNER"]},
+    "destinations": [{"kind": "stow", "name": "web", "url": "http://127.0.0.1/dicom-web"}],
+}
+
+
+def written(tmp_path, **changes):
+    path = tmp_path / "node.yaml"
+    path.write_text(yaml.safe_dump({**GOOD, **changes}))
+    return path
+
+
+def test_the_example_can_be_read_and_its_defaults_are_the_programs():
+    example = PROJECT / "serving/node.yaml"
+    found = settings.read(example)
+    assert found.listen.callers == ("SCANNER1", "PACS")
+    said = [line[2:] for line in example.read_text().splitlines() if line.startswith("# ")]
+    said = [line for line in said if line.split(":")[0] in settings.Settings.__annotations__]
+    shown = yaml.safe_load("\n".join(line for line in said if not line.startswith("model")))
+    shown.pop("nihss_from")
+    assert len(shown) == 6
+    for name, value in shown.items():
+        default = getattr(found, name)
+        if isinstance(value, dict):
+            default = {key: getattr(default, key) for key in value}
+        assert default == value, name
+
+
+def test_whole_numbers_are_numbers_too(tmp_path):
+    found = settings.read(written(tmp_path, quiet_s=7, keep={"images_h": 1}))
+    assert found.quiet_s == 7 and found.keep.images_h == 1 and found.keep.results_days == 30
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"quite_s": 3}, "quite_s is no key"),
+        ({"quiet_s": "soon"}, "quiet_s is 'soon'"),
+        ({"quiet_s": -1}, "quiet_s is -1.*greater than 0"),
+        ({"listen": {"ae_title": "HYPO", "port": 1}}, "listen.callers is missing"),
+        ({"listen": {**GOOD["listen"], "callers": []}}, "listen.callers; it should"),
+        ({"listen": {**GOOD["listen"], "ae_title": "A" * 17}}, "listen.ae_title is 'AAAA"),
+        ({"listen": {**GOOD["listen"], "port": 70000}}, "listen.port is 70000"),
+        ({"destinations": []}, "destinations; it should"),
+        ({"destinations": GOOD["destinations"] * 2}, "two destinations are named web"),
+        ({"destinations": [{"kind": "mail", "name": "web"}]}, "destinations.0.*mail"),
+        ({"destinations": [{**GOOD["destinations"][0], "url": "web"}]}, "destinations.0.url"),
+        ({"destinations": [{**GOOD["destinations"][0], "objects": ["page"]}]}, "objects.0"),
+        ({"nihss_from": ["PatientComment"]}, "nihss_from has PatientComment;"),
+        ({"spool": None}, "spool is None"),
+    ],
+)
+def test_a_fault_is_said_by_its_key(tmp_path, changes, message):
+    path = written(tmp_path, **changes)
+    with pytest.raises(InputError, match=message) as raised:
+        settings.read(path)
+    assert str(path) in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(b"a: [", "is not YAML"), (b"\xff\xfe\x00", "is not YAML"), (b"", "expected keys"),
+     (b"- 1", "expected keys"), (b"!!python/object:os.system {}", "is not YAML")],
+)  # fmt: skip
+def test_what_is_no_such_file_is_refused(tmp_path, content, message):
+    path = tmp_path / "node.yaml"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=message):
+        settings.read(path)
+    with pytest.raises(InputError, match="no such file"):
+        settings.read(tmp_path / "absent.yaml")

@@ -1,0 +1,134 @@
+"""The node as one process: what receives, what works and what sends, started and stopped."""
+
+import importlib.util
+import signal
+import sqlite3
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from data_tools.runtime.errors import InputError
+from tf_hypoperfusion.hospital.audit import LOG, Audit, say
+from tf_hypoperfusion.hospital.delivery import Sender, Senders
+from tf_hypoperfusion.hospital.outbox import Outbox
+from tf_hypoperfusion.hospital.receiver import Receiver
+from tf_hypoperfusion.hospital.settings import Settings
+from tf_hypoperfusion.hospital.spool import Spool
+from tf_hypoperfusion.hospital.worker import Worker
+from tf_hypoperfusion.inference.result_folder import Backend
+
+LOOK_S = 0.2
+# After a fault of the disk.
+AGAIN_S = 5.0
+EXPIRE_EVERY_S = 60.0
+# A SIGTERM is answered within 25 s, however long a study takes.
+WORKER_STOPS_S, SENDERS_STOP_S = 15.0, 3.0
+GB = 1_000_000_000
+
+
+def open_spool(settings: Settings) -> Spool:
+    """The spool that settings name.
+
+    Args:
+        settings: of the node.
+    """
+    return Spool(settings.spool, min_free_bytes=int(settings.min_free_gb * GB))
+
+
+class Node:
+    """Everything of a node; all that matters is in its spool."""
+
+    def __init__(self, settings: Settings, connect: Callable[[], Backend]) -> None:
+        """Open the spool. Only one node at a time may have it.
+
+        Args:
+            settings: of the node.
+            connect: gives who answers; called for each study.
+
+        Raises:
+            InputError: the extra is missing, or the spool cannot be used.
+        """
+        for package in ("pynetdicom", "highdicom"):
+            if importlib.util.find_spec(package) is None:
+                raise InputError(f"{package} is not installed; pip install -e '.[dicom]'")
+        self._settings = settings
+        self.spool = open_spool(settings)
+        audit = Audit(self.spool.folder)
+        self._receiver = Receiver(settings.listen, self.spool)
+        self._worker = Worker(self.spool, settings, connect, audit)
+        outbox = Outbox(self.spool)
+        self._senders = Senders(
+            [
+                Sender(
+                    to=to,
+                    ae_title=settings.listen.ae_title,
+                    outbox=outbox,
+                    retry=settings.retry,
+                    audit=audit,
+                )
+                for to in settings.destinations
+            ]
+        )
+        self._stop = threading.Event()
+
+    @property
+    def port(self) -> int:
+        """The port that is listened on."""
+        return self._receiver.port
+
+    def start(self) -> None:
+        """Take up what an earlier process left, and listen.
+
+        Raises:
+            InputError: the port is taken.
+        """
+        left = self.spool.recover()
+        self._receiver.start()
+        self._worker.start()
+        self._senders.start()
+        say("node started", port=self.port, unfinished_runs=left)
+
+    def stop_at_signals(self) -> None:
+        """Have SIGTERM and SIGINT end :meth:`run`."""
+
+        def ask(number: int, frame: Any) -> None:
+            self.ask_to_stop()
+
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, ask)
+
+    def ask_to_stop(self) -> None:
+        """Have :meth:`run` end."""
+        self._stop.set()
+
+    def run(self) -> None:
+        """Look after the spool until the node is to stop, then stop it."""
+        expired_s = 0.0
+        while not self._stop.wait(LOOK_S):
+            try:
+                for study in self.spool.close_quiet(self._settings.quiet_s):
+                    say("study complete", study=study)
+                if time.monotonic() - expired_s >= EXPIRE_EVERY_S:
+                    expired_s = time.monotonic()
+                    self._expire()
+            except (OSError, sqlite3.Error):  # such as a full disk: it is looked at again
+                LOG.exception("spool not looked after")
+                self._stop.wait(AGAIN_S)
+        self.stop()
+
+    def _expire(self) -> None:
+        keep = self._settings.keep
+        emptied, deleted = self.spool.expire(keep.images_h * 3600, keep.results_days * 86400)
+        for study in emptied:
+            say("images deleted", study=study)
+        for study in deleted:
+            say("study deleted", study=study)
+
+    def stop(self) -> None:
+        """Take no more, and end what is at work, or leave it to the next start."""
+        self._receiver.stop()
+        self._worker.stop(WORKER_STOPS_S)
+        self._senders.stop(SENDERS_STOP_S)
+        self.spool.close()
+        say("node stopped")

@@ -1,0 +1,212 @@
+"""``node.yaml`` -> what a node is to do, every key of it checked before anything is started."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import pydantic
+from pydantic import Field
+
+from data_tools.runtime.errors import InputError
+
+_STRICT = pydantic.ConfigDict(extra="forbid", strict=True)
+AeTitle = Annotated[str, Field(min_length=1, max_length=16, pattern=r"^[ -\[\]-~]*[!-\[\]-~]$")]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")]
+Text = Annotated[str, Field(min_length=1)]
+Port = Annotated[int, Field(ge=0, le=65535)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+ObjectName = Literal["segmentation", "probability", "report", "capture"]
+EVERY_OBJECT: tuple[ObjectName, ...] = ("segmentation", "probability", "report", "capture")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Listen:
+    """The node as others on the DICOM network see it.
+
+    Attributes:
+        ae_title: its own.
+        port: that it listens on; 0 takes a free one.
+        callers: AE titles that may send; all others are refused.
+        host: address that it listens on; 0.0.0.0 is every one of this machine.
+    """
+
+    __pydantic_config__ = _STRICT
+    ae_title: AeTitle
+    port: Port
+    callers: Annotated[tuple[AeTitle, ...], Field(min_length=1)]
+    host: Text = "127.0.0.1"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DicomDestination:
+    """Gets results by C-STORE.
+
+    Attributes:
+        kind: dicom.
+        name: in logs and in the spool.
+        ae_title: its own.
+        host: its address.
+        port: that it listens on.
+        objects: which it gets.
+        refusals: whether it is told, by a report, of a study that cannot be used.
+    """
+
+    __pydantic_config__ = _STRICT
+    kind: Literal["dicom"]
+    name: Name
+    ae_title: AeTitle
+    host: Text
+    port: Annotated[int, Field(ge=1, le=65535)]
+    objects: tuple[ObjectName, ...] = EVERY_OBJECT
+    refusals: bool = True
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StowDestination:
+    """Gets results by STOW-RS.
+
+    Attributes:
+        kind: stow.
+        name: in logs and in the spool.
+        url: of its DICOMweb service, such as http://pacs:8042/dicom-web.
+        token_file: whose first line is a bearer token; None without one.
+        objects: which it gets.
+        refusals: whether it is told, by a report, of a study that cannot be used.
+    """
+
+    __pydantic_config__ = _STRICT
+    kind: Literal["stow"]
+    name: Name
+    url: Annotated[str, Field(pattern=r"^https?://[^\s]+$")]
+    token_file: Text | None = None
+    objects: tuple[ObjectName, ...] = EVERY_OBJECT
+    refusals: bool = True
+
+
+Destination = Annotated[DicomDestination | StowDestination, Field(discriminator="kind")]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Retry:
+    """What is done where a destination does not take a result.
+
+    Attributes:
+        first_s: how long until the second try; each wait is twice the one before.
+        longest_s: that waits grow to.
+        give_up_h: after which it is given up.
+    """
+
+    __pydantic_config__ = _STRICT
+    first_s: Positive = 5.0
+    longest_s: Positive = 300.0
+    give_up_h: Positive = 72.0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Keep:
+    """How long the node keeps what it has.
+
+    Attributes:
+        images_h: received images, after the study was done.
+        results_days: results and all else that is known of the study.
+    """
+
+    __pydantic_config__ = _STRICT
+    images_h: Positive = 24.0
+    results_days: Positive = 30.0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What ``node.yaml`` says.
+
+    Attributes:
+        spool: folder of everything that the node keeps, on a local disk.
+        listen: the node as others see it.
+        destinations: who gets results.
+        model: files or folders, as ``predict --model`` takes them; empty takes the demonstration
+            model.
+        fast: compute less, as ``predict --fast``.
+        quiet_s: without a new image, after which a study is complete.
+        refusal_wait_s: until a destination is told that a study cannot be used; images that come
+            meanwhile may make it usable.
+        nihss_from: DICOM keywords of texts in which "NIHSS 14" is looked for.
+        min_free_gb: below which no image is taken.
+        retry: see there.
+        keep: see there.
+    """
+
+    __pydantic_config__ = _STRICT
+    spool: Text
+    listen: Listen
+    destinations: Annotated[tuple[Destination, ...], Field(min_length=1)]
+    model: tuple[Text, ...] = ()
+    fast: bool = False
+    quiet_s: Positive = 20.0
+    refusal_wait_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 600.0
+    nihss_from: tuple[Text, ...] = ()
+    min_free_gb: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 2.0
+    retry: Retry = Retry()
+    keep: Keep = Keep()
+
+
+def read(path: str | Path) -> Settings:
+    """Read ``node.yaml``.
+
+    Args:
+        path: of the file.
+
+    Raises:
+        InputError: every fault of it.
+    """
+    try:
+        import yaml
+    except ImportError as error:
+        raise InputError(f"{error.name} is not installed; pip install -e '.[dicom]'") from error
+    try:
+        content = yaml.safe_load(Path(path).read_text())
+    except FileNotFoundError as error:
+        raise InputError(
+            f"{path}: no such file; expected a node.yaml as serving/node.yaml"
+        ) from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: is not YAML ({' '.join(str(error).split())})") from error
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: expected keys and values as in serving/node.yaml")
+    try:
+        # As JSON: lists may be tuples there, and numbers lack a point, however strict the types.
+        text = json.dumps(content, default=str)
+        settings = pydantic.TypeAdapter(Settings).validate_json(text)
+    except pydantic.ValidationError as error:
+        faults = "\n".join(f"{path}: {_sentence(each)}" for each in error.errors())
+        raise InputError(f"{faults}\nEvery key is explained in serving/node.yaml.") from error
+    names = [each.name for each in settings.destinations]
+    for name in {name for name in names if names.count(name) > 1}:
+        raise InputError(f"{path}: two destinations are named {name}; expected different names")
+    unknown = [word for word in settings.nihss_from if not _is_keyword(word)]
+    if unknown:
+        raise InputError(
+            f"{path}: nihss_from has {', '.join(unknown)}; expected DICOM keywords such as "
+            "PatientComments"
+        )
+    return settings
+
+
+def _sentence(fault: Any) -> str:
+    place = ".".join(str(part) for part in fault["loc"] if part not in ("dicom", "stow"))
+    kind = fault["type"]
+    if kind == "unexpected_keyword_argument":
+        return f"{place} is no key; was it mistyped?"
+    if kind in ("missing", "missing_argument"):
+        return f"{place} is missing"
+    given = fault["input"]
+    shown = "" if isinstance(given, dict | list) else f" is {given!r}"
+    said = fault["msg"].removeprefix("Input ").removeprefix("should ").replace("match", "match")
+    return f"{place}{shown}; it should {said}"
+
+
+def _is_keyword(word: str) -> bool:
+    from pydicom.datadict import tag_for_keyword
+
+    return tag_for_keyword(word) is not None

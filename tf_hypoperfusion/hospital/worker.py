@@ -1,0 +1,266 @@
+"""One complete study at a time -> its result or the reason why there is none, ready to be sent."""
+
+import contextlib
+import dataclasses
+import logging
+import re
+import shutil
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from data_tools.grid import UNKNOWN_SIDE
+from data_tools.runtime import atomic
+from data_tools.runtime.errors import InputError, PatientDefect, reason_of
+from data_tools.runtime.patient_failure import attempt
+from tf_hypoperfusion.clinical import ClinicalFacts
+from tf_hypoperfusion.hospital.audit import LOG, Audit, say
+from tf_hypoperfusion.hospital.settings import Settings
+from tf_hypoperfusion.hospital.spool import Outcome, ResultObject, Run, Spool, sync_folder
+from tf_hypoperfusion.inference import dicom_identity, dicom_objects, result_folder
+from tf_hypoperfusion.inference.model_files import ModelInfo
+from tf_hypoperfusion.inference.result import PatientResult
+from tf_hypoperfusion.inference.result_files import OutputOptions
+from tf_hypoperfusion.inference.result_folder import Backend, PatientFiles
+
+POLL_S = 0.2
+# After which a full disk is tried again.
+NO_ROOM_WAIT_S = 30.0
+# A study at which the program ended so often without a result ends it again.
+MAX_STARTS = 5
+REFUSAL_FILE = "refusal.dcm"
+NIHSS = re.compile(r"\bNIHSS\s*(?:score)?\s*[:=]?\s*(\d{1,2})\b", re.IGNORECASE)
+
+
+class Worker:
+    """Answers the studies of a spool, in a thread of its own once it is started."""
+
+    def __init__(
+        self, spool: Spool, settings: Settings, connect: Callable[[], Backend], audit: Audit
+    ) -> None:
+        """Prepare to work.
+
+        Args:
+            spool: of the node.
+            settings: of the node.
+            connect: gives who answers; called for each study.
+            audit: gets a line for each study that was answered or refused.
+        """
+        self._spool, self._settings, self._connect, self._audit = spool, settings, connect, audit
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._work, name="worker", daemon=True)
+        self._running: Run | None = None
+
+    def start(self) -> None:
+        """Work from now on."""
+        self.write_audit()
+        self._thread.start()
+
+    def stop(self, wait_s: float) -> None:
+        """Take no other study; one that is not done in time is put back.
+
+        Args:
+            wait_s: for the one at work.
+        """
+        self._stop.set()
+        self._thread.join(wait_s)
+        if self._thread.is_alive() and self._running is not None:
+            self._spool.put_back(self._running, 0.0)
+
+    def _work(self) -> None:
+        while not self._stop.is_set():
+            try:
+                if not self.work_once():
+                    self._stop.wait(POLL_S)
+            except Exception:  # such as a database on a full disk; the next study is no worse off
+                LOG.exception("worker failed")
+                self._stop.wait(NO_ROOM_WAIT_S)
+
+    def work_once(self) -> bool:
+        """Answer or refuse the study whose turn it is; False where there is none."""
+        run = self._spool.next_run()
+        if run is None:
+            return False
+        self._running = run
+        say("run begins", study=run.study, run=run.number, start=run.starts)
+        began_s = time.monotonic()
+        try:
+            self._answer(run, began_s)
+        except (OSError, sqlite3.Error) as error:  # no room: no fault of the study
+            say("run put back", logging.ERROR, study=run.study, reason=reason_of(error))
+            shutil.rmtree(run.results, ignore_errors=True)
+            self._put_back(run)
+        finally:
+            self._running = None
+        return True
+
+    def _put_back(self, run: Run) -> None:
+        """Even where the disk has no room for that yet."""
+        while True:
+            try:
+                return self._spool.put_back(run, NO_ROOM_WAIT_S)
+            except sqlite3.Error:
+                if self._stop.wait(NO_ROOM_WAIT_S):
+                    return None  # the next start puts it back
+
+    def _answer(self, run: Run, began_s: float) -> None:
+        result: PatientResult | InputError
+        if run.starts > MAX_STARTS:
+            result = InputError(
+                f"the program ended {MAX_STARTS} times while it worked on this study, without a "
+                "result; look at its log, and whether the machine has memory enough"
+            )
+        else:
+            result = attempt(self._predict, run)
+        if isinstance(result, PatientDefect):
+            say("defect", logging.ERROR, study=run.study, details=result.details)
+        if isinstance(result, InputError):
+            reason = _without_paths(str(result), run)
+            outcome = Outcome(state="refused", reason=reason)
+            objects = self._refusal(run, reason)
+        else:
+            verdict = result.answer.target_mismatch
+            outcome = Outcome(state="answered", verdict=verdict, warnings=result.warnings)
+            objects = self._objects(run)
+        seconds = round(time.monotonic() - began_s, 1)
+        models = [] if isinstance(result, InputError) else list(map(_audited, result.models))
+        audit = {
+            "study": run.study, "run": run.number, "verdict": outcome.verdict or "none",
+            "models": models, "seconds": seconds,
+        }  # fmt: skip
+        if not self._spool.finish(run, dataclasses.replace(outcome, audit=audit), objects):
+            say("run abandoned", study=run.study, run=run.number)
+            shutil.rmtree(run.results, ignore_errors=True)
+            return
+        say(
+            f"study {outcome.state}",
+            study=run.study,
+            run=run.number,
+            verdict=outcome.verdict,
+            reason=outcome.reason,
+            warnings=len(outcome.warnings),
+            seconds=seconds,
+        )
+        self.write_audit()
+
+    def write_audit(self) -> None:
+        """Give the audit log the lines that it lacks, those of before a kill too."""
+        for run, state, fields in self._spool.unaudited():
+            if self._audit.add(state, **fields):
+                self._spool.audited(run)
+
+    def _predict(self, run: Run) -> PatientResult:
+        nihss = run.nihss
+        if nihss is None:
+            nihss = nihss_of(run.images, self._settings.nihss_from)
+        files = PatientFiles(
+            dwi=str(run.images),
+            adc=None,
+            given=ClinicalFacts(run.side or UNKNOWN_SIDE, nihss),
+            name=f"study {run.study}",
+        )
+        options = OutputOptions(dicom=True)
+        return result_folder.predict(
+            files, str(run.results), self._connect, options=options, log=lambda text: None
+        )
+
+    def _objects(self, run: Run) -> list[ResultObject]:
+        folder = run.results / dicom_objects.FOLDER
+        found = []
+        for path in sorted(folder.glob("*.dcm")):
+            names = [each.name for each in self._settings.destinations if path.stem in each.objects]
+            found.append(_result_object(path, names, self._spool.now_s()))
+        for each in (folder, run.results, run.results.parent, run.results.parent.parent):
+            sync_folder(each)
+        return found
+
+    def _refusal(self, run: Run, reason: str) -> list[ResultObject]:
+        """A report for those who want to be told; nothing where no image can be referred to."""
+        names = [each.name for each in self._settings.destinations if each.refusals]
+        if not names:
+            return []
+        content = refusal_of(run.images, reason)
+        if content is None:
+            return []
+        path = run.results / REFUSAL_FILE
+        atomic.write_bytes(path, content)
+        for each in (run.results, run.results.parent, run.results.parent.parent):
+            sync_folder(each)
+        due_s = self._spool.now_s() + self._settings.refusal_wait_s
+        return [_result_object(path, names, due_s)]
+
+
+def _audited(model: ModelInfo) -> dict[str, Any]:
+    name, version = dicom_identity.name_and_version(model)
+    return {"name": name, "version": version, "sha256": model.sha256}
+
+
+def _result_object(path: Path, destinations: Sequence[str], due_s: float) -> ResultObject:
+    from pydicom import dcmread
+
+    data = dcmread(path, stop_before_pixels=True, specific_tags=["SOPInstanceUID", "SOPClassUID"])
+    return ResultObject(
+        uid=str(data.SOPInstanceUID),
+        sop_class=str(data.SOPClassUID),
+        name=path.stem,
+        file=path,
+        destinations=tuple(destinations),
+        due_s=due_s,
+    )
+
+
+def _headers(folder: Path) -> Any:
+    """Every file of a folder, without its pixels; those that cannot be read are left out."""
+    from pydicom import dcmread
+
+    for path in sorted(folder.glob("*.dcm")):
+        with contextlib.suppress(Exception):  # pydicom raises much about a damaged file
+            yield dcmread(path, stop_before_pixels=True)
+
+
+def nihss_of(folder: Path, keywords: Sequence[str]) -> int | None:
+    """The NIHSS that a study's texts say, as in "NIHSS 14".
+
+    Args:
+        folder: of its DICOM files.
+        keywords: of the attributes that may say it.
+
+    Returns:
+        None where none does, or they do not agree, or say what is no NIHSS.
+    """
+    said = set()
+    for data in _headers(folder) if keywords else ():
+        for keyword in keywords:
+            said |= set(map(int, NIHSS.findall(str(data.get(keyword) or ""))))
+    if len(said) != 1:
+        return None
+    nihss = said.pop()
+    try:
+        ClinicalFacts(UNKNOWN_SIDE, nihss)
+    except InputError:
+        return None
+    return nihss
+
+
+def refusal_of(folder: Path, reason: str) -> bytes | None:
+    """A report that says why a study has no result.
+
+    Args:
+        folder: of its DICOM files.
+        reason: in words.
+
+    Returns:
+        The content of a DICOM file; None where no image can be referred to.
+    """
+    for data in _headers(folder):
+        with contextlib.suppress(Exception):  # highdicom raises what an odd attribute causes
+            return dicom_objects.refusal(reason, data)
+    return None
+
+
+def _without_paths(reason: str, run: Run) -> str:
+    """A reason without the spool's folders, which mean nothing to who reads it."""
+    return reason.replace(str(run.images), "of this study")

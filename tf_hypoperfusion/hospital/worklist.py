@@ -1,0 +1,40 @@
+"""The studies of a node as a table for a terminal."""
+
+import time
+from collections.abc import Sequence
+
+from tf_hypoperfusion.hospital.spool import WorklistRow
+
+HEAD = ("study", "came", "images", "state", "mismatch", "remarks")
+MOST_LETTERS = 100
+
+
+def table(rows: Sequence[WorklistRow]) -> str:
+    """A line for each study.
+
+    Args:
+        rows: of :meth:`Spool.worklist`; without any, that is said.
+    """
+    if not rows:
+        return "no studies"
+    cells = [HEAD, *map(_cells, rows)]
+    widths = [max(len(line[k]) for line in cells) for k in range(len(HEAD) - 1)]
+    return "\n".join(
+        "  ".join(
+            [*(cell.ljust(width) for cell, width in zip(line[:-1], widths, strict=True)), line[-1]]
+        ).rstrip()
+        for line in cells
+    )
+
+
+def _cells(row: WorklistRow) -> tuple[str, ...]:
+    remarks = [
+        *([row.reason] if row.reason else []),
+        *([f"{len(row.warnings)} warnings"] if row.warnings else []),
+        *(f"not delivered to {name}: {why}" for name, why in row.undelivered.items()),
+    ]
+    came = time.strftime("%Y-%m-%d %H:%M", time.localtime(row.first_s))
+    return (
+        row.study, came, str(row.images), row.state, row.verdict or "-",
+        " ".join("; ".join(remarks).split())[:MOST_LETTERS],
+    )  # fmt: skip

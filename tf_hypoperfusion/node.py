@@ -1,0 +1,124 @@
+"""A DICOM node for a hospital: takes a study, sends the result back, and loses nothing.
+
+    python -m tf_hypoperfusion.node --config=node.yaml
+    python -m tf_hypoperfusion.node --config=node.yaml --status
+
+Scanner or PACS send a study by C-STORE. Once no image came for a while, the DWI and the ADC map are
+chosen as by predict, and the result goes to every destination by C-STORE or STOW-RS: segmentation,
+probability, report, and a picture for viewers that show no segmentations. A study that cannot be
+used is told with the reason, by a report and in the log. serving/node.yaml explains every setting;
+without a model in it, the demonstration model answers, which was trained on SIMULATED patients.
+
+All state is in the spool, a folder on a local disk: after a kill or a power cut the node takes up
+where it was, and sends nothing twice. Logs are lines of JSON on standard error, and a file
+audit.jsonl in the spool has a line for each answer; neither names a patient. Files are readable by
+the node's user only. AE titles are no passwords: let only known machines reach the port.
+
+Needs the extra: pip install -e '.[dicom]'. Research use only. Not a medical device; not for
+clinical decisions.
+"""
+
+import os
+import sys
+
+from absl import flags
+
+from data_tools.runtime import command, light_imports
+
+FLAGS = flags.FlagValues()
+
+command.heading("Node", FLAGS)
+flags.DEFINE_string(
+    "config", None, "<FILE> Settings, as serving/node.yaml.", required=True, flag_values=FLAGS
+)
+command.heading("Instead of starting it", FLAGS)
+flags.DEFINE_bool("status", False, "Print the studies in the spool.", flag_values=FLAGS)
+flags.DEFINE_string(
+    "delete",
+    None,
+    "<STUDY> Delete a study from the spool: images, results and records. Its name in --status, or "
+    "its StudyInstanceUID.",
+    flag_values=FLAGS,
+)
+flags.DEFINE_string(
+    "again",
+    None,
+    "<STUDY> Have a study answered again, with --side and --nihss if they are known.",
+    flag_values=FLAGS,
+)
+flags.DEFINE_enum(
+    "side",
+    None,
+    ["left", "right", "bilateral"],
+    "With --again: side of the brain lesion.",
+    flag_values=FLAGS,
+)
+flags.DEFINE_integer(
+    "nihss", None, "With --again: NIHSS score.", lower_bound=0, upper_bound=42, flag_values=FLAGS
+)
+
+
+def main() -> int:
+    """Run the command."""
+    from data_tools.runtime.errors import InputError
+    from tf_hypoperfusion.hospital import settings as node_settings
+
+    os.umask(0o077)
+    asked = [name for name in ("status", "delete", "again") if FLAGS[name].value]
+    if len(asked) > 1:
+        raise InputError(f"--{' and --'.join(asked)} are given; expected one of them")
+    if asked != ["again"] and (FLAGS.side is not None or FLAGS.nihss is not None):
+        raise InputError("--side and --nihss belong to --again; leave them out")
+    settings = node_settings.read(FLAGS.config)
+    if asked:
+        _look_after(settings)
+        return command.EXIT_OK
+    return _serve(settings)
+
+
+def _look_after(settings) -> None:
+    """Do what is asked about the studies of a node, which may be running."""
+    from tf_hypoperfusion.hospital import service, worklist
+
+    spool = service.open_spool(settings)
+    if FLAGS.status:
+        print(worklist.table(spool.worklist()))
+    elif FLAGS.delete:
+        spool.delete(FLAGS.delete)
+        print("deleted; what was sent is in its destinations still")
+    else:
+        spool.ask_again(FLAGS.again, side=FLAGS.side, nihss=FLAGS.nihss)
+        print("to be answered again")
+    spool.close()
+
+
+def _serve(settings) -> int:
+    light_imports.prepare_nibabel()
+    from data_tools.runtime import atomic
+    from tf_hypoperfusion.hospital import audit, service
+    from tf_hypoperfusion.inference import model_backend, model_files
+
+    audit.log_to_standard_error()
+    models = model_backend.Models(
+        settings.model or [str(model_files.demo_model())],
+        runtime="auto", precision=None, stride=None, fast=settings.fast,
+    )  # fmt: skip
+    with atomic.one_writer(settings.spool):
+        node = service.Node(settings, models.connect)
+        models.begin()
+        models.connect().models()  # a model that cannot be used ends the node before it listens
+        node.start()
+        print(
+            f"{settings.listen.ae_title} on {settings.listen.host}:{node.port} (process "
+            f"{os.getpid()}; research use only)",
+            flush=True,
+        )
+        node.stop_at_signals()
+        node.run()
+    sys.stdout.flush()
+    # All that matters is on disk. Python's own end would wait for a study that is being answered.
+    os._exit(command.EXIT_OK)
+
+
+if __name__ == "__main__":
+    sys.exit(command.run(main, FLAGS, __doc__))

@@ -179,6 +179,17 @@ def _spent(fold: Path) -> dict[str, Any]:
     }
 
 
+def draws(words: Sequence[str]) -> list[int]:
+    """The numbers of draws.
+
+    Raises:
+        InputError: one of the words is no number.
+    """
+    if wrong := [word for word in words if not word.isdecimal()]:
+        raise InputError(f"--draws holds {wrong[0]!r}; expected numbers from 0, as in 0,1,2")
+    return [int(word) for word in words]
+
+
 def gain(of: dict[str, float], over: dict[str, float]) -> float:
     """Mean difference of Dice, patient by patient.
 
@@ -200,16 +211,16 @@ def lines(found: dict[tuple[str, int], Figures], before: Figures) -> list[dict[s
     names = list(dict.fromkeys(name for name, _ in found))
     rows = [_line(SHIPPED, "", before, {})]
     for name in names:
-        draws = [draw for each, draw in found if each == name]
+        of_name = [draw for each, draw in found if each == name]
         gains = []
-        for draw in draws:
+        for draw in of_name:
             each, rival = found[name, draw], found.get((names[-1], draw))
             gained = {"home gain": gain(each.home, before.home)}
             if rival is not None and name != names[-1]:
                 gained["site gain"] = gain(each.site, rival.site)
             gains.append(gained)
             rows.append(_line(name, str(draw), each, gained))
-        if len(draws) > 1:
+        if len(of_name) > 1:
             means = {
                 key: fmean(each[key] for each in gains if key in each)
                 for key in dict.fromkeys(key for each in gains for key in each)
@@ -236,8 +247,7 @@ def _cells(gained: dict[str, float]) -> dict[str, str]:
 
 def main() -> None:
     """Train, answer, print."""
-    if wrong := [word for word in FLAGS.draws if not word.isdecimal()]:
-        raise InputError(f"--draws holds {wrong[0]!r}; expected numbers from 0, as in 0,1,2")
+    numbers = draws(FLAGS.draws)
     for name, words in FLAGS.variant:
         if not words or not words[0].isdecimal() or not int(words[0]):
             raise InputError(
@@ -250,7 +260,7 @@ def main() -> None:
     )
     before = figures(shipped())
     found: dict[tuple[str, int], Figures] = {}
-    for draw in map(int, FLAGS.draws):
+    for draw in numbers:
         for name, words in FLAGS.variant:
             found[name, draw] = figures(train(draw, name, words))
     order = [name for name, _ in FLAGS.variant]

@@ -55,14 +55,19 @@ flags.DEFINE_float("minutes", 10.0, "Begin no training later.", flag_values=FLAG
 
 
 def given(words: list[str]) -> flags.FlagValues:
-    """Flags of train_on_gpu: those for all, then these words.
+    """Flags of train_on_gpu: those for all, then these words."""
+    return flags_of([*FLAGS.train.split(), *words])
+
+
+def flags_of(words: list[str]) -> flags.FlagValues:
+    """Flags of train_on_gpu.
 
     Raises:
         InputError: no such flag, or a value that it cannot have.
     """
     values = copy.deepcopy(train_on_gpu.FLAGS)
     try:
-        values(["train_on_gpu", *FLAGS.train.split(), *words])
+        values(["train_on_gpu", *words])
     except flags.Error as error:
         raise InputError(f"flags of train_on_gpu: {error}") from error
     return values

@@ -103,4 +103,4 @@ def _words(error: float | None) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(command.run(main, FLAGS, __doc__))
+    sys.exit(command.run(main, FLAGS, __doc__, public=True))

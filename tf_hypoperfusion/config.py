@@ -192,6 +192,7 @@ _FRAME_OF_CROP_MARGIN = {True: "96x112", False: "128x128"}
 # And what there was no word for.
 _MODEL_BEFORE = {"presence_flags": False, "contrast_channels": "none", "core_output": False}
 _TRAINING_BEFORE = {"core_weight": 0.5, "init_from": "", "freeze": False, "fixed_moments": False}
+_TRAINING_BEFORE |= {"scales_only": False}
 _TRAINING_BEFORE |= {f"{part}_rate": 1.0 for part in PARTS}
 
 
@@ -289,6 +290,8 @@ class TrainingConfig:
         freeze: train only the layers that the network of ``init_from`` does not have.
         fixed_moments: normalise by the moments that ``init_from`` brings, as at test time, and
             leave them as they are; no dropout.
+        scales_only: train only the scales and offsets of normalisation, and the layers that answer:
+            a thousandth of the weights.
         encoder_rate: learning rate of the layers before the bottleneck, as a share of
             ``learning_rate``; 0 leaves them, their moments too, as ``init_from`` has them.
         bottleneck_rate: likewise.
@@ -317,6 +320,7 @@ class TrainingConfig:
     init_from: str = _beyond("")
     freeze: bool = _beyond(False)
     fixed_moments: bool = _beyond(False)
+    scales_only: bool = _beyond(False)
     encoder_rate: float = _beyond(1.0)
     bottleneck_rate: float = _beyond(1.0)
     decoder_rate: float = _beyond(1.0)
@@ -353,7 +357,7 @@ class TrainingConfig:
                 self.micro_batch,
                 f"a divisor of the batch of {self.batch_size}",
             )
-        for name in ("freeze", "fixed_moments"):
+        for name in ("freeze", "fixed_moments", "scales_only"):
             _require(
                 not getattr(self, name) or bool(self.init_from), name, "true",
                 "init_from with it, the network that is kept",

@@ -94,4 +94,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(command.run(main, FLAGS, __doc__))
+    sys.exit(command.run(main, FLAGS, __doc__, public=True))

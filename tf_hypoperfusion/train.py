@@ -141,6 +141,11 @@ _setting(
     "With --init_from: normalise by the moments of that network, without dropout. For small "
     "batches.",
 )
+_setting(
+    "scales_only",
+    "With --init_from: train only the scales and offsets of normalisation, and the layers that "
+    "answer. For few patients.",
+)
 for _part in config.PARTS:
     _setting(f"{_part}_rate", f"Share of the learning rate for the {_part}; 0 freezes it.")
 _setting("presence_flags", "Tell the network which of DWI, ADC, side and NIHSS are given.")

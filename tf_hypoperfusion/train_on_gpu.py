@@ -80,9 +80,16 @@ flags.DEFINE_string(
     "<RUN> Begin with its networks, network k with that of its fold-k; a lower --learning_rate "
     "fits then.", flag_values=FLAGS,
 )  # fmt: skip
+flags.DEFINE_bool(
+    "fixed_moments", None,
+    "Keep the moments of normalisation that --init_from brings; default: the preset's.",
+    flag_values=FLAGS,
+)  # fmt: skip
 flags.DEFINE_integer("batch_size", 32, "Windows of a step.", flag_values=FLAGS)
 flags.DEFINE_integer("epochs", 8, "Validations of each network.", flag_values=FLAGS)
-flags.DEFINE_float("learning_rate", 2e-3, "After the first 100 steps.", flag_values=FLAGS)
+flags.DEFINE_float(
+    "learning_rate", 2e-3, "After a warm-up of 100 steps, or a tenth of fewer.", flag_values=FLAGS
+)
 flags.DEFINE_float(
     "final_learning_rate_ratio", 0.02, "The learning rate decays to this share.", flag_values=FLAGS
 )
@@ -108,6 +115,7 @@ SETTINGS = (
     "seed", "base_filters", "dropout", "batch_size", "epochs", "learning_rate",
     "final_learning_rate_ratio", "ema_momentum", "precision", "randomisation", "presence_flags",
     "contrast_channels", "core_output", "core_weight", "init_from",
+    "fixed_moments",
 )  # fmt: skip
 
 
@@ -199,6 +207,12 @@ def settings_of(
     configs = config.preset(given.preset, **known)
     if configs[1].precision not in ("bfloat16", "float32"):
         raise InputError(f"precision is {given.precision!r}; expected bfloat16 or float32")
+    training = configs[1]
+    if training.freeze or training.scales_only or set(training.part_rates.values()) != {1.0}:
+        raise InputError(
+            f"preset is {given.preset!r}, in which only some of the weights learn; here all "
+            "do. Expected another preset, or tf_hypoperfusion.train"
+        )
     return configs, randomisation.parse(configs[1].randomisation)
 
 

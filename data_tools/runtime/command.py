@@ -14,13 +14,14 @@ in which ``--help`` shows them::
     flags.DEFINE_string("out", "records", "<FOLDER> Where the records go.", flag_values=FLAGS)
 """
 
+import contextlib
 import dataclasses
 import errno
 import os
 import re
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -34,6 +35,8 @@ from data_tools.runtime.errors import InputError, RunAgain
 EXIT_OK, EXIT_SOME_FAILED, EXIT_BAD_INPUT, EXIT_RUN_AGAIN, EXIT_INTERRUPTED = 0, 1, 2, 75, 130
 PRECISIONS = ("float32", "bfloat16")
 CORES = ("rule", "learnt")
+# Permissions of those who are neither the user nor in the user's group.
+OTHERS = 0o007
 
 # By the number of flags defined before; by the name of a flag that is no longer there.
 _HEADINGS: WeakKeyDictionary[flags.FlagValues, dict[int, str]] = WeakKeyDictionary()
@@ -45,14 +48,20 @@ def run(
     flag_values: flags.FlagValues,
     description: str | None,
     argv: Sequence[str] | None = None,
+    *,
+    public: bool = False,
 ) -> int:
     """Parse the flags, call ``main()``, turn every expected failure into a message.
+
+    What a command writes is about patients, so only the user and the user's group may read it.
 
     Args:
         main: the command; reads ``flag_values``; returns an exit status (None is 0).
         flag_values: where the command's flags were defined.
         description: the module's docstring; the first part of ``--help``.
         argv: arguments without the program's name; None takes ``sys.argv``.
+        public: the command writes a model, which a server of another user is to read: files are
+            readable as the user's umask has it.
 
     Returns:
         The exit status; the caller passes it to ``sys.exit``.
@@ -68,7 +77,8 @@ def run(
         return EXIT_OK
     try:
         _parse(flag_values, arguments)
-        return main() or EXIT_OK
+        with contextlib.nullcontext() if public else _closed_to_others():
+            return main() or EXIT_OK
     except InputError as error:
         return _fail(str(error))
     except OSError as error:  # disk full, read-only, a file where a folder should be
@@ -80,6 +90,16 @@ def run(
     except KeyboardInterrupt as stop:
         print(str(stop) or "interrupted", file=sys.stderr)
         return EXIT_RUN_AGAIN if isinstance(stop, RunAgain) else EXIT_INTERRUPTED
+
+
+@contextlib.contextmanager
+def _closed_to_others() -> Iterator[None]:
+    before = os.umask(OTHERS)
+    os.umask(before | OTHERS)
+    try:
+        yield
+    finally:
+        os.umask(before)
 
 
 def _print_help(flag_values: flags.FlagValues, description: str | None) -> None:

@@ -53,7 +53,12 @@ def build(
     with strategy.scope():
         model = build_model(model_config, config.precision, config.seed, for_training=True)
         new = initial_weights.copy_weights(config.init_from, model) if config.init_from else []
-        trained = parts.trained(model, config.part_rates, new if config.freeze else None)
+        trained = parts.trained(
+            model,
+            config.part_rates,
+            new if config.freeze else None,
+            scales_only=config.scales_only,
+        )
         if not trained:
             raise _nothing_to_train(config)
         kept = model

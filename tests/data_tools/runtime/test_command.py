@@ -1,13 +1,14 @@
 """The frame of every command: exit status, help, messages without a traceback."""
 
 import importlib
+import os
 import subprocess
 import sys
 
 import pytest
 from absl import flags
 
-from data_tools.runtime import command
+from data_tools.runtime import atomic, command
 from data_tools.runtime.errors import InputError, RunAgain
 
 pytestmark = pytest.mark.quick
@@ -40,6 +41,18 @@ def test_a_second_run_does_not_remember_the_first(toy):
 
 def test_mains_status_is_passed_on(toy):
     assert command.run(lambda: command.EXIT_SOME_FAILED, toy, "", ["--cohort=a"]) == 1
+
+
+@pytest.mark.parametrize(("public", "mode"), [(False, 0o640), (True, 0o644)])
+def test_others_read_nothing_of_patients(toy, tmp_path, public, mode):
+    file = tmp_path / "figures.json"
+    before = os.umask(0o022)
+    try:
+        command.run(lambda: atomic.write_json(file, {}), toy, "", ["--cohort=a"], public=public)
+        assert os.umask(0o022) == 0o022  # as it was
+    finally:
+        os.umask(before)
+    assert file.stat().st_mode & 0o777 == mode
 
 
 @pytest.mark.parametrize(

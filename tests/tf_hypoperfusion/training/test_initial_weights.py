@@ -160,6 +160,22 @@ def test_a_frozen_part_keeps_its_moments_and_the_others_do_not(trained):
     assert [name for name in moved if "decoder" in name and "moving" in name]
 
 
+def test_of_scales_only_nothing_else_learns(trained):
+    path, inputs, _ = trained
+    config = TrainingConfig(
+        batch_size=1, micro_batch=1, precision="float32", init_from=str(path),
+        fixed_moments=True, scales_only=True,
+    )  # fmt: skip
+    built = step.build(distribution.choose_strategy(), SMALL, config, 1)
+    before = [to_numpy(v) for v in built.model.variables]
+    truth = np.ones((1, 128, 128, 16, 2), np.float32)
+    built.train(iter([(inputs, truth, np.ones(1, np.float32))]), 0)
+    moved = names_moved(built, before)
+    assert any("gamma" in name and "encoder" in name for name in moved)
+    kernels = {name for name in moved if "gamma" not in name and "beta" not in name}
+    assert kernels and all("logit" in name or "seed" in name for name in kernels), kernels
+
+
 def test_every_layer_with_weights_belongs_to_a_part():
     model = build_model(MORE, for_training=True)
     found = {parts.part_of(layer.name) for layer in model.layers if layer.weights}
@@ -186,6 +202,7 @@ def test_rates_that_cannot_be_are_refused(change, message):
         TrainingConfig(**change)
 
 
-def test_fixed_moments_need_a_network_to_begin_with():
-    with pytest.raises(InputError, match="fixed_moments is .*true.*; expected init_from"):
-        TrainingConfig(fixed_moments=True)
+@pytest.mark.parametrize("name", ["fixed_moments", "scales_only"])
+def test_what_is_kept_needs_a_network_to_begin_with(name):
+    with pytest.raises(InputError, match=f"{name} is .*true.*; expected init_from"):
+        TrainingConfig(**{name: True})

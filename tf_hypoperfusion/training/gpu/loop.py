@@ -120,7 +120,12 @@ def _key(seed: int, step: int) -> Any:
 def _learning_rate(training: TrainingConfig, step: int, total: int) -> float:
     """Rises over the first steps, then falls exponentially to its last share."""
     decay = training.final_learning_rate_ratio ** (step / total)
-    return training.learning_rate * decay * min(1.0, (step + 1) / WARMUP_STEPS)
+    return training.learning_rate * decay * min(1.0, (step + 1) / _warmup_steps(total))
+
+
+def _warmup_steps(total: int) -> int:
+    """A tenth of the steps, not more than :data:`WARMUP_STEPS`."""
+    return max(1, min(WARMUP_STEPS, total // 10))
 
 
 def _peak_gib() -> float:
@@ -331,7 +336,7 @@ class Network:
             "simulation": source.facts,
             "randomisation": dataclasses.asdict(self.steps.changes),
             "steps": total,
-            "warmup_steps": WARMUP_STEPS,
+            "warmup_steps": _warmup_steps(total),
             "computed_as": str(self.steps.way),
             "resolved": {
                 "precision": self.steps.way.precision, "micro_batch": self.training.batch_size,

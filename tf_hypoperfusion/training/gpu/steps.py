@@ -91,7 +91,8 @@ class Steps:
         """The same compiled functions, whose training windows are changed by other amounts.
 
         Args:
-            training: differs from this one's in seed and ``randomisation`` alone.
+            training: differs from this one's in nothing that a step is compiled for: batch, loss,
+                mirror and whether moments are kept are the same.
             changes: what its ``randomisation`` names.
         """
         other = copy.copy(self)
@@ -152,7 +153,9 @@ class Steps:
         )  # fmt: skip
 
         def objective(weights):
-            answers, moments = self._answer(weights, state["moments"], inputs, training=True)
+            answers, moments = self._answer(
+                weights, state["moments"], inputs, training=not self.training.keeps_moments
+            )
             return self.loss.call(y_true, answers).mean(), moments
 
         (loss, moments), gradients = jax.value_and_grad(objective, has_aux=True)(state["weights"])

@@ -113,6 +113,7 @@ def _serve(settings) -> int:
             f"{os.getpid()}; research use only)",
             flush=True,
         )
+        node.stop_at_signals()
         node.run()
     sys.stdout.flush()
     # All that matters is on disk. Python's own end would wait for a study that is being answered.

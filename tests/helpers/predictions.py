@@ -10,9 +10,11 @@ from data_tools.quality import ImageQuality
 from data_tools.transform import Transform
 from tf_hypoperfusion import clinical
 from tf_hypoperfusion.clinical import ClinicalFacts
-from tf_hypoperfusion.inference import calibration
+from tf_hypoperfusion.inference import calibration, prediction
 from tf_hypoperfusion.inference.deciding_core import Cores
+from tf_hypoperfusion.inference.model_files import ModelInfo
 from tf_hypoperfusion.inference.prediction import Prediction
+from tf_hypoperfusion.inference.result_folder import Backend
 from tf_hypoperfusion.inference.stroke_side import StrokeSide
 
 NOTHING_MNI = np.zeros((91, 109, 60), bool)
@@ -60,3 +62,17 @@ def prediction_of(
         answer=calibration.answer(None, hypoperfusion_ml=hypoperfusion_ml, core_ml=core.native_ml),
         seconds={},
     )
+
+
+def corner_predictor(image, nihss):
+    """Likely in the left front quarter of the head only: no symmetry hides a wrong turn."""
+    result = np.full((*image.shape[:4], 1), 0.1, np.float32)
+    result[:, :63, 70:] = 0.8
+    return result
+
+
+def corner_backend():
+    """Who answers so, at once."""
+    known = ModelInfo(path="models/shown/3", sha256="abc", cohort="Simulated", fold=0)
+    answers = [prediction.volume_predictor(corner_predictor, 16)]
+    return Backend(answers=answers, models=lambda: [known], stride=16)

@@ -68,3 +68,26 @@ def core_export(core_networks, tmp_path_factory):
         saved_model.export(core_networks, "cores", folder, stride=16)
 
     return made_once(tmp_path_factory, "cores", export) / "cores/1"
+
+
+@pytest.fixture(scope="session")
+def scanned(raw_cohort, tmp_path_factory):
+    """A simulated patient as DICOM files. Read only."""
+    pytest.importorskip("pydicom", reason="extra `dicom` is not installed")
+    import numpy as np
+    from helpers.dicom_files import write_series
+
+    from data_tools.cohort import find_raw_files
+    from data_tools.patient import load_native
+
+    def write(folder):
+        found, _ = find_raw_files(raw_cohort, "sub-0001")
+        native = load_native(found.dwi, found.adc)
+        b0 = native.dwi.data * np.exp(native.adc.data / 1000)
+        write_series(
+            folder, [b0, native.dwi.data], native.dwi.affine, number=3,
+            description="ep2d_diff_TRACEW",
+            kind=["ORIGINAL", "PRIMARY", "DIFFUSION", "TRACEW", "ND"], b_values=[0, 1000],
+        )  # fmt: skip
+
+    return made_once(tmp_path_factory, "scanned", write)

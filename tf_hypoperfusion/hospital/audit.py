@@ -68,12 +68,15 @@ class Audit:
         self.file = folder / FILE
         self._now_s = clock
 
-    def add(self, event: str, **fields: Any) -> None:
+    def add(self, event: str, **fields: Any) -> bool:
         """Add a line, and have it on the disk. A full disk is logged, and stops nothing.
 
         Args:
             event: what happened.
             fields: what belongs to it; nothing that names a patient.
+
+        Returns:
+            Whether it is there.
         """
         line = json.dumps({"time": _iso(self._now_s()), "event": event, **fields}) + "\n"
         try:
@@ -84,7 +87,9 @@ class Audit:
             finally:
                 os.close(descriptor)
         except OSError as error:
-            say("audit line not written", logging.ERROR, reason=str(error), line=line)
+            say("audit line not written", logging.ERROR, reason=str(error))
+            return False
+        return True
 
 
 def _iso(seconds: float) -> str:

@@ -46,7 +46,8 @@ CREATE TABLE runs (
     ended_s REAL,
     verdict TEXT,
     reason TEXT,
-    warnings TEXT NOT NULL DEFAULT '[]'
+    warnings TEXT NOT NULL DEFAULT '[]',
+    audit TEXT
 );
 CREATE TABLE objects (
     uid TEXT PRIMARY KEY,

@@ -1,5 +1,6 @@
 """The node as one process: what receives, what works and what sends, started and stopped."""
 
+import importlib.util
 import signal
 import sqlite3
 import threading
@@ -46,11 +47,9 @@ class Node:
         Raises:
             InputError: the extra is missing, or the spool cannot be used.
         """
-        try:
-            import highdicom  # noqa: F401
-            import pynetdicom  # noqa: F401
-        except ImportError as error:
-            raise InputError(f"{error.name} is not installed; pip install -e '.[dicom]'") from error
+        for package in ("pynetdicom", "highdicom"):
+            if importlib.util.find_spec(package) is None:
+                raise InputError(f"{package} is not installed; pip install -e '.[dicom]'")
         self._settings = settings
         self.spool = open_spool(settings)
         audit = Audit(self.spool.folder)
@@ -88,10 +87,21 @@ class Node:
         self._senders.start()
         say("node started", port=self.port, unfinished_runs=left)
 
-    def run(self) -> None:
-        """Look after the spool until SIGTERM or SIGINT comes, then stop."""
+    def stop_at_signals(self) -> None:
+        """Have SIGTERM and SIGINT end :meth:`run`."""
+
+        def ask(number: int, frame: Any) -> None:
+            self.ask_to_stop()
+
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._ask_to_stop)
+            signal.signal(number, ask)
+
+    def ask_to_stop(self) -> None:
+        """Have :meth:`run` end."""
+        self._stop.set()
+
+    def run(self) -> None:
+        """Look after the spool until the node is to stop, then stop it."""
         expired_s = 0.0
         while not self._stop.wait(LOOK_S):
             try:
@@ -104,9 +114,6 @@ class Node:
                 LOG.exception("spool not looked after")
                 self._stop.wait(EXPIRE_EVERY_S)
         self.stop()
-
-    def _ask_to_stop(self, number: int, frame: Any) -> None:
-        self._stop.set()
 
     def _expire(self) -> None:
         keep = self._settings.keep

@@ -18,6 +18,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from data_tools.runtime import atomic
 from data_tools.runtime.errors import InputError
@@ -80,12 +81,14 @@ class Outcome:
         verdict: target mismatch: yes, no or unsure; None of a refused study.
         reason: why it was refused; None otherwise.
         warnings: of the result.
+        audit: fields of the line that the audit log gets.
     """
 
     state: str
     verdict: str | None = None
     reason: str | None = None
     warnings: tuple[str, ...] = ()
+    audit: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -355,13 +358,15 @@ class Spool:
             ).fetchone()
             stands = study is not None and study["state"] == "running"
             connection.execute(
-                "UPDATE runs SET state=?, ended_s=?, verdict=?, reason=?, warnings=? WHERE id=?",
+                "UPDATE runs SET state=?, ended_s=?, verdict=?, reason=?, warnings=?, audit=? "
+                "WHERE id=?",
                 (
                     outcome.state if stands else "abandoned",
                     now_s,
                     outcome.verdict,
                     outcome.reason,
                     json.dumps(outcome.warnings),
+                    json.dumps(outcome.audit) if stands else None,
                     run.id,
                 ),
             )
@@ -385,6 +390,20 @@ class Spool:
             _set_state(connection, run.study, outcome.state, now_s)
             settle(connection, run.study, now_s)
         return True
+
+    def unaudited(self) -> list[tuple[int, str, dict[str, Any]]]:
+        """Runs that ended and may lack their line in the audit log: id, state, its fields."""
+        rows = self.database.read("SELECT * FROM runs WHERE audit IS NOT NULL ORDER BY ended_s")
+        return [(row["id"], row["state"], json.loads(row["audit"])) for row in rows]
+
+    def audited(self, run: int) -> None:
+        """Record that the audit log has the line of a run.
+
+        Args:
+            run: its id.
+        """
+        with self.database.transaction() as connection:
+            connection.execute("UPDATE runs SET audit=NULL WHERE id=?", (run,))
 
     def ask_again(self, study: str, *, side: str | None, nihss: int | None) -> None:
         """Have a study answered once more, with what somebody says of the patient.

@@ -1,6 +1,7 @@
 """One complete study at a time -> its result or the reason why there is none, ready to be sent."""
 
 import contextlib
+import dataclasses
 import logging
 import re
 import shutil
@@ -20,6 +21,7 @@ from tf_hypoperfusion.hospital.audit import LOG, Audit, say
 from tf_hypoperfusion.hospital.settings import Settings
 from tf_hypoperfusion.hospital.spool import Outcome, ResultObject, Run, Spool, sync_folder
 from tf_hypoperfusion.inference import dicom_identity, dicom_objects, result_folder
+from tf_hypoperfusion.inference.model_files import ModelInfo
 from tf_hypoperfusion.inference.result import PatientResult
 from tf_hypoperfusion.inference.result_files import OutputOptions
 from tf_hypoperfusion.inference.result_folder import Backend, PatientFiles
@@ -54,6 +56,7 @@ class Worker:
 
     def start(self) -> None:
         """Work from now on."""
+        self.write_audit()
         self._thread.start()
 
     def stop(self, wait_s: float) -> None:
@@ -119,17 +122,35 @@ class Worker:
             outcome = Outcome(state="refused", reason=reason)
             objects = self._refusal(run, reason)
         else:
-            outcome = Outcome(
-                state="answered",
-                verdict=result.answer.target_mismatch,
-                warnings=result.warnings,
-            )
+            verdict = result.answer.target_mismatch
+            outcome = Outcome(state="answered", verdict=verdict, warnings=result.warnings)
             objects = self._objects(run)
-        if self._spool.finish(run, outcome, objects):
-            self._report(run, outcome, result, seconds=time.monotonic() - began_s)
-        else:
+        seconds = round(time.monotonic() - began_s, 1)
+        models = [] if isinstance(result, InputError) else list(map(_audited, result.models))
+        audit = {
+            "study": run.study, "run": run.number, "verdict": outcome.verdict or "none",
+            "models": models, "seconds": seconds,
+        }  # fmt: skip
+        if not self._spool.finish(run, dataclasses.replace(outcome, audit=audit), objects):
             say("run abandoned", study=run.study, run=run.number)
             shutil.rmtree(run.results, ignore_errors=True)
+            return
+        say(
+            f"study {outcome.state}",
+            study=run.study,
+            run=run.number,
+            verdict=outcome.verdict,
+            reason=outcome.reason,
+            warnings=len(outcome.warnings),
+            seconds=seconds,
+        )
+        self.write_audit()
+
+    def write_audit(self) -> None:
+        """Give the audit log the lines that it lacks, those of before a kill too."""
+        for run, state, fields in self._spool.unaudited():
+            if self._audit.add(state, **fields):
+                self._spool.audited(run)
 
     def _predict(self, run: Run) -> PatientResult:
         nihss = run.nihss
@@ -171,31 +192,10 @@ class Worker:
         due_s = self._spool.now_s() + self._settings.refusal_wait_s
         return [_result_object(path, names, due_s)]
 
-    def _report(
-        self, run: Run, outcome: Outcome, result: PatientResult | InputError, *, seconds: float
-    ) -> None:
-        models = [] if isinstance(result, InputError) else result.models
-        self._audit.add(
-            outcome.state,
-            study=run.study,
-            run=run.number,
-            verdict=outcome.verdict or "none",
-            models=[
-                dict(zip(("name", "version"), dicom_identity.name_and_version(each), strict=True))
-                | {"sha256": each.sha256}
-                for each in models
-            ],
-            seconds=round(seconds, 1),
-        )
-        say(
-            f"study {outcome.state}",
-            study=run.study,
-            run=run.number,
-            verdict=outcome.verdict,
-            reason=outcome.reason,
-            warnings=len(outcome.warnings),
-            seconds=round(seconds, 1),
-        )
+
+def _audited(model: ModelInfo) -> dict[str, Any]:
+    name, version = dicom_identity.name_and_version(model)
+    return {"name": name, "version": version, "sha256": model.sha256}
 
 
 def _result_object(path: Path, destinations: Sequence[str], due_s: float) -> ResultObject:

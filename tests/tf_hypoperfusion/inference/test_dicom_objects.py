@@ -3,19 +3,16 @@
 import contextlib
 import dataclasses
 import io
-import json
 import shutil
-import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
 from helpers.calibrations import calibration_of, steps
-from helpers.predictions import core_findings, prediction_of
+from helpers.predictions import core_findings, corner_backend, prediction_of
 
 from data_tools.cohort import find_raw_files
 from data_tools.patient import core_of, load_native
@@ -27,46 +24,14 @@ from tf_hypoperfusion.inference import (
     dicom_identity,
     dicom_objects,
     dicom_report,
-    prediction,
     result_folder,
 )
 from tf_hypoperfusion.inference.deciding_core import WORDS, Cores
-from tf_hypoperfusion.inference.model_files import ModelInfo
 from tf_hypoperfusion.inference.result_files import OutputOptions
 from tf_hypoperfusion.inference.result_folder import PatientFiles
 
 pytest.importorskip("highdicom", reason="extra `dicom` is not installed")
-PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
-
-
-def corner_predictor(image, nihss):
-    """Likely in the left front quarter of the head only: no symmetry hides a wrong turn."""
-    result = np.full((*image.shape[:4], 1), 0.1, np.float32)
-    result[:, :63, 70:] = 0.8
-    return result
-
-
-def backend():
-    known = ModelInfo(path="models/shown/3", sha256="abc", cohort="Simulated", fold=0)
-    answers = [prediction.volume_predictor(corner_predictor, 16)]
-    return result_folder.Backend(answers=answers, models=lambda: [known], stride=16)
-
-
-@pytest.fixture(scope="module")
-def scanned(raw_cohort, tmp_path_factory):
-    """A simulated patient as DICOM files."""
-    from helpers.dicom_files import write_series
-
-    found, _ = find_raw_files(raw_cohort, "sub-0001")
-    native = load_native(found.dwi, found.adc)
-    folder = tmp_path_factory.mktemp("scanned")
-    b0 = native.dwi.data * np.exp(native.adc.data / 1000)
-    write_series(
-        folder, [b0, native.dwi.data], native.dwi.affine, number=3,
-        description="ep2d_diff_TRACEW", kind=["ORIGINAL", "PRIMARY", "DIFFUSION", "TRACEW", "ND"],
-        b_values=[0, 1000],
-    )  # fmt: skip
-    return folder
+from helpers import orthanc as real_pacs
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +43,7 @@ def done(scanned, tmp_path_factory):
             PatientFiles(
                 dwi=str(scanned), adc=None, given=ClinicalFacts("left", 14, 66), name="sub-1"
             ),
-            str(out), backend,
+            str(out), corner_backend,
             options=OutputOptions(dicom=True),
         )  # fmt: skip
     return out, result
@@ -306,7 +271,7 @@ def test_images_without_a_frame_of_reference_are_refused_before_the_work(scanned
     with pytest.raises(InputError, match="no frame of reference"):
         result_folder.predict(
             PatientFiles(dwi=str(folder), adc=None, given=ClinicalFacts("left", 14)),
-            str(tmp_path / "out"), backend,
+            str(tmp_path / "out"), corner_backend,
             options=OutputOptions(dicom=True), log=lambda text: None,
         )  # fmt: skip
     assert not (tmp_path / "out/report.html").exists()
@@ -319,7 +284,7 @@ def test_files_that_are_no_dicom_are_refused_before_the_work(raw_cohort, tmp_pat
             PatientFiles(
                 dwi=str(found.dwi), adc=str(found.adc), given=ClinicalFacts("left", 14)
             ),
-            str(tmp_path / "out"), backend,
+            str(tmp_path / "out"), corner_backend,
             options=OutputOptions(dicom=True), log=lambda text: None,
         )  # fmt: skip
     assert not (tmp_path / "out").exists()
@@ -328,33 +293,9 @@ def test_files_that_are_no_dicom_are_refused_before_the_work(raw_cohort, tmp_pat
 @pytest.fixture(scope="module")
 def orthanc(tmp_path_factory):
     """A real PACS: address of its DICOMweb interface."""
-    if shutil.which("Orthanc") is None or not PLUGIN.is_file():
-        pytest.skip("Orthanc and its DICOMweb plugin are not installed")
     pytest.importorskip("dicomweb_client", reason="dicomweb-client is not installed")
-    folder = tmp_path_factory.mktemp("orthanc")
-    ports = []
-    for _ in range(2):
-        with socket.socket() as one:
-            one.bind(("127.0.0.1", 0))
-            ports.append(one.getsockname()[1])
-    settings = {
-        "HttpPort": ports[0], "DicomPort": ports[1], "StorageDirectory": str(folder / "storage"),
-        "IndexDirectory": str(folder / "storage"), "RemoteAccessAllowed": False,
-        "AuthenticationEnabled": False, "Plugins": [str(PLUGIN)], "DicomWeb": {"Enable": True},
-    }  # fmt: skip
-    (folder / "orthanc.json").write_text(json.dumps(settings))
-    server = subprocess.Popen(
-        ["Orthanc", str(folder / "orthanc.json")],
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", ports[0]), 1):
-            break
-        time.sleep(0.2)
-    yield f"http://127.0.0.1:{ports[0]}/dicom-web"
-    server.terminate()
-    server.wait(30)
+    with real_pacs.orthanc(tmp_path_factory.mktemp("orthanc")) as (port, _):
+        yield f"http://127.0.0.1:{port}/dicom-web"
 
 
 def test_a_real_pacs_takes_the_objects_and_lists_them(done, scanned, orthanc):

@@ -18,6 +18,7 @@ from data_tools.runtime.command import EXIT_BAD_INPUT, EXIT_OK
 COMMANDS = {
     "A patient": {
         "predict": "tf_hypoperfusion.predict",
+        "app": "tf_hypoperfusion.app",
         "to-native": "data_tools.to_native",
     },
     "A cohort": {
@@ -41,6 +42,7 @@ COMMANDS = {
     "A server": {
         "serve": "tf_hypoperfusion.serve",
         "serving-client": "tf_hypoperfusion.serving_client",
+        "node": "tf_hypoperfusion.node",
     },
 }
 MODULES = {name: module for group in COMMANDS.values() for name, module in group.items()}

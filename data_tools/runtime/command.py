@@ -235,7 +235,8 @@ def define_patient(flag_values: flags.FlagValues, core_by: str) -> None:
     flags.DEFINE_bool(
         "dicom_out",
         False,
-        "Also write DICOM objects for the PACS (segmentation, probability, report) into OUT/dicom. "
+        "Also write DICOM objects for the PACS (segmentation, probability, report, picture) into "
+        "OUT/dicom. "
         "Needs DICOM files as --dwi, and the extra `dicom`.",
         flag_values=flag_values,
     )

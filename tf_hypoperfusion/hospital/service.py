@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from tf_hypoperfusion.hospital.web.server import PageServer
 
 LOOK_S = 0.2
+# After a fault of the disk.
+AGAIN_S = 5.0
 EXPIRE_EVERY_S = 60.0
 # A SIGTERM is answered within 25 s, however long a study takes.
 WORKER_STOPS_S, SENDERS_STOP_S = 15.0, 3.0
@@ -126,7 +128,7 @@ class Node:
                     self._expire()
             except (OSError, sqlite3.Error):  # such as a full disk: it is looked at again
                 LOG.exception("spool not looked after")
-                self._stop.wait(EXPIRE_EVERY_S)
+                self._stop.wait(AGAIN_S)
         self.stop()
 
     def _expire(self) -> None:

@@ -247,6 +247,22 @@ def test_a_real_study_is_answered_and_half_of_it_is_not(tmp_path, scanned):
     assert (folder / "report.html").is_file() and (folder / "result.json").is_file()
 
 
+def test_two_patients_under_one_study_are_refused(tmp_path, scanned):
+    from pydicom import dcmread
+
+    pacs, port = Pacs(), free_port()
+    images = [dcmread(path) for path in sorted(scanned.iterdir())]
+    for image in images[::2]:
+        image.PatientID, image.PatientName = "OTHER", "OTHER^SECRET"
+    config = config_of(tmp_path, [to_pacs(port)], quiet_s=1.5)
+    with listening(pacs, port), running(config, corner_backend) as node:
+        assert set(send(images, node.port)) == {0}
+        wait_for(lambda: set(states(node).values()) == {"refused"}, "a refusal")
+        reason = node.spool.worklist()[0].reason
+        wait_for(lambda: pacs.stored, "a report of it")
+    assert "2 patients" in reason and "SECRET" not in reason
+
+
 def test_a_port_that_is_taken_is_said(tmp_path):
     from data_tools.runtime.errors import InputError
 

@@ -1,6 +1,7 @@
 """Forms of the page -> what they say, checked."""
 
 import asyncio
+import contextlib
 import dataclasses
 from urllib.parse import parse_qsl
 
@@ -16,6 +17,8 @@ MAX_FORM_BYTES, MAX_FIELDS = 1 << 16, 1000
 MAX_REMARK = 60
 # A client that sends nothing for so long has gone.
 SILENCE_S = 60.0
+# Of what is refused.
+READ_AWAY_S = 120.0
 OTHER_BROWSER = "the form is of an earlier visit; open the page again, and send it from there"
 
 
@@ -85,6 +88,17 @@ async def receive_files(request: Request, arriving: Arriving) -> None:
         # Small pieces; a thread for each would cost more than it saves.
         parts.feed(chunk)
     parts.end()
+
+
+async def read_away(request: Request) -> None:
+    """Take the rest of a body: a browser that is still sending sees no answer."""
+
+    async def rest() -> None:
+        async for _ in _chunks(request):
+            pass
+
+    with contextlib.suppress(multipart.Malformed, TimeoutError, asyncio.TimeoutError):
+        await asyncio.wait_for(rest(), READ_AWAY_S)
 
 
 def _drop(data: bytes) -> None:

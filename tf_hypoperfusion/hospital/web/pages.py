@@ -142,9 +142,11 @@ class _Pages:
         coming = await run_in_threadpool(self._drops.arrive)
         try:
             await forms.receive_files(request, coming)
-        except BaseException:  # a browser that goes away too
+        except BaseException as error:  # a browser that goes away too
             coming.discard()
             self._drops.discard(coming.folder.name)
+            if isinstance(error, InputError | OSError):
+                await forms.read_away(request)
             raise
         drop = await run_in_threadpool(self._drops.look, coming)
         return _go(request, f"/drops/{drop.key}")

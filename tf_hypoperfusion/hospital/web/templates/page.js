@@ -32,6 +32,12 @@
   const send = files => {
     if (sending) return;
     if (!files.length) { fail("No file was found in what was dropped."); return; }
+    const bytes = files.reduce((sum, [file]) => sum + file.size, 0);
+    if (files.length > drop.dataset.mostFiles || bytes > drop.dataset.mostBytes) {
+      fail(`These are ${files.length} files of ${(bytes / 2 ** 30).toFixed(1)} GiB. Expected one patient's study: ` +
+           `up to ${drop.dataset.mostFiles} files and ${drop.dataset.mostBytes / 2 ** 30} GiB.`);
+      return;
+    }
     sending = true;
     byId("fault").hidden = true;
     byId("sending").hidden = false;

@@ -97,7 +97,8 @@ async def read_away(request: Request) -> None:
         async for _ in _chunks(request):
             pass
 
-    with contextlib.suppress(multipart.Malformed, TimeoutError, asyncio.TimeoutError):
+    ended = (multipart.Malformed, TimeoutError, asyncio.TimeoutError)
+    with contextlib.suppress(*ended, RuntimeError):  # the last where nothing is left to read
         await asyncio.wait_for(rest(), READ_AWAY_S)
 
 

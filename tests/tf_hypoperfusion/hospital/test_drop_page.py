@@ -287,7 +287,7 @@ def test_a_hostile_name_is_a_text_and_no_path(browser, idle):
 @pytest.mark.parametrize(
     ("files", "said"),
     [
-        ([("a.txt", b"words")], "no image is among the 1 file"),
+        ([("a.txt", b"words")], "no image is among 1 file;"),
         ([("dwi.nii.gz", b"words")], "is no NIfTI file in one piece"),
         ([("dwi.mhd", b"ElementDataFile = /etc/passwd")], "is no NIfTI file in one piece"),
         ([("dwi.nii.gz", nifti()[:-20])], "ends too early or is damaged"),
@@ -421,6 +421,27 @@ def test_dicom_files_are_chosen_as_by_predict(working, scanned):
     page = one.until_done(study)
     assert "right, NIHSS not known, 70 years" in page
     assert working.spool.worklist(name)[0].runs == 2
+
+
+def test_of_two_scans_a_person_chooses_one(browser, idle, scanned, tmp_path):
+    import pydicom
+
+    files = []
+    for number, path in enumerate(sorted(scanned.iterdir())):
+        data = pydicom.dcmread(path)
+        files.append((path.name, path.read_bytes()))
+        data.SeriesInstanceUID, data.SOPInstanceUID = "1.2.77", f"1.2.77.{number}"
+        data.file_meta.MediaStorageSOPInstanceUID = data.SOPInstanceUID
+        data.SeriesNumber = 9
+        data.save_as(tmp_path / "again.dcm")
+        files.append((f"again {path.name}", (tmp_path / "again.dcm").read_bytes()))
+    path, page = browser.drop_and_look(*files)
+    assert "2 DWI series" in page and "--series" not in page and "details open" in page
+    answer = browser.post(f"{path}/start")
+    assert answer.status_code == 400 and "Tick the series" in answer.text
+    study = browser.post(f"{path}/start", series="1.2.77").headers["location"]
+    assert idle.spool.next_run().series == "1.2.77"
+    assert browser.post(f"{study}/delete").status_code == 303
 
 
 def test_a_start_outlives_a_kill(tmp_path):

@@ -19,7 +19,7 @@ from data_tools.dicom import study as dicom
 from data_tools.dicom.frames import read_folder
 from data_tools.file_names import ending, stem
 from data_tools.image_files import GZIP_MAGIC, SINGLE_FILE
-from data_tools.runtime.errors import InputError, reason_of
+from data_tools.runtime.errors import InputError, counted, reason_of
 from tf_hypoperfusion.clinical import ClinicalFacts
 from tf_hypoperfusion.hospital.spool import DroppedStudy, Spool
 from tf_hypoperfusion.hospital.web.arriving import CHUNK_BYTES, Arriving, DroppedFile
@@ -252,8 +252,8 @@ def _look(key: str, arriving: Arriving) -> Drop:
         )
     if not images and not scanned:
         raise InputError(
-            f"no image is among the {len(arriving.files)} files; expected a DWI and an ADC map as "
-            "NIfTI (.nii, .nii.gz), a folder of DICOM files, or a zip of either"
+            f"no image is among {counted(len(arriving.files), 'file')}; expected a DWI and an ADC "
+            "map as NIfTI (.nii, .nii.gz), a folder of DICOM files, or a zip of either"
         )
     if len(images) > MAX_IMAGES:
         raise InputError(
@@ -345,7 +345,8 @@ def _look_at_dicom(folder: Path) -> tuple[dict[str, str], tuple[str, ...], str |
         series = {each.head.uid: each.head.name for each in read_folder(folder).frames}
         found = dicom.read_study(folder, need_adc=False)
     except InputError as error:
-        return series, (), _without(folder, str(error))
+        # What follows is about flags.
+        return series, (), _without(folder, str(error)).split(" Choose with --series")[0]
     said = [f"DWI: {found.dwi_name}.", *(f"{note}." for note in found.notes)]
     if found.adc is None and not any("ADC" in note for note in found.notes):
         said.append("No ADC map of the scanner: it is computed, if there is an image of b = 0.")

@@ -166,6 +166,8 @@ class _Pages:
             raise InputError("say of every file what it is, or that it is not used")
         facts = forms.facts(fields)
         series = [value for name, value in pairs if name == "series" and value in drop.series]
+        if drop.fault and not series:
+            raise InputError("tick the series of the diffusion study")
         study = await run_in_threadpool(
             functools.partial(
                 self._drops.start, drop, roles, facts.clinical, side=facts.side,
@@ -376,7 +378,8 @@ def _go(request: Request, where: str) -> Response:
 def _fault(request: Request, status: int, text: str) -> Response:
     if _wants_json(request):
         return JSONResponse({"fault": text}, status)
-    return _page(request, "fault.html", status=status, fault=text)
+    by_form = request.method == "POST"
+    return _page(request, "fault.html", status=status, fault=text, by_form=by_form)
 
 
 def _said(status: int) -> Callable[[Request, Any], Awaitable[Response]]:

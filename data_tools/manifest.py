@@ -78,6 +78,7 @@ class Manifest:
         cohort: name of the cohort; says "simulated" where it is.
         cohort_folder: where it was when the records were built; None in records of an early
             version. It may have moved or changed since.
+        licence: of the cohort, as its description says; None where it says none.
         settings: how the records were cut; None in records of an early version.
         labels: settings of the labels.
         fingerprint: checksum of everything the records are made of.
@@ -94,6 +95,7 @@ class Manifest:
     schema_version: int
     cohort: str
     cohort_folder: str | None = None
+    licence: str | None = None
     settings: BuildSettings | None = None
     labels: dict[str, bool] = dataclasses.field(default_factory=dict)
     fingerprint: str
@@ -137,6 +139,7 @@ class Manifest:
             schema_version=content["schema_version"],
             cohort=content["cohort"],
             cohort_folder=content.get("cohort_folder"),
+            licence=content.get("licence"),
             settings=_known(BuildSettings, settings) if settings else None,
             labels=dict(content.get("labels") or {}),
             fingerprint=content["fingerprint"],

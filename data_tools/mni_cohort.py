@@ -12,6 +12,7 @@ import shutil
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from data_tools import cohort as cohorts
 from data_tools import file_names, flow, mni_patient, qc_page, qc_picture
@@ -32,7 +33,7 @@ from data_tools.runtime.patient_failure import attempt
 from data_tools.volumes import save_volume
 
 # Raised when what is computed from the same files changes, so that old results are not kept.
-PREPROCESS_VERSION = 6
+PREPROCESS_VERSION = 7
 KEPT = "The result of an earlier run was kept"
 GIVEN = "given"
 
@@ -85,8 +86,7 @@ def preprocess(
     rows = [cohorts.clinical_record(row) for _, row in table.iterrows()]
     left_out = flow.by_table(rows, other_territories=other_territories)
     flow.require_somebody(rows, left_out)
-    name = f"{cohorts.described_name(cohort)} - in MNI space"
-    _write_description(Path(out), name)
+    name = _write_description(Path(out), cohort)
     mni_patient.write_label_settings(out, within_side)
     one = functools.partial(
         preprocess_patient, cohort=cohort, out=out, kind=kind, within_side=within_side,
@@ -451,15 +451,23 @@ def _check_out(cohort: str, out: str) -> None:
         )
 
 
-def _write_description(out: Path, name: str) -> None:
-    """The raw cohort's description as a derivative's; the name keeps the word "simulated"."""
-    description = {
+def _write_description(out: Path, cohort: str | Path) -> str:
+    """The raw cohort's description as a derivative's; its name keeps the word "simulated"."""
+    said = atomic.read_json(Path(cohort) / cohorts.DESCRIPTION)
+    name = f"{cohorts.described_name(cohort)} - in MNI space"
+    description: dict[str, Any] = {
         "Name": name,
         "BIDSVersion": "1.10.0",
         "DatasetType": "derivative",
+        **{
+            key: said[key]
+            for key in ("License", "HowToAcknowledge", "SourceDatasets")
+            if key in said
+        },
         "GeneratedBy": [{"Name": cohorts.GENERATED_BY, "Version": str(PREPROCESS_VERSION)}],
     }
     atomic.write_json(out / cohorts.DESCRIPTION, description)
+    return name
 
 
 def _write_table(out: Path, rows: list[cohorts.Row]) -> None:

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from data_tools import labels
 from data_tools.lone_image import on_grid_of
-from data_tools.patient import NativePatient, perfusion_slices
+from data_tools.patient import NativePatient, perfusion_scan
 from data_tools.transform import resample
 
 
@@ -39,7 +39,7 @@ def of_patient(native: NativePatient, core: NDArray[np.bool_] | None) -> NativeT
         return None
     dwi, coverage, hypoperfusion = native.dwi, native.brain, np.zeros_like(native.brain)
     if native.tmax is not None:
-        scanned = perfusion_slices(native.tmax).astype(np.float32)
+        scanned = perfusion_scan(native.tmax).astype(np.float32)
         coverage = coverage & on_grid_of(dataclasses.replace(native.tmax, data=scanned), dwi)
         hypoperfusion = labels.hypoperfusion_mask(
             resample(native.tmax, np.eye(4), dwi.data.shape, dwi.affine),

@@ -27,8 +27,10 @@ from data_tools.plausibility import (
     check_contrast,
     check_gaps,
     check_not_swapped,
+    check_not_whole_brain,
     check_said_b,
     check_said_unit,
+    check_tmax_is_a_map,
     check_tmax_of_tissue,
     check_tmax_seconds,
     check_unit_said_by_person,
@@ -59,6 +61,10 @@ MIN_COVERED_SHARE = 0.3
 # smaller overlap than the third that no fit betters is a warning.
 GOOD_TMAX_DICE, TMAX_DICE_GAIN, POOR_TMAX_DICE = 0.94, 0.02, 0.85
 MAX_HEAD_SHIFT_MM, MAX_HEAD_TURN_DEG = 40.0, 25.0
+# A head moves less between two scans of a visit.
+FAR_SHIFT_MM, FAR_TURN_DEG = 10.0, 10.0
+# Of brain without a Tmax value: more is told.
+TMAX_GAP_ML = 1.0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -337,7 +343,10 @@ def _check_beside(
             checks.passes(
                 functools.partial(check_gaps, may_be_a_slab=True), image, seen, what
             )  # fmt: skip
-            if what == "Tmax" and not checks.faults:
+            if what == "hypoperfusion mask":
+                checks.passes(check_not_whole_brain, image, seen)
+            elif not checks.faults:
+                checks.passes(check_tmax_is_a_map, image, seen & perfusion_scan(image))
                 checks.passes(check_tmax_of_tissue, image, seen)
 
 
@@ -355,6 +364,7 @@ def _patient(study: Diffusion, images: _Images, unit: str) -> NativePatient:
     check_contrast(images.dwi, adc, brain, study.b_value)
     tmax = images.tmax
     if tmax is not None:
+        warnings += _tmax_gaps(tmax, images.dwi, brain)
         tmax, moved = _align_tmax(tmax, images.dwi, brain)
         warnings += moved
     return NativePatient(
@@ -426,6 +436,7 @@ def _with_beside(
     """A patient of a lone image, with Tmax and truth."""
     warnings = [*native.warnings]
     if tmax is not None:
+        warnings += _tmax_gaps(tmax, native.shown, native.brain)
         tmax, moved = _align_tmax(tmax, native.shown, native.brain)
         warnings += moved
     notes = [note for each in (tmax, truth) if each is not None for note in each.reading.notes]
@@ -477,9 +488,25 @@ def _align_tmax(tmax: Volume, dwi: Volume, brain: NDArray[np.bool_]) -> tuple[Vo
     ):
         poor = f"{message}, and no movement betters it; look whether both are one patient's"
         return tmax, [poor] if as_it_is < POOR_TMAX_DICE else []
+    far = shift_mm > FAR_SHIFT_MM or turn_deg > FAR_TURN_DEG
     return dataclasses.replace(tmax, affine=matrix @ tmax.affine), [
         f"{message}; it was moved by {shift_mm:.0f} mm and {turn_deg:.0f} degrees, which gives "
-        f"{moved:.2f}"
+        f"{moved:.2f}" + ("; look whether both are one patient's" if far else "")
+    ]
+
+
+def _tmax_gaps(tmax: Volume, shown: Volume, brain: NDArray[np.bool_]) -> list[str]:
+    """A warning of brain in which a Tmax map has no value; there nothing is known."""
+    absent = tmax.reading.absent
+    if absent is None:
+        return []
+    inside = absent & seen_on(tmax, shown, brain) & shown_in_slices(tmax)
+    lost_ml = float(inside.sum() * tmax.voxel_ml)
+    if lost_ml < TMAX_GAP_ML:
+        return []
+    return [
+        f"Tmax {tmax.path}: has no value (NaN) in {lost_ml:.1f} mL of the brain; nothing is known "
+        "there, and it is left out of truth and comparison"
     ]
 
 
@@ -634,7 +661,7 @@ def on_grid(native: NativePatient, transform: Transform) -> MniPatient:
     coverage, tmax = brain, None
     if native.tmax is not None:
         tmax = transform.bring(native.tmax)
-        coverage = brain & transform.bring_mask(perfusion_slices(native.tmax), native.tmax)
+        coverage = brain & transform.bring_mask(perfusion_scan(native.tmax), native.tmax)
     truth = None
     if native.truth is not None:
         truth = transform.bring_mask(native.truth.data, native.truth) & coverage
@@ -651,7 +678,16 @@ def on_grid(native: NativePatient, transform: Transform) -> MniPatient:
     )
 
 
-def perfusion_slices(tmax: Volume) -> NDArray[np.bool_]:
+def perfusion_scan(tmax: Volume) -> NDArray[np.bool_]:
+    """Bool, shape of a Tmax image: where it says something.
+
+    Slices in which it is nowhere positive say nothing, nor do voxels without a value (NaN).
+    """
+    seen = shown_in_slices(tmax)
+    return seen if tmax.reading.absent is None else seen & ~tmax.reading.absent
+
+
+def shown_in_slices(tmax: Volume) -> NDArray[np.bool_]:
     """Bool, shape of a Tmax image: its slices, without those in which it is nowhere positive."""
     slices = brain_of_dwi.slice_axis(tmax.affine)
     in_slice = tuple(axis for axis in range(3) if axis != slices)

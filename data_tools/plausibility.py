@@ -9,7 +9,7 @@ from scipy import ndimage
 from data_tools.brain_of_dwi import filled_in_plane, slice_axis
 from data_tools.grid import ADC_CORE_UM2_PER_S, WANTED_B_S_PER_MM2
 from data_tools.overrides import ADC_UNITS, SAID_B_RANGE_S_PER_MM2, Overrides
-from data_tools.runtime.errors import InputError
+from data_tools.runtime.errors import InputError, counted
 from data_tools.volumes import Volume
 
 # The median ADC of a brain was 871 and 1042e-6 mm2/s in two real patients (the second with large
@@ -31,6 +31,9 @@ WATER_EXCESS_MM2_PER_S = 1.2e-3
 TMAX_MAX_S = 100.0
 # Healthy tissue has 1 to 3 s, and most of the brain is healthy or at least not 6 s late.
 TMAX_MEDIAN_MAX_S = 8.0
+# A map has more values than a mask with its labels, and has them in most of the brain it shows.
+TMAX_LEAST_VALUES, TMAX_LEAST_SHARE = 4, 0.2
+WHOLE_BRAIN_SHARE = 0.95
 
 RIM_VOXELS = 2
 # Of an image that stands alone. DWIs of two real and two simulated heads had 0.78 to 0.94, their
@@ -177,6 +180,45 @@ def check_tmax_of_tissue(tmax: Volume, brain: NDArray[np.bool_]) -> None:
             f"Tmax {tmax.path}: its median in the brain is {median:.1f}; expected seconds, 1 to 3 "
             f"in healthy tissue and at most {TMAX_MEDIAN_MAX_S:g}. Is it in tenths of seconds, or "
             "a time to peak (TTP)?"
+        )
+
+
+def check_tmax_is_a_map(tmax: Volume, brain: NDArray[np.bool_]) -> None:
+    """Refuse a mask in the place of a Tmax map.
+
+    Args:
+        tmax: the map in the file's unit.
+        brain: bool, on its grid.
+
+    Raises:
+        InputError: a few values, or none in most of the brain.
+    """
+    inside = tmax.data[brain & (tmax.data > 0)]
+    share = inside.size / max(int(brain.sum()), 1)
+    if inside.size and (len(np.unique(inside)) < TMAX_LEAST_VALUES or share < TMAX_LEAST_SHARE):
+        raise InputError(
+            f"Tmax {tmax.path}: has {counted(len(np.unique(inside)), 'value')} other than 0, in "
+            f"{share:.0%} of the brain that it shows; expected a map of seconds in all tissue. Is "
+            "it a mask, of a lesion or of a later infarct? Give a mask of hypoperfused tissue as "
+            "such (--truth, or a label of the cohort)"
+        )
+
+
+def check_not_whole_brain(mask: Volume, brain: NDArray[np.bool_]) -> None:
+    """Refuse a brain mask in the place of one of hypoperfused tissue.
+
+    Args:
+        mask: 0/1.
+        brain: bool, on its grid.
+
+    Raises:
+        InputError: it holds nearly all of the brain.
+    """
+    share = float((mask.data > 0)[brain].mean()) if brain.any() else 0.0
+    if share > WHOLE_BRAIN_SHARE:
+        raise InputError(
+            f"hypoperfusion mask {mask.path}: holds {share:.0%} of the brain; expected the tissue "
+            "that is hypoperfused. Is it a mask of the brain?"
         )
 
 

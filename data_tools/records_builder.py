@@ -121,6 +121,7 @@ def build(
             built,
             left_out=_left_out(source, built.rows()),
             cohort_folder=str(Path(cohort).resolve()),
+            licence=cohorts.licence(cohort),
         )
         if now != built:
             atomic.write_json(target / records.MANIFEST, now.to_json())
@@ -333,6 +334,7 @@ def _write(
         schema_version=records.SCHEMA_VERSION,
         cohort=cohorts.described_name(source.cohort),
         cohort_folder=str(Path(source.cohort).resolve()),
+        licence=cohorts.licence(source.cohort),
         settings=source.settings,
         labels={mni_patient.WITHIN_SIDE: mni_patient.within_side_only(source.cohort)},
         fingerprint=source.fingerprint,

@@ -23,7 +23,8 @@ SPREAD = ("test_benchmarks.py", "test_patient.py", "test_trainer_interrupted.py"
 TOGETHER = {
     f"test_{name}.py": "one server"
     for name in ("lean_server", "server_embedded", "server_grpc", "server_repository",
-                 "server_rest", "server_runner", "serve_command", "serving_client")
+                 "server_rest", "server_runner", "server_other_client", "serve_command",
+                 "serving_client")
 }  # fmt: skip
 # The slowest go first, so that no worker is left with one of them at the end.
 SLOWEST_FIRST = (

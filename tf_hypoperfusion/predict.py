@@ -67,6 +67,7 @@ flags.DEFINE_string(
     "it, that of an export, or of the run that all best.keras files lie in.",
     flag_values=FLAGS,
 )
+command.define_allow_operations(FLAGS)
 command.define_patient(FLAGS, config.CORE_BY)
 command.heading("Or a whole cohort", FLAGS)
 flags.DEFINE_integer(
@@ -94,6 +95,7 @@ def main() -> int:
         stride=FLAGS.stride,
         fast=FLAGS.fast,
         calibration_file=FLAGS.calibration,
+        allow_operations=FLAGS.allow_operations,
     )
     if request.cohort is None:  # all of whose patients may have been predicted before
         models.begin()

@@ -48,6 +48,8 @@ command.define_precision(
     default=None,
 )
 
+command.define_allow_operations(FLAGS)
+
 command.heading("Network", FLAGS)
 flags.DEFINE_string("host", "127.0.0.1", "<ADDRESS> Address to listen on.", flag_values=FLAGS)
 flags.DEFINE_integer("port", 8501, "REST port; 0 picks a free one.", 0, 65535, flag_values=FLAGS)
@@ -66,19 +68,38 @@ flags.DEFINE_string(
     flag_values=FLAGS,
 )
 
+flags.DEFINE_bool(
+    "cors", False, "Let web pages of other origins ask, as browsers want it.", flag_values=FLAGS
+)
+flags.DEFINE_bool(
+    "allow_reload",
+    False,
+    "Let gRPC clients choose the models (HandleReloadConfigRequest). Whoever may ask can then have "
+    "any folder of this machine loaded: only with --token_file.",
+    flag_values=FLAGS,
+)
+
 command.heading("Limits", FLAGS)
 flags.DEFINE_integer(
     "max_request_mb",
     128,
-    "Requests larger than this, also once decompressed, get status 413.",
+    "Requests larger than this, also once decompressed, get status 413; where all together hold "
+    "more than four times as much memory, one more gets 429.",
     lower_bound=1,
     flag_values=FLAGS,
 )
 flags.DEFINE_integer(
     "max_queue",
     64,
-    "Requests beyond this many at once get status 503.",
+    "Requests beyond this many at once get status 429.",
     lower_bound=1,
+    flag_values=FLAGS,
+)
+flags.DEFINE_float(
+    "request_timeout_s",
+    None,
+    "<SECONDS> REST requests that take longer get status 504. Without it, as long as they take.",
+    lower_bound=0.001,
     flag_values=FLAGS,
 )
 
@@ -99,6 +120,10 @@ def main() -> int:
         max_request_bytes=FLAGS.max_request_mb * 2**20,
         max_queue=FLAGS.max_queue,
         token=_token(FLAGS.token_file) if FLAGS.token_file else None,
+        timeout_s=FLAGS.request_timeout_s,
+        cors=FLAGS.cors,
+        allow_reload=FLAGS.allow_reload,
+        allow_operations=FLAGS.allow_operations,
         runtime=FLAGS.runtime,
         precision=FLAGS.precision,
     )

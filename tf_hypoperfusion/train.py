@@ -207,6 +207,11 @@ def settings() -> config.Configs:
         InputError: flags that contradict each other or the file, or a value out of range.
     """
     given = {name: FLAGS[name].value for name in _SETTINGS if FLAGS[name].value is not None}
+    if FLAGS.init_from is not None and not FLAGS.init_from.strip():
+        raise InputError(
+            "--init_from is empty; expected a trained network, or the flag left out to begin with "
+            "drawn weights"
+        )
     switched = {field: flag for flag, (field, _) in _SWITCHES.items() if FLAGS[flag].value}
     given |= dict.fromkeys(switched, False)
     if FLAGS.config is None:

@@ -32,6 +32,12 @@ def described_name(cohort: str | os.PathLike) -> str:
     return str(described.get("Name", Path(cohort).name))
 
 
+def licence(cohort: str | os.PathLike) -> str | None:
+    """``License`` in ``dataset_description.json``; None where it has none."""
+    said = atomic.read_json(Path(cohort) / DESCRIPTION).get("License")
+    return said if isinstance(said, str) and said.strip() else None
+
+
 def is_preprocessed(cohort: str | os.PathLike) -> bool:
     """Whether ``preprocess`` wrote a cohort, by its ``dataset_description.json``."""
     tools = atomic.read_json(Path(cohort) / DESCRIPTION).get("GeneratedBy")

@@ -172,17 +172,27 @@ def _check_out(out: Path, patients: Mapping[str, PublicPatient]) -> None:
 
 
 def _describe(out: Path, patients: Mapping[str, PublicPatient]) -> None:
-    """Where the data come from and under which licence."""
+    """Where the data come from and under which licence; patients of the simulator have none."""
     used = [SETS[key] for key in dict.fromkeys(each.key for each in patients.values())]
+    titles = ", ".join(each.title for each in used)
+    files = (
+        member for each in patients.values() for found in each.files.values() for member in found
+    )
+    simulated = any(map(sources.is_simulated, {member.source for member in files}))
+    public = {
+        "License": "; ".join(f"{each.title}: {each.licence}" for each in used),
+        "HowToAcknowledge": "; ".join(f"{each.title}: {each.cite}" for each in used),
+        "SourceDatasets": [{"URL": url} for url in dict.fromkeys(e.url for e in used)],
+    }
     atomic.write_json(
         out / cohorts.DESCRIPTION,
         {
-            "Name": f"{', '.join(each.title for each in used)}, imported",
+            "Name": f"Simulated patients in the layout of {titles}, imported"
+            if simulated
+            else f"{titles} (real patients, public data), imported",
             "BIDSVersion": "1.10.0",
             "DatasetType": "raw",
-            "License": "; ".join(f"{each.title}: {each.licence}" for each in used),
-            "HowToAcknowledge": "; ".join(f"{each.title}: {each.cite}" for each in used),
-            "SourceDatasets": [{"URL": url} for url in dict.fromkeys(e.url for e in used)],
+            **({} if simulated else public),
             "GeneratedBy": [{"Name": GENERATED_BY, "Version": str(one_patient.IMPORT_VERSION)}],
         },
     )

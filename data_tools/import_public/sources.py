@@ -21,6 +21,8 @@ MAX_MEMBER_BYTES, MAX_MEMBERS = 2 << 30, 200_000
 CHUNK_BYTES = 1 << 20
 OTHER_ARCHIVES = (".tar", ".tgz", ".gz", ".7z", ".rar", ".bz2", ".xz")
 IGNORED_FOLDERS = ("__macosx",)
+# Lies in an archive that data_tools.simulate wrote.
+SIMULATED_MARK = "SIMULATED.txt"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -88,6 +90,15 @@ def members(source: str | os.PathLike) -> list[Member]:
             "the folder of the data set?"
         )
     return sorted(filter(_is_image, found), key=lambda each: each.inner)
+
+
+def is_simulated(source: str | os.PathLike) -> bool:
+    """Whether a source of :func:`members` says that its patients are simulated."""
+    path = Path(source)
+    if path.is_dir():
+        return any(each.name == SIMULATED_MARK for each in file_names.files_below(path))
+    with zipfile.ZipFile(path) as archive:
+        return any(PurePosixPath(name).name == SIMULATED_MARK for name in archive.namelist())
 
 
 def _is_image(member: Member) -> bool:

@@ -453,6 +453,21 @@ def define_runtime(flag_values: flags.FlagValues) -> None:
     )
 
 
+def define_allow_operations(flag_values: flags.FlagValues) -> None:
+    """``--allow_operations`` of a SavedModel from elsewhere.
+
+    Args:
+        flag_values: the command's flags.
+    """
+    flags.DEFINE_bool(
+        "allow_operations",
+        False,
+        "Load SavedModels with other operations than our exports have. Such a model can read and "
+        "write files as you can: only if you trust whoever made it.",
+        flag_values=flag_values,
+    )
+
+
 def define_workers(flag_values: flags.FlagValues, text: str) -> None:
     """The flags of a command that shares its work: processes here, or a Dask cluster.
 

@@ -149,10 +149,14 @@ def test_records_of_the_same_settings_are_kept(mni_cohort, records_dir):
 
 def test_records_know_where_their_cohort_is_now(mni_cohort, records_dir, tmp_path):
     assert records.load_manifest(records_dir).cohort_folder == str(mni_cohort.resolve())
+    assert records.load_manifest(records_dir).licence == "CC0"
     moved = shutil.copytree(mni_cohort, tmp_path / "moved")
+    said = json.loads((moved / "dataset_description.json").read_text())
+    (moved / "dataset_description.json").write_text(json.dumps(said | {"License": "CC BY 4.0"}))
     out = shutil.copytree(records_dir, tmp_path / "records")
     manifest, kept = build(moved, out)
     assert kept and manifest.cohort_folder == str(moved.resolve())
+    assert manifest.licence == "CC BY 4.0"
     assert records.load_manifest(out) == manifest
     early = json.loads((out / "manifest.json").read_text())
     del early["cohort_folder"]

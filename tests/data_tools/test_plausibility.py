@@ -7,7 +7,9 @@ from scipy import ndimage
 from data_tools.plausibility import (
     check_gaps,
     check_not_swapped,
+    check_not_whole_brain,
     check_said_unit,
+    check_tmax_is_a_map,
     check_tmax_of_tissue,
     check_unit_said_by_person,
     detect_adc_unit,
@@ -63,6 +65,36 @@ def test_tenths_of_seconds_are_no_tmax(median, refused):
     else:
         check_tmax_of_tissue(tmax, brain)
     check_tmax_of_tissue(tmax, np.zeros((6, 6, 6), bool))
+
+
+@pytest.mark.parametrize(
+    ("values", "share", "message"),
+    [
+        ([1.0, 2.0, 3.0, 8.0], 1.0, None),
+        ([1.0, 2.0, 3.0, 8.0], 0.1, "has 4 values other than 0, in 10% of the brain"),
+        ([1.0, 2.0], 1.0, "has 2 values other than 0, in 100% of the brain .* Is it a mask"),
+        ([1.0], 0.1, "has 1 value other than 0"),
+    ],
+)
+def test_a_mask_is_no_tmax(values, share, message):
+    data = np.zeros(1000, np.float32)
+    data[: round(1000 * share)] = np.resize(values, round(1000 * share))
+    tmax = Volume(data.reshape(10, 10, 10), AFFINE, "tmax.nii.gz")
+    brain = np.ones((10, 10, 10), bool)
+    if message is None:
+        check_tmax_is_a_map(tmax, brain)
+        return
+    with pytest.raises(InputError, match=f"Tmax tmax.nii.gz: {message}"):
+        check_tmax_is_a_map(tmax, brain)
+
+
+def test_a_brain_mask_is_no_lesion():
+    brain = np.ones((10, 10, 10), bool)
+    half = Volume(np.float32(np.arange(1000).reshape(10, 10, 10) < 500), AFFINE, "mask.nii.gz")
+    check_not_whole_brain(half, brain)
+    whole = Volume(np.ones((10, 10, 10), np.float32), AFFINE, "mask.nii.gz")
+    with pytest.raises(InputError, match=r"mask mask.nii.gz: holds 100% of the brain"):
+        check_not_whole_brain(whole, brain)
 
 
 def test_a_sidecar_that_says_another_unit_is_refused():

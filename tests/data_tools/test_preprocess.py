@@ -66,6 +66,8 @@ def done(raw_cohort, tmp_path_factory):
     """A cohort with a good and a damaged patient, preprocessed (one registration)."""
     folder = tmp_path_factory.mktemp("preprocess")
     cohort = shutil.copytree(raw_cohort, folder / "raw")
+    said = json.loads((cohort / "dataset_description.json").read_text())
+    (cohort / "dataset_description.json").write_text(json.dumps(said | {"License": "CC BY 4.0"}))
     damage(cohort, BAD)
     return cohort, folder / "mni", run(cohort, folder / "mni")
 
@@ -101,7 +103,7 @@ def test_the_new_table_lists_the_patients_that_are_there(done):
     assert table.iloc[0].equals(read_participants(cohort).iloc[0])
     description = json.loads((out / "dataset_description.json").read_text())
     assert description["DatasetType"] == "derivative"
-    assert "Simulated" in description["Name"]
+    assert "Simulated" in description["Name"] and description["License"] == "CC BY 4.0"
 
 
 def test_every_volume_lies_on_the_grid(done):

@@ -70,6 +70,62 @@ class ServerProcess(Client):
         return self.process.wait(90)
 
 
+class HeldVersion:
+    """Version 1 of "held", which gives back its input, not before it may, and keeps what it was
+    asked."""
+
+    name, number = "held", 1
+
+    def __init__(self):
+        from tensorflow.core.protobuf import meta_graph_pb2
+
+        from tf_hypoperfusion.serving.server.version import TensorSpec
+
+        self.may, self.asked = threading.Event(), []
+        self.signatures = {"serving_default": {"x": TensorSpec("int64", (None,))}}
+        definition = meta_graph_pb2.SignatureDef()
+        for names in (definition.inputs, definition.outputs):
+            names["x"].dtype = 9
+        self.definitions = {"serving_default": definition}
+
+    def specs(self, signature):
+        return self.signatures[signature]
+
+    def check(self, signature, given):
+        pass
+
+    check_arrays = check
+
+    def run(self, signature, inputs):
+        self.asked += inputs["x"].tolist()
+        assert self.may.wait(120)
+        return inputs
+
+
+class HeldRepository:
+    """A repository of one such version."""
+
+    def __init__(self):
+        self.version = HeldVersion()
+
+    def get(self, name, number=None, label=None):
+        return self.version
+
+    def names(self):
+        return ["held"]
+
+    def refresh(self):
+        pass
+
+
+def until(fact):
+    """Wait until something has come about."""
+    deadline = time.monotonic() + 120
+    while not fact():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
 class ServerHere(Client):
     """The same server in this process, where the process is not the point."""
 

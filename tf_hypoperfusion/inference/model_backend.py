@@ -36,7 +36,7 @@ class Models:
     def __init__(
         self, paths: Sequence[str | Path], *,
         runtime: str, precision: str | None, stride: int | None, fast: bool = False,
-        calibration_file: str | None = None,
+        calibration_file: str | None = None, allow_operations: bool = False,
     ) -> None:  # fmt: skip
         """Look at the files, before anything is read or started.
 
@@ -47,6 +47,7 @@ class Models:
             stride: slices between windows; None takes the usual one.
             fast: compute less, as far as each model can, and say so in the result.
             calibration_file: of the models' average; None takes what lies with them.
+            allow_operations: as in :func:`predictors.load`.
 
         Raises:
             InputError: a file that is no model or is damaged, a runtime that does not run it,
@@ -58,11 +59,12 @@ class Models:
         usual = config.FAST_STRIDE if fast else config.TEST_STRIDE
         self._paths = [model_files.check_undamaged(path) for path in paths]
         self._runtime, self._precision, self._stride = runtime, precision, stride or usual
-        self._fast = fast
+        self._fast, self._allow_operations = fast, allow_operations
         for path in self._paths:
             predictors.check_runtime(path, runtime)
         given = {"runtime": runtime, "precision": precision, "stride": stride, "fast": fast,
-                 "calibration_file": calibration_file}  # fmt: skip
+                 "calibration_file": calibration_file,
+                 "allow_operations": allow_operations}  # fmt: skip
         self._given = tuple(map(str, paths)), tuple(given.items())
         self._calibration_file = calibration_file
         if calibration_file:  # which a person may have mistyped
@@ -110,6 +112,7 @@ class Models:
                 path,
                 self._runtime,
                 self._precision_of(path),
+                allow_operations=self._allow_operations,
             )
             for path in self._paths
         ]

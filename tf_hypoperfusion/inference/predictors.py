@@ -15,7 +15,7 @@ from tf_hypoperfusion.inference import model_files, onnx_model, onnx_runtimes
 from tf_hypoperfusion.inference.onnx_runtimes import LoadedModel
 from tf_hypoperfusion.inference.saved_signature import SavedSignature
 from tf_hypoperfusion.inference.sliding_window import Predictor, SlabModel
-from tf_hypoperfusion.model import keras_file
+from tf_hypoperfusion.model import graph_operations, keras_file
 
 RUNTIMES = ("auto", *onnx_runtimes.PROGRAMS, "tensorflow")
 # Of a network, in the order of a predictor's channels; not every one has the second.
@@ -32,7 +32,13 @@ def load_predictor(path: str | Path, precision: str | None = None) -> Predictor:
     return load(path, precision=precision).predict
 
 
-def load(path: str | Path, runtime: str = "auto", precision: str | None = None) -> LoadedModel:
+def load(
+    path: str | Path,
+    runtime: str = "auto",
+    precision: str | None = None,
+    *,
+    allow_operations: bool = False,
+) -> LoadedModel:
     """Load a ``.keras`` file, an export or an ONNX file, and try it on a made-up slab.
 
     An export is run in its ONNX form, if it has one and something here runs it: its networks then
@@ -44,6 +50,7 @@ def load(path: str | Path, runtime: str = "auto", precision: str | None = None) 
         precision: ``float32`` or ``bfloat16``; None takes the model's own. A SavedModel in
             TensorFlow has no other, and an ONNX file computes in float32 where the machine does not
             multiply bfloat16.
+        allow_operations: run a SavedModel that holds other operations than ours.
 
     Raises:
         InputError: no such file, not a model, an export whose files are not as they were written
@@ -52,26 +59,29 @@ def load(path: str | Path, runtime: str = "auto", precision: str | None = None) 
     """
     path = model_files.check_undamaged(path)
     check_runtime(path, runtime)
-    model = start(path, runtime, precision)
+    model = start(path, runtime, precision, allow_operations=allow_operations)
     # Numbers of either sign: of zeros a network of scores may make a probability by chance.
     image = np.random.default_rng(0).normal(size=(1, *SLAB)).astype(np.float32)
     checked(model, path)(image, np.zeros((1, 1), np.float32))
     return model
 
 
-def start(path: Path, runtime: str, precision: str | None) -> LoadedModel:
+def start(
+    path: Path, runtime: str, precision: str | None, *, allow_operations: bool = False
+) -> LoadedModel:
     """Load a model whose files are looked at already, and ask it nothing yet.
 
     Args:
         path: as :func:`model_files.check_undamaged` gives it.
         runtime: one of :data:`RUNTIMES`.
         precision: as in :func:`load`.
+        allow_operations: as in :func:`load`.
 
     Raises:
         InputError: not a model, or no program here that runs it.
     """
     try:
-        return _load(path, runtime, precision)
+        return _load(path, runtime, precision, allow_operations)
     except InputError:  # which has said all
         raise
     except Exception as error:
@@ -130,7 +140,7 @@ def onnx_form(path: Path) -> Path | None:
     return path if path.suffix == ".onnx" and path.is_file() else None
 
 
-def _load(path: Path, runtime: str, precision: str | None) -> LoadedModel:
+def _load(path: Path, runtime: str, precision: str | None, allow_operations: bool) -> LoadedModel:
     form = None if runtime == "tensorflow" else onnx_form(path)
     if form is not None:
         program = None if runtime == "auto" else runtime
@@ -143,6 +153,8 @@ def _load(path: Path, runtime: str, precision: str | None) -> LoadedModel:
                 raise
             print(f"{error}. TensorFlow answers, and takes longer to start", file=sys.stderr)
     if path.is_dir():
+        if not allow_operations:
+            graph_operations.check(path)
         model, found = _load_saved_model(path), _own_precision(path)
     else:
         found = precision or "float32"

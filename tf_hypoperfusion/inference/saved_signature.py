@@ -6,7 +6,7 @@ needs one: it is cut out before TensorFlow builds anything, and optimised once. 
 the same answers.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_tools.runtime import tensorflow_start
+from tf_hypoperfusion.model import graph_operations
 
 Shapes = dict[str, tuple[int | None, ...]]
 
@@ -95,23 +96,16 @@ def _needed(graph: Any, ends: Iterable[str]) -> Any:
             todo += [source.lstrip("^").split(":")[0] for source in nodes[name].input]
     functions = {each.signature.name: each for each in graph.library.function}
     called: dict[str, Any] = {}
-    todo = list(_called(found.values()))
+    todo = list(graph_operations.called(found.values()))
     while todo:
         name = todo.pop()
         if name in functions and name not in called:
             called[name] = functions[name]
-            todo += _called(functions[name].node_def)
+            todo += graph_operations.called(functions[name].node_def)
     part = graph_pb2.GraphDef(versions=graph.versions)
     part.node.extend(node for node in graph.node if node.name in found)
     part.library.function.extend(called.values())
     return part
-
-
-def _called(nodes: Iterable[Any]) -> Iterator[str]:
-    for node in nodes:
-        for value in node.attr.values():
-            yield value.func.name
-            yield from (function.name for function in value.list.func)
 
 
 def _once_optimised() -> Any:

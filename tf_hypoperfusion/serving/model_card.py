@@ -169,6 +169,7 @@ class ModelCard:
             "notice": RESEARCH_NOTICE,
             "trained_on": cohorts,
             "simulated": any("simulated" in cohort.lower() for cohort in cohorts),
+            **({"data": data} if (data := _data(self.networks)) else {}),
             "models": [network.to_json() for network in self.networks],
             "tests": [figures.to_json() for figures in self.tests],
             # Read back by `describe` of model_files, to which None is a warning.
@@ -228,6 +229,17 @@ def info(card: Mapping[str, Any]) -> Facts:
         **({"core_by": by} if (by := core_by(card)) else {}),
         **({"randomisation": list(changed)} if changed else {}),
     }
+
+
+def _data(networks: Sequence[NetworkFacts]) -> list[Facts]:
+    """Of each cohort whose licence is known, or in which something was derived, these two."""
+    found: dict[str, dict[str, object]] = {}
+    for network in networks:
+        known = model_files.mapping(network.records)
+        said = {key: known[key] for key in ("licence", "derived") if known.get(key)}
+        if said:
+            found.setdefault(network.cohort, {"cohort": network.cohort}).update(said)
+    return [found[name] for name in sorted(found)]
 
 
 def cohort_of(networks: Sequence[NetworkFacts]) -> str | None:

@@ -17,6 +17,7 @@ with light_imports.parts_only("tensorflow"):
     from tensorflow_serving.apis import (
         get_model_metadata_pb2,
         get_model_status_pb2,
+        model_management_pb2,
         predict_pb2,
         prediction_log_pb2,
     )
@@ -25,6 +26,7 @@ with light_imports.parts_only("tensorflow"):
 __all__ = [
     "get_model_metadata_pb2",
     "get_model_status_pb2",
+    "model_management_pb2",
     "model_server_config_pb2",
     "predict_pb2",
     "prediction_log_pb2",
@@ -104,10 +106,12 @@ def tensor_of(array: np.ndarray) -> Any:
 
 
 def signatures(version_folder: Path) -> dict[str, Any]:
-    """The ``SignatureDef`` of each signature of a SavedModel that can be asked."""
+    """The ``SignatureDef`` of each signature of a SavedModel.
+
+    Names that begin with ``__`` are TensorFlow's own and cannot be asked.
+    """
     saved = saved_model_pb2.SavedModel.FromString((version_folder / "saved_model.pb").read_bytes())
-    found = saved.meta_graphs[0].signature_def
-    return {name: each for name, each in found.items() if not name.startswith("__")}
+    return dict(saved.meta_graphs[0].signature_def)
 
 
 def records(path: Path) -> Iterator[bytes]:

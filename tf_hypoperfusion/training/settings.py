@@ -19,12 +19,14 @@ class RecordsUsed:
     Attributes:
         fingerprint: checksum of everything they are made of.
         cohort: its name.
+        licence: of the cohort, as its description says; None where it says none.
         derived: patients of whom something was computed in place of being measured, by what
             (``DWI``, ``side``), and those who lack an image (``without ADC``); None where nobody.
     """
 
     fingerprint: str
     cohort: str
+    licence: str | None = None
     derived: dict[str, int] | None = None
 
     @classmethod
@@ -35,10 +37,15 @@ class RecordsUsed:
             counts.update(filter(None, (patient.get("derived") or "").split(", ")))
             if patient.get("lacks"):
                 counts[f"without {patient['lacks']}"] += 1
-        return cls(manifest.fingerprint, manifest.cohort, dict(sorted(counts.items())) or None)
+        return cls(
+            manifest.fingerprint,
+            manifest.cohort,
+            licence=manifest.licence,
+            derived=dict(sorted(counts.items())) or None,
+        )
 
     def to_json(self) -> dict[str, Any]:
-        """What is written; nothing of what is derived where nobody has any."""
+        """What is written; nothing of what is not known, or what nobody has."""
         values = dataclasses.asdict(self)
         return {name: value for name, value in values.items() if value is not None}
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from data_tools.import_public.sources import SIMULATED_MARK
 from data_tools.runtime import atomic
 from data_tools.runtime.errors import InputError
 from data_tools.runtime.executors import map_patients
@@ -90,6 +91,8 @@ def write_layout(
         if layout == "isles2017":
             _write_table(out / "ISLES2017_Training.csv", [name for name, *_ in tasks])
         roots = sorted({Path(folder).parts[0] for _, folder, *_ in tasks})
+        for root in roots:
+            atomic.write_text(out / root / SIMULATED_MARK, README)
         for root in roots if zipped else ():
             _zip(out, root)
     return out / roots[0] if len(roots) == 1 else out / _root(layout, testing=False)

@@ -91,12 +91,21 @@ def test_voxels_and_sides_come_back_as_they_were_simulated(archives, importing, 
     seen = {line["orientation"] for line in lines if "orientation" in line}
     assert len(seen) == min(count, 4)
     description = json.loads((tmp_path / "c/dataset_description.json").read_text())
-    assert "confirm" in description["License"] and description["SourceDatasets"][0]["URL"]
+    assert "Simulated" in description["Name"] and "License" not in description
     rows = [clinical_record(row) for _, row in read_participants(tmp_path / "c").iterrows()]
     assert {row["age"] for row in rows} == {row["nihss"] for row in rows} == {None}
     assert {row["lacks"] for row in rows} == ({"ADC"} if key == "spes" else {None})
     made = {"spes": "side", "isles2017": "DWI, side", "isles2022": None}[key]
     assert {row["derived"] for row in rows} == {made}
+
+
+def test_patients_of_the_archive_itself_are_real_and_have_its_licence(
+    one_2017, importing, tmp_path
+):
+    importing(tmp_path / "c", one_2017[0])  # without the mark of simulated patients
+    description = json.loads((tmp_path / "c/dataset_description.json").read_text())
+    assert description["Name"] == "ISLES 2017 (real patients, public data), imported"
+    assert "confirm" in description["License"] and description["SourceDatasets"][0]["URL"]
 
 
 def test_nothing_of_a_voxel_moved_goes_unnoticed(archives, importing, tmp_path):

@@ -12,7 +12,7 @@ from helpers.commands import call
 from data_tools import native_truth
 from data_tools.patient import NativePatient
 from data_tools.runtime.errors import InputError
-from data_tools.volumes import Volume
+from data_tools.volumes import Reading, Volume
 from tf_hypoperfusion import predict
 from tf_hypoperfusion.clinical import ClinicalFacts
 from tf_hypoperfusion.inference import cohort_prediction, prediction, result_folder
@@ -55,6 +55,18 @@ class TestByHand:
         np.testing.assert_array_equal(found.mask, LATE | CORE)
         np.testing.assert_array_equal(found.coverage, BRAIN)
         assert (found.source, found.threshold_s) == ("Tmax", 6.0)
+
+    def test_where_the_map_has_no_value_nothing_is_compared(self):
+        given = head()
+        absent = block((5, 5, 5), (10, 15, 10))
+        tmax = dataclasses.replace(
+            given.tmax,
+            data=np.where(absent, 0, given.tmax.data),
+            reading=Reading(absent=absent),
+        )
+        found = native_truth.of_patient(dataclasses.replace(given, tmax=tmax), None)
+        np.testing.assert_array_equal(found.coverage, BRAIN & ~absent)
+        np.testing.assert_array_equal(found.mask, LATE & ~absent)
 
     def test_without_a_known_core_and_with_a_calibrated_threshold(self):
         np.testing.assert_array_equal(native_truth.of_patient(head(), None).mask, LATE)

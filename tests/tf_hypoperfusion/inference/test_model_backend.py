@@ -37,7 +37,7 @@ def loads(monkeypatch):
     """Models whose networks answer 0.25 and 0.75; what was loaded, by which runtime, in what."""
     seen = []
 
-    def load(path, runtime, precision):
+    def load(path, runtime, precision, **_):
         seen.append((path.name, runtime, precision, threading.current_thread()))
 
         def predict(image, nihss):
@@ -98,7 +98,7 @@ def test_fast_and_another_stride_or_precision_are_refused(files, given):
 
 
 def test_a_model_that_cannot_be_used_is_said_when_it_is_asked(files, loads, monkeypatch):
-    def load(path, runtime, precision):
+    def load(path, runtime, precision, **_):
         raise InputError("model x: cannot be used")
 
     for way in ("load", "start"):
@@ -112,7 +112,7 @@ def test_a_model_that_cannot_be_used_is_said_when_it_is_asked(files, loads, monk
 
 @pytest.mark.parametrize("level", [1.5, np.nan])
 def test_a_model_that_answers_with_no_probability_is_named(files, loads, level, monkeypatch):
-    def start(path, runtime, precision):
+    def start(path, runtime, precision, **_):
         return LoadedModel(lambda image, nihss: np.full_like(image[..., :1], level), "x", "float32")
 
     monkeypatch.setattr(predictors, "start", start)

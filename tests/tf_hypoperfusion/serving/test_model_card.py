@@ -45,6 +45,21 @@ def test_the_shipped_card_is_written_again(shipped, tmp_path):
     assert model_card.markdown(facts) == (SHIPPED / "model_card.md").read_text()
 
 
+def test_licence_and_what_was_derived_stand_beside_the_cohort(shipped):
+    card, _ = shipped
+    records = {
+        "fingerprint": "0", "cohort": "ISLES 2017 (real patients, public data), imported",
+        "licence": "CC BY 4.0; please confirm", "derived": {"DWI": 43, "side": 39},
+    }  # fmt: skip
+    network = dataclasses.replace(card.networks[0], records=records)
+    facts = dataclasses.replace(card, networks=(network,)).to_json()
+    assert facts["data"] == [{k: v for k, v in records.items() if k != "fingerprint"}]
+    text = model_card.markdown(facts)
+    assert f"Licence of {records['cohort']}: CC BY 4.0; please confirm.\n" in text
+    assert "DWI (43 patients), side (39 patients).\n" in text
+    assert not facts["simulated"]
+
+
 def test_the_windows_of_the_tests_are_told_where_they_are_known(shipped):
     card, _ = shipped
     early = model_card.TestFigures(

@@ -39,7 +39,8 @@ def test_tokens_labels_and_the_config_of_tensorflow_serving(configured, config, 
     assert requests.get(f"{url}/v1/models/hypoperfusion").status_code == 401
     path = f"{url}/v1/models/hypoperfusion/labels/stable"
     assert requests.get(path, headers=HEADERS).json()["model_version_status"][0]["version"] == "1"
-    assert requests.get(path.replace("stable", "none"), headers=HEADERS).status_code == 404
+    other = path.replace("stable", "none") + "/metadata"
+    assert requests.get(other, headers=HEADERS).status_code == 400
     assert requests.get(f"{url}/healthz").ok
     with pytest.raises(InputError, match="refused with status 401"):
         rest_client.backend(url, "hypoperfusion")

@@ -8,6 +8,10 @@ import time
 import pytest
 from helpers.serving import STRIDE, ServerProcess
 
+from data_tools.runtime.errors import InputError
+from tf_hypoperfusion.serving.server import policies, repository, version
+from tf_hypoperfusion.serving.server.repository import Repository
+
 pytestmark = pytest.mark.usefixtures("serve_extra")
 
 
@@ -45,3 +49,84 @@ def test_a_new_version_is_taken_over_without_a_failed_request(
     serve.wait_for_version("1")
     assert json.loads(serve.predict(data).json()["outputs"]["model_info"][0][0])["version"] == 1
     assert serve.stop() == 0
+
+
+class Loaded:
+    """A version that is whole as soon as it holds a file."""
+
+    def __init__(self, name, number, folder, **_):
+        self.number, self.folder = number, folder
+        if not (folder / "whole").is_file():
+            raise InputError(f"{folder} is not whole")
+
+    def warm_up(self):
+        pass
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """Version 1 of "a" and of "b"."""
+    monkeypatch.setattr(repository, "Version", Loaded)
+    for name in "ab":
+        (tmp_path / f"models/{name}/1").mkdir(parents=True)
+        (tmp_path / f"models/{name}/1/whole").touch()
+    return tmp_path / "models"
+
+
+def test_what_is_loaded_is_served_on_while_folders_are_away(folder):
+    serve = Repository(policies.ModelSource(str(folder)).policies, retires=False)
+    serve.refresh()
+    first = serve.get("a")
+    for place in (folder, folder / "a"):
+        place.rename(folder.parent / "away")
+        serve.refresh()
+        assert serve.get("a") is first and sorted(serve.names()) == ["a", "b"]
+        (folder.parent / "away").rename(place)
+        serve.refresh()
+        assert serve.get("a") is first
+
+
+def test_one_folder_that_cannot_be_looked_at_keeps_no_other_back(folder, monkeypatch):
+    named = policies.ModelSource(str(folder)).policies()
+    versions = repository.saved_model.versions
+
+    def stale(path):
+        if path.name == "a":
+            raise OSError("stale file handle")
+        return versions(path)
+
+    monkeypatch.setattr(repository.saved_model, "versions", stale)
+    serve = Repository(lambda: named)
+    with pytest.raises(OSError, match="stale"):
+        serve.refresh()
+    assert serve.names() == ["b"]
+
+
+def test_a_slow_copy_is_logged_once_and_served_when_it_is_whole(folder, caplog):
+    serve = Repository(policies.ModelSource(str(folder)).policies, retires=False)
+    serve.refresh()
+    (folder / "a/2").mkdir()
+    for part in range(4):
+        (folder / f"a/2/{part}").touch()
+        serve.refresh()
+    assert caplog.text.count("a version 2: not served") == 1
+    assert serve.get("a").number == 1 and serve.states("a", 2)[2].state == "END"
+    (folder / "a/2/whole").touch()
+    serve.refresh()
+    assert serve.get("a").number == 2
+
+
+def test_an_export_is_not_loaded_before_its_checksums_are_there(stroke_export, tmp_path):
+    copy = shutil.copytree(stroke_export, tmp_path / "1")
+    content = (copy / "checksums.sha256").read_text()
+    options = {"runtime": "auto", "precision": None}
+    for half in (None, content[: len(content) // 2], content[:-1]):
+        (copy / "checksums.sha256").unlink()
+        if half is not None:
+            (copy / "checksums.sha256").write_text(half)
+        with pytest.raises(InputError, match="is missing or not whole; is the version"):
+            version.Version("a", 1, copy, **options)
+        (copy / "checksums.sha256").write_text(content)
+    (copy / "model.onnx").write_bytes(b"half")
+    with pytest.raises(InputError, match=r"damaged or missing: model\.onnx"):
+        version.Version("a", 1, copy, **options)

@@ -55,18 +55,18 @@ def test_requests_with_rows_that_do_not_match_reach_no_neighbour(server, slab, p
         assert busy.result().ok
     assert [a.status_code for a in answers] == [400, 200, 400]
     assert "different numbers of rows" in answers[0].text
-    np.testing.assert_allclose(answers[1].json()["outputs"], expected, atol=1e-6)
+    np.testing.assert_allclose(answers[1].json()["outputs"], expected, atol=1e-5)
 
 
-def test_a_full_queue_says_503_and_the_client_asks_again(saved_models, patient_body, monkeypatch):
+def test_a_full_queue_says_429_and_the_client_asks_again(saved_models, patient_body, monkeypatch):
     monkeypatch.setattr(rest_client, "RETRIES", 8)  # a busy machine needs longer than the default
     serve = ServerHere(saved_models, max_queue=1)
     data = json.dumps(patient_body).encode()
     with concurrent.futures.ThreadPoolExecutor(12) as pool:
         answers = list(pool.map(lambda _: serve.predict(data), range(12)))
         codes = {answer.status_code for answer in answers}
-        assert codes == {200, 503}
-        refused = next(answer for answer in answers if answer.status_code == 503)
+        assert codes == {200, 429}
+        refused = next(answer for answer in answers if answer.status_code == 429)
         assert refused.headers["Retry-After"] == "1" and "try again" in refused.json()["error"]
         client = rest_client.Server(serve.url, "stroke")
         # Busy now; the client waits and gets its answer.
@@ -157,7 +157,7 @@ def test_clients_that_left_hold_up_nobody_and_a_stop_is_soon(
             assert requests.get(f"{serve.url}/healthz", timeout=10).ok
             time.sleep(0.2)
     codes = [answer.result().status_code for answer in answers if not answer.exception()]
-    assert set(codes) <= {200, 503}
+    assert set(codes) <= {200, 429}
     # A place is free once the server has noticed that they left.
     assert rest_client.Server(serve.url, "stroke").predict(patient_body)["hypoperfusion_ml"]
     assert serve.stop() == 0

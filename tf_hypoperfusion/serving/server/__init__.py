@@ -2,7 +2,8 @@
 
 For a laptop or a test. ``policies`` says what is served, ``repository`` loads and replaces
 ``version`` after version, which ``onnx_model`` or ``tensorflow_model`` answers for, ``runner``
-batches and limits, ``tensors`` and ``rest`` speak JSON, ``grpc_service`` protocol buffers,
-``embedded`` starts and stops them together. In production TensorFlow Serving itself stands in
+batches and limits, ``tensors``, ``json_arrays`` and ``rest`` speak JSON, ``grpc_service`` protocol
+buffers, ``http_protocol`` and ``held_memory`` keep clients from holding it, ``embedded`` starts and
+stops them together. In production TensorFlow Serving itself stands in
 its place; the folders and requests are the same.
 """

@@ -1,13 +1,19 @@
 """An error that a client is told about, with gRPC's word for it."""
 
+# As TensorFlow Serving translates them.
 HTTP_STATUS = {
+    "CANCELLED": 499,
     "INVALID_ARGUMENT": 400,
-    "UNAUTHENTICATED": 401,
+    "DEADLINE_EXCEEDED": 504,
     "NOT_FOUND": 404,
-    "FAILED_PRECONDITION": 412,
-    "RESOURCE_EXHAUSTED": 503,
-    "UNAVAILABLE": 503,
+    "PERMISSION_DENIED": 403,
+    "RESOURCE_EXHAUSTED": 429,
+    "FAILED_PRECONDITION": 400,
+    "UNIMPLEMENTED": 501,
     "INTERNAL": 500,
+    "UNKNOWN": 500,
+    "UNAVAILABLE": 503,
+    "UNAUTHENTICATED": 401,
 }
 
 
@@ -24,3 +30,8 @@ class ServingError(Exception):
         super().__init__(message)
         self.code, self.message = code, message
         self.http_status = http_status or HTTP_STATUS[code]
+
+
+def stopping() -> ServingError:
+    """What clients are told that a server which is being stopped does not answer."""
+    return ServingError("UNAVAILABLE", "the server is stopping; try again")

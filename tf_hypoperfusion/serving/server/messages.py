@@ -29,3 +29,12 @@ def metadata(version: Version) -> get_model_metadata_pb2.GetModelMetadataRespons
         signatures.signature_def[name].CopyFrom(signature)
     response.metadata["signature_def"].Pack(signatures)
     return response
+
+
+def signatures(
+    said: get_model_metadata_pb2.GetModelMetadataResponse,
+) -> get_model_metadata_pb2.SignatureDefMap:
+    """The signatures in it."""
+    found = get_model_metadata_pb2.SignatureDefMap()
+    said.metadata["signature_def"].Unpack(found)
+    return found

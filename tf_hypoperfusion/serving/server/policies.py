@@ -6,6 +6,7 @@ from pathlib import Path
 
 from data_tools.runtime.errors import InputError
 from tf_hypoperfusion.serving import saved_model
+from tf_hypoperfusion.serving.protobuf import model_server_config_pb2
 
 EVERY_VERSION = 2**31
 
@@ -82,13 +83,19 @@ def of_config(path: Path) -> list[ModelPolicy]:
     """
     from google.protobuf import text_format
 
-    from tf_hypoperfusion.serving.protobuf import model_server_config_pb2
-
     config = model_server_config_pb2.ModelServerConfig()
     try:
         text_format.Parse(path.read_text(), config)
     except (OSError, ValueError, text_format.ParseError) as error:
         raise InputError(f"{path}: not a models.config of TensorFlow Serving ({error})") from error
+    found = of_message(config)
+    if not found:
+        raise InputError(f"{path}: names no model; expected model_config_list")
+    return found
+
+
+def of_message(config: model_server_config_pb2.ModelServerConfig) -> list[ModelPolicy]:
+    """What such a message says is to be served."""
     found = []
     for model in config.model_config_list.config:
         policy = model.model_version_policy
@@ -101,6 +108,4 @@ def of_config(path: Path) -> list[ModelPolicy]:
                 labels=dict(model.version_labels),
             )
         )
-    if not found:
-        raise InputError(f"{path}: names no model; expected model_config_list")
     return found

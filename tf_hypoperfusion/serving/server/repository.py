@@ -47,6 +47,9 @@ class Repository:
 
     Args:
         policies: asked again at every refresh, so that new models are found.
+        retires: whether a model that they do not name any more is retired; otherwise it is served
+            on, as where a folder is away for a moment.
+        allow_operations: load SavedModels that hold other operations than ours.
         runtime: what runs the networks, one of :data:`predictors.RUNTIMES`.
         precision: as in :func:`predictors.load`.
     """
@@ -55,10 +58,14 @@ class Repository:
         self,
         policies: Callable[[], list[ModelPolicy]],
         *,
+        retires: bool = True,
+        allow_operations: bool = False,
         runtime: str = "auto",
         precision: str | None = None,
     ):
-        self._policies = policies
+        self._policies, self._retires = policies, retires
+        self._allow_operations = allow_operations
+        self._one_refresh = threading.Lock()
         self._runtime, self._precision = runtime, precision
         self._lock = threading.Lock()
         self._models: dict[str, _Model] = {}
@@ -67,25 +74,55 @@ class Repository:
     def refresh(self) -> None:
         """Load what is new, then retire what is old.
 
-        A version that cannot be loaded is skipped until its files change.
+        A version that cannot be loaded is skipped until its files change. What is loaded is served
+        on where its folder is away.
+
+        Raises:
+            OSError: a folder could not be looked at; the others were.
+            InputError: nobody can say what is to be served.
         """
-        policies = self._policies()
-        self._forget({policy.name for policy in policies})
-        for policy in policies:
-            with self._lock:
-                model = self._models.setdefault(policy.name, _Model())
-            present = saved_model.versions(policy.folder)
-            wanted = policy.wanted(present)
-            loaded = model.versions | self._load_new(policy, wanted, set(model.versions))
-            # Old ones leave only when a wanted one is ready.
-            ready = {n: v for n, v in loaded.items() if n in wanted} or loaded
-            with self._lock:
-                model.versions, model.labels = ready, policy.labels
-                for number in set(loaded) - set(ready):
-                    model.states[number] = VersionState(END)
-                    log.info("%s version %d: retired", policy.name, number)
-                for number in set(model.states) - set(ready) - set(present):
-                    del model.states[number]
+        with self._one_refresh:
+            policies = self._policies()
+            if self._retires:
+                self._forget({policy.name for policy in policies})
+            failed = None
+            for policy in policies:
+                try:
+                    self._follow(policy)
+                except OSError as error:
+                    failed = error
+            if failed:
+                raise failed
+
+    def serve(self, policies: list[ModelPolicy]) -> None:
+        """Serve these from now on, and no others.
+
+        Raises:
+            ServingError: UNKNOWN: one of them has no version that can be loaded.
+        """
+        self._policies, self._retires = (lambda: policies), True
+        self.refresh()
+        missing = sorted({policy.name for policy in policies} - set(self.names()))
+        if missing:
+            message = f"no version could be loaded of {', '.join(missing)}"
+            raise ServingError("UNKNOWN", message)
+
+    def _follow(self, policy: ModelPolicy) -> None:
+        """Do for one model what :meth:`refresh` does for all."""
+        with self._lock:
+            model = self._models.setdefault(policy.name, _Model())
+        present = saved_model.versions(policy.folder)
+        wanted = policy.wanted(present)
+        loaded = model.versions | self._load_new(policy, wanted, set(model.versions))
+        # Old ones leave only when a wanted one is ready.
+        ready = {n: v for n, v in loaded.items() if n in wanted} or loaded
+        with self._lock:
+            model.versions, model.labels = ready, policy.labels
+            for number in set(loaded) - set(ready):
+                model.states[number] = VersionState(END)
+                log.info("%s version %d: retired", policy.name, number)
+            for number in set(model.states) - set(ready) - set(present):
+                del model.states[number]
 
     def _forget(self, names: set[str]) -> None:
         """Retire models that are no longer to be served."""
@@ -114,7 +151,7 @@ class Repository:
         return found
 
     def _load(self, policy: ModelPolicy, number: int) -> Version | None:
-        self._set_state(policy.name, number, VersionState(LOADING))
+        before = self._set_state(policy.name, number, VersionState(LOADING))
         try:
             version = Version(
                 policy.name,
@@ -122,21 +159,26 @@ class Repository:
                 policy.folder / str(number),
                 runtime=self._runtime,
                 precision=self._precision,
+                allow_operations=self._allow_operations,
             )
             version.warm_up()
         except Exception as error:  # whatever lies in the folder: the others go on
             lines = str(getattr(error, "message", error)).splitlines()
             reason = lines[0][:300] if lines else type(error).__name__
             self._set_state(policy.name, number, VersionState(END, reason))
-            log.error("%s version %d: not served: %s", policy.name, number, reason)
+            if before is None or before.reason != reason:  # not at every look at a slow copy
+                log.error("%s version %d: not served: %s", policy.name, number, reason)
             return None
         self._set_state(policy.name, number, VersionState(AVAILABLE))
         log.info("%s version %d: available", policy.name, number)
         return version
 
-    def _set_state(self, name: str, number: int, state: VersionState) -> None:
+    def _set_state(self, name: str, number: int, state: VersionState) -> VersionState | None:
+        """Set the state of a version; returns the one before."""
         with self._lock:
-            self._models[name].states[number] = state
+            states = self._models[name].states
+            before, states[number] = states.get(number), state
+        return before
 
     def get(self, name: str, number: int | None = None, label: str | None = None) -> Version:
         """A version to run: by number, by label, or the newest.
@@ -147,17 +189,18 @@ class Repository:
             label: that names a version.
 
         Raises:
-            ServingError: NOT_FOUND: no such model, version or label.
+            ServingError: NOT_FOUND: no such model or version; INVALID_ARGUMENT: no such label.
         """
         with self._lock:
             model = self._models.get(name, _Model())
             if label is not None:
                 number = model.labels.get(label)
                 if number is None:
-                    raise ServingError("NOT_FOUND", f"{name} has no label {label!r}")
+                    message = f"Unrecognized servable version label: {label}"
+                    raise ServingError("INVALID_ARGUMENT", message)
             if not model.versions or (number is not None and number not in model.versions):
-                wanted = "Latest" if number is None else f"Specific version {number}"
-                raise ServingError("NOT_FOUND", f"Servable not found for request: {wanted}({name})")
+                asked = f"Latest({name})" if number is None else f"Specific({name}, {number})"
+                raise ServingError("NOT_FOUND", f"Servable not found for request: {asked}")
             return model.versions[max(model.versions) if number is None else number]
 
     def states(self, name: str, number: int | None = None) -> dict[int, VersionState]:

@@ -2,13 +2,14 @@
 
 import collections
 import concurrent.futures
+import contextlib
 import dataclasses
 import threading
 import time
 
 import numpy as np
 
-from tf_hypoperfusion.serving.server.errors import ServingError
+from tf_hypoperfusion.serving.server.errors import ServingError, stopping
 from tf_hypoperfusion.serving.server.version import Version
 
 SLAB_SIGNATURE = "serving_default"
@@ -17,6 +18,8 @@ MAX_BATCH_SLABS = 8
 BATCH_WAIT_S = 0.005
 # How often a waiting request is looked at for a client that has left.
 LEFT_S = 0.5
+# No batch takes longer: eight patients in TensorFlow on an old machine take two minutes.
+STUCK_S = 300.0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -43,6 +46,8 @@ class Runner:
         self._queue: collections.deque[_Request] = collections.deque()
         self._changed = threading.Condition()
         self._closed = False
+        self._running: list[_Request] = []
+        self._began = 0.0
         self._thread = threading.Thread(target=self._work, daemon=True)
         self._thread.start()
 
@@ -51,6 +56,12 @@ class Runner:
         """Requests that wait now."""
         return len(self._queue)
 
+    @property
+    def stuck(self) -> bool:
+        """Whether nothing comes to an end any more."""
+        lasts = bool(self._running) and time.monotonic() - self._began > STUCK_S
+        return lasts or not self._thread.is_alive()
+
     def run(
         self,
         version: Version,
@@ -58,6 +69,7 @@ class Runner:
         inputs: dict[str, np.ndarray],
         *,
         gone: threading.Event | None = None,
+        until: float | None = None,
     ) -> dict[str, np.ndarray]:
         """Check, wait for a turn, answer.
 
@@ -67,9 +79,11 @@ class Runner:
             inputs: decoded tensors by name.
             gone: set when nobody waits for the answer any more; if the request waits, it gives up
                 its place at once and is never run.
+            until: of :func:`time.monotonic`; not waited for any longer.
 
         Raises:
-            ServingError: inputs that do not fit, a full queue, or what the graph refuses.
+            ServingError: inputs that do not fit, a full queue, a time that is over, or what the
+                graph refuses.
         """
         version.check_arrays(signature, inputs)
         gone = gone or threading.Event()
@@ -83,25 +97,44 @@ class Runner:
         )
         self._put(request)
         while True:
-            done, _ = concurrent.futures.wait([request.future], timeout=LEFT_S)
+            left_s = LEFT_S if until is None else min(LEFT_S, max(until - time.monotonic(), 0))
+            done, _ = concurrent.futures.wait([request.future], timeout=left_s)
             if done:
                 return request.future.result()
             if gone.is_set():
-                self._withdraw(request)
+                self._withdraw(request, _left())
+            if until is not None and time.monotonic() >= until:
+                self._withdraw(request, _late())
+                if not request.future.done():  # it runs, and its answer comes too late
+                    raise _late()
 
-    def close(self) -> None:
-        """Finish what runs, refuse what waits, then stop."""
+    def refuse(self) -> None:
+        """Finish what runs; tell those that wait, and all who come, to try elsewhere."""
         with self._changed:
             self._closed = True
             while self._queue:
-                self._queue.popleft().future.set_exception(_stopping())
+                _end(self._queue.popleft(), stopping())
             self._changed.notify_all()
-        self._thread.join()
+
+    def close(self, wait_s: float | None = None) -> bool:
+        """As :meth:`refuse`, and wait for what runs.
+
+        Args:
+            wait_s: what runs longer is told to try elsewhere too; None waits as long as it takes.
+
+        Returns:
+            Whether all has ended.
+        """
+        self.refuse()
+        self._thread.join(wait_s)
+        for request in list(self._running):
+            _end(request, stopping())
+        return not self._thread.is_alive()
 
     def _put(self, request: _Request) -> None:
         with self._changed:
             if self._closed:
-                raise _stopping()
+                raise stopping()
             if len(self._queue) >= self._max_queue:
                 raise ServingError(
                     "RESOURCE_EXHAUSTED",
@@ -110,16 +143,17 @@ class Runner:
             self._queue.append(request)
             self._changed.notify_all()
 
-    def _withdraw(self, request: _Request) -> None:
+    def _withdraw(self, request: _Request, why: ServingError) -> None:
         """Out of the queue; one that runs already is finished."""
         with self._changed:
             if request in self._queue:
                 self._queue.remove(request)
-                request.future.set_exception(_left())
+                _end(request, why)
 
     def _work(self) -> None:
         while batch := self._next():
             self._answer(batch)
+            self._running = []
 
     def _next(self) -> list[_Request]:
         """What is run together next; nothing once the server stops."""
@@ -139,6 +173,7 @@ class Runner:
                     break
                 batch.append(self._queue.popleft())
                 rows += other.rows
+            self._began, self._running = time.monotonic(), batch
             return batch
 
     def _answer(self, batch: list[_Request]) -> None:
@@ -150,19 +185,28 @@ class Runner:
             start = 0
             for request in batch:
                 rows = slice(start, start + request.rows)
-                request.future.set_result({name: value[rows] for name, value in answer.items()})
+                _end(request, {name: value[rows] for name, value in answer.items()})
                 start += request.rows
         except BaseException as error:
             if len(batch) == 1:
-                first.future.set_exception(error)
+                _end(first, error)
                 return
             for request in batch:  # one bad request must not spoil its neighbours'
                 if not request.future.done():
                     self._answer([request])
 
 
-def _stopping() -> ServingError:
-    return ServingError("UNAVAILABLE", "the server is stopping")
+def _end(request: _Request, how: dict[str, np.ndarray] | BaseException) -> None:
+    """Give a request its answer or its error, if it has none yet."""
+    with contextlib.suppress(concurrent.futures.InvalidStateError):
+        if isinstance(how, BaseException):
+            request.future.set_exception(how)
+        else:
+            request.future.set_result(how)
+
+
+def _late() -> ServingError:
+    return ServingError("DEADLINE_EXCEEDED", "it took longer than the time that was set")
 
 
 def _left() -> ServingError:

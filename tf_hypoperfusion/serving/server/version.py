@@ -9,6 +9,7 @@ import numpy as np
 
 from data_tools.runtime.errors import InputError
 from tf_hypoperfusion.inference import model_files
+from tf_hypoperfusion.model import graph_operations
 from tf_hypoperfusion.serving import protobuf, request_checks, warmup
 from tf_hypoperfusion.serving.request_checks import MAX_COMPRESSED_BYTES, VOLUME_BYTES, VOLUMES
 from tf_hypoperfusion.serving.server import onnx_model
@@ -50,6 +51,15 @@ class TensorSpec(NamedTuple):
         return len(shape) == len(self.shape) and all(n in (None, size) for n, size in sizes)
 
 
+def unfit(name: str, shape: Sequence[int], dtype: str, spec: TensorSpec) -> str:
+    """What is said of an input that does not fit."""
+    expected = str(list(spec.shape or ())).replace("None", "null")
+    return (
+        f"{name}: shape {list(shape)} of {dtype}; expected {expected} of {spec.dtype} (null is any "
+        "number)"
+    )
+
+
 class Model(Protocol):
     """Who answers: the SavedModel in TensorFlow, or its ONNX form.
 
@@ -67,7 +77,14 @@ class Version:
     """A loaded version: its signatures, checked at the door."""
 
     def __init__(
-        self, name: str, number: int, folder: Path, *, runtime: str, precision: str | None
+        self,
+        name: str,
+        number: int,
+        folder: Path,
+        *,
+        runtime: str,
+        precision: str | None,
+        allow_operations: bool = False,
     ):
         """Load a version.
 
@@ -77,20 +94,23 @@ class Version:
             folder: where it is.
             runtime: one of :data:`predictors.RUNTIMES`.
             precision: as in :func:`predictors.load`.
+            allow_operations: load a SavedModel that holds other operations than ours.
 
         Raises:
-            InputError: damaged, or not for this runtime.
+            InputError: damaged, not yet whole, or not for this runtime.
         """
         self.name, self.number, self.folder = name, number, folder
-        damaged = model_files.damaged(folder) if (folder / model_files.CHECKSUMS).is_file() else []
-        if damaged:
-            raise InputError(f"{folder}: damaged or missing: {', '.join(damaged)}; export again")
         # Read now: the folder may be gone when somebody asks.
         self.definitions: dict[str, Any] = protobuf.signatures(folder)
-        self.signatures = {name: _inputs(each) for name, each in self.definitions.items()}
+        self.signatures = {
+            name: _inputs(each)
+            for name, each in self.definitions.items()
+            if not name.startswith("__")
+        }
+        _check_whole(folder, ours=set(self.signatures) == onnx_model.SIGNATURES)
         self.model: Model = onnx_model.of_export(
             folder, self.signatures, runtime=runtime, precision=precision
-        ) or _in_tensorflow(folder)
+        ) or _in_tensorflow(folder, allow_operations)
 
     def specs(self, signature: str) -> dict[str, TensorSpec]:
         """Inputs of a signature."""
@@ -124,11 +144,7 @@ class Version:
         for name, spec in specs.items():
             dtype, shape = given[name]
             if dtype != spec.dtype or not spec.takes(shape):
-                expected = str(list(spec.shape or ())).replace("None", "null")
-                raise _bad(
-                    f"{name}: shape {list(shape)} of {dtype}; expected {expected} of "
-                    f"{spec.dtype} (null is any number)"
-                )
+                raise _bad(unfit(name, shape, dtype, spec))
             if 0 in shape:
                 raise _bad(f"{name}: is empty; expected one at least")
         rows = {name: given[name].shape[0] for name, spec in specs.items() if spec.shape}
@@ -182,7 +198,24 @@ def _inputs(definition: Any) -> dict[str, TensorSpec]:
     }
 
 
-def _in_tensorflow(folder: Path) -> Model:
+def _check_whole(folder: Path, *, ours: bool) -> None:
+    """Refuse a copy that is damaged or not finished; only exports of ours bring checksums."""
+    listing = folder / model_files.CHECKSUMS
+    if not listing.is_file() and not ours:
+        return
+    said = listing.read_text(errors="replace") if listing.is_file() else ""
+    if not said.endswith("\n") or "  saved_model.pb\n" not in said:
+        raise InputError(
+            f"{folder}: {listing.name} is missing or not whole; is the version being copied still? "
+            "Expected an export as python -m tf_hypoperfusion.export wrote it"
+        )
+    if damaged := model_files.damaged(folder):
+        raise InputError(f"{folder}: damaged or missing: {', '.join(damaged)}; export again")
+
+
+def _in_tensorflow(folder: Path, allow_operations: bool) -> Model:
+    if not allow_operations:
+        graph_operations.check(folder)
     from tf_hypoperfusion.serving.server.tensorflow_model import TensorFlowModel
 
     return TensorFlowModel(folder)

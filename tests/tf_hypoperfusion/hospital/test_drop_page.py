@@ -357,6 +357,16 @@ def test_half_an_upload_leaves_nothing(browser, idle):
     wait_until(lambda: not any(folder.iterdir()))
 
 
+def test_a_request_that_never_ends_is_closed(idle, monkeypatch):
+    from tf_hypoperfusion.serving.server import http_protocol
+
+    monkeypatch.setattr(http_protocol, "HEAD_S", 0.1)
+    url = urlsplit(idle.page_url)
+    with socket.create_connection((url.hostname, url.port), timeout=PATIENCE_S) as line:
+        line.sendall(b"GET / HTTP/1.1\r\nHost: ")
+        assert line.recv(100).startswith(b"HTTP/1.1 408")
+
+
 def wait_until(done):
     end = time.monotonic() + PATIENCE_S
     while not done():

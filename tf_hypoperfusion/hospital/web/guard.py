@@ -20,6 +20,8 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from tf_hypoperfusion.serving.server import bearer
+
 BROWSER, LOGIN = "hypoperfusion_browser", "hypoperfusion_login"
 LOGIN_S = 12 * 3600
 OPEN_TO_ALL = ("/login", "/favicon.ico", "/static/page.css", "/static/page.js")
@@ -80,7 +82,8 @@ class Guard:
         browser = known if re.fullmatch("[0-9a-f]{32}", known) else secrets.token_hex(16)
         scope["guard"] = self
         scope["csrf"] = self._mac(browser)
-        scope["by_bearer"] = self.is_token(_bearer(request))
+        token, header = self._rules.token, request.headers.get("authorization", "")
+        scope["by_bearer"] = token is not None and bearer.is_token(header, token)
         refused = self._refused(request)
 
         async def with_headers(message: Message) -> None:
@@ -178,11 +181,6 @@ def cookie(name: str, value: str, request: Request, max_age_s: int | None = None
     secure = "; Secure" if request.headers.get("x-forwarded-proto") == "https" else ""
     age = "" if max_age_s is None else f"; Max-Age={max_age_s}"
     return f"{name}={value}; Path=/; HttpOnly; SameSite=Strict{secure}{age}"
-
-
-def _bearer(request: Request) -> str:
-    scheme, _, value = request.headers.get("authorization", "").partition(" ")
-    return value.strip() if scheme.lower() == "bearer" else ""
 
 
 def _host(header: str) -> str | None:

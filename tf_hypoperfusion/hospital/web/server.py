@@ -15,9 +15,18 @@ from tf_hypoperfusion.hospital.web.dropped import Drops
 from tf_hypoperfusion.hospital.web.guard import Rules
 from tf_hypoperfusion.hospital.worker import Worker
 from tf_hypoperfusion.inference import rest_client
+from tf_hypoperfusion.serving.server.http_protocol import TimedProtocol
 
 STOP_S = 3
+# For all files of a drop: 4 GiB at 20 Mbit/s.
+BODY_S = 1800.0
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
+
+class UploadProtocol(TimedProtocol):
+    """A client that sends nothing, or no end, holds nothing for long; large files may take time."""
+
+    body_s = BODY_S
 
 
 class PageServer:
@@ -52,6 +61,7 @@ class PageServer:
         self._server = uvicorn.Server(
             uvicorn.Config(
                 app,
+                http=UploadProtocol,
                 log_config=None,
                 log_level="warning",
                 access_log=False,

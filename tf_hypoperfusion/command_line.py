@@ -18,6 +18,7 @@ from data_tools.runtime.command import EXIT_BAD_INPUT, EXIT_OK
 COMMANDS = {
     "A patient": {
         "predict": "tf_hypoperfusion.predict",
+        "app": "tf_hypoperfusion.app",
         "to-native": "data_tools.to_native",
     },
     "A cohort": {

@@ -6,17 +6,20 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from data_tools.runtime.errors import InputError
 from tf_hypoperfusion.hospital.audit import LOG, Audit, say
 from tf_hypoperfusion.hospital.delivery import Sender, Senders
 from tf_hypoperfusion.hospital.outbox import Outbox
 from tf_hypoperfusion.hospital.receiver import Receiver
-from tf_hypoperfusion.hospital.settings import Settings
+from tf_hypoperfusion.hospital.settings import Page, Settings
 from tf_hypoperfusion.hospital.spool import Spool
 from tf_hypoperfusion.hospital.worker import Worker
 from tf_hypoperfusion.inference.result_folder import Backend
+
+if TYPE_CHECKING:
+    from tf_hypoperfusion.hospital.web.server import PageServer
 
 LOOK_S = 0.2
 # After a fault of the disk.
@@ -49,20 +52,20 @@ class Node:
         Raises:
             InputError: the extra is missing, or the spool cannot be used.
         """
-        for package in ("pynetdicom", "highdicom"):
+        for package in ("pynetdicom", "highdicom") if settings.listen else ():
             if importlib.util.find_spec(package) is None:
                 raise InputError(f"{package} is not installed; pip install -e '.[dicom]'")
         self._settings = settings
         self.spool = open_spool(settings)
         audit = Audit(self.spool.folder)
-        self._receiver = Receiver(settings.listen, self.spool)
+        self._receiver = Receiver(settings.listen, self.spool) if settings.listen else None
         self._worker = Worker(self.spool, settings, connect, audit)
         outbox = Outbox(self.spool)
         self._senders = Senders(
             [
                 Sender(
                     to=to,
-                    ae_title=settings.listen.ae_title,
+                    ae_title=settings.listen.ae_title if settings.listen else "",
                     outbox=outbox,
                     retry=settings.retry,
                     audit=audit,
@@ -70,12 +73,20 @@ class Node:
                 for to in settings.destinations
             ]
         )
+        self._page = (
+            _page(settings.page, self.spool, self._worker, audit) if settings.page else None
+        )
         self._stop = threading.Event()
 
     @property
-    def port(self) -> int:
-        """The port that is listened on."""
-        return self._receiver.port
+    def port(self) -> int | None:
+        """The port at which images are taken; None where there is a page only."""
+        return self._receiver.port if self._receiver else None
+
+    @property
+    def page_url(self) -> str | None:
+        """Where a browser finds the page; None without one."""
+        return self._page.url if self._page else None
 
     def start(self) -> None:
         """Take up what an earlier process left, and listen.
@@ -84,10 +95,13 @@ class Node:
             InputError: the port is taken.
         """
         left = self.spool.recover()
-        self._receiver.start()
+        if self._receiver:
+            self._receiver.start()
+        if self._page:
+            self._page.start()
         self._worker.start()
         self._senders.start()
-        say("node started", port=self.port, unfinished_runs=left)
+        say("node started", port=self.port, page=self.page_url, unfinished_runs=left)
 
     def stop_at_signals(self) -> None:
         """Have SIGTERM and SIGINT end :meth:`run`."""
@@ -127,8 +141,19 @@ class Node:
 
     def stop(self) -> None:
         """Take no more, and end what is at work, or leave it to the next start."""
-        self._receiver.stop()
+        if self._receiver:
+            self._receiver.stop()
+        if self._page:
+            self._page.stop()
         self._worker.stop(WORKER_STOPS_S)
         self._senders.stop(SENDERS_STOP_S)
         self.spool.close()
         say("node stopped")
+
+
+def _page(page: Page, spool: Spool, worker: Worker, audit: Audit) -> "PageServer":
+    try:
+        from tf_hypoperfusion.hospital.web.server import PageServer
+    except ImportError as error:
+        raise InputError(f"{error.name} is not installed; pip install -e '.[serve]'") from error
+    return PageServer(page, spool, worker, audit)

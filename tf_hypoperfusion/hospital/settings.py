@@ -118,13 +118,32 @@ class Keep:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Page:
+    """The page to drop files on, with the worklist.
+
+    Attributes:
+        port: that it listens on; 0 takes a free one.
+        host: address that it listens on.
+        token_file: whose first line is the password; needed for any other host than this machine.
+        names: by which browsers may call this machine, besides localhost and addresses.
+    """
+
+    __pydantic_config__ = _STRICT
+    port: Port
+    host: Text = "127.0.0.1"
+    token_file: Text | None = None
+    names: tuple[Text, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Settings:
     """What ``node.yaml`` says.
 
     Attributes:
         spool: folder of everything that the node keeps, on a local disk.
-        listen: the node as others see it.
+        listen: the node as others see it; None where there is a page only.
         destinations: who gets results.
+        page: to drop files on; None without one.
         model: files or folders, as ``predict --model`` takes them; empty takes the demonstration
             model.
         fast: compute less, as ``predict --fast``.
@@ -139,8 +158,9 @@ class Settings:
 
     __pydantic_config__ = _STRICT
     spool: Text
-    listen: Listen
-    destinations: Annotated[tuple[Destination, ...], Field(min_length=1)]
+    listen: Listen | None = None
+    destinations: Annotated[tuple[Destination, ...], Field(min_length=1)] = ()
+    page: Page | None = None
     model: tuple[Text, ...] = ()
     fast: bool = False
     quiet_s: Positive = 20.0
@@ -181,6 +201,12 @@ def read(path: str | Path) -> Settings:
     except pydantic.ValidationError as error:
         faults = "\n".join(f"{path}: {_sentence(each)}" for each in error.errors())
         raise InputError(f"{faults}\nEvery key is explained in serving/node.yaml.") from error
+    if settings.page is None or settings.listen or settings.destinations:
+        for name in ("listen", "destinations"):
+            if not getattr(settings, name):
+                raise InputError(
+                    f"{path}: {name} is missing\nEvery key is explained in serving/node.yaml."
+                )
     names = [each.name for each in settings.destinations]
     for name in {name for name in names if names.count(name) > 1}:
         raise InputError(f"{path}: two destinations are named {name}; expected different names")

@@ -13,6 +13,7 @@ import errno
 import hashlib
 import json
 import os
+import secrets
 import shutil
 import sqlite3
 import time
@@ -48,6 +49,28 @@ class ReceivedImage:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class DroppedStudy:
+    """A study that a person brought, whole, with what they say of the patient.
+
+    Attributes:
+        files: folder of its files, which the spool takes: ``*.dcm``, or ``dwi.nii.gz`` and
+            ``adc.nii.gz`` (or one of them), ``b0.nii.gz``, with what lies beside them.
+        side: of the stroke; None if nobody gave it.
+        nihss: None if nobody gave it.
+        age: years; None if nobody gave it.
+        series: of the DWI among DICOM files; None leaves the choice to the program.
+        remark: that tells it from others; no patient's name.
+    """
+
+    files: Path
+    side: str | None
+    nihss: int | None
+    age: float | None
+    series: str | None
+    remark: str | None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Run:
     """A study whose turn it is.
 
@@ -58,7 +81,10 @@ class Run:
         starts: how often it was started, this time included.
         side: of the stroke; None if nobody gave it.
         nihss: None if nobody gave it.
-        images: folder of its DICOM files.
+        age: years; None if nobody gave it.
+        series: of the DWI among DICOM files; None leaves the choice to the program.
+        dropped: a person brought it, as :class:`DroppedStudy`, and it is sent to nobody.
+        images: folder of its files.
         results: folder for its result.
     """
 
@@ -68,6 +94,9 @@ class Run:
     starts: int
     side: str | None
     nihss: int | None
+    age: float | None
+    series: str | None
+    dropped: bool
     images: Path
     results: Path
 
@@ -120,9 +149,13 @@ class WorklistRow:
         study: its name in the spool and in every log.
         state: as this module's docstring has them.
         images: how many came.
+        dropped: a person brought it, and it is sent to nobody.
+        remark: of that person.
         first_s: when its first image came, in seconds since 1970.
+        changed_s: since when its state is what it is.
         side: as somebody gave it.
         nihss: as somebody gave it.
+        age: as somebody gave it, in years.
         runs: how many there were.
         verdict: of the latest run that ended.
         reason: why that run was refused.
@@ -134,9 +167,13 @@ class WorklistRow:
     study: str
     state: str
     images: int
+    dropped: bool
+    remark: str | None
     first_s: float
+    changed_s: float
     side: str | None
     nihss: int | None
+    age: float | None
     runs: int
     verdict: str | None
     reason: str | None
@@ -203,8 +240,7 @@ class Spool:
         own = self.database.read("SELECT 1 FROM objects WHERE uid=?", image.uid)
         if own or (known and known[0]["kept"]):
             return False
-        if shutil.disk_usage(self.folder).free < self._min_free_bytes:
-            raise OSError(errno.ENOSPC, "less than min_free_gb would stay free", str(self.folder))
+        self.check_room()
         folder = self.folder / RECEIVED / study
         is_new = not folder.is_dir()
         name = hashlib.sha256(image.uid.encode()).hexdigest()[:FILE_LETTERS] + ".dcm"
@@ -235,6 +271,59 @@ class Spool:
                 (study, image.uid, name, image.caller, now_s),
             )
         return True
+
+    def check_room(self) -> None:
+        """Look whether another file may be taken.
+
+        Raises:
+            OSError: less than is to stay free is free.
+        """
+        if shutil.disk_usage(self.folder).free < self._min_free_bytes:
+            raise OSError(errno.ENOSPC, "less than min_free_gb would stay free", str(self.folder))
+
+    def take(self, dropped: DroppedStudy) -> str:
+        """Take a study that a person brought; it has its turn when this returns.
+
+        Args:
+            dropped: whose folder lies in the spool's, and is moved.
+
+        Returns:
+            Its name.
+
+        Raises:
+            OSError: no room; it stays where it was then.
+            sqlite3.Error: likewise, said by the database.
+        """
+        uid = f"dropped {secrets.token_hex(FILE_LETTERS // 2)}"
+        study = study_name(uid)
+        names = sorted(path.name for path in dropped.files.iterdir())
+        for name in names:
+            with open(dropped.files / name, "rb") as written:
+                os.fsync(written.fileno())
+        sync_folder(dropped.files)
+        folder = self.folder / RECEIVED / study
+        dropped.files.rename(folder)
+        sync_folder(folder.parent)
+        now_s = self.now_s()
+        try:
+            with self.database.transaction() as connection:
+                connection.execute(
+                    "INSERT INTO studies(id, uid, state, side, nihss, age, series, remark, "
+                    "dropped, first_s, last_s, due_s, changed_s) "
+                    "VALUES (?, ?, 'complete', ?, ?, ?, ?, ?, 1, ?, ?, ?, ?)",
+                    (
+                        study, uid, dropped.side, dropped.nihss, dropped.age, dropped.series,
+                        dropped.remark, now_s, now_s, now_s, now_s,
+                    ),
+                )  # fmt: skip
+                connection.executemany(
+                    "INSERT INTO instances VALUES (?, ?, ?, 1, 'page', ?)",
+                    [(study, name, name, now_s) for name in names],
+                )
+        except BaseException:
+            folder.rename(dropped.files)
+            raise
+        return study
 
     def close_quiet(self, quiet_s: float) -> list[str]:
         """Call complete the studies of which no image came for a while; returns their names.
@@ -312,6 +401,9 @@ class Spool:
             starts=run["starts"],
             side=study["side"],
             nihss=study["nihss"],
+            age=study["age"],
+            series=study["series"],
+            dropped=bool(study["dropped"]),
             images=self.folder / RECEIVED / name,
             results=self._results(name, run["number"]),
         )
@@ -405,13 +497,16 @@ class Spool:
         with self.database.transaction() as connection:
             connection.execute("UPDATE runs SET audit=NULL WHERE id=?", (run,))
 
-    def ask_again(self, study: str, *, side: str | None, nihss: int | None) -> None:
+    def ask_again(
+        self, study: str, *, side: str | None, nihss: int | None, age: float | None = None
+    ) -> None:
         """Have a study answered once more, with what somebody says of the patient.
 
         Args:
             study: its name, or the beginning of it, or its StudyInstanceUID.
             side: of the stroke; None leaves it open.
             nihss: None if unknown.
+            age: years; None if unknown.
 
         Raises:
             InputError: no such study, or its images are deleted.
@@ -426,7 +521,9 @@ class Spool:
                 raise InputError(
                     f"study {name}: its images were deleted; send them to the node again first"
                 )
-            connection.execute("UPDATE studies SET side=?, nihss=? WHERE id=?", (side, nihss, name))
+            connection.execute(
+                "UPDATE studies SET side=?, nihss=?, age=? WHERE id=?", (side, nihss, age, name)
+            )
             _set_state(connection, name, "complete", now_s, due_s=now_s)
 
     def find(self, study: str) -> str:
@@ -485,10 +582,16 @@ class Spool:
             shutil.rmtree(self.folder / RECEIVED / name, ignore_errors=True)
         return emptied, whole
 
-    def worklist(self) -> list[WorklistRow]:
-        """Every study, the newest first."""
+    def worklist(self, only: str | None = None) -> list[WorklistRow]:
+        """Every study, the newest first.
+
+        Args:
+            only: the full name of the one that is wanted; None for all.
+        """
         found = []
-        for study in self.database.read("SELECT * FROM studies ORDER BY first_s DESC"):
+        for study in self.database.read(
+            "SELECT * FROM studies WHERE ? IS NULL OR id=? ORDER BY first_s DESC", only, only
+        ):
             runs = self.database.read(
                 "SELECT * FROM runs WHERE study=? AND ended_s IS NOT NULL AND state!='abandoned' "
                 "ORDER BY number DESC",
@@ -509,9 +612,13 @@ class Spool:
                     study=study["id"],
                     state=study["state"],
                     images=images,
+                    dropped=bool(study["dropped"]),
+                    remark=study["remark"],
                     first_s=study["first_s"],
+                    changed_s=study["changed_s"],
                     side=study["side"],
                     nihss=study["nihss"],
+                    age=study["age"],
                     runs=len(runs),
                     verdict=run["verdict"] if run else None,
                     reason=run["reason"] if run else None,

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import logging
 import re
 import shutil
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from data_tools.grid import UNKNOWN_SIDE
+from data_tools.overrides import Overrides
 from data_tools.runtime import atomic
 from data_tools.runtime.errors import InputError, PatientDefect, reason_of
 from data_tools.runtime.patient_failure import attempt
@@ -31,6 +33,8 @@ POLL_S = 0.2
 NO_ROOM_WAIT_S = 30.0
 # A study at which the program ended so often without a result ends it again.
 MAX_STARTS = 5
+# First words of what is being done.
+STEPS = ("reading", "registering", "drawing")
 REFUSAL_FILE = "refusal.dcm"
 NIHSS = re.compile(r"\bNIHSS\s*(?:score)?\s*[:=]?\s*(\d{1,2})\b", re.IGNORECASE)
 
@@ -53,6 +57,8 @@ class Worker:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._work, name="worker", daemon=True)
         self._running: Run | None = None
+        # Of the study at work: its name, and what is being done.
+        self.step: tuple[str, str] | None = None
 
     def start(self) -> None:
         """Work from now on."""
@@ -94,7 +100,7 @@ class Worker:
             shutil.rmtree(run.results, ignore_errors=True)
             self._put_back(run)
         finally:
-            self._running = None
+            self._running = self.step = None
         return True
 
     def _put_back(self, run: Run) -> None:
@@ -156,20 +162,31 @@ class Worker:
         nihss = run.nihss
         if nihss is None:
             nihss = nihss_of(run.images, self._settings.nihss_from)
+        dwi, adc, b0 = _images_of(run.images)
+        is_dicom = not (dwi or adc)
         files = PatientFiles(
-            dwi=str(run.images),
-            adc=None,
-            given=ClinicalFacts(run.side or UNKNOWN_SIDE, nihss),
+            dwi=str(run.images) if is_dicom else dwi,
+            adc=adc,
+            b0=b0,
+            given=ClinicalFacts(run.side or UNKNOWN_SIDE, nihss, run.age),
+            overrides=Overrides(series=run.series),
             name=f"study {run.study}",
         )
-        options = OutputOptions(dicom=True)
+        self._log(run, "reading the images")
         return result_folder.predict(
-            files, str(run.results), self._connect, options=options, log=lambda text: None
-        )
+            files, str(run.results), self._connect,
+            options=OutputOptions(dicom=is_dicom), log=functools.partial(self._log, run),
+        )  # fmt: skip
+
+    def _log(self, run: Run, text: str) -> None:
+        if text.split()[0] in STEPS:  # the rest may hold what files say
+            self.step = run.study, text
 
     def _objects(self, run: Run) -> list[ResultObject]:
         folder = run.results / dicom_objects.FOLDER
-        found = []
+        found: list[ResultObject] = []
+        if run.dropped:
+            return found
         for path in sorted(folder.glob("*.dcm")):
             names = [each.name for each in self._settings.destinations if path.stem in each.objects]
             found.append(_result_object(path, names, self._spool.now_s()))
@@ -180,7 +197,7 @@ class Worker:
     def _refusal(self, run: Run, reason: str) -> list[ResultObject]:
         """A report for those who want to be told; nothing where no image can be referred to."""
         names = [each.name for each in self._settings.destinations if each.refusals]
-        if not names:
+        if not names or run.dropped:
             return []
         content = refusal_of(run.images, reason)
         if content is None:
@@ -261,6 +278,14 @@ def refusal_of(folder: Path, reason: str) -> bytes | None:
     return None
 
 
+def _images_of(folder: Path) -> tuple[str | None, str | None, str | None]:
+    """DWI, ADC map and b = 0 image of a study that was dropped as NIfTI; None of others."""
+    dwi, adc, b0 = (
+        next(map(str, folder.glob(f"{role}.nii*")), None) for role in ("dwi", "adc", "b0")
+    )
+    return dwi, adc, b0
+
+
 def _without_paths(reason: str, run: Run) -> str:
     """A reason without the spool's folders, which mean nothing to who reads it."""
-    return reason.replace(str(run.images), "of this study")
+    return reason.replace(f"{run.images}/", "").replace(str(run.images), "of this study")

@@ -28,6 +28,7 @@ def test_the_example_can_be_read_and_its_defaults_are_the_programs():
     said = [line for line in said if line.split(":")[0] in settings.Settings.__annotations__]
     shown = yaml.safe_load("\n".join(line for line in said if not line.startswith("model")))
     shown.pop("nihss_from")
+    assert shown.pop("page") is None
     assert len(shown) == 6
     for name, value in shown.items():
         default = getattr(found, name)

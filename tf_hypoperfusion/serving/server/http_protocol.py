@@ -29,6 +29,8 @@ def most_connections() -> int:
 class TimedProtocol(H11Protocol):
     """uvicorn's protocol, which by itself waits for a client as long as the client likes."""
 
+    # For all of a body; a server of larger ones says another.
+    body_s: float | None = None
     _deadline: asyncio.TimerHandle | None = None
     _body_until: float | None = None
     _unread: asyncio.TimerHandle | None = None
@@ -48,7 +50,7 @@ class TimedProtocol(H11Protocol):
         if state is h11.SEND_BODY:
             now = self.loop.time()
             if self._body_until is None:
-                self._body_until = now + BODY_S
+                self._body_until = now + (self.body_s or BODY_S)
             self._wait(min(PAUSE_S, max(self._body_until - now, 0)))
         elif state is h11.IDLE and self.conn.trailing_data[0]:
             if self._deadline is None:  # every further byte of a head gives no further time

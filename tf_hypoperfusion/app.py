@@ -1,0 +1,111 @@
+"""A page to drop a patient's files on, and to read the result: for those who type no commands.
+
+    python -m tf_hypoperfusion.app
+
+Open the address that it prints in a browser. Drag DWI and ADC map onto the page as NIfTI, or a
+folder of DICOM files, or a zip of either; confirm what was taken for what; give side, NIHSS and age
+or leave them; read the report. The page works offline, and what is dropped stays on this machine:
+in the spool, a folder that only its user can read. A study that was started is finished even after
+a kill. Images are deleted 24 hours after they were answered, results after 30 days.
+
+Without --model the demonstration model answers, which was trained on SIMULATED patients only: its
+result on a real patient means nothing.
+
+Others can reach the page only with --host and a password for them, --token_file. It speaks plain
+HTTP: put TLS in front of it. A DICOM node has the same page, with its own studies in the list
+(page: in node.yaml); this command needs none.
+
+Needs the extra: pip install -e '.[serve]', and for DICOM files '.[serve,dicom]'. Research use only.
+Not a medical device; not for clinical decisions.
+"""
+
+import os
+import sys
+
+from absl import flags
+
+from data_tools.runtime import command, light_imports
+
+FLAGS = flags.FlagValues()
+
+command.heading("Page", FLAGS)
+flags.DEFINE_string(
+    "spool",
+    None,
+    "<FOLDER> Of everything that is dropped, on a local disk. Without it, hypoperfusion/spool in "
+    "the user's own folder for data ($XDG_DATA_HOME, or ~/.local/share).",
+    flag_values=FLAGS,
+)
+flags.DEFINE_string("host", "127.0.0.1", "<ADDRESS> Address to listen on.", flag_values=FLAGS)
+flags.DEFINE_integer("port", 8080, "Port; 0 picks a free one.", 0, 65535, flag_values=FLAGS)
+flags.DEFINE_string(
+    "token_file",
+    None,
+    "<FILE> Its first line is the password. Needed for any other host than this machine.",
+    flag_values=FLAGS,
+)
+flags.DEFINE_list(
+    "names",
+    None,
+    "<NAME,...> By which browsers may call this machine, besides localhost and addresses.",
+    flag_values=FLAGS,
+)
+command.heading("Model", FLAGS)
+flags.DEFINE_list(
+    "model",
+    None,
+    "<PATH,...> As predict --model takes them. Without it, the demonstration model, trained on "
+    "simulated patients only.",
+    flag_values=FLAGS,
+)
+flags.DEFINE_boolean("fast", False, "Compute less, as predict --fast.", flag_values=FLAGS)
+
+
+def main() -> int:
+    """Run the command."""
+    os.umask(0o077)
+    light_imports.prepare_nibabel()
+    from data_tools.runtime import atomic
+    from tf_hypoperfusion.hospital import audit, service
+    from tf_hypoperfusion.hospital.settings import Page, Settings
+    from tf_hypoperfusion.inference import model_backend, model_files
+
+    settings = Settings(
+        spool=FLAGS.spool or _own_folder(),
+        page=Page(
+            port=FLAGS.port,
+            host=FLAGS.host,
+            token_file=FLAGS.token_file,
+            names=tuple(FLAGS.names or ()),
+        ),
+        model=tuple(FLAGS.model or ()),
+        fast=FLAGS.fast,
+    )
+    audit.log_to_standard_error()
+    models = model_backend.Models(
+        settings.model or [str(model_files.demo_model())],
+        runtime="auto", precision=None, stride=None, fast=settings.fast,
+    )  # fmt: skip
+    with atomic.one_writer(settings.spool):
+        node = service.Node(settings, models.connect)
+        models.begin()
+        models.connect().models()  # a model that cannot be used ends it before it listens
+        node.start()
+        print(
+            f"open {node.page_url} in a browser (process {os.getpid()}; research use only)",
+            flush=True,
+        )
+        node.stop_at_signals()
+        node.run()
+    sys.stdout.flush()
+    # All that matters is on disk. Python's own end would wait for a study that is being answered.
+    os._exit(command.EXIT_OK)
+
+
+def _own_folder() -> str:
+    data = os.environ.get("XDG_DATA_HOME") or os.path.expanduser("~/.local/share")
+    return os.path.join(data, "hypoperfusion", "spool")
+
+
+if __name__ == "__main__":
+    sys.exit(command.run(main, FLAGS, __doc__))

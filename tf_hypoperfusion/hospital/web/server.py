@@ -1,0 +1,108 @@
+"""The page as a server in a thread of its own."""
+
+import logging
+import socket
+import threading
+
+import uvicorn
+
+from data_tools.runtime.errors import InputError
+from tf_hypoperfusion.hospital.audit import Audit
+from tf_hypoperfusion.hospital.settings import Page
+from tf_hypoperfusion.hospital.spool import Spool
+from tf_hypoperfusion.hospital.web import pages
+from tf_hypoperfusion.hospital.web.dropped import Drops
+from tf_hypoperfusion.hospital.web.guard import Rules
+from tf_hypoperfusion.hospital.worker import Worker
+from tf_hypoperfusion.inference import rest_client
+from tf_hypoperfusion.serving.server.http_protocol import TimedProtocol
+
+STOP_S = 3
+# For all files of a drop: 4 GiB at 20 Mbit/s.
+BODY_S = 1800.0
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
+
+class UploadProtocol(TimedProtocol):
+    """A client that sends nothing, or no end, holds nothing for long; large files may take time."""
+
+    body_s = BODY_S
+
+
+class PageServer:
+    """The page of a spool: :meth:`start`, then :meth:`stop`.
+
+    Args:
+        page: where it listens, and its password.
+        spool: whose studies it shows.
+        worker: that answers them.
+        audit: gets a line for each study that came, was asked again or deleted.
+
+    Raises:
+        InputError: the address cannot be listened on, or is open to others without a password.
+    """
+
+    def __init__(self, page: Page, spool: Spool, worker: Worker, audit: Audit):
+        if page.host not in LOOPBACK and page.token_file is None:
+            raise InputError(
+                f"the page is to listen on {page.host}, where others can reach it; expected a file "
+                "with a password for them: give --token_file (page.token_file of node.yaml)"
+            )
+        token = None if page.token_file is None else rest_client.read_token(page.token_file)
+        self._drops = Drops(spool)
+        self._socket = _listen(page.host, page.port)
+        port = self._socket.getsockname()[1]
+        shown = f"[{page.host}]" if ":" in page.host else page.host
+        self.url = f"http://{shown}:{port}/"
+        rules = Rules(names=(*page.names, page.host), token=token)
+        app = pages.application(pages.Shown(spool, self._drops, worker, audit), rules)
+        # What fails is logged where it is answered.
+        logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
+        self._server = uvicorn.Server(
+            uvicorn.Config(
+                app,
+                http=UploadProtocol,
+                log_config=None,
+                log_level="warning",
+                access_log=False,
+                lifespan="off",
+                ws="none",
+                server_header=False,
+                proxy_headers=False,
+                timeout_keep_alive=15,
+                timeout_graceful_shutdown=STOP_S,
+            )
+        )
+        self._thread = threading.Thread(
+            target=self._server.run, args=([self._socket],), name="page", daemon=True
+        )
+
+    def start(self) -> None:
+        """Answer from now on."""
+        self._drops.clear()
+        self._socket.listen(self._server.config.backlog)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Answer what was asked, and end; a drop that is not started is gone."""
+        self._server.should_exit = True
+        if self._thread.is_alive():
+            self._thread.join(STOP_S + 1)
+        self._socket.close()
+        self._drops.clear()
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM
+        )[0]
+        listening = socket.socket(family, kind, protocol)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(address)
+        return listening
+    except OSError as error:
+        raise InputError(
+            f"the page cannot listen on {host}, port {port} ({error.strerror or error}); expected "
+            "an address of this machine and a free port: choose another, or port 0 for any"
+        ) from error

@@ -441,8 +441,7 @@ PRESETS = {
     ),
     # A lab's own patients, 10 to 100 of them, after the demonstration model's SIMULATED ones. The
     # network is that of whatever --init_from names; here it is the demonstration model's. With a
-    # rate of 3e-4 ten patients made it worse, at their own site too (docs/how-to/few-patients.md);
-    # what this lower rate comes to is not measured yet.
+    # rate of 3e-4 ten patients made it worse, at their own site too (docs/how-to/few-patients.md).
     "few_patients": Configs(
         ModelConfig(
             base_filters=12,

@@ -21,7 +21,7 @@ from data_tools.runtime.patient_failure import all_alike, attempt
 from tf_hypoperfusion import __version__
 from tf_hypoperfusion.clinical import ClinicalFacts
 from tf_hypoperfusion.config import CORE_BY
-from tf_hypoperfusion.inference import result_files, result_folder
+from tf_hypoperfusion.inference import comparison, result_files, result_folder
 from tf_hypoperfusion.inference.page.index import Entry, write_index
 from tf_hypoperfusion.inference.result import FILE, Comparison, PatientResult, read_result
 from tf_hypoperfusion.inference.result_files import DEFAULT, OutputOptions
@@ -84,6 +84,8 @@ def answer(
     predicted = f"{groups.counted_patients(done)} predicted ({kept} were done before)"
     unsure = f", unsure in {answers.count('unsure')}" if "unsure" in answers else ""
     print(f"{predicted}, target mismatch in {answers.count('yes')}{unsure}")
+    if compared := list(filter(None, (each.result.comparison for each in done.values()))):
+        print(comparison.of_several(compared))
     print(f"look at {request.out}/index.html")
     for participant, message in failed.items():
         print(f"failed: {participant}: {message}", file=sys.stderr)

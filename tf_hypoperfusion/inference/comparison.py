@@ -1,5 +1,9 @@
 """A prediction beside what perfusion imaging showed of the same patient."""
 
+from collections.abc import Sequence
+from statistics import median
+
+from data_tools.runtime.errors import counted
 from tf_hypoperfusion import clinical
 from tf_hypoperfusion.inference.prediction import Prediction
 from tf_hypoperfusion.inference.result import Comparison
@@ -37,6 +41,21 @@ def of(done: Prediction, *, tmax: str | None, mask: str | None) -> Comparison | 
         dice=dice,
         covered_share=round(float(truth.coverage.sum() / max(int(brain.sum()), 1)), 4),
         target_mismatch=mismatch,
+    )
+
+
+def of_several(compared: Sequence[Comparison]) -> str:
+    """One line for a terminal about a cohort.
+
+    Args:
+        compared: of one patient at least.
+    """
+    dice = [each.dice for each in compared if each.dice is not None]
+    off_ml = median(each.predicted_ml - each.truth_ml for each in compared)
+    return (
+        f"beside perfusion imaging, {counted(len(compared), 'patient')}: median Dice "
+        f"{f'{median(dice):.2f}' if dice else 'n/a (nothing was measured)'}, predicted minus "
+        f"measured volume {off_ml:+.1f} mL within that scan"
     )
 
 

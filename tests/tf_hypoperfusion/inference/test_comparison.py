@@ -15,8 +15,13 @@ from data_tools.runtime.errors import InputError
 from data_tools.volumes import Reading, Volume
 from tf_hypoperfusion import predict
 from tf_hypoperfusion.clinical import ClinicalFacts
-from tf_hypoperfusion.inference import cohort_prediction, prediction, result_folder
-from tf_hypoperfusion.inference.result import read_result
+from tf_hypoperfusion.inference import (
+    cohort_prediction,
+    comparison,
+    prediction,
+    result_folder,
+)
+from tf_hypoperfusion.inference.result import Comparison, read_result
 from tf_hypoperfusion.inference.result_files import OutputOptions
 from tf_hypoperfusion.inference.result_folder import Backend, PatientFiles
 
@@ -55,6 +60,18 @@ class TestByHand:
         np.testing.assert_array_equal(found.mask, LATE | CORE)
         np.testing.assert_array_equal(found.coverage, BRAIN)
         assert (found.source, found.threshold_s) == ("Tmax", 6.0)
+
+    def test_a_cohort_in_one_line(self):
+        one = Comparison(
+            source="Tmax", threshold_s=6.0, tmax="t.nii", mask=None, truth_ml=50.0,
+            predicted_ml=40.0, dice=0.6, covered_share=1.0, target_mismatch=True,
+        )  # fmt: skip
+        other = dataclasses.replace(one, truth_ml=0.0, predicted_ml=4.0, dice=None)
+        assert comparison.of_several([one, other]) == (
+            "beside perfusion imaging, 2 patients: median Dice 0.60, predicted minus measured "
+            "volume -3.0 mL within that scan"
+        )
+        assert "Dice n/a (nothing was measured)" in comparison.of_several([other])
 
     def test_where_the_map_has_no_value_nothing_is_compared(self):
         given = head()

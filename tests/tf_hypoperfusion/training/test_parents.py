@@ -6,8 +6,10 @@ import shutil
 
 import numpy as np
 import pytest
+from helpers.commands import call
 
 from data_tools.runtime.errors import InputError
+from tf_hypoperfusion import train
 from tf_hypoperfusion.config import PRESETS, ModelConfig, preset
 from tf_hypoperfusion.model import exported
 from tf_hypoperfusion.model.export_files import CARD, CHECKSUMS, DEMO_MODEL, newest_version
@@ -55,6 +57,13 @@ def test_a_run_gives_the_network_of_the_same_fold(run):
         parent = parents.find(str(init_from), fold)
         assert parent.reference == str(file) and parent.model == SMALL
     assert parent.cohort == "Our hospital" and parent.simulated  # its parent was
+
+
+@pytest.mark.quick
+def test_an_empty_name_is_refused_and_not_taken_for_none(capsys):
+    """As an unset variable of a shell leaves it."""
+    assert call(train, "--fold=0", "--records=r", "--init_from=", "--preset=tiny") == 2
+    assert "--init_from is empty; expected a trained network" in capsys.readouterr().err
 
 
 @pytest.mark.quick

@@ -108,11 +108,10 @@ def _serve(settings) -> int:
         models.begin()
         models.connect().models()  # a model that cannot be used ends the node before it listens
         node.start()
-        print(
-            f"{settings.listen.ae_title} on {settings.listen.host}:{node.port} (process "
-            f"{os.getpid()}; research use only)",
-            flush=True,
-        )
+        listen = settings.listen
+        places = [f"{listen.ae_title} on {listen.host}:{node.port}"] if listen else []
+        places += [f"page on {node.page_url}"] if node.page_url else []
+        print(f"{', '.join(places)} (process {os.getpid()}; research use only)", flush=True)
         node.stop_at_signals()
         node.run()
     sys.stdout.flush()

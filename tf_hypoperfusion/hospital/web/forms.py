@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import dataclasses
+from collections.abc import Callable
 from urllib.parse import parse_qsl
 
 from starlette.requests import ClientDisconnect, Request
@@ -11,7 +12,6 @@ from data_tools.grid import SIDES, UNKNOWN_SIDE
 from data_tools.runtime.errors import InputError
 from tf_hypoperfusion.clinical import ClinicalFacts
 from tf_hypoperfusion.hospital.web import guard, multipart
-from tf_hypoperfusion.hospital.web.arriving import Arriving
 
 MAX_FORM_BYTES, MAX_FIELDS = 1 << 16, 1000
 MAX_REMARK = 60
@@ -58,12 +58,14 @@ async def read(request: Request) -> list[tuple[str, str]]:
     return fields
 
 
-async def receive_files(request: Request, arriving: Arriving) -> None:
+async def receive_files(
+    request: Request, begin_file: Callable[[str], Callable[[bytes], None]]
+) -> None:
     """Write the files of a form where they belong, while they come.
 
     Args:
         request: whose form has the field ``csrf`` first, then ``files``.
-        arriving: gets them.
+        begin_file: gets each file's name, and returns who takes its bytes.
 
     Raises:
         Forbidden: the form is not the page's own; no file was written then.
@@ -79,7 +81,7 @@ async def receive_files(request: Request, arriving: Arriving) -> None:
         if not guard.is_own_form(request, csrf.decode("latin-1")):
             raise Forbidden(OTHER_BROWSER)
         # An empty field of files is one without a name.
-        return arriving.begin(name) if name else _drop
+        return begin_file(name) if name else _drop
 
     parts = multipart.Parts(request.headers.get("content-type", ""), begin)
     async for chunk in _chunks(request):

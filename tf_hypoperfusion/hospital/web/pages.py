@@ -33,6 +33,7 @@ from data_tools.runtime.errors import InputError
 from tf_hypoperfusion.hospital.audit import LOG, Audit
 from tf_hypoperfusion.hospital.spool import DONE, Spool, WorklistRow
 from tf_hypoperfusion.hospital.web import arriving, dropped, forms, guard, multipart
+from tf_hypoperfusion.hospital.web.arriving import Arriving
 from tf_hypoperfusion.hospital.web.dropped import Drops
 from tf_hypoperfusion.hospital.worker import Worker
 from tf_hypoperfusion.inference import dicom_objects, result_files
@@ -139,15 +140,25 @@ class _Pages:
 
     async def drop(self, request: Request) -> Response:
         """Take files; all of them, or nothing is left."""
-        coming = await run_in_threadpool(self._drops.arrive)
+        coming: Arriving | None = None
+
+        def begin(name: str) -> Callable[[bytes], None]:
+            nonlocal coming
+            # Not before: who may not drop takes no place.
+            coming = coming or self._drops.arrive()
+            return coming.begin(name)
+
         try:
-            await forms.receive_files(request, coming)
+            await forms.receive_files(request, begin)
         except BaseException as error:  # a browser that goes away too
-            coming.discard()
-            self._drops.discard(coming.folder.name)
+            if coming is not None:
+                coming.discard()
+                self._drops.discard(coming.folder.name)
             if isinstance(error, InputError | OSError):
                 await forms.read_away(request)
             raise
+        if coming is None:
+            raise InputError("no file came; choose the files first")
         drop = await run_in_threadpool(self._drops.look, coming)
         return _go(request, f"/drops/{drop.key}")
 

@@ -25,7 +25,6 @@ from data_tools.import_public.sources import Member, copied
 from data_tools.plausibility import detect_adc_unit
 from data_tools.runtime import atomic
 from data_tools.runtime.errors import InputError
-from data_tools.transform import resample
 from data_tools.volumes import Volume, load_mask, load_volume, save_volume, without_gaps
 
 # Raised when other files are made of the same images.
@@ -33,6 +32,8 @@ IMPORT_VERSION = 2
 RECORDS = "derivatives/import"
 # Of SPES, whose voxels are the same in every direction.
 ISOTROPIC = 1.1
+# Of the brain without any Tmax: about a half of the head.
+LARGE_EMPTY_SHARE = 0.4
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -330,14 +331,17 @@ def _looks(reader: _Reader) -> _Made:
 
 def _with_tmax(made: _Made, stored: Volume, brain_of: Volume) -> _Made:
     """With Tmax in s and the side by it."""
-    shown = Volume((brain_of.data > 0).astype(np.float32), brain_of.affine)
-    brain = shown.data > 0
-    if not stored.same_grid(brain_of):
-        brain = resample(shown, np.eye(4), stored.data.shape, stored.affine) > 0.5
+    derived.check_one_grid(stored, brain_of)
+    brain = brain_of.data > 0
     data, unit = derived.tmax_in_s(stored, brain)
     alerts = []
     if unit != "s":
         alerts.append(f"Tmax was in {unit} by its values, and was brought to s")
+    empty = float((data[brain] == 0).mean())
+    if empty >= LARGE_EMPTY_SHARE:
+        alerts.append(
+            f"Tmax is 0 in {empty:.0%} of the brain: please look whether a part is cut off"
+        )
     notes = ("Tmax is in s by its values",) if unit == "s" else ()
     side = derived.side_of(data, stored.affine, brain)
     how = {} if side == UNKNOWN_SIDE else {"side": f"{side}, by Tmax >= 6 s"}

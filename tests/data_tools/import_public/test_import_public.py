@@ -382,6 +382,54 @@ def test_a_whole_set_in_another_unit_is_brought_to_seconds_and_said(archives, im
     assert said.out.count("Tmax was in ms by its values, and was brought to s") == 4
 
 
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda data, affine: (data, moved(affine, 0.5)), "lies 0.5 mm"),
+        (lambda data, affine: (data, np.diag([-1, 1, 1, 1.0]) @ affine), "moved, turned or mirro"),
+        (lambda data, affine: (data, mirrored(affine, data.shape[0])), "moved, turned or mirrored"),
+        (lambda data, affine: (data[3:], affine), "voxels, and"),
+    ],
+    ids=["moved", "mirrored", "mirrored in place", "cut"],
+)
+@pytest.mark.parametrize("key", ["isles2017", "spes"])
+def test_a_tmax_on_another_grid_than_the_patients_fails(
+    archives, importing, tmp_path, key, change, told
+):
+    root = tmp_path / TRAINING[key]
+    folder = {"isles2017": "training_2", "spes": "2"}[key]
+    shutil.copytree(archives[key] / root.name / folder, root / folder)
+    path = the(root, "MR_Tmax")
+    image = load_volume(path, may_have_gaps=True)
+    save_image(path, image.data, moved(image.affine, 0.05))  # rounding of a format
+    importing(tmp_path / "c", root)
+    save_image(path, *change(image.data, image.affine))
+    said = importing(tmp_path / "d", root, status=2)
+    assert told in said.err and "MR_Tmax" in said.err and "expected one grid" in said.err
+
+
+def moved(affine, by_mm):
+    there = affine.copy()
+    there[0, 3] += by_mm
+    return there
+
+
+def mirrored(affine, columns):
+    """The same box of space, with left and right exchanged."""
+    return affine @ np.array([[-1, 0, 0, columns - 1], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1.0]])
+
+
+def test_half_a_tmax_map_is_said(one_2017, importing, tmp_path):
+    root, patient = one_2017
+    assert "Tmax is 0 in" not in importing(tmp_path / "c", root).out
+    path = the(patient, "MR_Tmax")
+    image = load_volume(path, may_have_gaps=True)
+    image.data[: image.data.shape[0] // 2] = 0
+    save_image(path, image.data, image.affine)
+    line = importing(tmp_path / "d", root).out.splitlines()[0]
+    assert line.startswith("sub-isles2017train02") and "% of the brain: please look" in line
+
+
 def test_the_table_says_what_was_taken_derived_and_left_out(one_2017, importing, tmp_path):
     importing(tmp_path / "c", one_2017[0])
     head, line = (tmp_path / "c/imported.tsv").read_text().splitlines()

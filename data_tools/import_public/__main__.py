@@ -75,7 +75,9 @@ def main() -> int:
         result = cohort_import.import_sets(given, FLAGS.out, said, command.workers(FLAGS))
     for row in result.rows:
         if row["state"] != "failed":
-            print(cohort_import.in_brief(row))
+            print(cohort_import.in_brief(row, result.alerts.get(row["participant_id"], ())))
+    for note in result.notes:
+        print(f"note: {note}")
     for names, reason in by_reason(result.failed):
         print(f"failed: {names}: {reason}", file=sys.stderr)
     print(

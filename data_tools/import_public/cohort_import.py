@@ -7,6 +7,7 @@ import dataclasses
 import functools
 import os
 import shutil
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ from data_tools.runtime.errors import InputError
 
 GENERATED_BY = "data_tools.import_public"
 TABLE = "imported.tsv"
+# So many patients have a unit that most of them share.
+LEAST_FOR_MAJORITY = 3
 COLUMNS = ("participant_id", "folder", "state", "taken", "derived", "left_out", "notes")
 
 
@@ -34,12 +37,16 @@ class Result:
         imported: who is in the cohort.
         kept: how many of them were done before.
         failed: the reason of each who could not be imported.
+        alerts: of each patient, what a person should look at.
+        notes: the same of whole sets.
     """
 
     rows: tuple[dict[str, str], ...]
     imported: tuple[str, ...]
     kept: int
     failed: Mapping[str, str]
+    alerts: Mapping[str, tuple[str, ...]]
+    notes: tuple[str, ...]
 
 
 def import_sets(
@@ -81,6 +88,11 @@ def import_sets(
             failed[name] = str(made)
         else:
             done[name] = made
+    others, set_notes = _one_tmax_unit(done)
+    for name in others:
+        del done[name]
+        one_patient.remove(out, name)
+    failed |= others
     done = _copies_once(out, {name: done[name] for name in patients if name in done})
     rows = tuple(_row(patient, done.get(name), failed) for name, patient in patients.items())
     _write_table(out / TABLE, rows)
@@ -92,6 +104,8 @@ def import_sets(
         imported=tuple(each.participant_id for each in taken),
         kept=sum(each.participant_id in kept for each in taken),
         failed=failed,
+        alerts={each.participant_id: each.alerts for each in taken},
+        notes=tuple(set_notes),
     )
 
 
@@ -198,6 +212,42 @@ def _describe(out: Path, patients: Mapping[str, PublicPatient]) -> None:
     )
 
 
+def _one_tmax_unit(done: Mapping[str, Imported]) -> tuple[dict[str, str], list[str]]:
+    """One program made all Tmax maps of a set, so they have one unit: that of most patients.
+
+    A map's own values cannot tell Tmax from TTP, whose values are ten times as large.
+
+    Returns:
+        Why each patient with another unit fails, and notes on sets of too few patients for that.
+    """
+    failed: dict[str, str] = {}
+    notes = []
+    for key in dict.fromkeys(each.key for each in done.values()):
+        found = {name: e for name, e in done.items() if e.key == key and e.tmax_unit is not None}
+        units = Counter(each.tmax_unit for each in found.values())
+        title = SETS[key].title
+        if not found:
+            continue
+        if len(found) < LEAST_FOR_MAJORITY:
+            told = "; ".join(f"{name} in {each.tmax_unit}" for name, each in found.items())
+            notes.append(
+                f"{title}: too few patients to confirm the unit of Tmax by the others ({told}, by "
+                "the values). Is each a Tmax map, and no TTP?"
+            )
+            continue
+        usual = max(units, key=lambda unit: (units[unit], unit == "s"))
+        for name, each in found.items():
+            if each.tmax_unit != usual:
+                file = next(inner for inner, role in each.taken.items() if role == TMAX)
+                failed[name] = (
+                    f"Tmax {file}: is in {each.tmax_unit} by its values, and {units[usual]} of "
+                    f"{len(found)} patients of {title} have it in {usual}; expected one unit in a "
+                    "set. Is it another map, such as TTP, or was it rescaled? Put the published "
+                    "Tmax map there"
+                )
+    return failed, notes
+
+
 def _copies_once(out: Path, done: dict[str, Imported]) -> dict[str, Imported]:
     """Of patients with the same voxels the first is kept; the others' files are removed."""
     kept: list[Imported] = []
@@ -250,7 +300,8 @@ def _row(
     def listed(values: Mapping[str, Any]) -> str:
         return "; ".join(f"{name}: {what}" for name, what in values.items()) or "n/a"
 
-    notes = [*done.notes, *(["no ADC can be made; the network goes without"] if done.lacks else [])]
+    notes = [*done.alerts, *done.notes]
+    notes += ["no ADC can be made; the network goes without"] if done.lacks else []
     return row | {
         "state": "imported",
         "taken": listed({role: name for name, role in done.taken.items()}),
@@ -266,8 +317,13 @@ def _write_table(path: Path, rows: Sequence[Mapping[str, str]]) -> None:
     atomic.write_text(path, "\n".join(lines) + "\n")
 
 
-def in_brief(row: Mapping[str, str]) -> str:
-    """A line of the table for a terminal: what each file is, not how it is called."""
+def in_brief(row: Mapping[str, str], alerts: Sequence[str] = ()) -> str:
+    """A line of the table for a terminal: what each file is, not how it is called.
+
+    Args:
+        row: of :data:`TABLE`.
+        alerts: of the patient, said at the end.
+    """
     name, state = row["participant_id"], row["state"]
     if state != "imported":
         return f"{name}  {state}: {row['notes']}"
@@ -282,4 +338,4 @@ def in_brief(row: Mapping[str, str]) -> str:
     if left_out:
         reason = " (never truth)" if OUTCOME in left_out else ""
         words.append(f"left out {', '.join(left_out)}{reason}")
-    return f"{name}  {'; '.join(words)}"
+    return f"{name}  {'; '.join([*words, *alerts])}"

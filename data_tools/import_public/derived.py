@@ -11,7 +11,7 @@ from data_tools.perfusion.concentration import baseline_of
 from data_tools.plausibility import TMAX_MAX_S, detect_adc_unit
 from data_tools.runtime.errors import InputError
 from data_tools.transform import resample
-from data_tools.volumes import Volume
+from data_tools.volumes import Volume, apart_mm
 
 # A side has this many times as much late tissue as the other, or it is none.
 ONE_SIDE_TIMES = 3.0
@@ -28,6 +28,35 @@ LEAST_LABEL_DICE = 0.4
 # Of the smaller label within the larger one.
 INSIDE_SHARE = 0.9
 BACKGROUND_SHARE = 0.2
+# Headers of images on one grid differ by less, whatever format rounded them.
+SAME_GRID_MM = 0.1
+
+
+def check_one_grid(tmax: Volume, other: Volume) -> None:
+    """Refuse a Tmax map that lies on another grid than the patient's diffusion image.
+
+    The sets have one grid a patient, so another one shows a header that was moved or mirrored.
+
+    Args:
+        tmax: the map.
+        other: DWI or ADC.
+
+    Raises:
+        InputError: another shape, or a corner that lies elsewhere.
+    """
+    expected = "expected one grid, as all images of a patient in this set have. Put the published"
+    if tmax.data.shape != other.data.shape:
+        shapes = [" x ".join(map(str, each.data.shape)) for each in (tmax, other)]
+        raise InputError(
+            f"Tmax {tmax.path}: has {shapes[0]} voxels, and {other.path} has {shapes[1]}; "
+            f"{expected} files there"
+        )
+    apart = apart_mm(tmax.affine, other.affine, tmax.data.shape)
+    if not apart <= SAME_GRID_MM:
+        raise InputError(
+            f"Tmax {tmax.path}: lies {apart:.3g} mm from {other.path} at a corner, by the headers; "
+            f"{expected} files there: one header was moved, turned or mirrored"
+        )
 
 
 def tmax_in_s(tmax: Volume, brain: NDArray[np.bool_]) -> tuple[NDArray[np.float32], str]:

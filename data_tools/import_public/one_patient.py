@@ -25,14 +25,15 @@ from data_tools.import_public.sources import Member, copied
 from data_tools.plausibility import detect_adc_unit
 from data_tools.runtime import atomic
 from data_tools.runtime.errors import InputError
-from data_tools.transform import resample
 from data_tools.volumes import Volume, load_mask, load_volume, save_volume, without_gaps
 
 # Raised when other files are made of the same images.
-IMPORT_VERSION = 1
+IMPORT_VERSION = 2
 RECORDS = "derivatives/import"
 # Of SPES, whose voxels are the same in every direction.
 ISOTROPIC = 1.1
+# Of the brain without any Tmax: about a half of the head.
+LARGE_EMPTY_SHARE = 0.4
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -49,6 +50,8 @@ class Imported:
         derived: of each thing that was derived, how.
         left_out: of each file that was not taken, why.
         notes: units, and what reading showed.
+        alerts: what a person should look at; said on the terminal too.
+        tmax_unit: of the file, by its values; None where there is no Tmax.
         signatures: of the images, by kind.
         fingerprint: of the files that it was made of.
         files: checksums of those that were written, by their place in the cohort.
@@ -64,6 +67,8 @@ class Imported:
     derived: dict[str, str]
     left_out: dict[str, str]
     notes: tuple[str, ...]
+    alerts: tuple[str, ...]
+    tmax_unit: str | None
     signatures: dict[str, dict[str, list[float]]]
     fingerprint: str
     files: dict[str, str] = dataclasses.field(default_factory=dict)
@@ -85,7 +90,7 @@ def read_record(out: str | Path, patient: PublicPatient) -> Imported | None:
     if content.get("fingerprint") != fingerprint(patient):
         return None
     try:
-        known = Imported(**content | {"notes": tuple(content["notes"])})
+        known = Imported(**content | {key: tuple(content[key]) for key in ("notes", "alerts")})
         whole = all(atomic.sha256(Path(out, f)) == s for f, s in known.files.items())
     except (TypeError, KeyError, OSError, AttributeError):
         return None
@@ -146,6 +151,8 @@ def import_patient(name: str, patient: PublicPatient, *, out: str) -> Imported:
             derived=made.derived,
             left_out=_left_out(patient, reader.taken),
             notes=tuple(dict.fromkeys([*reader.notes, *made.notes])),
+            alerts=made.alerts,
+            tmax_unit=made.tmax_unit,
             signatures={
                 kind: derived.signature(image)
                 for kind, image in (("Tmax", made.tmax_as_stored), ("ADC", made.adc))
@@ -170,11 +177,13 @@ class _Made:
     adc_unit: str | None = None
     tmax: Volume | None = None
     tmax_as_stored: Volume | None = None
+    tmax_unit: str | None = None
     penumbra: Volume | None = None
     core: Volume | None = None
     side: str = UNKNOWN_SIDE
     derived: dict[str, str] = dataclasses.field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    alerts: tuple[str, ...] = ()
 
 
 class _Reader:
@@ -322,19 +331,24 @@ def _looks(reader: _Reader) -> _Made:
 
 def _with_tmax(made: _Made, stored: Volume, brain_of: Volume) -> _Made:
     """With Tmax in s and the side by it."""
-    shown = Volume((brain_of.data > 0).astype(np.float32), brain_of.affine)
-    brain = shown.data > 0
-    if not stored.same_grid(brain_of):
-        brain = resample(shown, np.eye(4), stored.data.shape, stored.affine) > 0.5
+    derived.check_one_grid(stored, brain_of)
+    brain = brain_of.data > 0
     data, unit = derived.tmax_in_s(stored, brain)
-    note = "Tmax is in s by its values"
+    alerts = []
     if unit != "s":
-        note = f"Tmax was in {unit} by its values, and was brought to s"
+        alerts.append(f"Tmax was in {unit} by its values, and was brought to s")
+    empty = float((data[brain] == 0).mean())
+    if empty >= LARGE_EMPTY_SHARE:
+        alerts.append(
+            f"Tmax is 0 in {empty:.0%} of the brain: please look whether a part is cut off"
+        )
+    notes = ("Tmax is in s by its values",) if unit == "s" else ()
     side = derived.side_of(data, stored.affine, brain)
     how = {} if side == UNKNOWN_SIDE else {"side": f"{side}, by Tmax >= 6 s"}
     return dataclasses.replace(
-        made, tmax=dataclasses.replace(stored, data=data), tmax_as_stored=stored, side=side,
-        derived=made.derived | how, notes=(*made.notes, note),
+        made, tmax=dataclasses.replace(stored, data=data), tmax_as_stored=stored, tmax_unit=unit,
+        side=side, derived=made.derived | how, notes=(*made.notes, *notes),
+        alerts=(*made.alerts, *alerts),
     )  # fmt: skip
 
 

@@ -151,6 +151,20 @@ def test_flattened_mirrors_and_foreign_folders_are_read_alike(one_2017, importin
     assert one == other and len(one) == 3
 
 
+def rescale(path, factor):
+    """Multiply the values of an image file."""
+    image = load_volume(path, may_have_gaps=True)
+    save_image(path, image.data * factor, image.affine)
+
+
+def save_image(path, data, affine):
+    """Write an image in place of another, in the format of its name."""
+    if path.suffix == ".mha":
+        path.unlink()
+        path = path.with_suffix(".nii")
+    nib.save(nib.Nifti1Image(data.astype(np.float32), affine), path)
+
+
 # Ways to have OT taken as truth. Each gets the training folder and the patient's; it returns more
 # arguments, and may return another source.
 def by_another_set(root, patient):
@@ -329,10 +343,91 @@ def test_tmax_in_tenths_is_brought_to_seconds_and_said(one_2017, importing, tmp_
     image = nib.load(path)
     data = np.array(image.dataobj, np.float32)
     nib.save(nib.Nifti1Image(data * 10, image.affine), path)
-    importing(tmp_path / "c", root)
+    said = importing(tmp_path / "c", root)
     (made,) = (tmp_path / "c").rglob("*_Tmax.nii.gz")
     assert load_volume(made).data == pytest.approx(np.nan_to_num(data), rel=1e-6)
-    assert "Tmax was in 1e-1 s by its values" in (tmp_path / "c/imported.tsv").read_text()
+    told = "Tmax was in 1e-1 s by its values"
+    assert told in (tmp_path / "c/imported.tsv").read_text()
+    line, note, _ = said.out.splitlines()
+    assert line.startswith("sub-isles2017train02") and told in line
+    assert "too few patients to confirm the unit of Tmax" in note and "train02 in 1e-1 s" in note
+
+
+@pytest.mark.parametrize("key", ["isles2017", "spes"])
+def test_one_whose_tmax_has_another_unit_than_the_set_fails(archives, importing, tmp_path, key):
+    """A map of ten times the values, as TTP has, would have nobody late."""
+    root, out = tmp_path / TRAINING[key], tmp_path / "c"
+    shutil.copytree(archives[key] / root.name, root)
+    folder = sorted(each for each in root.iterdir() if each.is_dir())[1]
+    said = importing(out, root)
+    assert "note:" not in said.out and "by its values" not in said.out
+    rescale(the(folder, "MR_Tmax"), 10)
+    said = importing(out, root, status=1)
+    name = f"sub-{key}train02"
+    assert (
+        f"failed: {name}: Tmax " in said.err and "is in 1e-1 s by its values, and 3 of" in said.err
+    )
+    assert "4 patients of ISLES 20" in said.err and "have it in s" in said.err
+    assert name not in set(read_participants(out)["participant_id"])
+    assert not list(out.rglob(f"{name}*")) and len(read_participants(out)) == 3
+    assert f"failed: {name}" in importing(out, root, status=1).err  # the next run finds it too
+
+
+def test_a_whole_set_in_another_unit_is_brought_to_seconds_and_said(archives, importing, tmp_path):
+    root = tmp_path / "ISLES2017_Training"
+    shutil.copytree(archives["isles2017"] / root.name, root)
+    for folder in root.glob("training_*"):
+        rescale(the(folder, "MR_Tmax"), 1000)
+    said = importing(tmp_path / "c", root)
+    assert said.out.count("Tmax was in ms by its values, and was brought to s") == 4
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda data, affine: (data, moved(affine, 0.5)), "lies 0.5 mm"),
+        (lambda data, affine: (data, np.diag([-1, 1, 1, 1.0]) @ affine), "moved, turned or mirro"),
+        (lambda data, affine: (data, mirrored(affine, data.shape[0])), "moved, turned or mirrored"),
+        (lambda data, affine: (data[3:], affine), "voxels, and"),
+    ],
+    ids=["moved", "mirrored", "mirrored in place", "cut"],
+)
+@pytest.mark.parametrize("key", ["isles2017", "spes"])
+def test_a_tmax_on_another_grid_than_the_patients_fails(
+    archives, importing, tmp_path, key, change, told
+):
+    root = tmp_path / TRAINING[key]
+    folder = {"isles2017": "training_2", "spes": "2"}[key]
+    shutil.copytree(archives[key] / root.name / folder, root / folder)
+    path = the(root, "MR_Tmax")
+    image = load_volume(path, may_have_gaps=True)
+    save_image(path, image.data, moved(image.affine, 0.05))  # rounding of a format
+    importing(tmp_path / "c", root)
+    save_image(path, *change(image.data, image.affine))
+    said = importing(tmp_path / "d", root, status=2)
+    assert told in said.err and "MR_Tmax" in said.err and "expected one grid" in said.err
+
+
+def moved(affine, by_mm):
+    there = affine.copy()
+    there[0, 3] += by_mm
+    return there
+
+
+def mirrored(affine, columns):
+    """The same box of space, with left and right exchanged."""
+    return affine @ np.array([[-1, 0, 0, columns - 1], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1.0]])
+
+
+def test_half_a_tmax_map_is_said(one_2017, importing, tmp_path):
+    root, patient = one_2017
+    assert "Tmax is 0 in" not in importing(tmp_path / "c", root).out
+    path = the(patient, "MR_Tmax")
+    image = load_volume(path, may_have_gaps=True)
+    image.data[: image.data.shape[0] // 2] = 0
+    save_image(path, image.data, image.affine)
+    line = importing(tmp_path / "d", root).out.splitlines()[0]
+    assert line.startswith("sub-isles2017train02") and "% of the brain: please look" in line
 
 
 def test_the_table_says_what_was_taken_derived_and_left_out(one_2017, importing, tmp_path):

@@ -81,8 +81,6 @@ demo: install
 
 comma := ,
 empty :=
-ZIPS   = $(or $(wildcard $(DATA)/*.zip),$(DATA))
-SOURCES = $(subst $(empty) $(empty),$(comma),$(strip $(ZIPS)))
 # Status 1: some patients failed and are named; the others go on.
 SOME   = || [ $$? -eq 1 ]
 FOLDS  = $(subst $(empty) $(empty),$(comma),$(foreach k,0 1 2 3 4,$(REAL)/run/fold-$(k)/best.keras))
@@ -90,9 +88,9 @@ FOLDS  = $(subst $(empty) $(empty),$(comma),$(foreach k,0 1 2 3 4,$(REAL)/run/fo
 real: install
 	@[ -n "$(DATA)" ] || { echo "make real needs DATA=/folder/with/zips, such as ISLES2017_Training.zip" >&2; exit 2; }
 	@echo "== 1/9 what this will take"
-	@$(RUN) tf_hypoperfusion.plan --source=$(SOURCES) --preset=$(PRESET) --disk=$(REAL)
+	@$(RUN) tf_hypoperfusion.plan --source="$(DATA)" --preset=$(PRESET) --disk=$(REAL)
 	@echo "== 2/9 import the public data"
-	@$(RUN) data_tools.import_public --source=$(SOURCES) --out=$(REAL)/cohort --workers=$(WORKERS) $(SOME)
+	@$(RUN) data_tools.import_public --source="$(DATA)" --out=$(REAL)/cohort --workers=$(WORKERS) $(SOME)
 	@echo "== 3/9 check the files"
 	@$(RUN) data_tools.check_cohort --cohort=$(REAL)/cohort --workers=$(WORKERS) $(SOME)
 	@echo "== 4/9 preprocess into MNI space"

@@ -37,7 +37,8 @@ command.heading("Input", FLAGS)
 flags.DEFINE_string(
     "source",
     None,
-    "<PATH,...> Downloaded zip file or unpacked folder; several are separated by commas.",
+    "<PATH,...> Downloaded zip file, a folder of zip files, or an unpacked folder; several are "
+    "separated by commas.",
     required=True,
     flag_values=FLAGS,
 )

@@ -144,6 +144,10 @@ def _everybody(given: Sequence[str], said: Sequence[str]) -> dict[str, PublicPat
             f"--set names {len(said)} sets, and --source {len(given)} sources; expected one for "
             "each source, in their order, or one for all"
         )
+    parts = [sources.archives(each) for each in given]
+    if len(said) > 1:
+        said = [key for key, of in zip(said, parts, strict=True) for _ in of]
+    given = [each for of in parts for each in of]
     real = [os.path.realpath(each) for each in given]
     if len(set(real)) < len(real):
         raise InputError("--source names the same zip or folder twice; expected each once")

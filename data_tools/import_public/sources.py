@@ -54,6 +54,22 @@ class Member:
         return f"{self.source}/{self.inner}"
 
 
+def archives(source: str | os.PathLike) -> list[str]:
+    """The zip files of a folder that holds nothing else of use; else the source itself.
+
+    Args:
+        source: of the zip file or folder.
+    """
+    path = Path(source)
+    there = sorted(path.iterdir()) if path.is_dir() else []
+    zips = [str(each) for each in there if each.suffix.lower() == ".zip" and each.is_file()]
+    if not zips:
+        return [str(source)]
+    below = (each.relative_to(path).as_posix() for each in file_names.files_below(path))
+    images = (Member(source=str(path), inner=name, mark="", size=0) for name in below)
+    return [str(source)] if any(map(_is_image, images)) else zips
+
+
 def members(source: str | os.PathLike) -> list[Member]:
     """Every image in a zip file or below a folder, in the order of names.
 

@@ -108,6 +108,15 @@ def test_patients_of_the_archive_itself_are_real_and_have_its_licence(
     assert "confirm" in description["License"] and description["SourceDatasets"][0]["URL"]
 
 
+def test_a_folder_of_zip_files_as_a_browser_names_them(one_2017, importing, tmp_path):
+    downloads = tmp_path / "my data"
+    downloads.mkdir()
+    packed = shutil.make_archive(str(tmp_path / "a"), "zip", one_2017[0].parent, one_2017[0].name)
+    shutil.move(packed, downloads / "ISLES2017_Training (1).ZIP")
+    importing(tmp_path / "c", downloads)
+    assert list(read_participants(tmp_path / "c")["participant_id"]) == ["sub-isles2017train02"]
+
+
 def test_nothing_of_a_voxel_moved_goes_unnoticed(archives, importing, tmp_path):
     """The comparison above can fail."""
     importing(tmp_path / "c", archives["spes"] / TRAINING["spes"])

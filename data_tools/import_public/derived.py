@@ -27,6 +27,8 @@ LEAST_VALUES, LEAST_SHARE = 16, 0.2
 LEAST_LABEL_DICE = 0.4
 # Of the smaller label within the larger one.
 INSIDE_SHARE = 0.9
+# No infarct after 90 days is what was late on the first day so nearly; smaller ones may be.
+OUTCOME_DICE, OUTCOME_LEAST_ML = 0.95, 1.0
 BACKGROUND_SHARE = 0.2
 # Headers of images on one grid differ by less, whatever format rounded them.
 SAME_GRID_MM = 0.1
@@ -226,6 +228,32 @@ def check_label(label: Volume, tmax_s: NDArray[np.float32], affine: NDArray) -> 
             f"label {label.path}: overlaps Tmax > 6 s with Dice {dice:.2f}; the label of this set "
             f"is Tmax > 6 s cleaned by hand, so at least {LEAST_LABEL_DICE:g} is expected. Is it "
             "the infarct after 90 days (OT) of another set, which is never taken as truth?"
+        )
+
+
+def check_no_outcome(tmax_s: NDArray[np.float32], affine: NDArray, outcome: Volume) -> None:
+    """Refuse a Tmax map that was made of the patient's own OT.
+
+    Args:
+        tmax_s: s.
+        affine: of it.
+        outcome: OT, not 0 inside of the infarct.
+
+    Raises:
+        InputError: Tmax >= 6 s is OT, but for a few voxels.
+    """
+    mask = Volume((outcome.data > 0).astype(np.float32), outcome.affine)
+    there = resample(mask, np.eye(4), tmax_s.shape, affine) > 0.5
+    late = tmax_s >= TMAX_HYPOPERFUSION_S
+    voxel_ml = abs(float(np.linalg.det(affine[:3, :3]))) / 1000
+    if min(int(there.sum()), int(late.sum())) * voxel_ml <= OUTCOME_LEAST_ML:
+        return
+    dice = 2 * int((there & late).sum()) / int(there.sum() + late.sum())
+    if dice >= OUTCOME_DICE:
+        raise InputError(
+            f"Tmax >= 6 s is the same as OT {outcome.path} (Dice {dice:.2f}), so this map was made "
+            "of OT, the infarct after 90 days, which is never taken as truth. Put the published "
+            "Tmax map there"
         )
 
 

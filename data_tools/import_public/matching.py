@@ -28,6 +28,9 @@ _ISLES = re.compile(r"(train|training|test|testing)[_-]?(\d+)", re.I)
 _SPES = re.compile(r"(nr)?(\d{1,3})", re.I)
 _CASE = re.compile(r"sub-([a-z]*)(\d+)", re.I)
 _YEAR = re.compile(r"(?<!\d)(201[5678]|202[24])(?!\d)")
+_SPES_NAME = re.compile(r"(?<![a-z])spes(?![a-z])", re.I)
+# Words in the names of ISLES 2016 and 2017, and in no name of SPES.
+_NOT_OF_SPES = frozenset({"ADC", "4DPWI", "PWI", "PWI4D", "4D", "MTT", "RCBF", "RCBV", "SMIR"})
 _TESTING = ("test", "testing")
 _PERFUSION_OF_ISLES = ("isles2016", "isles2017")
 EXPECTED = (
@@ -112,12 +115,16 @@ def roles_in(text: str) -> set[str]:
     ({'merged labels'}, set(), {'OT'})
     """
     found = set()
-    for word in re.split(r"[^A-Za-z0-9]+", text.upper()):
-        for each in (word, word.rstrip("0123456789"), word.removeprefix("MR")):
-            if each in ROLES:
-                found.add(ROLES[each])
-                break
+    for forms in _words(text):
+        if known := next((each for each in forms if each in ROLES), None):
+            found.add(ROLES[known])
     return found
+
+
+def _words(text: str) -> list[tuple[str, ...]]:
+    """Each word of a name in capitals: as it is, without a number after it, without MR before."""
+    words = re.split(r"[^A-Za-z0-9]+", text.upper())
+    return [(word, word.rstrip("0123456789"), word.removeprefix("MR")) for word in words]
 
 
 def role_of(inside: Sequence[str]) -> str | None:
@@ -177,6 +184,7 @@ def patients(
             "folder or zip on its own, separated by commas"
         )
     (options,) = keys
+    _check_spes(source, folders, options, said)
     has_outcome = any(sets.OUTCOME in each.files for each in folders)
     key = _chosen(source, options, said, has_outcome=has_outcome)
     made = [_patient(each, key) for each in folders]
@@ -227,6 +235,43 @@ def _keys_of(kind: str, year: str | None) -> tuple[str, ...]:
     if kind != "isles":
         return (kind,)
     return (f"isles{year}",) if f"isles{year}" in _PERFUSION_OF_ISLES else _PERFUSION_OF_ISLES
+
+
+def _check_spes(
+    source: str, folders: Sequence[_Folder], options: tuple[str, ...], said: str | None
+) -> None:
+    """Refuse ISLES 2016 or 2017 under the name of SPES: OT would pass for a label there.
+
+    Raises:
+        InputError: names that SPES does not have.
+    """
+    if options == ("spes",):
+        foreign = next(filter(None, map(_not_of_spes, folders)), None)
+    elif said is None and len(options) > 1:
+        named = next((each for each in folders if _SPES_NAME.search(each.above)), None)
+        foreign = f"{named.above}/{named.name} with ADC or 4DPWI" if named else None
+    else:
+        return
+    if foreign is None:
+        return
+    has_outcome = any(sets.OUTCOME in each.files for each in folders)
+    raise InputError(
+        f"--source={source}: holds {foreign}, so it is not ISLES 2015 SPES, whose patients have "
+        "folders 1, 2, ... or Nr1, ... with DWI, CBF, CBV, TTP, Tmax, T1c and T2. Give the archive "
+        "as it was downloaded, with --set=isles2017 or --set=isles2016 if it is one of these"
+        + (f". {sets.OT_IS_NO_TRUTH}" if has_outcome else "")
+    )
+
+
+def _not_of_spes(folder: _Folder) -> str | None:
+    """A name of a patient's that SPES does not have; None where there is none."""
+    if _ISLES.fullmatch(folder.name) or f"isles{folder.year}" in _PERFUSION_OF_ISLES:
+        return f"{folder.above}/{folder.name}"
+    for member in (*(each for found in folder.files.values() for each in found), *folder.unknown):
+        inside = member.parts[member.parts.index(folder.name) :]
+        if any(not _NOT_OF_SPES.isdisjoint(forms) for part in inside for forms in _words(part)):
+            return member.inner
+    return None
 
 
 def _in_words(keys: tuple[str, ...]) -> str:

@@ -223,6 +223,19 @@ class _Reader:
             raise InputError(f"{role} {image.path}: expected the labels 0, 1 and 2 only")
         return image
 
+    def untaken(self, role: str) -> list[Volume]:
+        """Images that are looked at and not taken; one that cannot be read is only noted."""
+        found = []
+        for at, member in enumerate(self.patient.files.get(role, ())):
+            try:
+                path = copied(member, self._folder, f"untaken-{at}")
+                image = load_volume(path, role, may_have_gaps=True)
+            except InputError:
+                self.notes.append(f"{role} {member.inner} cannot be read, so Tmax was not compared")
+                continue
+            found.append(dataclasses.replace(image, path=member.shown))
+        return found
+
     def series(self, role: str) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
         """A raw series (X, Y, Z, T), and its affine."""
         member, path = self._copied(role)
@@ -292,7 +305,11 @@ def _isles(reader: _Reader) -> _Made:
     dwi, how = derived.dwi_of(adc, series, affine)
     notes = (f"ADC is in {unit} by its values",)
     made = _Made(dwi=dwi, adc=adc, adc_unit=unit, derived={"DWI": how}, notes=notes)
-    return _with_tmax(made, stored, adc)
+    made = _with_tmax(made, stored, adc)
+    if made.tmax is not None:
+        for outcome in reader.untaken(sets.OUTCOME):
+            derived.check_no_outcome(made.tmax.data, made.tmax.affine, outcome)
+    return made
 
 
 def _spes(reader: _Reader) -> _Made:
@@ -307,6 +324,13 @@ def _spes(reader: _Reader) -> _Made:
     made = _with_tmax(_Made(dwi=dwi), reader.volume(sets.TMAX), dwi)
     label = reader.mask(sets.LABEL)
     core_label = reader.mask(sets.CORE_LABEL)
+    if label is not None and core_label is None and not reader.has(sets.MERGED_LABELS):
+        raise InputError(
+            f"label {label.path}: has no core label or merged labels beside it, as every label of "
+            "SPES has. It may be the infarct after 90 days (OT) of another set, which is never "
+            "taken as truth. Put the other labels there, or remove this one from a copy of the "
+            "folder: the truth is Tmax >= 6 s then"
+        )
     merged = None
     if label is None or core_label is None:
         merged = reader.labels(sets.MERGED_LABELS)

@@ -122,6 +122,26 @@ def test_what_is_no_set_or_two_is_said_in_a_sentence(tree, root, names, said, to
         patients(tree(root, names), said)
 
 
+@pytest.mark.parametrize(
+    ("root", "folder", "more", "said"),
+    [
+        ("SPES2015_Training", "1", f"{VSD}.MR_rCBF.7.nii", None),
+        ("elsewhere", "1", f"{VSD}.MR_MTT.7/a.nii", "spes"),
+        ("SPES2015_Training", "1", "MR_rCBV128.nii", "spes"),
+        ("SPES2015_Training", "1", "SMIR.Brain.XX.O.MR_TTP.7.nii", None),
+        ("elsewhere", "1", f"{VSD}.MR_4DPWI.7.nii", "spes"),
+        ("SPES2015_Training", "1", f"{VSD}.MR_4DPWI.7.nii", None),
+        ("SPES2015_Training", "1", f"{VSD}.MR_ADC.7.nii", None),
+        ("SPES2015_Training", "training_1", "a.nii", None),
+        ("ISLES2017_Training", "1", "a.nii", None),
+    ],
+)
+def test_what_has_names_of_2017_is_not_spes(tree, root, folder, more, said):
+    source = tree(root, [*spes(folder), f"{folder}/{more}"])
+    with pytest.raises(InputError, match=r"is not ISLES 2015 SPES|and --set says ISLES 2015 SPES"):
+        patients(source, said)
+
+
 def test_where_no_year_is_in_a_name_a_person_says_it(tree):
     (found,) = patients(tree("archive", isles(1)), "isles2016")
     assert found.name == "sub-isles2016train01"

@@ -236,10 +236,30 @@ def dressed_as_spes(root, patient):
     return [f"--source={root.with_name('x')}", "--set=spes"]
 
 
+def as_late_tissue(root, patient):
+    """A whole map with values in all tissue, late where OT is."""
+    outcome = np.asarray(nib.load(the(patient, ".OT.")).dataobj) > 0
+    path = the(patient, "MR_Tmax")
+    image = load_volume(path, may_have_gaps=True)
+    data = np.where(outcome, 6 + image.data / 4, np.minimum(image.data, 5))
+    save_image(path, data, image.affine)
+    return []
+
+
+def alone_as_the_label_of_spes(root, patient):
+    """On voxels as those of SPES, by names as those of SPES."""
+    folder = root.with_name("SPES2015_Training") / "2"
+    folder.mkdir(parents=True)
+    for word, name in (("MR_ADC", "MR_DWI"), ("MR_Tmax", "MR_Tmax"), (".OT.", "OT")):
+        data = np.asarray(nib.load(the(patient, word)).dataobj, np.float32)
+        nib.save(nib.Nifti1Image(data, np.diag([2, 2, 2, 1.0])), folder / f"{name}.nii")
+    return [f"--source={folder.parent}"]
+
+
 WAYS = (
     by_another_set, by_a_set_with_lesions, by_its_name_as_the_set, by_a_flag, by_a_mapping,
     by_its_own_folder, in_the_folder_of_tmax, under_the_name_of_tmax, as_seconds, blurred,
-    dressed_as_spes,
+    dressed_as_spes, as_late_tissue, alone_as_the_label_of_spes,
 )  # fmt: skip
 
 
@@ -268,6 +288,27 @@ def test_ot_among_the_labels_of_spes_is_no_truth_either(archives, importing, tmp
         other.unlink()
     said = importing(tmp_path / "c", root, status=2)
     assert "never taken as truth" in said.err
+
+
+def test_a_lone_label_of_spes_fails_and_without_labels_tmax_is_the_truth(
+    archives, importing, tmp_path
+):
+    root = tmp_path / "SPES2015_Training"
+    shutil.copytree(archives["spes"] / root.name / "1", root / "1")
+    for other in [p for p in root.rglob("*label*") if p.is_file()]:
+        other.unlink()
+    said = importing(tmp_path / "c", root, status=2)
+    assert "has no core label or merged labels beside it" in said.err and ".OT." in said.err
+    the(root, ".OT.").unlink()
+    importing(tmp_path / "d", root)
+    assert not (tmp_path / "d/derivatives/labels").exists()
+
+
+def test_an_ot_that_cannot_be_read_stops_nobody(one_2017, importing, tmp_path):
+    root, patient = one_2017
+    the(patient, ".OT.").write_bytes(b"damaged")
+    importing(tmp_path / "c", root)
+    assert "cannot be read, so Tmax was not compared" in (tmp_path / "c/imported.tsv").read_text()
 
 
 def test_ot_named_as_a_label_of_2017_is_left_out_and_said(one_2017, importing, tmp_path):

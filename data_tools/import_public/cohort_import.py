@@ -144,6 +144,12 @@ def _everybody(given: Sequence[str], said: Sequence[str]) -> dict[str, PublicPat
             f"--set names {len(said)} sets, and --source {len(given)} sources; expected one for "
             "each source, in their order, or one for all"
         )
+    absent = [each for each in given if not Path(each).exists()]
+    if absent and len(given) > 1:
+        raise InputError(
+            f"--source={absent[0]}: no such file or folder. Commas separate sources, so these are "
+            f"{len(given)}: {'; '.join(given)}. Rename a file or folder with a comma in its name"
+        )
     parts = [sources.archives(each) for each in given]
     if len(said) > 1:
         said = [key for key, of in zip(said, parts, strict=True) for _ in of]

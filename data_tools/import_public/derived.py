@@ -9,7 +9,7 @@ from data_tools.labels import HYPOPERFUSION_MIN_CLUSTER_ML, remove_small_cluster
 from data_tools.overrides import ADC_UNITS
 from data_tools.perfusion.concentration import baseline_of
 from data_tools.plausibility import TMAX_MAX_S, detect_adc_unit
-from data_tools.runtime.errors import InputError
+from data_tools.runtime.errors import InputError, counted
 from data_tools.transform import resample
 from data_tools.volumes import Volume, apart_mm
 
@@ -23,6 +23,8 @@ TMAX_MEDIAN_S, SECONDS_FROM = (0.9, 6.0), 0.2
 LEAST_TOP_S = 2.0
 # A map has a value of its own in most voxels; a mask has a few, in a small part of the brain.
 LEAST_VALUES, LEAST_SHARE = 16, 0.2
+# A map that is 0 in more of the brain than this may be made of a mask.
+WHOLE_SHARE = 0.9
 # Of a label made by cleaning Tmax > 6 s by hand, with that: far less is another thing.
 LEAST_LABEL_DICE = 0.4
 # Of the smaller label within the larger one.
@@ -79,7 +81,8 @@ def tmax_in_s(tmax: Volume, brain: NDArray[np.bool_]) -> tuple[NDArray[np.float3
     share = inside.size / max(int(brain.sum()), 1)
     if len(values) < LEAST_VALUES or share < LEAST_SHARE:
         raise InputError(
-            f"Tmax {tmax.path}: holds {len(values)} values above 0, in {share:.0%} of the brain; "
+            f"Tmax {tmax.path}: holds {counted(len(values), 'value')} above 0, in "
+            f"{share:.0%} of the brain; "
             "expected a map with values in all tissue. This is a mask, of a lesion or of the "
             "infarct after 90 days (OT), which is never taken as truth. Put the Tmax map there"
         )
@@ -92,12 +95,18 @@ def tmax_in_s(tmax: Volume, brain: NDArray[np.bool_]) -> tuple[NDArray[np.float3
     raise InputError(
         f"Tmax {tmax.path}: the median in the brain is {median:.4g} and the largest values are "
         f"about {top:.4g}, which fits no unit of {', '.join(TMAX_UNITS)}; expected 1 to 3 s in "
-        "healthy tissue. Is it another map, such as TTP, or made of a mask? OT, the infarct after "
-        "90 days, is never taken as truth"
+        "healthy tissue. Is it another map, such as TTP"
+        + (
+            "?"
+            if share >= WHOLE_SHARE
+            else ", or made of a mask? OT, the infarct after 90 days, is never taken as truth"
+        )
     )
 
 
-def dwi_of(adc: Volume, series: NDArray[np.float32], series_affine: NDArray) -> tuple[Volume, str]:
+def dwi_of(
+    adc: Volume, series: NDArray[np.float32], series_affine: NDArray, series_path: str = "series"
+) -> tuple[Volume, str]:
     """A stand-in for the b = 1000 image: S0 exp(-b ADC), S0 the mean of a series before the bolus.
 
     S0 is weighted by T2*, as is a DWI's by T2; a lesion is brighter by its ADC alone.
@@ -106,6 +115,7 @@ def dwi_of(adc: Volume, series: NDArray[np.float32], series_affine: NDArray) -> 
         adc: in the unit of its file.
         series: (X, Y, Z, T), on any grid of the patient's.
         series_affine: of it.
+        series_path: for messages.
 
     Returns:
         The image on the map's grid, and how it was made.
@@ -117,8 +127,11 @@ def dwi_of(adc: Volume, series: NDArray[np.float32], series_affine: NDArray) -> 
     brain = Volume((adc.data > 0).astype(np.float32), adc.affine)
     on_series = resample(brain, np.eye(4), series.shape[:3], series_affine) > 0.5
     if not on_series.any():
-        raise InputError("the raw perfusion series does not lie where the ADC map is")
-    frames = baseline_of(series[on_series].mean(axis=0, dtype=np.float64))
+        raise InputError(f"{series_path}: does not lie where the ADC map is; expected it there")
+    try:
+        frames = baseline_of(series[on_series].mean(axis=0, dtype=np.float64))
+    except InputError as error:
+        raise InputError(f"{series_path}: {error}") from error
     before = Volume(series[..., frames].mean(axis=3, dtype=np.float32), series_affine)
     s0 = before.data
     if s0.shape != adc.data.shape or not np.allclose(series_affine, adc.affine, atol=1e-3):

@@ -7,6 +7,7 @@ import dataclasses
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from pathlib import PurePosixPath
 
 from data_tools.import_public import sets
 from data_tools.import_public.sets import SETS, PublicSet
@@ -27,6 +28,7 @@ ROLES = {
 _ISLES = re.compile(r"(train|training|test|testing)[_-]?(\d+)", re.I)
 _SPES = re.compile(r"(nr)?(\d{1,3})", re.I)
 _CASE = re.compile(r"sub-([a-z]*)(\d+)", re.I)
+_CASE_OF_2018 = re.compile(r"case[_-]?\d+", re.I)
 _YEAR = re.compile(r"(?<!\d)(201[5678]|202[24])(?!\d)")
 _SPES_NAME = re.compile(r"(?<![a-z])spes(?![a-z])", re.I)
 # Words in the names of ISLES 2016 and 2017, and in no name of SPES.
@@ -39,8 +41,8 @@ EXPECTED = (
     "whose names hold the words DWI, ADC, Tmax or 4DPWI. Files with other names: rename them so"
 )
 OTHERS = {
-    "CT": "ISLES 2024 or another set of CT perfusion, whose MRI was made days after treatment; it "
-    "has no diffusion images of the day of the stroke",
+    "CT": "a set of CT perfusion, such as ISLES 2018 or ISLES 2024; it has no diffusion images "
+    "taken together with Tmax",
     "SISS": "ISLES 2015 SISS or another set without perfusion maps and without ADC",
     "other": "a set of DWI and ADC that is not ISLES 2022; a raw cohort of this program needs no "
     "import",
@@ -168,6 +170,8 @@ def patients(
     members = list(members)
     folders = _folders(members)
     kinds = Counter(each.kind for each in folders if each.kind)
+    if not kinds and _looks_like_ct(members):
+        kinds["CT"] = 1
     if not kinds:
         raise InputError(f"--source={source}: {_unrecognised(members)}; {EXPECTED}")
     for other, what in OTHERS.items():
@@ -281,7 +285,8 @@ def _in_words(keys: tuple[str, ...]) -> str:
 def _chosen(source: str, options: tuple[str, ...], said: str | None, *, has_outcome: bool) -> str:
     """The set: the one that a person said, if it may be, or the only one that it may be."""
     if said is not None and said not in options:
-        more = f". {sets.OT_IS_NO_TRUTH}" if has_outcome else ""
+        # Of these sets a mask is taken, which OT would be.
+        more = f". {sets.OT_IS_NO_TRUTH}" if has_outcome and SETS[said].takes else ""
         raise InputError(
             f"--source={source}: holds {_in_words(options)} by the names of its files, and --set "
             f"says {SETS[said].title}; leave --set out{more}"
@@ -309,6 +314,15 @@ def _patient(folder: _Folder, key: str) -> PublicPatient:
         files={role: tuple(each) for role, each in files.items()},
         unknown=tuple(folder.unknown),
     )
+
+
+def _looks_like_ct(members: Sequence[Member]) -> bool:
+    """Whether names say CT, or have the folders of ISLES 2018 (case_1, ...) and nothing of MR."""
+    inside = [part for each in members for part in PurePosixPath(each.inner).parts]
+    if any("CT" in roles_in(part) for part in inside):
+        return True
+    words = {word for part in inside for forms in _words(part) for word in forms}
+    return any(map(_CASE_OF_2018.fullmatch, inside)) and words.isdisjoint({"MR", "DWI", "ADC"})
 
 
 def _unrecognised(members: Sequence[Member]) -> str:

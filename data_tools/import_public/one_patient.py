@@ -236,8 +236,8 @@ class _Reader:
             found.append(dataclasses.replace(image, path=member.shown))
         return found
 
-    def series(self, role: str) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
-        """A raw series (X, Y, Z, T), and its affine."""
+    def series(self, role: str) -> tuple[NDArray[np.float32], NDArray[np.float64], str]:
+        """A raw series (X, Y, Z, T), its affine, and its name for messages."""
         member, path = self._copied(role)
         try:
             file = open_image(path, role)
@@ -247,7 +247,7 @@ class _Reader:
             data, _ = without_gaps(file.read().reshape(file.plain_shape))
         except InputError as error:
             raise _of_member(error, path, member) from error
-        return data, file.place.affine
+        return data, file.place.affine, f"{role} {member.shown}"
 
     def _read(self, role: str, load: Any) -> Volume:
         member, path = self._copied(role)
@@ -263,7 +263,11 @@ class _Reader:
         if len(found) != 1:
             if not found:
                 title = self.patient.set.title
-                also = f" ({sets.OT_IS_NO_TRUTH})" if self.has(sets.OUTCOME) else ""
+                also = (
+                    f" ({sets.OT_IS_NO_TRUTH})"
+                    if role == sets.TMAX and self.has(sets.OUTCOME)
+                    else ""
+                )
                 raise InputError(
                     f"{self.patient.folder}: has no {role}; expected one of every patient of "
                     f"{title}, in a file or folder with the word "
@@ -301,8 +305,8 @@ def _isles(reader: _Reader) -> _Made:
     stored = reader.volume(sets.TMAX)
     adc = reader.volume(sets.ADC)
     unit = detect_adc_unit(adc, adc.data > 0)
-    series, affine = reader.series(sets.SERIES)
-    dwi, how = derived.dwi_of(adc, series, affine)
+    series, affine, path = reader.series(sets.SERIES)
+    dwi, how = derived.dwi_of(adc, series, affine, path)
     notes = (f"ADC is in {unit} by its values",)
     made = _Made(dwi=dwi, adc=adc, adc_unit=unit, derived={"DWI": how}, notes=notes)
     made = _with_tmax(made, stored, adc)
@@ -319,7 +323,8 @@ def _spes(reader: _Reader) -> _Made:
         size = " x ".join(f"{each:.3g}" for each in dwi.spacing_mm)
         raise InputError(
             f"DWI {dwi.path}: has voxels of {size} mm; those of ISLES 2015 SPES are 2 mm in every "
-            f"direction, so these are images of another set. {sets.OT_IS_NO_TRUTH}"
+            "direction, so these are images of another set"
+            + (f". {sets.OT_IS_NO_TRUTH}" if reader.has(sets.LABEL) else "")
         )
     made = _with_tmax(_Made(dwi=dwi), reader.volume(sets.TMAX), dwi)
     label = reader.mask(sets.LABEL)

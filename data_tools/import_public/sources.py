@@ -21,6 +21,12 @@ MAX_MEMBER_BYTES, MAX_MEMBERS = 2 << 30, 200_000
 CHUNK_BYTES = 1 << 20
 OTHER_ARCHIVES = (".tar", ".tgz", ".gz", ".7z", ".rar", ".bz2", ".xz")
 IGNORED_FOLDERS = ("__macosx",)
+# What a file that is no zip shows by its first bytes; HTML in capitals or not.
+FIRST_BYTES = {
+    b"rar!": "a RAR archive", b"7z\xbc\xaf\x27\x1c": "a 7z archive", GZIP_MAGIC: "a gzip archive",
+    b"<!doc": "a web page", b"<html": "a web page",
+}  # fmt: skip
+UNFINISHED = (".part", ".partial", ".crdownload", ".download", ".opdownload")
 # Lies in an archive that data_tools.simulate wrote.
 SIMULATED_MARK = "SIMULATED.txt"
 
@@ -81,6 +87,9 @@ def members(source: str | os.PathLike) -> list[Member]:
     """
     path = Path(os.path.abspath(source))
     if not path.exists():
+        for end in UNFINISHED:
+            if path.with_name(path.name + end).exists():
+                _check_finished(path.name + end, str(source))
         raise InputError(f"--source={source}: no such file or folder; expected the downloaded zip")
     if path.is_dir():
         found = [
@@ -92,20 +101,46 @@ def members(source: str | os.PathLike) -> list[Member]:
             )
             for each in file_names.files_below(path)
         ]
-        zips = [each.inner for each in found if each.inner.lower().endswith(".zip")]
-        if zips and not any(map(_is_image, found)):
-            raise InputError(
-                f"--source={source}: holds zip files and no images; expected the zip itself: "
-                f"--source={path / zips[0]}"
-            )
     else:
         found = _zipped(path, str(source))
+    if not any(map(_is_image, found)):
+        _check_packed(path, str(source), [each.inner for each in found])
     if len(found) > MAX_MEMBERS:
         raise InputError(
             f"--source={source}: holds {len(found)} files; expected {MAX_MEMBERS} at most. Is it "
             "the folder of the data set?"
         )
     return sorted(filter(_is_image, found), key=lambda each: each.inner)
+
+
+def _check_packed(path: Path, said: str, names: list[str]) -> None:
+    """Say what a source without any image holds in place of it.
+
+    Raises:
+        InputError: zips, or downloads that did not end.
+    """
+    zips = sorted(name for name in names if name.lower().endswith(".zip"))
+    if zips and path.is_dir():
+        what = "the zip itself" if len(zips) == 1 else "the zips themselves"
+        listed = ",".join(str(path / name) for name in zips)
+        raise InputError(
+            f"--source={said}: holds zip files and no images; expected {what}: --source={listed}"
+        )
+    if zips:
+        raise InputError(
+            f"--source={said}: is a zip that holds other zips ({', '.join(zips)}) and no images; "
+            "unpack it once, and give the zips in it, separated by commas"
+        )
+    for name in names:
+        _check_finished(name, said)
+
+
+def _check_finished(name: str, said: str) -> None:
+    if Path(name).suffix.lower() in UNFINISHED:
+        raise InputError(
+            f"--source={said}: {Path(name).name} is an unfinished download; expected the whole "
+            "zip. Let the browser finish, or download it again"
+        )
 
 
 def is_simulated(source: str | os.PathLike) -> bool:
@@ -128,6 +163,7 @@ def _is_image(member: Member) -> bool:
 
 
 def _zipped(path: Path, said: str) -> list[Member]:
+    _check_finished(path.name, said)
     if path.suffix.lower() in OTHER_ARCHIVES:
         raise InputError(
             f"--source={said}: is no zip file; expected the downloaded zip, or the folder into "
@@ -144,10 +180,26 @@ def _zipped(path: Path, said: str) -> list[Member]:
                 if not each.is_dir()
             ]  # fmt: skip
     except (zipfile.BadZipFile, EOFError, ValueError, NotImplementedError) as error:
+        if what := _by_first_bytes(path):
+            raise InputError(
+                f"--source={said}: is named as a zip and is {what}; expected the downloaded zip. "
+                + (
+                    "Download it again, by the link of the file itself"
+                    if what == "a web page"
+                    else "Unpack it with another program, and give the folder"
+                )
+            ) from error
         raise InputError(
             f"--source={said}: is no whole zip file ({reason_of(error)}); was the download "
             "interrupted? Compare its size with that on the download page, and download it again"
         ) from error
+
+
+def _by_first_bytes(path: Path) -> str | None:
+    """What a file that is no zip is; None where its first bytes do not say it."""
+    with open(path, "rb") as stream:
+        begins = stream.read(64).removeprefix(b"\xef\xbb\xbf").lstrip().lower()
+    return next((what for each, what in FIRST_BYTES.items() if begins.startswith(each)), None)
 
 
 def copied(member: Member, folder: Path, name: str) -> Path:

@@ -108,6 +108,10 @@ def test_isles_2022_joins_images_and_masks_of_two_trees(tree):
         ("all", [*spes("1"), *isles(1)], None, "more than one set"),
         ("ISLES2024", ["sub-stroke0001/ses-01/sub-stroke0001_ses-01_ctp.nii.gz",
                        "sub-stroke0001/ses-02/sub-stroke0001_ses-02_dwi.nii.gz"], None, "CT perf"),
+        ("ISLES2018", ["TRAINING/case_1/SMIR.Brain.XX.O.CT_4DPWI.3/a.nii"], None,
+         "ISLES 2018 or ISLES 2024; it has no .* together with Tmax, so it cannot be used"),
+        ("ISLES2018", ["case_1/OT.nii", "case_1/Tmax.nii"], None, "a set of CT perfusion"),
+        ("mine", ["case_1/MR_Tmax.nii", "case_1/MR_ADC.nii"], None, "rename them so"),
         ("SISS", ["1/MR_DWI.nii", "1/MR_Flair.nii"], None, "SISS"),
         ("cohort", ["sub-01/dwi/sub-01_dwi.nii.gz", "sub-01/dwi/sub-01_adc.nii.gz"], None, "needs"),
         ("photos", ["2017/beach.nii"], None, "no patients that are recognised"),
@@ -176,6 +180,41 @@ def test_what_is_no_whole_zip_is_refused(tmp_path, name, content, told):
         path.write_bytes(content)
     with pytest.raises(InputError, match=told):
         sources.members(path)
+
+
+@pytest.mark.parametrize(
+    ("begins", "told"),
+    [
+        (b"Rar!\x1a\x07", "is a RAR archive.*Unpack it with another"),
+        (b"7z\xbc\xaf\x27\x1c", "is a 7z archive"),
+        (gzip.compress(b"x"), "is a gzip archive"),
+        (b"\n<!DOCTYPE html>", "is a web page.*by the link of the file itself"),
+        (b"<HTML><body>", "is a web page"),
+    ],
+)
+def test_another_file_named_as_a_zip_is_called_what_it_is(tmp_path, begins, told):
+    path = tmp_path / "ISLES2017_Training.zip"
+    path.write_bytes(begins + bytes(100))
+    with pytest.raises(InputError, match=told):
+        sources.members(path)
+
+
+def test_zips_that_are_not_given_themselves_are_all_named(tree, tmp_path):
+    folder = tree("zips", ["b.zip", "a/ISLES2017_Training.zip", "readme.txt"])
+    with pytest.raises(InputError) as raised:
+        sources.members(folder)
+    expected = f"the zips themselves: --source={folder}/a/ISLES2017_Training.zip,{folder}/b.zip"
+    assert str(raised.value).endswith(expected)
+    with pytest.raises(InputError, match=r"a zip that holds other zips \(in/ISLES2017.zip\)"):
+        zipped(tmp_path / "outer.zip", {"in/ISLES2017.zip": b"x", "readme.txt": b"x"})
+
+
+@pytest.mark.parametrize("end", [".part", ".crdownload"])
+def test_an_unfinished_download_is_called_so(tree, end):
+    folder = tree("downloads", [f"x.zip{end}"])
+    for source in (folder, f"{folder}/x.zip{end}", f"{folder}/x.zip"):
+        with pytest.raises(InputError, match=f"x.zip{end} is an unfinished download"):
+            sources.members(source)
 
 
 def zipped(path, entries):

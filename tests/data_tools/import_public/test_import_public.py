@@ -480,6 +480,27 @@ def test_half_a_tmax_map_is_said(one_2017, importing, tmp_path):
     assert line.startswith("sub-isles2017train02") and "% of the brain: please look" in line
 
 
+def test_messages_name_the_file_and_speak_of_ot_only_where_it_belongs(
+    one_2017, importing, tmp_path
+):
+    root, patient = one_2017
+    series, adc = the(patient, "4DPWI"), the(patient, "MR_ADC")
+    image = nib.load(series)
+    nib.save(nib.Nifti1Image(np.array(image.dataobj)[..., :2].copy(), image.affine), series)
+    said = importing(tmp_path / "c", root, status=2).err
+    assert f"{series.name}: 2 frames cannot show a bolus" in said and "90 days" not in said
+    shutil.rmtree(adc.parent)
+    said = importing(tmp_path / "c", root, status=2).err
+    assert "has no ADC; expected" in said and "90 days" not in said
+    said = importing(tmp_path / "c", root, status=2, more=["--set=isles2016"]).err
+    assert "leave --set out" in said and "90 days" not in said
+
+
+def test_a_comma_in_a_path_is_told(importing, tmp_path):
+    said = importing(tmp_path / "c", "Data, mine/ISLES2017.zip", status=2).err
+    assert "Commas separate sources, so these are 2: Data; mine/ISLES2017.zip" in said
+
+
 def test_the_table_says_what_was_taken_derived_and_left_out(one_2017, importing, tmp_path):
     importing(tmp_path / "c", one_2017[0])
     head, line = (tmp_path / "c/imported.tsv").read_text().splitlines()

@@ -208,8 +208,8 @@ def on_steps(probability: NDArray) -> NDArray[np.float32]:
     Returns:
         Multiples of 1 / :data:`PROBABILITY_STEPS`: at least 0.5 where it was, and below where not.
 
-    >>> on_steps(np.array([0.4999, 0.5, 0.7512], np.float32)).tolist()
-    [0.49500000476837158, 0.5, 0.75]
+    >>> on_steps(np.array([0.4999, 0.5, 0.7512], np.float32)).round(3)
+    array([0.495, 0.5  , 0.75 ], dtype=float32)
     """
     half = PROBABILITY_STEPS // 2
     steps = np.rint(probability.astype(np.float64) * PROBABILITY_STEPS)

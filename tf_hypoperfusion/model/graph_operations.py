@@ -11,9 +11,6 @@ from typing import Any
 from data_tools.runtime import light_imports
 from data_tools.runtime.errors import InputError
 
-with light_imports.parts_only("tensorflow"):
-    from tensorflow.core.protobuf import saved_model_pb2
-
 # Those of our exports, and others that compute from what they are given and touch nothing else.
 _COMPUTE = """
 Abs AddN AddV2 All Any ArgMax ArgMin AsString Assert AssignVariableOp AvgPool AvgPool3D
@@ -47,6 +44,9 @@ def check(version_folder: Path) -> None:
     Raises:
         InputError: it does, by name.
     """
+    with light_imports.parts_only("tensorflow"):  # where an ONNX file answers there may be none
+        from tensorflow.core.protobuf import saved_model_pb2
+
     saved = saved_model_pb2.SavedModel.FromString((version_folder / "saved_model.pb").read_bytes())
     found = sorted(set().union(*map(foreign, saved.meta_graphs)))
     if found:

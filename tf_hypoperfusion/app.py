@@ -61,14 +61,12 @@ flags.DEFINE_list(
 flags.DEFINE_boolean("fast", False, "Compute less, as predict --fast.", flag_values=FLAGS)
 
 
-def main() -> int:
+def main() -> None:
     """Run the command."""
     os.umask(0o077)
     light_imports.prepare_nibabel()
-    from data_tools.runtime import atomic
-    from tf_hypoperfusion.hospital import audit, service
+    from tf_hypoperfusion.hospital import service
     from tf_hypoperfusion.hospital.settings import Page, Settings
-    from tf_hypoperfusion.inference import model_backend, model_files
 
     settings = Settings(
         spool=FLAGS.spool or _own_folder(),
@@ -81,25 +79,7 @@ def main() -> int:
         model=tuple(FLAGS.model or ()),
         fast=FLAGS.fast,
     )
-    audit.log_to_standard_error()
-    models = model_backend.Models(
-        settings.model or [str(model_files.demo_model())],
-        runtime="auto", precision=None, stride=None, fast=settings.fast,
-    )  # fmt: skip
-    with atomic.one_writer(settings.spool):
-        node = service.Node(settings, models.connect)
-        models.begin()
-        models.connect().models()  # a model that cannot be used ends it before it listens
-        node.start()
-        print(
-            f"open {node.page_url} in a browser (process {os.getpid()}; research use only)",
-            flush=True,
-        )
-        node.stop_at_signals()
-        node.run()
-    sys.stdout.flush()
-    # All that matters is on disk. Python's own end would wait for a study that is being answered.
-    os._exit(command.EXIT_OK)
+    service.serve(settings, lambda node: f"open {node.page_url} in a browser")
 
 
 def _own_folder() -> str:

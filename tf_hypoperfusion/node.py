@@ -73,7 +73,10 @@ def main() -> int:
     if asked:
         _look_after(settings)
         return command.EXIT_OK
-    return _serve(settings)
+    light_imports.prepare_nibabel()
+    from tf_hypoperfusion.hospital import service
+
+    service.serve(settings, _places)
 
 
 def _look_after(settings) -> None:
@@ -92,31 +95,11 @@ def _look_after(settings) -> None:
     spool.close()
 
 
-def _serve(settings) -> int:
-    light_imports.prepare_nibabel()
-    from data_tools.runtime import atomic
-    from tf_hypoperfusion.hospital import audit, service
-    from tf_hypoperfusion.inference import model_backend, model_files
-
-    audit.log_to_standard_error()
-    models = model_backend.Models(
-        settings.model or [str(model_files.demo_model())],
-        runtime="auto", precision=None, stride=None, fast=settings.fast,
-    )  # fmt: skip
-    with atomic.one_writer(settings.spool):
-        node = service.Node(settings, models.connect)
-        models.begin()
-        models.connect().models()  # a model that cannot be used ends the node before it listens
-        node.start()
-        listen = settings.listen
-        places = [f"{listen.ae_title} on {listen.host}:{node.port}"] if listen else []
-        places += [f"page on {node.page_url}"] if node.page_url else []
-        print(f"{', '.join(places)} (process {os.getpid()}; research use only)", flush=True)
-        node.stop_at_signals()
-        node.run()
-    sys.stdout.flush()
-    # All that matters is on disk. Python's own end would wait for a study that is being answered.
-    os._exit(command.EXIT_OK)
+def _places(node) -> str:
+    """Where others reach it."""
+    listen = node.settings.listen
+    places = [f"{listen.ae_title} on {listen.host}:{node.port}"] if listen else []
+    return ", ".join(places + ([f"page on {node.page_url}"] if node.page_url else []))
 
 
 if __name__ == "__main__":

@@ -1,15 +1,19 @@
 """The node as one process: what receives, what works and what sends, started and stopped."""
 
 import importlib.util
+import os
 import signal
 import sqlite3
+import sys
 import threading
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
+from data_tools.runtime import atomic
+from data_tools.runtime.command import EXIT_OK
 from data_tools.runtime.errors import InputError
-from tf_hypoperfusion.hospital.audit import LOG, Audit, say
+from tf_hypoperfusion.hospital.audit import LOG, Audit, log_to_standard_error, say
 from tf_hypoperfusion.hospital.delivery import Sender, Senders
 from tf_hypoperfusion.hospital.outbox import Outbox
 from tf_hypoperfusion.hospital.receiver import Receiver
@@ -39,6 +43,36 @@ def open_spool(settings: Settings) -> Spool:
     return Spool(settings.spool, min_free_bytes=int(settings.min_free_gb * GB))
 
 
+def serve(settings: Settings, ready: Callable[["Node"], str]) -> NoReturn:
+    """Run a node until a signal ends it, and the process with it.
+
+    Args:
+        settings: of the node.
+        ready: what is printed once it listens.
+
+    Raises:
+        InputError: an extra is missing, or model, spool or port cannot be used.
+    """
+    from tf_hypoperfusion.inference import model_backend, model_files
+
+    log_to_standard_error()
+    models = model_backend.Models(
+        settings.model or [str(model_files.demo_model())],
+        runtime="auto", precision=None, stride=None, fast=settings.fast,
+    )  # fmt: skip
+    with atomic.one_writer(settings.spool):
+        node = Node(settings, models.connect)
+        models.begin()
+        models.connect().models()  # a model that cannot be used ends the node before it listens
+        node.start()
+        print(f"{ready(node)} (process {os.getpid()}; research use only)", flush=True)
+        node.stop_at_signals()
+        node.run()
+    sys.stdout.flush()
+    # All that matters is on disk. Python's own end would wait for a study that is being answered.
+    os._exit(EXIT_OK)
+
+
 class Node:
     """Everything of a node; all that matters is in its spool."""
 
@@ -55,7 +89,7 @@ class Node:
         for package in ("pynetdicom", "highdicom") if settings.listen else ():
             if importlib.util.find_spec(package) is None:
                 raise InputError(f"{package} is not installed; pip install -e '.[dicom]'")
-        self._settings = settings
+        self.settings = settings
         self.spool = open_spool(settings)
         audit = Audit(self.spool.folder)
         self._receiver = Receiver(settings.listen, self.spool) if settings.listen else None
@@ -121,7 +155,7 @@ class Node:
         expired_s = 0.0
         while not self._stop.wait(LOOK_S):
             try:
-                for study in self.spool.close_quiet(self._settings.quiet_s):
+                for study in self.spool.close_quiet(self.settings.quiet_s):
                     say("study complete", study=study)
                 if time.monotonic() - expired_s >= EXPIRE_EVERY_S:
                     expired_s = time.monotonic()
@@ -132,7 +166,7 @@ class Node:
         self.stop()
 
     def _expire(self) -> None:
-        keep = self._settings.keep
+        keep = self.settings.keep
         emptied, deleted = self.spool.expire(keep.images_h * 3600, keep.results_days * 86400)
         for study in emptied:
             say("images deleted", study=study)

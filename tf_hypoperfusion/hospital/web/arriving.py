@@ -4,6 +4,7 @@ Names that come with the files are words to read, and never paths.
 """
 
 import dataclasses
+import functools
 import shutil
 import struct
 import zipfile
@@ -75,11 +76,10 @@ class Arriving:
         self._count += 1
         path = self.folder / f"{self._count:06d}"
         self.files.append(DroppedFile(path=path, name=_plain(name)))
-        self._open = path.open("wb")
-        return self._write
+        self._open = stream = path.open("wb")
+        return functools.partial(self._write, stream)
 
-    def _write(self, data: bytes) -> None:
-        assert self._open is not None
+    def _write(self, stream: IO[bytes], data: bytes) -> None:
         self._bytes += len(data)
         self._unlooked += len(data)
         if self._bytes > MAX_BYTES:
@@ -89,7 +89,7 @@ class Arriving:
         if self._unlooked >= LOOK_FOR_ROOM_BYTES:
             self._unlooked = 0
             self._check_room()
-        self._open.write(data)
+        stream.write(data)
 
     def close(self) -> None:
         """The file that was begun is whole."""
@@ -109,8 +109,10 @@ class Arriving:
             InputError: one is damaged, encrypted, or holds too much.
             OSError: no room.
         """
-        zips = [each for each in self.files if each.shown.lower().endswith(".zip")]
-        self.files = [each for each in self.files if each not in zips]
+        arrived, self.files = self.files, []
+        zips: list[DroppedFile] = []
+        for each in arrived:
+            (zips if each.shown.lower().endswith(".zip") else self.files).append(each)
         for each in zips:
             self._unpack(each)
             each.path.unlink()

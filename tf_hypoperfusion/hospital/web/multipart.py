@@ -46,7 +46,7 @@ class Parts:
             Malformed: it is no form.
         """
         self._left += data
-        while not self.is_whole and (self._body() if self._write else self._head()):
+        while not self.is_whole and (self._body(self._write) if self._write else self._head()):
             pass
 
     def end(self) -> None:
@@ -77,17 +77,16 @@ class Parts:
         self._left = rest
         return True
 
-    def _body(self) -> bool:
+    def _body(self, write: Callable[[bytes], None]) -> bool:
         """Hand on what surely belongs to the part; False where more is needed."""
-        assert self._write is not None
         at = self._left.find(self._mark)
         if at >= 0:
-            self._write(self._left[:at])
+            write(self._left[:at])
             self._left, self._write = self._left[at:], None
             return True
         sure = len(self._left) - len(self._mark) + 1
         if sure > 0:
-            self._write(self._left[:sure])
+            write(self._left[:sure])
             self._left = self._left[sure:]
         return False
 

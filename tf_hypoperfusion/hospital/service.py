@@ -141,7 +141,8 @@ class Node:
         """Have SIGTERM and SIGINT end :meth:`run`."""
 
         def ask(number: int, frame: Any) -> None:
-            self.ask_to_stop()
+            # Not here: a second signal would wait for ever for the lock that the first one holds.
+            threading.Thread(target=self.ask_to_stop).start()
 
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, ask)

@@ -10,6 +10,7 @@ from pynetdicom import AE, AllStoragePresentationContexts, evt
 
 FIND = "1.2.840.10008.5.1.4.1.2.2.1"
 VERIFICATION = "1.2.840.10008.1.1"
+MPPS = "1.2.840.10008.3.1.2.3.3"
 
 
 def small_image(study="1.2.3", kind=MRImageStorage, modality="MR", uid=None, **attributes):
@@ -56,6 +57,33 @@ def echo(port, caller="SCANNER", called="HYPO"):
     status = association.send_c_echo().Status
     association.release()
     return status
+
+
+def tell(port, step, study=None, *, status="IN PROGRESS", images=()):
+    """What a scanner says of a step: N-CREATE where a study is given, else N-SET; the status."""
+    data = Dataset()
+    data.PerformedProcedureStepStatus = status
+    scheduled, series = Dataset(), Dataset()
+    if study:
+        scheduled.StudyInstanceUID = study
+        data.ScheduledStepAttributesSequence = [scheduled]
+    series.ReferencedImageSequence = [_reference(image) for image in images]
+    data.PerformedSeriesSequence = [series]
+    entity = AE(ae_title="SCANNER")
+    entity.add_requested_context(MPPS)
+    association = entity.associate("127.0.0.1", port, ae_title="HYPO")
+    say = association.send_n_create if study is not None else association.send_n_set
+    answer, _ = say(data, MPPS, step)
+    association.release()
+    return answer.Status
+
+
+def _reference(image):
+    data = Dataset()
+    data.ReferencedSOPClassUID, data.ReferencedSOPInstanceUID = (
+        image.SOPClassUID, image.SOPInstanceUID
+    )  # fmt: skip
+    return data
 
 
 class Pacs:

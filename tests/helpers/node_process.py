@@ -72,9 +72,9 @@ def main(config, step=None):
         setattr(place, name, killing(getattr(place, name), before))
     audit.log_to_standard_error()
     node = service.Node(settings.read(config), lambda: None)
+    node.stop_at_signals()
     node.start()
     print(node.port, flush=True)
-    node.stop_at_signals()
     node.run()
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from data_tools.runtime.errors import InputError
 
 FILE = "spool.sqlite"
-VERSION = 1
+VERSION = 2
 # Another process, such as --delete, may hold the file for a moment.
 BUSY_S = 30.0
 
@@ -71,6 +71,14 @@ CREATE TABLE deliveries (
     error TEXT,
     PRIMARY KEY (object, destination)
 );
+CREATE TABLE steps (
+    uid TEXT NOT NULL,
+    study TEXT NOT NULL,
+    images TEXT,
+    told_s REAL NOT NULL,
+    PRIMARY KEY (uid, study)
+);
+CREATE INDEX steps_by_study ON steps(study);
 CREATE INDEX studies_by_state ON studies(state, due_s);
 CREATE INDEX runs_by_study ON runs(study);
 CREATE INDEX objects_by_run ON objects(run);

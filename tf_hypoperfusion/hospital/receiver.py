@@ -1,4 +1,4 @@
-"""Images come in over the DICOM network: C-ECHO, and C-STORE that answers once they are kept."""
+"""What comes in over DICOM: C-ECHO, C-STORE that answers once an image is kept, MPPS."""
 
 import io
 import logging
@@ -6,12 +6,15 @@ import sqlite3
 from typing import Any
 
 from data_tools.runtime.errors import InputError, reason_of
+from tf_hypoperfusion.hospital import mpps
 from tf_hypoperfusion.hospital.audit import say
 from tf_hypoperfusion.hospital.settings import Listen
 from tf_hypoperfusion.hospital.spool import ReceivedImage, Spool
 
 # DICOM PS3.4 B.2.3.
 SUCCESS, OUT_OF_RESOURCES, CANNOT_UNDERSTAND = 0x0000, 0xA700, 0xC000
+# SOP classes, PS3.4 A.4 and F.7.
+ECHO, MPPS = "1.2.840.10008.1.1", "1.2.840.10008.3.1.2.3.3"
 # PS3.5 9.1: what a name may have, though scanners' own are longer than 64 at times.
 LONGEST_UID = 128
 AT_ONCE = 64
@@ -43,13 +46,13 @@ class Receiver:
         """
         from pynetdicom import AE, AllStoragePresentationContexts, evt
         from pynetdicom.presentation import build_context
-        from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 
         entity = AE(ae_title=self._listen.ae_title)
         entity.require_called_aet = True
         entity.require_calling_aet = list(self._listen.callers)
         entity.maximum_associations = AT_ONCE
-        for context in (build_context(Verification), *AllStoragePresentationContexts):
+        others = map(build_context, (ECHO, MPPS))
+        for context in (*others, *AllStoragePresentationContexts):
             if context.abstract_syntax is not None:
                 entity.add_supported_context(context.abstract_syntax, _transfer_syntaxes())
         try:
@@ -59,6 +62,8 @@ class Receiver:
                 evt_handlers=[
                     (evt.EVT_C_ECHO, lambda event: SUCCESS),
                     (evt.EVT_C_STORE, self._store),
+                    (evt.EVT_N_CREATE, mpps.begun, [self._spool]),
+                    (evt.EVT_N_SET, mpps.changed, [self._spool]),
                     (evt.EVT_REJECTED, _say_rejected),
                 ],
             )

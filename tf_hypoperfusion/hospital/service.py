@@ -5,10 +5,9 @@ import os
 import signal
 import sqlite3
 import sys
-import threading
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from data_tools.runtime import atomic
 from data_tools.runtime.command import EXIT_OK
@@ -64,9 +63,9 @@ def serve(settings: Settings, ready: Callable[["Node"], str]) -> NoReturn:
         node = Node(settings, models.connect)
         models.begin()
         models.connect().models()  # a model that cannot be used ends the node before it listens
+        node.stop_at_signals()
         node.start()
         print(f"{ready(node)} (process {os.getpid()}; research use only)", flush=True)
-        node.stop_at_signals()
         node.run()
     sys.stdout.flush()
     # All that matters is on disk. Python's own end would wait for a study that is being answered.
@@ -110,7 +109,7 @@ class Node:
         self._page = (
             _page(settings.page, self.spool, self._worker, audit) if settings.page else None
         )
-        self._stop = threading.Event()
+        self._asked_to_stop = False
 
     @property
     def port(self) -> int | None:
@@ -140,21 +139,19 @@ class Node:
     def stop_at_signals(self) -> None:
         """Have SIGTERM and SIGINT end :meth:`run`."""
 
-        def ask(number: int, frame: Any) -> None:
-            # Not here: a second signal would wait for ever for the lock that the first one holds.
-            threading.Thread(target=self.ask_to_stop).start()
-
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, ask)
+            signal.signal(number, lambda number, frame: self.ask_to_stop())
 
     def ask_to_stop(self) -> None:
         """Have :meth:`run` end."""
-        self._stop.set()
+        # No lock, and nothing that has one: a signal may come while another one is being handled.
+        self._asked_to_stop = True
 
     def run(self) -> None:
         """Look after the spool until the node is to stop, then stop it."""
         expired_s = 0.0
-        while not self._stop.wait(LOOK_S):
+        while not self._asked_to_stop:
+            time.sleep(LOOK_S)
             try:
                 for study in self.spool.close_quiet(self.settings.quiet_s):
                     say("study complete", study=study)
@@ -163,7 +160,7 @@ class Node:
                     self._expire()
             except (OSError, sqlite3.Error):  # such as a full disk: it is looked at again
                 LOG.exception("spool not looked after")
-                self._stop.wait(AGAIN_S)
+                time.sleep(AGAIN_S)
         self.stop()
 
     def _expire(self) -> None:

@@ -1,8 +1,9 @@
 """Studies on their way through the node. Everything that matters is on disk before it is believed.
 
-A study is ``receiving`` until no image came for a while, ``complete`` while it waits for its turn,
-``running``, then ``answered`` or ``refused``; ``sent`` once every destination has all of its
-results, ``failed`` where one of them never took them. An image that comes later opens it again.
+A study is ``receiving`` until no image came for a while, or all came that its scanner told of;
+``complete`` while it waits for its turn; ``running``; then ``answered`` or ``refused``; ``sent``
+once every destination has all of its results, ``failed`` where one of them never took them. An
+image that comes later opens it again.
 
 This module knows no DICOM network: whatever brings images or asks for another run may use it.
 """
@@ -24,6 +25,7 @@ from typing import Any
 from data_tools.runtime import atomic
 from data_tools.runtime.errors import InputError
 from tf_hypoperfusion.hospital.database import Database
+from tf_hypoperfusion.hospital.steps import ALL_IS_HERE, Steps
 
 RECEIVED, RESULTS = "received", "results"
 # Letters of a digest: enough to tell all studies and images of a hospital apart.
@@ -217,6 +219,7 @@ class Spool:
         for each in (self.folder, self.folder / RECEIVED, self.folder / RESULTS):
             each.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.database = Database(self.folder)
+        self.steps = Steps(self.database)
         self.now_s = clock
         self._min_free_bytes = min_free_bytes
 
@@ -326,7 +329,9 @@ class Spool:
         return study
 
     def close_quiet(self, quiet_s: float) -> list[str]:
-        """Call complete the studies of which no image came for a while; returns their names.
+        """Call complete the studies of which no image came for a while, or all came.
+
+        Returns their names.
 
         Args:
             quiet_s: how long.
@@ -334,7 +339,8 @@ class Spool:
         now_s = self.now_s()
         with self.database.transaction() as connection:
             rows = connection.execute(
-                "SELECT id FROM studies WHERE state='receiving' AND last_s<=?", (now_s - quiet_s,)
+                f"SELECT id FROM studies WHERE state='receiving' AND (last_s<=? OR {ALL_IS_HERE})",
+                (now_s - quiet_s,),
             ).fetchall()
             for row in rows:
                 _set_state(connection, row["id"], "complete", now_s, due_s=now_s)
@@ -554,6 +560,7 @@ class Spool:
         name = self.find(study)
         with self.database.transaction() as connection:
             connection.execute("DELETE FROM studies WHERE id=?", (name,))
+            connection.execute("DELETE FROM steps WHERE study=?", (name,))
         for folder in (RECEIVED, RESULTS):
             shutil.rmtree(self.folder / folder / name, ignore_errors=True)
         self.database.forget()
@@ -573,6 +580,7 @@ class Spool:
         whole = [row["id"] for row in self.database.read(old, *DONE, now_s - results_s)]
         for name in whole:
             self.delete(name)
+        self.steps.forget(now_s - results_s)
         has_images = "AND EXISTS (SELECT 1 FROM instances WHERE study=studies.id AND kept=1)"
         rows = self.database.read(old + has_images, *DONE, now_s - images_s)
         emptied = [row["id"] for row in rows]

@@ -17,7 +17,16 @@ from helpers import PROJECT
 
 pytest.importorskip("pynetdicom", reason="extra `dicom` is not installed")
 from helpers import node_process
-from helpers.dicom_network import Pacs, echo, free_port, listening, send, small_image, wait_for
+from helpers.dicom_network import (
+    Pacs,
+    echo,
+    free_port,
+    listening,
+    send,
+    small_image,
+    tell,
+    wait_for,
+)
 from helpers.orthanc import orthanc
 from helpers.predictions import corner_backend
 from pydicom.uid import CTImageStorage
@@ -104,6 +113,46 @@ def test_mixed_studies_are_told_apart_and_answered_once(tmp_path):
     lines = [json.loads(line) for line in (tmp_path / "spool/audit.jsonl").open()]
     assert [line["event"] for line in lines].count("answered") == 2
     assert {line["study"] for line in lines} == {spool.study_name(each) for each in STUDIES}
+
+
+@pytest.mark.usefixtures("instant")
+def test_a_study_of_which_its_scanner_says_that_all_came_need_not_be_quiet(tmp_path):
+    """With an hour of quiet asked for: only what the scanner says completes a study."""
+    pacs, port = Pacs(), free_port()
+    config = config_of(tmp_path, [to_pacs(port)], quiet_s=3600)
+    images = [small_image(STUDIES[0]) for _ in range(3)]
+    other = [small_image(STUDIES[1]) for _ in range(3)]
+    with listening(pacs, port), running(config) as node:
+        assert tell(node.port, "1.9.1", STUDIES[0]) == 0
+        assert tell(node.port, "1.9.2", STUDIES[1]) == 0
+        assert send([*images[:2], *other], node.port) == [0] * 5
+        assert tell(node.port, "1.9.1", status="COMPLETED", images=images) == 0
+        assert tell(node.port, "1.9.2", status="DISCONTINUED", images=other[:2]) == 0
+        first, second = map(spool.study_name, STUDIES)
+        # One image of the first is still to come; the second has one that nobody told of.
+        assert node.spool.close_quiet(3600) == []
+        assert states(node) == {first: "receiving", second: "receiving"}
+        assert send(images[2:], node.port) == [0]
+        wait_for(lambda: states(node)[first] == "sent", "results")
+        assert states(node)[second] == "receiving"
+
+
+@pytest.mark.usefixtures("instant")
+def test_what_a_scanner_may_not_say_is_refused(tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    with running(config_of(tmp_path, [to_pacs(free_port())])) as node:
+        assert tell(node.port, "1.9.1", "") == 0x0120  # no study
+        assert tell(node.port, "1.9.1", STUDIES[0], status="COMPLETED") == 0x0106
+        assert tell(node.port, "1.9.1", STUDIES[0]) == 0
+        assert tell(node.port, "1.9.1", STUDIES[0]) == 0x0111
+        assert tell(node.port, "1.9.2", status="COMPLETED") == 0x0112
+        assert tell(node.port, "1.9.1", status="LUNCH") == 0x0106
+        assert tell(node.port, "1.9.1") == 0  # still in progress
+        assert tell(node.port, "1.9.1", status="COMPLETED") == 0
+        assert tell(node.port, "1.9.1", status="COMPLETED") == 0x0110
+        assert echo(node.port) == 0
+        node.spool.steps.forget(node.spool.now_s() + 1)
+        assert node.spool.steps.is_open("1.9.1") is None
 
 
 @pytest.mark.usefixtures("instant")
@@ -364,6 +413,15 @@ def test_killed_at_every_step_it_loses_nothing_and_sends_nothing_twice(tmp_path)
     )
     modes = {stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "spool").rglob("*")}
     assert modes == {0o600, 0o700}
+
+
+def test_several_signals_at_once_end_it(tmp_path):
+    node = Process(config_of(tmp_path, [to_pacs(free_port())]))
+    for _ in range(20):
+        node.process.send_signal(signal.SIGTERM)
+        node.process.send_signal(signal.SIGINT)
+    node.process.communicate(timeout=60)
+    assert node.process.returncode == 0
 
 
 def here(config):

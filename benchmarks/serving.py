@@ -2,10 +2,12 @@
 
     python -m benchmarks.serving --models=saved_models --name=hypoperfusion [--out=serving.csv]
 
-Starts python -m tf_hypoperfusion.serve on a free port and sends one made-up patient: compressed
+Starts python -m tf_hypoperfusion.serve on a free port and sends one simulated patient: compressed
 volumes and JSON volumes; windows as JSON (a patient takes three such requests); beside the same
 model called in this process. p50 and p95 are of --requests each; MB are of the request's and the
-answer's bodies. --burst sends so many at once and counts the answers.
+answer's bodies. --burst sends so many at once and counts the answers. --many sends so many from
+four clients, one slab each and every 20th a whole patient, and shows the server's memory before
+(after 40 of them) and --idle_s after the last.
 
 Seen (2 cores of an AMD EPYC with AVX512-BF16): see BUILD_NOTES.
 """
@@ -30,29 +32,35 @@ flags.DEFINE_string("models", "saved_models", "Folder of NAME/VERSION.", flag_va
 flags.DEFINE_string("name", "hypoperfusion", "Model.", flag_values=FLAGS)
 options.count("requests", 6, "Of each line.", FLAGS)
 options.count("burst", 200, "Compressed patients at once; 0: none.", FLAGS, lowest=0)
+options.count("many", 0, "Requests between two looks at the memory; 0: none.", FLAGS, lowest=0)
+options.count("idle_s", 10, "Seconds before each look at the memory.", FLAGS)
 options.out(FLAGS)
+# For --many: those before the first look, and which of them are whole patients.
+SEED = 31
+BEFORE, WHOLE_EVERY, MANY_CLIENTS = 40, 20, 4
 
 
 def bodies() -> tuple[dict[str, bytes], dict]:
-    """Requests of each form for one made-up patient, and the volumes themselves."""
+    """Requests of each form for one simulated patient, and the volumes themselves."""
     import numpy as np
 
-    from data_tools.grid import GRID_SHAPE, SLAB_SHAPE, VOXEL_ML
+    from data_tools.grid import SLAB_SHAPE, VOXEL_ML
+    from data_tools.simulate import simulate_patient
     from tf_hypoperfusion.inference.rest_client import volume_request
 
-    rng = np.random.default_rng(0)
-    brain = np.zeros(GRID_SHAPE, "<f4")
-    brain[12:80, 12:97, 2:58] = 1
+    mni = simulate_patient(SEED, 1).mni()
     arrays = {
-        "dwi": (brain * rng.normal(100, 10, GRID_SHAPE)).astype("<f4"),
-        "adc": (brain * rng.normal(800, 80, GRID_SHAPE)).astype("<f4"),
-        "brain_mask": brain,
+        "dwi": mni.dwi.astype("<f4"),
+        "adc": mni.adc_um2_per_s.astype("<f4"),
+        "brain_mask": mni.brain.astype("<f4"),
     }
     requests = {
         form: volume_request(arrays, nihss=14, side="left", voxel_ml=VOXEL_ML, form=form)
         for form in ("bytes", "volume")
     }
+    rng = np.random.default_rng(0)
     windows = rng.random((4, *SLAB_SHAPE, 4), np.float32).astype(np.float16).astype(np.float32)
+    requests["1 slab"] = {"inputs": {"image": windows[:1].tolist(), "nihss": [[0.5]]}}
     requests["4 slabs"] = {"inputs": {"image": windows.tolist(), "nihss": [[0.5]] * 4}}
     return {form: json.dumps(body).encode() for form, body in requests.items()}, arrays
 
@@ -67,7 +75,7 @@ def main() -> None:
     note = f"model {FLAGS.name}, {FLAGS.requests} requests a line"
     tables = Tables(FLAGS.out, ("tensorflow", "starlette", "uvicorn"), note)
     sent, arrays = bodies()
-    rows, answered = [in_process(arrays)], 0
+    rows, memory, answered = [in_process(arrays)], [], 0
     with tempfile.NamedTemporaryFile("w+") as errors:
         server = subprocess.Popen(
             [sys.executable, "-m", "tf_hypoperfusion.serve", f"--models={FLAGS.models}",
@@ -100,17 +108,47 @@ def main() -> None:
                 rows[-1]["refused"] = len(done) - len(good)
                 return len(good)
 
+            def many(count: int) -> float:
+                """Resident MB of the server once it has answered so many."""
+                wanted = ["1 slab" if k % WHOLE_EVERY else "bytes" for k in range(count)]
+                with concurrent.futures.ThreadPoolExecutor(MANY_CLIENTS) as pool:
+                    codes = {each[1] for each in pool.map(ask, [sent[form] for form in wanted])}
+                if codes != {200}:
+                    raise InputError(f"the server answered {sorted(codes)}; expected 200")
+                time.sleep(FLAGS.idle_s)
+                return resident_mb(server.pid)
+
             for form in sent:
                 for clients in (1, 2, 4) if form == "bytes" else (1,):
                     together(form, clients, max(FLAGS.requests, clients))
             if FLAGS.burst:
                 answered = together("bytes", FLAGS.burst, FLAGS.burst)
+            if FLAGS.many:
+                before_mb, after_mb = many(BEFORE), many(FLAGS.many)
+                memory.append(
+                    {
+                        "requests": FLAGS.many, "before_MB": round(before_mb),
+                        "after_MB": round(after_mb), "ratio": round(after_mb / before_mb, 3),
+                    }
+                )  # fmt: skip
         finally:
             server.terminate()
             server.wait()
             tables.show("a patient over the embedded server", rows)
+            if memory:
+                tables.show("the server's memory", memory)
     if FLAGS.burst:
         print(f"{answered} of {FLAGS.burst} sent at once were answered")
+
+
+def resident_mb(process: int) -> float:
+    """Resident memory of a process (Linux)."""
+    (line,) = (
+        text
+        for text in Path(f"/proc/{process}/status").read_text().splitlines()
+        if text.startswith("VmRSS")
+    )
+    return int(line.split()[1]) / 1000
 
 
 def row(

@@ -85,10 +85,15 @@ empty :=
 SOME   = || [ $$? -eq 1 ]
 FOLDS  = $(subst $(empty) $(empty),$(comma),$(foreach k,0 1 2 3 4,$(REAL)/run/fold-$(k)/best.keras))
 
+# Measured once: a run that goes on shows it again.
+PLAN   = $(REAL)/plan-$(PRESET).txt
+
 real: install
 	@[ -n "$(DATA)" ] || { echo "make real needs DATA=/folder/with/zips, such as ISLES2017_Training.zip" >&2; exit 2; }
 	@echo "== 1/9 what this will take"
-	@$(RUN) tf_hypoperfusion.plan --source="$(DATA)" --preset=$(PRESET) --disk=$(REAL)
+	@mkdir -p $(REAL)
+	@[ -s $(PLAN) ] || { $(RUN) tf_hypoperfusion.plan --source="$(DATA)" --preset=$(PRESET) --disk=$(REAL) >$(PLAN).part && mv $(PLAN).part $(PLAN); }
+	@cat $(PLAN)
 	@echo "== 2/9 import the public data"
 	@$(RUN) data_tools.import_public --source="$(DATA)" --out=$(REAL)/cohort --workers=$(WORKERS) $(SOME)
 	@echo "== 3/9 check the files"

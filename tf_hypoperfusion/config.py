@@ -348,7 +348,8 @@ class TrainingConfig:
             0 <= self.warmup_epochs < self.epochs,
             "warmup_epochs",
             self.warmup_epochs,
-            f"0 or more, and fewer than the {self.epochs} epochs",
+            f"0 or more, and fewer than the {self.epochs} epochs: where a preset warms up, "
+            "give both --epochs and --warmup_epochs",
         )
         if self.micro_batch:
             _require(

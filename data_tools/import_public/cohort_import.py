@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from data_tools import cohort as cohorts
-from data_tools.grid import UNKNOWN_SIDE
+from data_tools.grid import TMAX_HYPOPERFUSION_S, UNKNOWN_SIDE
 from data_tools.import_public import derived, matching, one_patient, sources
 from data_tools.import_public.matching import PublicPatient
 from data_tools.import_public.one_patient import Imported
@@ -238,6 +238,11 @@ def _one_tmax_unit(done: Mapping[str, Imported]) -> tuple[dict[str, str], list[s
         title = SETS[key].title
         if not found:
             continue
+        if all(each.side == UNKNOWN_SIDE for each in found.values()):
+            notes.append(
+                f"{title}: nobody has 1 mL of tissue with Tmax of {TMAX_HYPOPERFUSION_S:g} s and "
+                "more; in stroke patients most have. Is each a Tmax map, and no TTP?"
+            )
         if len(found) < LEAST_FOR_MAJORITY:
             told = "; ".join(f"{name} in {each.tmax_unit}" for name, each in found.items())
             notes.append(

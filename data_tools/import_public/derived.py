@@ -1,5 +1,7 @@
 """What a public data set lacks and what can stand in for it, computed from what it has."""
 
+from collections.abc import Iterable
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
@@ -80,11 +82,16 @@ def tmax_in_s(tmax: Volume, brain: NDArray[np.bool_]) -> tuple[NDArray[np.float3
     values = np.unique(inside)
     share = inside.size / max(int(brain.sum()), 1)
     if len(values) < LEAST_VALUES or share < LEAST_SHARE:
+        why = (
+            "Is it the map itself, with its sign and scale?"
+            if share in (0, 1) and len(values) != 1
+            else "This is a mask, of a lesion or of the infarct after 90 days (OT), which is never "
+            "taken as truth."
+        )
         raise InputError(
             f"Tmax {tmax.path}: holds {counted(len(values), 'value')} above 0, in "
-            f"{share:.0%} of the brain; "
-            "expected a map with values in all tissue. This is a mask, of a lesion or of the "
-            "infarct after 90 days (OT), which is never taken as truth. Put the Tmax map there"
+            f"{share:.0%} of the brain; expected a map with values in all tissue. {why} Put the "
+            "published Tmax map there"
         )
     median, top = float(np.median(inside)), float(np.percentile(inside, 99.9))
     for unit, factor in TMAX_UNITS.items():
@@ -241,6 +248,43 @@ def check_label(label: Volume, tmax_s: NDArray[np.float32], affine: NDArray) -> 
             f"label {label.path}: overlaps Tmax > 6 s with Dice {dice:.2f}; the label of this set "
             f"is Tmax > 6 s cleaned by hand, so at least {LEAST_LABEL_DICE:g} is expected. Is it "
             "the infarct after 90 days (OT) of another set, which is never taken as truth?"
+        )
+
+
+def check_no_other_map(tmax: Volume, others: Iterable[Volume]) -> None:
+    """Refuse another map of perfusion under the name of Tmax, in whatever unit.
+
+    Args:
+        tmax: as stored.
+        others: the patient's other maps; an image that has only one value says nothing.
+
+    Raises:
+        InputError: it has the voxels of one of them.
+    """
+    own = signature(tmax)
+    for other in others:
+        if any(own["spread"]) and same_voxels(own, signature(other)):
+            raise InputError(
+                f"Tmax {tmax.path}: has the voxels of {other.path}, so it is another map under "
+                "the name of Tmax. Put the published Tmax map there"
+            )
+
+
+def check_is_map(image: Volume, what: str) -> None:
+    """Refuse a mask in the place of a map.
+
+    Args:
+        image: 0 outside of the brain.
+        what: for the message.
+
+    Raises:
+        InputError: a few values above 0.
+    """
+    count = len(np.unique(image.data[image.data > 0]))
+    if count < LEAST_VALUES:
+        raise InputError(
+            f"{what} {image.path}: holds {counted(count, 'value')} above 0; expected a map with "
+            f"values in all tissue. This is a mask. Put the published {what} map there"
         )
 
 

@@ -28,7 +28,7 @@ from data_tools.runtime.errors import InputError
 from data_tools.volumes import Volume, load_mask, load_volume, save_volume, without_gaps
 
 # Raised when other files are made of the same images.
-IMPORT_VERSION = 2
+IMPORT_VERSION = 3
 RECORDS = "derivatives/import"
 # Of SPES, whose voxels are the same in every direction.
 ISOTROPIC = 1.1
@@ -224,7 +224,7 @@ class _Reader:
         return image
 
     def untaken(self, role: str) -> list[Volume]:
-        """Images that are looked at and not taken; one that cannot be read is only noted."""
+        """Images that Tmax is compared with and that are not taken, as far as they can be read."""
         found = []
         for at, member in enumerate(self.patient.files.get(role, ())):
             try:
@@ -304,12 +304,13 @@ def _isles(reader: _Reader) -> _Made:
     """A patient of ISLES 2016 or 2017."""
     stored = reader.volume(sets.TMAX)
     adc = reader.volume(sets.ADC)
+    derived.check_is_map(adc, sets.ADC)
     unit = detect_adc_unit(adc, adc.data > 0)
     series, affine, path = reader.series(sets.SERIES)
     dwi, how = derived.dwi_of(adc, series, affine, path)
     notes = (f"ADC is in {unit} by its values",)
     made = _Made(dwi=dwi, adc=adc, adc_unit=unit, derived={"DWI": how}, notes=notes)
-    made = _with_tmax(made, stored, adc)
+    made = _with_tmax(reader, made, stored, adc)
     if made.tmax is not None:
         for outcome in reader.untaken(sets.OUTCOME):
             derived.check_no_outcome(made.tmax.data, made.tmax.affine, outcome)
@@ -326,7 +327,8 @@ def _spes(reader: _Reader) -> _Made:
             "direction, so these are images of another set"
             + (f". {sets.OT_IS_NO_TRUTH}" if reader.has(sets.LABEL) else "")
         )
-    made = _with_tmax(_Made(dwi=dwi), reader.volume(sets.TMAX), dwi)
+    derived.check_is_map(dwi, sets.DWI)
+    made = _with_tmax(reader, _Made(dwi=dwi), reader.volume(sets.TMAX), dwi)
     label = reader.mask(sets.LABEL)
     core_label = reader.mask(sets.CORE_LABEL)
     if label is not None and core_label is None and not reader.has(sets.MERGED_LABELS):
@@ -348,6 +350,7 @@ def _spes(reader: _Reader) -> _Made:
 def _looks(reader: _Reader) -> _Made:
     """A patient of ISLES 2022: no perfusion, so no truth."""
     adc = reader.volume(sets.ADC)
+    derived.check_is_map(adc, sets.ADC)
     unit = detect_adc_unit(adc, adc.data > 0)
     lesion = reader.mask(sets.LESION)
     notes = (
@@ -358,15 +361,25 @@ def _looks(reader: _Reader) -> _Made:
     return _Made(dwi=dwi, adc=adc, adc_unit=unit, core=lesion, notes=notes)
 
 
-def _with_tmax(made: _Made, stored: Volume, brain_of: Volume) -> _Made:
-    """With Tmax in s and the side by it."""
+def _with_tmax(reader: _Reader, made: _Made, stored: Volume, brain_of: Volume) -> _Made:
+    """With Tmax in s, NaN where the brain has none, and the side by it."""
     derived.check_one_grid(stored, brain_of)
+    derived.check_no_other_map(
+        stored, (m for kind in sets.OTHER_MAPS for m in reader.untaken(kind))
+    )
     brain = brain_of.data > 0
     data, unit = derived.tmax_in_s(stored, brain)
     alerts = []
+    absent = stored.reading.absent
+    unknown = brain & absent if absent is not None else np.zeros_like(brain)
+    if unknown.any():
+        alerts.append(
+            f"Tmax has no value (NaN or infinite) in {unknown.sum() * stored.voxel_ml:.1f} mL of "
+            f"the brain, {unknown.sum() / brain.sum():.0%} of it; nothing is taken as known there"
+        )
     if unit != "s":
         alerts.append(f"Tmax was in {unit} by its values, and was brought to s")
-    empty = float((data[brain] == 0).mean())
+    empty = float((data[brain & ~unknown] == 0).mean()) if (brain & ~unknown).any() else 1.0
     if empty >= LARGE_EMPTY_SHARE:
         alerts.append(
             f"Tmax is 0 in {empty:.0%} of the brain: please look whether a part is cut off"
@@ -374,8 +387,9 @@ def _with_tmax(made: _Made, stored: Volume, brain_of: Volume) -> _Made:
     notes = ("Tmax is in s by its values",) if unit == "s" else ()
     side = derived.side_of(data, stored.affine, brain)
     how = {} if side == UNKNOWN_SIDE else {"side": f"{side}, by Tmax >= 6 s"}
+    tmax = dataclasses.replace(stored, data=np.where(unknown, np.float32(np.nan), data))
     return dataclasses.replace(
-        made, tmax=dataclasses.replace(stored, data=data), tmax_as_stored=stored, tmax_unit=unit,
+        made, tmax=tmax, tmax_as_stored=stored, tmax_unit=unit,
         side=side, derived=made.derived | how, notes=(*made.notes, *notes),
         alerts=(*made.alerts, *alerts),
     )  # fmt: skip

@@ -4,6 +4,8 @@ import dataclasses
 
 # What a file is. A role that no set uses is left out, and said so.
 DWI, ADC, TMAX, SERIES = "DWI", "ADC", "Tmax", "raw perfusion series"
+# Other maps of perfusion, which lie beside Tmax.
+OTHER_MAPS = ("MTT", "TTP", "CBF", "CBV")
 LABEL, CORE_LABEL, MERGED_LABELS = "penumbra label", "core label", "merged labels"
 LESION, OUTCOME = "lesion mask", "OT"
 

@@ -26,7 +26,11 @@ FIRST_BYTES = {
     b"rar!": "a RAR archive", b"7z\xbc\xaf\x27\x1c": "a 7z archive", GZIP_MAGIC: "a gzip archive",
     b"<!doc": "a web page", b"<html": "a web page",
 }  # fmt: skip
-UNFINISHED = (".part", ".partial", ".crdownload", ".download", ".opdownload")
+UNFINISHED = (
+    ".part", ".partial", ".crdownload", ".download", ".opdownload", ".aria2", ".tmp", ".filepart",
+)  # fmt: skip
+# Of a file's flags in a zip.
+ENCRYPTED = 0x1
 # Lies in an archive that data_tools.simulate wrote.
 SIMULATED_MARK = "SIMULATED.txt"
 
@@ -65,12 +69,17 @@ def archives(source: str | os.PathLike) -> list[str]:
 
     Args:
         source: of the zip file or folder.
+
+    Raises:
+        InputError: a download beside them did not end.
     """
     path = Path(source)
     there = sorted(path.iterdir()) if path.is_dir() else []
     zips = [str(each) for each in there if each.suffix.lower() == ".zip" and each.is_file()]
     if not zips:
         return [str(source)]
+    for each in there:  # else half of what was downloaded would pass for all of it
+        _check_finished(each.name, str(source))
     below = (each.relative_to(path).as_posix() for each in file_names.files_below(path))
     images = (Member(source=str(path), inner=name, mark="", size=0) for name in below)
     return [str(source)] if any(map(_is_image, images)) else zips
@@ -171,14 +180,7 @@ def _zipped(path: Path, said: str) -> list[Member]:
         )
     try:
         with zipfile.ZipFile(path) as archive:
-            return [
-                Member(
-                    source=str(path), inner=each.filename, mark=f"{each.CRC:08x}",
-                    size=each.file_size,
-                )
-                for each in archive.infolist()
-                if not each.is_dir()
-            ]  # fmt: skip
+            files = [each for each in archive.infolist() if not each.is_dir()]
     except (zipfile.BadZipFile, EOFError, ValueError, NotImplementedError) as error:
         if what := _by_first_bytes(path):
             raise InputError(
@@ -193,6 +195,15 @@ def _zipped(path: Path, said: str) -> list[Member]:
             f"--source={said}: is no whole zip file ({reason_of(error)}); was the download "
             "interrupted? Compare its size with that on the download page, and download it again"
         ) from error
+    if any(each.flag_bits & ENCRYPTED for each in files):
+        raise InputError(
+            f"--source={said}: is encrypted; unpack it with another program and its password, and "
+            "give the folder"
+        )
+    return [
+        Member(source=str(path), inner=each.filename, mark=f"{each.CRC:08x}", size=each.file_size)
+        for each in files
+    ]
 
 
 def _by_first_bytes(path: Path) -> str | None:

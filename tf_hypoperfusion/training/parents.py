@@ -2,7 +2,8 @@
 
 ``--init_from`` names a ``.keras`` file, a fold's folder, a run's folder (fold k begins with its
 fold k), or an export (fold k begins with its network k, counted round; the final network with
-network 0). ``demo`` is the demonstration model. ``EXPORT#2`` is its network 2, whatever the fold.
+network 0). ``demo`` is the demonstration model. ``EXPORT#2`` is its network 2, and ``RUN#2`` the
+run's fold 2, whatever the fold.
 """
 
 import dataclasses
@@ -78,16 +79,23 @@ def find(init_from: str, fold: int | None) -> Parent:
                 f"--init_from={init_from}: {path} is no .keras file or folder; expected a "
                 f"best.keras, a run's folder, an export such as saved_models/NAME, or {DEMO}"
             )
+        if number is not None:
+            raise InputError(
+                f"--init_from={init_from}: {path} holds one network; expected it without "
+                f"#{number}, which chooses among those of an export or a run"
+            )
         return _of_file(path)
     version_folder = export_files.newest_version(path)
     if export_files.is_export(version_folder):
         return _of_export(init_from, version_folder, (number, fold))
-    for folder in (path, roles.folder(path, fold)):
+    wanted = fold if number is None else number
+    alone = (path,) if number is None else ()
+    for folder in (*alone, roles.folder(path, wanted)):
         if (folder / "best.keras").is_file():
             return _of_file(folder / "best.keras")
     raise InputError(
         f"--init_from={init_from}: neither a run's folder with a best.keras for "
-        f"{roles.in_words(fold)} nor an export with a saved_model.pb; expected one of them, a "
+        f"{roles.in_words(wanted)} nor an export with a saved_model.pb; expected one of them, a "
         f"best.keras, or {DEMO}"
     )
 

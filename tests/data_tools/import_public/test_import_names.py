@@ -209,12 +209,28 @@ def test_zips_that_are_not_given_themselves_are_all_named(tree, tmp_path):
         zipped(tmp_path / "outer.zip", {"in/ISLES2017.zip": b"x", "readme.txt": b"x"})
 
 
-@pytest.mark.parametrize("end", [".part", ".crdownload"])
+@pytest.mark.parametrize("end", [".part", ".crdownload", ".aria2"])
 def test_an_unfinished_download_is_called_so(tree, end):
     folder = tree("downloads", [f"x.zip{end}"])
     for source in (folder, f"{folder}/x.zip{end}", f"{folder}/x.zip"):
         with pytest.raises(InputError, match=f"x.zip{end} is an unfinished download"):
             sources.members(source)
+
+
+def test_an_unfinished_download_beside_a_whole_one_is_not_passed_over(tree):
+    folder = tree("downloads", ["ISLES2017_Training.zip", "SPES2015_Training.zip.part"])
+    with pytest.raises(InputError, match=r"SPES2015_Training.zip.part is an unfinished download"):
+        sources.archives(folder)
+
+
+def test_an_encrypted_zip_is_told_once_and_before_anybody_is_read(tmp_path):
+    path = tmp_path / "ISLES2017_Training.zip"
+    zipped(path, {name: b"x" for name in isles("training_1")})
+    content = bytearray(path.read_bytes())
+    content[content.index(b"PK\x01\x02") + 8] |= 1  # as the first entry's flags say it
+    path.write_bytes(content)
+    with pytest.raises(InputError, match="ISLES2017_Training.zip: is encrypted; unpack it with"):
+        sources.members(path)
 
 
 def zipped(path, entries):

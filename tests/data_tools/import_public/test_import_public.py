@@ -480,6 +480,57 @@ def test_half_a_tmax_map_is_said(one_2017, importing, tmp_path):
     assert line.startswith("sub-isles2017train02") and "% of the brain: please look" in line
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_brain_in_which_tmax_has_no_value_is_unknown_and_not_healthy(
+    one_2017, importing, tmp_path, value
+):
+    root, patient = one_2017
+    path = the(patient, "MR_Tmax")
+    image = load_volume(path, may_have_gaps=True)
+    late = image.data >= 6
+    assert late.any()
+    image.data[late] = value
+    nib.save(nib.Nifti1Image(image.data, image.affine), path)
+    said = importing(tmp_path / "c", root).out
+    assert f"{late.sum() * image.voxel_ml:.1f} mL of the brain" in said and "as known there" in said
+    name = "sub-isles2017train02"
+    kept = nib.load(tmp_path / f"c/derivatives/perfusion/{name}/perf/{name}_Tmax.nii.gz")
+    np.testing.assert_array_equal(np.isnan(kept.get_fdata()), late)
+
+
+@pytest.mark.parametrize("other", ["TTP", "MTT"])
+def test_a_set_whose_tmax_is_another_of_its_maps_fails(archives, importing, tmp_path, other):
+    """Nobody's values stand out then, so no majority can tell."""
+    root = tmp_path / "ISLES2017_Training"
+    shutil.copytree(archives["isles2017"] / root.name, root)
+    for folder in root.glob("training_*"):
+        image = load_volume(the(folder, f"MR_{other}"), may_have_gaps=True)
+        save_image(the(folder, "MR_Tmax"), image.data, image.affine)
+    said = importing(tmp_path / "c", root, status=2).err
+    assert said.count("so it is another map under the name of Tmax") == 4 and f"MR_{other}" in said
+
+
+def test_a_set_without_any_late_tissue_is_doubted(archives, importing, tmp_path):
+    root = tmp_path / "ISLES2017_Training"
+    shutil.copytree(archives["isles2017"] / root.name, root)
+    assert "nobody has" not in importing(tmp_path / "c", root).out
+    for folder in root.glob("training_*"):
+        path = the(folder, "MR_Tmax")
+        image = load_volume(path, may_have_gaps=True)
+        save_image(path, np.minimum(image.data, 5.5), image.affine)
+    said = importing(tmp_path / "d", root).out
+    assert "nobody has 1 mL of tissue with Tmax of 6 s" in said and "and no TTP?" in said
+
+
+def test_a_mask_in_the_place_of_the_adc_map_is_called_so(one_2017, importing, tmp_path):
+    root, patient = one_2017
+    path = the(patient, "MR_ADC")
+    image = load_volume(path, may_have_gaps=True)
+    save_image(path, (image.data > 0).astype(np.float32), image.affine)
+    said = importing(tmp_path / "c", root, status=2).err
+    assert "MR_ADC" in said and "holds 1 value above 0" in said and "90 days" not in said
+
+
 def test_messages_name_the_file_and_speak_of_ot_only_where_it_belongs(
     one_2017, importing, tmp_path
 ):

@@ -57,6 +57,8 @@ def test_a_run_gives_the_network_of_the_same_fold(run):
         parent = parents.find(str(init_from), fold)
         assert parent.reference == str(file) and parent.model == SMALL
     assert parent.cohort == "Our hospital" and parent.simulated  # its parent was
+    for fold in (0, None):
+        assert parents.find(f"{run}#2", fold).reference == str(file)
 
 
 @pytest.mark.quick
@@ -73,6 +75,9 @@ def test_an_empty_name_is_refused_and_not_taken_for_none(capsys):
         ("{run}", "neither a run's folder with a best.keras for fold 1 nor an export"),
         ("{run}/none", "is no .keras file or folder; expected a best.keras, .*or demo"),
         ("{run}/fold-2/config.json", "is no .keras file or folder"),
+        ("{run}#0", "neither a run's folder with a best.keras for fold 0 nor an export"),
+        ("{run}/fold-2/best.keras#2", "holds one network; expected it without #2"),
+        ("{run}/fold-2#2", "nor an export"),
         ("demo#3", "has 3 networks, from 0; expected a smaller number after #"),
     ],
 )

@@ -129,8 +129,8 @@ _setting(
     "init_from",
     "<MODEL> Begin with trained weights: a best.keras; a run's folder, fold k with its fold k; an "
     "export (saved_models/NAME), fold k with its network k; or demo, the demonstration model. "
-    "EXPORT#1 is its network 1 for every fold, RUN#1 its fold 1. Settings of the network that are not given are "
-    "taken from there. What the network has more than that one begins at rest.",
+    "EXPORT#1 is its network 1 for every fold, RUN#1 its fold 1. Settings of the network that are "
+    "not given are taken from there. What the network has more than that one begins at rest.",
 )
 _setting(
     "freeze",

@@ -256,16 +256,17 @@ def check_no_other_map(tmax: Volume, others: Iterable[Volume]) -> None:
 
     Args:
         tmax: as stored.
-        others: the patient's other maps; an image that has only one value says nothing.
+        others: the patient's other maps.
 
     Raises:
-        InputError: it has the voxels of one of them.
+        InputError: it has the values of one of them, times a factor.
     """
-    own = signature(tmax)
+    own = _percentiles(_shown(tmax))
     for other in others:
-        if any(own["spread"]) and same_voxels(own, signature(other)):
+        its = _percentiles(_shown(other))
+        if own[-1] and its[-1] and np.allclose(own / own[-1], its / its[-1], atol=1e-3):
             raise InputError(
-                f"Tmax {tmax.path}: has the voxels of {other.path}, so it is another map under "
+                f"Tmax {tmax.path}: has the values of {other.path}, so it is another map under "
                 "the name of Tmax. Put the published Tmax map there"
             )
 
@@ -321,20 +322,30 @@ def signature(image: Volume) -> dict[str, list[float]]:
         ``shape`` sorted, the number of voxels that are not background, and how their values are
         spread from their least to their largest.
     """
-    values = image.data[np.isfinite(image.data) & (image.data != 0)]
-    if values.size:
-        found, counts = np.unique(values, return_counts=True)
-        if counts.max() > BACKGROUND_SHARE * image.data.size:
-            values = values[values != found[counts.argmax()]]
-    spread = np.zeros(101)
-    if values.size and values.max() > values.min():
-        spread = np.percentile(values, np.arange(101))
-        spread = (spread - spread[0]) / (spread[-1] - spread[0])
+    values = _shown(image)
+    spread = _percentiles(values)
+    wide = spread[-1] - spread[0]
+    spread = (spread - spread[0]) / wide if wide else np.zeros(101)
     return {
         "shape": sorted(map(float, image.data.shape)),
         "voxels": [float(values.size)],
         "spread": [round(float(each), 5) for each in spread],
     }
+
+
+def _shown(image: Volume) -> NDArray[np.float32]:
+    """The values of an image that are not background."""
+    values = image.data[np.isfinite(image.data) & (image.data != 0)]
+    if values.size:
+        found, counts = np.unique(values, return_counts=True)
+        if counts.max() > BACKGROUND_SHARE * image.data.size:
+            values = values[values != found[counts.argmax()]]
+    return values
+
+
+def _percentiles(values: NDArray[np.float32]) -> NDArray[np.float64]:
+    """0 to 100; zeros where there are no values."""
+    return np.percentile(values, np.arange(101)) if values.size else np.zeros(101)
 
 
 def same_voxels(one: dict[str, list[float]], other: dict[str, list[float]]) -> bool:

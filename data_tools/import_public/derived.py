@@ -345,7 +345,10 @@ def _shown(image: Volume) -> NDArray[np.float32]:
 
 def _percentiles(values: NDArray[np.float32]) -> NDArray[np.float64]:
     """0 to 100; zeros where there are no values."""
-    return np.percentile(values, np.arange(101)) if values.size else np.zeros(101)
+    found: NDArray[np.float64] = np.zeros(101)
+    if values.size:
+        found += np.percentile(values, np.arange(101))
+    return found
 
 
 def same_voxels(one: dict[str, list[float]], other: dict[str, list[float]]) -> bool:

@@ -56,9 +56,9 @@ def write_series(
 
 def write_enhanced(
     path, volumes, affine, *, number, description, kind, b_values=None, directions=None,
-    maker="Philips", scale=(1.0, 0.0), series=None, study="1.2.3",
+    maker="Philips", scale=(1.0, 0.0), series=None, study="1.2.3", shares=True,
 ):  # fmt: skip
-    """One file with a frame for each slice of each image."""
+    """One file with a frame for each slice of each image; ``shares``: with one geometry for all."""
     from pydicom.dataset import Dataset
     from pydicom.uid import EnhancedMRImageStorage, generate_uid
 
@@ -80,6 +80,12 @@ def write_enhanced(
         _item(RescaleSlope=f"{slope:.8g}", RescaleIntercept=f"{intercept:.8g}", RescaleType="US")
     ]
     data.SharedFunctionalGroupsSequence = [shared]
+    geometry = {
+        name: shared[name] for name in ("PixelMeasuresSequence", "PlaneOrientationSequence")
+    }
+    if not shares:
+        for name in geometry:
+            del shared[name]
     frames, described = [], []
     for image, volume in enumerate(volumes):
         for level in range(volume.shape[2]):
@@ -90,6 +96,8 @@ def write_enhanced(
                 FrameContentSequence=[_item(DimensionIndexValues=[image + 1, level + 1])],
                 MRImageFrameTypeSequence=[_item(FrameType=list(kind))],
             )  # fmt: skip
+            if not shares:
+                frame.update(geometry)
             if b_values is not None:
                 direction = TRACE if directions is None else directions[image]
                 weighting = _item(DiffusionBValue=float(b_values[image]))

@@ -76,6 +76,7 @@ def sources_of(folder: str | Path | None, source: Source | None) -> list[Any]:
         sources = [dcmread(path, stop_before_pixels=True, force=True) for path in source.files]
     if int(sources[0].get("NumberOfFrames", 1) or 1) > 1:
         sources = sources[:1]  # a segmentation refers to one file of many frames
+        _share(sources[0])
     if "FrameOfReferenceUID" not in sources[0]:
         raise InputError(
             f"DICOM {folder} ({source.name}): has no frame of reference (an anonymiser took it?), "
@@ -85,6 +86,28 @@ def sources_of(folder: str | Path | None, source: Source | None) -> list[Any]:
         _mend(each)
     _try(folder, source, sources)
     return sources
+
+
+def _share(data: Any) -> None:
+    """Say once for all frames what a scanner says of each: voxel size and orientation of slices.
+
+    The standard allows both (PS3.3 C.7.6.16); highdicom looks in the shared groups only, and copies
+    numbers as they are, too long ones too.
+    """
+    from pydicom.dataset import Dataset
+    from pydicom.valuerep import DSfloat
+
+    frames = data.get("PerFrameFunctionalGroupsSequence", ())
+    if not data.get("SharedFunctionalGroupsSequence"):
+        data.SharedFunctionalGroupsSequence = [Dataset()]
+    shared = data.SharedFunctionalGroupsSequence[0]
+    for keyword in ("PixelMeasuresSequence", "PlaneOrientationSequence"):
+        if keyword not in shared and frames and keyword in frames[0]:
+            shared[keyword] = frames[0][keyword]
+        for element in shared[keyword][0] if keyword in shared else ():
+            if element.VR == "DS":
+                numbers = [element.value] if element.VM == 1 else element.value
+                element.value = [DSfloat(float(each), auto_format=True) for each in numbers]
 
 
 def _mend(data: Any) -> None:

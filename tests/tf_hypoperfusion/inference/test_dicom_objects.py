@@ -336,6 +336,10 @@ def scanned_head(folder, layout):
         write_series(folder, images, affine, b_values=[0, 1000], **words)
     elif layout == "enhanced":
         write_enhanced(folder / "all.dcm", images, affine, b_values=[0, 1000], **words)
+    elif layout == "enhanced, each frame with its geometry":  # as Philips writes it
+        write_enhanced(
+            folder / "all.dcm", images, affine, b_values=[0, 1000], shares=False, **words
+        )
     elif layout == "a file an image":
         for b, image in zip((0, 1000), images, strict=True):
             write_enhanced(
@@ -347,7 +351,10 @@ def scanned_head(folder, layout):
     return head
 
 
-@pytest.mark.parametrize("layout", ["classic", "enhanced", "a file an image", "mosaic"])
+@pytest.mark.parametrize(
+    "layout",
+    ["classic", "enhanced", "enhanced, each frame with its geometry", "a file an image", "mosaic"],
+)
 def test_another_program_reads_the_segments_where_they_lie(layout, done, tmp_path):
     """dcmqi (DCMTK inside) makes volumes of them, dciodvfy checks what the standard wants."""
     dcmqi = pytest.importorskip("dcmqi", reason="dcmqi is not installed")

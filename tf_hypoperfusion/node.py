@@ -43,7 +43,7 @@ flags.DEFINE_string(
 flags.DEFINE_string(
     "again",
     None,
-    "<STUDY> Have a study answered again, with --side and --nihss if they are known.",
+    "<STUDY> Have a study answered again, with --side, --nihss and --series if they are known.",
     flag_values=FLAGS,
 )
 flags.DEFINE_enum(
@@ -56,6 +56,12 @@ flags.DEFINE_enum(
 flags.DEFINE_integer(
     "nihss", None, "With --again: NIHSS score.", lower_bound=0, upper_bound=42, flag_values=FLAGS
 )
+flags.DEFINE_string(
+    "series",
+    None,
+    "With --again: series to take where several would do, as predict --series takes them.",
+    flag_values=FLAGS,
+)
 
 
 def main() -> int:
@@ -67,8 +73,9 @@ def main() -> int:
     asked = [name for name in ("status", "delete", "again") if FLAGS[name].value]
     if len(asked) > 1:
         raise InputError(f"--{' and --'.join(asked)} are given; expected one of them")
-    if asked != ["again"] and (FLAGS.side is not None or FLAGS.nihss is not None):
-        raise InputError("--side and --nihss belong to --again; leave them out")
+    corrected = [name for name in ("side", "nihss", "series") if FLAGS[name].value is not None]
+    if corrected and asked != ["again"]:
+        raise InputError(f"--{corrected[0]} belongs to --again; leave it out, or name the study")
     settings = node_settings.read(FLAGS.config)
     if asked:
         _look_after(settings)
@@ -90,7 +97,7 @@ def _look_after(settings) -> None:
         spool.delete(FLAGS.delete)
         print("deleted; what was sent is in its destinations still")
     else:
-        spool.ask_again(FLAGS.again, side=FLAGS.side, nihss=FLAGS.nihss)
+        spool.ask_again(FLAGS.again, side=FLAGS.side, nihss=FLAGS.nihss, series=FLAGS.series)
         print("to be answered again")
     spool.close()
 

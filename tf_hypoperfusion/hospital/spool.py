@@ -504,8 +504,9 @@ class Spool:
             connection.execute("UPDATE runs SET audit=NULL WHERE id=?", (run,))
 
     def ask_again(
-        self, study: str, *, side: str | None, nihss: int | None, age: float | None = None
-    ) -> None:
+        self, study: str, *, side: str | None, nihss: int | None, age: float | None = None,
+        series: str | None = None,
+    ) -> None:  # fmt: skip
         """Have a study answered once more, with what somebody says of the patient.
 
         Args:
@@ -513,6 +514,7 @@ class Spool:
             side: of the stroke; None leaves it open.
             nihss: None if unknown.
             age: years; None if unknown.
+            series: to take where several would do; None keeps the choice that was made before.
 
         Raises:
             InputError: no such study, or its images are deleted.
@@ -528,7 +530,8 @@ class Spool:
                     f"study {name}: its images were deleted; send them to the node again first"
                 )
             connection.execute(
-                "UPDATE studies SET side=?, nihss=?, age=? WHERE id=?", (side, nihss, age, name)
+                "UPDATE studies SET side=?, nihss=?, age=?, series=coalesce(?, series) WHERE id=?",
+                (side, nihss, age, series, name),
             )
             _set_state(connection, name, "complete", now_s, due_s=now_s)
 

@@ -124,7 +124,7 @@ class Worker:
         if isinstance(result, PatientDefect):
             say("defect", logging.ERROR, study=run.study, details=result.details)
         if isinstance(result, InputError):
-            reason = _without_paths(str(result), run)
+            reason = _for_reader(str(result), run)
             outcome = Outcome(state="refused", reason=reason)
             objects = self._refusal(run, reason)
         else:
@@ -286,6 +286,7 @@ def _images_of(folder: Path) -> tuple[str | None, str | None, str | None]:
     return dwi, adc, b0
 
 
-def _without_paths(reason: str, run: Run) -> str:
-    """A reason without the spool's folders, which mean nothing to who reads it."""
-    return reason.replace(f"{run.images}/", "").replace(str(run.images), "of this study")
+def _for_reader(reason: str, run: Run) -> str:
+    """A reason without the spool's folders and a flag of predict, which mean nothing here."""
+    reason = reason.replace(f"{run.images}/", "").replace(str(run.images), "of this study")
+    return reason.replace(" leave out --dicom_out, or", "")

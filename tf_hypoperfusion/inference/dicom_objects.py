@@ -41,6 +41,9 @@ MAY_BE_EMPTY = (
     "StudyDate", "StudyTime",
     "ReferringPhysicianName",
 )  # fmt: skip
+# Others, such as two at once in Japan, are written as UTF-8: not every library writes them.
+UTF_8 = "ISO_IR 192"
+PLAIN_CHARACTER_SETS = ("ISO_IR 6", "ISO_IR 100", UTF_8)
 DATES = {
     "PatientBirthDate": r"(\d{8})?", "StudyDate": r"(\d{8})?", "StudyTime": r"(\d{6}(\.\d{1,6})?)?"
 }  # fmt: skip
@@ -114,6 +117,9 @@ def _mend(data: Any) -> None:
     """Give a file what the standard wants: anonymisers remove it, or write dates that are none."""
     from pydicom.multival import MultiValue
 
+    if data.get("SpecificCharacterSet") not in (None, *PLAIN_CHARACTER_SETS):
+        data.decode()
+        data.SpecificCharacterSet = UTF_8
     for keyword in MAY_BE_EMPTY:
         value = data.get(keyword)
         if isinstance(value, MultiValue):  # a backslash parted it

@@ -349,9 +349,13 @@ def test_the_command_shows_deletes_and_asks_again(tmp_path, capsys):
         assert call(command, f"--config={config}", "--status") == 0
         assert name in capsys.readouterr().out
         assert call(command, f"--config={config}", f"--again={name}", "--side=left") == 0
-        assert here.next_run().side == "left"
+        run = here.next_run()
+        assert (run.side, run.series) == ("left", None)
+        assert call(command, f"--config={config}", f"--again={name}", "--series=TRACEW,ADC") == 0
+        run = here.next_run()
+        assert (run.side, run.series) == (None, "TRACEW,ADC")
         assert call(command, f"--config={config}", "--side=left") == 2
-        assert "belong to --again" in capsys.readouterr().err
+        assert "--side belongs to --again" in capsys.readouterr().err
         assert call(command, f"--config={config}", f"--delete={name}", "--status") == 2
         assert call(command, f"--config={config}", f"--delete={name}") == 0
         assert here.worklist() == []

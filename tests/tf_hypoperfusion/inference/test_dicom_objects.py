@@ -405,7 +405,8 @@ def test_another_program_reads_the_segments_where_they_lie(layout, done, tmp_pat
 
 @pytest.mark.parametrize(
     ("keyword", "value"),
-    [("PatientBirthDate", "1950"), ("StudyDate", "2020-1-1"), ("PatientName", "DOE\\JOHN"),
+    [("SpecificCharacterSet", "?ISO 2022 IR 87"),
+     ("PatientBirthDate", "1950"), ("StudyDate", "2020-1-1"), ("PatientName", "DOE\\JOHN"),
      ("StudyTime", "noon"), ("PatientSex", "")],
 )  # fmt: skip
 def test_odd_attributes_of_the_scan_lose_no_result(keyword, value, done, tmp_path):
@@ -415,6 +416,9 @@ def test_odd_attributes_of_the_scan_lose_no_result(keyword, value, done, tmp_pat
     for path in (tmp_path / "in").iterdir():
         data = pydicom.dcmread(path)
         data.add_new(keyword, "LO", value.replace("\\", "?"))  # as text, for it is no such value
+        if keyword == "SpecificCharacterSet":
+            data.add_new(keyword, "CS", value.split("?"))
+            data.PatientName = "Yamada^Tarou=\u5c71\u7530^\u592a\u90ce"
         data.save_as(path)
         path.write_bytes(path.read_bytes().replace(b"DOE?JOHN", b"DOE\\JOHN"))
     native = load_native(tmp_path / "in")

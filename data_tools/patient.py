@@ -170,6 +170,33 @@ def load_native(
     return patient
 
 
+def with_truth(
+    native: NativePatient, tmax: str | os.PathLike | None, truth: str | os.PathLike | None
+) -> NativePatient:
+    """A patient who was read before, with what perfusion imaging showed.
+
+    Args:
+        native: of :func:`load_native`.
+        tmax: image file on its own grid.
+        truth: image file on its own grid.
+
+    Raises:
+        InputError: one line for each fault found.
+    """
+    checks = _Checks()
+    read, mask = (functools.partial(f, may_have_gaps=True) for f in (load_volume, load_mask))
+    tmax_volume = checks.result(read, tmax, "Tmax") if tmax else None
+    truth_volume = checks.result(mask, truth, "hypoperfusion mask") if truth else None
+    if tmax_volume is not None:
+        checks.passes(check_tmax_seconds, tmax_volume)
+    if not checks.faults:
+        _check_beside(checks, (tmax_volume, truth_volume), native.shown, native.brain)
+    if checks.faults:
+        raise InputError("\n".join(checks.faults))
+    whole = truth is not None and file_names.is_whole_truth(truth)
+    return _with_beside(native, tmax_volume, truth_volume, whole)
+
+
 def examine(
     dwi: str | os.PathLike | None,
     adc: str | os.PathLike | None = None,

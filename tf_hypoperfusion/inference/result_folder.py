@@ -5,6 +5,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from data_tools import cohort
 from data_tools.criteria import DEFUSE3
@@ -130,10 +131,71 @@ def predict(
     Raises:
         InputError: images, model or server that cannot be used.
     """
-    began = time.monotonic()
     log = log or _say
     if Path(out).is_file():
         raise InputError(f"--out {out} is a file; expected a folder to write to")
+    answered = answer(files, connect, options=options, log=log, fingerprint=fingerprint, out=out)
+    log("drawing report.html")
+    result = write(answered, out, options)
+    for warning in result.warnings:
+        log(f"WARNING: {warning}")
+    return result
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Answered:
+    """A patient who was answered and of whom nothing is written yet.
+
+    Attributes:
+        done: the measured patient.
+        result: built from it; its seconds lack the drawing.
+        sources: the scanner's images that DICOM objects refer to.
+    """
+
+    done: Prediction
+    result: PatientResult
+    sources: Sequence[Any] = ()
+
+
+def write(answered: Answered, out: str, options: OutputOptions = DEFAULT) -> PatientResult:
+    """Draw a result and write its folder.
+
+    Args:
+        answered: of :func:`answer`.
+        out: folder for the result.
+        options: what is made.
+
+    Returns:
+        The result with the seconds of all steps.
+    """
+    clock, result = prediction.Clock(), answered.result
+    drawn = result_files.draw(
+        answered.done, result, options, dicom_sources=answered.sources, clock=clock
+    )
+    result = dataclasses.replace(result, seconds=_with_total(result.seconds, clock))
+    result_files.write(drawn, result, out)
+    return result
+
+
+def answer(
+    files: PatientFiles, connect: Callable[[], Backend], *,
+    options: OutputOptions = DEFAULT, log: Callable[[str], None],
+    fingerprint: str | None = None, out: str | None = None,
+) -> Answered:  # fmt: skip
+    """Read, ask, build the result; nothing is written.
+
+    Args:
+        files: images and facts of the patient.
+        connect: loads the model or finds the server, once the images are known to be good.
+        options: what else is made.
+        log: gets what is being done.
+        fingerprint: of all that the result depends on; kept in it.
+        out: folder that the result will go to, tried before anything is computed.
+
+    Raises:
+        InputError: images, model or server that cannot be used.
+    """
+    began = time.monotonic()
     native = load_native(
         files.dwi, files.adc, files.tmax, files.truth, b0=files.b0, overrides=files.overrides,
         may_lack_one=True,
@@ -146,7 +208,8 @@ def predict(
     sources = dicom_objects.sources_of(files.dwi, native.dicom_source) if options.dicom else []
     if options.pdf:
         pdf.browser()
-    atomic.check_writable(out)
+    if out is not None:
+        atomic.check_writable(out)
     read = time.monotonic()
     unit = f" (ADC in {native.adc_unit})" if native.adc_unit else ""
     log(f"read {' and '.join(filter(None, (files.dwi, files.adc)))}{unit}")
@@ -168,14 +231,7 @@ def predict(
     seconds = Seconds(read=round(read - began, 3), load_model=round(loaded - read, 3),
                       **done.seconds)  # fmt: skip
     result = build_result(files, done, backend, seconds=seconds, fingerprint=fingerprint)
-    log("drawing report.html")
-    clock = prediction.Clock()
-    drawn = result_files.draw(done, result, options, dicom_sources=sources, clock=clock)
-    result = dataclasses.replace(result, seconds=_with_total(seconds, clock))
-    result_files.write(drawn, result, out)
-    for warning in result.warnings:
-        log(f"WARNING: {warning}")
-    return result
+    return Answered(done=done, result=result, sources=sources)
 
 
 def build_result(

@@ -128,6 +128,21 @@ def test_a_list_of_versions_names_each_package_once(path):
     assert len(packages) > 50 and len(packages) == len(set(packages))
 
 
+DOCUMENTS = [
+    path.relative_to(PROJECT)
+    for place in (".", "docs", "serving", "saved_models", "benchmarks")
+    for path in sorted((PROJECT / place).glob("*.md" if place == "." else "**/*.md"))
+]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=str)
+def test_links_of_documents_lead_to_files(document):
+    text = (PROJECT / document).read_text()
+    targets = [t.partition("#")[0] for t in re.findall(r"\]\(([^)\s]+)\)", text) if "://" not in t]
+    folder = (PROJECT / document).parent
+    assert [each for each in targets if each and not (folder / each).exists()] == []
+
+
 def test_documents_show_what_commands_printed():
     writer = runpy.run_path(str(PROJECT / "docs/reference/write_figures.py"))
     for name, blocks in writer["BLOCKS"].items():

@@ -128,6 +128,38 @@ def test_a_list_of_versions_names_each_package_once(path):
     assert len(packages) > 50 and len(packages) == len(set(packages))
 
 
+POSIX_MODULES = {"fcntl", "grp", "pty", "pwd", "resource", "syslog", "termios", "tty"}
+POSIX_NAMES = {
+    "os": {
+        "fork",
+        "geteuid",
+        "getuid",
+        "getpgid",
+        "killpg",
+        "mkfifo",
+        "setsid",
+    },
+    "signal": {"SIGHUP", "SIGKILL", "SIGUSR1", "SIGUSR2", "alarm", "setitimer"},
+}
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PROJECT)))
+def test_no_module_needs_what_windows_lacks(path):
+    """Imported inside of a function with another way, or asked for by getattr, it is no need."""
+    tree = ast.parse(path.read_text())
+    needed = {
+        name.name for node in tree.body if isinstance(node, ast.Import) for name in node.names
+    }
+    needed |= {node.module for node in tree.body if isinstance(node, ast.ImportFrom)}
+    used = {
+        f"{node.value.id}.{node.attr}"
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name)
+        and node.attr in POSIX_NAMES.get(node.value.id, ())
+    }  # fmt: skip
+    assert (needed & POSIX_MODULES, used) == (set(), set())
+
+
 DOCUMENTS = [
     path.relative_to(PROJECT)
     for place in (".", "docs", "serving", "saved_models", "benchmarks")

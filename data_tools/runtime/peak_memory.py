@@ -1,7 +1,6 @@
 """The most memory that a piece of work held, measured by Linux."""
 
 import contextlib
-import resource
 from pathlib import Path
 
 _CLEAR, _STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
@@ -14,9 +13,13 @@ def reset() -> None:
 
 
 def read_mb() -> int:
-    """Largest resident memory since :func:`reset`, in MB of 2**20 bytes."""
+    """Largest resident memory since :func:`reset`, in MB of 2**20 bytes; 0 where nobody knows."""
     try:
         line = next(x for x in _STATUS.read_text().splitlines() if x.startswith("VmHWM"))
         return round(int(line.split()[1]) / 1024)
     except (OSError, StopIteration):
+        try:
+            import resource
+        except ImportError:  # Windows
+            return 0
         return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)

@@ -191,6 +191,8 @@ def study_name(uid: str) -> str:
 
 def sync_folder(folder: Path) -> None:
     """Have a folder's names on the disk too: a power cut takes no file that was renamed into it."""
+    if os.name == "nt":  # which opens no folder, and writes names by itself
+        return
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

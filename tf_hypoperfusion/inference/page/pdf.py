@@ -49,7 +49,7 @@ def printed(html: str) -> bytes:
         command = [
             browser(), "--headless", "--disable-gpu", "--no-first-run", "--no-pdf-header-footer",
             f"--user-data-dir={folder}/profile", f"--print-to-pdf={made}",
-            *(["--no-sandbox"] if os.geteuid() == 0 else []),
+            *(["--no-sandbox"] if getattr(os, "geteuid", lambda: None)() == 0 else []),
             page.as_uri(),
         ]  # fmt: skip
         try:

@@ -1,7 +1,6 @@
 """HTTP connections that no client can hold for ever: what it owes must come in time."""
 
 import asyncio
-import resource
 from typing import Any
 
 import h11
@@ -20,6 +19,10 @@ TOO_SLOW = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length
 
 def most_connections() -> int:
     """How many connections may be open at once: what the process may open, less what it needs."""
+    try:
+        import resource
+    except ImportError:  # Windows, whose select() takes 512
+        return 512 - KEPT_DESCRIPTORS
     allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if allowed == resource.RLIM_INFINITY:
         allowed = 2**16

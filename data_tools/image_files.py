@@ -98,6 +98,11 @@ def open_image(path: Path, what: str) -> ImageFile:
     """
     label = f"{what} {path}"
     if not path.is_file():
+        if path.is_dir():
+            raise InputError(
+                f"{label}: is a folder; expected {EXPECTED}. Of DICOM files, give the folder of "
+                "the whole study as --dwi: the scanner's ADC map is found in there"
+            )
         missing = broken_link(path) or "no such file"
         raise InputError(f"{label}: {missing}; expected {EXPECTED}")
     if path.stat().st_size == 0:

@@ -32,7 +32,7 @@ TMAX_MAX_S = 100.0
 # Healthy tissue has 1 to 3 s, and most of the brain is healthy or at least not 6 s late.
 TMAX_MEDIAN_MAX_S = 8.0
 # A map has more values than a mask with its labels, and has them in most of the brain it shows.
-TMAX_LEAST_VALUES, TMAX_LEAST_SHARE = 4, 0.2
+LEAST_VALUES, TMAX_LEAST_SHARE = 4, 0.2
 WHOLE_BRAIN_SHARE = 0.95
 
 RIM_VOXELS = 2
@@ -79,8 +79,14 @@ def detect_adc_unit(adc: Volume, tissue: NDArray[np.bool_]) -> str:
         um2/s (1e-6 mm2/s).
 
     Raises:
-        InputError: if the median fits no unit.
+        InputError: if the median fits no unit, or the image is a mask.
     """
+    values = np.unique(adc.data[tissue & (adc.data > 0)])
+    if values.size and np.isin(values, range(1, LEAST_VALUES)).all():
+        raise InputError(
+            f"ADC {adc.path}: has only {counted(len(values), 'value')} other than 0 in the brain, "
+            "as a mask with its labels; expected an ADC map"
+        )
     median = _median(adc, tissue)
     low, high = ADC_TISSUE_RANGE_UM2_PER_S
     for unit, factor in ADC_UNITS.items():
@@ -195,7 +201,7 @@ def check_tmax_is_a_map(tmax: Volume, brain: NDArray[np.bool_]) -> None:
     """
     inside = tmax.data[brain & (tmax.data > 0)]
     share = inside.size / max(int(brain.sum()), 1)
-    if inside.size and (len(np.unique(inside)) < TMAX_LEAST_VALUES or share < TMAX_LEAST_SHARE):
+    if inside.size and (len(np.unique(inside)) < LEAST_VALUES or share < TMAX_LEAST_SHARE):
         raise InputError(
             f"Tmax {tmax.path}: has {counted(len(np.unique(inside)), 'value')} other than 0, in "
             f"{share:.0%} of the brain that it shows; expected a map of seconds in all tissue. Is "

@@ -39,6 +39,13 @@ def test_an_adc_of_no_unit_is_refused(median):
         detect_adc_unit(volume, np.ones((6, 6, 6), bool))
 
 
+@pytest.mark.parametrize("labels", [1, 3])
+def test_a_mask_is_no_adc_map(labels):
+    data = np.arange(216, dtype=np.float32).reshape(6, 6, 6) % (labels + 1)
+    with pytest.raises(InputError, match=f"adc.nii.gz: has only {labels} values? other than 0"):
+        detect_adc_unit(Volume(data, AFFINE, "adc.nii.gz"), np.ones((6, 6, 6), bool))
+
+
 @pytest.mark.parametrize("core_share", [0, 0.3], ids=["no core", "a third of the brain is core"])
 def test_swapped_images_are_refused(core_share):
     brain = np.zeros((40, 40, 8), bool)

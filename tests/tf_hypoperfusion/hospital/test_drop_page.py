@@ -23,9 +23,10 @@ pytest.importorskip("starlette", reason="extra `serve` is not installed")
 
 from tf_hypoperfusion.hospital import service
 from tf_hypoperfusion.hospital.settings import Page, Settings
-from tf_hypoperfusion.hospital.web import arriving, dropped, guard, multipart
+from tf_hypoperfusion.hospital.web import arriving, dropped, guard, multipart, pages
 
 PATIENCE_S = 180
+AUDIT = "spool/audit.jsonl"
 
 
 class Browser:
@@ -196,7 +197,7 @@ def test_what_a_browser_may_do_with_an_answer(browser):
     assert "not a medical device" in answer.text
 
 
-def test_others_need_a_password(tmp_path):
+def test_others_need_a_password(tmp_path, monkeypatch):
     with pytest.raises(InputError, match="others can reach it.*--token_file"):
         node_with_page(tmp_path / "open", host="0.0.0.0")
     (tmp_path / "password").write_text("a good one\n")
@@ -210,6 +211,10 @@ def test_others_need_a_password(tmp_path):
         assert one.post("/drops", csrf="").status_code == 401
         csrf = re.search('name="csrf" value="([^"]*)"', one.get("/login").text)[1]
         assert one.post("/login", csrf=csrf, token="a bad one").status_code == 403
+        assert '"login refused", "address": "127.0.0.1"' in (tmp_path / AUDIT).read_text()
+        with monkeypatch.context() as busy:
+            busy.setattr(pages, "LOGINS_AT_ONCE", 0)  # others of this address are at it
+            assert one.post("/login", csrf=csrf, token="a good one").status_code == 429
         assert one.get("/", allow_redirects=False).status_code == 303
         assert one.post("/login", csrf=csrf, token="a good one").status_code == 303
         assert "Drop a study" in one.get("/").text

@@ -9,7 +9,7 @@ import pytest
 import uvicorn
 
 from tf_hypoperfusion.serving.server import http_protocol
-from tf_hypoperfusion.serving.server.http_protocol import TimedProtocol
+from tf_hypoperfusion.serving.server.http_protocol import OneLength, TimedProtocol
 
 pytestmark = pytest.mark.usefixtures("serve_extra")
 POST = b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 4\r\n\r\n"
@@ -39,7 +39,7 @@ def port():
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 
-    config = uvicorn.Config(echo, http=TimedProtocol, lifespan="off", log_config=None)
+    config = uvicorn.Config(OneLength(echo), http=TimedProtocol, lifespan="off", log_config=None)
     server = uvicorn.Server(config)
     listening = socket.create_server(("127.0.0.1", 0))
     thread = threading.Thread(target=server.run, args=([listening],), daemon=True)
@@ -88,6 +88,17 @@ def test_a_whole_request_is_answered_while_others_hang(port):
         assert answer_of(client).endswith(b"abcd")
     for client in hanging:
         client.close()
+
+
+def test_a_request_with_two_lengths_is_refused_and_what_follows_is_not_read(port):
+    second = b"GET /second HTTP/1.1\r\nhost: x\r\n\r\n"
+    with connected(port) as client:
+        client.sendall(
+            b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 4\r\ntransfer-encoding: chunked\r\n\r\n"
+            b"0\r\n\r\n" + second
+        )
+        answer = answer_of(client)
+    assert answer.startswith(b"HTTP/1.1 400 ") and answer.count(b"HTTP/1.1") == 1
 
 
 def test_one_more_connection_than_may_be_is_closed_at_once(port, monkeypatch):

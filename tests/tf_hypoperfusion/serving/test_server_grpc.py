@@ -156,6 +156,10 @@ def test_metadata_wants_its_field_and_other_methods_are_refused_in_words(server,
     assert refusal(models.HandleReloadConfigRequest, reload)[0] == "PERMISSION_DENIED"
     for path in ("/grpc.health.v1.Health/Watch", "/tensorflow.serving.SessionService/SessionRun"):
         assert refusal(channel.unary_unary(path), b"")[0] == "UNIMPLEMENTED"
+    code, message = refusal(
+        channel.unary_unary("/tensorflow.serving.PredictionService/Predict"), b"\xff\xff\xff"
+    )
+    assert code == "INTERNAL" and "no message of this call" in message
     assert server.log.read_text() == before  # no tracebacks
 
 

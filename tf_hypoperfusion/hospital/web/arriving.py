@@ -21,6 +21,8 @@ MAX_FILES, MAX_BYTES = 20_000, 4 << 30
 MAX_LISTING_BYTES = 200 * MAX_FILES
 CHUNK_BYTES = 1 << 20
 LOOK_FOR_ROOM_BYTES = 64 << 20
+# Of a file's flags in a zip.
+ENCRYPTED = 0x1
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -121,6 +123,8 @@ class Arriving:
         _check_listing(packed)
         try:
             with zipfile.ZipFile(packed.path) as archive:
+                if any(member.flag_bits & ENCRYPTED for member in archive.infolist()):
+                    raise InputError(f"{packed.shown} is encrypted; unpack it, and drop the folder")
                 for member in archive.infolist():
                     parts = PurePosixPath(member.filename).parts
                     if member.is_dir() or "__MACOSX" in parts:

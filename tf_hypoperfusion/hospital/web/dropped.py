@@ -342,7 +342,12 @@ def _look_at_dicom(folder: Path) -> tuple[dict[str, str], tuple[str, ...], str |
         if path.suffix != ".dcm":
             path.unlink()
     try:
-        series = {each.head.uid: each.head.name for each in read_folder(folder).frames}
+        heads = [each.head for each in read_folder(folder).frames]
+        several = len({head.patient for head in heads}) > 1
+        series = {
+            head.uid: head.name + (f", of patient {head.patient[0] or '?'}" if several else "")
+            for head in heads
+        }
         found = dicom.read_study(folder, need_adc=False)
     except InputError as error:
         # What follows is about flags.
@@ -354,7 +359,8 @@ def _look_at_dicom(folder: Path) -> tuple[dict[str, str], tuple[str, ...], str |
 
 
 def _without(folder: Path, text: str) -> str:
-    return text.replace(f"{folder}/", "").replace(str(folder), "of this drop")
+    text = text.replace(f"{folder}/", "").replace(str(folder), "of this drop")
+    return text.replace("choose the series with --series", "tick those of one patient below")
 
 
 def _named(drop: Drop, roles: Sequence[str]) -> dict[str, Path]:

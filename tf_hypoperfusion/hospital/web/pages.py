@@ -15,6 +15,7 @@ import logging
 import re
 import sqlite3
 import zipfile
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from importlib import resources
 from pathlib import Path
@@ -30,7 +31,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from data_tools.runtime.errors import InputError
-from tf_hypoperfusion.hospital.audit import LOG, Audit
+from tf_hypoperfusion.hospital.audit import LOG, Audit, say
 from tf_hypoperfusion.hospital.spool import DONE, Spool, WorklistRow
 from tf_hypoperfusion.hospital.web import arriving, dropped, forms, guard, multipart
 from tf_hypoperfusion.hospital.web.arriving import Arriving
@@ -41,6 +42,8 @@ from tf_hypoperfusion.inference.result import FILE, read_result
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 WRONG_LOGIN_S = 1.0
+# Of one address.
+LOGINS_AT_ONCE = 5
 # Of the files that a result may have, in the order in which people want them.
 DOWNLOADS = {
     result_files.PAGE: "the page, for a browser",
@@ -125,7 +128,8 @@ class _Pages:
     def __init__(self, shown: Shown) -> None:
         self._spool, self._drops, self._audit = shown.spool, shown.drops, shown.audit
         self._worker = shown.worker
-        self._logging_in = asyncio.Lock()
+        # By address of who tries: nobody's wrong passwords hold up another one's right one.
+        self._logging_in: Counter[str] = Counter()
 
     async def start(self, request: Request) -> Response:
         """Drop zone and worklist."""
@@ -279,19 +283,27 @@ class _Pages:
         return JSONResponse({"state": _digest(rows), "words": words})
 
     async def login(self, request: Request) -> Response:
-        """The password, one try at a time."""
+        """The password; a few tries of an address at a time, each wrong one a second long."""
         rules: guard.Guard = request.scope["guard"]
         if not rules.asks_for_token:
             return _go(request, "/")
         if request.method == "GET":
             return _page(request, "login.html", fault=None)
         fields = dict(await forms.read(request))
-        async with self._logging_in:
-            if not rules.is_token(fields.get("token", "")):
+        address = request.client.host if request.client else "unknown"
+        if self._logging_in[address] >= LOGINS_AT_ONCE:
+            fault = "Too many tries at once from this address. Wait a second, and try again."
+            return _page(request, "login.html", status=429, fault=fault)
+        if not rules.is_token(fields.get("token", "")):
+            self._logging_in[address] += 1
+            try:
                 await asyncio.sleep(WRONG_LOGIN_S)
-                self._audit.add("login refused")
-                fault = "This is not the password."
-                return _page(request, "login.html", status=403, fault=fault)
+            finally:
+                self._logging_in[address] -= 1
+            self._audit.add("login refused", address=address)
+            say("login refused", logging.WARNING, address=address)
+            fault = "This is not the password."
+            return _page(request, "login.html", status=403, fault=fault)
         answer = _go(request, "/")
         answer.headers.append(
             "Set-Cookie", guard.cookie(guard.LOGIN, rules.log_in(), request, guard.LOGIN_S)

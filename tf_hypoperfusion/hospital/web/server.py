@@ -15,7 +15,7 @@ from tf_hypoperfusion.hospital.web.dropped import Drops
 from tf_hypoperfusion.hospital.web.guard import Rules
 from tf_hypoperfusion.hospital.worker import Worker
 from tf_hypoperfusion.inference import rest_client
-from tf_hypoperfusion.serving.server.http_protocol import TimedProtocol
+from tf_hypoperfusion.serving.server.http_protocol import OneLength, TimedProtocol
 
 STOP_S = 3
 # For all files of a drop: 4 GiB at 20 Mbit/s.
@@ -60,7 +60,7 @@ class PageServer:
         logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
         self._server = uvicorn.Server(
             uvicorn.Config(
-                app,
+                OneLength(app),
                 http=UploadProtocol,
                 log_config=None,
                 log_level="warning",

@@ -17,7 +17,7 @@ import uvicorn
 from data_tools.runtime.errors import InputError
 from tf_hypoperfusion.serving.server.figures import Figures
 from tf_hypoperfusion.serving.server.held_memory import HeldMemory
-from tf_hypoperfusion.serving.server.http_protocol import TimedProtocol
+from tf_hypoperfusion.serving.server.http_protocol import OneLength, TimedProtocol
 from tf_hypoperfusion.serving.server.policies import ModelSource
 from tf_hypoperfusion.serving.server.repository import Repository
 from tf_hypoperfusion.serving.server.rest import RestApi, RestOptions
@@ -113,7 +113,7 @@ class EmbeddedServer:
         )
         self._rest = RestApi(self._repository, self._runner, options=limits, **self._shared)
         config = uvicorn.Config(
-            self._rest.app(),
+            OneLength(self._rest.app()),
             http=TimedProtocol,
             log_config=None,  # uvicorn's own closes every handler of the process
             log_level="warning",

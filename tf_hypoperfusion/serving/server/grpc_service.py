@@ -14,6 +14,7 @@ from typing import Any
 
 import grpc
 import numpy as np
+from google.protobuf.message import DecodeError
 
 from data_tools.runtime import light_imports
 from data_tools.runtime.errors import InputError
@@ -76,6 +77,30 @@ class _Token(grpc.aio.ServerInterceptor):
         if health or is_token(given, self.token):
             return await continuation(handler_call_details)
         return self.refuse
+
+
+class _Readable(grpc.aio.ServerInterceptor):
+    """Refuses bytes that are no message; gRPC itself writes a traceback for each of them."""
+
+    async def intercept_service(self, continuation, handler_call_details):
+        handler = await continuation(handler_call_details)
+        if handler is None or handler.unary_unary is None or handler.request_deserializer is None:
+            return handler
+
+        def read(content: bytes) -> Any:
+            try:
+                return handler.request_deserializer(content)
+            except DecodeError:
+                return None
+
+        async def answer(request: Any, context: Any) -> Any:
+            if request is None:
+                await context.abort(
+                    grpc.StatusCode.INTERNAL, "the request's bytes are no message of this call"
+                )
+            return await handler.unary_unary(request, context)
+
+        return grpc.unary_unary_rpc_method_handler(answer, read, handler.response_serializer)
 
 
 class _Service:
@@ -391,7 +416,7 @@ class GrpcServer:
         self._end = self._loop.create_future()
         token, limit = self._options.token, self._options.max_request_bytes
         server = grpc.aio.server(
-            interceptors=[_Token(token)] if token else (),
+            interceptors=[*([_Token(token)] if token else ()), _Readable()],
             options=[
                 # A second server on the port would take half of the clients.
                 ("grpc.so_reuseport", 0),

@@ -29,6 +29,28 @@ def most_connections() -> int:
     return max(allowed - KEPT_DESCRIPTORS, allowed // 2)
 
 
+class OneLength:
+    """Refuses requests that say their length twice: a proxy before us may read another request."""
+
+    def __init__(self, app: Any) -> None:
+        """Answer with an application.
+
+        Args:
+            app: of ASGI.
+        """
+        self._app = app
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """A request as ASGI has it; after a refusal the connection is closed."""
+        names = {name for name, _ in scope["headers"]} if scope["type"] == "http" else set()
+        if names >= {b"content-length", b"transfer-encoding"}:
+            headers = [(b"connection", b"close"), (b"content-length", b"0")]
+            await send({"type": "http.response.start", "status": 400, "headers": headers})
+            await send({"type": "http.response.body"})
+        else:
+            await self._app(scope, receive, send)
+
+
 class TimedProtocol(H11Protocol):
     """uvicorn's protocol, which by itself waits for a client as long as the client likes."""
 

@@ -11,7 +11,8 @@ import importlib
 from typing import Any
 
 __version__ = "0.1.0"
-_API = ("Model", "Result", "evaluate", "load_model")
+# No name of a command: that is a module of this package.
+_API = ("Model", "Result", "load_model")
 
 
 def __getattr__(name: str) -> Any:

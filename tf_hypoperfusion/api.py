@@ -6,7 +6,7 @@
     result = model.predict("dwi.nii.gz", "adc.nii.gz", side="left", nihss=15, age=72)
     print(result.hypoperfusion_ml, result.target_mismatch, result.warnings)
     result.save("out")
-    print(hp.evaluate(result, tmax="tmax.nii.gz").dice)
+    print(result.evaluate(tmax="tmax.nii.gz").dice)
 
 Research software, not a medical device.
 """
@@ -173,6 +173,41 @@ class Result:
         result_folder.write(self._answered, str(out))
         return Path(out) / result_files.PAGE
 
+    def evaluate(
+        self, *, tmax: "Image | None" = None, truth: "Image | None" = None,
+        tmax_threshold_s: float = TMAX_HYPOPERFUSION_S,
+    ) -> "Comparison":  # fmt: skip
+        """Hold the result against what perfusion imaging showed.
+
+        Args:
+            tmax: Tmax map in s, of the same patient.
+            truth: mask of the hypoperfusion that a person drew; with ``tmax`` too it is compared
+                inside that scan.
+            tmax_threshold_s: from which on Tmax is hypoperfusion.
+
+        Returns:
+            Dice, mL of both, the part of the brain that the scan covers, and the target mismatch
+            by it.
+
+        Raises:
+            InputError: neither is given, or an image that cannot be used.
+        """
+        from data_tools import native_truth, patient
+        from tf_hypoperfusion.inference import comparison
+
+        if tmax is None and truth is None:
+            raise InputError("neither tmax nor truth is given; expected one at least")
+        done = self._answered.done
+        with _as_files({"tmax": tmax, "truth": truth}) as paths:
+            native = patient.with_truth(done.native, paths["tmax"], paths["truth"])
+            native = dataclasses.replace(native, tmax_threshold_s=tmax_threshold_s)
+            beside = dataclasses.replace(
+                done, native=native, truth=native_truth.of_patient(native, done.core.native)
+            )
+            compared = comparison.of(beside, tmax=paths["tmax"], mask=paths["truth"])
+        assert compared is not None  # one of them was given
+        return compared
+
     def __repr__(self) -> str:
         """The figures in a line."""
         core = "not known" if self.core_ml is None else f"{self.core_ml:.1f} mL"
@@ -204,42 +239,6 @@ def load_model(
     given = tuple(Path(path) for path in paths) or (model_files.demo_model(),)
     models = model_backend.Models(given, runtime="auto", precision=None, stride=stride, fast=fast)
     return Model(models, given)
-
-
-def evaluate(
-    result: Result, *, tmax: "Image | None" = None, truth: "Image | None" = None,
-    tmax_threshold_s: float = TMAX_HYPOPERFUSION_S,
-) -> "Comparison":  # fmt: skip
-    """A result beside what perfusion imaging showed.
-
-    Args:
-        result: of :meth:`Model.predict`.
-        tmax: Tmax map in s, of the same patient.
-        truth: mask of the hypoperfusion that a person drew; with ``tmax`` too it is compared inside
-            that scan.
-        tmax_threshold_s: from which on Tmax is hypoperfusion.
-
-    Returns:
-        Dice, mL of both, the part of the brain that the scan covers, and the target mismatch by it.
-
-    Raises:
-        InputError: neither is given, or an image that cannot be used.
-    """
-    from data_tools import native_truth, patient
-    from tf_hypoperfusion.inference import comparison
-
-    if tmax is None and truth is None:
-        raise InputError("neither tmax nor truth is given; expected one at least")
-    done = result._answered.done
-    with _as_files({"tmax": tmax, "truth": truth}) as paths:
-        native = patient.with_truth(done.native, paths["tmax"], paths["truth"])
-        native = dataclasses.replace(native, tmax_threshold_s=tmax_threshold_s)
-        beside = dataclasses.replace(
-            done, native=native, truth=native_truth.of_patient(native, done.core.native)
-        )
-        compared = comparison.of(beside, tmax=paths["tmax"], mask=paths["truth"])
-    assert compared is not None  # one of them was given
-    return compared
 
 
 @contextmanager

@@ -70,6 +70,9 @@ def main() -> int:
     from tf_hypoperfusion.hospital import settings as node_settings
 
     os.umask(0o077)
+    for name in ("delete", "again"):
+        if FLAGS[name].value == "":  # as an unset variable of a shell leaves it
+            raise InputError(f"--{name} is empty; expected a study, as --status names it")
     asked = [name for name in ("status", "delete", "again") if FLAGS[name].value]
     if len(asked) > 1:
         raise InputError(f"--{' and --'.join(asked)} are given; expected one of them")

@@ -13,6 +13,7 @@ from helpers.predictions import corner_backend
 import tf_hypoperfusion as hp
 from data_tools.runtime.errors import InputError
 from tf_hypoperfusion.clinical import ClinicalFacts
+from tf_hypoperfusion.command_line import MODULES
 from tf_hypoperfusion.inference import model_backend, result_folder
 
 FACTS = {"side": "left", "nihss": 15, "age": 72}
@@ -59,10 +60,10 @@ def test_files_images_and_arrays_give_one_result_that_is_saved_and_evaluated(
     )
     at_once = result_folder.answer(files, corner_backend, log=lambda text: None).result.comparison
     assert at_once.truth_ml > 0
-    assert hp.evaluate(result, tmax=tmax) == at_once
-    in_memory = hp.evaluate(result, tmax=nib.load(tmax))
+    assert result.evaluate(tmax=tmax) == at_once
+    in_memory = result.evaluate(tmax=nib.load(tmax))
     assert dataclasses.replace(in_memory, tmax=str(tmax)) == at_once
-    mask = hp.evaluate(result, truth=(result.hypoperfusion, result.affine))
+    mask = result.evaluate(truth=(result.hypoperfusion, result.affine))
     assert mask.source == "edited mask" and mask.truth_ml >= result.hypoperfusion_ml - 0.01
     assert "research use only" in repr(result)
 
@@ -81,9 +82,9 @@ def test_what_cannot_be_used_is_told(model, images, tmp_path):
         model.predict(dwi, adc, side="L")
     result = model.predict(dwi, adc, **FACTS)
     with pytest.raises(InputError, match="neither tmax nor truth"):
-        hp.evaluate(result)
+        result.evaluate()
     with pytest.raises(InputError, match="Tmax .*largest values"):
-        hp.evaluate(result, tmax=(nib.load(tmax).get_fdata() * 1000, nib.load(tmax).affine))
+        result.evaluate(tmax=(nib.load(tmax).get_fdata() * 1000, nib.load(tmax).affine))
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match="is a file; expected a folder"):
         result.save(tmp_path / "file")
@@ -91,6 +92,13 @@ def test_what_cannot_be_used_is_told(model, images, tmp_path):
         hp.load_model(tmp_path / "none")
     with pytest.raises(AttributeError, match="predicted"):
         _ = hp.predicted
+
+
+@pytest.mark.quick
+def test_no_name_of_the_interface_is_that_of_a_command():
+    from tf_hypoperfusion import evaluate
+
+    assert not set(hp._API) & {"__main__", *MODULES} and evaluate.main
 
 
 @pytest.mark.quick

@@ -357,6 +357,9 @@ def test_the_command_shows_deletes_and_asks_again(tmp_path, capsys):
         assert call(command, f"--config={config}", "--side=left") == 2
         assert "--side belongs to --again" in capsys.readouterr().err
         assert call(command, f"--config={config}", f"--delete={name}", "--status") == 2
+        for flag in ("--again=", "--delete="):  # no node is started
+            assert call(command, f"--config={config}", flag) == 2
+            assert "is empty; expected a study" in capsys.readouterr().err
         assert call(command, f"--config={config}", f"--delete={name}") == 0
         assert here.worklist() == []
         assert call(command, f"--config={config}", f"--delete={name}") == 2

@@ -92,12 +92,15 @@ def main() -> int:
 def _look_after(settings) -> None:
     """Do what is asked about the studies of a node, which may be running."""
     from tf_hypoperfusion.hospital import service, worklist
+    from tf_hypoperfusion.hospital.audit import Audit
 
     spool = service.open_spool(settings)
     if FLAGS.status:
         print(worklist.table(spool.worklist()))
     elif FLAGS.delete:
-        spool.delete(FLAGS.delete)
+        name = spool.find(FLAGS.delete)
+        spool.delete(name)
+        Audit(spool.folder).add("deleted", study=name)
         print("deleted; what was sent is in its destinations still")
     else:
         spool.ask_again(FLAGS.again, side=FLAGS.side, nihss=FLAGS.nihss, series=FLAGS.series)

@@ -9,7 +9,7 @@ from typing import Any
 
 from data_tools.runtime.errors import reason_of
 from tf_hypoperfusion.hospital.audit import say
-from tf_hypoperfusion.hospital.spool import Spool, study_name
+from tf_hypoperfusion.hospital.spool import Spool, is_uid, study_name
 
 # PS3.7 C: success, and why not.
 SUCCESS, INVALID_VALUE, FAILURE = 0x0000, 0x0106, 0x0110
@@ -68,6 +68,8 @@ def _begin(event: Any, spool: Spool) -> Answer:
     studies = {str(item.get("StudyInstanceUID") or "").strip() for item in scheduled} - {""}
     if not uid or not studies:
         return MISSING, None
+    if not all(map(is_uid, (uid, *studies))):
+        return INVALID_VALUE, None
     if data.get("PerformedProcedureStepStatus") != IN_PROGRESS:
         return INVALID_VALUE, None
     if spool.steps.is_open(uid) is not None:

@@ -9,14 +9,12 @@ from data_tools.runtime.errors import InputError, reason_of
 from tf_hypoperfusion.hospital import mpps
 from tf_hypoperfusion.hospital.audit import say
 from tf_hypoperfusion.hospital.settings import Listen
-from tf_hypoperfusion.hospital.spool import ReceivedImage, Spool
+from tf_hypoperfusion.hospital.spool import ReceivedImage, Spool, is_uid, study_name
 
 # DICOM PS3.4 B.2.3.
 SUCCESS, OUT_OF_RESOURCES, CANNOT_UNDERSTAND = 0x0000, 0xA700, 0xC000
 # SOP classes, PS3.4 A.4 and F.7.
 ECHO, MPPS = "1.2.840.10008.1.1", "1.2.840.10008.3.1.2.3.3"
-# PS3.5 9.1: what a name may have, though scanners' own are longer than 64 at times.
-LONGEST_UID = 128
 AT_ONCE = 64
 
 
@@ -82,7 +80,11 @@ class Receiver:
             say("image refused", logging.WARNING, caller=caller, reason=type(error).__name__)
             return CANNOT_UNDERSTAND
         try:
-            self._spool.receive(image)
+            if not self._spool.receive(image) and self._spool.differs(image):
+                say(
+                    "image came again with other content; the first is kept",
+                    logging.WARNING, study=study_name(image.study_uid), caller=caller,
+                )  # fmt: skip
         except (OSError, sqlite3.Error) as error:
             say("image not kept", logging.ERROR, caller=caller, reason=reason_of(error))
             return OUT_OF_RESOURCES
@@ -113,7 +115,7 @@ def _image(event: Any, caller: str) -> ReceivedImage:
     identity = ["StudyInstanceUID", "SOPInstanceUID"]
     data = dcmread(io.BytesIO(content), stop_before_pixels=True, specific_tags=identity)
     study_uid, uid = (str(data.get(name) or "").strip() for name in identity)
-    if not (0 < len(study_uid) <= LONGEST_UID and 0 < len(uid) <= LONGEST_UID):
+    if not (is_uid(study_uid) and is_uid(uid)):
         raise ValueError("no StudyInstanceUID or SOPInstanceUID")
     return ReceivedImage(study_uid=study_uid, uid=uid, content=content, caller=caller)
 

@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -185,7 +187,7 @@ def read(path: str | Path) -> Settings:
     except ImportError as error:
         raise InputError(f"{error.name} is not installed; pip install -e '.[dicom]'") from error
     try:
-        content = yaml.safe_load(Path(path).read_text())
+        content = yaml.load(Path(path).read_text(), _each_key_once())
     except FileNotFoundError as error:
         raise InputError(
             f"{path}: no such file; expected a node.yaml as serving/node.yaml"
@@ -199,7 +201,7 @@ def read(path: str | Path) -> Settings:
         text = json.dumps(content, default=str)
         settings = pydantic.TypeAdapter(Settings).validate_json(text)
     except pydantic.ValidationError as error:
-        faults = "\n".join(f"{path}: {_sentence(each)}" for each in error.errors())
+        faults = "\n".join(f"{path}: {_sentence(each)}" for each in _own(error.errors()))
         raise InputError(f"{faults}\nEvery key is explained in serving/node.yaml.") from error
     if settings.page is None or settings.listen or settings.destinations:
         for name in ("listen", "destinations"):
@@ -228,8 +230,40 @@ def _sentence(fault: Any) -> str:
         return f"{place} is missing"
     given = fault["input"]
     shown = "" if isinstance(given, dict | list) else f" is {given!r}"
-    said = fault["msg"].removeprefix("Input ").removeprefix("should ").replace("match", "match")
+    if kind == "union_tag_invalid":
+        return f"{place}.kind is {fault['ctx']['tag']!r}; it should be dicom or stow"
+    said = re.sub(r"^(Input|Value|String|Tuple|List) should ", "", fault["msg"])
+    if kind == "string_pattern_mismatch":
+        said = f"have the form of {fault['ctx']['pattern']}"
     return f"{place}{shown}; it should {said}"
+
+
+def _own(faults: Sequence[Any]) -> list[Any]:
+    """Without those that only say that a list lacks what another fault is about."""
+    places = [fault["loc"] for fault in faults]
+    return [
+        fault
+        for fault in faults
+        if fault["type"] != "too_short"
+        or not any(place[: len(fault["loc"])] == fault["loc"] != place for place in places)
+    ]
+
+
+def _each_key_once() -> Any:
+    """A loader of YAML that refuses a key that stands twice: which one counts is not to be seen."""
+    import yaml
+
+    class Loader(yaml.SafeLoader):
+        def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+            keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+            for key in keys:
+                if keys.count(key) > 1:
+                    raise yaml.constructor.ConstructorError(
+                        None, None, f"the key {key} stands twice", node.start_mark
+                    )
+            return super().construct_mapping(node, deep)
+
+    return Loader
 
 
 def _is_keyword(word: str) -> bool:

@@ -14,6 +14,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import secrets
 import shutil
 import sqlite3
@@ -30,6 +31,9 @@ from tf_hypoperfusion.hospital.steps import ALL_IS_HERE, Steps
 RECEIVED, RESULTS = "received", "results"
 # Letters of a digest: enough to tell all studies and images of a hospital apart.
 STUDY_LETTERS, FILE_LETTERS = 16, 40
+# The standard's are 64 long at most; scanners' own are longer at times.
+LONGEST_UID = 128
+_UID = re.compile(r"[0-9]+(\.[0-9]+)*")
 DONE = ("sent", "refused", "failed")
 
 
@@ -88,6 +92,7 @@ class Run:
         dropped: a person brought it, as :class:`DroppedStudy`, and it is sent to nobody.
         images: folder of its files.
         results: folder for its result.
+        answered_s: when it was answered before, in seconds since 1970; None if it was not.
     """
 
     id: int
@@ -101,6 +106,7 @@ class Run:
     dropped: bool
     images: Path
     results: Path
+    answered_s: float | None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -184,6 +190,15 @@ class WorklistRow:
     undelivered: Mapping[str, str]
 
 
+def is_uid(text: str) -> bool:
+    """Whether a text is a UID (PS3.5 9.1), or longer, as some scanners write them.
+
+    >>> is_uid("1.2.840.10008"), is_uid("../../x"), is_uid("1..2"), is_uid("")
+    (True, False, False, False)
+    """
+    return len(text) <= LONGEST_UID and bool(_UID.fullmatch(text))
+
+
 def study_name(uid: str) -> str:
     """What a study is called in the spool and in every log: a digest of its StudyInstanceUID."""
     return hashlib.sha256(uid.encode()).hexdigest()[:STUDY_LETTERS]
@@ -248,7 +263,7 @@ class Spool:
         self.check_room()
         folder = self.folder / RECEIVED / study
         is_new = not folder.is_dir()
-        name = hashlib.sha256(image.uid.encode()).hexdigest()[:FILE_LETTERS] + ".dcm"
+        name = _file_name(image.uid)
         atomic.write_bytes(folder / name, image.content)
         sync_folder(folder)
         if is_new:
@@ -276,6 +291,16 @@ class Spool:
                 (study, image.uid, name, image.caller, now_s),
             )
         return True
+
+    def differs(self, image: ReceivedImage) -> bool:
+        """Whether an image that is kept has other content than this one of the same UID.
+
+        Args:
+            image: as it came.
+        """
+        study = study_name(image.study_uid)
+        kept = self.folder / RECEIVED / study / _file_name(image.uid)
+        return kept.is_file() and kept.read_bytes() != image.content
 
     def check_room(self) -> None:
         """Look whether another file may be taken.
@@ -402,6 +427,9 @@ class Spool:
                 "SELECT * FROM runs WHERE study=? AND state='running'", (name,)
             ).fetchone()
             _set_state(connection, name, "running", now_s)
+            (answered_s,) = connection.execute(
+                "SELECT max(ended_s) FROM runs WHERE study=? AND state='answered'", (name,)
+            ).fetchone()
         return Run(
             id=run["id"],
             study=name,
@@ -414,6 +442,7 @@ class Spool:
             dropped=bool(study["dropped"]),
             images=self.folder / RECEIVED / name,
             results=self._results(name, run["number"]),
+            answered_s=answered_s,
         )
 
     def _results(self, study: str, number: int) -> Path:
@@ -646,6 +675,10 @@ class Spool:
         """Close the database."""
         with contextlib.suppress(sqlite3.Error):
             self.database.close()
+
+
+def _file_name(uid: str) -> str:
+    return hashlib.sha256(uid.encode()).hexdigest()[:FILE_LETTERS] + ".dcm"
 
 
 def _set_state(

@@ -21,10 +21,17 @@ from data_tools.runtime.patient_failure import attempt
 from tf_hypoperfusion.clinical import ClinicalFacts
 from tf_hypoperfusion.hospital.audit import LOG, Audit, say
 from tf_hypoperfusion.hospital.settings import Settings
-from tf_hypoperfusion.hospital.spool import Outcome, ResultObject, Run, Spool, sync_folder
+from tf_hypoperfusion.hospital.spool import (
+    FILE_LETTERS,
+    Outcome,
+    ResultObject,
+    Run,
+    Spool,
+    sync_folder,
+)
 from tf_hypoperfusion.inference import dicom_identity, dicom_objects, result_folder
 from tf_hypoperfusion.inference.model_files import ModelInfo
-from tf_hypoperfusion.inference.result import PatientResult
+from tf_hypoperfusion.inference.result import PatientResult, Replaced
 from tf_hypoperfusion.inference.result_files import OutputOptions
 from tf_hypoperfusion.inference.result_folder import Backend, PatientFiles
 
@@ -36,6 +43,14 @@ MAX_STARTS = 5
 # First words of what is being done.
 STEPS = ("reading", "registering", "drawing")
 REFUSAL_FILE = "refusal.dcm"
+# Names of files in the spool, as a reason has them.
+FILE_OF_OURS = re.compile(rf"\b[0-9a-f]{{{FILE_LETTERS}}}\.dcm")
+FILES_OF_OURS = re.compile(rf" \((?:[0-9a-f]{{{FILE_LETTERS}}}\.dcm(?:, )?)+\)")
+OF_FLAGS = {
+    " leave out --dicom_out, or": "",
+    " Give each a folder of its own, or choose the series with --series.":
+        " Send each as a study of its own.",
+}  # fmt: skip
 NIHSS = re.compile(r"\bNIHSS\s*(?:score)?\s*[:=]?\s*(\d{1,2})\b", re.IGNORECASE)
 
 
@@ -171,6 +186,7 @@ class Worker:
             given=ClinicalFacts(run.side or UNKNOWN_SIDE, nihss, run.age),
             overrides=Overrides(series=run.series),
             name=f"study {run.study}",
+            replaces=_replaced(run),
         )
         self._log(run, "reading the images")
         return result_folder.predict(
@@ -286,7 +302,19 @@ def _images_of(folder: Path) -> tuple[str | None, str | None, str | None]:
     return dwi, adc, b0
 
 
+def _replaced(run: Run) -> Replaced | None:
+    """The answer that a run takes the place of."""
+    if run.answered_s is None:
+        return None
+    said = (run.side, run.nihss, run.age, run.series)
+    when = time.strftime("%Y-%m-%d %H:%M", time.localtime(run.answered_s))
+    return Replaced(answered=when, why="images" if said == (None,) * len(said) else "person")
+
+
 def _for_reader(reason: str, run: Run) -> str:
-    """A reason without the spool's folders and a flag of predict, which mean nothing here."""
+    """A reason without the spool's names and flags of predict, which mean nothing here."""
     reason = reason.replace(f"{run.images}/", "").replace(str(run.images), "of this study")
-    return reason.replace(" leave out --dicom_out, or", "")
+    reason = FILES_OF_OURS.sub("", reason)
+    for words, instead in OF_FLAGS.items():
+        reason = reason.replace(words, instead)
+    return FILE_OF_OURS.sub("an image", reason)

@@ -45,7 +45,7 @@ def capture(done: Prediction, result: PatientResult, *, sources: Sequence[Any], 
         instance_number=1,
         manufacturer=MAKER,
         transfer_syntax_uid=ExplicitVRLittleEndian,
-        series_description=f"Target mismatch, picture, {RESEARCH}",
+        series_description=dicom_identity.titled(f"Target mismatch, picture, {RESEARCH}", result),
     )
     data.BodyPartExamined = "BRAIN"
     data.BurnedInAnnotation = "YES"

@@ -18,7 +18,7 @@ SERIES_NUMBERS = {
 # What the standard's short texts hold (LO), and its long ones (LT).
 SHORT, LONG = 64, 10240
 # Of a result: what differs although the answer is the same.
-_INCIDENTAL = ("seconds", "fingerprint", "input", "software", "patient")
+_INCIDENTAL = ("seconds", "fingerprint", "input", "software", "patient", "replaces")
 
 Uids = Callable[[str], str]
 
@@ -33,6 +33,9 @@ def uids_of(result: PatientResult, sources: Sequence[Any]) -> Uids:
     """
     answer = {k: v for k, v in result.to_json().items() if k not in _INCIDENTAL}
     answer["models"] = [model.sha256 for model in result.models]
+    if result.replaces is not None and result.replaces.why == "person":
+        # Asked for, so it is sent, even if it is what was answered before the last time.
+        answer["replaces"] = result.replaces.answered
     images = [str(source.SOPInstanceUID) for source in sources]
     return uids([answer, images, __version__])
 
@@ -105,6 +108,11 @@ def remarks(result: PatientResult) -> list[str]:
         *map(model_words, result.models),
         *(f"WARNING: {warning}" for warning in result.warnings),
     ]
+
+
+def titled(title: str, result: PatientResult) -> str:
+    """A series description; that of a later answer is told from the first one's."""
+    return title if result.replaces is None else f"{title}, replaces earlier"
 
 
 def sign(data: Any, comments: str) -> None:

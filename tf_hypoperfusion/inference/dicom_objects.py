@@ -5,10 +5,11 @@ Every series description says "research use only".
 """
 
 import dataclasses
+import functools
 import io
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -204,6 +205,7 @@ def _objects(done: Prediction, result: PatientResult, sources: Sequence[Any]) ->
         models=result.models,
         comments="\n".join([*dicom_report.said(result), *dicom_identity.remarks(result)]),
         core_by=done.cores.by or "rule",  # of none, there is no segment
+        titled=functools.partial(dicom_identity.titled, result=result),
     )
     objects: dict[str, Any] = {}
     if filled:
@@ -226,6 +228,7 @@ class _Maker:
     models: Sequence[ModelInfo] = ()
     comments: str = RESEARCH
     core_by: By = "rule"
+    titled: Callable[[str], str] = str
 
 
 def on_steps(probability: NDArray) -> NDArray[np.float32]:
@@ -331,7 +334,7 @@ def _segmentation(
         software_versions=__version__,
         device_serial_number="none",
         content_description=RESEARCH,
-        series_description=(
+        series_description=maker.titled(
             f"Hypoperfusion probability, {RESEARCH}"
             if fractional
             else f"Hypoperfusion, core, {RESEARCH}"

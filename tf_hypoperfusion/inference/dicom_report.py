@@ -75,7 +75,13 @@ def report(
         else:
             groups.append(sr.MeasurementsAndQualitativeEvaluations(**common))
     evidence = [*sources, *([segmentation] if segmentation is not None else [])]
-    return _document(groups, evidence, "report", uids, title=f"Target mismatch, {RESEARCH}")
+    return _document(
+        groups,
+        evidence,
+        "report",
+        uids,
+        title=dicom_identity.titled(f"Target mismatch, {RESEARCH}", result),
+    )
 
 
 def refusal(reason: str, source: Any, uids: Uids) -> Any:
@@ -195,7 +201,8 @@ def said(result: PatientResult) -> list[str]:
     decision = f"Target mismatch (DEFUSE 3): {result.answer.target_mismatch.upper()}"
     if result.answer.reasons:
         decision += f" ({'; '.join(result.answer.reasons)}). {TELLS.capitalize()}."
-    lines = [decision, f"Predicted hypoperfusion {result.hypoperfusion_ml:.1f} mL."]
+    replaced = [] if result.replaces is None else [result.replaces.words]
+    lines = [*replaced, decision, f"Predicted hypoperfusion {result.hypoperfusion_ml:.1f} mL."]
     if result.answer.interval_ml is not None:
         low, high = result.answer.interval_ml
         lines.append(

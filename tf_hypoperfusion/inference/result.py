@@ -181,6 +181,28 @@ class Comparison:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Replaced:
+    """An earlier answer about the same study, which this one takes the place of.
+
+    Attributes:
+        answered: when, as ``2026-01-31 12:00``, in the time of the machine.
+        why: more images came, or a person said more of the patient.
+    """
+
+    answered: str
+    why: Literal["images", "person"]
+
+    @property
+    def words(self) -> str:
+        """For people."""
+        reason = {
+            "images": "more images came",
+            "person": "a person gave or corrected side, NIHSS, age or series",
+        }[self.why]
+        return f"This answer replaces the one of {self.answered}: {reason}."
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class PatientResult:
     """What ``result.json`` holds; its fields in the order of the file.
 
@@ -210,6 +232,7 @@ class PatientResult:
         comparison: with what perfusion imaging showed; None where it was not given.
         uncertainty: how far several answers agree; None if there is one only.
         warnings: what a person must look at.
+        replaces: an earlier answer that was sent; None if this is the first.
         registration: the fit to the template and the images' geometry.
         probability_threshold: from which on a voxel counts as hypoperfused.
         seconds: how long each step took.
@@ -252,6 +275,7 @@ class PatientResult:
     models: tuple[ModelInfo, ...]
     fingerprint: str | None
     software: dict[str, str | None]
+    replaces: Replaced | None = None
 
     @property
     def simulated(self) -> bool:
@@ -298,7 +322,7 @@ def schema() -> Json:
     types = {made["title"]: made, **made["$defs"]}
     for each in (
         PatientResult, Answer, ClinicalFacts, Comparison, Criterion, Defuse3, InputImages,
-        ModelInfo, Registration, Seconds, Uncertainty,
+        ModelInfo, Registration, Replaced, Seconds, Uncertainty,
     ):  # fmt: skip
         described = types[each.__name__]
         # Python 3.13 takes the indentation away, and those before it do not.

@@ -42,6 +42,7 @@ from tf_hypoperfusion.inference.result import (
     Defuse3,
     InputImages,
     PatientResult,
+    Replaced,
     Seconds,
 )
 from tf_hypoperfusion.inference.result_files import DEFAULT, OutputOptions
@@ -85,6 +86,7 @@ class PatientFiles:
         truth: mask of the hypoperfusion that a person edited, to compare with.
         tmax_threshold_s: from which on that Tmax is hypoperfusion.
         name: in the result; None takes the DWI's file name, or else the ADC map's.
+        replaces: an earlier answer about the same study.
     """
 
     dwi: str | None
@@ -98,6 +100,7 @@ class PatientFiles:
     truth: str | None = None
     tmax_threshold_s: float = TMAX_HYPOPERFUSION_S
     name: str | None = None
+    replaces: Replaced | None = None
 
 
 def parse_nihss(text: str) -> int | None:
@@ -286,6 +289,7 @@ def build_result(
         models=models,
         fingerprint=fingerprint,
         software=provenance.software(),
+        replaces=files.replaces,
     )
 
 

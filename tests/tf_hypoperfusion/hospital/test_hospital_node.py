@@ -156,6 +156,26 @@ def test_what_a_scanner_may_not_say_is_refused(tmp_path, caplog):
 
 
 @pytest.mark.usefixtures("instant")
+@pytest.mark.parametrize("uid", ["../../x", "/etc/passwd", "..", "1..2", "1.2'; drop"])
+def test_what_is_no_uid_is_refused_at_the_door(tmp_path, uid):
+    with running(config_of(tmp_path, [to_pacs(free_port())])) as node:
+        assert send([small_image(study=uid), small_image(uid=uid)], node.port) == [0xC000] * 2
+        assert tell(node.port, "1.9.1", uid) == 0x0106
+        assert node.spool.worklist() == []
+
+
+@pytest.mark.usefixtures("instant")
+def test_an_image_that_comes_again_with_other_content_is_told(tmp_path, caplog):
+    first = small_image(uid="1.2.3.9")
+    with running(config_of(tmp_path, [to_pacs(free_port())], quiet_s=3600)) as node:
+        for k, image in enumerate((first, first, small_image(uid="1.2.3.9", InstanceNumber=2))):
+            assert send([image], node.port) == [0]
+            told = [r for r in caplog.records if "other content" in r.message]
+            assert len(told) == (k == 2)
+        assert node.spool.worklist()[0].images == 1
+
+
+@pytest.mark.usefixtures("instant")
 def test_strangers_are_refused(tmp_path, caplog):
     caplog.set_level(logging.INFO)
     with running(config_of(tmp_path, [to_pacs(free_port())])) as node:
@@ -292,6 +312,7 @@ def test_a_real_study_is_answered_and_half_of_it_is_not(tmp_path, scanned):
     assert {str(data.StudyInstanceUID) for data in pacs.stored.values()} == {"1.2.3"}
     (report,) = (data for data in pacs.stored.values() if data.Modality == "SR")
     assert "Side: " in texts(report) and "NIHSS: unknown." in texts(report)
+    assert "replaces" not in report.SeriesDescription
     (folder,) = (tmp_path / "spool/results").glob("*/2")
     assert (folder / "report.html").is_file() and (folder / "result.json").is_file()
 
@@ -310,6 +331,7 @@ def test_two_patients_under_one_study_are_refused(tmp_path, scanned):
         reason = node.spool.worklist()[0].reason
         wait_for(lambda: pacs.stored, "a report of it")
     assert "2 patients" in reason and "SECRET" not in reason
+    assert ".dcm" not in reason and "--" not in reason and "a study of its own" in reason
 
 
 def test_a_port_that_is_taken_is_said(tmp_path):
@@ -362,6 +384,8 @@ def test_the_command_shows_deletes_and_asks_again(tmp_path, capsys):
             assert "is empty; expected a study" in capsys.readouterr().err
         assert call(command, f"--config={config}", f"--delete={name}") == 0
         assert here.worklist() == []
+        deleted = json.loads((here.folder / "audit.jsonl").read_text())
+        assert (deleted["event"], deleted["study"]) == ("deleted", name)
         assert call(command, f"--config={config}", f"--delete={name}") == 2
     finally:
         os.umask(old)

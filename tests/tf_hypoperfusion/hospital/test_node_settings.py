@@ -49,12 +49,16 @@ def test_whole_numbers_are_numbers_too(tmp_path):
         ({"quiet_s": "soon"}, "quiet_s is 'soon'"),
         ({"quiet_s": -1}, "quiet_s is -1.*greater than 0"),
         ({"listen": {"ae_title": "HYPO", "port": 1}}, "listen.callers is missing"),
-        ({"listen": {**GOOD["listen"], "callers": []}}, "listen.callers; it should"),
+        ({"listen": {**GOOD["listen"], "callers": []}}, "callers; it should have at least 1 item"),
+        ({"listen": {**GOOD["listen"], "callers": ["A" * 17]}}, "callers.0 .*\nEvery"),
         ({"listen": {**GOOD["listen"], "ae_title": "A" * 17}}, "listen.ae_title is 'AAAA"),
         ({"listen": {**GOOD["listen"], "port": 70000}}, "listen.port is 70000"),
         ({"destinations": []}, "destinations; it should"),
         ({"destinations": GOOD["destinations"] * 2}, "two destinations are named web"),
-        ({"destinations": [{"kind": "mail", "name": "web"}]}, "destinations.0.*mail"),
+        (
+            {"destinations": [{"kind": "mail", "name": "web"}]},
+            "destinations.0.kind is 'mail'; it should be dicom or stow\nEvery",
+        ),
         ({"destinations": [{**GOOD["destinations"][0], "url": "web"}]}, "destinations.0.url"),
         ({"destinations": [{**GOOD["destinations"][0], "objects": ["page"]}]}, "objects.0"),
         ({"nihss_from": ["PatientComment"]}, "nihss_from has PatientComment;"),
@@ -70,7 +74,9 @@ def test_a_fault_is_said_by_its_key(tmp_path, changes, message):
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(b"a: [", "is not YAML"), (b"\xff\xfe\x00", "is not YAML"), (b"", "expected keys"),
+    [(b"a: [", "is not YAML"), (b"spool: a\nspool: b", "the key spool stands twice"),
+     (b"listen: {port: 1, port: 2}", "the key port stands twice"),
+     (b"\xff\xfe\x00", "is not YAML"), (b"", "expected keys"),
      (b"- 1", "expected keys"), (b"!!python/object:os.system {}", "is not YAML")],
 )  # fmt: skip
 def test_what_is_no_such_file_is_refused(tmp_path, content, message):

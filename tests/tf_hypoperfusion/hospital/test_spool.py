@@ -6,6 +6,7 @@ import stat
 import pytest
 
 from data_tools.runtime.errors import InputError
+from tf_hypoperfusion.hospital import worker
 from tf_hypoperfusion.hospital.outbox import Outbox
 from tf_hypoperfusion.hospital.spool import (
     Outcome,
@@ -49,6 +50,20 @@ def begun(spool, clock, uid="1.2.1"):
     clock.now += 10
     spool.close_quiet(5)
     return spool.next_run()
+
+
+def test_a_run_knows_of_the_answer_before_it_and_what_is_new(spool, clock):
+    first = begun(spool, clock)
+    assert first.answered_s is None and worker._replaced(first) is None
+    spool.finish(first, ANSWERED, [])
+    at_s = clock.now
+    grown = begun(spool, clock, "1.2.2")
+    assert grown.answered_s == at_s and worker._replaced(grown).why == "images"
+    spool.finish(grown, Outcome(state="refused", reason="it is odd"), [])
+    spool.ask_again("1.2", side="left", nihss=None)
+    asked = spool.next_run()
+    assert asked.answered_s == at_s and worker._replaced(asked).why == "person"
+    assert "a person gave or corrected side" in worker._replaced(asked).words
 
 
 def result_of(spool, run, uid="9.1", destinations=("pacs", "web"), due_s=0.0):

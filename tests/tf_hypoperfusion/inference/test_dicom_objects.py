@@ -27,6 +27,7 @@ from tf_hypoperfusion.inference import (
     result_folder,
 )
 from tf_hypoperfusion.inference.deciding_core import WORDS, Cores
+from tf_hypoperfusion.inference.result import Replaced
 from tf_hypoperfusion.inference.result_files import OutputOptions
 from tf_hypoperfusion.inference.result_folder import PatientFiles
 
@@ -205,6 +206,33 @@ def test_every_object_names_the_model_and_every_warning(done, scanned):
     }
     used = {e.value for e in objects["report"].iterall() if e.keyword == "CodingSchemeDesignator"}
     assert used == schemes
+
+
+@pytest.mark.parametrize("why", ["images", "person"])
+def test_a_later_answer_says_which_one_it_replaces_and_only_a_person_s_is_another(
+    why, done, scanned
+):
+    from pydicom import dcmread
+
+    native = load_native(scanned)
+    sources = dicom_objects.sources_of(scanned, native.dicom_source)
+    region = native.brain.copy()
+    given = prediction_of(
+        native, probability=region * np.float32(0.7), hypoperfusion=region,
+        core=core_findings(core_of(native)),
+    )  # fmt: skip
+    replaced = Replaced(answered="2026-01-31 12:00", why=why)
+    later = dataclasses.replace(done[1], replaces=replaced)
+    first, second = (
+        [dcmread(io.BytesIO(each)) for each in dicom_objects.draw(given, r, sources).values()]
+        for r in (done[1], later)
+    )
+    for old, new in zip(first, second, strict=True):
+        assert new.SeriesDescription == f"{old.SeriesDescription}, replaces earlier"
+        assert len(new.SeriesDescription) <= 64
+        said = words_of(new) if new.Modality == "SR" else new.ImageComments
+        assert "This answer replaces the one of 2026-01-31 12:00: " in said
+        assert (new.SOPInstanceUID == old.SOPInstanceUID) == (why == "images")
 
 
 def test_the_picture_is_readable_and_says_so(done):

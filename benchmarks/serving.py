@@ -35,8 +35,8 @@ options.count("burst", 200, "Compressed patients at once; 0: none.", FLAGS, lowe
 options.count("many", 0, "Requests between two looks at the memory; 0: none.", FLAGS, lowest=0)
 options.count("idle_s", 10, "Seconds before each look at the memory.", FLAGS)
 options.out(FLAGS)
-# For --many: those before the first look, and which of them are whole patients.
 SEED = 31
+# For --many: those before the first look, and which of them are whole patients.
 BEFORE, WHOLE_EVERY, MANY_CLIENTS = 40, 20, 4
 
 

@@ -189,6 +189,20 @@ def check_tmax_of_tissue(tmax: Volume, brain: NDArray[np.bool_]) -> None:
         )
 
 
+def positive_values(image: Volume, brain: NDArray[np.bool_]) -> tuple[int, float]:
+    """What tells a map from a mask: how many values it has, and in how much of the brain.
+
+    Args:
+        image: a map or a mask, in the file's unit.
+        brain: bool, on its grid.
+
+    Returns:
+        The number of different values above 0 in the brain, and the share of it that has them.
+    """
+    inside = image.data[brain & (image.data > 0)]
+    return len(np.unique(inside)), inside.size / max(int(brain.sum()), 1)
+
+
 def check_tmax_is_a_map(tmax: Volume, brain: NDArray[np.bool_]) -> None:
     """Refuse a mask in the place of a Tmax map.
 
@@ -199,11 +213,10 @@ def check_tmax_is_a_map(tmax: Volume, brain: NDArray[np.bool_]) -> None:
     Raises:
         InputError: a few values, or none in most of the brain.
     """
-    inside = tmax.data[brain & (tmax.data > 0)]
-    share = inside.size / max(int(brain.sum()), 1)
-    if inside.size and (len(np.unique(inside)) < LEAST_VALUES or share < TMAX_LEAST_SHARE):
+    count, share = positive_values(tmax, brain)
+    if count and (count < LEAST_VALUES or share < TMAX_LEAST_SHARE):
         raise InputError(
-            f"Tmax {tmax.path}: has {counted(len(np.unique(inside)), 'value')} other than 0, in "
+            f"Tmax {tmax.path}: has {counted(count, 'value')} other than 0, in "
             f"{share:.0%} of the brain that it shows; expected a map of seconds in all tissue. Is "
             "it a mask, of a lesion or of a later infarct? Give a mask of hypoperfused tissue as "
             "such (--truth, or a label of the cohort)"

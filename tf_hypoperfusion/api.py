@@ -167,8 +167,6 @@ class Result:
         from data_tools.runtime import atomic
         from tf_hypoperfusion.inference import result_files, result_folder
 
-        if Path(out).is_file():
-            raise InputError(f"{out} is a file; expected a folder to write to")
         atomic.check_writable(out)
         result_folder.write(self._answered, str(out))
         return Path(out) / result_files.PAGE

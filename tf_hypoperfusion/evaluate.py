@@ -17,11 +17,15 @@ thresholds.npz (every other threshold follows from it), evaluation.json, and NIf
 evaluation/maps, into the run's folder, RUN/external-NAME or RUN/validation. Run again, it goes on;
 what has not changed is kept, also of folds that were evaluated before. Tables and figures:
 python -m tf_hypoperfusion.report --patients=runs/NAME/patients.csv --out=DIR
+
+From Python, ``tf_hypoperfusion.evaluate(result, tmax=...)`` holds one patient's result against
+what perfusion imaging showed.
 """
 
 import sys
+import types
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
@@ -31,7 +35,20 @@ from data_tools.runtime.errors import InputError, counted
 from tf_hypoperfusion import config
 
 if TYPE_CHECKING:
+    from tf_hypoperfusion.api import Result
     from tf_hypoperfusion.evaluation.patient_row import PatientRow
+    from tf_hypoperfusion.inference.result import Comparison
+
+
+class _CalledModule(types.ModuleType):
+    """This module as the function ``hp.evaluate``, which its name would hide otherwise."""
+
+    def __call__(self, result: "Result", **truth: Any) -> "Comparison":
+        """:meth:`tf_hypoperfusion.api.Result.evaluate` of a result."""
+        return result.evaluate(**truth)
+
+
+sys.modules[__name__].__class__ = _CalledModule
 
 FLAGS = flags.FlagValues()
 

@@ -98,9 +98,7 @@ def _look_after(settings) -> None:
     if FLAGS.status:
         print(worklist.table(spool.worklist()))
     elif FLAGS.delete:
-        name = spool.find(FLAGS.delete)
-        spool.delete(name)
-        Audit(spool.folder).add("deleted", study=name)
+        Audit(spool.folder).add("deleted", study=spool.delete(FLAGS.delete))
         print("deleted; what was sent is in its destinations still")
     else:
         spool.ask_again(FLAGS.again, side=FLAGS.side, nihss=FLAGS.nihss, series=FLAGS.series)

@@ -10,7 +10,7 @@ from data_tools.grid import TMAX_HYPOPERFUSION_S, UNKNOWN_SIDE, WANTED_B_S_PER_M
 from data_tools.labels import HYPOPERFUSION_MIN_CLUSTER_ML, remove_small_clusters
 from data_tools.overrides import ADC_UNITS
 from data_tools.perfusion.concentration import baseline_of
-from data_tools.plausibility import TMAX_MAX_S, detect_adc_unit
+from data_tools.plausibility import TMAX_MAX_S, detect_adc_unit, positive_values
 from data_tools.runtime.errors import InputError, counted
 from data_tools.transform import resample
 from data_tools.volumes import Volume, apart_mm
@@ -79,17 +79,16 @@ def tmax_in_s(tmax: Volume, brain: NDArray[np.bool_]) -> tuple[NDArray[np.float3
         InputError: it is a mask, or its values fit no unit.
     """
     inside = tmax.data[brain & (tmax.data > 0)]
-    values = np.unique(inside)
-    share = inside.size / max(int(brain.sum()), 1)
-    if len(values) < LEAST_VALUES or share < LEAST_SHARE:
+    count, share = positive_values(tmax, brain)
+    if count < LEAST_VALUES or share < LEAST_SHARE:
         why = (
             "Is it the map itself, with its sign and scale?"
-            if share in (0, 1) and len(values) != 1
+            if share in (0, 1) and count != 1
             else "This is a mask, of a lesion or of the infarct after 90 days (OT), which is never "
             "taken as truth."
         )
         raise InputError(
-            f"Tmax {tmax.path}: holds {counted(len(values), 'value')} above 0, in "
+            f"Tmax {tmax.path}: holds {counted(count, 'value')} above 0, in "
             f"{share:.0%} of the brain; expected a map with values in all tissue. {why} Put the "
             "published Tmax map there"
         )
@@ -281,7 +280,7 @@ def check_is_map(image: Volume, what: str) -> None:
     Raises:
         InputError: a few values above 0.
     """
-    count = len(np.unique(image.data[image.data > 0]))
+    count, _ = positive_values(image, image.data > 0)
     if count < LEAST_VALUES:
         raise InputError(
             f"{what} {image.path}: holds {counted(count, 'value')} above 0; expected a map with "

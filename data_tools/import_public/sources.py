@@ -5,14 +5,13 @@ lead out of a folder do no harm. What is copied ends at a fixed size.
 """
 
 import dataclasses
-import gzip
 import os
 import zipfile
 import zlib
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from data_tools import file_names
+from data_tools import file_names, zip_files
 from data_tools.image_files import GZIP_MAGIC
 from data_tools.runtime.errors import InputError, reason_of
 
@@ -30,7 +29,6 @@ UNFINISHED = (
     ".part", ".partial", ".crdownload", ".download", ".opdownload", ".aria2", ".tmp", ".filepart",
 )  # fmt: skip
 # Of a file's flags in a zip.
-ENCRYPTED = 0x1
 # Lies in an archive that data_tools.simulate wrote.
 SIMULATED_MARK = "SIMULATED.txt"
 
@@ -195,7 +193,7 @@ def _zipped(path: Path, said: str) -> list[Member]:
             f"--source={said}: is no whole zip file ({reason_of(error)}); was the download "
             "interrupted? Compare its size with that on the download page, and download it again"
         ) from error
-    if any(each.flag_bits & ENCRYPTED for each in files):
+    if zip_files.encrypted(files):
         raise InputError(
             f"--source={said}: is encrypted; unpack it with another program and its password, and "
             "give the folder"
@@ -225,7 +223,7 @@ def copied(member: Member, folder: Path, name: str) -> Path:
         Its path; a gzipped file is unpacked.
 
     Raises:
-        InputError: it is damaged, encrypted, or larger than any image of a head.
+        InputError: it is damaged, or larger than any image of a head.
     """
     end = file_names.ending(member.parts[-1])
     path = folder / f"{name}{end.removesuffix('.gz')}"
@@ -236,12 +234,12 @@ def copied(member: Member, folder: Path, name: str) -> Path:
         else:
             with zipfile.ZipFile(member.source) as archive, archive.open(member.inner) as stream:
                 _copy(stream, path, member)
-    except (zipfile.BadZipFile, zlib.error, EOFError, gzip.BadGzipFile) as error:
+    except zip_files.DAMAGED as error:
         raise InputError(
             f"{member.shown}: is damaged or ends too early ({reason_of(error)}); copy or download "
             "it again"
         ) from error
-    except (RuntimeError, NotImplementedError, KeyError) as error:  # a password; a rare packing
+    except zip_files.UNKNOWN_PACKING as error:
         raise InputError(
             f"{member.shown}: cannot be unpacked ({reason_of(error)}); unpack the archive with "
             "another program, and give the folder"

@@ -222,8 +222,6 @@ def _check(out: str | os.PathLike, patients: int, settings: Settings, workers: i
         raise InputError("out is empty; expected a folder to write to")
     if settings.lesions is not None:
         real_cores.check(settings.lesions)
-    if Path(out).exists() and not Path(out).is_dir():
-        raise InputError(f"{Path(out)} is a file; expected a folder to write to")
     atomic.check_writable(Path(out))
 
 

@@ -60,7 +60,7 @@ def test_files_images_and_arrays_give_one_result_that_is_saved_and_evaluated(
     )
     at_once = result_folder.answer(files, corner_backend, log=lambda text: None).result.comparison
     assert at_once.truth_ml > 0
-    assert result.evaluate(tmax=tmax) == at_once
+    assert result.evaluate(tmax=tmax) == hp.evaluate(result, tmax=tmax) == at_once
     in_memory = result.evaluate(tmax=nib.load(tmax))
     assert dataclasses.replace(in_memory, tmax=str(tmax)) == at_once
     mask = result.evaluate(truth=(result.hypoperfusion, result.affine))
@@ -95,10 +95,11 @@ def test_what_cannot_be_used_is_told(model, images, tmp_path):
 
 
 @pytest.mark.quick
-def test_no_name_of_the_interface_is_that_of_a_command():
+def test_no_name_of_the_interface_hides_a_command_or_is_hidden_by_one():
     from tf_hypoperfusion import evaluate
 
-    assert not set(hp._API) & {"__main__", *MODULES} and evaluate.main
+    assert not set(hp._API) & {"__main__", *MODULES}
+    assert hp.evaluate is evaluate and callable(hp.evaluate) and evaluate.main
 
 
 @pytest.mark.quick

@@ -9,7 +9,8 @@ from data_tools.runtime.errors import InputError, reason_of
 from tf_hypoperfusion.hospital import mpps
 from tf_hypoperfusion.hospital.audit import say
 from tf_hypoperfusion.hospital.settings import Listen
-from tf_hypoperfusion.hospital.spool import ReceivedImage, Spool, is_uid, study_name
+from tf_hypoperfusion.hospital.spool import Spool, is_uid, study_name
+from tf_hypoperfusion.hospital.study import ReceivedImage
 
 # DICOM PS3.4 B.2.3.
 SUCCESS, OUT_OF_RESOURCES, CANNOT_UNDERSTAND = 0x0000, 0xA700, 0xC000

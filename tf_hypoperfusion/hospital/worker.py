@@ -21,14 +21,8 @@ from data_tools.runtime.patient_failure import attempt
 from tf_hypoperfusion.clinical import ClinicalFacts
 from tf_hypoperfusion.hospital.audit import LOG, Audit, say
 from tf_hypoperfusion.hospital.settings import Settings
-from tf_hypoperfusion.hospital.spool import (
-    FILE_LETTERS,
-    Outcome,
-    ResultObject,
-    Run,
-    Spool,
-    sync_folder,
-)
+from tf_hypoperfusion.hospital.spool import FILE_LETTERS, Spool, sync_folder
+from tf_hypoperfusion.hospital.study import Outcome, ResultObject, Run
 from tf_hypoperfusion.inference import dicom_identity, dicom_objects, result_folder
 from tf_hypoperfusion.inference.model_files import ModelInfo
 from tf_hypoperfusion.inference.result import PatientResult, Replaced

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Sequence
 
-from tf_hypoperfusion.hospital.spool import WorklistRow
+from tf_hypoperfusion.hospital.study import WorklistRow
 
 HEAD = ("study", "came", "images", "state", "mismatch", "remarks")
 MOST_LETTERS = 100

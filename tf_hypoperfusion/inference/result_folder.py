@@ -135,8 +135,6 @@ def predict(
         InputError: images, model or server that cannot be used.
     """
     log = log or _say
-    if Path(out).is_file():
-        raise InputError(f"--out {out} is a file; expected a folder to write to")
     answered = answer(files, connect, options=options, log=log, fingerprint=fingerprint, out=out)
     log("drawing report.html")
     result = write(answered, out, options)

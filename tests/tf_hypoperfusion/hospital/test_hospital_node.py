@@ -33,7 +33,7 @@ from pydicom.uid import CTImageStorage
 
 from data_tools.runtime import atomic
 from tf_hypoperfusion import node as command
-from tf_hypoperfusion.hospital import service, settings, spool, worker
+from tf_hypoperfusion.hospital import service, settings, spool, study, worker
 
 STUDIES = ("1.2.1", "1.2.2")
 
@@ -281,7 +281,7 @@ def test_a_disk_that_is_full_of_results_only_delays_them(tmp_path, monkeypatch):
 def test_a_study_that_ends_the_program_again_and_again_is_refused(tmp_path):
     config = config_of(tmp_path, [to_pacs(free_port())])
     node = service.Node(settings.read(config), lambda: None)
-    image = spool.ReceivedImage(study_uid="1.2", uid="1.2.1", content=b"none", caller="SCANNER")
+    image = study.ReceivedImage(study_uid="1.2", uid="1.2.1", content=b"none", caller="SCANNER")
     node.spool.receive(image)
     node.spool.close_quiet(0)
     for _ in range(worker.MAX_STARTS):
@@ -364,7 +364,7 @@ def test_the_command_shows_deletes_and_asks_again(tmp_path, capsys):
     config = config_of(tmp_path, [to_pacs(1)])
     here = service.open_spool(settings.read(config))
     here.receive(
-        spool.ReceivedImage(study_uid="1.2", uid="1.2.1", content=b"none", caller="SCANNER")
+        study.ReceivedImage(study_uid="1.2", uid="1.2.1", content=b"none", caller="SCANNER")
     )
     name, old = spool.study_name("1.2"), os.umask(0o022)
     try:

@@ -8,13 +8,8 @@ import pytest
 from data_tools.runtime.errors import InputError
 from tf_hypoperfusion.hospital import worker
 from tf_hypoperfusion.hospital.outbox import Outbox
-from tf_hypoperfusion.hospital.spool import (
-    Outcome,
-    ReceivedImage,
-    ResultObject,
-    Spool,
-    study_name,
-)
+from tf_hypoperfusion.hospital.spool import Spool, study_name
+from tf_hypoperfusion.hospital.study import Outcome, ReceivedImage, ResultObject
 from tf_hypoperfusion.hospital.worklist import table
 
 ANSWERED = Outcome(state="answered", verdict="yes", warnings=("look",))

@@ -8,11 +8,11 @@ import functools
 import shutil
 import struct
 import zipfile
-import zlib
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import IO
 
+from data_tools import zip_files
 from data_tools.runtime.errors import InputError, reason_of
 
 # A whole examination of the head has some thousand files.
@@ -22,7 +22,6 @@ MAX_LISTING_BYTES = 200 * MAX_FILES
 CHUNK_BYTES = 1 << 20
 LOOK_FOR_ROOM_BYTES = 64 << 20
 # Of a file's flags in a zip.
-ENCRYPTED = 0x1
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -123,7 +122,7 @@ class Arriving:
         _check_listing(packed)
         try:
             with zipfile.ZipFile(packed.path) as archive:
-                if any(member.flag_bits & ENCRYPTED for member in archive.infolist()):
+                if zip_files.encrypted(archive.infolist()):
                     raise InputError(f"{packed.shown} is encrypted; unpack it, and drop the folder")
                 for member in archive.infolist():
                     parts = PurePosixPath(member.filename).parts
@@ -133,11 +132,11 @@ class Arriving:
                     with archive.open(member) as stream:
                         while chunk := stream.read(CHUNK_BYTES):
                             write(chunk)
-        except (zipfile.BadZipFile, zlib.error, EOFError, ValueError) as error:
+        except (*zip_files.DAMAGED, ValueError) as error:
             raise InputError(
                 f"{packed.shown} is no whole zip file ({reason_of(error)}); make it again"
             ) from error
-        except (RuntimeError, NotImplementedError, KeyError) as error:  # a password; rare packing
+        except zip_files.UNKNOWN_PACKING as error:
             raise InputError(
                 f"{packed.shown} cannot be unpacked ({reason_of(error)}); unpack it yourself, and "
                 "drop the folder"

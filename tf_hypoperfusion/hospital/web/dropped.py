@@ -21,7 +21,8 @@ from data_tools.file_names import ending, stem
 from data_tools.image_files import GZIP_MAGIC, SINGLE_FILE
 from data_tools.runtime.errors import InputError, counted, reason_of
 from tf_hypoperfusion.clinical import ClinicalFacts
-from tf_hypoperfusion.hospital.spool import DroppedStudy, Spool
+from tf_hypoperfusion.hospital.spool import Spool
+from tf_hypoperfusion.hospital.study import DroppedStudy
 from tf_hypoperfusion.hospital.web.arriving import CHUNK_BYTES, Arriving, DroppedFile
 
 FOLDER = "dropping"

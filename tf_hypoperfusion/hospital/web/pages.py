@@ -32,7 +32,8 @@ from starlette.types import ASGIApp
 
 from data_tools.runtime.errors import InputError
 from tf_hypoperfusion.hospital.audit import LOG, Audit, say
-from tf_hypoperfusion.hospital.spool import DONE, Spool, WorklistRow
+from tf_hypoperfusion.hospital.spool import DONE, Spool
+from tf_hypoperfusion.hospital.study import WorklistRow
 from tf_hypoperfusion.hospital.web import arriving, dropped, forms, guard, multipart
 from tf_hypoperfusion.hospital.web.arriving import Arriving
 from tf_hypoperfusion.hospital.web.dropped import Drops

@@ -277,8 +277,9 @@ class Sender:
 
     def _say_state(self, delivery: Delivery, state: str | None) -> None:
         if state is not None:
-            say(f"study {state}", study=delivery.study)
-            self.audit.add(state, study=delivery.study)
+            whom = self.outbox.destinations(delivery.study)
+            say(f"study {state}", study=delivery.study, **whom)
+            self.audit.add(state, study=delivery.study, **whom)
 
 
 class Senders:

@@ -2,6 +2,7 @@
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 from tf_hypoperfusion.hospital.spool import Spool, settle
 
@@ -103,6 +104,25 @@ class Outbox:
                 (self.now_s(), delivery.uid, delivery.destination),
             )
             return settle(connection, delivery.study, self.now_s())
+
+    def destinations(self, study: str) -> dict[str, Any]:
+        """Who has all of a study's results, and who never took some of them.
+
+        Args:
+            study: its name.
+
+        Returns:
+            Names of destinations under ``to`` and, where there are any, ``not_to``.
+        """
+        rows = self._database.read(
+            "SELECT destination, MAX(deliveries.state='failed') AS lacks FROM deliveries "
+            "JOIN objects ON object=objects.uid JOIN runs ON runs.id=run WHERE study=? "
+            "GROUP BY destination ORDER BY destination",
+            study,
+        )
+        to = [row["destination"] for row in rows if not row["lacks"]]
+        not_to = [row["destination"] for row in rows if row["lacks"]]
+        return {"to": to, "not_to": not_to} if not_to else {"to": to}
 
     def postpone(self, delivery: Delivery, why: str, wait_s: float) -> None:
         """Record that it could not be sent, and try again later.

@@ -11,6 +11,7 @@ import pydantic
 from pydantic import Field
 
 from data_tools.runtime.errors import InputError
+from tf_hypoperfusion.inference.rest_client import read_token
 
 _STRICT = pydantic.ConfigDict(extra="forbid", strict=True)
 AeTitle = Annotated[str, Field(min_length=1, max_length=16, pattern=r"^[ -\[\]-~]*[!-\[\]-~]$")]
@@ -20,6 +21,7 @@ Port = Annotated[int, Field(ge=0, le=65535)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 ObjectName = Literal["segmentation", "probability", "report", "capture"]
 EVERY_OBJECT: tuple[ObjectName, ...] = ("segmentation", "probability", "report", "capture")
+Objects = Annotated[tuple[ObjectName, ...], Field(min_length=1)]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -60,7 +62,7 @@ class DicomDestination:
     ae_title: AeTitle
     host: Text
     port: Annotated[int, Field(ge=1, le=65535)]
-    objects: tuple[ObjectName, ...] = EVERY_OBJECT
+    objects: Objects = EVERY_OBJECT
     refusals: bool = True
 
 
@@ -82,7 +84,7 @@ class StowDestination:
     name: Name
     url: Annotated[str, Field(pattern=r"^https?://[^\s]+$")]
     token_file: Text | None = None
-    objects: tuple[ObjectName, ...] = EVERY_OBJECT
+    objects: Objects = EVERY_OBJECT
     refusals: bool = True
 
 
@@ -209,6 +211,12 @@ def read(path: str | Path) -> Settings:
                 raise InputError(
                     f"{path}: {name} is missing\nEvery key is explained in serving/node.yaml."
                 )
+    _check_together(settings, path)
+    return settings
+
+
+def _check_together(settings: Settings, path: str | Path) -> None:
+    """Refuse what each key allows alone, and not with the others or with what is on the disk."""
     names = [each.name for each in settings.destinations]
     for name in {name for name in names if names.count(name) > 1}:
         raise InputError(f"{path}: two destinations are named {name}; expected different names")
@@ -218,7 +226,24 @@ def read(path: str | Path) -> Settings:
             f"{path}: nihss_from has {', '.join(unknown)}; expected DICOM keywords such as "
             "PatientComments"
         )
-    return settings
+    retry = settings.retry
+    if retry.first_s > retry.longest_s:
+        raise InputError(
+            f"{path}: retry.first_s is {retry.first_s:g} and longest_s is {retry.longest_s:g}; "
+            "expected a first wait that is not above the longest"
+        )
+    tokens = {
+        f"destinations, {each.name}: token_file": each.token_file
+        for each in settings.destinations
+        if isinstance(each, StowDestination)
+    }
+    tokens["page.token_file"] = settings.page.token_file if settings.page else None
+    for key, file in tokens.items():
+        if file is not None:
+            try:
+                read_token(file)
+            except InputError as error:
+                raise InputError(f"{path}: {key}: {error}") from error
 
 
 def _sentence(fault: Any) -> str:

@@ -45,7 +45,7 @@ OF_FLAGS = {
     " Give each a folder of its own, or choose the series with --series.":
         " Send each as a study of its own.",
 }  # fmt: skip
-NIHSS = re.compile(r"\bNIHSS\s*(?:score)?\s*[:=]?\s*(\d{1,2})\b", re.IGNORECASE)
+NIHSS = re.compile(r"\bNIHSS\b\s*(?:score)?\s*[:=]?\s*(\d[\d.,/]*)?", re.IGNORECASE)
 
 
 class Worker:
@@ -168,9 +168,9 @@ class Worker:
                 self._spool.audited(run)
 
     def _predict(self, run: Run) -> PatientResult:
-        nihss = run.nihss
-        if nihss is None:
-            nihss = nihss_of(run.images, self._settings.nihss_from)
+        keywords = self._settings.nihss_from if run.nihss is None else ()
+        read_nihss, warnings = nihss_of(run.images, keywords)
+        nihss = read_nihss if run.nihss is None else run.nihss
         dwi, adc, b0 = _images_of(run.images)
         is_dicom = not (dwi or adc)
         files = PatientFiles(
@@ -181,6 +181,7 @@ class Worker:
             overrides=Overrides(series=run.series),
             name=f"study {run.study}",
             replaces=_replaced(run),
+            warnings=tuple(warnings),
         )
         self._log(run, "reading the images")
         return result_folder.predict(
@@ -211,6 +212,7 @@ class Worker:
             return []
         content = refusal_of(run.images, reason)
         if content is None:
+            say("refusal not reported", study=run.study, reason="no image, or two patients'")
             return []
         path = run.results / REFUSAL_FILE
         atomic.write_bytes(path, content)
@@ -248,7 +250,7 @@ def _headers(folder: Path) -> Any:
             yield dcmread(path, stop_before_pixels=True)
 
 
-def nihss_of(folder: Path, keywords: Sequence[str]) -> int | None:
+def nihss_of(folder: Path, keywords: Sequence[str]) -> tuple[int | None, list[str]]:
     """The NIHSS that a study's texts say, as in "NIHSS 14".
 
     Args:
@@ -256,20 +258,27 @@ def nihss_of(folder: Path, keywords: Sequence[str]) -> int | None:
         keywords: of the attributes that may say it.
 
     Returns:
-        None where none does, or they do not agree, or say what is no NIHSS.
+        It, and a warning that says where it stood, or why it is not used; None and no warning
+        where no text speaks of it.
     """
-    said = set()
-    for data in _headers(folder) if keywords else ():
-        for keyword in keywords:
-            said |= set(map(int, NIHSS.findall(str(data.get(keyword) or ""))))
-    if len(said) != 1:
-        return None
-    nihss = said.pop()
-    try:
-        ClinicalFacts(UNKNOWN_SIDE, nihss)
-    except InputError:
-        return None
-    return nihss
+    said = {
+        number.rstrip(".,/").removesuffix("/42")
+        for data in (_headers(folder) if keywords else ())
+        for keyword in keywords
+        for number in NIHSS.findall(str(data.get(keyword) or ""))
+    }
+    if not said:
+        return None, []
+    where = f"{' or '.join(keywords)} of the study"
+    numbers = ", ".join(sorted(each or "no number" for each in said))
+    if len(said) == 1 and (text := said.pop()).isdecimal():
+        with contextlib.suppress(InputError):
+            ClinicalFacts(UNKNOWN_SIDE, int(text))
+            return int(text), [f"NIHSS {int(text)} was read in {where}; check it"]
+    return None, [
+        f"NIHSS is not used: {where} says {numbers}; expected one number from 0 to 42. Give it, "
+        "and have the study answered again"
+    ]
 
 
 def refusal_of(folder: Path, reason: str) -> bytes | None:
@@ -280,9 +289,14 @@ def refusal_of(folder: Path, reason: str) -> bytes | None:
         reason: in words.
 
     Returns:
-        The content of a DICOM file; None where no image can be referred to.
+        The content of a DICOM file; None where no image can be referred to, or where two patients'
+        images are there: it would be filed as one of them's.
     """
-    for data in _headers(folder):
+    headers = list(_headers(folder))
+    patients = {(str(each.get("PatientID")), str(each.get("PatientName"))) for each in headers}
+    if len({(number, name.casefold()) for number, name in patients}) > 1:
+        return None
+    for data in headers:
         with contextlib.suppress(Exception):  # highdicom raises what an odd attribute causes
             return dicom_objects.refusal(reason, data)
     return None

@@ -87,6 +87,7 @@ class PatientFiles:
         tmax_threshold_s: from which on that Tmax is hypoperfusion.
         name: in the result; None takes the DWI's file name, or else the ADC map's.
         replaces: an earlier answer about the same study.
+        warnings: that its result has before all others, such as where a fact was read.
     """
 
     dwi: str | None
@@ -101,6 +102,7 @@ class PatientFiles:
     tmax_threshold_s: float = TMAX_HYPOPERFUSION_S
     name: str | None = None
     replaces: Replaced | None = None
+    warnings: tuple[str, ...] = ()
 
 
 def parse_nihss(text: str) -> int | None:
@@ -277,7 +279,7 @@ def build_result(
         else clinical.dawn(files.given.age, files.given.nihss, core.native_ml),
         comparison=comparison.of(done, tmax=files.tmax, mask=files.truth),
         uncertainty=done.uncertainty,
-        warnings=cautions.warnings_of(done, models),
+        warnings=(*files.warnings, *cautions.warnings_of(done, models)),
         registration=done.quality.registration,
         probability_threshold=done.threshold,
         seconds=seconds,

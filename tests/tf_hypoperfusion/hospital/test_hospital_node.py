@@ -34,6 +34,7 @@ from pydicom.uid import CTImageStorage
 from data_tools.runtime import atomic
 from tf_hypoperfusion import node as command
 from tf_hypoperfusion.hospital import service, settings, spool, study, worker
+from tf_hypoperfusion.hospital.outbox import Outbox
 
 STUDIES = ("1.2.1", "1.2.2")
 
@@ -328,8 +329,10 @@ def test_two_patients_under_one_study_are_refused(tmp_path, scanned):
     with listening(pacs, port), running(config, corner_backend) as node:
         assert set(send(images, node.port)) == {0}
         wait_for(lambda: set(states(node).values()) == {"refused"}, "a refusal")
-        reason = node.spool.worklist()[0].reason
-        wait_for(lambda: pacs.stored, "a report of it")
+        (row,) = node.spool.worklist()
+        reason = row.reason
+        # It would be filed as one of the two's.
+        assert Outbox(node.spool).destinations(row.study) == {"to": []}
     assert "2 patients" in reason and "SECRET" not in reason
     assert ".dcm" not in reason and "--" not in reason and "a study of its own" in reason
 
@@ -348,14 +351,47 @@ def test_a_port_that_is_taken_is_said(tmp_path):
 
 
 def test_the_nihss_is_read_from_where_the_rule_says(tmp_path):
-    for k, text in enumerate(("Aphasia, NIHSS 14, left M1", "NIHSS: 14")):
+    for k, text in enumerate(("Aphasia, NIHSS 14, left M1", "NIHSS: 14/42.")):
         small_image(PatientComments=text).save_as(tmp_path / f"{k}.dcm", enforce_file_format=True)
-    assert worker.nihss_of(tmp_path, ["PatientComments"]) == 14
-    assert worker.nihss_of(tmp_path, ["AdditionalPatientHistory"]) is None
-    assert worker.nihss_of(tmp_path, []) is None
-    for text in ("NIHSS 15", "NIHSS 77"):
-        small_image(PatientComments=text).save_as(tmp_path / "2.dcm", enforce_file_format=True)
-        assert worker.nihss_of(tmp_path, ["PatientComments"]) is None
+    nihss, warnings = worker.nihss_of(tmp_path, ["PatientComments"])
+    assert nihss == 14 and warnings == [
+        "NIHSS 14 was read in PatientComments of the study; check it"
+    ]
+    assert worker.nihss_of(tmp_path, ["AdditionalPatientHistory"]) == (None, [])
+    assert worker.nihss_of(tmp_path, []) == (None, [])
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("NIHSS 15", "14, 15"),
+        ("NIHSS 77", "14, 77"),
+        ("NIHSS fourteen", "14, no number"),
+        ("NIHSS 1400", "14, 1400"),
+    ],
+)
+def test_a_text_with_another_nihss_is_not_used_and_is_told(tmp_path, text, said):
+    for k, each in enumerate(("NIHSS 14", text)):
+        small_image(PatientComments=each).save_as(tmp_path / f"{k}.dcm", enforce_file_format=True)
+    nihss, warnings = worker.nihss_of(tmp_path, ["PatientComments"])
+    assert (
+        nihss is None and f"PatientComments of the study says {said}; expected one" in warnings[0]
+    )
+
+
+@pytest.mark.parametrize("text", ["NIHSS 77", "NIHSS 14.5", "nihss unknown"])
+def test_a_text_that_says_no_nihss_is_told(tmp_path, text):
+    small_image(PatientComments=text).save_as(tmp_path / "0.dcm", enforce_file_format=True)
+    nihss, warnings = worker.nihss_of(tmp_path, ["PatientComments"])
+    assert nihss is None and warnings
+
+
+def test_no_refusal_is_filed_under_one_of_two_patients(tmp_path):
+    for k, name in enumerate(("ONE", "TWO")):
+        image = small_image(PatientID=name)
+        image.save_as(tmp_path / f"{k}.dcm", enforce_file_format=True)
+        content = worker.refusal_of(tmp_path, "two patients")
+        assert (content is None) == (name == "TWO")
 
 
 def test_the_command_shows_deletes_and_asks_again(tmp_path, capsys):

@@ -61,6 +61,13 @@ def test_whole_numbers_are_numbers_too(tmp_path):
         ),
         ({"destinations": [{**GOOD["destinations"][0], "url": "web"}]}, "destinations.0.url"),
         ({"destinations": [{**GOOD["destinations"][0], "objects": ["page"]}]}, "objects.0"),
+        ({"destinations": [{**GOOD["destinations"][0], "objects": []}]}, "objects; it should"),
+        (
+            {"destinations": [{**GOOD["destinations"][0], "token_file": "none"}]},
+            "destinations, web: token_file: .*none",
+        ),
+        ({"page": {"port": 8080, "token_file": "none"}}, "page.token_file: .*none"),
+        ({"retry": {"first_s": 60, "longest_s": 5}}, "first_s is 60 and longest_s is 5;"),
         ({"nihss_from": ["PatientComment"]}, "nihss_from has PatientComment;"),
         ({"spool": None}, "spool is None"),
     ],

@@ -127,7 +127,9 @@ def test_a_destination_that_does_not_take_it_is_tried_later_and_given_up_in_the_
     assert outbox.due("pacs") == [] and spool.worklist()[0].undelivered == {"pacs": "away"}
     clock.now += 60
     (delivery,) = outbox.due("pacs")
+    assert outbox.destinations(delivery.study) == {"to": ["pacs"]}
     assert outbox.give_up(delivery, "away for days") == "failed"
+    assert outbox.destinations(delivery.study) == {"to": [], "not_to": ["pacs"]}
     assert outbox.due("pacs") == [] and state_of(spool) == "failed"
 
 

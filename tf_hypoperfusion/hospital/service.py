@@ -16,7 +16,7 @@ from tf_hypoperfusion.hospital.audit import LOG, Audit, log_to_standard_error, s
 from tf_hypoperfusion.hospital.delivery import Sender, Senders
 from tf_hypoperfusion.hospital.outbox import Outbox
 from tf_hypoperfusion.hospital.receiver import Receiver
-from tf_hypoperfusion.hospital.settings import Page, Settings
+from tf_hypoperfusion.hospital.settings import Page, Settings, check_tokens
 from tf_hypoperfusion.hospital.spool import Spool
 from tf_hypoperfusion.hospital.worker import Worker
 from tf_hypoperfusion.inference.result_folder import Backend
@@ -55,6 +55,7 @@ def serve(settings: Settings, ready: Callable[["Node"], str]) -> NoReturn:
     from tf_hypoperfusion.inference import model_backend, model_files
 
     log_to_standard_error()
+    check_tokens(settings)
     models = model_backend.Models(
         settings.model or [str(model_files.demo_model())],
         runtime="auto", precision=None, stride=None, fast=settings.fast,

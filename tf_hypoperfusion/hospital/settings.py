@@ -216,7 +216,7 @@ def read(path: str | Path) -> Settings:
 
 
 def _check_together(settings: Settings, path: str | Path) -> None:
-    """Refuse what each key allows alone, and not with the others or with what is on the disk."""
+    """Refuse what each key allows alone, and not with the others."""
     names = [each.name for each in settings.destinations]
     for name in {name for name in names if names.count(name) > 1}:
         raise InputError(f"{path}: two destinations are named {name}; expected different names")
@@ -232,6 +232,17 @@ def _check_together(settings: Settings, path: str | Path) -> None:
             f"{path}: retry.first_s is {retry.first_s:g} and longest_s is {retry.longest_s:g}; "
             "expected a first wait that is not above the longest"
         )
+
+
+def check_tokens(settings: Settings) -> None:
+    """Refuse settings whose files of tokens are not there, before the first result is sent.
+
+    Args:
+        settings: of the node.
+
+    Raises:
+        InputError: such a file is missing or empty.
+    """
     tokens = {
         f"destinations, {each.name}: token_file": each.token_file
         for each in settings.destinations
@@ -243,7 +254,7 @@ def _check_together(settings: Settings, path: str | Path) -> None:
             try:
                 read_token(file)
             except InputError as error:
-                raise InputError(f"{path}: {key}: {error}") from error
+                raise InputError(f"{key}: {error}") from error
 
 
 def _sentence(fault: Any) -> str:

@@ -62,11 +62,6 @@ def test_whole_numbers_are_numbers_too(tmp_path):
         ({"destinations": [{**GOOD["destinations"][0], "url": "web"}]}, "destinations.0.url"),
         ({"destinations": [{**GOOD["destinations"][0], "objects": ["page"]}]}, "objects.0"),
         ({"destinations": [{**GOOD["destinations"][0], "objects": []}]}, "objects; it should"),
-        (
-            {"destinations": [{**GOOD["destinations"][0], "token_file": "none"}]},
-            "destinations, web: token_file: .*none",
-        ),
-        ({"page": {"port": 8080, "token_file": "none"}}, "page.token_file: .*none"),
         ({"retry": {"first_s": 60, "longest_s": 5}}, "first_s is 60 and longest_s is 5;"),
         ({"nihss_from": ["PatientComment"]}, "nihss_from has PatientComment;"),
         ({"spool": None}, "spool is None"),
@@ -77,6 +72,21 @@ def test_a_fault_is_said_by_its_key(tmp_path, changes, message):
     with pytest.raises(InputError, match=message) as raised:
         settings.read(path)
     assert str(path) in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "key"),
+    [
+        (
+            {"destinations": [{**GOOD["destinations"][0], "token_file": "none"}]},
+            "destinations, web: token_file",
+        ),
+        ({"page": {"port": 8080, "token_file": "none"}}, "page.token_file"),
+    ],
+)
+def test_a_token_that_is_not_there_is_told_before_the_first_result(tmp_path, changes, key):
+    with pytest.raises(InputError, match=f"{key}: .*none"):
+        settings.check_tokens(settings.read(written(tmp_path, **changes)))
 
 
 @pytest.mark.parametrize(

@@ -111,6 +111,11 @@ def main() -> int:
         from tf_hypoperfusion.serving.server import embedded, policies
     except ImportError as error:
         raise InputError(f"{error.name} is not installed; pip install -e '.[serve]'") from error
+    if FLAGS.allow_reload and not FLAGS.token_file:
+        raise InputError(
+            "--allow_reload is given without --token_file; expected both: whoever may ask can have "
+            "any folder of this machine loaded"
+        )
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     options = embedded.ServerOptions(
         host=FLAGS.host,

@@ -30,6 +30,7 @@ def call(*arguments):
         (("--port=99999",), "port"),
         (("--poll_s=-1",), "poll_s"),
         (("--token_file={empty}/token",), "first line is empty"),
+        (("--allow_reload",), "without --token_file"),
     ],
 )
 def test_a_server_that_cannot_start_says_why(arguments, message, tmp_path, capsys):

@@ -4,6 +4,7 @@ import concurrent.futures
 import json
 import shutil
 import time
+from pathlib import Path
 
 import pytest
 from helpers.serving import STRIDE, ServerProcess
@@ -73,17 +74,32 @@ def folder(tmp_path, monkeypatch):
     return tmp_path / "models"
 
 
-def test_what_is_loaded_is_served_on_while_folders_are_away(folder):
+def test_what_is_loaded_is_served_on_while_folders_are_away(folder, caplog):
+    caplog.set_level("INFO")
     serve = Repository(policies.ModelSource(str(folder)).policies, retires=False)
     serve.refresh()
     first = serve.get("a")
-    for place in (folder, folder / "a"):
+    for place in (folder, folder / "a", folder / "a/1"):
         place.rename(folder.parent / "away")
-        serve.refresh()
+        caplog.clear()
+        for _ in range(2):
+            serve.refresh()
         assert serve.get("a") is first and sorted(serve.names()) == ["a", "b"]
+        assert caplog.text.count("a: its folder holds no version any more") == 1
         (folder.parent / "away").rename(place)
         serve.refresh()
-        assert serve.get("a") is first
+        assert serve.get("a") is first and "a: its folder is back" in caplog.text
+
+
+def test_a_version_that_is_no_folder_is_told_in_a_sentence(stroke_export, tmp_path):
+    shutil.copytree(stroke_export, tmp_path / "stroke/1")
+    serve = Repository(policies.ModelSource(str(tmp_path)).policies)
+    serve.refresh()
+    for number, make in ((2, Path.touch), (3, lambda path: path.symlink_to(tmp_path / "none"))):
+        make(tmp_path / f"stroke/{number}")
+        serve.refresh()
+        assert serve.get("stroke").number == 1
+        assert "is no folder; expected an export" in serve.states("stroke")[number].reason
 
 
 def test_one_folder_that_cannot_be_looked_at_keeps_no_other_back(folder, monkeypatch):

@@ -179,8 +179,18 @@ def test_pages_of_other_origins_may_ask_where_that_is_wanted(server, saved_model
     serve = ServerHere(saved_models, cors=True, token="secret", grpc_port=None)
     asked = requests.options(serve.url + path, headers=origin)
     assert (asked.status_code, asked.headers["Access-Control-Allow-Origin"]) == (200, "*")
-    assert requests.get(serve.url + path).headers["Access-Control-Allow-Methods"] == "POST, GET"
+    assert "Authorization" in asked.headers["Access-Control-Allow-Headers"]
+    told = requests.get(serve.url + path)
+    assert told.headers["Access-Control-Allow-Methods"] == "POST, GET"
+    assert (told.status_code, told.headers["WWW-Authenticate"]) == (401, "Bearer")
     assert serve.stop()
+
+
+@pytest.mark.parametrize("method", ["predict", "classify"])
+def test_half_a_character_in_a_name_is_quoted_in_the_refusal(server, method):
+    body = b'{"signature_name": "\\ud800", "inputs": {}}'
+    answer = requests.post(f"{server.url}/v1/models/stroke:{method}", data=body)
+    assert answer.status_code == 400 and answer.json()["error"]
 
 
 def test_a_request_that_takes_longer_than_it_may_gets_504(saved_models, patient_body):

@@ -70,6 +70,7 @@ class Repository:
         self._lock = threading.Lock()
         self._models: dict[str, _Model] = {}
         self._failed: dict[Path, list[_FileStamp]] = {}  # as they were when loading failed
+        self._away: set[str] = set()  # models without a version in their folder
 
     def refresh(self) -> None:
         """Load what is new, then retire what is old.
@@ -85,6 +86,7 @@ class Repository:
             policies = self._policies()
             if self._retires:
                 self._forget({policy.name for policy in policies})
+            self._tell_away(policies)
             failed = None
             for policy in policies:
                 try:
@@ -106,6 +108,20 @@ class Repository:
         if missing:
             message = f"no version could be loaded of {', '.join(missing)}"
             raise ServingError("UNKNOWN", message)
+
+    def _tell_away(self, policies: Sequence[ModelPolicy]) -> None:
+        """Log once which models are served on without a folder, and that it is back."""
+        folders = {policy.name: policy.folder for policy in policies}
+        away = set()
+        for name in self.names():
+            with contextlib.suppress(OSError):  # it is there, and cannot be looked at
+                if name not in folders or not saved_model.versions(folders[name]):
+                    away.add(name)
+        for name in sorted(away - self._away):
+            log.warning("%s: its folder holds no version any more; what is loaded is served", name)
+        for name in sorted(self._away - away):
+            log.info("%s: its folder is back", name)
+        self._away = away
 
     def _follow(self, policy: ModelPolicy) -> None:
         """Do for one model what :meth:`refresh` does for all."""

@@ -40,8 +40,9 @@ METHODS = ["GET", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"]
 CORS = {
     "Access-Control-Allow-Origin": "*",
     "Access-Control-Allow-Methods": "POST, GET",
-    "Access-Control-Allow-Headers": "Content-Type",
+    "Access-Control-Allow-Headers": "Content-Type, Authorization",
 }
+AGAIN = {"Retry-After": "1"}
 # How often a waiting request is looked at for a client that has left.
 WATCH_S = 0.5
 # While the server stops, bodies that are on their way may still come.
@@ -386,8 +387,10 @@ def _bad(message: str) -> ServingError:
 
 def _error(error: ServingError) -> Response:
     status = error.http_status
-    headers = {"Retry-After": "1"} if status in (429, 503) else {}
-    return JSONResponse({"error": error.message}, status_code=status, headers=headers)
+    headers = {401: {"WWW-Authenticate": "Bearer"}, 429: AGAIN, 503: AGAIN}.get(status)
+    # A name that is quoted may hold half a character, which no answer can.
+    message = error.message.encode(errors="backslashreplace").decode()
+    return JSONResponse({"error": message}, status_code=status, headers=headers)
 
 
 async def _as_json(request: Request, error: Exception) -> Response:

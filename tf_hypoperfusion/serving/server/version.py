@@ -100,6 +100,8 @@ class Version:
             InputError: damaged, not yet whole, or not for this runtime.
         """
         self.name, self.number, self.folder = name, number, folder
+        if not folder.is_dir():
+            raise InputError(f"{folder} is no folder; expected an export, with its saved_model.pb")
         # Read now: the folder may be gone when somebody asks.
         self.definitions: dict[str, Any] = protobuf.signatures(folder)
         self.signatures = {

@@ -18,14 +18,22 @@ Needs the extra: pip install -e '.[dicom]'. Research use only. Not a medical dev
 clinical decisions.
 """
 
+import dataclasses
 import os
 import sys
+from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
+from data_tools.grid import UNKNOWN_SIDE
 from data_tools.runtime import command, light_imports
 
+if TYPE_CHECKING:
+    from tf_hypoperfusion.hospital.spool import Spool
+    from tf_hypoperfusion.hospital.study import Given
+
 FLAGS = flags.FlagValues()
+AUTO, SAID = "auto", ("side", "nihss", "age", "series")
 
 command.heading("Node", FLAGS)
 flags.DEFINE_string(
@@ -43,23 +51,28 @@ flags.DEFINE_string(
 flags.DEFINE_string(
     "again",
     None,
-    "<STUDY> Have a study answered again, with --side, --nihss and --series if they are known.",
+    "<STUDY> Have a study answered again. What --side, --nihss, --age and --series do not say "
+    "stays as it was.",
     flag_values=FLAGS,
 )
 flags.DEFINE_enum(
     "side",
     None,
-    ["left", "right", "bilateral"],
-    "With --again: side of the brain lesion.",
+    ["left", "right", "bilateral", AUTO],
+    f"With --again: side of the brain lesion; {AUTO} has it found from the images.",
     flag_values=FLAGS,
 )
-flags.DEFINE_integer(
-    "nihss", None, "With --again: NIHSS score.", lower_bound=0, upper_bound=42, flag_values=FLAGS
+flags.DEFINE_string(
+    "nihss", None, "<SCORE> With --again: 0 to 42; unknown takes it back.", flag_values=FLAGS
+)
+flags.DEFINE_string(
+    "age", None, "<YEARS> With --again: the patient's; unknown takes it back.", flag_values=FLAGS
 )
 flags.DEFINE_string(
     "series",
     None,
-    "With --again: series to take where several would do, as predict --series takes them.",
+    "<NAMES> With --again: series to take where several would do, as predict --series takes them; "
+    f"{AUTO} leaves the choice to the program.",
     flag_values=FLAGS,
 )
 
@@ -76,7 +89,7 @@ def main() -> int:
     asked = [name for name in ("status", "delete", "again") if FLAGS[name].value]
     if len(asked) > 1:
         raise InputError(f"--{' and --'.join(asked)} are given; expected one of them")
-    corrected = [name for name in ("side", "nihss", "series") if FLAGS[name].value is not None]
+    corrected = [name for name in SAID if FLAGS[name].value is not None]
     if corrected and asked != ["again"]:
         raise InputError(f"--{corrected[0]} belongs to --again; leave it out, or name the study")
     settings = node_settings.read(FLAGS.config)
@@ -94,16 +107,41 @@ def _look_after(settings) -> None:
     from tf_hypoperfusion.hospital import service, worklist
     from tf_hypoperfusion.hospital.audit import Audit
 
-    spool = service.open_spool(settings)
+    spool = service.open_spool(settings, must_exist=True)
     if FLAGS.status:
         print(worklist.table(spool.worklist()))
     elif FLAGS.delete:
         Audit(spool.folder).add("deleted", study=spool.delete(FLAGS.delete))
         print("deleted; what was sent is in its destinations still")
     else:
-        spool.ask_again(FLAGS.again, side=FLAGS.side, nihss=FLAGS.nihss, series=FLAGS.series)
-        print("to be answered again")
+        given = _corrected(spool)
+        spool.ask_again(FLAGS.again, given)
+        print(
+            f"to be answered again: side {given.side or AUTO}, NIHSS "
+            f"{'unknown' if given.nihss is None else given.nihss}, age "
+            f"{'unknown' if given.age is None else f'{given.age:g}'}, series {given.series or AUTO}"
+        )
     spool.close()
+
+
+def _corrected(spool: "Spool") -> "Given":
+    """What was said of the study before, with what the flags say."""
+    from data_tools.cohort import number
+    from data_tools.dicom import frames, study
+
+    given = spool.given(FLAGS.again)
+    said: dict[str, Any] = {
+        name: FLAGS[name].value for name in SAID if FLAGS[name].value is not None
+    }
+    if said.get("series") not in (None, AUTO):
+        images = frames.read_folder(spool.received(FLAGS.again)).frames
+        study.named_series(f"study {FLAGS.again}", images, said["series"])
+    for name in ("nihss", "age"):
+        if name in said:
+            typed = number(name, "n/a" if said[name] == UNKNOWN_SIDE else said[name])
+            said[name] = int(typed) if name == "nihss" and typed is not None else typed
+    taken_back = {name: None for name, value in said.items() if value == AUTO}
+    return dataclasses.replace(given, **{**said, **taken_back})
 
 
 def _places(node) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 
 LOG = logging.getLogger("tf_hypoperfusion.node")
 FILE = "audit.jsonl"
+LIBRARIES = ("pydicom", "pynetdicom", "highdicom")
 
 
 def say(event: str, level: int = logging.INFO, **fields: Any) -> None:
@@ -42,16 +43,16 @@ class JsonLines(logging.Formatter):
 
 
 def log_to_standard_error() -> None:
-    """Write the node's own log as lines of JSON, and of libraries only what went wrong.
+    """Write the node's own log as lines of JSON, and of most libraries only what went wrong.
 
-    What they say of odd attributes quotes these, and one may be a name: it is not written.
+    What those of DICOM say of odd attributes quotes these, and one may be a name: it is not
+    written. They set their own levels when they are imported, so the handler leaves them out.
     """
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines())
+    handler.addFilter(lambda record: record.name.split(".")[0] not in LIBRARIES)
     logging.basicConfig(level=logging.ERROR, handlers=[handler], force=True)
     LOG.setLevel(logging.INFO)
-    for library in ("pydicom", "pynetdicom"):
-        logging.getLogger(library).setLevel(logging.CRITICAL)
     warnings.simplefilter("ignore")
 
 

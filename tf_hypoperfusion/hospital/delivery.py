@@ -2,13 +2,16 @@
 
 import contextlib
 import dataclasses
+import json
 import logging
+import sqlite3
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping
 from typing import Any, Protocol
 from uuid import uuid4
 
-from data_tools.runtime.errors import reason_of
+from data_tools.runtime.errors import InputError, reason_of
 from tf_hypoperfusion.hospital.audit import LOG, Audit, say
 from tf_hypoperfusion.hospital.outbox import Delivery, Outbox
 from tf_hypoperfusion.hospital.settings import (
@@ -18,12 +21,20 @@ from tf_hypoperfusion.hospital.settings import (
     StowDestination,
 )
 
-POLL_S = 0.2
+POLL_S, NO_ROOM_WAIT_S = 0.2, 30.0
 CONNECT_S, ANSWER_S = 10.0, 60.0
 # The study-root query of a PACS, and its status while there is more.
 FIND_STUDY_ROOT = "1.2.840.10008.5.1.4.1.2.2.1"
 PENDING = (0xFF00, 0xFF01)
-SUCCESS = 0x0000
+SUCCESS, IS_THERE = 0x0000, 0x0111
+# Of an answer to STOW-RS or QIDO-RS about one object.
+LONGEST_ANSWER = 256 * 1024
+OF_ERRORS = {
+    "SSLError": "TLS fails: is its certificate one that this machine trusts?",
+    "ConnectTimeout": f"no connection within {CONNECT_S:g} s",
+    "ReadTimeout": f"no answer within {ANSWER_S:g} s",
+    "ConnectionError": "cannot be reached",
+}
 
 
 class NotTaken(Exception):
@@ -84,13 +95,16 @@ class DicomLine:
         Raises:
             NotTaken: the status is no success, there is none, or such objects are not accepted.
         """
+        if not self._association.is_established:
+            raise NotTaken("the other side ended the association")
         try:
             status = self._association.send_c_store(delivery.file)
         except (ValueError, RuntimeError) as error:  # no context for it, or the line is cut
             raise NotTaken(reason_of(error)) from error
         if "Status" not in status:
             raise NotTaken("no answer to C-STORE")
-        if status.Status != SUCCESS and status.Status >> 12 != 0xB:  # a warning: taken
+        # It has it from before, or took it with a warning.
+        if status.Status not in (SUCCESS, IS_THERE) and status.Status >> 12 != 0xB:
             raise NotTaken(f"C-STORE answered 0x{status.Status:04X}")
 
 
@@ -119,7 +133,11 @@ def dicom_line(
     entity.add_requested_context(FIND_STUDY_ROOT)
     association = entity.associate(to.host, to.port, ae_title=to.ae_title)
     if not association.is_established:
-        why = "refused the association" if association.is_rejected else "cannot be reached"
+        why = "cannot be reached"
+        if association.is_rejected:
+            why = "refused the association: does it know this AE title?"
+        elif association.is_aborted and association.acceptor.primitive is not None:
+            why = "takes none of these kinds of objects"
         raise NotTaken(f"{to.ae_title} at {to.host}:{to.port} {why}")
     try:
         yield DicomLine(association)
@@ -149,21 +167,15 @@ class StowLine:
 
     def has(self, delivery: Delivery) -> bool:
         """By QIDO-RS, where the other offers it."""
-        import requests
-
         try:
-            answer = self._session.get(
+            _, found = self._asked(
+                "GET",
                 f"{self._url}/studies/{delivery.study_uid}/instances",
                 params={"SOPInstanceUID": delivery.uid},
-                headers={"Accept": "application/dicom+json"},
-                timeout=(CONNECT_S, ANSWER_S),
             )
-            found = answer.json() if answer.status_code == 200 else []
-        except requests.RequestException:  # no answer, or one that is no JSON
+        except NotTaken:
             return False
-        return isinstance(found, list) and any(
-            delivery.uid in each.get("00080018", {}).get("Value", []) for each in found
-        )
+        return delivery.uid in _values(found, "00080018")
 
     def send(self, delivery: Delivery) -> None:
         """By STOW-RS.
@@ -171,25 +183,68 @@ class StowLine:
         Raises:
             NotTaken: it is not reached, or does not say that it has it.
         """
-        import requests
-
         boundary = uuid4().hex
         head = f"--{boundary}\r\nContent-Type: application/dicom\r\n\r\n".encode()
         body = head + delivery.file.read_bytes() + f"\r\n--{boundary}--\r\n".encode()
         kind = f'multipart/related; type="application/dicom"; boundary={boundary}'
+        status, stored = self._asked(
+            "POST", f"{self._url}/studies", data=body, headers={"Content-Type": kind}
+        )
+        taken = stored.get("00081199") if isinstance(stored, dict) else None
+        if delivery.uid not in _values(_items(taken), "00081155"):
+            raise NotTaken(f"{self._url}: status {status}, not said to be stored")
+
+    def _asked(
+        self, method: str, url: str, headers: Mapping[str, str] | None = None, **rest: Any
+    ) -> tuple[int, Any]:
+        """The status and what the JSON of an answer says, within limits of time and length.
+
+        Raises:
+            NotTaken: no answer, a refusal, or one that is no JSON.
+        """
+        import requests
+
+        until = time.monotonic() + CONNECT_S + ANSWER_S
+        content = bytearray()
         try:
-            answer = self._session.post(
-                f"{self._url}/studies",
-                data=body,
-                headers={"Content-Type": kind, "Accept": "application/dicom+json"},
-                timeout=(CONNECT_S, ANSWER_S),
-            )
-            stored = answer.json() if answer.ok else {}
+            with self._session.request(
+                method, url, stream=True, timeout=(CONNECT_S, ANSWER_S),
+                headers={"Accept": "application/dicom+json", **(headers or {})}, **rest,
+            ) as answer:  # fmt: skip
+                # Byte by byte, or one that drips would be waited for.
+                for byte in answer.iter_content(1):
+                    content += byte
+                    if time.monotonic() > until or len(content) > LONGEST_ANSWER:
+                        raise NotTaken(f"{self._url}: its answer does not end")
         except requests.RequestException as error:
-            raise NotTaken(f"{self._url}: {type(error).__name__}") from error
-        taken = stored.get("00081199", {}).get("Value", []) if isinstance(stored, dict) else []
-        if not any(delivery.uid in each.get("00081155", {}).get("Value", []) for each in taken):
-            raise NotTaken(f"{self._url}: status {answer.status_code}, not said to be stored")
+            kinds = (kind.__name__ for kind in type(error).__mro__)
+            why = next((OF_ERRORS[kind] for kind in kinds if kind in OF_ERRORS), reason_of(error))
+            raise NotTaken(f"{self._url}: {why}") from error
+        if answer.status_code in (401, 403):
+            raise NotTaken(f"{self._url}: status {answer.status_code}; is token_file right?")
+        if answer.status_code == 204 or not answer.ok:
+            return answer.status_code, {}
+        try:
+            return answer.status_code, json.loads(content)
+        except ValueError as error:
+            raise NotTaken(
+                f"{self._url}: status {answer.status_code}, and no DICOM JSON; is it the address "
+                "of a DICOMweb service?"
+            ) from error
+
+
+def _items(element: Any) -> Any:
+    return element.get("Value") if isinstance(element, dict) else None
+
+
+def _values(data_sets: Any, tag: str) -> list[Any]:
+    """The values of an attribute in a list as DICOM JSON has it, or in whatever else came."""
+    items = [
+        _items(each.get(tag))
+        for each in (data_sets if isinstance(data_sets, list) else [])
+        if isinstance(each, dict)
+    ]
+    return [value for each in items if isinstance(each, list) for value in each]
 
 
 @contextlib.contextmanager
@@ -241,7 +296,7 @@ class Sender:
             with line_to(self.to, self.ae_title, due) as line:
                 while left:
                     self._send(line, left.pop(0))
-        except NotTaken as error:
+        except (NotTaken, InputError) as error:  # such as a token file that is gone
             for each in left:  # one line for all of them: it is the destination's fault
                 self._not_taken(each, str(error))
         return len(due)
@@ -316,9 +371,13 @@ class Senders:
         while not self._stop.is_set():
             try:
                 sent = sender.send_once()
-            except Exception:  # such as a database on a full disk
+            except (OSError, sqlite3.Error) as error:  # such as a full disk
+                say("sending put off", logging.ERROR, to=sender.to.name, reason=reason_of(error))
+                self._stop.wait(NO_ROOM_WAIT_S)
+                continue
+            except Exception:  # a defect must not end the thread, and must be seen
                 LOG.exception("sending failed")
-                self._stop.wait(sender.retry.first_s)
+                self._stop.wait(NO_ROOM_WAIT_S)
                 continue
             if not sent:
                 self._stop.wait(POLL_S)

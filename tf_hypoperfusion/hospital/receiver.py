@@ -19,6 +19,10 @@ ECHO, MPPS = "1.2.840.10008.1.1", "1.2.840.10008.3.1.2.3.3"
 AT_ONCE = 64
 
 
+class NoIdentity(ValueError):
+    """An image that says no StudyInstanceUID or no SOPInstanceUID that is one."""
+
+
 class Receiver:
     """The node's side of the DICOM network."""
 
@@ -78,7 +82,8 @@ class Receiver:
         try:
             image = _image(event, caller)
         except Exception as error:  # pydicom raises much about a damaged file
-            say("image refused", logging.WARNING, caller=caller, reason=type(error).__name__)
+            why = str(error) if isinstance(error, NoIdentity) else "it is damaged"
+            say("image refused", logging.WARNING, caller=caller, reason=why)
             return CANNOT_UNDERSTAND
         try:
             if not self._spool.receive(image) and self._spool.differs(image):
@@ -107,7 +112,7 @@ def _image(event: Any, caller: str) -> ReceivedImage:
     """An image as it came, with its identity read from it.
 
     Raises:
-        ValueError: it has none.
+        NoIdentity: it has none.
         Exception: whatever pydicom raises about a damaged file.
     """
     from pydicom import dcmread
@@ -117,7 +122,7 @@ def _image(event: Any, caller: str) -> ReceivedImage:
     data = dcmread(io.BytesIO(content), stop_before_pixels=True, specific_tags=identity)
     study_uid, uid = (str(data.get(name) or "").strip() for name in identity)
     if not (is_uid(study_uid) and is_uid(uid)):
-        raise ValueError("no StudyInstanceUID or SOPInstanceUID")
+        raise NoIdentity("no StudyInstanceUID or SOPInstanceUID")
     return ReceivedImage(study_uid=study_uid, uid=uid, content=content, caller=caller)
 
 

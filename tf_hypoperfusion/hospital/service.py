@@ -7,11 +7,13 @@ import sqlite3
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from data_tools.runtime import atomic
 from data_tools.runtime.command import EXIT_OK
 from data_tools.runtime.errors import InputError
+from tf_hypoperfusion.hospital import database
 from tf_hypoperfusion.hospital.audit import LOG, Audit, log_to_standard_error, say
 from tf_hypoperfusion.hospital.delivery import Sender, Senders
 from tf_hypoperfusion.hospital.outbox import Outbox
@@ -33,12 +35,22 @@ WORKER_STOPS_S, SENDERS_STOP_S = 15.0, 3.0
 GB = 1_000_000_000
 
 
-def open_spool(settings: Settings) -> Spool:
+def open_spool(settings: Settings, *, must_exist: bool = False) -> Spool:
     """The spool that settings name.
 
     Args:
         settings: of the node.
+        must_exist: make none.
+
+    Raises:
+        InputError: it cannot be used, or is not there and must be.
     """
+    if must_exist and not Path(settings.spool, database.FILE).is_file():
+        raise InputError(
+            f"{Path(settings.spool).absolute()} is no spool; expected the folder of a node that "
+            "has run. Is spool right in the settings? It is looked for from the folder that the "
+            "command is called in"
+        )
     return Spool(settings.spool, min_free_bytes=int(settings.min_free_gb * GB))
 
 

@@ -3,9 +3,10 @@
 import dataclasses
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 import pydantic
 from pydantic import Field
@@ -82,7 +83,7 @@ class StowDestination:
     __pydantic_config__ = _STRICT
     kind: Literal["stow"]
     name: Name
-    url: Annotated[str, Field(pattern=r"^https?://[^\s]+$")]
+    url: Annotated[str, Field(pattern=r"^https?://[^\s?#]+$")]
     token_file: Text | None = None
     objects: Objects = EVERY_OBJECT
     refusals: bool = True
@@ -211,26 +212,55 @@ def read(path: str | Path) -> Settings:
                 raise InputError(
                     f"{path}: {name} is missing\nEvery key is explained in serving/node.yaml."
                 )
-    _check_together(settings, path)
+    if faults := "\n".join(f"{path}: {each}" for each in _at_odds(settings)):
+        raise InputError(faults)
     return settings
 
 
-def _check_together(settings: Settings, path: str | Path) -> None:
-    """Refuse what each key allows alone, and not with the others."""
+def _at_odds(settings: Settings) -> Iterator[str]:
+    """What each key allows alone, and not with the others."""
+    listen, page, retry, keep = settings.listen, settings.page, settings.retry, settings.keep
     names = [each.name for each in settings.destinations]
-    for name in {name for name in names if names.count(name) > 1}:
-        raise InputError(f"{path}: two destinations are named {name}; expected different names")
-    unknown = [word for word in settings.nihss_from if not _is_keyword(word)]
-    if unknown:
-        raise InputError(
-            f"{path}: nihss_from has {', '.join(unknown)}; expected DICOM keywords such as "
-            "PatientComments"
+    for name in sorted({name for name in names if names.count(name) > 1}):
+        yield f"two destinations are named {name}; expected different names"
+    for each in settings.destinations:
+        if isinstance(each, StowDestination):
+            yield from _url_faults(each)
+        elif listen and (each.ae_title, each.port) == (listen.ae_title, listen.port):
+            yield f"destination {each.name} is the node itself; expected a PACS"
+    if listen and page and listen.port == page.port != 0:
+        yield f"listen.port and page.port are both {page.port}; expected two ports"
+    if unknown := [word for word in settings.nihss_from if not _is_keyword(word)]:
+        yield (
+            f"nihss_from has {', '.join(unknown)}; expected DICOM keywords such as PatientComments"
         )
-    retry = settings.retry
-    if retry.first_s > retry.longest_s:
-        raise InputError(
-            f"{path}: retry.first_s is {retry.first_s:g} and longest_s is {retry.longest_s:g}; "
-            "expected a first wait that is not above the longest"
+    if not retry.first_s <= min(retry.longest_s, retry.give_up_h * 3600):
+        yield (
+            f"retry: first_s is {retry.first_s:g}, longest_s {retry.longest_s:g} and give_up_h "
+            f"{retry.give_up_h:g}; expected a first wait that is not above the other two"
+        )
+    if keep.images_h > keep.results_days * 24:
+        yield (
+            f"keep: images_h is {keep.images_h:g} and results_days {keep.results_days:g}; expected "
+            "images that are not kept for longer than results"
+        )
+
+
+def _url_faults(to: StowDestination) -> Iterator[str]:
+    parts = urlsplit(to.url)
+    try:
+        is_server = bool(parts.hostname) and parts.port != 0
+    except ValueError:  # of the port
+        is_server = False
+    if not is_server:
+        yield (
+            f"destination {to.name}: url names no server and port; expected one such as "
+            "http://pacs:8042/dicom-web"
+        )
+    if "@" in parts.netloc:  # it would stand in every line of the log
+        yield (
+            f"destination {to.name}: url holds a name or a password; expected none. Put a bearer "
+            "token into a file, and give that as token_file"
         )
 
 

@@ -9,6 +9,7 @@ This module knows no DICOM network: whatever brings images or asks for another r
 """
 
 import contextlib
+import dataclasses
 import errno
 import hashlib
 import json
@@ -24,10 +25,12 @@ from typing import Any
 
 from data_tools.runtime import atomic
 from data_tools.runtime.errors import InputError
-from tf_hypoperfusion.hospital.database import Database
+from tf_hypoperfusion.hospital.database import FILE, Database
 from tf_hypoperfusion.hospital.steps import ALL_IS_HERE, Steps
 from tf_hypoperfusion.hospital.study import (
     DroppedStudy,
+    Earlier,
+    Given,
     Outcome,
     ReceivedImage,
     ResultObject,
@@ -86,9 +89,12 @@ class Spool:
             InputError: the folder cannot be used.
         """
         self.folder = Path(folder).absolute()
-        atomic.check_writable(self.folder)
+        if not (self.folder / FILE).is_file():  # who looks at one may do so on a full disk
+            atomic.check_writable(self.folder)
         for each in (self.folder, self.folder / RECEIVED, self.folder / RESULTS):
             each.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if each.stat().st_mode & 0o077:  # made by somebody else, and open to others
+                each.chmod(0o700)
         self.database = Database(self.folder)
         self.steps = Steps(self.database)
         self.now_s = clock
@@ -281,8 +287,12 @@ class Spool:
                 "SELECT * FROM runs WHERE study=? AND state='running'", (name,)
             ).fetchone()
             _set_state(connection, name, "running", now_s)
-            (answered_s,) = connection.execute(
-                "SELECT max(ended_s) FROM runs WHERE study=? AND state='answered'", (name,)
+            earlier = connection.execute(
+                "SELECT ended_s, state FROM runs WHERE study=? AND (state='answered' OR "
+                "state='refused' AND EXISTS (SELECT 1 FROM objects JOIN deliveries "
+                "ON object=objects.uid WHERE run=runs.id AND deliveries.state='sent')) "
+                "ORDER BY number DESC LIMIT 1",
+                (name,),
             ).fetchone()
         return Run(
             id=run["id"],
@@ -292,11 +302,11 @@ class Spool:
             side=study["side"],
             nihss=study["nihss"],
             age=study["age"],
-            series=study["series"],
+            series=study["series"] or None,
             dropped=bool(study["dropped"]),
             images=self.folder / RECEIVED / name,
             results=self._results(name, run["number"]),
-            answered_s=answered_s,
+            earlier=Earlier(**earlier) if earlier else None,
         )
 
     def _results(self, study: str, number: int) -> Path:
@@ -388,18 +398,31 @@ class Spool:
         with self.database.transaction() as connection:
             connection.execute("UPDATE runs SET audit=NULL WHERE id=?", (run,))
 
-    def ask_again(
-        self, study: str, *, side: str | None, nihss: int | None, age: float | None = None,
-        series: str | None = None,
-    ) -> None:  # fmt: skip
+    def given(self, study: str) -> Given:
+        """What people said of a study so far.
+
+        Args:
+            study: as :meth:`find` takes it.
+        """
+        (row,) = self.database.read(
+            "SELECT side, nihss, age, series FROM studies WHERE id=?", self.find(study)
+        )
+        return Given(**{**row, "series": row["series"] or None})
+
+    def received(self, study: str) -> Path:
+        """The folder of a study's images.
+
+        Args:
+            study: as :meth:`find` takes it.
+        """
+        return self.folder / RECEIVED / self.find(study)
+
+    def ask_again(self, study: str, given: Given) -> None:
         """Have a study answered once more, with what somebody says of the patient.
 
         Args:
             study: its name, or the beginning of it, or its StudyInstanceUID.
-            side: of the stroke; None leaves it open.
-            nihss: None if unknown.
-            age: years; None if unknown.
-            series: to take where several would do; None keeps the choice that was made before.
+            given: takes the place of everything that was said before.
 
         Raises:
             InputError: no such study, or its images are deleted.
@@ -415,8 +438,8 @@ class Spool:
                     f"study {name}: its images were deleted; send them to the node again first"
                 )
             connection.execute(
-                "UPDATE studies SET side=?, nihss=?, age=?, series=coalesce(?, series) WHERE id=?",
-                (side, nihss, age, series, name),
+                "UPDATE studies SET side=?, nihss=?, age=?, series=? WHERE id=?",
+                (*dataclasses.astuple(given), name),
             )
             _set_state(connection, name, "complete", now_s, due_s=now_s)
 

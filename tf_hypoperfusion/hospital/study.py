@@ -46,6 +46,36 @@ class DroppedStudy:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Given:
+    """What people said of a study; None of what nobody said.
+
+    Attributes:
+        side: of the stroke.
+        nihss: the score.
+        age: years.
+        series: of the DWI among DICOM files.
+    """
+
+    side: str | None = None
+    nihss: int | None = None
+    age: float | None = None
+    series: str | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Earlier:
+    """How a study ended the last time that anybody was told of it.
+
+    Attributes:
+        ended_s: when, in seconds since 1970.
+        state: ``answered`` or ``refused``.
+    """
+
+    ended_s: float
+    state: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Run:
     """A study whose turn it is.
 
@@ -61,7 +91,7 @@ class Run:
         dropped: a person brought it, as :class:`DroppedStudy`, and it is sent to nobody.
         images: folder of its files.
         results: folder for its result.
-        answered_s: when it was answered before, in seconds since 1970; None if it was not.
+        earlier: how it ended before; None the first time.
     """
 
     id: int
@@ -75,7 +105,7 @@ class Run:
     dropped: bool
     images: Path
     results: Path
-    answered_s: float | None
+    earlier: Earlier | None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

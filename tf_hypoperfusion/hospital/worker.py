@@ -45,7 +45,9 @@ OF_FLAGS = {
     " Give each a folder of its own, or choose the series with --series.":
         " Send each as a study of its own.",
 }  # fmt: skip
-NIHSS = re.compile(r"\bNIHSS\b\s*(?:score)?\s*[:=]?\s*(\d[\d.,/]*)?", re.IGNORECASE)
+# A clause that says an NIHSS and nothing else; "NIHSS 3 months ago 2" and "no NIHSS 5" do not.
+CLAUSE_END = re.compile(r"[;\r\n]|[,.](?!\d)")
+NIHSS = re.compile(r"\s*NIHSS\s*(?:score)?\s*[:=]?\s*(\d+)\s*(?:/\s*42\s*)?", re.IGNORECASE)
 
 
 class Worker:
@@ -210,6 +212,9 @@ class Worker:
         names = [each.name for each in self._settings.destinations if each.refusals]
         if not names or run.dropped:
             return []
+        replaced = _replaced(run)
+        if replaced is not None and replaced.was == "answer":
+            reason = f"{replaced.words}\n{reason}"
         content = refusal_of(run.images, reason)
         if content is None:
             say("refusal not reported", study=run.study, reason="no image, or two patients'")
@@ -262,22 +267,25 @@ def nihss_of(folder: Path, keywords: Sequence[str]) -> tuple[int | None, list[st
         where no text speaks of it.
     """
     said = {
-        number.rstrip(".,/").removesuffix("/42")
+        clause
         for data in (_headers(folder) if keywords else ())
         for keyword in keywords
-        for number in NIHSS.findall(str(data.get(keyword) or ""))
+        for clause in CLAUSE_END.split(str(data.get(keyword) or ""))
+        if "nihss" in clause.casefold()
     }
     if not said:
         return None, []
     where = f"{' or '.join(keywords)} of the study"
-    numbers = ", ".join(sorted(each or "no number" for each in said))
-    if len(said) == 1 and (text := said.pop()).isdecimal():
+    found = [NIHSS.fullmatch(clause) for clause in said]
+    numbers = {int(each[1]) if each else None for each in found}
+    number = numbers.pop()
+    if not numbers and number is not None:
         with contextlib.suppress(InputError):
-            ClinicalFacts(UNKNOWN_SIDE, int(text))
-            return int(text), [f"NIHSS {int(text)} was read in {where}; check it"]
+            ClinicalFacts(UNKNOWN_SIDE, number)
+            return number, [f"NIHSS {number} was read in {where}; check it"]
     return None, [
-        f"NIHSS is not used: {where} says {numbers}; expected one number from 0 to 42. Give it, "
-        "and have the study answered again"
+        f"a text in {where} speaks of the NIHSS and is not used: expected one number from 0 to "
+        '42, as in "NIHSS 14", and no other. Give the score, and have the study answered again'
     ]
 
 
@@ -311,12 +319,15 @@ def _images_of(folder: Path) -> tuple[str | None, str | None, str | None]:
 
 
 def _replaced(run: Run) -> Replaced | None:
-    """The answer that a run takes the place of."""
-    if run.answered_s is None:
+    """What a run takes the place of."""
+    if run.earlier is None:
         return None
     said = (run.side, run.nihss, run.age, run.series)
-    when = time.strftime("%Y-%m-%d %H:%M", time.localtime(run.answered_s))
-    return Replaced(answered=when, why="images" if said == (None,) * len(said) else "person")
+    return Replaced(
+        answered=time.strftime("%Y-%m-%d %H:%M", time.localtime(run.earlier.ended_s)),
+        was="answer" if run.earlier.state == "answered" else "refusal",
+        why="images" if said == (None,) * len(said) else "person",
+    )
 
 
 def _for_reader(reason: str, run: Run) -> str:

@@ -1,11 +1,13 @@
 """The studies of a node as a table for a terminal."""
 
+import textwrap
 import time
 from collections.abc import Sequence
 
 from tf_hypoperfusion.hospital.study import WorklistRow
 
 HEAD = ("study", "came", "images", "state", "mismatch", "remarks")
+# Of a reason; the page has all of it.
 MOST_LETTERS = 100
 
 
@@ -29,12 +31,16 @@ def table(rows: Sequence[WorklistRow]) -> str:
 
 def _cells(row: WorklistRow) -> tuple[str, ...]:
     remarks = [
-        *([row.reason] if row.reason else []),
         *([f"{len(row.warnings)} warnings"] if row.warnings else []),
-        *(f"not delivered to {name}: {why}" for name, why in row.undelivered.items()),
+        *(f"not delivered to {name}: {_short(why)}" for name, why in row.undelivered.items()),
+        *([_short(row.reason)] if row.reason else []),
     ]
     came = time.strftime("%Y-%m-%d %H:%M", time.localtime(row.first_s))
     return (
         row.study, came, str(row.images), row.state, row.verdict or "-",
-        " ".join("; ".join(remarks).split())[:MOST_LETTERS],
+        "; ".join(remarks),
     )  # fmt: skip
+
+
+def _short(text: str) -> str:
+    return textwrap.shorten(text, MOST_LETTERS, placeholder=" ...")

@@ -33,9 +33,10 @@ def uids_of(result: PatientResult, sources: Sequence[Any]) -> Uids:
     """
     answer = {k: v for k, v in result.to_json().items() if k not in _INCIDENTAL}
     answer["models"] = [model.sha256 for model in result.models]
-    if result.replaces is not None and result.replaces.why == "person":
-        # Asked for, so it is sent, even if it is what was answered before the last time.
-        answer["replaces"] = result.replaces.answered
+    replaces = result.replaces
+    if replaces is not None and (replaces.why == "person" or replaces.was == "refusal"):
+        # Sent, even if it is what was answered before: it was asked for, or taken back meanwhile.
+        answer["replaces"] = replaces.answered
     images = [str(source.SOPInstanceUID) for source in sources]
     return uids([answer, images, __version__])
 

@@ -182,15 +182,17 @@ class Comparison:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Replaced:
-    """An earlier answer about the same study, which this one takes the place of.
+    """What was told before of the same study, which this takes the place of.
 
     Attributes:
         answered: when, as ``2026-01-31 12:00``, in the time of the machine.
         why: more images came, or a person said more of the patient.
+        was: an answer, or that the study cannot be used.
     """
 
     answered: str
     why: Literal["images", "person"]
+    was: Literal["answer", "refusal"] = "answer"
 
     @property
     def words(self) -> str:
@@ -199,7 +201,11 @@ class Replaced:
             "images": "more images came",
             "person": "a person gave or corrected side, NIHSS, age or series",
         }[self.why]
-        return f"This answer replaces the one of {self.answered}: {reason}."
+        what = {
+            "answer": f"the answer of {self.answered}",
+            "refusal": f"the report of {self.answered} that the study cannot be used",
+        }[self.was]
+        return f"This replaces {what}: {reason}."
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

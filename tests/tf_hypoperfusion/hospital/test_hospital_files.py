@@ -33,6 +33,8 @@ def test_the_image_copies_what_is_there_and_ends_as_a_user_of_its_own():
     found = instructions()
     sources = [word for name, rest in found if name == "COPY" for word in rest.split()[:-1]]
     assert sources and all((PROJECT / source).exists() for source in sources)
+    sent = (PROJECT / ".dockerignore").read_text().splitlines()
+    assert {line[1:] for line in sent if line.startswith("!")} == set(sources) and "*" in sent
     steps = " ".join(rest for name, rest in found if name == "RUN")
     (constraints,) = re.findall(r"--constraint /src/(\S+)", steps)
     assert (PROJECT / constraints).is_file()

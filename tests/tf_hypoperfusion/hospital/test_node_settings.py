@@ -14,6 +14,11 @@ GOOD = {
 }
 
 
+def at(url):
+    """A destination at an address."""
+    return {"destinations": [{**GOOD["destinations"][0], "url": url}]}
+
+
 def written(tmp_path, **changes):
     path = tmp_path / "node.yaml"
     path.write_text(yaml.safe_dump({**GOOD, **changes}))
@@ -62,7 +67,26 @@ def test_whole_numbers_are_numbers_too(tmp_path):
         ({"destinations": [{**GOOD["destinations"][0], "url": "web"}]}, "destinations.0.url"),
         ({"destinations": [{**GOOD["destinations"][0], "objects": ["page"]}]}, "objects.0"),
         ({"destinations": [{**GOOD["destinations"][0], "objects": []}]}, "objects; it should"),
-        ({"retry": {"first_s": 60, "longest_s": 5}}, "first_s is 60 and longest_s is 5;"),
+        ({"retry": {"first_s": 60, "longest_s": 5}}, "first_s is 60, longest_s 5"),
+        ({"retry": {"first_s": 60, "give_up_h": 0.01}}, "give_up_h 0.01"),
+        ({"keep": {"images_h": 100, "results_days": 1}}, "images_h is 100"),
+        (
+            {"listen": {**GOOD["listen"], "port": 104}, "page": {"port": 104}},
+            "listen.port and page.port are both 104",
+        ),
+        (
+            {
+                "listen": {**GOOD["listen"], "port": 104},
+                "destinations": [
+                    {"kind": "dicom", "name": "me", "ae_title": "HYPO", "host": "h", "port": 104}
+                ],
+            },
+            "destination me is the node itself",
+        ),
+        (at("http://127.0.0.1:99999/x"), "web: url names no server and port"),
+        (at("http:///x"), "web: url names no server"),
+        (at("http://pacs/x?y=1"), "destinations.0.url"),
+        (at("http://user:secret@pacs/x"), "web: url holds a name or a password"),
         ({"nihss_from": ["PatientComment"]}, "nihss_from has PatientComment;"),
         ({"spool": None}, "spool is None"),
     ],

@@ -9,9 +9,10 @@ from data_tools.runtime.errors import InputError
 from tf_hypoperfusion.hospital import worker
 from tf_hypoperfusion.hospital.outbox import Outbox
 from tf_hypoperfusion.hospital.spool import Spool, study_name
-from tf_hypoperfusion.hospital.study import Outcome, ReceivedImage, ResultObject
+from tf_hypoperfusion.hospital.study import Earlier, Given, Outcome, ReceivedImage, ResultObject
 from tf_hypoperfusion.hospital.worklist import table
 
+REFUSED = Outcome(state="refused", reason="it is odd")
 ANSWERED = Outcome(state="answered", verdict="yes", warnings=("look",))
 
 
@@ -49,16 +50,34 @@ def begun(spool, clock, uid="1.2.1"):
 
 def test_a_run_knows_of_the_answer_before_it_and_what_is_new(spool, clock):
     first = begun(spool, clock)
-    assert first.answered_s is None and worker._replaced(first) is None
+    assert first.earlier is None and worker._replaced(first) is None
     spool.finish(first, ANSWERED, [])
     at_s = clock.now
     grown = begun(spool, clock, "1.2.2")
-    assert grown.answered_s == at_s and worker._replaced(grown).why == "images"
-    spool.finish(grown, Outcome(state="refused", reason="it is odd"), [])
-    spool.ask_again("1.2", side="left", nihss=None)
+    assert grown.earlier == Earlier(ended_s=at_s, state="answered")
+    assert worker._replaced(grown).why == "images"
+    spool.finish(grown, REFUSED, [])
+    spool.ask_again("1.2", Given(side="left"))
     asked = spool.next_run()
-    assert asked.answered_s == at_s and worker._replaced(asked).why == "person"
+    assert asked.earlier == grown.earlier and worker._replaced(asked).why == "person"
     assert "a person gave or corrected side" in worker._replaced(asked).words
+
+
+def test_an_answer_knows_of_a_refusal_that_was_told(spool, clock):
+    run, outbox = begun(spool, clock), Outbox(spool)
+    spool.finish(run, REFUSED, [result_of(spool, run, destinations=("pacs",))])
+    outbox.sent(outbox.due("pacs")[0])
+    grown = begun(spool, clock, "1.2.2")
+    assert grown.earlier == Earlier(ended_s=clock.now - 10, state="refused")
+    words = worker._replaced(grown).words
+    assert "the report of" in words and "that the study cannot be used: more images came" in words
+
+
+def test_a_spool_that_is_open_to_others_is_closed_to_them(tmp_path):
+    (tmp_path / "spool").mkdir()
+    (tmp_path / "spool").chmod(0o777)
+    Spool(tmp_path / "spool").close()
+    assert stat.S_IMODE((tmp_path / "spool").stat().st_mode) == 0o700
 
 
 def result_of(spool, run, uid="9.1", destinations=("pacs", "web"), due_s=0.0):
@@ -216,9 +235,9 @@ def test_images_and_then_all_of_a_study_are_deleted_in_time(spool, clock):
     clock.now += 1
     assert spool.expire(50, 500) == ([run.study], []) and not run.images.exists()
     with pytest.raises(InputError, match="images were deleted"):
-        spool.ask_again(run.study, side=None, nihss=None)
+        spool.ask_again(run.study, Given())
     assert spool.receive(image("1.2.1")) and state_of(spool) == "sent"  # sent again: kept, no news
-    spool.ask_again(run.study, side="left", nihss=4)
+    spool.ask_again(run.study, Given(side="left", nihss=4))
     clock.now += 1000
     assert spool.expire(50, 500) == ([], [])  # its turn comes first
     again = spool.next_run()

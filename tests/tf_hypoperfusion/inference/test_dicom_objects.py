@@ -231,7 +231,7 @@ def test_a_later_answer_says_which_one_it_replaces_and_only_a_person_s_is_anothe
         assert new.SeriesDescription == f"{old.SeriesDescription}, replaces earlier"
         assert len(new.SeriesDescription) <= 64
         said = words_of(new) if new.Modality == "SR" else new.ImageComments
-        assert "This answer replaces the one of 2026-01-31 12:00: " in said
+        assert "This replaces the answer of 2026-01-31 12:00: " in said
         assert (new.SOPInstanceUID == old.SOPInstanceUID) == (why == "images")
 
 

@@ -256,12 +256,12 @@ class _Pages:
         """Once more, with what is known now."""
         facts = forms.facts(dict(await forms.read(request)))
         row = await self._row(request)
-        await run_in_threadpool(
-            functools.partial(
-                self._spool.ask_again, row.study,
-                side=facts.side, nihss=facts.clinical.nihss, age=facts.clinical.age,
-            )
+        clinical = facts.clinical
+        given = dataclasses.replace(
+            await run_in_threadpool(self._spool.given, row.study),
+            side=facts.side, nihss=clinical.nihss, age=clinical.age,
         )  # fmt: skip
+        await run_in_threadpool(self._spool.ask_again, row.study, given)
         self._audit.add("asked again", study=row.study)
         return _go(request, f"/studies/{row.study}")
 

@@ -7,6 +7,9 @@ from typing import Any
 from data_tools import flow
 from data_tools.flow import LeftOut
 
+# Of the records.
+SCHEMA_VERSION = 2
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Shard:

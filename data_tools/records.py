@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_tools.grid import SIDES, SLAB_SHAPE
-from data_tools.manifest import Manifest, Shard
+from data_tools.manifest import SCHEMA_VERSION, Manifest, Shard
 from data_tools.runtime import tensorflow_start
 from data_tools.runtime.atomic import sha256
 from data_tools.runtime.errors import InputError
@@ -24,7 +24,6 @@ from data_tools.runtime.errors import InputError
 tensorflow_start.prepare()
 import tensorflow as tf  # noqa: E402
 
-SCHEMA_VERSION = 2
 MANIFEST, SPLITS = "manifest.json", "splits.json"
 
 _SCALAR = {

@@ -80,8 +80,8 @@ def write_report(
     """Write the whole report.
 
     Args:
-        out: folder; gets ``index.html``, ``report.md``, ``statistics.csv``, ``tables/``,
-            ``figures/``.
+        out: folder; gets ``index.html``, ``report.md``, ``statistics.csv``, ``report.json`` (what
+            was asked for), ``tables/``, ``figures/``.
         primary: the cohort.
         external: a second cohort, beside the first in Table 1 and with tables of its own.
         other: another evaluation of the first cohort, for paired differences.
@@ -129,6 +129,16 @@ def write_report(
                 lines = certainty.per_patient(cohort, calibration)
                 atomic.write_csv(out / "tables" / f"{prefix}answers.csv", lines)
         _write_pages(out, sections, list(cohorts.values()))
+        asked: dict[str, str | int | None] = {
+            "interval": interval,
+            "statistics": program,
+            "seed": seed,
+            "external": str(external.path) if external else None,
+            "compare": str(other.path) if other else None,
+            "calibration": ", ".join(calibration.cohorts) if calibration else None,
+            "tf_hypoperfusion": __version__,
+        }
+        atomic.write_json(out / "report.json", asked)
     return out / "index.html"
 
 
@@ -217,7 +227,7 @@ def _write_pages(out: Path, sections: Sequence[Section], cohorts: Sequence[Patie
         "version": __version__,
     }
     for template, name in (("report.md", "report.md"), ("report.html", "index.html")):
-        atomic.write_text(out / name, _environment().get_template(template).render(**content))
+        atomic.write_text(out / name, environment().get_template(template).render(**content))
 
 
 def _left_out(cohort: Patients) -> list[tuple[str, str, str]]:
@@ -239,16 +249,18 @@ def _csv(rows: list[list[str]]) -> str:
     return text.getvalue()
 
 
-def _environment() -> jinja2.Environment:
+def environment(package: str = "tf_hypoperfusion.evaluation.report") -> jinja2.Environment:
+    """Templates of a package, escaped in HTML; the filter ``cell`` escapes in Markdown's tables."""
+
     def cell(text: str) -> str:
         return html.escape(text, quote=False).replace("|", "\\|").replace("\n", " ")
 
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("tf_hypoperfusion.evaluation.report"),
+    made = jinja2.Environment(
+        loader=jinja2.PackageLoader(package),
         autoescape=jinja2.select_autoescape(["html"]),
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    environment.filters["cell"] = cell
-    return environment
+    made.filters["cell"] = cell
+    return made

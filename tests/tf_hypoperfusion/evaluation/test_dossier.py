@@ -241,8 +241,36 @@ def test_an_unfinished_training_is_told(here):
     path.write_text("".join(path.read_text().splitlines(keepends=True)[:2]))
     found = answered(here)
     assert "The training of fold 1 is not finished." in found["claim", "25"].answer.text
-    assert "2 epochs asked for, 2 done" not in found["claim", "25"].answer.text
+    assert "asked for: 2; done: 2" not in found["claim", "25"].answer.text
     assert found["claim", "26"].status == "in part"
+
+
+def test_folds_of_different_software_and_parents(here):
+    change(here, "run/fold-1/config.json", "software.tensorflow", "2.15.1")
+    for fold in range(FOLDS):
+        parent = {"name": f"demo {fold}", "simulated": False, "cohort": "theirs"}
+        change(here, f"run/fold-{fold}/config.json", "parent", parent)
+    found = answered(here)
+    software = found["claim", "23"].answer.text
+    assert (
+        "tensorflow 2.21.0 in folds 0 and 2; 2.15.1 in fold 1" in software and "{" not in software
+    )
+    parents = found["claim", "24"].answer.text
+    assert "demo 0 (trained on patients: theirs) in fold 0; demo 1" in parents
+
+
+def test_an_external_cohort_is_told_with_its_figures(here):
+    assert answered(here)["claim", "33"].status == "question"
+    external = here / "run/external-theirs"
+    external.mkdir()
+    (external / "evaluation.json").write_text(json.dumps({"patients": 9, "models": []}))
+    statistics = here / "report/statistics.csv"
+    lines = statistics.read_text().splitlines(keepends=True)
+    dice = next(line for line in lines if line.startswith("agreement,All patients,Median Dice"))
+    statistics.write_text("".join([*lines, f"external_{dice}"]))
+    each = answered(here)["claim", "33"]
+    assert "theirs (9 patients)" in each.answer.text and "Median Dice in the" in each.answer.text
+    assert answered(here)["tripod", "16"].status == "in part"
 
 
 def test_stations_add_up_and_a_fault_is_told(here):
@@ -276,6 +304,11 @@ def test_a_run_that_is_trained_only(here, capsys):
     status = {row["item"]: row["status"] for row in rows}
     assert status["25"] == "answered" and status["19"] == "answered"
     assert {status[item] for item in ("28", "32", "37", "38", "39")} == {"question"}
+    flow = list(csv.DictReader((out / "dossier/flow.csv").open()))
+    assert [row["patients"] for row in flow if not row["station"].startswith("left out")] == [
+        "16", "15", "13", "12", "not known", "not known"
+    ]  # fmt: skip
+    assert "add up" not in (out / "dossier/index.html").read_text()
     assert "report/statistics.csv" in rows[36]["not found"]
     text = (out / "dossier/index.html").read_text()
     assert "Files that were not found" in text and "run/patients.csv" in text
@@ -292,6 +325,26 @@ def test_a_run_alone(tmp_path):
     page.write(tmp_path / "dossier", facts)
 
 
+FILES = ("run/evaluation.json", "run/fold-0/config.json", "records/manifest.json",
+         "records/splits.json", "mni/dataset_description.json", "mni/sub-0001/qc.json",
+         "report/report.json")  # fmt: skip
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_a_value_of_another_kind_is_a_question_and_ends_nothing(here, file):
+    text = (here / file).read_text()
+    read = patients.load(here / "run/patients.csv")
+    folders = study.located(here / "run", report=here / "report", cohort=here / "cohort")
+    for key in json.loads(text):
+        for junk in ("x", 3, [3], {"a": 1}):
+            change(here, file, key, junk)
+            facts = study.collect(folders, read)
+            filled = [each for items in page.CHECKLISTS for each in checklist.fill(items, facts)]
+            assert all(each.answer.text or each.question for each in filled), (key, junk)
+            page.flow_rows(facts.flow)
+            (here / file).write_text(text)
+
+
 def test_simulated_patients_are_called_simulated(tmp_path):
     run = write_study(tmp_path, simulated=True)
     facts = study.collect(study.located(run), patients.load(run))
@@ -302,6 +355,15 @@ def test_simulated_patients_are_called_simulated(tmp_path):
     for item in ("7", "14", "35", "36"):
         each = next(a for a in checklist.fill(CLAIM, facts) if a.item.number == item)
         assert each.answer.text.startswith("The patients are SIMULATED.")
+
+
+def test_that_patients_are_simulated_answers_nothing_by_itself(tmp_path):
+    run = write_study(tmp_path, simulated=True)
+    for name in ("patients.csv", "evaluation.json"):
+        (run / name).unlink()
+    facts = study.collect(study.located(run))
+    found = {each.item.number: each for each in checklist.fill(CLAIM, facts)}
+    assert found["37"].status == "question" and not found["37"].answer.sources
 
 
 def test_real_patients_are_not_called_simulated(reported):

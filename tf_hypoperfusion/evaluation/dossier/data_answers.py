@@ -1,5 +1,7 @@
 """Sentences about patients, images, reference and division."""
 
+import dataclasses
+
 from data_tools.runtime.errors import counted
 from tf_hypoperfusion.evaluation.dossier import stations
 from tf_hypoperfusion.evaluation.dossier.fact import (
@@ -19,10 +21,10 @@ SIMULATED = "The patients are SIMULATED."
 
 
 def whether_simulated(study: Study) -> Answer:
-    """That patients are SIMULATED; nothing where they are not."""
+    """A remark that patients are SIMULATED; nothing where they are not."""
     if not holds(study.data.simulated):
         return Answer()
-    return say(SIMULATED, simulated=study.data.simulated)
+    return dataclasses.replace(say(SIMULATED, simulated=study.data.simulated), remark=True)
 
 
 def sources(study: Study) -> Answer:

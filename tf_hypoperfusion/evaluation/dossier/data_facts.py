@@ -150,6 +150,8 @@ def collect(folders: Folders, evaluated: Rows, trained: Mapping[int, Document]) 
     of_mni = files.document(folders, "mni", cohorts.DESCRIPTION)
     of_raw = files.document(folders, "cohort", cohorts.DESCRIPTION)
     column = _column(evaluated, "run/patients.csv", "")
+    if manifest and not whole:
+        manifest = dataclasses.replace(manifest, refused="not a manifest of records")
     if whole:
         column = _column(whole.patients, MANIFEST, "patients[].")
     name = first(
@@ -198,7 +200,9 @@ def collect(folders: Folders, evaluated: Rows, trained: Mapping[int, Document]) 
 
 def _whole(manifest: Document) -> Manifest | None:
     try:
-        return Manifest.from_json(manifest.content)
+        found = Manifest.from_json(manifest.content)
+        found.rows()
+        return found
     except (KeyError, TypeError, ValueError, AttributeError):
         return None
 
@@ -210,7 +214,7 @@ def _column(rows: Rows, file: str, before: str) -> Callable[..., Known]:
         source = Source(file, before + name)
         if not any(name in row for row in rows):
             return Missing(source)
-        return Fact(make([row.get(name) for row in rows]), (source,))
+        return derive(make, Fact([row.get(name) for row in rows], (source,)))
 
     return column
 
@@ -316,7 +320,7 @@ def _quality(folders: Folders) -> dict[str, Known]:
         values = [each.get(key) for each in found]
         if all(value is None for value in values):
             return Missing(source)
-        return Fact(make(values), (source,))
+        return derive(make, Fact(values, (source,)))
 
     def in_ms(values: list[Any]) -> dict[str, int]:
         return counts(None if value is None else f"{value:g}" for value in values)
@@ -373,35 +377,44 @@ def _shared(whole: Manifest | None, splits: Document) -> Known:
     """Patients, and groups of them, that are in more than one subset of splits.json."""
     source = Source("records/splits.json", "subsets")
     said = splits.content.get("subsets")
-    if not isinstance(said, list) or whole is None:
-        return Missing(source if whole else Source(MANIFEST, "patients"))
-    together = groups.groups_of(whole.rows())
-    where: dict[str, set[int]] = {}
-    for k, names in enumerate(said):
-        for name in names:
-            where.setdefault(together.get(name, name), set()).add(k)
-    number = sum(len(subsets) > 1 for subsets in where.values())
-    return Fact(number, (source, Source(MANIFEST, "patients[].group")))
+    if whole is None:
+        return Missing(Source(MANIFEST, "patients"))
+    rows = whole.rows()
+
+    def count(subsets: list[list[str]]) -> int:
+        together = groups.groups_of(rows)
+        where: dict[str, set[int]] = {}
+        for k, names in enumerate(subsets):
+            for name in names:
+                where.setdefault(together.get(name, name), set()).add(k)
+        return sum(len(found) > 1 for found in where.values())
+
+    if not isinstance(said, list):
+        return Missing(source)
+    return derive(count, Fact(said, (source, Source(MANIFEST, "patients[].group"))))
 
 
 def _by_subset(manifest: Document, whole: Manifest | None) -> Known:
     """Rows of a table: what, and a cell for each subset."""
     if whole is None or not whole.patients:
         return Missing(Source(MANIFEST, "patients"), manifest.refused)
-    rows = [whole.rows_of([k]) for k in range(len(whole.subsets))]
+    columns: tuple[tuple[str, str, Callable[[list[Any]], Any]], ...] = (
+        ("Patients", "participant_id", len),
+        ("Age, years", "age", _spread),
+        ("Sex", "sex", counts),
+        ("NIHSS", "nihss", _spread),
+        ("Side", "side", counts),
+        ("Occlusion", "occlusion", counts),
+        ("Reference lesion, mL", "truth_ml", _spread),
+        ("Core, mL", "core_ml", _spread),
+    )
 
-    def cells(column: str, make: Callable[[list[Any]], Any]) -> list[str]:
-        return [in_words(make([row.get(column) for row in of_subset])) for of_subset in rows]
+    def lines(found: Manifest) -> list[list[str]]:
+        rows = [found.rows_of([k]) for k in range(len(found.subsets))]
+        return [
+            [title, *(in_words(make([row.get(key) for row in each])) for each in rows)]
+            for title, key, make in columns
+        ]
 
-    made = [
-        ["Patients", *cells("participant_id", len)],
-        ["Age, years", *cells("age", _spread)],
-        ["Sex", *cells("sex", counts)],
-        ["NIHSS", *cells("nihss", _spread)],
-        ["Side", *cells("side", counts)],
-        ["Occlusion", *cells("occlusion", counts)],
-        ["Reference lesion, mL", *cells("truth_ml", _spread)],
-        ["Core, mL", *cells("core_ml", _spread)],
-    ]
-    keys = ("age", "sex", "nihss", "side", "occlusion", "truth_ml", "core_ml")
-    return Fact(made, tuple(Source(MANIFEST, f"patients[].{key}") for key in keys))
+    sources = tuple(Source(MANIFEST, f"patients[].{key}") for _, key, _ in columns)
+    return derive(lines, Fact(whole, sources))

@@ -66,12 +66,14 @@ class Answer:
         sources: of every fact in them.
         missing: what was looked for and not found.
         left: what the authors still have to say.
+        remark: it answers nothing by itself and stands beside other sentences only.
     """
 
     text: str = ""
     sources: tuple[Source, ...] = ()
     missing: tuple[str, ...] = ()
     left: str = ""
+    remark: bool = False
 
 
 def say(words: str, /, **facts: Known) -> Answer:
@@ -108,22 +110,35 @@ def together(*answers: Answer, left: str = "") -> Answer:
         *answers: those without text add what is missing.
         left: what the authors still have to say.
     """
+    said = [each for each in answers if each.text]
+    if all(each.remark for each in said):
+        said = []
     return Answer(
-        " ".join(each.text for each in answers if each.text),
-        unique(source for each in answers for source in each.sources),
+        " ".join(unique(each.text for each in said)),
+        unique(source for each in said for source in each.sources),
         unique(each for answer in answers for each in answer.missing),
         " ".join(unique(filter(None, [left, *(each.left for each in answers)]))),
     )
 
 
 def derive(make: Callable[..., Any], *facts: Known) -> Known:
-    """A fact that is computed from others; missing if one of them is."""
+    """A fact that is computed from others; missing if one of them is, or is not as expected.
+
+    Args:
+        make: takes their values. Files may be damaged or by another program, so that whatever it
+            raises about a value is a question to the authors, not the end of the dossier.
+        *facts: in its order.
+    """
     sources: list[Source] = []
     for fact in facts:
         if isinstance(fact, Missing):
             return fact
         sources += fact.sources
-    return Fact(make(*(fact.value for fact in facts if isinstance(fact, Fact))), unique(sources))
+    try:
+        value = make(*(fact.value for fact in facts if isinstance(fact, Fact)))
+    except (TypeError, ValueError, KeyError, IndexError, AttributeError):
+        return Missing(sources[0], "not as expected")
+    return Fact(value, unique(sources))
 
 
 def first(*facts: Known) -> Known:

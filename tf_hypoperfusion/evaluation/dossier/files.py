@@ -4,12 +4,19 @@ import csv
 import dataclasses
 import io
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from data_tools.runtime import atomic
-from tf_hypoperfusion.evaluation.dossier.fact import Fact, Known, Missing, Source, listed
+from tf_hypoperfusion.evaluation.dossier.fact import (
+    Fact,
+    Known,
+    Missing,
+    Source,
+    derive,
+    listed,
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -90,14 +97,19 @@ def table(folders: Folders, folder: str, name: str) -> list[dict[str, str]]:
         return []
 
 
-def of_networks(documents: Mapping[int, Document], key: str) -> Known:
+def of_networks(
+    documents: Mapping[int, Document], key: str, make: Callable[[Any], Any] | None = None
+) -> Known:
     """A value of several folds' files: theirs, or who has which where they differ.
 
     Args:
         documents: by fold.
         key: dotted.
+        make: what is made of each value, before they are compared.
     """
     found = {fold: document.fact(key) for fold, document in documents.items()}
+    if make:
+        found = {fold: derive(make, fact) for fold, fact in found.items()}
     known = {fold: fact.value for fold, fact in found.items() if isinstance(fact, Fact)}
     if not known:
         return next(iter(found.values()), Missing(Source("run/fold-*/config.json", key)))

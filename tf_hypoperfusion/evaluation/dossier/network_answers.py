@@ -120,7 +120,7 @@ def training(study: Study) -> Answer:
     return together(
         say(
             "Optimizer {optimizer}; learning rate {rate}, which falls to {ratio} of it; batches of "
-            "{batch} windows; {epochs} epochs asked for, {done} done.",
+            "{batch} windows. Epochs asked for: {epochs}; done: {done}.",
             optimizer=setting("optimizer"), rate=setting("learning_rate"),
             ratio=setting("final_learning_rate_ratio"), batch=setting("batch_size"),
             epochs=setting("epochs"), done=network.epochs_done,

@@ -119,7 +119,7 @@ def collect(folders: Folders, trained: Mapping[int, Document]) -> NetworkFacts:
         else Missing(where),
         roles=_roles(trained),
         drawn=_drawn(trained),
-        parent=derive(_parent, files.of_networks(trained, "parent")),
+        parent=files.of_networks(trained, "parent", _parent),
         epochs_done=_of_histories({k: str(len(each)) for k, each in rows.items()}, "epoch"),
         best=_of_histories({k: _best(each) for k, each in best.items()}, MONITOR),
         monitored=_of_histories(
@@ -128,10 +128,20 @@ def collect(folders: Folders, trained: Mapping[int, Document]) -> NetworkFacts:
         unfinished=_unfinished(trained, rows),
         commit=derive(lambda text: text.replace(CHANGED, ""), commit),
         changed=derive(lambda text: CHANGED in text, commit),
-        software=derive(_versions, files.of_networks(plain, "software")),
+        software=_versions(plain),
         machines=first(_machines(plain), files.of_networks(plain, "devices")),
         final=final.fact("note"),
     )
+
+
+def tested(document: Document) -> list[int]:
+    """The subsets that test a fold; none where its config.json does not say."""
+    said = _mapping(document.content.get("subsets")).get("test")
+    return [k for k in said if isinstance(k, int)] if isinstance(said, list) else []
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
 
 
 def _history(folders: Folders, fold: int) -> list[Row]:
@@ -164,14 +174,16 @@ def _roles(trained: Mapping[int, Document]) -> Known:
     known = {fold: fact for fold, fact in found.items() if isinstance(fact, Fact)}
     if not known:
         return Missing(Source("run/fold-*/config.json", "subsets"))
-    words = [
-        f"fold {fold}: subsets {in_words(fact.value.get('train', []))} trained, "
-        f"{in_words(fact.value.get('validation', []))} tuned and "
-        f"{in_words(fact.value.get('test', []))} tested"
-        for fold, fact in known.items()
-    ]
     source = Source(files.files_of({fold: trained[fold] for fold in known}), "subsets")
-    return Fact("; ".join(words), (source,))
+
+    def words(subsets: dict[int, dict[str, list[int]]]) -> str:
+        return "; ".join(
+            f"fold {fold}: subsets {in_words(each['train'])} trained, "
+            f"{in_words(each['validation'])} tuned and {in_words(each['test'])} tested"
+            for fold, each in subsets.items()
+        )
+
+    return derive(words, Fact({fold: fact.value for fold, fact in known.items()}, (source,)))
 
 
 def _drawn(trained: Mapping[int, Document]) -> Known:
@@ -183,7 +195,7 @@ def _drawn(trained: Mapping[int, Document]) -> Known:
 
 
 def _parent(said: Any) -> str:
-    if not isinstance(said, dict):  # another one in each fold
+    if not isinstance(said, dict):
         return str(said)
     kind = "SIMULATED patients" if said.get("simulated") else "patients"
     return f"{said.get('name')} (trained on {kind}: {said.get('cohort') or 'cohort unknown'})"
@@ -203,22 +215,31 @@ def _unfinished(trained: Mapping[int, Document], rows: Mapping[int, list[Row]]) 
     return Fact(folds_in_words(left) if left else "", (source,))
 
 
-def _versions(said: Any) -> dict[str, str]:
-    if not isinstance(said, Mapping):
-        return {"": str(said)}
-    return {
-        name: str(version) for name, version in said.items() if version and name != "git_commit"
+def _versions(trained: Mapping[int, Document]) -> Known:
+    """Version of each package; where folds differ, which has which."""
+    names = {
+        name: None
+        for each in trained.values()
+        for name, version in _mapping(each.content.get("software")).items()
+        if version and name != "git_commit"
     }
+    found = {name: files.of_networks(trained, f"software.{name}") for name in names}
+    known = {name: str(fact.value) for name, fact in found.items() if isinstance(fact, Fact)}
+    if not known:
+        return Missing(Source("run/fold-*/config.json", "software"))
+    return Fact(known, (Source(files.files_of(trained), "software"),))
 
 
 def _machines(trained: Mapping[int, Document]) -> Known:
     found = []
     for each in trained.values():
-        for session in each.content.get("sessions") or ():
-            if isinstance(session, dict) and session.get("system"):
-                devices = session.get("devices") or []
+        sessions = each.content.get("sessions")
+        for session in sessions if isinstance(sessions, list) else ():
+            if isinstance(session, dict) and isinstance(session.get("devices"), list):
+                devices = session["devices"]
                 kinds = [str(device).rsplit("device:", 1)[-1] for device in devices]
-                found.append(f"{session['system']} ({in_words(kinds)})")
+                system = session.get("system", "a system that is not named")
+                found.append(f"{system} ({in_words(kinds)})")
     source = Source(
         files.files_of(trained) if trained else "run/fold-*/config.json", "sessions[].system"
     )

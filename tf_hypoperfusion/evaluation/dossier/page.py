@@ -52,6 +52,7 @@ def write(out: Path, study: Study) -> Filled:
         "flow": flow_rows(study.flow),
         "faults": study.flow.faults,
         "picture": picture,
+        "report": study.folders.report is not None,
         "subsets": study.data.by_subset.value if isinstance(study.data.by_subset, Fact) else [],
         "packages": sum(each["type"] == "library" for each in materials["components"]),
         "networks": [

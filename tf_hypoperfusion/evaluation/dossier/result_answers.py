@@ -108,7 +108,18 @@ def _of_absent_folds(study: Study) -> Answer:
 
 def external(study: Study) -> Answer:
     """Another cohort; why there is none only the authors know."""
-    return say("Evaluated beside the training cohort: {cohorts}.", cohorts=study.result.external)
+    number = study.result.number
+    return together(
+        say("Evaluated beside the training cohort: {cohorts}.", cohorts=study.result.external),
+        perhaps(say(
+            "Median Dice in the external cohort (95% interval): {dice}.",
+            dice=number("external_agreement", ALL, "Median Dice"),
+        )),
+        perhaps(say(
+            "Accuracy for target mismatch there (95% interval): {accuracy}.",
+            accuracy=number("external_table2_target_mismatch", f"{ALL}: Model", "accuracy"),
+        )),
+    )  # fmt: skip
 
 
 def differences(study: Study) -> Answer:
@@ -161,6 +172,7 @@ def performance(study: Study) -> Answer:
             )
         ),
         say("Concordance of volumes: {value}.", value=concordance),
+        perhaps(external(study)),
     )
 
 

@@ -22,6 +22,8 @@ from tf_hypoperfusion.evaluation.statistics import Estimate
 
 PATIENTS, STATISTICS = "run/patients.csv", "report/statistics.csv"
 ALL = "All patients"
+# Letters of a checksum in a sentence; sbom.json has all.
+SHOWN = 12
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -197,14 +199,34 @@ def _folds(rows: Sequence[Mapping[str, str]]) -> str:
 
 
 def _models(said: Any) -> str:
-    known = [each for each in said if isinstance(each, dict) and each.get("sha256")]
-    words = []
-    for each in known:
-        sums = each["sha256"]
-        text = sums if isinstance(sums, str) else " and ".join(map(str, sums))
-        name = "/".join(str(each.get("path")).replace("\\", "/").split("/")[-2:])
-        words.append(f"{name} (SHA-256 {text})")
-    return "; ".join(words)
+    return "; ".join(f"{each.name} (SHA-256 {each.sha256[:SHOWN]}...)" for each in models(said))
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+    """A network that predicted.
+
+    Attributes:
+        name: its file, with the fold's folder.
+        sha256: of that file.
+        cohort: that it was trained on; "" if unknown.
+    """
+
+    name: str
+    sha256: str
+    cohort: str
+
+
+def models(said: Any) -> list[Model]:
+    """What evaluation.json says of its networks; those without a checksum are left out."""
+    found = []
+    for each in said if isinstance(said, list) else ():
+        sums = each.get("sha256") if isinstance(each, dict) else None
+        for one in sums if isinstance(sums, list) else [sums]:
+            if isinstance(one, str):
+                name = "/".join(str(each.get("path")).replace("\\", "/").split("/")[-2:])
+                found.append(Model(name, one, str(each.get("cohort") or "")))
+    return found
 
 
 def _external(folders: Folders) -> Known:

@@ -9,12 +9,14 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from tf_hypoperfusion import __version__, provenance
+from tf_hypoperfusion.evaluation.dossier import result_facts
 from tf_hypoperfusion.evaluation.dossier.fact import Fact
 from tf_hypoperfusion.evaluation.dossier.study import Study
 
 ROOT = "tf-hypoperfusion"
 # Of a requirement: the name before version, extras and conditions.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_SHA256 = re.compile("[0-9a-f]{64}")
 # What some packages have for a licence is its whole text.
 LONGEST_LICENCE = 80
 
@@ -156,22 +158,19 @@ def _trained_with(study: Study) -> dict[str, str]:
 
 def _networks(study: Study) -> list[dict[str, Any]]:
     """Each network that predicted, by its checksum."""
-    models = study.result.about.fact("models")
-    found = []
-    for each in models.value if isinstance(models, Fact) else ():
-        sums = each.get("sha256") if isinstance(each, dict) else None
-        for k, one in enumerate([sums] if isinstance(sums, str) else sums or ()):
-            name = "/".join(str(each["path"]).replace("\\", "/").split("/")[-2:])
-            found.append(
-                {
-                    "type": "machine-learning-model",
-                    "bom-ref": f"model:{name}:{k}",
-                    "name": name,
-                    "hashes": [{"alg": "SHA-256", "content": one}],
-                    "properties": _properties({"trained-on": each.get("cohort")}),
-                }
-            )
-    return found
+    said = study.result.about.fact("models")
+    found = dict.fromkeys(result_facts.models(said.value) if isinstance(said, Fact) else ())
+    return [
+        {
+            "type": "machine-learning-model",
+            "bom-ref": f"model:{k}:{each.name}",
+            "name": each.name,
+            "hashes": [{"alg": "SHA-256", "content": each.sha256}],
+            "properties": _properties({"trained-on": each.cohort}),
+        }
+        for k, each in enumerate(found)
+        if _SHA256.fullmatch(each.sha256)
+    ]
 
 
 def _records(study: Study) -> list[dict[str, Any]]:

@@ -7,7 +7,7 @@ from typing import Any
 from data_tools import flow
 from data_tools.flow import LeftOut
 from data_tools.runtime.errors import counted
-from tf_hypoperfusion.evaluation.dossier import files
+from tf_hypoperfusion.evaluation.dossier import files, network_facts
 from tf_hypoperfusion.evaluation.dossier.data_facts import MANIFEST, DataFacts
 from tf_hypoperfusion.evaluation.dossier.fact import Fact, Known, Missing, Source, derive, unique
 from tf_hypoperfusion.evaluation.dossier.files import Document, Folders
@@ -97,14 +97,16 @@ def _of_records(data: DataFacts) -> Known:
 def _reasons(folders: Folders, about: Document) -> Known:
     """Who was left out, from the last step that says so."""
     names, steps = about.fact("left_out"), about.fact("left_out_at")
-    if isinstance(names, Fact) and isinstance(steps, Fact):
-        lines = [
-            {"participant_id": name, "step": steps.value.get(name), "reason": reason}
-            for name, reason in names.value.items()
-        ]
-        found = flow.from_json(lines)
-        if found is not None:
-            return Fact(found, (*names.sources, *steps.sources))
+    lines = derive(
+        lambda why, where: [
+            {"participant_id": name, "step": where.get(name), "reason": reason}
+            for name, reason in why.items()
+        ],
+        names,
+        steps,
+    )
+    if isinstance(lines, Fact) and (found := flow.from_json(lines.value)) is not None:
+        return Fact(found, lines.sources)
     for folder, name in (("records", "manifest.json"), ("mni", flow.FILE)):
         said = files.document(folders, folder, name).fact("left_out")
         if isinstance(said, Fact) and (found := flow.from_json(said.value)) is not None:
@@ -113,16 +115,19 @@ def _reasons(folders: Folders, about: Document) -> Known:
 
 
 def _in_folds(manifest: Document, network: NetworkFacts, result: ResultFacts) -> Known:
-    """Test patients of the folds that were evaluated; before that, of those that were trained."""
+    """Test patients of the folds that were evaluated."""
     subsets = manifest.fact("subsets")
     evaluated = {row.get("fold") for row in result.rows}
+    if not evaluated or "all" in evaluated:
+        return Missing(Source("run/patients.csv", "fold"))
 
     def add_up(all_subsets: Sequence[Any], _: Any) -> int:
         tested = {
-            k for fold, each in network.documents.items()
-            if not evaluated or str(fold) in evaluated
-            for k in (each.content.get("subsets") or {}).get("test", [])
-        }  # fmt: skip
+            k
+            for fold, each in network.documents.items()
+            if str(fold) in evaluated
+            for k in network_facts.tested(each)
+        }
         return sum(len(all_subsets[k]["participants"]) for k in tested if k < len(all_subsets))
 
     return derive(add_up, subsets, network.roles)

@@ -143,7 +143,7 @@ def _seen_before(manifest: Document, network: NetworkFacts, result: ResultFacts)
         tested = {
             str(fold): {
                 name
-                for k in (each.content.get("subsets") or {}).get("test", [])
+                for k in network_facts.tested(each)
                 if k < len(subsets)
                 for name in subsets[k]["participants"]
             }

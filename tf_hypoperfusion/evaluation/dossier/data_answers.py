@@ -9,6 +9,7 @@ from tf_hypoperfusion.evaluation.dossier.fact import (
     Fact,
     Missing,
     derive,
+    first,
     holds,
     in_words,
     perhaps,
@@ -67,12 +68,14 @@ def eligibility(study: Study) -> Answer:
     return together(
         whether_simulated(study),
         say(
-            "Left out, with the reasons: {lost}.",
+            "Left out, by reason: {lost}.",
             lost=derive(stations.losses_in_words, study.flow.reasons),
         ),
         perhaps(say(
             "Strokes of other territories than the ICA's and MCA's were kept: {kept}.",
-            kept=study.result.about.fact("other_territories"),
+            kept=first(
+                study.data.other_territories, study.result.about.fact("other_territories")
+            ),
         )),
         left="State by which clinical criteria patients came into the cohort's table.",
     )  # fmt: skip
@@ -83,10 +86,10 @@ def preprocessing(study: Study) -> Answer:
     data = study.data
     return together(
         say("The images were prepared by {made_by}.", made_by=data.made_by),
-        perhaps(say("Fits to the template: {kinds}.", kinds=data.registrations)),
+        perhaps(say("Fits to the template (patients): {kinds}.", kinds=data.registrations)),
         say("They lie in {grid}.", grid=data.grid),
         say("{scaled}.", scaled=data.normalising),
-        perhaps(say("Quality control: {verdicts}.", verdicts=data.verdicts)),
+        perhaps(say("Quality control (patients): {verdicts}.", verdicts=data.verdicts)),
         perhaps(derived(study)),
     )
 
@@ -143,7 +146,7 @@ def acquisition(study: Study) -> Answer:
     return together(
         whether_simulated(study),
         say("Field strength, T (patients): {fields}.", fields=data.fields_t),
-        say("b-value of the DWI, s/mm2 (patients): {values}.", values=data.b_values),
+        say("b-value of the DWI, s/mm² (patients): {values}.", values=data.b_values),
         say("Voxels, mm: {spacings}.", spacings=data.spacings_mm),
         left="State manufacturers, models, sequences and their times.",
     )
@@ -156,8 +159,10 @@ def reference(study: Study) -> Answer:
     return together(
         whether_simulated(study),
         say("The reference lesion was made of (patients): {truth}.", truth=data.truth_from),
-        perhaps(say("Tmax counts from (s, patients): {limits}.", limits=data.tmax_thresholds_s))
-        if _has_tmax(study) else Answer(),
+        perhaps(say(
+            "Hypoperfusion is Tmax of at least, in s (patients): {limits}.",
+            limits=data.tmax_thresholds_s,
+        )) if _has_tmax(study) else Answer(),
         _with_core(study),
         perhaps(say(
             "Labels outside the stroke's half of the brain were removed: {cut}.",
@@ -175,8 +180,8 @@ def _with_core(study: Study) -> Answer:
     edited = isinstance(truth, Fact) and "edited truth" in truth.value
     return say(
         ("Where it was not edited as a whole, it" if edited else "It")
-        + " is united with the core: tissue that is bright on DWI, with an ADC of at most {adc} x "
-        "10^-6 mm2/s.",
+        + " is united with the core: tissue that is bright on DWI, with an ADC of at most {adc} × "
+        "10⁻⁶ mm²/s.",
         adc=study.data.core_rule, truth=truth,
     )  # fmt: skip
 
@@ -237,7 +242,7 @@ def blinding(study: Study) -> Answer:
         annotators(study),
         say(
             "The reference is not independent of the inputs: it includes the core, which is found "
-            "in DWI and ADC (at most {adc} x 10^-6 mm2/s), and the network is given both.",
+            "in DWI and ADC (at most {adc} × 10⁻⁶ mm²/s), and the network is given both.",
             adc=study.data.core_rule,
         ),
         _of_edited(study, "State whether they knew the predictions, and the clinical course."),
@@ -253,7 +258,7 @@ def partitions(study: Study) -> Answer:
             patients=data.patients, n=data.subsets, sizes=data.subset_sizes, way=data.dividing,
             seed=data.seed,
         ),
-        say("By number: {roles}.", roles=study.network.roles),
+        say("Folds: {roles}.", roles=study.network.roles),
     )  # fmt: skip
 
 
@@ -301,7 +306,7 @@ def characteristics(study: Study) -> Answer:
 def by_subset(study: Study) -> Answer:
     """Characteristics of the subsets, each of which tests one fold."""
     return together(
-        say("By number: {roles}.", roles=study.network.roles),
+        say("Folds: {roles}.", roles=study.network.roles),
         say("The subsets: {rows}.", rows=derive(_subsets_in_words, study.data.by_subset)),
     )
 
@@ -315,7 +320,7 @@ def numbers(study: Study) -> Answer:
     """How many patients and lesions each part of the analysis has."""
     return together(
         say("Subsets have {sizes} patients.", sizes=study.data.subset_sizes),
-        say("By number: {roles}.", roles=study.network.roles),
+        say("Folds: {roles}.", roles=study.network.roles),
         say("Evaluated: {n}. {lesions}.", n=study.result.evaluated, lesions=study.result.lesions),
     )
 

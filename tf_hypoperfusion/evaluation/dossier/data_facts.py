@@ -69,6 +69,7 @@ class DataFacts:
         edited: how many references a person edited or drew.
         tmax_from: how this program made Tmax of raw series, counts.
         within_side: whether labels are cut to the stroke's side.
+        other_territories: whether strokes outside the paper's population are in.
         core_rule: ADC of the core, from the records' code.
         grid: of the MNI space, likewise.
         slab: shape of a window, likewise.
@@ -116,6 +117,7 @@ class DataFacts:
     edited: Known
     tmax_from: Known
     within_side: Known
+    other_territories: Known
     core_rule: Known
     grid: Known
     slab: Known
@@ -189,6 +191,7 @@ def collect(folders: Folders, evaluated: Rows, trained: Mapping[int, Document]) 
         edited=column("truth_from", lambda v: sum(each != COMPUTED for each in v)),
         tmax_from=column("tmax_from", lambda v: counts(each for each in v if each)),
         within_side=manifest.fact("labels.within_stroke_side"),
+        other_territories=manifest.fact("settings.other_territories"),
         **_of_the_code(manifest),
         **_quality(folders),
         slabs=manifest.fact("slabs"),
@@ -297,7 +300,7 @@ def _of_the_code(manifest: Document) -> dict[str, Known]:
         "slab": of(_by(SLAB_SHAPE), "data_tools.grid.SLAB_SHAPE"),
         "normalising": of(
             "DWI and ADC were each divided by their mean in brain tissue, without fluid (ADC of "
-            f"{ADC_CSF_UM2_PER_S:g} x 10^-6 mm2/s and more); the NIHSS was divided by "
+            f"{ADC_CSF_UM2_PER_S:g} × 10⁻⁶ mm²/s and more); the NIHSS was divided by "
             f"{NIHSS_DIVISOR:g}, and a missing one is {NIHSS_MISSING:g}",
             "data_tools.intensity.normalise", "data_tools.grid.NIHSS_DIVISOR",
             "data_tools.grid.NIHSS_MISSING",

@@ -178,12 +178,16 @@ def _roles(trained: Mapping[int, Document]) -> Known:
 
     def words(subsets: dict[int, dict[str, list[int]]]) -> str:
         return "; ".join(
-            f"fold {fold}: subsets {in_words(each['train'])} trained, "
-            f"{in_words(each['validation'])} tuned and {in_words(each['test'])} tested"
+            f"fold {fold}: trained on {_subsets(each['train'])}, tuned on "
+            f"{_subsets(each['validation'])}, tested on {_subsets(each['test'])}"
             for fold, each in subsets.items()
         )
 
     return derive(words, Fact({fold: fact.value for fold, fact in known.items()}, (source,)))
+
+
+def _subsets(numbers: list[int]) -> str:
+    return f"subset{'s' if len(numbers) != 1 else ''} {in_words(numbers)}"
 
 
 def _drawn(trained: Mapping[int, Document]) -> Known:

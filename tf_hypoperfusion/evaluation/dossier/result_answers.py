@@ -24,7 +24,7 @@ INTERVALS = {
 
 def metrics(study: Study) -> Answer:
     """What was measured."""
-    return say("Measured were {measures}.", measures=study.result.measures)
+    return say("These figures were computed: {measures}.", measures=study.result.measures)
 
 
 def uncertainty(study: Study) -> Answer:
@@ -132,8 +132,8 @@ def differences(study: Study) -> Answer:
     return together(
         whether_simulated(study),
         say(
-            "None by design: test patients are other patients of the same cohort, {name}. By "
-            "number: {roles}.",
+            "None by design: test patients are other patients of the same cohort, {name}. Folds: "
+            "{roles}.",
             name=study.data.name, roles=study.network.roles,
         ),
     )  # fmt: skip
@@ -145,7 +145,7 @@ def patient_flow(study: Study) -> Answer:
         whether_simulated(study),
         say("Patients: {stations}.", stations=stations.in_words(study.flow)),
         say(
-            "Left out, with the reasons: {lost}.",
+            "Left out, by reason: {lost}.",
             lost=derive(stations.losses_in_words, study.flow.reasons),
         ),
         Answer(left=f"Does not add up: {study.flow.faults[0]}." if study.flow.faults else ""),
@@ -254,7 +254,7 @@ def prediction(study: Study) -> Answer:
             stride=stride, folds=study.result.folds, machines=about.fact("machines"),
         ),
         output(study),
-        perhaps(say("Seconds a patient: {seconds}.", seconds=about.fact("seconds_per_patient"))),
+        perhaps(say("Seconds per patient: {seconds}.", seconds=about.fact("seconds_per_patient"))),
     )  # fmt: skip
 
 

@@ -22,6 +22,12 @@ from tf_hypoperfusion.evaluation.statistics import Estimate
 
 PATIENTS, STATISTICS = "run/patients.csv", "report/statistics.csv"
 ALL = "All patients"
+MEASURES = {
+    "ppv": "positive predictive value",
+    "npv": "negative predictive value",
+    "Concordance of true and predicted volume (z transform)": "concordance of volumes",
+    "Concordance of true and predicted volume (bootstrap)": "concordance of volumes",
+}
 # Letters of a checksum in a sentence; sbom.json has all.
 SHOWN = 12
 
@@ -278,7 +284,7 @@ def _poor(rows: Sequence[Mapping[str, str]]) -> str:
 
 def _measures(numbers: Mapping[tuple[str, str, str], Any]) -> Known:
     found = [
-        measure.removeprefix("median (IQR) ")
+        MEASURES.get(measure, measure.removeprefix("median (IQR) "))
         for table, group, measure in numbers
         if group.startswith(ALL)
         and table

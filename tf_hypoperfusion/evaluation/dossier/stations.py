@@ -179,4 +179,4 @@ def in_words(found: Flow) -> Known:
 
 def losses_in_words(left_out: Sequence[LeftOut]) -> str:
     """Why patients were left out; nobody is named."""
-    return flow.in_words(left_out) or "nobody"
+    return flow.in_words(left_out) or "none"

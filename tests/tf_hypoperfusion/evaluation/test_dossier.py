@@ -199,6 +199,28 @@ def test_edited_references_ask_who_edited_them(here):
     assert "Where it was not edited as a whole" in found["claim", "14"].answer.text
 
 
+def test_a_reference_of_which_nothing_is_known_is_not_called_edited(here):
+    change(here, "records/manifest.json", "patients.0.truth_from", "")
+    found = answered(here)
+    assert {found["claim", item].status for item in ("16", "18")} == {"question"}
+
+
+def test_visits_are_not_called_patients(here):
+    for name in ("records/manifest.json", "records/splits.json", "run/patients.csv"):
+        text = (here / name).read_text()
+        text = re.sub(r"sub-000([1-3])\b", r"sub-0001_ses-\1", text)
+        (here / name).write_text(text)
+    (here / "run/thresholds.npz").unlink()  # it names the patients of before
+    found = answered(here)
+    assert "12 visits of 10 patients" in found["claim", "7"].answer.text
+    assert found["claim", "32"].answer.text.startswith("12 visits of 10 patients of folds")
+    assert (
+        "In more than one subset: 3" in found["claim", "20"].answer.text
+    )  # whole patients are not
+    page.write(here / "dossier", facts_of(here))
+    assert "Each visit counts as a patient here." in (here / "dossier/index.html").read_text()
+
+
 def test_the_records_of_another_format_are_not_described_by_this_versions_numbers(here):
     assert "620" in answered(here)["claim", "14"].answer.text
     change(here, "records/manifest.json", "schema_version", 1)

@@ -321,7 +321,7 @@ def numbers(study: Study) -> Answer:
     return together(
         say("Subsets have {sizes} patients.", sizes=study.data.subset_sizes),
         say("Folds: {roles}.", roles=study.network.roles),
-        say("Evaluated: {n}. {lesions}.", n=study.result.evaluated, lesions=study.result.lesions),
+        say("Evaluated: {who}. {lesions}.", who=study.result.tested, lesions=study.result.lesions),
     )
 
 
@@ -330,7 +330,7 @@ def size(study: Study) -> Answer:
     return together(
         whether_simulated(study),
         say("There are {patients}.", patients=study.data.patients),
-        say("Tested were {n}.", n=study.result.evaluated),
+        say("Tested were {who}.", who=study.result.tested),
         left="State how this number was arrived at, and why it is enough.",
     )
 

@@ -4,10 +4,10 @@ import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, get_args
 
 from data_tools import cohort as cohorts
-from data_tools import flow, groups
+from data_tools import flow, groups, labels
 from data_tools.grid import (
     ADC_CORE_UM2_PER_S,
     ADC_CSF_UM2_PER_S,
@@ -188,7 +188,7 @@ def collect(folders: Folders, evaluated: Rows, trained: Mapping[int, Document]) 
         derived=column("derived", lambda v: _parts_counted(v)),
         lacking=column("lacks", lambda v: counts(each for each in v if each)),
         truth_from=column("truth_from", counts),
-        edited=column("truth_from", lambda v: sum(each != COMPUTED for each in v)),
+        edited=column("truth_from", _edited),
         tmax_from=column("tmax_from", lambda v: counts(each for each in v if each)),
         within_side=manifest.fact("labels.within_stroke_side"),
         other_territories=manifest.fact("settings.other_territories"),
@@ -250,6 +250,18 @@ def _spread(values: Sequence[Any]) -> str | None:
         f"median {median(known):.4g} ({min(known):.4g} to {max(known):.4g}), known for "
         f"{len(known)} of {len(values)}"
     )
+
+
+def _edited(values: Iterable[Any]) -> int:
+    """References that a person edited.
+
+    Raises:
+        ValueError: what one of them was made of is not known.
+    """
+    found = list(values)
+    if not set(found) <= set(get_args(labels.TruthFrom)):
+        raise ValueError("what references were made of is not known")
+    return sum(each != COMPUTED for each in found)
 
 
 def _parts_counted(values: Iterable[Any]) -> dict[str, int]:

@@ -277,6 +277,6 @@ def aims(study: Study) -> Answer:
             "A network was trained ({folds}; epochs done: {done}).",
             folds=derive(folds_in_words, study.network.folds), done=study.network.epochs_done,
         ),
-        say("It was tested on {n} patients.", n=study.result.evaluated),
+        say("It was tested on {who}.", who=study.result.tested),
         left="State the aims, and whether the model is new.",
     )  # fmt: skip

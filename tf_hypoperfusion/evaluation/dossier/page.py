@@ -51,6 +51,7 @@ def write(out: Path, study: Study) -> Filled:
         "tallies": {each.name: checklist.tally(items) for each, items in filled},
         "flow": flow_rows(study.flow),
         "faults": study.flow.faults,
+        "visits": _counts_visits(study),
         "picture": picture,
         "report": study.folders.report is not None,
         "subsets": study.data.by_subset.value if isinstance(study.data.by_subset, Fact) else [],
@@ -90,6 +91,14 @@ def check_out(out: Path) -> None:
 
 def _name(study: Study) -> str:
     return study.folders.run.resolve().name
+
+
+def _counts_visits(study: Study) -> bool:
+    """Whether rows of the tables are visits, of which a patient may have several."""
+    return any(
+        isinstance(fact, Fact) and "visit" in str(fact.value)
+        for fact in (study.data.patients, study.result.tested)
+    )
 
 
 def flow_rows(flow: Flow) -> list[dict[str, str]]:

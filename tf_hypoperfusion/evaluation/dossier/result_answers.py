@@ -73,9 +73,8 @@ def internal(study: Study) -> Answer:
     return together(
         whether_simulated(study),
         say(
-            "{n} patients of {folds} were each predicted by a fold that they neither trained nor "
-            "tuned.",
-            n=study.result.evaluated, folds=study.result.folds, seen=seen,
+            "{who} of {folds}, each predicted by a fold that they neither trained nor tuned.",
+            who=study.result.tested, folds=study.result.folds, seen=seen,
         ),
         perhaps(loss_beside_tests(study)),
         _of_absent_folds(study),

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from statistics import median
 from typing import Any
 
+from data_tools import groups
 from data_tools.criteria import DEFUSE3
 from tf_hypoperfusion import __version__, config
 from tf_hypoperfusion.evaluation.dossier import files
@@ -41,7 +42,8 @@ class ResultFacts:
         settings: report.json, what the report was asked for.
         rows: of patients.csv.
         numbers: of statistics.csv, by table, group and measure.
-        evaluated: how many patients.
+        evaluated: how many rows: patients, or visits of them.
+        tested: the same in words.
         folds: whose patients these are, in words.
         averaged: whether the average of folds predicted them.
         models: files with checksums, in words.
@@ -65,6 +67,7 @@ class ResultFacts:
     rows: Sequence[Mapping[str, str]]
     numbers: Mapping[tuple[str, str, str], Mapping[str, str]]
     evaluated: Known
+    tested: Known
     folds: Known
     averaged: Known
     models: Known
@@ -115,6 +118,7 @@ def collect(folders: Folders, primary: Patients | None) -> ResultFacts:
         rows=rows,
         numbers=numbers,
         evaluated=here.fact(("participant_id",), len),
+        tested=here.fact(("participant_id",), _counted),
         folds=here.fact(("fold",), _folds),
         averaged=here.fact(("fold",), lambda each: any(row["fold"] == "all" for row in each)),
         models=derive(_models, about.fact("models")),
@@ -195,6 +199,10 @@ def _estimate(row: Mapping[str, str]) -> str:
         interval = f"{found.low:.3g} to {found.high:.3g}; "
     counted = f"{found.k} of {found.n}" if found.k is not None else f"n {found.n}"
     return f"{found.value:.3g} ({interval}{counted})"
+
+
+def _counted(rows: Sequence[Mapping[str, str]]) -> str:
+    return groups.counted_patients([row["participant_id"] for row in rows])
 
 
 def _folds(rows: Sequence[Mapping[str, str]]) -> str:

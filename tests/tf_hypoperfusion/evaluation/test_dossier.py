@@ -191,6 +191,18 @@ def test_a_source_that_differs_from_its_commit_leaves_a_question(here):
         assert "+changes" not in found["claim", item].answer.text
 
 
+def test_where_tmax_begins_to_count_is_not_guessed(here):
+    for path in here.glob("mni/*/qc.json"):
+        path.unlink()  # as in a simulated cohort: the code's own
+    each = answered(here)["claim", "14"]
+    assert "6 (12)" in each.answer.text
+    assert any("mni_patient" in source.key for source in each.answer.sources)
+    shutil.rmtree(here / "mni")
+    each = answered(here)["claim", "14"]
+    assert "Hypoperfusion is Tmax" not in each.answer.text and each.status == "in part"
+    assert any("tmax_threshold_s" in name for name in each.answer.missing)
+
+
 def test_edited_references_ask_who_edited_them(here):
     change(here, "records/manifest.json", "patients.0.truth_from", "edited truth")
     found = answered(here)
@@ -372,9 +384,10 @@ def test_simulated_patients_are_called_simulated(tmp_path):
     for name in ("index.html", "dossier.md"):
         text = (tmp_path / "dossier" / name).read_text()
         assert "These patients are SIMULATED" in text and "patients are SIMULATED." in text
-    for item in ("7", "14", "35", "36"):
+    for item in ("2", "7", "14", "35", "36"):
         each = next(a for a in checklist.fill(CLAIM, facts) if a.item.number == item)
         assert each.answer.text.startswith("The patients are SIMULATED.")
+        assert each.answer.text.count("SIMULATED") == 1
 
 
 def test_that_patients_are_simulated_answers_nothing_by_itself(tmp_path):

@@ -159,10 +159,10 @@ def reference(study: Study) -> Answer:
     return together(
         whether_simulated(study),
         say("The reference lesion was made of (patients): {truth}.", truth=data.truth_from),
-        perhaps(say(
+        say(
             "Hypoperfusion is Tmax of at least, in s (patients): {limits}.",
             limits=data.tmax_thresholds_s,
-        )) if _has_tmax(study) else Answer(),
+        ) if _has_tmax(study) else Answer(),
         _with_core(study),
         perhaps(say(
             "Labels outside the stroke's half of the brain were removed: {cut}.",
@@ -380,6 +380,7 @@ def relations(study: Study) -> Answer:
 def labels(study: Study) -> Answer:
     """What each patient has: images, facts and reference."""
     return together(
+        whether_simulated(study),
         say(
             "DWI, ADC, side, NIHSS, brain mask and reference of {patients}.",
             patients=study.data.patients, truth=study.data.truth_from,

@@ -16,6 +16,7 @@ from data_tools.grid import (
     NIHSS_MISSING,
     SLAB_SHAPE,
     SPACE,
+    TMAX_HYPOPERFUSION_S,
 )
 from data_tools.manifest import SCHEMA_VERSION, Manifest
 from data_tools.runtime import atomic
@@ -161,6 +162,13 @@ def collect(folders: Folders, evaluated: Rows, trained: Mapping[int, Document]) 
         of_mni.fact("Name"), of_raw.fact("Name"),
     )  # fmt: skip
     described = (of_mni, of_raw)
+    quality = _quality(folders)
+    if folders.mni and not any(_quality_files(folders.mni)):
+        # As in a simulated cohort, which preprocess did not write.
+        quality["tmax_thresholds_s"] = _code_of(manifest)(
+            {f"{TMAX_HYPOPERFUSION_S:g}": len(whole.patients) if whole else 0},
+            "data_tools.mni_patient.tmax_threshold_s",
+        )
     return DataFacts(
         name=name,
         simulated=_simulated(column("cohort", set), name),
@@ -193,7 +201,7 @@ def collect(folders: Folders, evaluated: Rows, trained: Mapping[int, Document]) 
         within_side=manifest.fact("labels.within_stroke_side"),
         other_territories=manifest.fact("settings.other_territories"),
         **_of_the_code(manifest),
-        **_quality(folders),
+        **quality,
         slabs=manifest.fact("slabs"),
         stride=manifest.fact("settings.stride"),
         **_division(manifest, whole, files.document(folders, "records", "splits.json")),
@@ -290,8 +298,10 @@ def _rows_of_table(folders: Folders, folder: str) -> Known:
     return Fact(len(rows), (source,)) if rows else Missing(source)
 
 
-def _of_the_code(manifest: Document) -> dict[str, Known]:
-    """Numbers of this version's code, which made the records if their format is the same."""
+def _code_of(manifest: Document) -> Callable[..., Known]:
+    """``of(value, *names)``: of this version's code, which made the records if their format is the
+    same.
+    """
     version = manifest.fact("schema_version")
     source = Source(MANIFEST, "schema_version")
     if isinstance(version, Fact) and version.value != SCHEMA_VERSION:
@@ -303,6 +313,11 @@ def _of_the_code(manifest: Document) -> dict[str, Known]:
         here = f"tf_hypoperfusion {__version__}"
         return Fact(value, (*(Source(here, name) for name in names), source))
 
+    return of
+
+
+def _of_the_code(manifest: Document) -> dict[str, Known]:
+    of = _code_of(manifest)
     return {
         "core_rule": of(f"{ADC_CORE_UM2_PER_S:g}", "data_tools.grid.ADC_CORE_UM2_PER_S"),
         "grid": of(

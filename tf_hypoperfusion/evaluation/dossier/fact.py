@@ -113,8 +113,12 @@ def together(*answers: Answer, left: str = "") -> Answer:
     said = [each for each in answers if each.text]
     if all(each.remark for each in said):
         said = []
+    remarks = unique(each.text for each in said if each.remark)
+    texts = [each.text for each in said if not each.remark]
+    for remark in remarks:  # of an answer that is a part of this one, too
+        texts = [text.removeprefix(f"{remark} ") for text in texts]
     return Answer(
-        " ".join(unique(each.text for each in said)),
+        " ".join(unique([*remarks, *texts])),
         unique(source for each in said for source in each.sources),
         unique(each for answer in answers for each in answer.missing),
         " ".join(unique(filter(None, [left, *(each.left for each in answers)]))),

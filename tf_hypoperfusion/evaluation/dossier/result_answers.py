@@ -196,6 +196,7 @@ def diagnostic(study: Study) -> Answer:
 def all_performance(study: Study) -> Answer:
     """Segmentation, decision and calibration of probabilities."""
     return together(
+        whether_simulated(study),
         performance(study),
         diagnostic(study),
         perhaps(say(

@@ -18,7 +18,7 @@ from tf_hypoperfusion.evaluation.dossier.result_facts import ResultFacts
 STATIONS = (
     ("Listed in the cohort's table", ()),
     ("Eligible by the table", (flow.EXCLUDED, flow.TERRITORY)),
-    ("Preprocessed", (flow.PREPROCESS,)),
+    ("In MNI space", (flow.PREPROCESS,)),
     ("In the records", (flow.TRUTH,)),
     ("Test patients of the folds", (flow.FOLD,)),
     ("Evaluated", (flow.EVALUATE,)),

@@ -72,6 +72,7 @@ class Answer:
     text: str = ""
     sources: tuple[Source, ...] = ()
     missing: tuple[str, ...] = ()
+    _: dataclasses.KW_ONLY
     left: str = ""
     remark: bool = False
 
@@ -121,7 +122,7 @@ def together(*answers: Answer, left: str = "") -> Answer:
         " ".join(unique([*remarks, *texts])),
         unique(source for each in said for source in each.sources),
         unique(each for answer in answers for each in answer.missing),
-        " ".join(unique(filter(None, [left, *(each.left for each in answers)]))),
+        left=" ".join(unique(filter(None, [left, *(each.left for each in answers)]))),
     )
 
 

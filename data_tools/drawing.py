@@ -23,7 +23,8 @@ VIRIDIS = (
 )  # fmt: skip
 
 # Of probability: dark to light, through the colour of hypoperfusion in every picture.
-GREENS = ("#00251B", "#00614A", "#009E73", "#66CBAD", "#D9F7EC")
+BLUISH_GREEN = "#009E73"
+GREENS = ("#00251B", "#00614A", BLUISH_GREEN, "#5ACBA5", "#B4F3DA")
 # Of disagreement: its light end cannot be mistaken for a high probability.
 ORANGES = ("#2B1400", "#7A3600", "#D55E00", "#F2A65A", "#FFEBD6")
 

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from data_tools import drawing
-from data_tools.drawing import Pen, Rgb
+from data_tools.drawing import BLUISH_GREEN, Pen, Rgb
 
 ORANGE, SKY_BLUE, YELLOW, VERMILION = "#E69F00", "#56B4E9", "#F0E442", "#D55E00"
-BLUISH_GREEN, REDDISH_PURPLE = "#009E73", "#CC79A7"
+REDDISH_PURPLE = "#CC79A7"
 CORE, HYPOPERFUSION, MEASURED = REDDISH_PURPLE, BLUISH_GREEN, ORANGE
 
 CONVENTION = "Radiological convention: the patient's left is on the right."

@@ -4,10 +4,8 @@ import dataclasses
 
 from data_tools.core_examination import CHECK_THE_SIDE
 from data_tools.criteria import MISMATCH_RATIO_CAP
-from data_tools.pictures import CORE, HYPOPERFUSION
-from tf_hypoperfusion.inference import cautions
+from tf_hypoperfusion.inference import cautions, wording
 from tf_hypoperfusion.inference.deciding_core import WORDS
-from tf_hypoperfusion.inference.page import wording
 from tf_hypoperfusion.inference.result import PatientResult
 
 VERDICTS = {
@@ -30,14 +28,14 @@ class Tile:
         value: rounded, or that it is not known.
         unit: behind it; may be empty.
         note: below it.
-        colour: of its tissue in every picture; None for others.
+        tissue: ``core`` or ``hypoperfusion``, whose colour it has; empty for others.
     """
 
     name: str
     value: str
     unit: str
     note: str
-    colour: str | None = None
+    tissue: str = ""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -94,13 +92,13 @@ def is_capped(result: PatientResult) -> bool:
 
 def _core(result: PatientResult) -> Tile:
     if result.core_ml is None or result.core_by is None:
-        return Tile(name="Core", value=NOT_KNOWN, unit="", note="", colour=CORE)
+        return Tile(name="Core", value=NOT_KNOWN, unit="", note="", tissue="core")
     return Tile(
         name="Core",
         value=wording.beside_bound(result.core_ml, result.defuse3.core_ml.required),
         unit="mL",
         note=f"by the {WORDS[result.core_by]}",
-        colour=CORE,
+        tissue="core",
     )
 
 
@@ -112,7 +110,7 @@ def _hypoperfusion(result: PatientResult) -> Tile:
         note = f"{answer.coverage:.0%} interval {low} to {high} mL"
     return Tile(
         name="Hypoperfusion", value=wording.rounded(result.hypoperfusion_ml), unit="mL",
-        note=note, colour=HYPOPERFUSION,
+        note=note, tissue="hypoperfusion",
     )  # fmt: skip
 
 
@@ -120,9 +118,8 @@ def _mismatch(result: PatientResult) -> Tile:
     note = "hypoperfusion minus core"
     if result.mismatch_ml is None:
         return Tile(name="Mismatch", value=NOT_KNOWN, unit="", note=note)
-    sign = "−" if result.mismatch_ml < 0 else ""
-    value = wording.beside_bound(abs(result.mismatch_ml), result.defuse3.difference_ml.required)
-    return Tile(name="Mismatch", value=sign + value, unit="mL", note=note)
+    value = wording.beside_bound(result.mismatch_ml, result.defuse3.difference_ml.required)
+    return Tile(name="Mismatch", value=value, unit="mL", note=note)
 
 
 def _ratio(result: PatientResult) -> Tile:

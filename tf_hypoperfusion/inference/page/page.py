@@ -13,9 +13,9 @@ from data_tools import drawing
 from data_tools.grid import ADC_CORE_UM2_PER_S
 from data_tools.pictures import CORE, HYPOPERFUSION, MEASURED, signed, to_ras
 from tf_hypoperfusion import config
-from tf_hypoperfusion.inference import comparison, deciding_core
+from tf_hypoperfusion.inference import comparison, deciding_core, wording
 from tf_hypoperfusion.inference.deciding_core import WORDS
-from tf_hypoperfusion.inference.page import headline, pictures, slices, viewer_data, wording
+from tf_hypoperfusion.inference.page import headline, pictures, slices, viewer_data
 from tf_hypoperfusion.inference.prediction import Prediction
 from tf_hypoperfusion.inference.result import PatientResult
 
@@ -89,7 +89,7 @@ def _criterion(result: PatientResult, key: str, name: str, unit: str) -> dict[st
         value = wording.beside_bound(given.value, given.required)
         if key == "ratio" and headline.is_capped(result):
             value = headline.ratio_words(result)
-        value = f"{value} {unit}".strip()
+        value = f"{value}\u00a0{unit}".strip()
     if key == "core_ml" and result.core_by:
         name += f" by the {WORDS[result.core_by]}"
     return {

@@ -10,7 +10,8 @@ from PIL import Image
 from data_tools import drawing, pictures
 from data_tools.pictures import ADC_WINDOW_UM2_PER_S, CORE, HYPOPERFUSION, Overlay
 from tf_hypoperfusion.config import RESEARCH_NOTICE
-from tf_hypoperfusion.inference.page import glass_brain, headline, slices, wording
+from tf_hypoperfusion.inference import wording
+from tf_hypoperfusion.inference.page import glass_brain, headline, slices
 from tf_hypoperfusion.inference.prediction import Prediction
 from tf_hypoperfusion.inference.result import PatientResult
 

@@ -24,7 +24,7 @@ from data_tools.pictures import (
     Overlay,
     signed,
 )
-from tf_hypoperfusion.inference.page import wording
+from tf_hypoperfusion.inference import wording
 from tf_hypoperfusion.inference.prediction import Prediction
 from tf_hypoperfusion.inference.result import Comparison
 
@@ -182,7 +182,7 @@ def _chosen(
         return [int(level) for level in levels], "Every slice that holds a lesion."
     full = np.flatnonzero(area >= LEAST_SHARE * area.max())
     picked = _spread(full if len(full) >= COLUMNS else levels)
-    return picked, f"{COLUMNS} of the {many} slices that hold a lesion, evenly spaced."
+    return picked, f"{COLUMNS} of the {many} slices that hold a lesion."
 
 
 def _spread(levels: NDArray[np.intp]) -> list[int]:

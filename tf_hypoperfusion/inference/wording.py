@@ -10,12 +10,12 @@ MOST_DIGITS = 3
 def rounded(value: float) -> str:
     """One decimal below 10, none above.
 
-    >>> [rounded(value) for value in (0, 0.97, 9.94, 9.96, 84.4, 1234.5)]
-    ['0', '1.0', '9.9', '10', '84', '1234']
+    >>> [rounded(value) for value in (0, 0.97, 9.94, 9.96, 84.4, -1.44, -20.6)]
+    ['0', '1.0', '9.9', '10', '84', '−1.4', '−21']
     """
     if not value:
         return "0"
-    return f"{value:.1f}" if round(value, 1) < DETAILED_BELOW else f"{value:.0f}"
+    return _signed(value, 1 if abs(round(value, 1)) < DETAILED_BELOW else 0)
 
 
 def ml(value: float) -> str:
@@ -39,16 +39,19 @@ def beside_bound(value: float, required: str) -> str:
     """
     sign, bound = required.split()
     met = _compared(value, sign, float(bound))
-    text = rounded(value)
-    for digits in range(1, MOST_DIGITS + 1):
-        if _compared(float(text), sign, float(bound)) == met:
-            break
-        text = f"{value:.{digits}f}"
-    return text
+    texts = [rounded(value), *(_signed(value, digits) for digits in range(1, MOST_DIGITS + 1))]
+    for text in texts:
+        if _compared(float(text.replace("−", "-")), sign, float(bound)) == met:
+            return text
+    return texts[-1]
 
 
 def _compared(value: float, sign: str, bound: float) -> bool:
     return value >= bound if sign == ">=" else value <= bound
+
+
+def _signed(value: float, digits: int) -> str:
+    return f"{value:.{digits}f}".replace("-", "−")
 
 
 def typeset(text: str) -> str:

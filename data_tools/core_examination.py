@@ -31,6 +31,8 @@ CORE_AGREEMENT, CORE_OF_SIZE_ML = 0.25, 5.0
 # As much as DEFUSE 3 allows a core. Noise and normal white matter had 35 and 55 mL in two patients.
 UNCOUNTED_ML = DEFUSE3.max_core_ml
 BY_RULE = "rule"
+# With which every alarm begins.
+CHECK_THE_SIDE = "CHECK THE SIDE"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -218,9 +220,9 @@ def side_contradiction(
         f"the {side} half."
     )
     if found:
-        return f"CHECK THE SIDE: most of the predicted hypoperfusion is on the {side}, but {lie}"
+        return f"{CHECK_THE_SIDE}: most of the predicted hypoperfusion is on the {side}, but {lie}"
     return (
-        f"CHECK THE SIDE: side was given as {side}, but {lie} Side means the side of the brain "
+        f"{CHECK_THE_SIDE}: side was given as {side}, but {lie} Side means the side of the brain "
         "lesion, not of the weak limbs."
     )
 
@@ -250,7 +252,7 @@ def tmax_contradiction(
     if found:
         said = f"most of the predicted hypoperfusion is on the {side}"
     return (
-        f"CHECK THE SIDE: {said}, but Tmax is {threshold_s:g} s and "
+        f"{CHECK_THE_SIDE}: {said}, but Tmax is {threshold_s:g} s and "
         f"more in {other_ml:.0f} mL of the {other} half of the brain and in {given_ml:.0f} mL of "
         f"the {side} half. Is the side right, and is the Tmax image mirrored against its header?"
     )

@@ -22,6 +22,12 @@ VIRIDIS = (
     "#1F988B", "#22A884", "#35B779", "#54C568", "#7AD151", "#A5DB36", "#D2E21B", "#FDE725",
 )  # fmt: skip
 
+# Of probability: dark to light, through the colour of hypoperfusion in every picture.
+BLUISH_GREEN = "#009E73"
+GREENS = ("#00251B", "#00614A", BLUISH_GREEN, "#5ACBA5", "#B4F3DA")
+# Of disagreement: its light end cannot be mistaken for a high probability.
+ORANGES = ("#2B1400", "#7A3600", "#D55E00", "#F2A65A", "#FFEBD6")
+
 Rgb = NDArray[np.uint8]
 Size = tuple[int, int]
 
@@ -36,9 +42,9 @@ def rgb(colour: str) -> tuple[int, int, int]:
 
 
 @functools.cache
-def heat_colours() -> Rgb:
+def heat_colours(colours: tuple[str, ...] = VIRIDIS) -> Rgb:
     """The colours of values from 0 to 1 in 256 steps: uint8 [256, 3]."""
-    anchors = np.array([rgb(colour) for colour in VIRIDIS], float)
+    anchors = np.array([rgb(colour) for colour in colours], float)
     places = np.linspace(0, 255, len(anchors))
     every = np.arange(256)
     return np.stack(
@@ -46,17 +52,18 @@ def heat_colours() -> Rgb:
     )
 
 
-def heat(values: NDArray, top: float = 1.0) -> Rgb:
+def heat(values: NDArray, top: float = 1.0, colours: tuple[str, ...] = VIRIDIS) -> Rgb:
     """Colours of values.
 
     Args:
         values: of any shape.
         top: value of the last colour.
+        colours: evenly spaced from 0 to ``top``.
 
     Returns:
         uint8, the shape of ``values`` and 3.
     """
-    return heat_colours()[np.clip(values * (255 / top), 0, 255).round().astype(np.uint8)]
+    return heat_colours(colours)[np.clip(values * (255 / top), 0, 255).round().astype(np.uint8)]
 
 
 def enlarged(values: NDArray, size: Size) -> NDArray:

@@ -1,7 +1,8 @@
 """Still pictures of slices with contours, for quality control and results.
 
 Shown in radiological convention (the patient's left is on the right of the picture), with L and
-R written on it. Colours are Okabe and Ito's, which colour-blind readers tell apart.
+R written on it. Colours are Okabe and Ito's, which colour-blind readers tell apart. Core, predicted
+and measured hypoperfusion have the same colours in every picture of the project; they stand here.
 """
 
 import dataclasses
@@ -13,13 +14,16 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from data_tools import drawing
-from data_tools.drawing import Pen, Rgb
+from data_tools.drawing import BLUISH_GREEN, Pen, Rgb
 
-ORANGE, SKY_BLUE, GREEN, YELLOW, VERMILION = "#E69F00", "#56B4E9", "#009E73", "#F0E442", "#D55E00"
+ORANGE, SKY_BLUE, YELLOW, VERMILION = "#E69F00", "#56B4E9", "#F0E442", "#D55E00"
+REDDISH_PURPLE = "#CC79A7"
+CORE, HYPOPERFUSION, MEASURED = REDDISH_PURPLE, BLUISH_GREEN, ORANGE
 
 CONVENTION = "Radiological convention: the patient's left is on the right."
 ADC_WINDOW_UM2_PER_S = (0.0, 2500.0)
-FILLED_SHARE, HEAT_SHARE = 0.55, 0.8  # what a colour covers of the grey below it
+ADC_TITLE = "ADC, 0 to 2500 × 10⁻⁶ mm²/s"
+FILLED_SHARE, HEAT_SHARE = 0.7, 0.8  # what a colour covers of the grey below it
 
 MIN_AREA_SHARE = 0.05  # of the largest slice's, for a slice to be shown
 TITLE_CHARACTERS = 140  # of the title's letters on a picture of this width
@@ -28,6 +32,7 @@ COLUMNS = 8
 # All lengths are pixels.
 WIDTH, MARGIN, TEXT_MARGIN, GAP = 1152, 6, 11, 4
 PANEL_WIDTH, PANEL_HEIGHT = 139, 167
+PANEL = PANEL_HEIGHT, PANEL_WIDTH
 LINE_HEIGHT = 20
 ABOVE_PANELS, LEGEND_HEIGHT, SCALE_HEIGHT = 13, 32, 50
 TITLE_SIZE, TEXT_SIZE, LETTER_SIZE = 13.75, 11.25, 10.0
@@ -42,7 +47,7 @@ class Overlay:
 
     Attributes:
         mask: bool, shape of the image.
-        label: legend text.
+        label: legend text; an empty one is left out of the legend.
         colour: hex.
         filled: fill the region instead of drawing its edge.
     """
@@ -63,6 +68,7 @@ class Heat:
         top: value of the last colour.
         shown_from: smaller values are not drawn.
         words: (value, text) below the scale.
+        colours: evenly spaced from 0 to ``top``.
     """
 
     values: NDArray[np.float32]
@@ -70,6 +76,7 @@ class Heat:
     top: float = 1.0
     shown_from: float = 0.1
     words: Sequence[tuple[float, str]] = ()
+    colours: tuple[str, ...] = drawing.VIRIDIS
 
 
 def to_ras(data: NDArray, affine: NDArray) -> tuple[NDArray, tuple[float, float, float]]:
@@ -86,6 +93,35 @@ def to_ras(data: NDArray, affine: NDArray) -> tuple[NDArray, tuple[float, float,
     return nib.apply_orientation(data, orientation), (spacing[0], spacing[1], spacing[2])
 
 
+def signed(mm: float) -> str:
+    """Whole mm with a true minus sign.
+
+    >>> signed(-43.2), signed(-0.3), signed(12.0)
+    ('−43', '0', '12')
+    """
+    return f"{round(mm)}".replace("-", "−")
+
+
+def origin_mm(affine: NDArray, shape: Sequence[int]) -> tuple[float, float, float]:
+    """Where the first slice along each axis of :func:`to_ras` lies.
+
+    Of oblique images the middle of each slice counts.
+
+    Args:
+        affine: index -> mm, before the axes were turned.
+        shape: likewise.
+    """
+    import nibabel as nib
+
+    orientation = nib.io_orientation(affine)
+    turned = affine @ nib.orientations.inv_ornt_aff(orientation, shape)
+    middle = np.empty(3)
+    middle[orientation[:, 0].astype(int)] = (np.asarray(shape[:3]) - 1) / 2
+    spacing = np.sqrt((turned[:3, :3] ** 2).sum(axis=0))
+    found = turned[:3, :3] @ middle + turned[:3, 3] - middle * spacing
+    return float(found[0]), float(found[1]), float(found[2])
+
+
 def axial_mosaic(
     image: NDArray[np.float32],
     overlays: Sequence[Overlay],
@@ -98,6 +134,7 @@ def axial_mosaic(
     planes: bool = False,
     brain: NDArray[np.bool_] | None = None,
     heat: Heat | None = None,
+    first_mm: Sequence[float] | None = None,
 ) -> Image.Image:
     """Evenly spaced axial slices, feet to head, with contours.
 
@@ -113,11 +150,15 @@ def axial_mosaic(
         planes: add one row of coronal and one of sagittal slices.
         brain: choose slices that show it; None takes what is not black.
         heat: values in colours, below the overlays.
+        first_mm: of :func:`origin_mm`; every slice is then marked with its mm.
 
     Returns:
         An RGB picture, always of the same width.
     """
-    scene = _scene(image, overlays, heat, spacing_mm=spacing_mm, window=window, brain=brain)
+    scene = _scene(
+        image, overlays, heat,
+        spacing_mm=spacing_mm, window=window, brain=brain, first_mm=first_mm,
+    )  # fmt: skip
     mosaic = _Mosaic(
         cuts=_choose_cuts(scene.shown, panels, planes),
         title=tuple(
@@ -138,13 +179,50 @@ def axial_mosaic(
     pen = Pen(whole)
     for cut, left, top, width in places:
         # Above the slice where there is room, so that nothing of it is hidden.
-        _write_letters(pen, _letters(scene.shown, cut), (left, mosaic.above(top), width))
+        _write_letters(pen, _letters(scene, cut), (left, mosaic.above(top), width))
     _write_lines(pen, mosaic)
     if scene.heat is not None:
         whole.paste(_scale(scene.heat), (SCALE_LEFT, mosaic.scale_top))
         _write_scale(pen, scene.heat, mosaic)
     _draw_legend(pen, scene.overlays, mosaic)
     return whole
+
+
+def axial_slices(
+    image: NDArray[np.float32],
+    levels: Sequence[int],
+    spacing_mm: Sequence[float],
+    *,
+    window: tuple[float, float],
+    brain: NDArray[np.bool_],
+    size: tuple[int, int],
+    letter_px: float,
+    overlays: Sequence[Overlay] = (),
+    heat: Heat | None = None,
+) -> list[Image.Image]:
+    """Single axial slices, all of one size, with the letters R and L on each.
+
+    Args:
+        image: RAS+ [x, y, z].
+        levels: indices along z.
+        spacing_mm: voxel size.
+        window: grey values of black and white.
+        brain: the pictures are cut to it.
+        size: most rows and columns of a picture.
+        letter_px: size of the letters.
+        overlays: drawn in order.
+        heat: values in colours, below the overlays.
+    """
+    scene = _scene(
+        image, overlays, heat, spacing_mm=spacing_mm, window=window, brain=brain, first_mm=None
+    )
+    drawn = []
+    for level in levels:
+        picture = Image.fromarray(_panel(scene, _Cut(2, int(level)), size))
+        letters = {"l": "R", "r": "L"}
+        _write_letters(Pen(picture), letters, (0, 1, picture.width), letter_px)
+        drawn.append(picture)
+    return drawn
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -158,6 +236,7 @@ class _Scene:
         heat: below the overlays.
         spacing_mm: voxel size.
         window: grey values of black and white.
+        first_mm: of the first slice along each axis, after cropping; None if it is not known.
     """
 
     image: NDArray[np.float32]
@@ -166,6 +245,7 @@ class _Scene:
     heat: Heat | None
     spacing_mm: Sequence[float]
     window: tuple[float, float]
+    first_mm: tuple[float, ...] | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -234,12 +314,16 @@ def _scene(
     spacing_mm: Sequence[float],
     window: tuple[float, float] | None,
     brain: NDArray[np.bool_] | None,
+    first_mm: Sequence[float] | None,
 ) -> _Scene:
     if window is None:
         positive = image[image > 0]
         window = (0.0, float(np.percentile(positive, 99.5)) if positive.size else 1.0)
     shown = image > window[0] + 0.1 * (window[1] - window[0]) if brain is None else brain
     box = _extent(np.any(shown, axis=(1, 2))), _extent(np.any(shown, axis=(0, 2)))
+    if first_mm is not None:
+        cut_off = *(part.start or 0 for part in box), 0
+        first_mm = tuple(np.asarray(first_mm) + np.multiply(cut_off, spacing_mm))
     return _Scene(
         image=image[box],
         shown=shown[box],
@@ -247,6 +331,7 @@ def _scene(
         heat=None if heat is None else dataclasses.replace(heat, values=heat.values[box]),
         spacing_mm=spacing_mm,
         window=window,
+        first_mm=first_mm,
     )
 
 
@@ -267,7 +352,7 @@ def _choose_cuts(shown: NDArray[np.bool_], panels: int, planes: bool) -> tuple[_
     return tuple(cuts)
 
 
-def _panel(scene: _Scene, cut: _Cut) -> Rgb:
+def _panel(scene: _Scene, cut: _Cut, most: tuple[int, int] = PANEL) -> Rgb:
     """A slice with its masks: rows run down, and the patient's left is on the right."""
 
     def section(volume: NDArray) -> NDArray:
@@ -280,13 +365,13 @@ def _panel(scene: _Scene, cut: _Cut) -> Rgb:
     grey = np.clip(steps, 0, 255).astype(np.uint8)
     across, along = (scene.spacing_mm[axis] for axis in range(3) if axis != cut.axis)
     extent_mm = grey.shape[0] * along, grey.shape[1] * across
-    scale = min(PANEL_HEIGHT / extent_mm[0], PANEL_WIDTH / extent_mm[1])
+    scale = min(most[0] / extent_mm[0], most[1] / extent_mm[1])
     size = max(round(extent_mm[0] * scale), 1), max(round(extent_mm[1] * scale), 1)
     picture = np.repeat(drawing.enlarged(grey, size)[..., np.newaxis], 3, axis=2)
     if scene.heat is not None:
         values = drawing.enlarged(section(scene.heat.values).astype(np.float32), size)
         shown = HEAT_SHARE * (values >= scene.heat.shown_from)
-        drawing.paint(picture, shown, drawing.heat(values, scene.heat.top))
+        drawing.paint(picture, shown, drawing.heat(values, scene.heat.top, scene.heat.colours))
     for overlay in scene.overlays:
         mask = section(overlay.mask)
         if mask.any():
@@ -294,26 +379,38 @@ def _panel(scene: _Scene, cut: _Cut) -> Rgb:
             covered = (
                 FILLED_SHARE * drawing.region(distance)
                 if overlay.filled
-                else drawing.line(distance)
+                else drawing.line(distance, drawing.LINE_PX * most[1] / PANEL_WIDTH)
             )
             drawing.paint(picture, covered, overlay.colour)
     return picture
 
 
-def _write_letters(pen: Pen, letters: dict[str, str], where: tuple[int, int, int]) -> None:
+def _write_letters(
+    pen: Pen,
+    letters: dict[str, str],
+    where: tuple[int, int, int],
+    size_px: float = LETTER_SIZE,
+) -> None:
     """The letters of a panel at its left, middle and right."""
     left, top, width = where
     places = {"l": left + 2, "m": left + width / 2, "r": left + width - 2}
     for side, text in letters.items():
-        pen.write((places[side], top), text, LETTER_SIZE, anchor=f"{side}a", halo=True)
+        pen.write((places[side], top), text, size_px, anchor=f"{side}a", halo=True)
 
 
-def _letters(shown: NDArray[np.bool_], cut: _Cut) -> dict[str, str]:
-    """Which way a panel lies: words at its left (l), middle (m) and right (r)."""
-    if cut.axis != 0:
-        return {"l": "R", "r": "L"}
-    middle = np.average(np.arange(len(shown)), weights=shown.sum(axis=(1, 2)) + 1e-9)
-    return {"l": "P", "m": "left" if cut.level < middle else "right", "r": "A"}
+def _letters(scene: _Scene, cut: _Cut) -> dict[str, str]:
+    """Which way a panel lies, and where: words at its left (l), middle (m) and right (r)."""
+    found = {"l": "R", "r": "L"}
+    where = []
+    if cut.axis == 0:
+        shown = scene.shown
+        middle = np.average(np.arange(len(shown)), weights=shown.sum(axis=(1, 2)) + 1e-9)
+        where = ["left" if cut.level < middle else "right"]
+        found = {"l": "P", "r": "A"}
+    if scene.first_mm is not None:
+        mm = scene.first_mm[cut.axis] + cut.level * scene.spacing_mm[cut.axis]
+        where.append(f"{'xyz'[cut.axis]} {signed(mm)} mm")
+    return found | ({"m": " ".join(where)} if where else {})
 
 
 def _write_lines(pen: Pen, mosaic: _Mosaic) -> None:
@@ -332,7 +429,7 @@ def _write_lines(pen: Pen, mosaic: _Mosaic) -> None:
 def _scale(heat: Heat) -> Image.Image:
     """The colours of a heat map, from 0 to its top."""
     values = np.broadcast_to(np.linspace(0, 1, SCALE_WIDTH), (SCALE_BAR, SCALE_WIDTH))
-    return Image.fromarray(drawing.heat(values))
+    return Image.fromarray(drawing.heat(values, colours=heat.colours))
 
 
 def _write_scale(pen: Pen, heat: Heat, mosaic: _Mosaic) -> None:
@@ -348,6 +445,7 @@ def _write_scale(pen: Pen, heat: Heat, mosaic: _Mosaic) -> None:
 
 def _draw_legend(pen: Pen, overlays: Sequence[Overlay], mosaic: _Mosaic) -> None:
     """Colours and labels of the masks, at the right below the panels."""
+    overlays = [each for each in overlays if each.label]
     widths = [SWATCH_WIDTH + 9 + drawing.width_px(o.label, TEXT_SIZE) for o in overlays]
     left = WIDTH - TEXT_MARGIN - sum(widths) - SWATCH_WIDTH * max(len(overlays) - 1, 0)
     middle = mosaic.legend_middle

@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_tools import drawing, pictures
-from data_tools.grid import VOXEL_MM
+from data_tools.grid import GRID_ORIGIN_MM, VOXEL_MM
 from data_tools.intensity import is_given
 from data_tools.patient import MniPatient
 from data_tools.quality import Quality
@@ -31,18 +31,18 @@ def draw(
     """
     tissue, template_brain = template_on_grid()
     edges = [
-        pictures.Overlay(template_brain, "template's brain", pictures.YELLOW),
-        pictures.Overlay(template_brain & (tissue < 0.5), "template's fluid", pictures.GREEN),
+        pictures.Overlay(template_brain, "template's brain and fluid", pictures.YELLOW),
+        pictures.Overlay(template_brain & (tissue < 0.5), "", pictures.YELLOW),
     ]
     masks = [
         pictures.Overlay(mni.brain, "patient's brain", pictures.SKY_BLUE),
     ]
     if core is not None:
         words = "ADC core" if is_given(mni.adc_um2_per_s) else "given core"
-        masks.append(pictures.Overlay(core, words, pictures.VERMILION, filled=True))
+        masks.append(pictures.Overlay(core, words, pictures.CORE, filled=True))
     if delayed is not None:
         late = f"Tmax {mni.tmax_threshold_s:g} s and more"
-        masks.append(pictures.Overlay(delayed, late, pictures.ORANGE))
+        masks.append(pictures.Overlay(delayed, late, pictures.MEASURED))
     fit = quality.registration
     title = (
         f"{quality.participant_id}: DWI in MNI space, {fit.verdict}, brain Dice "
@@ -51,11 +51,12 @@ def draw(
     )
     spacing = (VOXEL_MM,) * 3
     dwi = pictures.axial_mosaic(
-        mni.dwi, [edges[0], *masks], spacing, title, planes=True, brain=mni.brain
-    )
+        mni.dwi, [edges[0], *masks], spacing, title, planes=True, brain=mni.brain,
+        first_mm=GRID_ORIGIN_MM,
+    )  # fmt: skip
     adc = pictures.axial_mosaic(
-        mni.adc_um2_per_s, edges, spacing, "ADC, 0 to 2500e-6 mm2/s", panels=8,
+        mni.adc_um2_per_s, edges, spacing, pictures.ADC_TITLE, panels=8,
         window=pictures.ADC_WINDOW_UM2_PER_S, planes=True, brain=mni.brain,
-        footer=f"{pictures.CONVENTION} Research use only.",
+        footer=f"{pictures.CONVENTION} Research use only.", first_mm=GRID_ORIGIN_MM,
     )  # fmt: skip
     return drawing.png(dwi, adc)

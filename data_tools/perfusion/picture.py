@@ -94,7 +94,7 @@ def draw(series: Series, examined: Examination, quality: PerfusionQuality) -> by
             title=_title(quality),
             panels=min(brain.shape[2], MOST_SLICES),
             overlays=(
-                pictures.Overlay(late, "Tmax 6 s and more", pictures.ORANGE),
+                pictures.Overlay(late, "Tmax ≥ 6 s", pictures.MEASURED),
                 pictures.Overlay(artery, "around the AIF's voxels", pictures.VERMILION),
             ),
         ),
@@ -183,7 +183,7 @@ def _curve_chart(series: Series, examined: Examination, size: tuple[int, int]) -
     ]
     vein = venous_curve(examined)
     if vein is not None:
-        shown.append(("vein", pictures.GREEN, vein))
+        shown.append(("vein", pictures.BLUISH_GREEN, vein))
     frames = examined.bolus.baseline_frames
     return charts.line_chart(
         [
@@ -221,6 +221,7 @@ def _motion_chart(series: Series, examined: Examination, size: tuple[int, int]) 
         drawing.Pen(none).write((52, 4), "Motion was not corrected", charts.TITLE_SIZE)
         return none
     colours = (pictures.VERMILION, pictures.YELLOW, pictures.SKY_BLUE)
+    green = pictures.BLUISH_GREEN
     turn_deg = np.linalg.norm(motion.turns_deg, axis=1)
     return charts.line_chart(
         [
@@ -228,7 +229,7 @@ def _motion_chart(series: Series, examined: Examination, size: tuple[int, int]) 
                 charts.Line(x=series.times_s, y=shift, label=f"{axis}, mm", colour=colour)
                 for axis, colour, shift in zip("xyz", colours, motion.shifts_mm.T, strict=True)
             ),
-            charts.Line(x=series.times_s, y=turn_deg, label="turn, degrees", colour=pictures.GREEN),
+            charts.Line(x=series.times_s, y=turn_deg, label="turn, degrees", colour=green),
             charts.Line(
                 x=series.times_s, y=motion.displacement_mm, label="largest, mm", colour=WHITE
             ),

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from data_tools import cohort as cohorts
 from data_tools import drawing, pictures
-from data_tools.grid import GRID_AFFINE, VOXEL_MM
+from data_tools.grid import GRID_AFFINE, GRID_ORIGIN_MM, VOXEL_MM
 from data_tools.runtime import atomic
 from data_tools.runtime.errors import InputError
 from data_tools.volumes import save_volume
@@ -280,17 +280,18 @@ def _draw(predicted: PredictedPatient, row: PatientRow) -> None:
 
 def _picture(predicted: PredictedPatient, row: PatientRow) -> bytes:
     """DWI with truth and prediction inside coverage."""
-    truth = pictures.Overlay(predicted.truth & predicted.coverage, "truth", pictures.ORANGE)
+    truth = pictures.Overlay(predicted.truth & predicted.coverage, "truth", pictures.MEASURED)
     ours = (predicted.probability >= PROBABILITY_THRESHOLD) & predicted.coverage
     dice = "n/a" if row.dice is None else f"{row.dice:.2f}"
     mosaic = pictures.axial_mosaic(
         predicted.dwi,
-        [truth, pictures.Overlay(ours, "prediction", pictures.SKY_BLUE)],
+        [truth, pictures.Overlay(ours, "prediction", pictures.HYPOPERFUSION)],
         (VOXEL_MM,) * 3,
         title=f"{row.participant_id}: Dice {dice}, truth {row.truth_ml:.0f} mL, predicted "
         f"{row.predicted_ml:.0f} mL; side {row.side}",
         footer=f"{RESEARCH_NOTICE} {pictures.CONVENTION}",
         panels=16,
         brain=predicted.tissue,
+        first_mm=GRID_ORIGIN_MM,
     )
     return drawing.png(mosaic)

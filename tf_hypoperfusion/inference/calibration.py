@@ -24,6 +24,7 @@ from data_tools.runtime import atomic, errors
 from data_tools.runtime.errors import InputError
 from tf_hypoperfusion.inference.model_files import ModelInfo, mapping
 from tf_hypoperfusion.inference.result import Answer
+from tf_hypoperfusion.inference.wording import rounded
 
 FILE = "calibration.json"
 # Of probabilities whose logit is taken; 0 itself, outside tissue, stays 0.
@@ -220,8 +221,8 @@ def _crossing(low: float, high: float, *, core_ml: float, coverage: float) -> st
         (core_ml + rules.min_difference_ml, f"a mismatch of {rules.min_difference_ml:g} mL"),
     )
     return (
-        f"the hypoperfusion is {low:.0f} to {high:.0f} mL in {coverage:.0%} of such patients, and "
-        f"{what} needs {needed_ml:.0f} mL"
+        f"the hypoperfusion is {rounded(low)} to {rounded(high)} mL in {coverage:.0%} of such "
+        f"patients, and {what} needs {rounded(needed_ml)} mL"
     )
 
 

@@ -20,6 +20,13 @@ from tf_hypoperfusion.inference.stroke_side import StrokeSide
 CORES_APART_ML = 10.0
 # A given core is held against the rule's where both have a size, and hardly touch.
 CORE_SEEN_ML, CORE_ELSEWHERE_SHARE = 3.0, 0.9
+SIMULATED_ONLY = (
+    "the model was trained on SIMULATED patients only; its result on a real patient means nothing"
+)
+NO_CORE_VISIBLE = (
+    "no core is visible; the published model was weak on such patients (median Dice "
+    f"{NO_CORE_MEDIAN_DICE})"
+)
 
 
 def warnings_of(done: Prediction, models: Sequence[ModelInfo]) -> tuple[str, ...]:
@@ -33,7 +40,7 @@ def warnings_of(done: Prediction, models: Sequence[ModelInfo]) -> tuple[str, ...
     return (
         *of_missing_image(done),
         *of_origin(models),
-        *(f"unsure: {reason}; {TELLS}" for reason in done.answer.reasons),
+        *map(unsure, done.answer.reasons),
         *done.core.alarms,
         *of_side(done.side),
         *done.quality.warnings,
@@ -43,6 +50,15 @@ def warnings_of(done: Prediction, models: Sequence[ModelInfo]) -> tuple[str, ...
         *of_frame(done.mni, models),
         *doubts,
     )
+
+
+def unsure(reason: str) -> str:
+    """A warning that target mismatch is unsure.
+
+    Args:
+        reason: of the answer.
+    """
+    return f"unsure: {reason}; {TELLS}"
 
 
 def of_missing_image(done: Prediction) -> list[str]:
@@ -88,10 +104,7 @@ def of_origin(models: Sequence[ModelInfo]) -> list[str]:
     """
     warnings = []
     if any(model.simulated for model in models):
-        warnings.append(
-            "the model was trained on SIMULATED patients only; its result on a real patient "
-            "means nothing"
-        )
+        warnings.append(SIMULATED_ONLY)
     if any(model.cohort is None for model in models):
         warnings.append(
             "nothing is known of what the model was trained on (no config.json or "
@@ -125,10 +138,7 @@ def of_prediction(done: Prediction) -> list[str]:
             "prediction failed or the core is noise"
         )
     if core_ml == 0:
-        warnings.append(
-            "no core is visible; the published model was weak on such patients (median Dice "
-            f"{NO_CORE_MEDIAN_DICE})"
-        )
+        warnings.append(NO_CORE_VISIBLE)
     return warnings
 
 

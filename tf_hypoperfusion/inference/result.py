@@ -9,6 +9,7 @@ import inspect
 from pathlib import Path
 from typing import Any, Literal
 
+from data_tools.dicom.origin import Origin
 from data_tools.grid import SIDES
 from data_tools.labels import TruthFrom
 from data_tools.quality import Registration
@@ -139,6 +140,7 @@ class InputImages:
         b0: file of the b = 0 image; None where it has none of its own.
         core: file of a given core, or that it was said to be none; None where none was given.
         overrides: what a person said of the images, by the names of the flags.
+        origin: of DICOM files: scanner, time and series, and no name; None of others.
     """
 
     dwi: str | None
@@ -149,6 +151,7 @@ class InputImages:
     b0: str | None
     core: str | None
     overrides: dict[str, str | float | bool]
+    origin: Origin | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -328,7 +331,7 @@ def schema() -> Json:
     types = {made["title"]: made, **made["$defs"]}
     for each in (
         PatientResult, Answer, ClinicalFacts, Comparison, Criterion, Defuse3, InputImages,
-        ModelInfo, Registration, Replaced, Seconds, Uncertainty,
+        ModelInfo, Origin, Registration, Replaced, Seconds, Uncertainty,
     ):  # fmt: skip
         described = types[each.__name__]
         # Python 3.13 takes the indentation away, and those before it do not.

@@ -9,6 +9,7 @@ from typing import Any
 
 from data_tools import cohort
 from data_tools.criteria import DEFUSE3
+from data_tools.dicom.origin import Origin, origin_of
 from data_tools.given_core import load_given_core
 from data_tools.grid import TMAX_HYPOPERFUSION_S
 from data_tools.overrides import NONE, Overrides
@@ -408,7 +409,13 @@ def _images(files: PatientFiles, native: NativePatient) -> InputImages:
         b0=files.b0,
         core=files.core,
         overrides=dict(native.overrides),
+        origin=_origin(native),
     )
+
+
+def _origin(native: NativePatient) -> Origin | None:
+    source = native.dicom_source
+    return None if source is None else origin_of(source.files[0], source.name)
 
 
 def _with_total(seconds: Seconds, drawing: prediction.Clock) -> Seconds:

@@ -14,7 +14,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from data_tools import drawing, pictures, slabs
-from data_tools.grid import GRID_SHAPE, VOXEL_MM, from_frame
+from data_tools.grid import GRID_ORIGIN_MM, GRID_SHAPE, VOXEL_MM, from_frame
 from data_tools.manifest import Manifest
 from tf_hypoperfusion.config import CHANNELS, PROBABILITY_THRESHOLD, RESEARCH_NOTICE
 from tf_hypoperfusion.training import input_pipeline, roles
@@ -164,12 +164,13 @@ class Overlays:
         mosaic = pictures.axial_mosaic(
             merged(arrays["image"][..., CHANNELS.index(channel)]),
             [
-                pictures.Overlay(truth & covered, "truth: Tmax >= 6 s or core", pictures.ORANGE),
-                pictures.Overlay(predicted, "prediction", pictures.SKY_BLUE),
+                pictures.Overlay(truth & covered, "truth: Tmax ≥ 6 s or core", pictures.MEASURED),
+                pictures.Overlay(predicted, "prediction", pictures.HYPOPERFUSION),
             ],
             (VOXEL_MM,) * 3,
             f"{name}, {channel.upper()}: {title}",
             footer=RESEARCH_NOTICE,
             panels=16,
+            first_mm=GRID_ORIGIN_MM,
         )
         return drawing.png(mosaic)

@@ -17,6 +17,8 @@ import pytest
 import requests
 from helpers.predictions import corner_backend
 
+from data_tools import drawing
+from data_tools.pictures import CORE
 from data_tools.runtime.errors import InputError
 
 pytest.importorskip("starlette", reason="extra `serve` is not installed")
@@ -420,7 +422,7 @@ def test_dicom_files_are_chosen_as_by_predict(working, scanned):
     assert "ep2d_diff_TRACEW" in page and "is computed" in page
     study = one.post(f"{path}/start", side="left", nihss="14").headers["location"]
     page = one.until_done(study)
-    assert "Target mismatch" in page
+    assert "TARGET MISMATCH" in page and 'class="tiles"' in page
     name = study.removeprefix("/studies/")
     (row,) = working.spool.worklist(name)
     assert (row.state, row.side, row.nihss, dict(row.undelivered)) == ("sent", "left", 14, {})
@@ -510,7 +512,10 @@ def test_a_person_drops_files_and_reads_the_result(working, raw_cohort, tmp_path
         page.click("text=Start")
         page.wait_for_url("**/studies/*")
         page.wait_for_selector(".answer")
-        assert "Target mismatch" in page.inner_text(".answer")
+        assert "TARGET MISMATCH" in page.inner_text(".answer")
+        assert page.locator(".tile").count() == 4
+        border = "each => getComputedStyle(each).borderLeftColor"
+        assert page.locator(".tile.core").evaluate(border) == f"rgb{drawing.rgb(CORE)}"
         page.locator("#report").scroll_into_view_if_needed()
         inside = page.frame_locator("#report")
         inside.locator("html[data-viewer=ready]").wait_for()
@@ -521,6 +526,10 @@ def test_a_person_drops_files_and_reads_the_result(working, raw_cohort, tmp_path
         page.set_viewport_size({"width": 400, "height": 900})
         width = "document.documentElement.scrollWidth"
         assert page.evaluate(width) <= 400
+        page.set_viewport_size({"width": 390, "height": 900})
+        page.click("text=case 12")
+        page.wait_for_selector(".tiles")
+        assert page.evaluate(width) <= 390
         engine.close()
     assert complaints == []
     own = ("data:", "blob:", working.page_url)

@@ -20,6 +20,7 @@ from tf_hypoperfusion.inference import (
     comparison,
     prediction,
     result_folder,
+    wording,
 )
 from tf_hypoperfusion.inference.result import Comparison, read_result
 from tf_hypoperfusion.inference.result_files import OutputOptions
@@ -166,9 +167,9 @@ def test_it_changes_no_answer_and_the_figures_are_those_of_the_files(files, raw_
     assert 0 < compared.dice < 1
     assert read_result(tmp_path / "both") == result
     html = (tmp_path / "both/report.html").read_text()
-    assert f"<strong>{compared.truth_ml:.1f} mL</strong>" in html
-    assert "Beside perfusion imaging" in html
-    assert "Beside perfusion imaging" not in (tmp_path / "plain/report.html").read_text()
+    assert f"<strong>{wording.ml(compared.truth_ml)}</strong>" in html
+    assert "Comparison with perfusion imaging" in html
+    assert "Comparison with perfusion imaging" not in (tmp_path / "plain/report.html").read_text()
     assert f"Dice {compared.dice:.2f}" in result_folder.summary(result, "out")
 
 

@@ -180,7 +180,7 @@ def test_files_and_page_say_whose_core_it_is(written):
     assert any("mL in its file" in note for note in result.input.notes)
     html = (out / "report.html").read_text()
     assert "core volume by the given mask" in html and "core by the network, not used here" in html
-    assert "core is as given" in html
+    assert "The core is the given mask" in html
     said = result_folder.summary(result, "out")
     assert f"this core is that of the given mask; {result.core_rule_ml:.1f} mL by the rule" in said
     assert any("by the given mask, which decides, and" in warning for warning in result.warnings)

@@ -9,7 +9,7 @@ from helpers import PROJECT
 
 from data_tools import drawing
 from data_tools.grid import GRID_ORIGIN_MM, GRID_SHAPE, VOXEL_MM
-from data_tools.pictures import VERMILION
+from data_tools.pictures import CORE
 from tf_hypoperfusion.inference.page import glass_brain
 
 pytestmark = pytest.mark.quick
@@ -64,7 +64,7 @@ def test_less_than_the_threshold_is_not_drawn():
 
 def test_the_core_is_outlined_and_not_filled():
     core = lesion(15, 50, 30) > 0
-    colour = np.array(drawing.rgb(VERMILION))
+    colour = np.array(drawing.rgb(CORE))
     found = np.abs(views(core=core)[LEFT] - colour).max(axis=-1) < 40
     rows, columns = np.nonzero(found)
     assert np.ptp(rows) + 1 == pytest.approx(8 * glass_brain.VOXEL_PX, abs=3)
@@ -107,7 +107,7 @@ def test_the_bar_shows_which_colours_can_appear():
     left, top, right, bottom = glass_brain.BAR
     image = np.asarray(glass_brain.draw(np.zeros(GRID_SHAPE), np.zeros(GRID_SHAPE, bool)))
     bar = image[top:bottom, (left + right) // 2].astype(int)
-    assert np.abs(bar[0] - drawing.heat_colours()[-1]).max() <= 2
+    assert np.abs(bar[0] - drawing.heat_colours(drawing.GREENS)[-1]).max() <= 2
     middle = len(bar) // 2
     assert np.ptp(bar[: middle - 2], axis=-1).min() > 40  # colours from 0.5 on
     assert np.ptp(bar[middle + 2 :], axis=-1).max() == 0  # grey below

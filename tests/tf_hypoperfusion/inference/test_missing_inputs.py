@@ -92,8 +92,8 @@ def test_without_both_images_nothing_is_decided_and_all_places_say_so(lone):
     assert result.warnings[0].startswith(missing) and "no core is known" in result.warnings[0]
     assert any(missing in line for line in said)
     html = (out / "report.html").read_text()
-    assert "core\n<strong>not known</strong>" in html and missing in html
-    assert "UNSURE: PERFUSION IMAGING WOULD TELL</h1>" in html
+    assert '<dt>Core</dt>\n<dd class="figure">not known</dd>' in html and missing in html
+    assert "UNSURE: PERFUSION IMAGING WOULD TELL</span></h1>" in html
     assert 'id="core-opacity"' not in html and 'id="behind"' not in html
     text = summary(result, "out")
     assert "core not known" in text and "UNSURE, perfusion imaging would tell (the core" in text
@@ -106,12 +106,9 @@ def test_a_side_that_nobody_gave_is_found_and_said(lone):
     assert (result.given.side, result.side, result.side_found) == ("unknown", "left", True)
     assert result.side_share > 0.95
     html = (out / "report.html").read_text()
-    assert (
-        "Side found: <strong>left</strong>. Asked about either side, the networks drew "
-        f"{result.side_share:.0%} of the volume there." in html
-    )
-    said_in_terminal = f"asked about either side, {result.side_share:.0%} of the volume"
-    assert f"side: left (found: {said_in_terminal})" in summary(result, "x")
+    found = f"left (found: asked about either side, {result.side_share:.0%} of the volume)"
+    assert f"Side {found}" in html
+    assert f"side: {found}" in summary(result, "x")
     assert any("look whether the images say the same" in line for line in said)
 
 

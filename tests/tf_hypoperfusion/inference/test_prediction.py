@@ -167,7 +167,7 @@ def test_a_calibrated_answer_with_its_interval(raw_files, done, drawn, tmp_path)
     )
     assert any(w.startswith("unsure: the hypoperfusion is 0 to") for w in result.warnings)
     html = page.render(ours, result)
-    assert "dwi: UNSURE: PERFUSION IMAGING WOULD TELL</h1>" in html
+    assert "UNSURE: PERFUSION IMAGING WOULD TELL</span></h1>" in html
     assert 'value="60"> <output id="threshold-value">0.60</output>' in html
     assert result.probability_threshold == 0.6
     assert "In 90% of patients like those of the calibration" in html

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from data_tools import flow, intensity, labels, mni_patient
 from data_tools.grid import GRID_AFFINE, UNKNOWN_SIDE
+from data_tools.pictures import HYPOPERFUSION, MEASURED, SKY_BLUE, YELLOW
 from data_tools.runtime.errors import InputError
 from data_tools.volumes import load_volume, require_grid
 from tf_hypoperfusion.config import PROBABILITY_THRESHOLD
@@ -26,9 +27,8 @@ MAPS = (
     "desc-normalised_dwi", "desc-truth_mask", "desc-hypoperfusion_probseg", "desc-coverage_mask",
 )  # fmt: skip
 ROW_HEIGHT_IN = 3.1
-YELLOW, BLUE, ORANGE = "#F0E442", "#56B4E9", "#E69F00"
 # Of Figure S1: colour and line of each.
-SEGMENTATIONS = {"computed": (ORANGE, "--"), "edited": (BLUE, ":"), "used": (YELLOW, "-")}
+SEGMENTATIONS = {"computed": (YELLOW, "--"), "edited": (SKY_BLUE, ":"), "used": (MEASURED, "-")}
 
 # A word about a patient, and the patient.
 Picked = Sequence[tuple[str, str]]
@@ -121,8 +121,8 @@ def edited(patients: Patients) -> Figure | str:
         text = "\n".join([name, table.loc[name, "truth_from"], "", *said])
         line[3].text(0.02, 0.5, text, color="white", fontsize=10, va="center")
     figure.suptitle(
-        "Segmentation as computed from Tmax and core (orange, dashed), as edited (blue, dotted), "
-        "and the truth\nthat was used (yellow), on DWI; the patient's left is on the right",
+        "Segmentation as computed from Tmax and core (yellow, dashed), as edited (blue, dotted), "
+        "and the truth\nthat was used (orange), on DWI; the patient's left is on the right",
         color="white", fontsize=10,
     )  # fmt: skip
     return figure
@@ -197,11 +197,11 @@ def _draw(patients: Patients, picked: Picked) -> Figure | str:
                 f"{row['truth_ml']:.2f} and {row['predicted_ml']:.2f}; evaluate again"
             )
         dwi, truth, prediction = arrays
-        _draw_planes(line[:3], dwi, [(truth, YELLOW, "-"), (prediction, BLUE, "-")])
+        _draw_planes(line[:3], dwi, [(truth, MEASURED, "-"), (prediction, HYPOPERFUSION, "-")])
         line[3].text(0.02, 0.5, _words(word, name, row), color="white", fontsize=10, va="center")
     figure.suptitle(
-        "DWI with true (yellow) and predicted (blue) hypoperfusion; the patient's left is on the "
-        "right", color="white", fontsize=10,
+        "DWI with true (orange) and predicted (green) hypoperfusion; the patient's left is on "
+        "the right", color="white", fontsize=10,
     )  # fmt: skip
     return figure
 

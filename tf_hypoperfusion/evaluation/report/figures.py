@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from data_tools import criteria, flow
 from data_tools.criteria import DEFUSE3
+from data_tools.pictures import BLUISH_GREEN, ORANGE, VERMILION
 from data_tools.quartiles import METHODS, quartiles
 from tf_hypoperfusion.config import GOOD_DICE, PROBABILITY_THRESHOLD
 from tf_hypoperfusion.evaluation import statistics, thresholds
@@ -22,7 +23,7 @@ from tf_hypoperfusion.evaluation.report.patients import LVO, Patients, subgroups
 from tf_hypoperfusion.evaluation.statistics import classify
 
 # Okabe and Ito: told apart by colour-blind readers too.
-BLUE, ORANGE, GREEN, RED, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#666666"
+BLUE, RED, GREY = "#0072B2", VERMILION, "#666666"
 NO_COUNTS = "no thresholds.npz beside patients.csv; evaluate again"
 # Ten equal bins of predicted probability, as scikit-learn's calibration_curve.
 CALIBRATION_BINS = 10
@@ -112,7 +113,7 @@ def roc_and_precision_recall(patients: Patients) -> Figure | str:
     sensitivity = [np.interp(grid, roc[0][::-1], roc[1][::-1]) for roc, _ in known]
     precision = [np.interp(grid, pr[1][::-1], pr[0][::-1]) for _, pr in known]
     method = METHODS[patients.program]
-    for axes, lines, colour in ((left, sensitivity, BLUE), (right, precision, GREEN)):
+    for axes, lines, colour in ((left, sensitivity, BLUE), (right, precision, BLUISH_GREEN)):
         low, middle, high = np.percentile(lines, [25, 50, 75], axis=0, method=method)
         axes.fill_between(grid, low, high, color=colour, alpha=0.2, label="IQR over patients")
         axes.plot(grid, middle, color=colour, lw=2, label=f"median over {len(lines)} patients")
@@ -245,7 +246,7 @@ def operating_curves(patients: Patients) -> Figure | str:
 def _decision_curves(axes, x, decisions: NDArray[np.bool_], truth: NDArray[np.bool_]) -> None:
     counted = [classify(decisions[:, j], truth).figures() for j in range(decisions.shape[1])]
     for measure, colour, style in (
-        ("sensitivity", BLUE, "-"), ("specificity", ORANGE, "--"), ("accuracy", GREEN, "-."),
+        ("sensitivity", BLUE, "-"), ("specificity", ORANGE, "--"), ("accuracy", BLUISH_GREEN, "-."),
     ):  # fmt: skip
         values = [each[measure].value for each in counted]
         if values[0] is not None:  # no patient with, or none without, target mismatch

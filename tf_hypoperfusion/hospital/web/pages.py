@@ -17,7 +17,6 @@ import sqlite3
 import zipfile
 from collections import Counter
 from collections.abc import Awaitable, Callable
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +29,7 @@ from starlette.responses import FileResponse, HTMLResponse, JSONResponse, Redire
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
+from data_tools.pictures import CORE, HYPOPERFUSION
 from data_tools.runtime.errors import InputError
 from tf_hypoperfusion.hospital.audit import LOG, Audit, say
 from tf_hypoperfusion.hospital.spool import DONE, Spool
@@ -39,6 +39,7 @@ from tf_hypoperfusion.hospital.web.arriving import Arriving
 from tf_hypoperfusion.hospital.web.dropped import Drops
 from tf_hypoperfusion.hospital.worker import Worker
 from tf_hypoperfusion.inference import dicom_objects, result_files
+from tf_hypoperfusion.inference.page import headline
 from tf_hypoperfusion.inference.result import FILE, read_result
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
@@ -209,6 +210,7 @@ class _Pages:
             request, "study.html",
             row=self._described(row),
             result=result,
+            first=None if result is None else headline.of(result),
             downloads={
                 name: words
                 for name, words in DOWNLOADS.items()
@@ -370,7 +372,12 @@ def _zipped(folder: Path) -> bytes:
 @functools.cache
 def _environment() -> jinja2.Environment:
     return jinja2.Environment(
-        loader=jinja2.PackageLoader("tf_hypoperfusion.hospital.web"),
+        loader=jinja2.ChoiceLoader(
+            [
+                jinja2.PackageLoader("tf_hypoperfusion.hospital.web"),
+                jinja2.PackageLoader("tf_hypoperfusion.inference.page"),  # tiles.html, tiles.css
+            ]
+        ),
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -449,6 +456,6 @@ async def _no_icon(request: Request) -> Response:
 
 
 @functools.cache
-def _read(name: str) -> bytes:
-    templates = resources.files("tf_hypoperfusion.hospital.web").joinpath("templates")
-    return templates.joinpath(name).read_bytes()
+def _read(name: str) -> str:
+    template = _environment().get_template(name)
+    return template.render(core_colour=CORE, hypoperfusion_colour=HYPOPERFUSION)

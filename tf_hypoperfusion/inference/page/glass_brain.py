@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw
 from data_tools import drawing
 from data_tools.drawing import Pen, Rgb
 from data_tools.grid import GRID_ORIGIN_MM, MIDLINE_INDEX, VOXEL_MM
-from data_tools.pictures import VERMILION
+from data_tools.pictures import CORE
 from tf_hypoperfusion.config import PROBABILITY_THRESHOLD
 
 LINES = Path(__file__).with_name("vendor") / "glass_brain.json"
@@ -31,7 +31,7 @@ FINER = 4  # lines are drawn so many times larger, for soft edges
 BAR = (1126, 16, 1142, 282)
 BAR_TICKS = (0, 0.25, 0.5, 0.75, 1)
 BELOW_THRESHOLD = "#606060"
-LETTER_SIZE, TEXT_SIZE = 15.0, 12.5
+LETTER_SIZE, TEXT_SIZE = 16.0, 16.0  # at least 7 pt on 190 mm of paper
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -124,12 +124,14 @@ def _panel(
     size = view.size
     picture = np.zeros((*size, 3), np.uint8)
     values = drawing.enlarged(view.flat(probability).astype(np.float32), size)
-    drawing.paint(picture, 1.0 * (values >= threshold), drawing.heat(values))
+    drawing.paint(
+        picture, 1.0 * (values >= threshold), drawing.heat(values, colours=drawing.GREENS)
+    )
     for grey, covered in _lines(view).items():
         drawing.paint(picture, LINES_SHARE * covered, "#" + 3 * f"{round(255 * grey):02X}")
     if core is not None and core.any():
         distance = drawing.edge_distance(view.flat(core), size)
-        drawing.paint(picture, drawing.line(distance), VERMILION)
+        drawing.paint(picture, drawing.line(distance), CORE)
     return picture
 
 
@@ -159,6 +161,6 @@ def _paint_bar(canvas: Rgb, threshold: float) -> None:
     """The colours of the probability; grey where nothing is drawn."""
     left, top, right, bottom = BAR
     values = np.linspace(1, 0, bottom - top, dtype=np.float32)
-    column = drawing.heat(values)
+    column = drawing.heat(values, colours=drawing.GREENS)
     column[values < threshold] = drawing.rgb(BELOW_THRESHOLD)
     canvas[top:bottom, left:right] = column[:, np.newaxis]

@@ -8,6 +8,7 @@ import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
+from data_tools import drawing
 from tf_hypoperfusion.inference.prediction import Prediction
 
 MARGIN_VOXELS = 6
@@ -15,6 +16,7 @@ MARGIN_VOXELS = 6
 PROBABILITY_STEPS = 200
 GZIP_LEVEL = 4  # 9 takes four times as long for 2% of the size
 ADC_STEP_UM2_PER_S = 10.0
+GREENS = "hypoperfusion"  # the viewer's name for the colours of probability
 
 
 def volumes(done: Prediction) -> list[dict[str, Any]]:
@@ -41,7 +43,7 @@ def volumes(done: Prediction) -> list[dict[str, Any]]:
     shown = {
         "DWI": ("gray", 0.0, white, 1.0),
         "ADC": ("gray", 0.0, 2500.0, 1.0 if missing == "DWI" else 0.0),
-        "probability": ("viridis", done.threshold, 1.0, 0.6),
+        "probability": (GREENS, 0.0, 1.0, 0.6),
         "core": ("warm", 0.5, 1.0, 0.8),
     }
     moved = affine.copy()
@@ -71,6 +73,37 @@ def ml_above(done: Prediction) -> list[float]:
     )
     above = np.cumsum(counts[::-1])[::-1] * done.native.dwi.voxel_ml
     return [round(float(ml), 2) for ml in above]
+
+
+def lesion_mm(done: Prediction) -> list[float]:
+    """A point inside the lesion, for the viewer to open on.
+
+    It is the middle of the predicted hypoperfusion, of the core where there is none, and else of
+    the brain, moved to the nearest voxel of it.
+
+    Returns:
+        RAS mm.
+    """
+    masks = [done.hypoperfusion, done.core.native, done.native.brain]
+    mask = next(each for each in masks if each is not None and each.any())
+    places = np.argwhere(mask)
+    spacing = np.sqrt((done.native.dwi.affine[:3, :3] ** 2).sum(axis=0))
+    far = ((places - places.mean(axis=0)) * spacing) ** 2
+    nearest = places[far.sum(axis=1).argmin()]
+    affine = done.native.dwi.affine
+    return [round(float(mm), 2) for mm in affine[:3, :3] @ nearest + affine[:3, 3]]
+
+
+def colours(steps: tuple[str, ...]) -> dict[str, list[int]]:
+    """Colours of values, as the viewer reads them; 0 is not drawn.
+
+    Args:
+        steps: evenly spaced.
+    """
+    places = [0, *(max(round(255 * k / (len(steps) - 1)), 1) for k in range(len(steps)))]
+    channels = zip(*map(drawing.rgb, (steps[0], *steps)), strict=True)
+    found = {name: list(values) for name, values in zip("RGB", channels, strict=True)}
+    return found | {"A": [0] + [255] * len(steps), "I": places}
 
 
 def _head(brain: NDArray[np.bool_]) -> tuple[slice, slice, slice]:

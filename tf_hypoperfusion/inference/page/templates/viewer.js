@@ -19,11 +19,13 @@
     const nv = new niivue.Niivue({
       backColor: [0, 0, 0, 1], isRadiologicalConvention: true, isOrientCube: false, show3Dcrosshair: true,
       isColorbar: false, dragAndDropEnabled: false, loadingText: "", logLevel: "silent",
-      multiplanarShowRender: niivue.SHOW_RENDER.ALWAYS, showAllOrientationMarkers: true,
+      multiplanarShowRender: niivue.SHOW_RENDER.ALWAYS, multiplanarLayout: niivue.MULTIPLANAR_TYPE.GRID,
+      showAllOrientationMarkers: true,
       fontColor: [0.94, 0.89, 0.26, 1], fontMinPx: 18, multiplanarPadPixels: 24,
       crosshairColor: [0.94, 0.89, 0.26, 0.7], crosshairWidth: 0.5, crosshairWidthUnit: "mm",
     });
     await nv.attachToCanvas(byId("view"));
+    nv.addColormap(given.colours.name, given.colours.steps);
     for (const v of given.volumes) {
       nv.addVolume(await niivue.NVImage.loadFromBase64({
         base64: v.data, name: v.name + ".nii.gz", colormap: v.colormap, opacity: v.opacity,
@@ -34,20 +36,24 @@
     const [dwi, adc, probability, core] = ["DWI", "ADC", "probability", "core"].map(
       name => given.volumes.findIndex(v => v.name === name));
     given.volumes.forEach((v, k) => { nv.volumes[k].cal_min = v.low; nv.volumes[k].cal_max = v.high; });
-    // The colours run from 0 to 1 whatever the threshold is; below it nothing is drawn.
-    nv.volumes[probability].colormapType = 1;  // ZERO_TO_MAX_TRANSPARENT_BELOW_MIN
+    // The colours run from 0 to 1 whatever the threshold is. What lies below it is made 0, which has
+    // no colour: then no way of drawing can show it.
+    const levels = nv.volumes[probability].img.slice();
     // A label has no colours in between, which smoothing would draw around other things.
-    if (core >= 0) nv.volumes[core].setColormapLabel({ R: [0, 213], G: [0, 94], B: [0, 0], A: [0, 255], I: [0, 1], labels: ["", "core"] });
+    if (core >= 0) nv.volumes[core].setColormapLabel({ R: [0, given.core_colour[0]], G: [0, given.core_colour[1]], B: [0, given.core_colour[2]],
+                                                              A: [0, 255], I: [0, 1], labels: ["", "core"] });
     nv.setInterpolation(true);  // voxels as they are, so that no mask seems to end elsewhere
     nv.updateGLVolume();
     nv.setSliceType(3);
+    const home = () => { nv.scene.crosshairPos = nv.mm2frac(given.lesion_mm); nv.drawScene(); };
 
     const threshold = byId("threshold");
     const showThreshold = () => {
       const percent = Number(threshold.value);
       byId("threshold-value").textContent = (percent / 100).toFixed(2);
-      byId("threshold-ml").textContent = given.ml_above[percent * 2].toFixed(1) + " mL";
-      nv.volumes[probability].cal_min = percent / 100;
+      byId("threshold-ml").textContent = given.ml_above[percent * 2];
+      const shown = nv.volumes[probability].img;
+      for (let k = 0; k < levels.length; k++) shown[k] = levels[k] < percent * 2 ? 0 : levels[k];
       nv.updateGLVolume();
     };
     threshold.addEventListener("input", showThreshold);
@@ -71,8 +77,10 @@
         if (control) { control.value = value; control.dispatchEvent(new Event(event)); }
       }
       showThreshold();
+      home();
     });
     showThreshold();
+    home();
     document.documentElement.dataset.viewer = "ready";
   } catch (error) {
     byId("viewer").hidden = true;

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from benchmarks import beside
 from data_tools.runtime import atomic
+from docs.reference import forecasts
 
 PROJECT = Path(__file__).parents[2]
 RESULTS = PROJECT / "docs/results"
@@ -68,7 +69,13 @@ ABLATIONS = {"MONAI": "fold0/monai_with_dropout.csv"} | {
 FEWER = {f"{count} patients": f"fold0/patients_{count}.csv" for count in (50, 100, 200)}
 BLOCKS: dict[str, dict[str, Callable[[], str]]] = {
     "README.md": {"demo": demo},
-    "BUILD_NOTES.md": {"simulated cohort": cohort},
+    "docs/explanation/simulated-cohort.md": {"simulated cohort": cohort},
+    "docs/reference/hardware.md": {"presets": forecasts.presets, "stations": forecasts.stations},
+    "docs/explanation/scale.md": {
+        "scale": forecasts.scale,
+        "epochs": forecasts.epochs,
+        "servers": forecasts.servers,
+    },
     "RESULTS.md": {
         "all folds": partial(networks, CHOSEN, ALL_FOLDS),
         "rivals": rivals,

@@ -3,6 +3,7 @@
 #                evaluate, report, export, into ./real; run again, it goes on
 # make test      everything CI runs: lint, types, import rules, tests on both TensorFlow lines
 # make quick     lint, types, import rules and the tests without a network: a minute or so
+# make docs      the site, into ./build/site; what mkdocs warns of is an error
 # make install   only the environment, in ./.venv
 # make clean     remove the environments and the demo
 # Options: PYTHON=python3.12 (any of 3.10 to 3.13), VENV=.venv, DEMO=demo, REAL=real,
@@ -27,7 +28,7 @@ PIP    := python -m pip install --quiet --disable-pip-version-check
 # Otherwise each of the hundreds of processes of a test run would compile our code anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help install demo real test quick checks test-addons clean
+.PHONY: help install demo real test quick checks test-addons docs clean
 .DELETE_ON_ERROR:
 
 help:
@@ -140,6 +141,12 @@ $(ADDONS)/installed: setup.cfg pyproject.toml constraints/tf215-addons.txt
 	$(PYTHON) -m venv $(ADDONS)
 	$(ADDONS)/bin/$(PIP) -c constraints/tf215-addons.txt -e '.[addons,serve]' pytest pytest-xdist hypothesis
 	@touch $@
+
+# Not in the tests' environment, which needs no site.
+docs: install
+	$(BIN)/$(PIP) -e '.[docs]'
+	$(RUN) docs.site build/documents
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict  # BUILD_NOTES says it
 
 clean:
 	rm -rf $(DEMO) $(VENV) $(ADDONS)

@@ -2,7 +2,6 @@
 
 import ast
 import re
-import runpy
 from collections import Counter
 
 import pytest
@@ -158,25 +157,3 @@ def test_no_module_needs_what_windows_lacks(path):
         and node.attr in POSIX_NAMES.get(node.value.id, ())
     }  # fmt: skip
     assert (needed & POSIX_MODULES, used) == (set(), set())
-
-
-DOCUMENTS = [
-    path.relative_to(PROJECT)
-    for place in (".", "docs", "serving", "saved_models", "benchmarks")
-    for path in sorted((PROJECT / place).glob("*.md" if place == "." else "**/*.md"))
-]
-
-
-@pytest.mark.parametrize("document", DOCUMENTS, ids=str)
-def test_links_of_documents_lead_to_files(document):
-    text = (PROJECT / document).read_text()
-    targets = [t.partition("#")[0] for t in re.findall(r"\]\(([^)\s]+)\)", text) if "://" not in t]
-    folder = (PROJECT / document).parent
-    assert [each for each in targets if each and not (folder / each).exists()] == []
-
-
-def test_documents_show_what_commands_printed():
-    writer = runpy.run_path(str(PROJECT / "docs/reference/write_figures.py"))
-    for name, blocks in writer["BLOCKS"].items():
-        text = (PROJECT / name).read_text()
-        assert writer["written"](text, blocks) == text, "run python -m docs.reference.write_figures"

@@ -109,7 +109,15 @@ def presets() -> str:
                 folds(GPU[name]),
             ]
         )
-    head = ["preset", "filters", "frame", "epochs", "2 cores, bfloat16", "2 cores, float32", "one H100"]
+    head = [
+        "preset",
+        "filters",
+        "frame",
+        "epochs",
+        "2 cores, bfloat16",
+        "2 cores, float32",
+        "one H100",
+    ]
     return _table(head, rows)
 
 
@@ -150,19 +158,19 @@ def _stations(cohorts: Sequence[int], cores: int) -> str:
 
 def epochs() -> str:
     """One epoch of one fold by number of patients."""
+    cohorts = (10_000, 1_000_000)
     rows = []
     for name in ("paper", "paper_tight", "demonstration"):
-        cells = [f"`{name}`"]
-        for patients in (10_000, 1_000_000):
-            for rate in (CPU[name]["bfloat16"], GPU[name]):
-                cells.append(in_words(training_s(patients, 1, rate)))
-        rows.append(cells)
-    rows.append(["reading alone, one process, shards not in memory"])
-    for patients in (10_000, 1_000_000):
-        rows[-1] += ["", in_words(training_s(patients, 1, READ))]
+        rates = (CPU[name]["bfloat16"], GPU[name])
+        times = [in_words(training_s(count, 1, rate)) for count in cohorts for rate in rates]
+        rows.append([f"`{name}`", *times])
+    read = [in_words(training_s(count, 1, READ)) for count in cohorts]
+    rows.append(
+        ["reading alone, one process, shards not in memory", *(2 * read[:1] + 2 * read[1:])]
+    )
     head = ["one epoch of one fold"]
-    for patients in ("10,000", "1,000,000"):
-        head += [f"{patients} patients, 2 cores", f"{patients} patients, H100"]
+    for count in cohorts:
+        head += [f"{count:,} patients, 2 cores", f"{count:,} patients, one H100"]
     return _table(head, rows)
 
 
@@ -172,9 +180,8 @@ def servers() -> str:
     for patients in (10_000, 1_000_000):
         needed = [math.ceil(patients / (24 * 60) / rate) for rate in SERVED_PER_MINUTE]
         rows.append([f"{patients:,}", f"{patients / (24 * 60):,.0f}", *map(str, needed)])
-    head = [
-        "patients in a day", "per minute", "one 12-filter network, bfloat16", "five 8-filter networks"
-    ]  # fmt: skip
+    head = ["patients in a day", "per minute"]
+    head += ["one 12-filter network, bfloat16", "five 8-filter networks"]
     return _table(head, rows)
 
 

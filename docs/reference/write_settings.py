@@ -9,13 +9,14 @@ from pathlib import Path
 from data_tools.runtime import atomic, flag_texts
 from tf_hypoperfusion import config
 
-HEAD = """# Whose each setting is
+HEAD = """# Settings and their sources
 
-Written by `write_settings.py` from `tf_hypoperfusion/config.py`: the values of the preset `paper`,
-and where each comes from. Where the paper is silent, its authors' earlier 2D code is the next best
-evidence; none of it was copied. What each does is in `python -m tf_hypoperfusion.train --help`.
+`write_settings.py` makes this page from `tf_hypoperfusion/config.py`: the values of the preset
+`paper`, and where each comes from. Where the paper is silent, its authors' earlier 2D code is the
+next best evidence; none of it was copied. `hypoperfusion train --help` says what each setting does.
+[Where the paper is silent](../explanation/method.md) explains the choices.
 
-| setting | preset `paper` | whose |
+| setting | preset `paper` | source |
 | --- | --- | --- |
 """
 

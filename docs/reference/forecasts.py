@@ -75,8 +75,8 @@ def _short(number: float) -> str:
     return f"{number:.1f}" if number < 10 else f"{number:,.0f}"
 
 
-def training_s(patients: int, epochs: int, slabs_per_s: float) -> float:
-    """Of one fold, all of its epochs.
+def training_s(patients: int, epochs: int, slabs_per_s: float, forward: float = FORWARD) -> float:
+    """Of one fold, all of its epochs; an answered slab takes ``forward`` of a learnt one.
 
     >>> round(training_s(100, 1, 10.0) / SLABS, 2)  # 60 patients learnt, 20 answered
     6.67
@@ -84,7 +84,7 @@ def training_s(patients: int, epochs: int, slabs_per_s: float) -> float:
     learnt, answered = (
         math.ceil(patients * SHARE[role]) * SLABS for role in ("train", "validation")
     )
-    return epochs * (learnt + FORWARD * answered) / slabs_per_s
+    return epochs * (learnt + forward * answered) / slabs_per_s
 
 
 def presets() -> str:
@@ -164,7 +164,7 @@ def epochs() -> str:
         rates = (CPU[name]["bfloat16"], GPU[name])
         times = [in_words(training_s(count, 1, rate)) for count in cohorts for rate in rates]
         rows.append([f"`{name}`", *times])
-    read = [in_words(training_s(count, 1, READ)) for count in cohorts]
+    read = [in_words(training_s(count, 1, READ, forward=1)) for count in cohorts]
     rows.append(
         ["reading alone, one process, shards not in memory", *(2 * read[:1] + 2 * read[1:])]
     )

@@ -142,11 +142,12 @@ $(ADDONS)/installed: setup.cfg pyproject.toml constraints/tf215-addons.txt
 	$(ADDONS)/bin/$(PIP) -c constraints/tf215-addons.txt -e '.[addons,serve]' pytest pytest-xdist hypothesis
 	@touch $@
 
-# Not in the tests' environment, which needs no site.
+# Installed when it is asked for, since no test needs it. mkdocs-material tells of its end each time;
+# BUILD_NOTES has that.
 docs: install
 	$(BIN)/$(PIP) -e '.[docs]'
 	$(RUN) docs.site build/documents
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict  # BUILD_NOTES says it
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 clean:
 	rm -rf $(DEMO) $(VENV) $(ADDONS)

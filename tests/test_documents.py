@@ -1,5 +1,7 @@
 """The documents: links, the site's navigation, generated tables, and how long they may be."""
 
+import doctest
+import importlib.util
 import re
 import runpy
 import unicodedata
@@ -10,6 +12,7 @@ import yaml
 from helpers import PROJECT
 
 from docs import site
+from docs.reference import forecasts
 from tf_hypoperfusion import __version__
 from tf_hypoperfusion.command_line import MODULES
 
@@ -110,3 +113,35 @@ def test_documents_show_what_commands_printed():
     for name, blocks in writer["BLOCKS"].items():
         text = (PROJECT / name).read_text()
         assert writer["written"](text, blocks) == text, "run python -m docs.reference.write_figures"
+
+
+def commands_shown(text):
+    """Modules and the flags that fenced or indented lines of a document give them."""
+    joined = re.sub(r"\\\n\s*", " ", text)
+    for line in re.findall(r"(?m)^\s*(?:srun )?(?:hypoperfusion|python -m) .*", joined):
+        plain = re.sub("'[^']*'|\"[^\"]*\"|\\$\\([^)]*\\)", "", line).partition("  #")[0]
+        words = plain.split()
+        name = [*words, ""][words.index("-m") + 1 if "-m" in words else 1]
+        module = MODULES.get(name.replace("_", "-"), name)
+        if module in MODULES.values():
+            yield module, re.findall(r"(?<=\s)--(\w+)", plain)
+
+
+def test_flags_of_a_line_are_read():
+    shown = "hypoperfusion check-cohort \\\n  --cohort=a   # --gone"
+    assert list(commands_shown(shown)) == [("data_tools.check_cohort", ["cohort"])]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=str)
+def test_commands_in_documents_have_these_flags(document):
+    for module, flags in commands_shown((PROJECT / document).read_text()):
+        package = importlib.util.find_spec(module).submodule_search_locations
+        known = importlib.import_module(f"{module}.__main__" if package else module).FLAGS
+        unknown = [each for each in flags if {each, each.removeprefix("no")}.isdisjoint(known)]
+        assert unknown == [], module
+
+
+@pytest.mark.parametrize("module", [site, forecasts], ids=lambda module: module.__name__)
+def test_examples_of_what_writes_the_documents(module):
+    found = doctest.testmod(module)
+    assert found.attempted and not found.failed

@@ -1,9 +1,9 @@
-"""A Dask cluster out of SLURM jobs, for --dask_scheduler (extra `cluster`).
+"""A Dask cluster of SLURM jobs, for --dask_scheduler (extra `cluster`).
 
-    python docs/slurm.py &          # prints tcp://HOST:PORT; ends with its jobs when it is stopped
-    python -m data_tools.preprocess --cohort=RAW --out=MNI --dask_scheduler=tcp://HOST:PORT
+    python docs/slurm.py &          # prints tcp://HOST:PORT; its jobs end when it is stopped
+    hypoperfusion preprocess --cohort=RAW --out=MNI --dask_scheduler=tcp://HOST:PORT
 
-Its job script was looked at; it was not run: there was no SLURM where it was written.
+Its job script was read, not run, since no SLURM was available.
 """
 
 import time

@@ -145,3 +145,11 @@ def test_commands_in_documents_have_these_flags(document):
 def test_examples_of_what_writes_the_documents(module):
     found = doctest.testmod(module)
     assert found.attempted and not found.failed
+
+
+def test_what_the_code_calls_by_a_heading_of_build_notes_is_named_there():
+    text = (PROJECT / "BUILD_NOTES.md").read_text()
+    for place in ("data_tools", "tf_hypoperfusion", "benchmarks"):
+        for path in (PROJECT / place).rglob("*.py"):
+            for named in re.findall(r"BUILD_NOTES, ([A-Z][a-z]+(?: [a-z]+)*)", path.read_text()):
+                assert f"*{named}*" in text, f"{path}: {named}"

@@ -25,6 +25,7 @@ import sys
 from absl import flags
 
 from data_tools.runtime import command, light_imports
+from data_tools.runtime.errors import InputError
 
 FLAGS = flags.FlagValues()
 
@@ -41,7 +42,8 @@ flags.DEFINE_integer("port", 8080, "Port; 0 picks a free one.", 0, 65535, flag_v
 flags.DEFINE_string(
     "token_file",
     None,
-    "<FILE> Its first line is the password. Needed for any other host than this machine.",
+    "<FILE> Its first line is the password, 8 letters or more. Needed for any other host than this "
+    "machine.",
     flag_values=FLAGS,
 )
 flags.DEFINE_list(
@@ -61,9 +63,21 @@ flags.DEFINE_list(
 flags.DEFINE_boolean("fast", False, "Compute less, as predict --fast.", flag_values=FLAGS)
 
 
+EXPECTED = {
+    "spool": "a folder",
+    "host": "an address of this machine",
+    "token_file": "a file with the password",
+    "names": "names of this machine",
+    "model": "files or folders of models",
+}
+
+
 def main() -> None:
     """Run the command."""
     os.umask(0o077)
+    for name, expected in EXPECTED.items():
+        if FLAGS[name].value in ("", []):
+            raise InputError(f"--{name} is empty; expected {expected}, or leave it out")
     light_imports.prepare_nibabel()
     from tf_hypoperfusion.hospital import service
     from tf_hypoperfusion.hospital.settings import Page, Settings

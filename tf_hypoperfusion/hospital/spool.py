@@ -30,6 +30,7 @@ from tf_hypoperfusion.hospital.steps import ALL_IS_HERE, Steps
 from tf_hypoperfusion.hospital.study import (
     DroppedStudy,
     Earlier,
+    EarlierAnswer,
     Given,
     Outcome,
     ReceivedImage,
@@ -44,7 +45,7 @@ STUDY_LETTERS, FILE_LETTERS = 16, 40
 # The standard's are 64 long at most; scanners' own are longer at times.
 LONGEST_UID = 128
 _UID = re.compile(r"[0-9]+(\.[0-9]+)*")
-DONE = ("sent", "refused", "failed")
+AT_WORK, DONE = ("receiving", "complete", "running"), ("sent", "refused", "failed")
 
 
 def is_uid(text: str) -> bool:
@@ -312,6 +313,16 @@ class Spool:
     def _results(self, study: str, number: int) -> Path:
         return self.folder / RESULTS / study / str(number)
 
+    def discard_results(self, run: Run) -> None:
+        """Remove what a run wrote, and what holds it where its study was deleted meanwhile.
+
+        Args:
+            run: of :meth:`next_run`.
+        """
+        shutil.rmtree(run.results, ignore_errors=True)
+        with contextlib.suppress(OSError):  # other runs' results are there
+            run.results.parent.rmdir()
+
     def put_back(self, run: Run, wait_s: float) -> None:
         """Let a run that could not be made, through no fault of its study, be made later.
 
@@ -435,7 +446,7 @@ class Spool:
             ).fetchone()
             if gone:
                 raise InputError(
-                    f"study {name}: its images were deleted; send them to the node again first"
+                    f"study {name}: its images were deleted; send or drop them again first"
                 )
             connection.execute(
                 "UPDATE studies SET side=?, nihss=?, age=?, series=? WHERE id=?",
@@ -547,6 +558,11 @@ class Spool:
                     reason=run["reason"] if run else None,
                     warnings=tuple(json.loads(run["warnings"])) if run else (),
                     results=self._results(study["id"], run["number"]) if run else None,
+                    earlier=tuple(
+                        EarlierAnswer(ended_s=each["ended_s"], verdict=each["verdict"])
+                        for each in (runs if study["state"] in AT_WORK else runs[1:])
+                        if each["state"] == "answered"
+                    ),
                     undelivered={row["destination"]: row["error"] or row["state"] for row in late},
                 )
             )

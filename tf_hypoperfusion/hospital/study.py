@@ -149,6 +149,19 @@ class ResultObject:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class EarlierAnswer:
+    """An answer that a later run took, or is to take, the place of.
+
+    Attributes:
+        ended_s: when it was there, in seconds since 1970.
+        verdict: target mismatch: yes, no or unsure.
+    """
+
+    ended_s: float
+    verdict: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class WorklistRow:
     """A study as a person reads it.
 
@@ -168,6 +181,7 @@ class WorklistRow:
         reason: why that run was refused.
         warnings: of that run.
         results: folder of that run.
+        earlier: answers before the one that stands, the newest first.
         undelivered: for each destination that lacks some of its results, why.
     """
 
@@ -186,4 +200,5 @@ class WorklistRow:
     reason: str | None
     warnings: tuple[str, ...]
     results: Path | None
+    earlier: tuple[EarlierAnswer, ...]
     undelivered: Mapping[str, str]

@@ -5,7 +5,6 @@ import dataclasses
 import functools
 import logging
 import re
-import shutil
 import sqlite3
 import threading
 import time
@@ -20,8 +19,9 @@ from data_tools.runtime.errors import InputError, PatientDefect, reason_of
 from data_tools.runtime.patient_failure import attempt
 from tf_hypoperfusion.clinical import ClinicalFacts
 from tf_hypoperfusion.hospital.audit import LOG, Audit, say
+from tf_hypoperfusion.hospital.reader_words import for_reader
 from tf_hypoperfusion.hospital.settings import Settings
-from tf_hypoperfusion.hospital.spool import FILE_LETTERS, Spool, sync_folder
+from tf_hypoperfusion.hospital.spool import Spool, sync_folder
 from tf_hypoperfusion.hospital.study import Outcome, ResultObject, Run
 from tf_hypoperfusion.inference import dicom_identity, dicom_objects, result_folder
 from tf_hypoperfusion.inference.model_files import ModelInfo
@@ -37,14 +37,6 @@ MAX_STARTS = 5
 # First words of what is being done.
 STEPS = ("reading", "registering", "drawing")
 REFUSAL_FILE = "refusal.dcm"
-# Names of files in the spool, as a reason has them.
-FILE_OF_OURS = re.compile(rf"\b[0-9a-f]{{{FILE_LETTERS}}}\.dcm")
-FILES_OF_OURS = re.compile(rf" \((?:[0-9a-f]{{{FILE_LETTERS}}}\.dcm(?:, )?)+\)")
-OF_FLAGS = {
-    " leave out --dicom_out, or": "",
-    " Give each a folder of its own, or choose the series with --series.":
-        " Send each as a study of its own.",
-}  # fmt: skip
 # A clause that says an NIHSS and nothing else; "NIHSS 3 months ago 2" and "no NIHSS 5" do not.
 CLAUSE_END = re.compile(r"[;\r\n]|[,.](?!\d)")
 NIHSS = re.compile(r"\s*NIHSS\s*(?:score)?\s*[:=]?\s*(\d+)\s*(?:/\s*42\s*)?", re.IGNORECASE)
@@ -108,7 +100,7 @@ class Worker:
             self._answer(run, began_s)
         except (OSError, sqlite3.Error) as error:  # no room: no fault of the study
             say("run put back", logging.ERROR, study=run.study, reason=reason_of(error))
-            shutil.rmtree(run.results, ignore_errors=True)
+            self._spool.discard_results(run)
             self._put_back(run)
         finally:
             self._running = self.step = None
@@ -135,7 +127,7 @@ class Worker:
         if isinstance(result, PatientDefect):
             say("defect", logging.ERROR, study=run.study, details=result.details)
         if isinstance(result, InputError):
-            reason = _for_reader(str(result), run)
+            reason = for_reader(str(result), run.images, "dropped" if run.dropped else "sent")
             outcome = Outcome(state="refused", reason=reason)
             objects = self._refusal(run, reason)
         else:
@@ -150,7 +142,7 @@ class Worker:
         }  # fmt: skip
         if not self._spool.finish(run, dataclasses.replace(outcome, audit=audit), objects):
             say("run abandoned", study=run.study, run=run.number)
-            shutil.rmtree(run.results, ignore_errors=True)
+            self._spool.discard_results(run)
             return
         say(
             f"study {outcome.state}",
@@ -328,12 +320,3 @@ def _replaced(run: Run) -> Replaced | None:
         was="answer" if run.earlier.state == "answered" else "refusal",
         why="images" if said == (None,) * len(said) else "person",
     )
-
-
-def _for_reader(reason: str, run: Run) -> str:
-    """A reason without the spool's names and flags of predict, which mean nothing here."""
-    reason = reason.replace(f"{run.images}/", "").replace(str(run.images), "of this study")
-    reason = FILES_OF_OURS.sub("", reason)
-    for words, instead in OF_FLAGS.items():
-        reason = reason.replace(words, instead)
-    return FILE_OF_OURS.sub("an image", reason)

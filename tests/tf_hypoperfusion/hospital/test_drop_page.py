@@ -1,5 +1,7 @@
 """The page to drop files on: who may ask, what is taken, and a study all the way in Chromium."""
 
+import asyncio
+import concurrent.futures
 import gzip
 import http.client
 import io
@@ -7,24 +9,30 @@ import re
 import shutil
 import socket
 import stat
+import threading
 import time
 import zipfile
+from types import SimpleNamespace
 from urllib.parse import urlsplit
 
 import nibabel as nib
 import numpy as np
 import pytest
 import requests
+from helpers.commands import call
 from helpers.predictions import corner_backend
 
 from data_tools import drawing
 from data_tools.pictures import CORE
+from data_tools.runtime.command import EXIT_BAD_INPUT
 from data_tools.runtime.errors import InputError
 
 pytest.importorskip("starlette", reason="extra `serve` is not installed")
 
+from tf_hypoperfusion import app
 from tf_hypoperfusion.hospital import service
 from tf_hypoperfusion.hospital.settings import Page, Settings
+from tf_hypoperfusion.hospital.study import Outcome
 from tf_hypoperfusion.hospital.web import arriving, dropped, guard, multipart, pages
 
 PATIENCE_S = 180
@@ -228,6 +236,101 @@ def test_others_need_a_password(tmp_path, monkeypatch):
         node.stop()
 
 
+@pytest.mark.parametrize(
+    ("password", "names", "said"),
+    [("1234567", [], "has 7 letters; expected 8 and more"),
+     ("a good one", ["a/b"], "'a/b' is no name of a machine"),
+     ("a good one", ["hypo.test", "http://x"], "'http://x' is no name"),
+     ("a good one", ["hypo.test:8080"], "is no name"), ("a good one", ["-x"], "is no name")],
+)  # fmt: skip
+def test_a_short_password_and_names_that_are_none_are_refused(tmp_path, password, names, said):
+    (tmp_path / "password").write_text(f"{password}\n")
+    with pytest.raises(InputError, match=re.escape(said)):
+        node_with_page(tmp_path / "s", token_file=str(tmp_path / "password"), names=names)
+
+
+@pytest.mark.parametrize("flag", ["spool", "host", "token_file", "names", "model"])
+def test_an_empty_flag_is_no_default(flag, capsys):
+    assert call(app, f"--{flag}=") == EXIT_BAD_INPUT
+    assert f"--{flag} is empty; expected" in capsys.readouterr().err
+
+
+def test_a_page_on_every_address_says_one_that_can_be_opened(tmp_path):
+    (tmp_path / "password").write_text("a good one\n")
+    node = node_with_page(
+        tmp_path / "s", works=False, host="0.0.0.0", token_file=str(tmp_path / "password")
+    )
+    try:
+        assert "0.0.0.0" not in node.page_url
+        page = Browser(node.page_url).get("/").text
+        assert "Password" in page and "Log out" not in page
+    finally:
+        node.stop()
+
+
+def test_of_two_that_take_a_port_at_once_one_is_told(tmp_path):
+    page = Page(port=0)
+    first = service.Node(Settings(spool=str(tmp_path / "a"), page=page), corner_backend)
+    port = urlsplit(first.page_url).port
+    later = Settings(spool=str(tmp_path / "b"), page=Page(port=port))
+    second = service.Node(later, corner_backend)
+    first._page.start()
+    try:
+        with pytest.raises(InputError, match=f"cannot listen on 127.0.0.1, port {port} "):
+            second._page.start()
+    finally:
+        first._page.stop()
+
+
+def test_wrong_passwords_of_one_hold_up_no_other_behind_a_proxy(tmp_path, monkeypatch):
+    go, sleep = threading.Event(), asyncio.sleep
+
+    async def held(seconds):
+        while not go.is_set():
+            await sleep(0.01)
+
+    monkeypatch.setattr(pages, "asyncio", SimpleNamespace(sleep=held))
+    monkeypatch.setattr(pages, "LOGINS_AT_ONCE", 1)
+    (tmp_path / "password").write_text("a good one\n")
+    node = node_with_page(tmp_path / "spool", works=False, token_file=str(tmp_path / "password"))
+
+    def log_in(one, token, address):
+        csrf = re.search('name="csrf" value="([^"]*)"', one.get("/login").text)[1]
+        headers = {"X-Forwarded-For": f"198.51.100.9, {address}"} if address else None
+        return one.post("/login", csrf=csrf, token=token, headers=headers).status_code
+
+    try:
+        inside = Browser(node.page_url)
+        assert log_in(inside, "a good one", "192.0.2.1") == 303
+        with concurrent.futures.ThreadPoolExecutor() as at_once:
+            wrong = at_once.submit(log_in, Browser(node.page_url), "a bad one", "192.0.2.1")
+            try:
+                wait_until(lambda: node_is_asked(node, "192.0.2.1"))
+                assert log_in(Browser(node.page_url), "a good one", "192.0.2.1") == 429
+                assert "Log out" in inside.get("/").text  # who is in stays in
+                assert log_in(Browser(node.page_url), "a good one", "192.0.2.2") == 303
+                assert log_in(Browser(node.page_url), "a good one", "no address") == 303
+                monkeypatch.setattr(pages, "LOGINS_OF_AN_ADDRESS", 1)  # whatever it says
+                assert log_in(Browser(node.page_url), "a good one", "192.0.2.2") == 429
+            finally:
+                go.set()
+            assert wrong.result() == 403
+        wait_until(lambda: not node_is_asked(node, "192.0.2.1"))
+        audit = (tmp_path / AUDIT).read_text()
+        assert '"address": "127.0.0.1", "asked_for": "192.0.2.1"' in audit
+    finally:
+        node.stop()
+
+
+def node_is_asked(node, address):
+    """Whether a wrong password of an address is waiting for its answer."""
+    guarded = node._page._server.config.app
+    while not hasattr(guarded, "routes"):
+        guarded = next(v for k, v in vars(guarded).items() if k in ("_app", "app"))
+    login = next(route for route in guarded.routes if route.path == "/login")
+    return ("127.0.0.1", address) in login.endpoint.__self__._logging_in
+
+
 # What is taken.
 
 
@@ -272,6 +375,119 @@ def test_what_each_file_was_taken_for_is_said_and_asked(browser):
     assert "2 files may be the DWI" in page
 
 
+def test_one_image_alone_is_said_to_be_less_sure(browser):
+    alone, hidden = 'id="lone" class="warn">One image only', 'id="lone" class="warn" hidden>'
+    for names, shown in (
+        (["a_dwi.nii"], alone), (["a_adc.nii", "a_mask.nii"], alone),
+        (["a_dwi.nii", "a_adc.nii"], hidden), (["a_dwi.nii", "a_b0.nii"], hidden),
+        (["a_dwi.nii", "third.nii"], hidden),  # not said yet
+    ):  # fmt: skip
+        _, page = browser.drop_and_look(*((name, nifti()) for name in names))
+        assert shown in page
+    _, page = browser.drop_and_look(("a_dwi.nii", nifti()), ("b.zip", zipped(**{"c.7z": b""})))
+    assert "The packed file c.7z was not unpacked" in page
+
+
+def test_one_study_comes_of_all_who_start_it(browser, idle, monkeypatch):
+    path, _ = browser.drop_and_look(("dwi.nii.gz", nifti()))
+    begun, go, take = threading.Event(), threading.Event(), idle.spool.take
+
+    def held(dropped):
+        begun.set()
+        assert go.wait(PATIENCE_S)
+        return take(dropped)
+
+    monkeypatch.setattr(idle.spool, "take", held)
+    csrf = browser.csrf()
+    cookies = {guard.BROWSER: browser.session.cookies[guard.BROWSER]}
+
+    def post(what, **fields):
+        return requests.post(
+            f"{browser.url}{path}/{what}", data={"csrf": csrf, **fields}, cookies=cookies,
+            timeout=PATIENCE_S, allow_redirects=False,
+        )  # fmt: skip
+
+    with concurrent.futures.ThreadPoolExecutor() as at_once:
+        first = at_once.submit(post, "start", role0="dwi")
+        assert begun.wait(PATIENCE_S)
+        others = [at_once.submit(post, "start", role0="dwi") for _ in range(3)]
+        away = at_once.submit(post, "discard")
+        idle._page._drops.expire()
+        assert idle._page._drops.waiting() == []
+        go.set()
+        where = {each.result().headers["location"] for each in (first, *others)}
+    assert len(where) == 1
+    assert away.result().status_code == 400 and "started already" in away.result().text
+    assert post("start", role0="dwi").headers["location"] in where
+    assert browser.get(path, allow_redirects=False).headers["location"] in where
+    (row,) = idle.spool.worklist()
+    assert browser.post(f"/studies/{row.study}/delete").status_code == 303
+    assert browser.post(f"/studies/{row.study}/delete").status_code == 404
+    for what in ("start", "discard"):
+        path, _ = browser.drop_and_look(("dwi.nii.gz", nifti()))
+        assert post("discard").status_code == 303
+        assert post(what, role0="dwi").status_code == {"start": 400, "discard": 303}[what]
+
+
+def test_who_starts_what_another_one_discards_is_told(idle):
+    """However late it goes between the look for it and its start."""
+    browser, drops = Browser(idle.page_url), idle._page._drops
+    path, _ = browser.drop_and_look(("dwi.nii.gz", nifti()))
+    drop = drops.find(path.removeprefix("/drops/"))
+    drops.discard(drop.key)
+    with pytest.raises(InputError, match="no longer here"):
+        drops.start(drop, ["dwi"], side=None, series=None, remark=None)
+    assert idle.spool.worklist() == [] and drops.study_of(drop.key) is None
+
+
+def test_a_page_that_is_open_is_told_of_what_is_new(browser, idle):
+    path, _ = browser.drop_and_look(("dwi.nii.gz", nifti()))
+    study = browser.post(f"{path}/start", role0="dwi").headers["location"]
+    name = study.removeprefix("/studies/")
+
+    def answer(verdict):
+        run = idle.spool.next_run()
+        (run.results / "x").mkdir(parents=True)
+        assert idle.spool.finish(run, Outcome(state="answered", verdict=verdict), [])
+
+    def news(state):
+        return browser.get("/state", params={"study": name, "state": state}).json()["news"]
+
+    answer("yes")
+    page = browser.get(study).text
+    shown = re.search('data-state="([^"]*)"', page)[1]
+    assert news(shown) == "" and "eplaces" not in page
+    browser.post(f"{study}/again", side="right")
+    assert "computed again" in news(shown)
+    assert "Answered before: target mismatch YES" in browser.get(study).text
+    answer("no")
+    assert "newer answer" in news(shown)
+    assert "target mismatch YES" in browser.get(study).text
+    assert "before: YES" in browser.get("/").text
+    of_the_old = browser.get(f"{study}/everything.zip?answer=1")
+    assert of_the_old.status_code == 409 and "newer answer" in of_the_old.text
+    assert browser.get(f"{study}/everything.zip?answer=2").status_code == 200
+    shown = re.search('data-state="([^"]*)"', browser.get(study).text)[1]
+    browser.post(f"{study}/delete")
+    assert "deleted" in news(shown)
+
+
+def test_a_study_deleted_while_it_is_computed_leaves_nothing(browser, idle, monkeypatch):
+    path, _ = browser.drop_and_look(("dwi.nii.gz", nifti()))
+    study = browser.post(f"{path}/start", role0="dwi").headers["location"]
+
+    def deleted_meanwhile(run):
+        browser.post(f"{study}/delete")
+        run.results.mkdir(parents=True)
+        (run.results / "late").write_text("x")
+        raise InputError("its images are gone")
+
+    monkeypatch.setattr(idle._worker, "_predict", deleted_meanwhile)
+    assert type(idle._worker).work_once(idle._worker)
+    for folder in ("received", "results"):
+        assert [*(idle.spool.folder / folder).iterdir()] == []
+
+
 def test_a_hostile_name_is_a_text_and_no_path(browser, idle):
     name = "../../../etc/<script>alert(1)_dwi.nii.gz"
     path, page = browser.drop_and_look((name, nifti()))
@@ -295,7 +511,9 @@ def test_a_hostile_name_is_a_text_and_no_path(browser, idle):
     ("files", "said"),
     [
         ([("a.txt", b"words")], "no image is among 1 file;"),
-        ([("dwi.nii.gz", b"words")], "is no NIfTI file in one piece"),
+        ([("dwi.nii.gz", b"words")], "The file dwi.nii.gz is no NIfTI file in one piece"),
+        ([("a b.zip", zipped(**{"in.zip": zipped(a=nifti())}))], "the packed file in.zip is of"),
+        ([("study.tar.gz", gzip.compress(b"x"))], "the packed file study.tar.gz is of"),
         ([("dwi.mhd", b"ElementDataFile = /etc/passwd")], "is no NIfTI file in one piece"),
         ([("dwi.nii.gz", nifti()[:-20])], "ends too early or is damaged"),
         ([("dwi.nii", nifti()), ("1.dcm", bytes(128) + b"DICM")], "either the ones or the others"),
@@ -520,18 +738,45 @@ def test_a_person_drops_files_and_reads_the_result(working, raw_cohort, tmp_path
         inside = page.frame_locator("#report")
         inside.locator("html[data-viewer=ready]").wait_for()
         assert "14" in inside.locator("main").inner_text()
+        study = page.url.removeprefix(working.page_url.rstrip("/"))
+        # Who reads it, and types, is told of what others do, and loses nothing.
+        other, news = Browser(working.page_url), page.locator("#news")
+        page.locator("summary", has_text="Compute it again").press("Enter")
+        page.fill("input[name=nihss]", "3")
+        other.post(f"{study}/again", side="right", nihss="14")
+        other.until_done(study)
+        news.get_by_text("A newer answer is there").wait_for()
+        assert page.input_value("input[name=nihss]") == "3"
+        page.route("**/state?*", lambda route: route.abort())
+        news.get_by_text("does not answer").wait_for()
+        page.unroute("**/state?*")
+        news.get_by_text("A newer answer is there").wait_for()
+        news.get_by_text("Load the page").press("Enter")
+        page.get_by_text("This answer replaces: target mismatch").wait_for()
+        assert news.is_hidden() and "given: right" in page.inner_text("main")
         page.goto(working.page_url)
         row = page.locator(".worklist tr", has_text="case 12")
-        assert "left, NIHSS 14" in row.inner_text() and "done" in row.inner_text()
+        text = row.inner_text()
+        assert "right, NIHSS 14" in text and "done" in text and "SIMULATED" in text
+        for words in (row.locator(".verdict"), row.locator(".mark")):
+            assert words.evaluate("each => each.getClientRects().length") == 1
         page.set_viewport_size({"width": 400, "height": 900})
         width = "document.documentElement.scrollWidth"
         assert page.evaluate(width) <= 400
         page.set_viewport_size({"width": 390, "height": 900})
-        page.click("text=case 12")
+        page.goto(working.page_url.rstrip("/") + study)
         page.wait_for_selector(".tiles")
         assert page.evaluate(width) <= 390
+        other.post(f"{study}/delete")
+        news.get_by_text("deleted").wait_for()
+        assert page.locator("main button:enabled").count() == 0
+        path, _ = other.drop_and_look(("a_dwi.nii", nifti()), ("a_adc.nii", nifti()))
+        page.goto(working.page_url.rstrip("/") + path)
+        assert page.locator("#lone").is_hidden()
+        page.select_option("select[name=role1]", "none")
+        assert page.locator("#lone").is_visible()
         engine.close()
-    assert complaints == []
+    assert [each for each in complaints if "ERR_FAILED" not in each] == []  # of the route
     own = ("data:", "blob:", working.page_url)
     assert [url for url in asked if not url.startswith(own)] == []
     assert not any("sub-0001" in url or "case" in url for url in asked if url.startswith("http"))

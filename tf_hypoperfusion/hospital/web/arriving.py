@@ -21,7 +21,6 @@ MAX_FILES, MAX_BYTES = 20_000, 4 << 30
 MAX_LISTING_BYTES = 200 * MAX_FILES
 CHUNK_BYTES = 1 << 20
 LOOK_FOR_ROOM_BYTES = 64 << 20
-# Of a file's flags in a zip.
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -123,7 +122,9 @@ class Arriving:
         try:
             with zipfile.ZipFile(packed.path) as archive:
                 if zip_files.encrypted(archive.infolist()):
-                    raise InputError(f"{packed.shown} is encrypted; unpack it, and drop the folder")
+                    raise InputError(
+                        f"the file {packed.shown} is encrypted; unpack it, and drop the folder"
+                    )
                 for member in archive.infolist():
                     parts = PurePosixPath(member.filename).parts
                     if member.is_dir() or "__MACOSX" in parts:
@@ -134,12 +135,12 @@ class Arriving:
                             write(chunk)
         except (*zip_files.DAMAGED, ValueError) as error:
             raise InputError(
-                f"{packed.shown} is no whole zip file ({reason_of(error)}); make it again"
+                f"the file {packed.shown} is no whole zip file ({reason_of(error)}); make it again"
             ) from error
         except zip_files.UNKNOWN_PACKING as error:
             raise InputError(
-                f"{packed.shown} cannot be unpacked ({reason_of(error)}); unpack it yourself, and "
-                "drop the folder"
+                f"the file {packed.shown} cannot be unpacked ({reason_of(error)}); unpack it "
+                "yourself, and drop the folder"
             ) from error
         self.close()
 
@@ -161,10 +162,10 @@ def _check_listing(packed: DroppedFile) -> None:
         end = stream.read()
     at = end.rfind(b"PK\5\6")
     if at < 0 or len(end) < at + 16:
-        raise InputError(f"{packed.shown} is no whole zip file; make it again")
+        raise InputError(f"the file {packed.shown} is no whole zip file; make it again")
     listing = struct.unpack("<L", end[at + 12 : at + 16])[0]
     if end[max(0, at - 20) : at].startswith(b"PK\6\7") or listing > MAX_LISTING_BYTES:
         raise InputError(
-            f"{packed.shown} holds too many files, or is of a kind for very many (zip64); drop the "
-            "folder of one patient's study"
+            f"the file {packed.shown} holds too many files, or is of a kind for very many "
+            "(zip64); drop the folder of one patient's study"
         )

@@ -13,6 +13,7 @@ import threading
 import time
 import zlib
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
 from pathlib import Path, PurePosixPath
 
 from data_tools.dicom import study as dicom
@@ -21,6 +22,7 @@ from data_tools.file_names import ending, stem
 from data_tools.image_files import GZIP_MAGIC, SINGLE_FILE
 from data_tools.runtime.errors import InputError, counted, reason_of
 from tf_hypoperfusion.clinical import ClinicalFacts
+from tf_hypoperfusion.hospital.reader_words import for_reader
 from tf_hypoperfusion.hospital.spool import Spool
 from tf_hypoperfusion.hospital.study import DroppedStudy
 from tf_hypoperfusion.hospital.web.arriving import CHUNK_BYTES, Arriving, DroppedFile
@@ -31,6 +33,12 @@ MAX_FILE_BYTES = 1 << 30
 MAX_IMAGES = 40
 # Drops that nobody has started yet, and how long they are kept.
 MAX_OPEN, KEPT_S = 8, 3600.0
+# Of the latest drops it is known which studies they became.
+MAX_STARTED = 200
+GONE = (
+    "these files are no longer here: they were started or discarded, or waited for too long; drop "
+    "them again"
+)
 UNKNOWN, NOT_USED = "", "none"
 ROLES = {"dwi": "DWI", "adc": "ADC map", "b0": "b = 0 image", NOT_USED: "not used"}
 # Words of names; an ADC map of "ep2d_diff_trace" is one.
@@ -43,6 +51,7 @@ WORDS = {
     "dwi": {"dwi", "trace", "tracew", "b1000", "diff", "diffusion"},
 }  # fmt: skip
 BESIDE = (".bval", ".bvec", ".json")
+PACKED = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar")
 MAX_BESIDE_BYTES = 1 << 20
 
 
@@ -87,6 +96,16 @@ def role_of(name: str) -> str:
     return next((role for role, known in WORDS.items() if words & known), UNKNOWN)
 
 
+def is_lone_image(roles: Sequence[str]) -> bool:
+    """Whether all roles are known, and a DWI or an ADC map is to answer alone.
+
+    >>> is_lone_image(["dwi", "none"]), is_lone_image(["dwi", "b0"]), is_lone_image(["dwi", ""])
+    (True, False, False)
+    """
+    said = set(roles)
+    return UNKNOWN not in said and ("adc" in said) != ("dwi" in said) and said.isdisjoint({"b0"})
+
+
 class Drops:
     """The drops of a spool that nobody has started yet; methods may be called from any thread."""
 
@@ -99,6 +118,8 @@ class Drops:
         self._spool = spool
         self._folder = spool.folder / FOLDER
         self._open: dict[str, Drop | None] = {}
+        # What the drops became, or will be once who started them is done.
+        self._started: dict[str, Future[str]] = {}
         self._lock = threading.Lock()
 
     def clear(self) -> None:
@@ -163,34 +184,41 @@ class Drops:
         with self._lock:
             drop = self._open.get(key)
         if drop is None:
-            raise InputError(
-                "these files are no longer here: they were started or discarded, or waited for "
-                "too long; drop them again"
-            )
+            raise InputError(GONE)
         return drop
 
-    def waiting(self) -> list[Drop]:
-        """The drops that wait, the oldest first."""
-        with self._lock:
-            return [drop for drop in self._open.values() if drop]
-
-    def discard(self, key: str) -> None:
-        """Remove a drop, if it is there.
+    def study_of(self, key: str) -> str | None:
+        """The study that a drop became, once who starts it is done; None where it became none.
 
         Args:
             key: of the drop.
         """
         with self._lock:
-            known = key in self._open
-            self._open.pop(key, None)
-        if known:
-            shutil.rmtree(self._folder / key, ignore_errors=True)
+            started = self._started.get(key)
+        return None if started is None or started.exception() else started.result()
+
+    def waiting(self) -> list[Drop]:
+        """The drops that wait, the oldest first."""
+        with self._lock:
+            return [drop for key, drop in self._open.items() if drop and key not in self._started]
+
+    def discard(self, key: str) -> None:
+        """Remove a drop, if it is there and nobody starts it.
+
+        Args:
+            key: of the drop.
+        """
+        with self._lock:
+            if key not in self._open or key in self._started:
+                return
+            del self._open[key]
+        shutil.rmtree(self._folder / key, ignore_errors=True)
 
     def start(
         self, drop: Drop, roles: Sequence[str], facts: ClinicalFacts | None = None, *,
         side: str | None, series: str | None, remark: str | None,
     ) -> str:  # fmt: skip
-        """Give a drop to the spool.
+        """Give a drop to the spool; of several who do so at once, each gets the one study.
 
         Args:
             drop: of :meth:`find`.
@@ -204,17 +232,46 @@ class Drops:
             The study's name.
 
         Raises:
-            InputError: no image, or two of one kind; the drop stays.
+            InputError: no image, or two of one kind; the drop stays. Or it is gone.
             OSError: no room; likewise.
             sqlite3.Error: likewise.
         """
+        mine: Future[str] = Future()
+        with self._lock:
+            known = self._started.get(drop.key)
+            if known is None and drop.key not in self._open:
+                raise InputError(GONE)
+            if known is None:
+                self._started[drop.key] = mine
+        if known is not None:
+            return known.result()
+        try:
+            study = self._take(drop, roles, facts, side=side, series=series, remark=remark)
+        except BaseException as error:
+            with self._lock:
+                del self._started[drop.key]
+            mine.set_exception(error)
+            raise
+        with self._lock:
+            del self._open[drop.key]
+            for key in [*self._started][:-MAX_STARTED]:
+                if key not in self._open:
+                    del self._started[key]
+        shutil.rmtree(drop.folder, ignore_errors=True)
+        mine.set_result(study)
+        return study
+
+    def _take(
+        self, drop: Drop, roles: Sequence[str], facts: ClinicalFacts | None, *,
+        side: str | None, series: str | None, remark: str | None,
+    ) -> str:  # fmt: skip
         names = _named(drop, roles)
         folder = drop.folder / "study"
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(mode=0o700)
         for name, path in names.items():
             (folder / name).hardlink_to(path)
-        study = self._spool.take(
+        return self._spool.take(
             DroppedStudy(
                 files=folder,
                 side=side,
@@ -224,12 +281,10 @@ class Drops:
                 remark=remark,
             )
         )
-        self.discard(drop.key)
-        return study
 
 
 def _look(key: str, arriving: Arriving) -> Drop:
-    images, beside, scanned, left_out = [], [], [], 0
+    images, beside, scanned, packed, left_out = [], [], [], [], 0
     for each in arriving.files:
         name = each.shown
         if name.startswith("._"):
@@ -238,18 +293,26 @@ def _look(key: str, arriving: Arriving) -> Drop:
             images.append(each)
         elif ending(name):
             raise InputError(
-                f"{name} is no NIfTI file in one piece; expected .nii or .nii.gz, or DICOM files"
+                f"the file {name} is no NIfTI file in one piece; expected .nii or .nii.gz, or "
+                "DICOM files"
             )
         elif name.lower().endswith(BESIDE) and each.path.stat().st_size <= MAX_BESIDE_BYTES:
             beside.append(each)
         elif _is_dicom(each.path):
             scanned.append(each)
+        elif name.lower().endswith(PACKED):
+            packed.append(name)
         else:
             left_out += 1
     if images and scanned:
         raise InputError(
-            f"{len(images)} NIfTI files and {len(scanned)} DICOM files were dropped; expected "
-            "either the ones or the others, of one patient"
+            f"{counted(len(images), 'NIfTI file')} and {counted(len(scanned), 'DICOM file')} were "
+            "dropped; expected either the ones or the others, of one patient"
+        )
+    if not images and not scanned and packed:
+        raise InputError(
+            f"the packed file {packed[0]} is of another kind than zip, or lies in a zip itself, "
+            "and was not unpacked; unpack it, and drop the folder"
         )
     if not images and not scanned:
         raise InputError(
@@ -267,6 +330,7 @@ def _look(key: str, arriving: Arriving) -> Drop:
     if scanned:
         scanned = [_renamed(each) for each in scanned]
         series, said, fault = _look_at_dicom(arriving.folder)
+    said += tuple(f"The packed file {name} was not unpacked, and is left out." for name in packed)
     return Drop(
         key=key,
         folder=arriving.folder,
@@ -301,12 +365,13 @@ def _is_nifti(file: DroppedFile) -> bool:
         if not packed or not ending(file.shown):
             return False
         raise InputError(
-            f"{file.shown} ends too early or is damaged ({reason_of(error)}); copy it again"
+            f"the file {file.shown} ends too early or is damaged ({reason_of(error)}); copy it "
+            "again"
         ) from error
     if size > MAX_FILE_BYTES:
         raise InputError(
-            f"{file.shown} has more than {MAX_FILE_BYTES >> 30} GiB once unpacked; expected an "
-            "image of a head"
+            f"the file {file.shown} has more than {MAX_FILE_BYTES >> 30} GiB once unpacked; "
+            "expected an image of a head"
         )
     return found
 
@@ -351,17 +416,12 @@ def _look_at_dicom(folder: Path) -> tuple[dict[str, str], tuple[str, ...], str |
         }
         found = dicom.read_study(folder, need_adc=False)
     except InputError as error:
-        # What follows is about flags.
-        return series, (), _without(folder, str(error)).split(" Choose with --series")[0]
+        return series, (), for_reader(str(error), folder, "confirming")
     said = [f"DWI: {found.dwi_name}.", *(f"{note}." for note in found.notes)]
     if found.adc is None and not any("ADC" in note for note in found.notes):
         said.append("No ADC map of the scanner: it is computed, if there is an image of b = 0.")
-    return series, tuple(_without(folder, text) for text in (*said, *found.warnings)), None
-
-
-def _without(folder: Path, text: str) -> str:
-    text = text.replace(f"{folder}/", "").replace(str(folder), "of this drop")
-    return text.replace("choose the series with --series", "tick those of one patient below")
+    said += found.warnings
+    return series, tuple(for_reader(text, folder, "confirming") for text in said), None
 
 
 def _named(drop: Drop, roles: Sequence[str]) -> dict[str, Path]:

@@ -117,7 +117,7 @@ class Guard:
             self._rules.token is None
             or request.url.path in OPEN_TO_ALL
             or request.scope["by_bearer"]
-            or self._is_logged_in(request)
+            or self.is_logged_in(request)
         ):
             return None
         if request.method in ("GET", "HEAD"):
@@ -153,7 +153,8 @@ class Guard:
         """End the login of a browser."""
         self._logins.pop(request.cookies.get(LOGIN, ""), None)
 
-    def _is_logged_in(self, request: Request) -> bool:
+    def is_logged_in(self, request: Request) -> bool:
+        """Whether a browser has given the password."""
         return self._logins.get(request.cookies.get(LOGIN, ""), 0.0) > time.monotonic()
 
 
@@ -167,6 +168,16 @@ def is_own_form(request: Request, csrf: str) -> bool:
     return request.scope["by_bearer"] or hmac.compare_digest(
         csrf.encode(), request.scope["csrf"].encode()
     )
+
+
+def asked_for(request: Request) -> str:
+    """The address for which a proxy says it asks, the last one that it names; empty without one.
+
+    Args:
+        request: whose header whoever connects may have written.
+    """
+    last = request.headers.get("x-forwarded-for", "").rpartition(",")[2].strip()
+    return last if _is_address(last) else ""
 
 
 def cookie(name: str, value: str, request: Request, max_age_s: int | None = None) -> str:

@@ -25,14 +25,15 @@ from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import FileResponse, HTMLResponse, JSONResponse, RedirectResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from data_tools.pictures import CORE, HYPOPERFUSION
 from data_tools.runtime.errors import InputError
 from tf_hypoperfusion.hospital.audit import LOG, Audit, say
-from tf_hypoperfusion.hospital.spool import DONE, Spool
+from tf_hypoperfusion.hospital.reader_words import Reader, for_reader
+from tf_hypoperfusion.hospital.spool import AT_WORK, Spool
 from tf_hypoperfusion.hospital.study import WorklistRow
 from tf_hypoperfusion.hospital.web import arriving, dropped, forms, guard, multipart
 from tf_hypoperfusion.hospital.web.arriving import Arriving
@@ -44,8 +45,9 @@ from tf_hypoperfusion.inference.result import FILE, read_result
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 WRONG_LOGIN_S = 1.0
-# Of one address.
-LOGINS_AT_ONCE = 5
+# Wrong passwords at a time: of one person, as a proxy tells them apart, and of one connecting
+# address, a proxy's or that of who says to be one.
+LOGINS_AT_ONCE, LOGINS_OF_AN_ADDRESS = 5, 50
 # Of the files that a result may have, in the order in which people want them.
 DOWNLOADS = {
     result_files.PAGE: "the page, for a browser",
@@ -106,7 +108,7 @@ def application(shown: Shown, rules: guard.Rules) -> ASGIApp:
         Route("/studies/{study}/everything.zip", pages.everything),
         Route("/studies/{study}/again", pages.again, methods=["POST"]),
         Route("/studies/{study}/delete", pages.delete, methods=["POST"]),
-        Route("/state", pages.state),
+        Route("/state", pages.news),
         Route("/login", pages.login, methods=["GET", "POST"]),
         Route("/logout", pages.logout, methods=["POST"]),
         Route("/static/{name}", _static),
@@ -131,7 +133,7 @@ class _Pages:
         self._spool, self._drops, self._audit = shown.spool, shown.drops, shown.audit
         self._worker = shown.worker
         # By address of who tries: nobody's wrong passwords hold up another one's right one.
-        self._logging_in: Counter[str] = Counter()
+        self._logging_in: Counter[tuple[str, str]] = Counter()
 
     async def start(self, request: Request) -> Response:
         """Drop zone and worklist."""
@@ -170,14 +172,23 @@ class _Pages:
 
     async def confirm(self, request: Request) -> Response:
         """What was taken for what; side, NIHSS and age."""
-        drop = self._drops.find(request.path_params["key"])
-        return _page(request, "confirm.html", drop=drop, roles=dropped.ROLES)
+        key = request.path_params["key"]
+        study = await run_in_threadpool(self._drops.study_of, key)
+        if study is not None:
+            return _go(request, f"/studies/{study}")
+        drop = self._drops.find(key)
+        lone = dropped.is_lone_image(drop.roles)
+        return _page(request, "confirm.html", drop=drop, roles=dropped.ROLES, lone=lone)
 
     async def start_drop(self, request: Request) -> Response:
         """Confirmed: a study of the spool from now on."""
         pairs = await forms.read(request)
         fields = dict(pairs)
-        drop = self._drops.find(request.path_params["key"])
+        key = request.path_params["key"]
+        study = await run_in_threadpool(self._drops.study_of, key)
+        if study is not None:  # pressed twice
+            return _go(request, f"/studies/{study}")
+        drop = self._drops.find(key)
         roles = [fields.get(f"role{k}", "") for k in range(len(drop.images))]
         if not set(roles) <= set(dropped.ROLES):
             raise InputError("say of every file what it is, or that it is not used")
@@ -197,20 +208,28 @@ class _Pages:
     async def discard(self, request: Request) -> Response:
         """Not started."""
         await forms.read(request)
-        await run_in_threadpool(self._drops.discard, request.path_params["key"])
+        key = request.path_params["key"]
+        await run_in_threadpool(self._drops.discard, key)
+        if await run_in_threadpool(self._drops.study_of, key) is not None:
+            raise InputError("these files were started already; delete their study instead")
         return _go(request, "/")
 
     async def study(self, request: Request) -> Response:
         """Progress, then the result."""
         row = await self._row(request)
-        result = None
-        if row.results and row.state not in ("receiving", "complete", "running"):
+        result, first, warnings = None, None, []
+        if row.results and row.state not in AT_WORK:
             result = await run_in_threadpool(read_result, row.results)
+            reader: Reader = "dropped" if row.dropped else "sent"
+            first = None if result is None else headline.of(result)
+            said = first.warnings if first else ()
+            warnings = [for_reader(text, row.results, reader) for text in said]
         return _page(
             request, "study.html",
             row=self._described(row),
             result=result,
-            first=None if result is None else headline.of(result),
+            first=first,
+            warnings=warnings,
             downloads={
                 name: words
                 for name, words in DOWNLOADS.items()
@@ -221,11 +240,10 @@ class _Pages:
 
     async def report(self, request: Request) -> Response:
         """The result's own page, which is of no site."""
-        path = (await self._row(request)).results
-        if path is None or not (path / result_files.PAGE).is_file():
-            raise HTTPException(404)
-        return FileResponse(
-            path / result_files.PAGE,
+        row = await self._answered(request)
+        content = await self._content(row, result_files.PAGE)
+        return Response(
+            content,
             media_type="text/html; charset=utf-8",
             headers={
                 "Content-Security-Policy": guard.REPORT_POLICY, "X-Frame-Options": "SAMEORIGIN"
@@ -234,18 +252,34 @@ class _Pages:
 
     async def file(self, request: Request) -> Response:
         """A file of the result, to keep."""
-        row, name = await self._row(request), request.path_params["name"]
-        if name not in DOWNLOADS or row.results is None or not (row.results / name).is_file():
+        row, name = await self._answered(request), request.path_params["name"]
+        if name not in DOWNLOADS:
             raise HTTPException(404)
-        return FileResponse(
-            row.results / name,
+        disposition = f'attachment; filename="{row.study}_{Path(name).name}"'
+        return Response(
+            await self._content(row, name),
             media_type="application/octet-stream",
-            filename=f"{row.study}_{Path(name).name}",
+            headers={"Content-Disposition": disposition},
         )
+
+    async def _answered(self, request: Request) -> WorklistRow:
+        """A study, if its answer is that of the page that asks: no file stands beside another's."""
+        row = await self._row(request)
+        number = request.query_params.get("answer")
+        if number is not None and (row.results is None or row.results.name != number):
+            raise HTTPException(409, "A newer answer is there. Load the page of the study again.")
+        return row
+
+    async def _content(self, row: WorklistRow, name: str) -> bytes:
+        """A file of a result, which may be deleted at any moment."""
+        try:
+            return await run_in_threadpool((row.results or Path()).joinpath(name).read_bytes)
+        except (FileNotFoundError, IsADirectoryError) as error:
+            raise HTTPException(404) from error
 
     async def everything(self, request: Request) -> Response:
         """All files of the result in a zip."""
-        row = await self._row(request)
+        row = await self._answered(request)
         if row.results is None:
             raise HTTPException(404)
         content = await run_in_threadpool(_zipped, row.results)
@@ -259,11 +293,15 @@ class _Pages:
         facts = forms.facts(dict(await forms.read(request)))
         row = await self._row(request)
         clinical = facts.clinical
-        given = dataclasses.replace(
-            await run_in_threadpool(self._spool.given, row.study),
-            side=facts.side, nihss=clinical.nihss, age=clinical.age,
-        )  # fmt: skip
-        await run_in_threadpool(self._spool.ask_again, row.study, given)
+        try:
+            given = dataclasses.replace(
+                await run_in_threadpool(self._spool.given, row.study),
+                side=facts.side, nihss=clinical.nihss, age=clinical.age,
+            )  # fmt: skip
+            await run_in_threadpool(self._spool.ask_again, row.study, given)
+        except InputError:
+            await self._row(request)  # deleted meanwhile: that is said
+            raise
         self._audit.add("asked again", study=row.study)
         return _go(request, f"/studies/{row.study}")
 
@@ -271,22 +309,37 @@ class _Pages:
         """Images, results, and that it was ever there."""
         await forms.read(request)
         row = await self._row(request)
-        await run_in_threadpool(self._spool.delete, row.study)
+        try:
+            await run_in_threadpool(self._spool.delete, row.study)
+        except InputError:
+            return _go(request, "/")  # another one was faster
         self._audit.add("deleted", study=row.study)
         return _go(request, "/")
 
-    async def state(self, request: Request) -> Response:
-        """Whether a page that is open shows what is so."""
-        study = request.query_params.get("study")
-        if study is None:
-            rows = await run_in_threadpool(self._spool.worklist)
-            return JSONResponse({"state": _digest(rows), "words": ""})
+    async def news(self, request: Request) -> Response:
+        """Whether a page that is open shows what is so, and what is so instead."""
+        study, shown = (request.query_params.get(name) for name in ("study", "state"))
         rows = await run_in_threadpool(self._spool.worklist, study)
+        if study is None:
+            return JSONResponse({"state": _digest(rows), "words": "", "news": ""})
+        state, news = _digest(rows), ""
+        if not rows:
+            news = "This study was deleted. What stands here is all that is left of it."
+        elif shown not in (None, state):
+            news = "A newer answer is there. What stands here no longer holds."
+            if rows[0].state in AT_WORK:
+                news = "This study is being computed again. What stands here is its earlier answer."
+            elif shown.split(".")[:2] == state.split(".")[:2]:
+                news = "There is news of this study, and no newer answer."
         words = self._described(rows[0])["words"] if rows else ""
-        return JSONResponse({"state": _digest(rows), "words": words})
+        return JSONResponse({"state": state, "words": words, "news": news})
 
     async def login(self, request: Request) -> Response:
-        """The password; a few tries of an address at a time, each wrong one a second long."""
+        """The password; a few tries of an address at a time, each wrong one a second long.
+
+        A proxy in front says for whom it asks. Anybody may say that, and is then one of the many
+        of one connecting address.
+        """
         rules: guard.Guard = request.scope["guard"]
         if not rules.asks_for_token:
             return _go(request, "/")
@@ -294,17 +347,22 @@ class _Pages:
             return _page(request, "login.html", fault=None)
         fields = dict(await forms.read(request))
         address = request.client.host if request.client else "unknown"
-        if self._logging_in[address] >= LOGINS_AT_ONCE:
+        who = address, guard.asked_for(request)
+        tries = sum(count for (of, _), count in self._logging_in.items() if of == address)
+        if self._logging_in[who] >= LOGINS_AT_ONCE or tries >= LOGINS_OF_AN_ADDRESS:
             fault = "Too many tries at once from this address. Wait a second, and try again."
             return _page(request, "login.html", status=429, fault=fault)
         if not rules.is_token(fields.get("token", "")):
-            self._logging_in[address] += 1
+            self._logging_in[who] += 1
             try:
                 await asyncio.sleep(WRONG_LOGIN_S)
             finally:
-                self._logging_in[address] -= 1
-            self._audit.add("login refused", address=address)
-            say("login refused", logging.WARNING, address=address)
+                self._logging_in[who] -= 1
+                if not self._logging_in[who]:
+                    del self._logging_in[who]
+            whose = {"asked_for": who[1]} if who[1] else {}
+            self._audit.add("login refused", address=address, **whose)
+            say("login refused", logging.WARNING, address=address, **whose)
             fault = "This is not the password."
             return _page(request, "login.html", status=403, fault=fault)
         answer = _go(request, "/")
@@ -342,10 +400,13 @@ class _Pages:
                 words = step[1].split(",")[0]
         return {
             **vars(row),
-            "pending": state in ("receiving", "complete", "running"),
-            "is_done": state in DONE,
+            "pending": state in AT_WORK,
             "words": f"{words}{waited}",
             "came": _time(row.first_s),
+            "earlier": [
+                {"verdict": each.verdict, "came": _time(each.ended_s)} for each in row.earlier
+            ],
+            "simulated": row.verdict is not None and _is_simulated(row.results),
         }
 
 
@@ -356,8 +417,24 @@ def _time(seconds: float) -> str:
 
 
 def _digest(rows: list[WorklistRow]) -> str:
-    """Changes when a page must be loaded anew."""
-    return ";".join(f"{row.study[:6]}{row.state[:2]}{row.runs}" for row in rows) or "none"
+    """Changes when a page must be loaded anew; of a study, which answer it is, then its state."""
+    return ";".join(
+        f"{row.study[:6]}-{row.first_s:.0f}.{row.runs}.{row.state}" for row in rows
+    ) or ("none")
+
+
+def _is_simulated(results: Path | None) -> bool:
+    """Whether a result says that its model was trained on simulated patients."""
+    with contextlib.suppress(OSError):
+        if results is not None:
+            return _says_simulated(results, (results / FILE).stat().st_mtime_ns)
+    return False
+
+
+@functools.lru_cache(maxsize=4096)
+def _says_simulated(results: Path, written_ns: int) -> bool:
+    result = read_result(results)
+    return result is not None and result.simulated
 
 
 def _zipped(folder: Path) -> bytes:
@@ -390,7 +467,7 @@ def _page(request: Request, template: str, *, status: int = 200, **values: Any) 
     html = (
         _environment()
         .get_template(template)
-        .render(csrf=request.scope["csrf"], asks_for_token=rules.asks_for_token, **values)
+        .render(csrf=request.scope["csrf"], is_logged_in=rules.is_logged_in(request), **values)
     )
     return HTMLResponse(html, status)
 

@@ -4,18 +4,53 @@
   document.documentElement.classList.add("scripted");
   let sending = false;
 
-  // Loaded anew when what is shown is no longer so; the words of a study at work change by themselves.
+  // At the lower edge: nothing that one points at or types in moves.
+  const tell = (text, where, href) => {
+    byId("news").hidden = !text;
+    const [words, link] = byId("news").children;
+    if (words.textContent !== text) words.textContent = text;
+    link.textContent = where;
+    link.href = href;
+  };
+
+  // A list or a study at work is loaded anew when it is no longer so. A result is left to its reader, who is told.
   const shown = document.body.dataset;
+  const isRead = shown.study && !byId("words");
+  const anew = ["Load the page", location.pathname];
+  let unanswered = 0;
+  const update = now => {
+    const isOld = now.state !== shown.state;
+    if (isOld && !isRead && !sending) { location.reload(); return; }
+    const isGone = isRead && now.state === "none";
+    if (isGone) for (const button of document.querySelectorAll("main button")) button.disabled = true;
+    document.body.classList.toggle("old", Boolean(isRead && isOld));
+    if (isGone) tell(now.news, "To the list", "/");
+    else tell(isRead && isOld ? now.news : "", ...anew);
+    if (byId("words") && now.words) byId("words").textContent = now.words[0].toUpperCase() + now.words.slice(1);
+  };
   const look = async () => {
     try {
-      const of = shown.study ? "?study=" + encodeURIComponent(shown.study) : "";
-      const now = await (await fetch("/state" + of, { headers: { Accept: "application/json" } })).json();
-      if (now.state !== shown.state && !sending) { location.reload(); return; }
-      if (byId("words") && now.words) byId("words").textContent = now.words[0].toUpperCase() + now.words.slice(1);
-    } catch { /* the server is away for a moment */ }
-    setTimeout(look, shown.study ? 1000 : 3000);
+      const of = shown.study ? `?study=${encodeURIComponent(shown.study)}&state=${encodeURIComponent(shown.state)}` : "";
+      const answer = await fetch("/state" + of, { headers: { Accept: "application/json" }, signal: AbortSignal.timeout(5000) });
+      if (answer.redirected) tell("You are logged out here.", "Log in", "/login");
+      else update(await answer.json());
+      unanswered = 0;
+    } catch {
+      unanswered += 1;
+      if (unanswered > 2) tell("The program does not answer: it was ended, or the connection is broken. What stands here may be out of date.", ...anew);
+    }
+    document.body.classList.toggle("unanswered", unanswered > 2);
+    setTimeout(look, byId("words") ? 1000 : 3000);
   };
-  if (shown.state && (!shown.study || byId("words"))) setTimeout(look, 1000);
+  if (shown.state) setTimeout(look, 1000);
+
+  const roles = Array.from(document.querySelectorAll("select[name^=role]"));
+  for (const one of roles) {
+    one.addEventListener("change", () => {
+      const said = new Set(roles.map(each => each.value));
+      byId("lone").hidden = said.has("") || said.has("adc") === said.has("dwi") || said.has("b0");
+    });
+  }
 
   const drop = byId("drop");
   if (!drop) return;

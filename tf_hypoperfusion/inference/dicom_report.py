@@ -9,7 +9,7 @@ from typing import Any
 from data_tools.criteria import MISMATCH_RATIO_CAP
 from tf_hypoperfusion import __version__
 from tf_hypoperfusion.config import RESEARCH_NOTICE
-from tf_hypoperfusion.inference import dicom_identity
+from tf_hypoperfusion.inference import dicom_identity, wording
 from tf_hypoperfusion.inference.calibration import TELLS
 from tf_hypoperfusion.inference.deciding_core import WORDS, others
 from tf_hypoperfusion.inference.dicom_identity import MAKER, RESEARCH, SERIES_NUMBERS, Uids
@@ -206,7 +206,7 @@ def said(result: PatientResult) -> list[str]:
     if result.answer.interval_ml is not None:
         low, high = result.answer.interval_ml
         lines.append(
-            f"True hypoperfusion {low:.0f} to {high:.0f} mL in {result.answer.coverage or 0:.0%} "
+            f"True hypoperfusion {wording.rounded(low)} to {wording.ml(high)} in {result.answer.coverage or 0:.0%} "
             "of patients like those of the calibration."
         )
     if result.core_ml is None or result.core_by is None:

@@ -26,6 +26,7 @@ from tf_hypoperfusion.inference import (
     dicom_objects,
     prediction,
     result_files,
+    wording,
 )
 from tf_hypoperfusion.inference.calibration import NO_CORE_KNOWN, TELLS
 from tf_hypoperfusion.inference.deciding_core import WORDS, CoreWish
@@ -351,7 +352,7 @@ def _interval(answer: Answer) -> list[str]:
         return []
     low, high = answer.interval_ml
     return [
-        f"true hypoperfusion {low:.0f} to {high:.0f} mL in {answer.coverage:.0%} of patients like "
+        f"true hypoperfusion {wording.rounded(low)} to {wording.ml(high)} in {answer.coverage:.0%} of patients like "
         "those of the calibration"
     ]
 

@@ -129,7 +129,7 @@ def test_an_unsure_answer_and_its_interval_are_in_the_report(done, scanned):
     assert "Target mismatch (DEFUSE 3): UNSURE (" in text
     assert "range of lower measurement uncertainty" in text
     assert "'1.0'" in text and "'361.0'" in text  # (10 - 9)^2 and (10 + 9)^2
-    assert "True hypoperfusion 1 to 361 mL in 90%" in text
+    assert "True hypoperfusion 1.0 to 361 mL in 90%" in text
     text = report_text(done[1], sources)
     assert "Indeterminate" not in text and "uncertainty" not in text and "UNSURE" not in text
 

@@ -11,7 +11,7 @@ from helpers.calibrations import calibration_of, steps
 from data_tools.patient import load_native
 from data_tools.runtime.errors import InputError
 from tf_hypoperfusion.clinical import ClinicalFacts
-from tf_hypoperfusion.inference import prediction, result_files, result_folder
+from tf_hypoperfusion.inference import prediction, result_files, result_folder, wording
 from tf_hypoperfusion.inference.model_files import ModelInfo
 from tf_hypoperfusion.inference.page import page
 from tf_hypoperfusion.inference.result import Seconds, read_result
@@ -175,7 +175,7 @@ def test_a_calibrated_answer_with_its_interval(raw_files, done, drawn, tmp_path)
     assert "The model is not calibrated" in drawn["report.html"].decode()
     said = summary(result, "there")
     assert "target mismatch (DEFUSE 3): UNSURE, perfusion imaging would tell" in said
-    assert f"true hypoperfusion 0 to {high:.0f} mL in 90% of patients like those" in said
+    assert f"true hypoperfusion 0 to {wording.ml(high)} in 90% of patients like those" in said
 
 
 @pytest.mark.parametrize(

@@ -97,6 +97,7 @@ def main() -> int:
         calibration_file=FLAGS.calibration,
         allow_operations=FLAGS.allow_operations,
     )
+    models.announce_device()
     if request.cohort is None:  # all of whose patients may have been predicted before
         models.begin()
     return cohort_prediction.answer(request, models.connect, models.settings, FLAGS.workers)

@@ -19,6 +19,7 @@ import dataclasses
 import errno
 import os
 import re
+import shlex
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -29,7 +30,7 @@ from absl import flags
 
 from data_tools.grid import SLAB_SLICES
 from data_tools.overrides import ADC_UNITS, Overrides
-from data_tools.runtime import flag_texts
+from data_tools.runtime import flag_texts, progress
 from data_tools.runtime.errors import InputError, RunAgain
 
 EXIT_OK, EXIT_SOME_FAILED, EXIT_BAD_INPUT, EXIT_RUN_AGAIN, EXIT_INTERRUPTED = 0, 1, 2, 75, 130
@@ -77,7 +78,7 @@ def run(
         return EXIT_OK
     try:
         _parse(flag_values, arguments)
-        with contextlib.nullcontext() if public else _closed_to_others():
+        with progress.listening(), contextlib.nullcontext() if public else _closed_to_others():
             return main() or EXIT_OK
     except InputError as error:
         return _fail(str(error))
@@ -90,6 +91,33 @@ def run(
     except KeyboardInterrupt as stop:
         print(str(stop) or "interrupted", file=sys.stderr)
         return EXIT_RUN_AGAIN if isinstance(stop, RunAgain) else EXIT_INTERRUPTED
+
+
+def line(name: str, /, *, given: Sequence[str] = (), **values: object) -> str:
+    """A command as it is typed.
+
+    >>> line("preprocess", cohort="my cohort", out="mni")
+    "hypoperfusion preprocess --cohort='my cohort' --out=mni"
+
+    Args:
+        name: of the command.
+        given: arguments that are written already.
+        values: of flags, by name; without those that are None.
+    """
+    said = [f"--{k}={shlex.quote(str(v))}" for k, v in values.items() if v is not None]
+    return " ".join(["hypoperfusion", name, *said, *given])
+
+
+def next_steps(*, look_at: object = None, run: str | None = None) -> None:
+    """End a command's output: what to open now, and which command comes next.
+
+    Args:
+        look_at: a file, a folder or a command that shows something; None: nothing to look at.
+        run: the next command, such as one of :func:`line`; None: there is none.
+    """
+    for word, what in (("open", look_at), ("next", run)):
+        if what is not None:
+            print(f"{word}  {what}", flush=True)
 
 
 @contextlib.contextmanager

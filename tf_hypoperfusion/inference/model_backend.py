@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from data_tools.patient import MniPatient
-from data_tools.runtime import processor
+from data_tools.runtime import processor, tensorflow_start
 from data_tools.runtime.errors import InputError
 from tf_hypoperfusion import config
 from tf_hypoperfusion.clinical import ClinicalFacts
@@ -90,6 +90,16 @@ class Models:
         apart = [self._is_lean(path) for path in self._paths]
         return repr([sums, self._stride, self._precision, self._runtime, self._fast, apart,
                      self._calibration])  # fmt: skip
+
+    def announce_device(self) -> None:
+        """Print what computes; for TensorFlow's models also warn where it misses a card."""
+        if all(map(self._is_lean, self._paths)):
+            print(f"device  {processor.in_words()}", flush=True)
+            return
+        tensorflow_start.prepare()
+        from tf_hypoperfusion.model import devices
+
+        devices.announce()
 
     def _is_lean(self, path: Path) -> bool:
         """Whether a model answers without TensorFlow."""

@@ -131,9 +131,18 @@ def _closed_to_others() -> Iterator[None]:
 
 
 def _print_help(flag_values: flags.FlagValues, description: str | None) -> None:
+    about = flag_texts.wrap((description or "").strip())
+    say(f"{about}\n\n{flag_texts.describe(flag_values, _HEADINGS.get(flag_values, {}))}")
+
+
+def say(text: str) -> None:
+    """Print a long text, of which a reader may want the first lines only.
+
+    Args:
+        text: to print.
+    """
     try:
-        print(flag_texts.wrap((description or "").strip()), end="\n\n")
-        print(flag_texts.describe(flag_values, _HEADINGS.get(flag_values, {})), flush=True)
+        print(text, flush=True)
     except BrokenPipeError:  # as "| head" leaves it; Python would complain again at its end
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 

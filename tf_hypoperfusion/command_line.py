@@ -99,7 +99,9 @@ def listed() -> str:
 
 def summary(module: str) -> str:
     """The first line of a command's docstring, which is not imported for it."""
-    return (ast.get_docstring(ast.parse(_file(module).read_text())) or "").splitlines()[0]
+    return (
+        ast.get_docstring(ast.parse(_file(module).read_text(encoding="utf-8"))) or ""
+    ).splitlines()[0]
 
 
 def _file(module: str) -> Path:

@@ -17,6 +17,7 @@ in which ``--help`` shows them::
 import contextlib
 import dataclasses
 import errno
+import io
 import os
 import re
 import shlex
@@ -72,6 +73,9 @@ def run(
     if any(option.startswith("e") for option in sys.warnoptions):
         # PYTHONWARNINGS=error is for a program's tests; a library's warning ends no hours of work.
         warnings.simplefilter("default")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a console that knows no ≥ gets its number
+            stream.reconfigure(errors="backslashreplace")
     arguments = list(sys.argv[1:] if argv is None else argv)
     if any(argument in ("--help", "-help", "-h", "--helpfull") for argument in arguments):
         _print_help(flag_values, description)

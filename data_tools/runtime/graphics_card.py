@@ -52,6 +52,6 @@ def _by_smi() -> list[str]:
 
 def _said(file: Path) -> str:
     try:
-        return file.read_text().strip()
+        return file.read_text(encoding="utf-8").strip()
     except OSError:
         return ""

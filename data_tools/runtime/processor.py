@@ -33,7 +33,7 @@ def _said(about: str, cpuinfo: Path) -> str:
     """What Linux's file says first about something; empty where it says nothing."""
     if not cpuinfo.is_file():
         return ""
-    for line in cpuinfo.read_text().splitlines():
+    for line in cpuinfo.read_text(encoding="utf-8").splitlines():
         name, _, value = line.partition(":")
         if name.strip() == about:
             return value.strip()

@@ -24,7 +24,7 @@ from absl import flags
 
 from benchmarks.measuring import options
 from benchmarks.measuring.tables import Tables
-from data_tools.runtime import command
+from data_tools.runtime import command, progress
 
 FLAGS = flags.FlagValues()
 flags.DEFINE_float(
@@ -54,7 +54,7 @@ simulate --out={}/dsc --patients=1 --seed=5 --dsc
 perfusion --cohort={}/dsc
 simulate --out={}/public --layout=isles2017 --patients=2 --coarser=3 --zip
 import-public --source={}/public --out={}/imported
-simulate --out={}/mni --patients=12 --space=mni
+simulate --out={}/mni --patients=20 --space=mni
 describe --cohort={}/mni
 check-cohort --cohort={}/mni
 build-records --cohort={}/mni --out={}/records --stride=8 --folds=3
@@ -104,10 +104,11 @@ def main() -> None:
             words = shlex.split(line.replace("{}", folder))
             if FLAGS.only and words[0] not in FLAGS.only:
                 continue
-            heard = listen(
-                [sys.executable, "-m", "tf_hypoperfusion", *words],
-                terminal=not FLAGS.log, speed=FLAGS.speed, ready=READY.get(words[0]),
-            )  # fmt: skip
+            with progress.doing(" ".join(words)):
+                heard = listen(
+                    [sys.executable, "-m", "tf_hypoperfusion", *words],
+                    terminal=not FLAGS.log, speed=FLAGS.speed, ready=READY.get(words[0]),
+                )  # fmt: skip
             name = " ".join([words[0], *(each for each in words[1:] if "/" not in each)])
             rows.append({
                 "command": name, "status": heard.status, "seconds": round(heard.seconds, 1),

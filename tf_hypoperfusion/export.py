@@ -91,7 +91,7 @@ def main() -> int:
         )
     print(f"{folder}: {'already exported' if kept else 'exported'}")
     model = folder.parent
-    print(f"serve it with     {command.line('serve', models=FLAGS.out, port=8501)}")
+    print(f"serve  {command.line('serve', models=FLAGS.out, port=8501)}")
     command.next_steps(
         look_at=folder / "model_card.md",
         run=command.line(

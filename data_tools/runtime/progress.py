@@ -100,7 +100,8 @@ def doing_alone(what: str) -> Iterator[None]:
         try:
             with waiting():
                 yield
-                voice.heard = time.monotonic()
+                # The other may have been silent for as long as is allowed.
+                voice.heard = time.monotonic() - voice.allowed_s
         finally:
             other.communicate()  # the end of its input ends it, as the end of this process would
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from data_tools.patient import MniPatient
-from data_tools.runtime import processor, tensorflow_start
+from data_tools.runtime import processor
 from data_tools.runtime.errors import InputError
 from tf_hypoperfusion import config
 from tf_hypoperfusion.clinical import ClinicalFacts
@@ -96,7 +96,6 @@ class Models:
         if all(map(self._is_lean, self._paths)):
             print(f"device  {processor.in_words()}", flush=True)
             return
-        tensorflow_start.prepare()
         from tf_hypoperfusion.model import devices
 
         devices.announce()

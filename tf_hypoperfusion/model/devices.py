@@ -3,10 +3,12 @@
 import sys
 from collections import Counter
 
-import tensorflow as tf
-
-from data_tools.runtime import graphics_card, processor
+from data_tools.runtime import graphics_card, processor, tensorflow_start
 from data_tools.runtime.errors import counted
+
+tensorflow_start.prepare()
+
+import tensorflow as tf  # noqa: E402
 
 
 def announce() -> None:

@@ -4,9 +4,9 @@
         ...
 
 :func:`data_tools.runtime.command.run` listens to what a command prints. After some seconds of
-silence it says what is being done: in place at a terminal; in a log as lines, at growing intervals.
-A progress bar is drawn again instead. ``HYPOPERFUSION_SILENT_S`` in the environment is how long a
-command may be silent; 0 never says anything.
+silence it says what is being done: in place at a terminal; in a log as lines, which become rarer
+after some minutes. A progress bar is drawn again instead. ``HYPOPERFUSION_SILENT_S`` in the
+environment is how long a command may be silent; 0 never says anything.
 """
 
 import contextlib
@@ -21,8 +21,9 @@ from typing import IO, Any
 
 VARIABLE = "HYPOPERFUSION_SILENT_S"
 SILENT_S = 3.5
-# A log keeps every line: no more of them than one in a tenth of the time, and one in five minutes.
-LOG_SHARE, LOG_AT_MOST_S = 0.1, 300.0
+# A log keeps every line. After six minutes they become rarer: the pause is a hundredth of the time
+# that the command has run, and five minutes at most.
+LOG_SHARE, LOG_AT_MOST_S = 0.01, 300.0
 LISTENS_EVERY_S = 0.25
 
 
@@ -169,7 +170,7 @@ class _Voice:
     def __init__(self, stream: IO[str], allowed_s: float) -> None:
         self.stream, self.allowed_s = stream, allowed_s
         self.at_terminal = stream.isatty()
-        self.heard = time.monotonic()
+        self.began = self.heard = time.monotonic()
         self._shown = 0  # letters that stand in the terminal's last line
         self._lock = threading.RLock()
 
@@ -183,7 +184,7 @@ class _Voice:
         """Say what is being done if it is time to."""
         activity = _current[-1]
         lasted = now - activity.began
-        if not activity.what or now - self.heard < self._pause_s(lasted):
+        if not activity.what or now - self.heard < self._pause_s(now - self.began):
             return
         bars = _bars()
         with self._lock:
@@ -199,10 +200,10 @@ class _Voice:
             self.stream.flush()
             self.heard = now
 
-    def _pause_s(self, lasted: float) -> float:
+    def _pause_s(self, running_s: float) -> float:
         if self.at_terminal:
             return 1.0 if self._shown else self.allowed_s
-        return max(self.allowed_s, min(LOG_SHARE * lasted, LOG_AT_MOST_S))
+        return max(self.allowed_s, min(LOG_SHARE * running_s, LOG_AT_MOST_S))
 
     def listen(self) -> None:
         """Something else is about to be printed."""

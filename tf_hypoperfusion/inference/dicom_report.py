@@ -206,8 +206,8 @@ def said(result: PatientResult) -> list[str]:
     if result.answer.interval_ml is not None:
         low, high = result.answer.interval_ml
         lines.append(
-            f"True hypoperfusion {wording.rounded(low)} to {wording.ml(high)} in {result.answer.coverage or 0:.0%} "
-            "of patients like those of the calibration."
+            f"True hypoperfusion {wording.rounded(low)} to {wording.ml(high)} in "
+            f"{result.answer.coverage or 0:.0%} of patients like those of the calibration."
         )
     if result.core_ml is None or result.core_by is None:
         lines.append("Core not known.")

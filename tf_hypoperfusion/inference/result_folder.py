@@ -355,8 +355,8 @@ def _interval(answer: Answer) -> list[str]:
         return []
     low, high = answer.interval_ml
     return [
-        f"true hypoperfusion {wording.rounded(low)} to {wording.ml(high)} in {answer.coverage:.0%} of patients like "
-        "those of the calibration"
+        f"true hypoperfusion {wording.rounded(low)} to {wording.ml(high)} in "
+        f"{answer.coverage:.0%} of patients like those of the calibration"
     ]
 
 

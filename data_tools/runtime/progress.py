@@ -47,7 +47,7 @@ class Activity:
 _current: list[Activity] = []
 # Those that listen; the last one speaks.
 _voices: list["_Voice"] = []
-_IN_ANOTHER_PROCESS = "import runpy, sys; runpy.run_path(sys.argv[1])['_tell'](sys.argv[2])"
+_IN_ANOTHER_PROCESS = "import runpy, sys; runpy.run_path(sys.argv[1])['_tell'](*sys.argv[2:])"
 
 
 @contextlib.contextmanager
@@ -96,7 +96,8 @@ def doing_alone(what: str) -> Iterator[None]:
         yield
         return
     voice.clear()
-    words = [sys.executable, "-S", "-c", _IN_ANOTHER_PROCESS, __file__, what]
+    silent_s = time.monotonic() - voice.heard
+    words = [sys.executable, "-S", "-c", _IN_ANOTHER_PROCESS, __file__, what, str(silent_s)]
     with subprocess.Popen(words, stdin=subprocess.PIPE, stderr=number) as other:
         try:
             with waiting():
@@ -107,9 +108,10 @@ def doing_alone(what: str) -> Iterator[None]:
             other.communicate()  # the end of its input ends it, as the end of this process would
 
 
-def _tell(what: str) -> None:
-    """Say what another process is doing, until it closes our standard input."""
+def _tell(what: str, silent_s: str) -> None:
+    """Say what another process is doing, which was silent before, until it closes our input."""
     with listening(), doing(what):
+        _voices[-1].heard -= float(silent_s)
         sys.stdin.read()
 
 

@@ -121,7 +121,7 @@ def next_steps(*, look_at: object = None, run: str | None = None) -> None:
     """
     for word, what in (("open", look_at), ("next", run)):
         if what is not None:
-            print(f"{word}  {what}", flush=True)
+            say(f"{word}  {what}")
 
 
 @contextlib.contextmanager
@@ -140,14 +140,14 @@ def _print_help(flag_values: flags.FlagValues, description: str | None) -> None:
 
 
 def say(text: str) -> None:
-    """Print a long text, of which a reader may want the first lines only.
+    """Print what a reader who has seen enough need not read, as that of "| head".
 
     Args:
         text: to print.
     """
     try:
         print(text, flush=True)
-    except BrokenPipeError:  # as "| head" leaves it; Python would complain again at its end
+    except BrokenPipeError:  # Python would complain again at its end
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 

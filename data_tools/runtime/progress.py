@@ -119,7 +119,7 @@ def _tell(what: str, silent_s: str) -> None:
 def listening() -> Iterator[None]:
     """Listen to standard output and error while the block runs, and break their silence."""
     allowed = _allowed_s()
-    if not allowed:
+    if not allowed or sys.stdout is None or sys.stderr is None:  # as with 2>&-
         yield
         return
     with _stream_of_its_own() as stream, doing("still at work"):

@@ -148,3 +148,11 @@ def test_words_come_through_while_native_code_is_silenced(tmp_path):
     )
     done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True)
     assert "... starting" in done.stderr and "noise" not in done.stderr
+
+
+@pytest.mark.parametrize("name", ["stdout", "stderr"])
+def test_a_command_without_an_output_is_left_alone(monkeypatch, name):
+    """As a shell's ``2>&-`` starts it."""
+    monkeypatch.setattr(sys, name, None)
+    with progress.listening(), progress.doing("thinking"):
+        assert getattr(sys, name) is None

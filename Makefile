@@ -4,13 +4,15 @@
 # make test      everything CI runs: lint, types, import rules, tests on both TensorFlow lines
 # make quick     lint, types, import rules and the tests without a network: a minute or so
 # make docs      the site, into ./build/site; what mkdocs warns of is an error
-# make install   only the environment, in ./.venv
+# make install   only the environment, in ./.venv, without what the tests need
 # make clean     remove the environments and the demo
 # Options: PYTHON=python3.12 (any of 3.10 to 3.13), VENV=.venv, DEMO=demo, REAL=real,
+#          EXTRAS=serve,dicom (add gpu for NVIDIA's cards) of make install,
 #          PRESET=few_patients and WORKERS=N (all cores) of make real
 
 PYTHON ?= python3
 VENV   ?= .venv
+EXTRAS ?= serve,dicom
 DEMO   ?= demo
 REAL   ?= real
 PRESET ?= few_patients
@@ -23,7 +25,9 @@ ADDONS := $(VENV)-addons
 TESTS_AT_ONCE := -n 3 --no-loadscope-reorder
 # Tests that are also run on TensorFlow 2.15; no other file is read there.
 CORE    = -m core $$(grep -rl 'mark\.core' tests --include='test_*.py')
-PIP    := python -m pip install --quiet --disable-pip-version-check
+PIP    := python -m pip install --disable-pip-version-check
+# Several libraries ended their support of Python 3.10 with older versions, so it has its own list.
+PINS    = -c constraints/tf221$$($(PYTHON) -c 'import sys; print("-py310" if sys.version_info < (3, 11) else "")').txt
 
 # Otherwise each of the hundreds of processes of a test run would compile our code anew.
 unexport PYTHONDONTWRITEBYTECODE
@@ -35,13 +39,16 @@ help:
 	@sed -n '/^$$/q; s/^# //p' Makefile
 
 install: $(VENV)/installed
+	@echo "installed; enter it with  source $(BIN)/activate  and type  hypoperfusion"
 
-# Several libraries ended their support of Python 3.10 with older versions, so it has its own list.
 $(VENV)/installed: setup.cfg pyproject.toml constraints/tf221.txt constraints/tf221-py310.txt
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; (3, 10) <= v <= (3, 13) or sys.exit("Python %d.%d found; 3.10 to 3.13 expected: make PYTHON=python3.12" % v)'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/$(PIP) -e '.[test]' \
-	  -c constraints/tf221$$($(PYTHON) -c 'import sys; print("-py310" if sys.version_info < (3, 11) else "")').txt
+	$(BIN)/$(PIP) $(PINS) -e '.[$(EXTRAS)]'
+	@touch $@
+
+$(VENV)/installed-for-tests: $(VENV)/installed
+	$(BIN)/$(PIP) $(PINS) -e '.[test]'
 	@touch $@
 
 # The new patient's facts; awk, since participants.tsv has them by name.
@@ -118,13 +125,13 @@ real: install
 	@echo "the model and its card                   $(REAL)/saved_models/real"
 
 # The suite's own summary comes last.
-test: install checks test-addons
+test: $(VENV)/installed-for-tests checks test-addons
 	$(RUN) pytest $(TESTS_AT_ONCE)
 
-quick: install checks
+quick: $(VENV)/installed-for-tests checks
 	$(RUN) pytest -m quick -q $(TESTS_AT_ONCE)
 
-checks: install
+checks: $(VENV)/installed-for-tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -132,7 +139,7 @@ checks: install
 
 # tensorflow-addons has no wheel for Python 3.12 and later. After install, since both would write the
 # project's egg-info at once with `make -j`.
-test-addons: install
+test-addons: $(VENV)/installed-for-tests
 	@if $(PYTHON) -c 'import sys; sys.exit(sys.version_info >= (3, 12))'; then \
 	  $(MAKE) --no-print-directory $(ADDONS)/installed && $(ADDONS)/bin/python -m pytest $(CORE) $(TESTS_AT_ONCE); \
 	else echo "Python 3.12 or later: TensorFlow 2.15 with tensorflow-addons is not tested"; fi

@@ -3,8 +3,10 @@
 Affines here are RAS+ millimetres, as everywhere; ITK's LPS stays inside this file.
 """
 
+import contextlib
 import dataclasses
 import tempfile
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -12,6 +14,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from data_tools.grid import GRID_AFFINE, GRID_SHAPE
+from data_tools.runtime import progress
 from data_tools.runtime.quiet import native_stderr_silenced
 from data_tools.transform import Transform, resample
 from data_tools.volumes import Volume
@@ -27,7 +30,7 @@ def fit_linear(fixed: Volume, moving: Volume, kind: str, **options: Any) -> NDAr
     The same images get the same fit, to the last bit.
     """
     ants = _ants()
-    with tempfile.TemporaryDirectory(prefix="hypoperfusion-") as folder, native_stderr_silenced():
+    with _fitting("fitting the head to the template by ANTs") as folder:
         ants.registration(
             _to_ants(fixed), _to_ants(moving), kind, outprefix=f"{folder}/", **options
         )  # fmt: skip
@@ -52,7 +55,7 @@ def fit_deformable(
         kept = ~ndimage.binary_dilation(left_out, iterations=2)
         options = {"moving_mask": _to_ants(dataclasses.replace(moving, data=kept))}
     to_native = LPS @ np.linalg.inv(start.affine) @ LPS
-    with tempfile.TemporaryDirectory(prefix="hypoperfusion-") as folder, native_stderr_silenced():
+    with _fitting("bending the head to the template by ANTs (SyN)") as folder:
         affine = ants.create_ants_transform(
             transform_type="AffineTransform", matrix=to_native[:3, :3], translation=to_native[:3, 3]
         )
@@ -66,6 +69,17 @@ def fit_deformable(
             for name in ("fwdtransforms", "invtransforms")
         )
     return dataclasses.replace(start, back_mm=back, forth_mm=forth)
+
+
+@contextlib.contextmanager
+def _fitting(what: str) -> Iterator[str]:
+    """A folder for files of ANTs, which holds Python's lock while it works."""
+    with (
+        progress.doing_alone(what),
+        tempfile.TemporaryDirectory(prefix="hypoperfusion-") as folder,
+        native_stderr_silenced(),
+    ):
+        yield folder
 
 
 def _ants() -> Any:

@@ -126,6 +126,10 @@ def main() -> int:
         names = [each.participant_id for each in manifest.left_out if each.step == step]
         if names:
             print(f"  left out, {what}: {', '.join(names)}")
+    command.next_steps(
+        look_at=f"{FLAGS.out}/splits.json",
+        run=command.line("train", fold=0, records=FLAGS.out, run="runs/mine"),
+    )
     return command.EXIT_OK
 
 

@@ -18,9 +18,11 @@ A clean cohort prints a summary and exits 0; otherwise a table of faults, exit 2
 """
 
 import sys
+from pathlib import Path
 
 from absl import flags
 
+from data_tools.grid import SPACE
 from data_tools.runtime import command, light_imports
 
 FLAGS = flags.FlagValues()
@@ -53,7 +55,14 @@ def main() -> int:
         other_territories=FLAGS.other_territories,
     )
     print(summary)
+    command.next_steps(run=_next())
     return command.EXIT_OK
+
+
+def _next() -> str:
+    if any(Path(FLAGS.cohort).glob(f"sub-*/*_space-{SPACE}_*")):
+        return command.line("build-records", cohort=FLAGS.cohort, out="records")
+    return command.line("preprocess", cohort=FLAGS.cohort, out="mni")
 
 
 if __name__ == "__main__":

@@ -106,7 +106,9 @@ def said_b_values(path: Path) -> list[float]:
     bval = beside(path, ".bval")
     try:
         if bval.is_file():
-            words: list[Any] = bval.read_text(errors="replace").replace(",", " ").split()
+            words: list[Any] = (
+                bval.read_text(encoding="utf-8", errors="replace").replace(",", " ").split()
+            )
         else:
             found = [sidecar(path).get(key) for key in B_KEYS]
             words = next((each for each in found if each is not None), [])

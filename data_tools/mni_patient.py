@@ -264,7 +264,7 @@ def _read_affine(path: Path) -> NDArray[np.float64]:
     if not os.path.lexists(path):
         return np.eye(4)
     try:
-        lines = [line.split() for line in path.read_text().splitlines()]
+        lines = [line.split() for line in path.read_text(encoding="utf-8").splitlines()]
         matrix = np.array([cells for cells in lines if cells and cells[0][0] != "#"], float)
         readable = (
             matrix.shape == (4, 4)

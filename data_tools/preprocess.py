@@ -98,6 +98,10 @@ def main() -> int:
         print(f"failed: {names}: {reason}", file=sys.stderr)
     if alike := all_alike(failed, len(done) + len(failed)):
         print(alike, file=sys.stderr)
+    command.next_steps(
+        look_at=f"{FLAGS.out}/qc.html",
+        run=command.line("build-records", cohort=FLAGS.out, out="records") if done else None,
+    )
     return command.EXIT_SOME_FAILED if failed else command.EXIT_OK
 
 

@@ -226,7 +226,7 @@ def load_manifest(records: str | os.PathLike) -> Manifest:
             f"  python -m data_tools.build_records --cohort=MNI --out={records}"
         )
     try:
-        manifest = Manifest.from_json(json.loads(path.read_text()))
+        manifest = Manifest.from_json(json.loads(path.read_text(encoding="utf-8")))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(
             f"{path}: not a readable manifest ({error}); build the records again"

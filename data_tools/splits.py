@@ -283,7 +283,7 @@ def _read_json(path: Path) -> tuple[list[tuple[str, int]], list[str]]:
     if not path.is_file():
         raise InputError(f"{path}: no such file; expected a table or splits.json")
     try:
-        subsets = json.loads(path.read_text())["subsets"]
+        subsets = json.loads(path.read_text(encoding="utf-8"))["subsets"]
         given = [(name, k) for k, names in enumerate(subsets) for name in names]
         readable = all(isinstance(name, str) for name, _ in given)
     except (ValueError, KeyError, TypeError, RecursionError):

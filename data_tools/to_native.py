@@ -53,6 +53,7 @@ def main() -> int:
         f"{FLAGS.out}: {'mask' if brought.is_mask else 'image'}; over 0.5: "
         f"{brought.native_ml:.2f} mL here, {brought.mni_ml:.2f} mL on the MNI grid"
     )
+    command.next_steps(look_at=f"{FLAGS.out}, over {FLAGS.like or 'the DWI'}, in a NIfTI viewer")
     return command.EXIT_OK
 
 

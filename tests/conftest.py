@@ -15,6 +15,8 @@ from helpers.made_once import made_once
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 # As data_tools.records does, which a test may import after Keras.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+# No command says that it is still at work: what one prints may not depend on how busy a machine is.
+os.environ.setdefault("HYPOPERFUSION_SILENT_S", "0")
 
 
 # Files whose tests share no expensive fixture: each test may go to any worker.

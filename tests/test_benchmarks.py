@@ -4,6 +4,7 @@ import csv
 import functools
 import importlib
 import json
+import signal
 import subprocess
 import sys
 
@@ -13,7 +14,7 @@ from helpers import PROJECT
 from helpers.commands import call
 from helpers.fake_step import keeping
 
-from benchmarks import first_answer, growth, network, training_step
+from benchmarks import first_answer, growth, network, silence, training_step
 from benchmarks.measuring import processes, tables, turns
 from benchmarks.ways import step_profile
 from data_tools.runtime.errors import InputError
@@ -86,6 +87,17 @@ def test_the_network_is_timed_by_turns(here, tmp_path, monkeypatch):
     assert float(rows[1]["gflop"]) == pytest.approx(3 * float(rows[0]["gflop"]), abs=3)
     assert float(rows[0]["difference"]) < 1e-5
     assert "this project" in said.out
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_silences_are_measured_and_servers_ended(terminal):
+    code = "import time; print('first', flush=True); time.sleep(1.2); print('last')"
+    heard = silence.listen([sys.executable, "-c", code], terminal=terminal, speed=0.8)
+    assert heard.status == 0 and heard.text == "first\nlast\n"
+    assert 1.2 <= heard.silent_s <= heard.seconds
+    served = "import time; print('ready', flush=True); time.sleep(600)"
+    heard = silence.listen([sys.executable, "-c", served], terminal=terminal, ready=b"ready")
+    assert heard.status == -signal.SIGTERM
 
 
 def test_whole_commands_are_measured_with_the_processes_they_start(tmp_path):

@@ -2,6 +2,8 @@
 
 import ast
 import re
+import subprocess
+import sys
 from collections import Counter
 
 import pytest
@@ -128,8 +130,20 @@ def test_a_list_of_versions_names_each_package_once(path):
 
 
 POSIX_MODULES = {"fcntl", "grp", "pty", "pwd", "resource", "syslog", "termios", "tty"}
+# Some of what Linux alone has, and macOS lacks too, or that no module may count on.
 POSIX_NAMES = {
+    "errno": {"EREMOTEIO", "ENOMEDIUM", "EMEDIUMTYPE", "ENOKEY", "ETIME", "ENODATA", "ENOTUNIQ"},
+    "time": {"tzset"},
+    "socket": {"AF_UNIX", "SO_REUSEPORT"},
     "os": {
+        "chown",
+        "getloadavg",
+        "O_CLOEXEC",
+        "O_DIRECTORY",
+        "O_NOFOLLOW",
+        "statvfs",
+        "sysconf",
+        "uname",
         "fork",
         "geteuid",
         "getuid",
@@ -157,3 +171,54 @@ def test_no_module_needs_what_windows_lacks(path):
         and node.attr in POSIX_NAMES.get(node.value.id, ())
     }  # fmt: skip
     assert (needed & POSIX_MODULES, used) == (set(), set())
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PROJECT)))
+def test_text_files_are_read_and_written_as_utf_8(path):
+    """Windows has another encoding otherwise; ruff's PLW1514 sees those of known type only."""
+    calls = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
+    guilty = [
+        ast.unparse(call)
+        for call in calls
+        if isinstance(call.func, ast.Attribute)
+        and call.func.attr in ("read_text", "write_text")
+        and ast.unparse(call.func.value) != "atomic"  # which is UTF-8 always
+        and "encoding" not in {keyword.arg for keyword in call.keywords}
+    ]
+    assert guilty == []
+
+
+# What raises ImportError for our own modules, as on Windows; other packages know Windows already.
+WITHOUT_POSIX = """
+import builtins, importlib, os, signal, sys
+hidden, root, modules = set(sys.argv[1].split()), sys.argv[2], sys.argv[3].split()
+true_import = builtins.__import__
+def without(name, globals=None, *rest, **named):
+    if name.split(".")[0] in hidden and str((globals or {}).get("__file__", "")).startswith(root):
+        raise ImportError(f"{name} is hidden")
+    return true_import(name, globals, *rest, **named)
+builtins.__import__ = without
+for name in ("SIGHUP", "SIGUSR1", "SIGUSR2"):
+    delattr(signal, name)
+import errno
+del errno.EREMOTEIO
+for module in modules:
+    importlib.import_module(module)
+print(len(modules), "imported")
+"""
+
+
+def test_every_module_is_imported_without_what_windows_lacks():
+    modules = [
+        ".".join(path.relative_to(PROJECT).with_suffix("").parts).removesuffix(".__init__")
+        for path in MODULES
+        if "gpu" not in path.parts  # which needs jax
+        and path != PROJECT / "tf_hypoperfusion/__main__.py"  # which runs
+    ]
+    given = [" ".join(POSIX_MODULES), str(PROJECT), " ".join(modules)]
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_POSIX, *given],
+        cwd=PROJECT, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.endswith(f"{len(modules)} imported\n")

@@ -93,7 +93,11 @@ def main() -> None:
         model=tuple(FLAGS.model or ()),
         fast=FLAGS.fast,
     )
-    service.serve(settings, lambda node: f"open {node.page_url} in a browser")
+    service.serve(
+        settings,
+        lambda node: "the page is ready",
+        then="drop a patient's files on the page; Ctrl-C here ends it",
+    )
 
 
 def _own_folder() -> str:

@@ -95,6 +95,11 @@ def main() -> int:
           f"{_words(figures.calibration_from(moved))}")  # fmt: skip
     print(f"  interval of 50 mL              {low:.0f} to {high:.0f} mL, crossing fifths it holds "
           f"the truth in {held:.0%}")  # fmt: skip
+    models = ",".join(map(str, sorted(out.parent.glob("fold-*/best.keras"))))
+    command.next_steps(
+        look_at=out,
+        run=command.line("export", model=models or "...", calibration=out, name="mine"),
+    )
     return command.EXIT_OK
 
 

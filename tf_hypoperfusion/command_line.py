@@ -12,7 +12,7 @@ import textwrap
 from importlib.util import find_spec
 from pathlib import Path
 
-from data_tools.runtime.command import EXIT_BAD_INPUT, EXIT_OK
+from data_tools.runtime.command import EXIT_BAD_INPUT, EXIT_OK, say
 
 # By heading, in the order in which a study needs them.
 COMMANDS = {
@@ -59,7 +59,7 @@ def main() -> int:
     """
     name = sys.argv[1] if len(sys.argv) > 1 else ""
     if name in HELP:
-        print(listed())
+        say(listed())
         return EXIT_OK
     if name in ("--version", "version"):
         print(f"hypoperfusion {importlib.metadata.version('tf-hypoperfusion')}. {NOTICE}")
@@ -99,7 +99,9 @@ def listed() -> str:
 
 def summary(module: str) -> str:
     """The first line of a command's docstring, which is not imported for it."""
-    return (ast.get_docstring(ast.parse(_file(module).read_text())) or "").splitlines()[0]
+    return (
+        ast.get_docstring(ast.parse(_file(module).read_text(encoding="utf-8"))) or ""
+    ).splitlines()[0]
 
 
 def _file(module: str) -> Path:

@@ -35,6 +35,8 @@ from data_tools.runtime.errors import InputError, counted
 from tf_hypoperfusion import config
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tf_hypoperfusion.api import Result
     from tf_hypoperfusion.evaluation.patient_row import PatientRow
     from tf_hypoperfusion.inference.result import Comparison
@@ -113,6 +115,7 @@ command.define_workers(FLAGS, "Worker processes for measuring, alongside the net
 def main() -> int:
     """Run the command."""
     from tf_hypoperfusion.evaluation import plan, run
+    from tf_hypoperfusion.model import devices
 
     if FLAGS.cohort and FLAGS.external:
         raise InputError(
@@ -132,6 +135,7 @@ def main() -> int:
             "--validation measures the patients that a threshold would be chosen on, and no "
             "external cohort; give it without --choose_threshold and --external"
         )
+    devices.announce()
     done = run.evaluate(
         plan.Settings(
             run=FLAGS.run,
@@ -158,9 +162,20 @@ def main() -> int:
         print(f"{counted(len(told), 'patient')} left out:", file=sys.stderr)
         for name in sorted(told):
             print(f"  {name}: {_why(done.left_out[name])}", file=sys.stderr)
+    _next_steps(done.folder)
     # The others were named by the steps before.
     failed = any(each.step == flow.EVALUATE for each in done.left_out.values())
     return command.EXIT_SOME_FAILED if failed else command.EXIT_OK
+
+
+def _next_steps(folder: "Path") -> None:
+    """A page to open; validation patients serve a calibration, others a report."""
+    table = folder / "patients.csv"
+    if FLAGS.validation:
+        run = command.line("calibrate", patients=table, out=f"{FLAGS.run}/calibration.json")
+    else:
+        run = command.line("report", patients=table, out=folder / "report")
+    command.next_steps(look_at=folder / "index.html" if FLAGS.maps else table, run=run)
 
 
 def _why(left_out: flow.LeftOut) -> str:

@@ -90,6 +90,15 @@ def main() -> int:
             calibration_file=FLAGS.calibration,
         )
     print(f"{folder}: {'already exported' if kept else 'exported'}")
+    model = folder.parent
+    print(f"serve  {command.line('serve', models=FLAGS.out, port=8501)}")
+    command.next_steps(
+        look_at=folder / "model_card.md",
+        run=command.line(
+            "predict", model=model,
+            given=("--dwi=...", "--adc=...", "--nihss=...", "--side=...", "--out=result"),
+        ),
+    )  # fmt: skip
     return command.EXIT_OK
 
 

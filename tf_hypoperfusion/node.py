@@ -99,7 +99,9 @@ def main() -> int:
     light_imports.prepare_nibabel()
     from tf_hypoperfusion.hospital import service
 
-    service.serve(settings, _places)
+    service.serve(
+        settings, _places, then=command.line("node", config=FLAGS.config, given=["--status"])
+    )
 
 
 def _look_after(settings) -> None:

@@ -47,8 +47,10 @@ def main() -> None:
     from data_tools.runtime import tensorflow_start
 
     tensorflow_start.prepare()
+    from tf_hypoperfusion.model import devices
     from tf_hypoperfusion.training import forecast
 
+    devices.announce()
     configs = config.preset(FLAGS.preset)
     rates = forecast.measure(configs, FLAGS.stride, lambda text: print(text, file=sys.stderr))
     stations = forecast.stations(
@@ -75,6 +77,11 @@ def main() -> None:
             f"--disk={FLAGS.disk}: {free_gb:.1f} GB are free; expected {needed_gb:.1f} GB. Make "
             "room, or choose a folder on another disk"
         )
+    if FLAGS.source:
+        run = command.line("import-public", source=",".join(FLAGS.source), out="cohort")
+    else:
+        run = command.line("preprocess", cohort="cohort", out="mni", workers=FLAGS.workers)
+    command.next_steps(run=run)
 
 
 def _counted(given: list[str]) -> tuple[int, float]:

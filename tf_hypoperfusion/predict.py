@@ -85,7 +85,7 @@ command.moved(
 def main() -> int:
     """Run the command."""
     light_imports.prepare_nibabel()
-    from tf_hypoperfusion.inference import cohort_prediction, model_backend
+    from tf_hypoperfusion.inference import cohort_prediction, model_backend, model_files
 
     request = command.patient_request(FLAGS)
     models = model_backend.Models(
@@ -97,6 +97,12 @@ def main() -> int:
         calibration_file=FLAGS.calibration,
         allow_operations=FLAGS.allow_operations,
     )
+    models.announce_device()
+    if FLAGS.model is None:
+        print(
+            f"no --model: {model_files.demo_model()} answers, trained on SIMULATED patients only",
+            file=sys.stderr,
+        )
     if request.cohort is None:  # all of whose patients may have been predicted before
         models.begin()
     return cohort_prediction.answer(request, models.connect, models.settings, FLAGS.workers)
@@ -107,9 +113,7 @@ def _chosen() -> list[str]:
     from tf_hypoperfusion.inference import model_files
 
     if FLAGS.model is None:
-        demo = model_files.demo_model()
-        print(f"no --model: {demo} answers, trained on SIMULATED patients only", file=sys.stderr)
-        return [str(demo)]
+        return [str(model_files.demo_model())]
     if not FLAGS.model or not all(FLAGS.model):
         raise InputError("--model holds an empty name; expected --model=A or --model=A,B,C")
     return FLAGS.model

@@ -133,6 +133,12 @@ def main() -> int:
         )
     if FLAGS.dossier:
         _dossier(run, primary, folders)
+    models = ",".join(map(str, sorted(run.glob("fold-*/best.keras"))))
+    command.next_steps(
+        look_at=Path(FLAGS.out) / "dossier/index.html" if primary is None else
+        Path(FLAGS.out) / "index.html",
+        run=command.line("export", given=["--name=mine"], model=models) if models else None,
+    )  # fmt: skip
     return command.EXIT_OK
 
 

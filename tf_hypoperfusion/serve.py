@@ -19,7 +19,7 @@ import sys
 
 from absl import flags
 
-from data_tools.runtime import command, light_imports
+from data_tools.runtime import command, light_imports, progress
 from data_tools.runtime.errors import InputError
 
 FLAGS = flags.FlagValues()
@@ -134,7 +134,8 @@ def main() -> int:
     )
     source = policies.ModelSource(FLAGS.config or FLAGS.models, is_config=bool(FLAGS.config))
     server = embedded.EmbeddedServer(source, options)
-    server.start()
+    with progress.doing("loading the models"):
+        server.start()
     if server.grpc_port is not None:
         print(f"gRPC on {FLAGS.host}:{server.grpc_port}", flush=True)
     print(
@@ -142,7 +143,15 @@ def main() -> int:
         f"{os.getpid()}; research use only)",
         flush=True,
     )
-    server.run()
+    command.next_steps(
+        look_at=f"http://{FLAGS.host}:{server.port}/v1/models/{server.names()[0]}",
+        run=command.line(
+            "serving-client", url=f"http://{FLAGS.host}:{server.port}", model=server.names()[0],
+            given=("--dwi=...", "--adc=...", "--nihss=...", "--side=...", "--out=result"),
+        ),
+    )  # fmt: skip
+    with progress.waiting():
+        server.run()
     # All is answered and closed. Python's own end would abort where a thread is inside TensorFlow,
     # and may crash where OpenVINO has loaded models in several threads.
     sys.stdout.flush()

@@ -27,8 +27,10 @@ says otherwise. Watch the curves and pictures with:
 """
 
 import dataclasses
+import shlex
 import statistics
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -235,10 +237,17 @@ def main() -> int:
         raise InputError("--run is empty; expected a folder")
     configs = settings()
     if FLAGS.fold == roles.FINAL and FLAGS.epochs is None:
-        configs = configs._replace(training=_final_epochs(configs.training))
+        found = _best_epochs()
+        configs = configs._replace(
+            training=dataclasses.replace(configs.training, epochs=round(statistics.median(found)))
+        )
     # These start TensorFlow (3 s): only after the flags are known good.
     from data_tools import records, subset_table
+    from tf_hypoperfusion.model import devices
 
+    devices.announce()
+    if FLAGS.fold == roles.FINAL and FLAGS.epochs is None:
+        _say_best_epochs(found)
     manifest = records.load_manifest(FLAGS.records)
     subsets = range(len(manifest.subsets))
     folds = splits.parse_folds(FLAGS.fold, len(subsets))
@@ -259,6 +268,7 @@ def main() -> int:
         save_minutes=FLAGS.save_minutes,
         overlay_epochs=FLAGS.overlay_epochs,
         profile=FLAGS.profile,
+        precision_by=_precision_by(),
     )
     for done in trainer.train_folds(
         FLAGS.records, FLAGS.run, folds, configs, overwrite=FLAGS.overwrite, options=options
@@ -282,17 +292,43 @@ def main() -> int:
                 "a learning rate that is too high, and labels that do not lie on the images.",
                 file=sys.stderr,
             )
+    _next_steps(folds)
     return command.EXIT_OK
 
 
-def _final_epochs(training: config.TrainingConfig) -> config.TrainingConfig:
-    """With as many epochs as the run's folds needed."""
+def _precision_by() -> str:
+    """Who set the precision, where it was not left to the machine."""
+    if FLAGS.precision is not None:
+        return "--precision"
+    return FLAGS.config or f"preset {FLAGS.preset or 'paper'}"
+
+
+def _next_steps(folds: Sequence[int | None]) -> None:
+    """The curves; test patients for folds, an export for the final network, which has none."""
+    if folds == [None]:
+        model = f"{FLAGS.run}/final/best.keras"
+        run = command.line("export", model=model, name="mine")
+    else:
+        fold = None if FLAGS.fold == "all" else FLAGS.fold
+        run = command.line("evaluate", run=FLAGS.run, records=FLAGS.records, fold=fold)
+    command.next_steps(
+        look_at=f"tensorboard --logdir={shlex.quote(FLAGS.run)}, then http://localhost:6006",
+        run=run,
+    )
+
+
+def _best_epochs() -> list[int]:
+    """Of the run's finished folds: the final network is trained for their median."""
     best = run_summary.best_epochs(FLAGS.run)
     if not best:
         raise InputError(
             f"--fold=final takes its epochs from the finished folds of {FLAGS.run}, and there is "
             "none; train them first (--fold=all), or give --epochs"
         )
+    return best
+
+
+def _say_best_epochs(best: list[int]) -> None:
     epochs = round(statistics.median(best))
     print(
         f"{counted(epochs, 'epoch')}: the median of the best epochs of the finished folds, which "
@@ -305,7 +341,6 @@ def _final_epochs(training: config.TrainingConfig) -> config.TrainingConfig:
             "that the number of epochs does not hang on one",
             file=sys.stderr,
         )
-    return dataclasses.replace(training, epochs=epochs)
 
 
 if __name__ == "__main__":

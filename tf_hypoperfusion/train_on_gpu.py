@@ -166,6 +166,11 @@ def main() -> int:
             f"network {number}: best validation loss {row['val_composite']:.4f} after "
             f"{row['step']} steps, Dice {row['val_dice']:.3f}: {FLAGS.run}/fold-{number}/best.keras"
         )
+    models = ",".join(f"{FLAGS.run}/fold-{number}/best.keras" for number in range(len(best)))
+    command.next_steps(
+        look_at=f"{FLAGS.run}/fold-0/history.csv",
+        run=command.line("export", given=["--name=mine"], model=models),
+    )
     return command.EXIT_OK
 
 
@@ -189,7 +194,9 @@ def check_backend() -> None:
         InputError: no jax is installed, or another backend was asked for.
     """
     if importlib.util.find_spec("jax") is None:
-        raise InputError("jax is not installed; expected an environment with jax and keras 3")
+        raise InputError(
+            "jax is not installed; expected an environment with the extra jax and keras 3"
+        )
     if os.environ.setdefault("KERAS_BACKEND", "jax") != "jax":
         raise InputError("KERAS_BACKEND is set to another backend; expected jax, or none")
 

@@ -87,6 +87,10 @@ def main() -> int:
     )
     if not result.imported:
         return command.EXIT_BAD_INPUT
+    command.next_steps(
+        look_at=f"{FLAGS.out}/{cohort_import.TABLE}",
+        run=command.line("check-cohort", cohort=FLAGS.out),
+    )
     return command.EXIT_SOME_FAILED if result.failed else command.EXIT_OK
 
 

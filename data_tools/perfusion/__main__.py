@@ -241,6 +241,10 @@ def _calibrate() -> int:
         print(f"warning: {warning}", file=sys.stderr)
     for names, reason in by_reason(found.left_out):
         print(f"left out: {names}: {reason}", file=sys.stderr)
+    command.next_steps(
+        look_at=(folder / calibration.RESULT).with_suffix(".png"),
+        run=command.line("preprocess", cohort=FLAGS.out or FLAGS.cohort, out="mni"),
+    )
     return command.EXIT_OK
 
 
@@ -284,7 +288,13 @@ def _one(options: "Options", mask: Path | None) -> int:
                 raise
             raise InputError(f"{error}\n{kept_in_words(known, options)}") from error
     _say(made.quality)
-    print(f"{out}{' (done before)' if made.kept else ''}: look at {out / 'qc.png'}")
+    print(f"{out}: {'done before' if made.kept else 'done'}")
+    tmax = next(out.glob("*_Tmax.nii.gz"), out)
+    command.next_steps(
+        look_at=out / "qc.png",
+        run=command.line("predict", given=("--dwi=...", "--adc=...", "--nihss=...", "--side=...",
+                                           "--out=result"), tmax=tmax),
+    )  # fmt: skip
     return command.EXIT_OK
 
 
@@ -335,7 +345,10 @@ def _cohort(options: "Options") -> int:
         print(alike, file=sys.stderr)
     if result.made and result.equivalence == NOT_EQUIVALENT:
         print(f"These maps are {NOT_EQUIVALENT}.")
-    print(f"Look at {folder / 'qc.html'}")
+    command.next_steps(
+        look_at=folder / "qc.html",
+        run=command.line("preprocess", cohort=FLAGS.cohort, out="mni") if result.made else None,
+    )
     return command.EXIT_SOME_FAILED if failures else command.EXIT_OK
 
 

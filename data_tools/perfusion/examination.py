@@ -21,6 +21,7 @@ from data_tools.perfusion.concentration import Bolus
 from data_tools.perfusion.maps import Check, Maps
 from data_tools.perfusion.motion import Motion, correct_motion, jumps_of_outline
 from data_tools.perfusion.series import Series
+from data_tools.runtime import progress
 from data_tools.runtime.errors import InputError
 from data_tools.volumes import Volume
 
@@ -101,7 +102,9 @@ def examine(
     """
     method = method or Method()
     threshold = deconvolution.checked_threshold(method.deconvolution, method.threshold)
+    progress.now("correcting motion")
     moved = correct_motion(series.signal, series.affine, series.times_s) if method.motion else None
+    progress.now("finding the bolus and the arterial curve")
     signal, tr_s = _steady(series, moved)
     bolus, brain, cut = _bolus(signal, tr_s, series, brain)
     frames = bolus.baseline_frames
@@ -114,6 +117,7 @@ def examine(
     outline, brain = brain, brain & ~concentration.fluid(smooth, curves, brain, frames)
     if moved:
         brain &= always_in_view(moved.poses, series.affine, signal.shape)
+    progress.now("deconvolving")
     made = maps.perfusion_maps(
         curves, brain, found.curve, tr_s=tr_s, method=method.deconvolution, threshold=threshold
     )

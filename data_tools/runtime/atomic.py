@@ -34,7 +34,7 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
     temporary = path.with_name(f".tmp-{secrets.token_hex(4)}-{path.name}")
     try:
         yield temporary
-        with open(temporary, "rb") as written:
+        with open(temporary, "r+b") as written:  # Windows writes out what may be written to only
             os.fsync(written.fileno())  # or a power cut may leave an empty file of that name
         os.replace(temporary, path)
     finally:
@@ -167,7 +167,7 @@ def no_formula(cell: Any) -> Any:
 def read_json(path: str | os.PathLike) -> dict[str, Any]:
     """A JSON object, empty where the file is absent or damaged."""
     try:
-        content = json.loads(Path(path).read_text())
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
         return {}
     return content if isinstance(content, dict) else {}

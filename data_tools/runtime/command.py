@@ -17,8 +17,10 @@ in which ``--help`` shows them::
 import contextlib
 import dataclasses
 import errno
+import io
 import os
 import re
+import shlex
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -29,7 +31,7 @@ from absl import flags
 
 from data_tools.grid import SLAB_SLICES
 from data_tools.overrides import ADC_UNITS, Overrides
-from data_tools.runtime import flag_texts
+from data_tools.runtime import flag_texts, progress
 from data_tools.runtime.errors import InputError, RunAgain
 
 EXIT_OK, EXIT_SOME_FAILED, EXIT_BAD_INPUT, EXIT_RUN_AGAIN, EXIT_INTERRUPTED = 0, 1, 2, 75, 130
@@ -71,13 +73,16 @@ def run(
     if any(option.startswith("e") for option in sys.warnoptions):
         # PYTHONWARNINGS=error is for a program's tests; a library's warning ends no hours of work.
         warnings.simplefilter("default")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a console that knows no ≥ gets its number
+            stream.reconfigure(errors="backslashreplace")
     arguments = list(sys.argv[1:] if argv is None else argv)
     if any(argument in ("--help", "-help", "-h", "--helpfull") for argument in arguments):
         _print_help(flag_values, description)
         return EXIT_OK
     try:
         _parse(flag_values, arguments)
-        with contextlib.nullcontext() if public else _closed_to_others():
+        with progress.listening(), contextlib.nullcontext() if public else _closed_to_others():
             return main() or EXIT_OK
     except InputError as error:
         return _fail(str(error))
@@ -92,6 +97,33 @@ def run(
         return EXIT_RUN_AGAIN if isinstance(stop, RunAgain) else EXIT_INTERRUPTED
 
 
+def line(name: str, /, *, given: Sequence[str] = (), **values: object) -> str:
+    """A command as it is typed.
+
+    >>> line("preprocess", cohort="my cohort", out="mni")
+    "hypoperfusion preprocess --cohort='my cohort' --out=mni"
+
+    Args:
+        name: of the command.
+        given: arguments that are written already.
+        values: of flags, by name; without those that are None.
+    """
+    said = [f"--{k}={shlex.quote(str(v))}" for k, v in values.items() if v is not None]
+    return " ".join(["hypoperfusion", name, *said, *given])
+
+
+def next_steps(*, look_at: object = None, run: str | None = None) -> None:
+    """End a command's output: what to open now, and which command comes next.
+
+    Args:
+        look_at: a file, a folder or a command that shows something; None: nothing to look at.
+        run: the next command, such as one of :func:`line`; None: there is none.
+    """
+    for word, what in (("open", look_at), ("next", run)):
+        if what is not None:
+            say(f"{word}  {what}")
+
+
 @contextlib.contextmanager
 def _closed_to_others() -> Iterator[None]:
     before = os.umask(OTHERS)
@@ -103,10 +135,19 @@ def _closed_to_others() -> Iterator[None]:
 
 
 def _print_help(flag_values: flags.FlagValues, description: str | None) -> None:
+    about = flag_texts.wrap((description or "").strip())
+    say(f"{about}\n\n{flag_texts.describe(flag_values, _HEADINGS.get(flag_values, {}))}")
+
+
+def say(text: str) -> None:
+    """Print what a reader who has seen enough need not read, as that of "| head".
+
+    Args:
+        text: to print.
+    """
     try:
-        print(flag_texts.wrap((description or "").strip()), end="\n\n")
-        print(flag_texts.describe(flag_values, _HEADINGS.get(flag_values, {})), flush=True)
-    except BrokenPipeError:  # as "| head" leaves it; Python would complain again at its end
+        print(text, flush=True)
+    except BrokenPipeError:  # Python would complain again at its end
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 

@@ -23,7 +23,7 @@ NO_PATIENTS_FAULT = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 # What a file system answers about one file, and no program can mend.
 UNREADABLE = (
     errno.EACCES, errno.EPERM, errno.EIO, errno.ELOOP, errno.ESTALE, errno.ENAMETOOLONG,
-    errno.ETIMEDOUT, errno.EREMOTEIO,
+    errno.ETIMEDOUT, getattr(errno, "EREMOTEIO", errno.EIO),  # Linux alone has the last one
 )  # fmt: skip
 # TensorFlow's name for it; this module does not import TensorFlow.
 OUT_OF_MEMORY = ("MemoryError", "ResourceExhaustedError")

@@ -5,6 +5,8 @@ import platform
 import sys
 from pathlib import Path
 
+from data_tools.runtime.errors import counted
+
 # Instructions that multiply bfloat16; without one of them it is emulated and slow.
 BFLOAT16_FLAGS = ("amx_bf16", "avx512_bf16")
 
@@ -31,7 +33,7 @@ def _said(about: str, cpuinfo: Path) -> str:
     """What Linux's file says first about something; empty where it says nothing."""
     if not cpuinfo.is_file():
         return ""
-    for line in cpuinfo.read_text().splitlines():
+    for line in cpuinfo.read_text(encoding="utf-8").splitlines():
         name, _, value = line.partition(":")
         if name.strip() == about:
             return value.strip()
@@ -41,6 +43,11 @@ def _said(about: str, cpuinfo: Path) -> str:
 def cores() -> int:
     """Cores that this process may use."""
     return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+
+
+def in_words() -> str:
+    """Cores and name, as in "CPU with 2 cores (AMD EPYC 9454)"."""
+    return f"CPU with {counted(cores(), 'core')} ({model()})"
 
 
 def multiplies_bfloat16() -> bool:

@@ -2,12 +2,17 @@
 whatever the user's environment says of Keras.
 """
 
-import logging
+import functools
 import os
 import sys
+from collections.abc import Callable
+from typing import TypeVar
 
 from data_tools.runtime.errors import InputError
+from data_tools.runtime.progress import doing
 from data_tools.runtime.quiet import native_stderr_silenced
+
+T = TypeVar("T")
 
 
 def prepare() -> None:
@@ -30,13 +35,16 @@ def prepare() -> None:
             f"Keras runs on {backend} here, and was started before; expected TensorFlow: set "
             "KERAS_BACKEND=tensorflow, or import tf_hypoperfusion's modules before keras"
         )
-    with native_stderr_silenced():
+    with doing("starting TensorFlow"), native_stderr_silenced():
         import tensorflow as tf
 
         tf.config.list_physical_devices()
-    tf.get_logger().addFilter(_is_no_retracing)
 
 
-def _is_no_retracing(record: logging.LogRecord) -> bool:
-    """A function for each of several networks is meant, and TensorFlow warns of it as a mistake."""
-    return "triggered tf.function retracing" not in record.getMessage()
+def counted_alone(function: Callable[..., T]) -> Callable[..., T]:
+    """A function for ``tf.function`` whose tracings are counted apart from those of its like.
+
+    TensorFlow warns of a function that is traced again and again, and knows functions by their
+    code. That of five networks is the same, each traced once. A partial is known by itself.
+    """
+    return functools.partial(function)

@@ -157,6 +157,11 @@ def main() -> None:
     )
     what = "simulated strokes in real heads" if FLAGS.heads else "simulated patients"
     print(f"{FLAGS.patients} {what} ({FLAGS.space} space) in {out}")
+    if FLAGS.space == "mni":
+        run = command.line("build-records", cohort=FLAGS.out, out="records")
+    else:
+        run = command.line("perfusion" if FLAGS.dsc else "check-cohort", cohort=FLAGS.out)
+    command.next_steps(look_at=f"{FLAGS.out}/participants.tsv", run=run)
 
 
 _OF_LAYOUTS = ("testing", "coarser", "zip")
@@ -178,6 +183,10 @@ def _layout() -> None:
         workers=FLAGS.workers,
     )
     print(f"{FLAGS.patients} simulated patients in the layout {FLAGS.layout} in {folder}")
+    command.next_steps(
+        look_at=f"{FLAGS.out}/README",
+        run=command.line("import-public", source=folder, out="cohort"),
+    )
 
 
 def _refuse(names: tuple[str, ...], why: str) -> None:

@@ -58,7 +58,12 @@ def main() -> None:
     print(contrast_table.as_text(contrasts))
     if int(lines[0].simulated) < FEW:
         print(f"{lines[0].simulated} patients: shares and medians of so few say little")
-    print(f"written to {description.folder_for(FLAGS.cohort, FLAGS.out)}")
+    folder = description.folder_for(FLAGS.cohort, FLAGS.out)
+    print(f"written to {folder}")
+    command.next_steps(
+        look_at=f"{folder}/figure.png",
+        run=command.line("build-records", cohort=FLAGS.cohort, out="records"),
+    )
 
 
 if __name__ == "__main__":

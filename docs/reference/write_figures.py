@@ -30,7 +30,7 @@ SHOWN = {
 
 def demo() -> str:
     """Some steps of the demo and its last lines, with dots for what is left out."""
-    steps, _, last = DEMO.read_text().strip().rpartition("\n\n")
+    steps, _, last = DEMO.read_text(encoding="utf-8").strip().rpartition("\n\n")
     shown: list[str] = []
     for step in re.split("(?m)^(?=== )", steps):
         for title, beginnings in SHOWN.items():
@@ -109,6 +109,8 @@ def printed(log: str) -> str:
 
 if __name__ == "__main__":
     if len(sys.argv) > 1:
-        atomic.write_text(DEMO, printed(Path(sys.argv[1]).read_text()))
+        atomic.write_text(DEMO, printed(Path(sys.argv[1]).read_text(encoding="utf-8")))
     for name, blocks in BLOCKS.items():
-        atomic.write_text(PROJECT / name, written((PROJECT / name).read_text(), blocks))
+        atomic.write_text(
+            PROJECT / name, written((PROJECT / name).read_text(encoding="utf-8"), blocks)
+        )

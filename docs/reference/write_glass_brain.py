@@ -25,7 +25,7 @@ def lines_of(direction: str) -> list[dict]:
     # nilearn places its drawings over the template by numbers found by hand, known to it alone.
     path, transform = glass_brain._get_json_and_transform(direction)
     lines = []
-    for each in json.loads(Path(path).read_text())["paths"]:
+    for each in json.loads(Path(path).read_text(encoding="utf-8"))["paths"]:
         look = {"grey": round(1 - to_rgb(each["edgecolor"])[0], 2), "width": each["linewidth"]}
         last = None
         for item in each["items"]:

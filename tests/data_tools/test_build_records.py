@@ -387,7 +387,11 @@ def test_the_command_prints_what_it_built(mni_cohort, records_dir, capsys):
     assert printed[0].split()[:3] == ["subset", "patients", "lesion"]
     assert [line.split()[0] for line in printed[1:6]] == list("01234")
     assert sorted(line.split()[1] for line in printed[1:6]) == list("11112")
-    assert printed[6:] == [f"{records_dir}: already built, 6 patients, 24 slabs"]
+    assert printed[6:] == [
+        f"{records_dir}: already built, 6 patients, 24 slabs",
+        f"open  {records_dir}/splits.json",
+        f"next  hypoperfusion train --fold=0 --records={records_dir} --run=runs/mine",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -61,6 +61,11 @@ def damage(cohort, participant):
     path.write_bytes(path.read_bytes()[:1000])
 
 
+def ends(out):
+    """The last lines: a page to open, and the next command."""
+    return f"open  {out}/qc.html\nnext  hypoperfusion build-records --cohort={out} --out=records\n"
+
+
 @pytest.fixture(scope="module")
 def done(raw_cohort, tmp_path_factory):
     """A cohort with a good and a damaged patient, preprocessed (one registration)."""
@@ -88,7 +93,7 @@ def quick(raw_cohort, tmp_path, monkeypatch):
 def test_one_bad_patient_is_named_and_the_other_is_done(done):
     _, out, (status, printed, complained) = done
     assert status == command.EXIT_SOME_FAILED
-    assert printed == f"1 patient in {out} (0 were done before)\n"
+    assert printed == f"1 patient in {out} (0 were done before)\n{ends(out)}"
     (failure,) = [line for line in complained.splitlines() if line.startswith("failed: ")]
     assert failure.startswith(f"failed: {BAD}: ADC ")
     assert "ends too early or is damaged" in failure
@@ -149,7 +154,7 @@ def test_a_second_run_keeps_what_is_done(done):
     before = {path: path.stat().st_mtime_ns for path in (out / GOOD).iterdir()}
     status, printed, complained = run(cohort, out)
     assert status == command.EXIT_SOME_FAILED
-    assert printed == f"1 patient in {out} (1 were done before)\n"
+    assert printed == f"1 patient in {out} (1 were done before)\n{ends(out)}"
     assert f"failed: {BAD}: " in complained
     assert {path: path.stat().st_mtime_ns for path in (out / GOOD).iterdir()} == before
 
@@ -208,7 +213,7 @@ def test_a_defect_at_one_patient_stops_no_other(quick, monkeypatch):
 
     monkeypatch.setattr(qc_picture, "draw", odd)
     status, printed, complained = run(cohort, out)
-    assert (status, printed) == (1, f"1 patient in {out} (0 were done before)\n")
+    assert (status, printed) == (1, f"1 patient in {out} (0 were done before)\n{ends(out)}")
     (failure,) = [line for line in complained.splitlines() if line.startswith("failed: ")]
     assert failure.startswith(f"failed: {GOOD}: a defect of this program")
     assert "ZeroDivisionError: in a picture" in failure
@@ -233,7 +238,7 @@ def test_a_failure_of_all_alike_is_said(quick, monkeypatch):
 
 def test_a_patient_that_fails_later_leaves_no_stale_result(quick):
     cohort, out = quick
-    assert run(cohort, out)[:2] == (0, f"2 patients in {out} (0 were done before)\n")
+    assert run(cohort, out)[:2] == (0, f"2 patients in {out} (0 were done before)\n{ends(out)}")
     damage(cohort, BAD)
     assert run(cohort, out)[0] == command.EXIT_SOME_FAILED
     assert list(read_participants(out)["participant_id"]) == [GOOD]
@@ -258,7 +263,7 @@ def test_a_wrong_flag_costs_no_result(quick):
     assert not (out / "participants.tsv").exists() and waits in flow.read(out)[0].reason
     assert {path: path.stat().st_mtime_ns for path in out.glob("sub-*/*")} == before
     status, printed, _ = run(cohort, out, "--other_territories")
-    assert (status, printed) == (0, f"2 patients in {out} (2 were done before)\n")
+    assert (status, printed) == (0, f"2 patients in {out} (2 were done before)\n{ends(out)}")
     damage(cohort, BAD)
     fill(cohort, GOOD, "side", "bilateral")
     status, _, complained = run(cohort, out, "--other_territories", wrong)
@@ -295,7 +300,7 @@ def test_whom_the_table_leaves_out_is_named_and_needs_no_images(quick, column, w
     fill(cohort, BAD, column, word)
     status, printed, complained = run(cohort, out)
     assert status == command.EXIT_OK
-    assert printed == f"1 patient in {out} (1 were done before)\n"
+    assert printed == f"1 patient in {out} (1 were done before)\n{ends(out)}"
     assert f"left out, {flow.STEPS[step]}: {BAD}: {reason}" in complained
     assert "failed" not in complained
     assert flow.read(out) == (LeftOut(participant_id=BAD, step=step, reason=reason),)

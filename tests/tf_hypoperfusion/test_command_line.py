@@ -38,6 +38,21 @@ def test_every_command_of_the_packages_is_listed(said):
     assert "not a medical device" in out
 
 
+# What these call ends with it.
+SHARED_ENDS = ("cohort_prediction.answer(", "service.serve(")
+
+
+@pytest.mark.parametrize("module", command_line.MODULES.values())
+def test_every_command_ends_with_what_comes_next(module):
+    source = command_line._file(module).read_text()
+    assert any(call in source for call in ("command.next_steps(", *SHARED_ENDS))
+
+
+@pytest.mark.parametrize("wing", ["inference/cohort_prediction", "hospital/service"])
+def test_so_do_those_that_they_share(wing):
+    assert "    next_steps(" in (PROJECT / f"tf_hypoperfusion/{wing}.py").read_text()
+
+
 @pytest.mark.parametrize(
     ("name", "advice"),
     [("predct", "did you mean predict?"), ("xyzzy", "hypoperfusion alone lists them")],

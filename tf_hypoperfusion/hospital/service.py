@@ -10,8 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from data_tools.runtime import atomic
-from data_tools.runtime.command import EXIT_OK
+from data_tools.runtime import atomic, progress
+from data_tools.runtime.command import EXIT_OK, next_steps
 from data_tools.runtime.errors import InputError
 from tf_hypoperfusion.hospital import database
 from tf_hypoperfusion.hospital.audit import LOG, Audit, log_to_standard_error, say
@@ -54,12 +54,13 @@ def open_spool(settings: Settings, *, must_exist: bool = False) -> Spool:
     return Spool(settings.spool, min_free_bytes=int(settings.min_free_gb * GB))
 
 
-def serve(settings: Settings, ready: Callable[["Node"], str]) -> NoReturn:
+def serve(settings: Settings, ready: Callable[["Node"], str], then: str) -> NoReturn:
     """Run a node until a signal ends it, and the process with it.
 
     Args:
         settings: of the node.
         ready: what is printed once it listens.
+        then: what to do next, printed after it.
 
     Raises:
         InputError: an extra is missing, or model, spool or port cannot be used.
@@ -75,11 +76,14 @@ def serve(settings: Settings, ready: Callable[["Node"], str]) -> NoReturn:
     with atomic.one_writer(settings.spool):
         node = Node(settings, models.connect)
         models.begin()
-        models.connect().models()  # a model that cannot be used ends the node before it listens
+        with progress.doing("loading the model"):
+            models.connect().models()  # one that cannot be used ends the node before it listens
         node.stop_at_signals()
         node.start()
         print(f"{ready(node)} (process {os.getpid()}; research use only)", flush=True)
-        node.run()
+        next_steps(look_at=node.page_url, run=then)
+        with progress.waiting():
+            node.run()
     sys.stdout.flush()
     # All that matters is on disk. Python's own end would wait for a study that is being answered.
     os._exit(EXIT_OK)

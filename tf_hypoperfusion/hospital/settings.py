@@ -190,7 +190,7 @@ def read(path: str | Path) -> Settings:
     except ImportError as error:
         raise InputError(f"{error.name} is not installed; pip install -e '.[dicom]'") from error
     try:
-        content = yaml.load(Path(path).read_text(), _each_key_once())
+        content = yaml.load(Path(path).read_text(encoding="utf-8"), _each_key_once())
     except FileNotFoundError as error:
         raise InputError(
             f"{path}: no such file; expected a node.yaml as serving/node.yaml"

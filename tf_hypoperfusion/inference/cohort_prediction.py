@@ -15,7 +15,7 @@ from data_tools.grid import SIDES, TMAX_HYPOPERFUSION_S, UNKNOWN_SIDE
 from data_tools.overrides import NONE, Overrides
 from data_tools.perfusion import calibration
 from data_tools.runtime import atomic, executors
-from data_tools.runtime.command import EXIT_OK, EXIT_SOME_FAILED, PatientRequest
+from data_tools.runtime.command import EXIT_OK, EXIT_SOME_FAILED, PatientRequest, next_steps
 from data_tools.runtime.errors import InputError
 from data_tools.runtime.patient_failure import all_alike, attempt
 from tf_hypoperfusion import __version__
@@ -30,6 +30,8 @@ from tf_hypoperfusion.inference.result_folder import Backend, PatientFiles
 Connect = Callable[[], Backend]
 # What a person types where the side is to be found.
 AUTO_SIDE = "auto"
+AGAIN_WITH_TMAX = "the same command with --tmax=FILE, to compare with perfusion imaging"
+AGAIN_COMPARED = "the same command with --compare, to compare with perfusion imaging"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,11 +88,11 @@ def answer(
     print(f"{predicted}, target mismatch in {answers.count('yes')}{unsure}")
     if compared := list(filter(None, (each.result.comparison for each in done.values()))):
         print(comparison.of_several(compared))
-    print(f"look at {request.out}/index.html")
     for participant, message in failed.items():
         print(f"failed: {participant}: {message}", file=sys.stderr)
     if alike := all_alike(failed, len(done) + len(failed)):
         print(alike, file=sys.stderr)
+    next_steps(look_at=f"{request.out}/index.html", run=None if compared else AGAIN_COMPARED)
     return EXIT_SOME_FAILED if failed else EXIT_OK
 
 
@@ -114,6 +116,10 @@ def _answer_one(request: PatientRequest, connect: Connect, options: OutputOption
     except InputError as error:
         raise InputError(f"{error}{_older_result(request.out)}") from error
     print(result_folder.summary(result, request.out))
+    next_steps(
+        look_at=f"{request.out}/report.html",
+        run=None if result.comparison else AGAIN_WITH_TMAX,
+    )
     return EXIT_OK
 
 

@@ -91,6 +91,15 @@ class Models:
         return repr([sums, self._stride, self._precision, self._runtime, self._fast, apart,
                      self._calibration])  # fmt: skip
 
+    def announce_device(self) -> None:
+        """Print what computes; for TensorFlow's models also warn where it misses a card."""
+        if all(map(self._is_lean, self._paths)):
+            print(f"device  {processor.in_words()}", flush=True)
+            return
+        from tf_hypoperfusion.model import devices
+
+        devices.announce()
+
     def _is_lean(self, path: Path) -> bool:
         """Whether a model answers without TensorFlow."""
         return (

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_tools.runtime.errors import InputError
+from data_tools.runtime.tensorflow_start import counted_alone
 from tf_hypoperfusion.config import SLAB
 from tf_hypoperfusion.inference import onnx_runtimes
 from tf_hypoperfusion.inference.onnx_runtimes import CORE, MEAN, of_network
@@ -86,7 +87,7 @@ def write(
         tf.TensorSpec((None, *SLAB), tf.float32, "image"),
         tf.TensorSpec((None, 1), tf.float32, "nihss"),
     ]
-    graph = tf.function(answers, signature, autograph=False)
+    graph = tf.function(counted_alone(answers), signature, autograph=False)
     with _quiet():
         model, _ = tf2onnx.convert.from_function(graph, signature, opset=OPSET)
     for value in (*model.graph.input, *model.graph.output):

@@ -15,6 +15,7 @@ from data_tools.core_examination import CoreFindings, known_core
 from data_tools.native_truth import NativeTruth
 from data_tools.patient import MniPatient, NativePatient
 from data_tools.quality import ImageQuality
+from data_tools.runtime import progress
 from tf_hypoperfusion import clinical
 from tf_hypoperfusion.clinical import ClinicalFacts, TargetMismatch
 from tf_hypoperfusion.config import CORE_THRESHOLD, PROBABILITY_THRESHOLD
@@ -158,9 +159,11 @@ def predict_patient(
         InputError: if the images hold no brain tissue, or as :func:`deciding_core.choose`.
     """
     clock = Clock()
+    progress.now("registering the head to the template")
     mni, quality = patient.to_mni(native)
     by_rule = known_core(native, mni)
     clock.lap("register")
+    progress.now("asking the network")
     asked = {
         side: uncertainty.ask(answers, mni, dataclasses.replace(given, side=side), second_opinion)
         for side in stroke_side.to_ask(given.side)
@@ -175,6 +178,7 @@ def predict_patient(
     )
     opinions = asked[taken]
     clock.lap("network")
+    progress.now("taking the answer to the patient's own space")
     several = opinions.each if len(opinions.each) > 1 else ()
     probability, *each = _on_dwi_grid([opinions.mean, *several], native, mni)
     cores = _on_dwi_grid(opinions.cores, native, mni)

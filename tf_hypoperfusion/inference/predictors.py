@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from data_tools.grid import SLAB_SHAPE
 from data_tools.runtime import atomic
 from data_tools.runtime.errors import InputError
+from data_tools.runtime.tensorflow_start import counted_alone
 from tf_hypoperfusion.config import SLAB
 from tf_hypoperfusion.inference import model_files, onnx_model, onnx_runtimes
 from tf_hypoperfusion.inference.onnx_runtimes import LoadedModel
@@ -241,7 +242,7 @@ def _compiled(call: Any, model: Any) -> Predictor:
     import tensorflow as tf
 
     signature = [tf.TensorSpec((None, *SLAB), tf.float32), tf.TensorSpec((None, 1), tf.float32)]
-    graph = tf.function(call, input_signature=signature, autograph=False)
+    graph = tf.function(counted_alone(call), input_signature=signature, autograph=False)
     graph.keep_alive = model  # a signature does not hold its model's variables
 
     def predict(image, nihss):

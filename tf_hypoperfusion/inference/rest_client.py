@@ -172,7 +172,7 @@ def read_token(path: str | Path) -> str:
         InputError: no such file, or no token in it.
     """
     try:
-        token = next(iter(Path(path).read_text().splitlines()), "").strip()
+        token = next(iter(Path(path).read_text(encoding="utf-8").splitlines()), "").strip()
     except (OSError, UnicodeError) as error:
         raise InputError(f"--token_file {path}: not readable ({error})") from error
     if not token or not token.isascii() or not token.isprintable():

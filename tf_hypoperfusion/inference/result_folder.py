@@ -14,7 +14,7 @@ from data_tools.given_core import load_given_core
 from data_tools.grid import TMAX_HYPOPERFUSION_S
 from data_tools.overrides import NONE, Overrides
 from data_tools.patient import NativePatient, load_native
-from data_tools.runtime import atomic
+from data_tools.runtime import atomic, progress
 from data_tools.runtime.errors import InputError
 from tf_hypoperfusion import clinical, provenance
 from tf_hypoperfusion.clinical import ClinicalFacts, TargetMismatch
@@ -173,6 +173,7 @@ def write(answered: Answered, out: str, options: OutputOptions = DEFAULT) -> Pat
     Returns:
         The result with the seconds of all steps.
     """
+    progress.now("drawing the result")
     clock, result = prediction.Clock(), answered.result
     drawn = result_files.draw(
         answered.done, result, options, dicom_sources=answered.sources, clock=clock
@@ -200,6 +201,7 @@ def answer(
     Raises:
         InputError: images, model or server that cannot be used.
     """
+    progress.now("reading the images")
     began = time.monotonic()
     native = load_native(
         files.dwi, files.adc, files.tmax, files.truth, b0=files.b0, overrides=files.overrides,
@@ -220,6 +222,7 @@ def answer(
     log(f"read {' and '.join(filter(None, (files.dwi, files.adc)))}{unit}")
     for note in native.notes:
         log(note)
+    progress.now("loading the model")
     backend = connect()
     if native.missing and backend.refuses_one_image:
         raise InputError(_refusal(native.missing, backend.refuses_one_image))
@@ -330,8 +333,8 @@ def summary(result: PatientResult, out: str) -> str:
         *([comparison.in_words(result.comparison)] if result.comparison else []),
         *([result.shortcut] if result.fast else []),
         result.notice,
-        f"{result.seconds.total:.1f} s; look at {out}/report.html; result.json, "
-        "overview.png and NIfTI volumes are beside it",
+        f"{result.seconds.total:.1f} s; report.html, result.json, overview.png and "
+        f"NIfTI volumes are in {out}",
     ]
     return "\n".join(lines)
 

@@ -31,7 +31,11 @@ def damaged(version_folder: Path) -> list[str]:
     ``checksums.sha256`` itself counts; ``sha256sum -c`` reads it too.
     """
     listing = version_folder / CHECKSUMS
-    lines = listing.read_text(errors="replace").splitlines() if listing.is_file() else []
+    lines = (
+        listing.read_text(encoding="utf-8", errors="replace").splitlines()
+        if listing.is_file()
+        else []
+    )
     wrong = [] if lines else [listing.name]
     for line in lines:
         checksum, _, name = line.partition("  ")

@@ -16,8 +16,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from data_tools.runtime import atomic
+from data_tools.runtime import atomic, progress
 from data_tools.runtime.errors import InputError
+from data_tools.runtime.tensorflow_start import counted_alone
 from tf_hypoperfusion.config import CORE_BY, TEST_STRIDE
 from tf_hypoperfusion.inference import calibration, model_files, onnx_model, predictors
 from tf_hypoperfusion.inference.calibration import Calibration
@@ -162,6 +163,7 @@ def _holds(version_folder: Path, plan: ExportPlan) -> bool:
 
 def _build(plan: ExportPlan, version: int, folder: Path) -> None:
     """Write the model, its card and its warm-up requests."""
+    progress.now("reading the networks")
     networks = _load(plan.networks)
     card = model_card.ModelCard(
         name=plan.name,
@@ -175,12 +177,15 @@ def _build(plan: ExportPlan, version: int, folder: Path) -> None:
     )
     info = model_card.info(card.to_json())
     folder.mkdir(parents=True)
+    progress.now("writing model.onnx and comparing it with the networks")
     # First, and with stock layers, which other programs know better.
     difference = _write_onnx(networks, folder, info) if plan.onnx else None
+    progress.now("writing the SavedModel")
     with _full_disk_named(folder.parent):
         networks = [predictors.for_prediction(network, plan.precision) for network in networks]
         by = model_card.core_by(card.to_json())
         _save(networks, folder, plan=plan, info=json.dumps(info), core_by=by)
+    progress.now("comparing the SavedModel, writing its card and its first requests")
     if difference is not None:
         onnx = model_card.OnnxFacts(
             onnx_model.FILE, onnx_model.OPSET, max(difference, _from_saved(folder, plan.precision))
@@ -300,7 +305,7 @@ def _save(
     module.weights = [raw_variable(v) for each in networks for v in each.variables]
     # Loops and conditions are written as such: autograph would only read every function, 7 s.
     endpoints = {
-        name: tf.function(function, input_signature=[inputs], autograph=False)
+        name: tf.function(counted_alone(function), input_signature=[inputs], autograph=False)
         for name, function, inputs in (
             ("serving_default", slabs, graph.slab_inputs()),
             ("predict_volume", volumes, graph.volume_inputs()),

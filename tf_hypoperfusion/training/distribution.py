@@ -1,16 +1,18 @@
 """Which ``tf.distribute`` strategy, what a global batch is on it, and who writes."""
 
+import functools
 import hashlib
 import json
 import os
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
 
 from data_tools.runtime.errors import InputError
+from data_tools.runtime.tensorflow_start import counted_alone
 from tf_hypoperfusion.model.keras_compat import IS_KERAS_3
 
 STRATEGIES = ("mirrored", "multiworker")
@@ -113,13 +115,23 @@ def agree(strategy: tf.distribute.Strategy, what: Any) -> bool:
     text = json.dumps(what, sort_keys=True, default=str)
     number = int(hashlib.sha256(text.encode()).hexdigest()[:5], 16)
 
-    def replica() -> tf.Tensor:
-        value = tf.constant([number, number**2], tf.float64)
-        return tf.distribute.get_replica_context().all_reduce("SUM", value)
-
-    sums = strategy.experimental_local_results(tf.function(strategy.run)(replica))[0].numpy()
+    value = tf.constant([number, number**2], tf.float64)
+    sums = strategy.experimental_local_results(_adding_up(strategy)(value))[0].numpy()
     # Equal numbers are those whose mean square is the square of their mean; exact in float64.
     return bool(strategy.num_replicas_in_sync * sums[1] == sums[0] ** 2)
+
+
+@functools.cache
+def _adding_up(strategy: tf.distribute.Strategy) -> Callable[[tf.Tensor], Any]:
+    """The sum over all replicas, compiled once for every question."""
+
+    def replica(value: tf.Tensor) -> tf.Tensor:
+        # A copy has the replica's device, which a sum over devices asks for.
+        return tf.distribute.get_replica_context().all_reduce("SUM", tf.identity(value))
+
+    return tf.function(
+        counted_alone(lambda value: strategy.run(replica, (value,))), autograph=False
+    )
 
 
 def is_chief(strategy: tf.distribute.Strategy) -> bool:

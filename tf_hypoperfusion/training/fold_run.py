@@ -13,9 +13,10 @@ import numpy as np
 import tensorflow as tf
 
 from data_tools.manifest import Manifest
+from data_tools.runtime import progress
 from data_tools.runtime.errors import InputError
 from tf_hypoperfusion import provenance
-from tf_hypoperfusion.config import TrainingConfig
+from tf_hypoperfusion.config import Configs, TrainingConfig
 from tf_hypoperfusion.training import (
     checkpoint,
     distribution,
@@ -32,6 +33,7 @@ from tf_hypoperfusion.training.fold_writer import FoldWriter, writing
 from tf_hypoperfusion.training.history import MONITOR, Row
 from tf_hypoperfusion.training.monitoring import Overlays
 from tf_hypoperfusion.training.optimizers import learning_rates
+from tf_hypoperfusion.training.outlook import Outlook
 from tf_hypoperfusion.training.resume import FoldOnDisk
 from tf_hypoperfusion.training.settings import FoldConfig, FoldSettings, Resolved
 from tf_hypoperfusion.training.signals import StopRequest
@@ -49,6 +51,8 @@ class RunOptions:
         overlay_epochs: pictures of validation patients every so many epochs; 0: never.
         profile: record steps 10 to 20 for TensorBoard's profile plugin.
         stop_after_epoch: stop early after this many epochs in all, as an interruption would.
+        precision_by: who set the precision, where it was not left to the machine.
+        folds_after: that will be trained after this one; for the estimate of the whole.
     """
 
     strategy: tf.distribute.Strategy | None = None
@@ -57,6 +61,8 @@ class RunOptions:
     overlay_epochs: int = 5
     profile: bool = False
     stop_after_epoch: int | None = None
+    precision_by: str = "as set"
+    folds_after: int = 0
 
 
 class FoldRun:
@@ -105,13 +111,22 @@ class FoldRun:
         self.data = FoldData(
             records_dir, manifest, subsets, config=config, strategy=strategy, cached=cached
         )
-        self.step = build_step(strategy, settings.model, config, self.data.steps)
+        with progress.doing("building the network"):
+            self.step = build_step(strategy, settings.model, config, self.data.steps)
         state = checkpoint.state_file(folder)
         if state.is_file() and not overwrite:
             checkpoint.restore(state, self.step.state)
         self.learning_rates = learning_rates(config, self.data.steps)
         self.writer: FoldWriter | None = None
         self._pending: tf.Tensor | None = None
+        self.outlook = Outlook(
+            Configs(settings.model, config),
+            steps=self.data.steps,
+            validation_slabs=self.data.validation_slabs,
+            epochs_left=config.epochs - self.progress.epochs,
+            folds_after=options.folds_after,
+            on_cpu=not tf.config.list_logical_devices("GPU"),
+        )
 
     def fit(self, last: int) -> list[Row]:
         """Train until ``last`` epochs are done, or patience ends.
@@ -150,14 +165,17 @@ class FoldRun:
         """The steps of the epoch that are left."""
         saved = time.monotonic()
         began = saved - self.progress.seconds
+        last = saved
         for step in self._steps_left():
             self._add(*self.step.train(batches, self.progress.epochs * self.data.steps + step))
             now = time.monotonic()
+            self._foresee(now - last)
             due = now - saved >= 60 * self.options.save_minutes and step + 1 < self.data.steps
             wish = self.ballot.after_step(request.wish(save=due and self.chief))
             if wish.save or wish.stop:
                 saved = now
                 self._save_within_epoch(now - began)
+            last = time.monotonic()
             if wish.stop:
                 self.ballot.meet()  # nobody leaves while the chief writes
                 where = (
@@ -187,9 +205,11 @@ class FoldRun:
         """Figures of the validation slabs; none if no subset validates."""
         if not self.data.validation_slabs:
             return {}
-        slabs, began = self.data.validation(), time.monotonic()
-        figures = epoch_metrics.summarise(self.step.evaluate(slabs, self.data.validation_steps))
-        seconds = time.monotonic() - began
+        with progress.doing("validating"):
+            slabs, began = self.data.validation(), time.monotonic()
+            figures = epoch_metrics.summarise(self.step.evaluate(slabs, self.data.validation_steps))
+            seconds = time.monotonic() - began
+        self.outlook.validation_s = seconds
         return {
             **{f"val_{name}": value for name, value in figures.items()},
             "val_examples_per_s": round(self.data.validation_slabs / seconds, 3),
@@ -211,6 +231,12 @@ class FoldRun:
         self.progress.waited_s += waited_s
         self._settle()
         self._pending = sums
+
+    def _foresee(self, step_s: float) -> None:
+        """Say once how long all of it will take."""
+        said = self.outlook.step_took(step_s)
+        if said and self.chief:
+            print(f"estimate  {said}", flush=True)
 
     def _settle(self) -> None:
         """Count the sums that are still pending."""
@@ -239,18 +265,23 @@ class FoldRun:
         """Steps that the epoch still needs; with a progress bar, if somebody looks."""
         from tqdm import tqdm
 
-        for step in tqdm(
-            range(self.progress.step, self.data.steps),
-            desc=f"epoch {self.progress.epochs + 1}/{self.config.epochs}",
-            initial=self.progress.step,
-            total=self.data.steps,
-            unit="step",
-            leave=False,
-            disable=not (self.chief and sys.stderr.isatty()),
-        ):
-            if self.writer:
-                self.writer.step_begins()
-            yield step
+        epoch = f"epoch {self.progress.epochs + 1}/{self.config.epochs}"
+        first = "" if self.outlook.compiled else ", which is compiled first"
+        with progress.doing(epoch) as activity:
+            for step in tqdm(
+                range(self.progress.step, self.data.steps),
+                desc=epoch,
+                initial=self.progress.step,
+                total=self.data.steps,
+                unit="step",
+                leave=False,
+                disable=not (self.chief and sys.stderr.isatty()),
+            ):
+                activity.what = f"{epoch}, step {step + 1} of {self.data.steps}{first}"
+                first = ""
+                if self.writer:
+                    self.writer.step_begins()
+                yield step
 
     def _writing(self) -> contextlib.AbstractContextManager[FoldWriter | None]:
         """The fold's folder, for the chief alone."""

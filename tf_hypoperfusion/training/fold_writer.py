@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from data_tools.runtime import atomic
+from data_tools.runtime.progress import doing
 from tf_hypoperfusion.training import checkpoint, history
 from tf_hypoperfusion.training.checkpoint import Progress
 from tf_hypoperfusion.training.fold_errors import saving
@@ -56,15 +57,16 @@ class FoldWriter:
         """
         row = rows[-1]
         better = history.best_row(rows) is row
-        if better:
-            best = checkpoint.best_file(self.folder)
-            with saving(best):
-                self.step.save_for_inference(best)
-        with saving(self.folder / "history.csv"):
-            history.write(self.folder, rows)
-        self.monitor.epoch(row)
-        self._draw(row)
-        self.save(progress)
+        with doing("saving the network, its curves and pictures"):
+            if better:
+                best = checkpoint.best_file(self.folder)
+                with saving(best):
+                    self.step.save_for_inference(best)
+            with saving(self.folder / "history.csv"):
+                history.write(self.folder, rows)
+            self.monitor.epoch(row)
+            self._draw(row)
+            self.save(progress)
         loss = dice = ""
         if MONITOR in row:
             loss = f", validation {row[MONITOR]:.4f}{' (best)' if better else ''}"

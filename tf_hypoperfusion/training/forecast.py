@@ -17,6 +17,7 @@ import numpy as np
 
 from data_tools import slabs
 from data_tools.grid import SLAB_SHAPE
+from data_tools.runtime import progress
 from data_tools.splits import SUBSETS
 from tf_hypoperfusion.config import Configs
 from tf_hypoperfusion.training import roles
@@ -121,6 +122,7 @@ def measure(configs: Configs, stride: int, log: Callable[[str], None]) -> Rates:
     log("measuring this machine: one simulated patient is registered")
     patient_s, mni_gb, records_gb = _measured_patient(stride)
     log(f"measuring this machine: {STEPS_MEASURED} steps of training")
+    progress.now("compiling and training")
     step_s, slab_s, network_gb = _measured_steps(configs)
     return Rates(
         patient_s=patient_s,

@@ -64,19 +64,20 @@ def available_bytes(root: Path = Path("/")) -> int | None:
 
 def _of_the_machine(meminfo: Path) -> int | None:
     if meminfo.is_file():
-        for line in meminfo.read_text().splitlines():
+        for line in meminfo.read_text(encoding="utf-8").splitlines():
             if line.startswith("MemAvailable:"):
                 return int(line.split()[1]) * 1024
+    ask = getattr(os, "sysconf", None)
     try:
-        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (ValueError, OSError):
+        return ask("SC_AVPHYS_PAGES") * ask("SC_PAGE_SIZE") if ask else None
+    except (ValueError, OSError):  # as macOS answers
         return None
 
 
 def _of_the_groups(root: Path) -> Iterator[int]:
     """What each control group that limits this process has left."""
     try:
-        lines = (root / "proc/self/cgroup").read_text().splitlines()
+        lines = (root / "proc/self/cgroup").read_text(encoding="utf-8").splitlines()
     except OSError:
         return
     for line in lines:
@@ -98,7 +99,10 @@ def _left(group: Path, version: _Version) -> int | None:
         return None
     used = _number(group / version.used) or 0
     try:
-        stat = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+        stat = dict(
+            line.split()
+            for line in (group / "memory.stat").read_text(encoding="utf-8").splitlines()
+        )
         used -= sum(int(stat.get(name, 0)) for name in version.cache)
     except (OSError, ValueError):  # without it the page cache counts as taken
         pass
@@ -108,6 +112,6 @@ def _left(group: Path, version: _Version) -> int | None:
 def _number(path: Path) -> int | None:
     """The number in a file; None where there is no such file, or "max" in it."""
     try:
-        return int(path.read_text())
+        return int(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None

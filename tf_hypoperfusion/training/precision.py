@@ -8,6 +8,7 @@ from data_tools.runtime.errors import InputError
 # What oneDNN needs to take bfloat16 at all. Without it TensorFlow's own convolutions sum in
 # bfloat16: gradients of a first layer were 40% off on such a machine.
 CPU_FLAGS_TO_SUM_RIGHT = ("avx512f", "amx_bf16")
+AUTO = "auto"
 GPU_CAPABILITY = (8, 0)  # Ampere and later
 
 
@@ -35,8 +36,8 @@ def choose_precision(wanted: str) -> tuple[str, str]:
             "precision is bfloat16, but this CPU has no AVX-512, without which TensorFlow sums "
             "bfloat16 in bfloat16 and its gradients are wrong; expected --precision=float32 here"
         )
-    if wanted != "auto":
-        return wanted, "as asked for"
+    if wanted != AUTO:
+        return wanted, "as set"
     if gpus:
         details = [tf.config.experimental.get_device_details(gpu) for gpu in gpus]
         able = all(d.get("compute_capability", (0, 0)) >= GPU_CAPABILITY for d in details)

@@ -55,7 +55,7 @@ def records_fingerprint(file: Path) -> Any:
 
 def _read(file: Path) -> dict[str, Any]:
     try:
-        content = json.loads(file.read_text())
+        content = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"--config={file}: cannot be read ({error})") from error
     if not isinstance(content, dict):

@@ -5,9 +5,8 @@ whose gradients are added up before the one update. Every sample's loss is divid
 batch, so the sum over micro-batches and replicas is the gradient of the mean loss, exactly.
 """
 
-import functools
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 
 from data_tools.runtime import atomic
 from data_tools.runtime.errors import InputError
+from data_tools.runtime.tensorflow_start import counted_alone
 from tf_hypoperfusion.config import ModelConfig, TrainingConfig
 from tf_hypoperfusion.model.attention_unet import build_model
 from tf_hypoperfusion.model.keras_compat import (
@@ -151,9 +151,12 @@ class TrainingStep:
                     )
                     for variable in self.trained
                 ]
+
         # XLA makes 3D convolutions ten times slower on a CPU. Nothing here branches on a tensor, so
         # that autograph would only take seconds to read every function.
-        compiled = functools.partial(tf.function, jit_compile=False, autograph=False)
+        def compiled(function: Callable[..., Any]) -> Any:
+            return tf.function(counted_alone(function), jit_compile=False, autograph=False)
+
         self._whole = compiled(self._whole_batch)
         self._part = compiled(self._part_of_batch)
         self._finish = compiled(self._finish_batch)

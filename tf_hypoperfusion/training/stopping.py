@@ -2,6 +2,7 @@
 
 import tensorflow as tf
 
+from data_tools.runtime.tensorflow_start import counted_alone
 from tf_hypoperfusion.training.signals import Wish
 
 
@@ -19,7 +20,7 @@ class Ballot:
         self._strategy = strategy
         self._alone = not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
         self._pending: tf.Tensor | None = None
-        self._add_up = tf.function(self._of_all, jit_compile=False)
+        self._add_up = tf.function(counted_alone(self._of_all), jit_compile=False)
 
     def after_step(self, wish: Wish) -> Wish:
         """Say what this process wants; every process must, after every step.

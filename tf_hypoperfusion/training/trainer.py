@@ -130,15 +130,22 @@ def train_folds(
     strategy = options.strategy or distribution.choose_strategy()
     options = dataclasses.replace(options, strategy=strategy)
     manifest = records.load_manifest(records_dir)
+    unfinished = list(folds)
     for fold in folds:
         check(configs.training, options, manifest, fold)
         if not overwrite:  # a damaged third fold is found before the first is trained
-            resume.read(roles.folder(run, fold), FoldSettings.of(run, fold, configs, manifest))
+            settings = FoldSettings.of(run, fold, configs, manifest)
+            rows = resume.read(roles.folder(run, fold), settings).rows
+            if history.finished(rows, configs.training.epochs, configs.training.patience):
+                unfinished.remove(fold)
     chief = distribution.is_chief(strategy)
     if chief:
         atomic.check_writable(run)
     for fold in folds:
         folder = roles.folder(run, fold)
+        if fold in unfinished:
+            unfinished.remove(fold)
+            options = dataclasses.replace(options, folds_after=len(unfinished))
         with atomic.one_writer(folder) if chief else contextlib.nullcontext():
             try:
                 trained = train_fold(
@@ -210,7 +217,9 @@ def train_fold(
     last = min(config.epochs, options.stop_after_epoch or config.epochs)
     if not history.finished(rows, last, config.patience):
         try:
-            config = resolve(settings, on_disk.resolved, strategy, manifest)
+            config = resolve(
+                settings, on_disk.resolved, strategy, manifest, precision_by=options.precision_by
+            )
             _check_shards(records_dir, manifest, settings)
             rows = FoldRun(
                 folder,
@@ -245,6 +254,8 @@ def resolve(
     before: Resolved | None,
     strategy: tf.distribute.Strategy,
     manifest: Manifest,
+    *,
+    precision_by: str = "as set",
 ) -> TrainingConfig:
     """Fill in what was left to the machine, as the start before did.
 
@@ -253,12 +264,15 @@ def resolve(
         before: what the start before chose; None if this is the first.
         strategy: shares the batches.
         manifest: of the records.
+        precision_by: who set the precision, where it was not left to the machine.
 
     Raises:
         InputError: this machine cannot do that, or the workers' machines would not do the same.
     """
     wanted = settings.training
     chosen, reason = precision.choose_precision(before.precision if before else wanted.precision)
+    if wanted.precision != precision.AUTO:
+        reason = precision_by
     fitting = memory.fitting_slabs(
         memory.bytes_per_slab(settings.model),
         memory.shuffled_bytes(manifest, settings.subsets["train"]),

@@ -398,7 +398,7 @@ def test_tmax_in_tenths_is_brought_to_seconds_and_said(one_2017, importing, tmp_
     assert load_volume(made).data == pytest.approx(np.nan_to_num(data), rel=1e-6)
     told = "Tmax was in 1e-1 s by its values"
     assert told in (tmp_path / "c/imported.tsv").read_text()
-    line, note, _ = said.out.splitlines()
+    line, note, *_ = said.out.splitlines()
     assert line.startswith("sub-isles2017train02") and told in line
     assert "too few patients to confirm the unit of Tmax" in note and "train02 in 1e-1 s" in note
 

@@ -4,11 +4,12 @@ import importlib
 import os
 import subprocess
 import sys
+import time
 
 import pytest
 from absl import flags
 
-from data_tools.runtime import atomic, command
+from data_tools.runtime import atomic, command, progress
 from data_tools.runtime.errors import InputError, RunAgain
 
 pytestmark = pytest.mark.quick
@@ -265,3 +266,35 @@ def test_a_cohorts_command_knows_the_same_flags_but_no_mask():
         values = importlib.import_module(name).FLAGS
         assert {"series", "b_value", "adc_unit", "few_directions"} <= set(values)
         assert "brain_mask" not in values
+
+
+def test_the_last_lines_are_what_to_open_and_what_comes_next(capsys):
+    run = command.line("build-records", cohort="my cohort", out="records", folds=None)
+    command.next_steps(look_at="my cohort/qc.html", run=run)
+    assert capsys.readouterr().out == (
+        "open  my cohort/qc.html\n"
+        "next  hypoperfusion build-records --cohort='my cohort' --out=records\n"
+    )
+
+
+def test_next_words_are_given_as_they_are(capsys):
+    given = ["--dwi=...", "--out=result"]
+    command.next_steps(run=command.line("predict", given=given, model="m"))
+    assert (
+        capsys.readouterr().out == "next  hypoperfusion predict --model=m --dwi=... --out=result\n"
+    )
+
+
+def test_a_command_that_is_slow_and_silent_says_so(toy, monkeypatch, capfd):
+    monkeypatch.setenv(progress.VARIABLE, "0.1")
+    heard = []
+
+    def main():
+        with progress.doing("thinking"):
+            deadline = time.monotonic() + 60
+            while "... thinking" not in "".join(heard):
+                assert time.monotonic() < deadline
+                heard.append(capfd.readouterr().err)
+                time.sleep(0.05)
+
+    assert command.run(main, toy, "", ["--cohort=a"]) == 0

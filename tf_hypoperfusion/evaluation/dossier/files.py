@@ -90,7 +90,7 @@ def table(folders: Folders, folder: str, name: str) -> list[dict[str, str]]:
     """The lines of a CSV or TSV file; none where it is absent or damaged."""
     path = folders.named().get(folder)
     try:
-        text = (path / name).read_text() if path else ""
+        text = (path / name).read_text(encoding="utf-8") if path else ""
         separator = "\t" if name.endswith(".tsv") else ","
         return list(csv.DictReader(io.StringIO(text, newline=""), delimiter=separator))
     except (OSError, ValueError, csv.Error):

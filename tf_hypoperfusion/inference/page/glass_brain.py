@@ -142,7 +142,7 @@ def _lines(view: _View) -> dict[float, NDArray[np.float32]]:
     across, along = (SHOWN_MM[axis] for axis in range(3) if axis != view.axis)
     scale = FINER * VOXEL_PX / VOXEL_MM
     sheets: dict[float, Image.Image] = {}
-    for line in json.loads(LINES.read_text())["xyz"[view.axis]]:
+    for line in json.loads(LINES.read_text(encoding="utf-8"))["xyz"[view.axis]]:
         sheet = sheets.setdefault(line["grey"], Image.new("L", (FINER * columns, FINER * rows)))
         points = np.array(line["points"])
         x = across[1] - points[:, 0] if view.flipped else points[:, 0] - across[0]

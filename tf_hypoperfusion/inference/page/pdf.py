@@ -45,7 +45,7 @@ def printed(html: str) -> bytes:
     """
     with tempfile.TemporaryDirectory(prefix="hypoperfusion-pdf-") as folder:
         page, made = Path(folder) / "page.html", Path(folder) / "page.pdf"
-        page.write_text(html)
+        page.write_text(html, encoding="utf-8")
         command = [
             browser(), "--headless", "--disable-gpu", "--no-first-run", "--no-pdf-header-footer",
             f"--user-data-dir={folder}/profile", f"--print-to-pdf={made}",

@@ -85,7 +85,7 @@ def of_config(path: Path) -> list[ModelPolicy]:
 
     config = model_server_config_pb2.ModelServerConfig()
     try:
-        text_format.Parse(path.read_text(), config)
+        text_format.Parse(path.read_text(encoding="utf-8"), config)
     except (OSError, ValueError, text_format.ParseError) as error:
         raise InputError(f"{path}: not a models.config of TensorFlow Serving ({error})") from error
     found = of_message(config)

@@ -205,7 +205,7 @@ def _check_whole(folder: Path, *, ours: bool) -> None:
     listing = folder / model_files.CHECKSUMS
     if not listing.is_file() and not ours:
         return
-    said = listing.read_text(errors="replace") if listing.is_file() else ""
+    said = listing.read_text(encoding="utf-8", errors="replace") if listing.is_file() else ""
     if not said.endswith("\n") or "  saved_model.pb\n" not in said:
         raise InputError(
             f"{folder}: {listing.name} is missing or not whole; is the version being copied still? "

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from statistics import median
 
+from data_tools.criteria import MISMATCH_RATIO_CAP
 from data_tools.pictures import HYPOPERFUSION, MEASURED
 from tf_hypoperfusion.config import PROBABILITY_THRESHOLD, SURFACE_TOLERANCE_MM
 from tf_hypoperfusion.evaluation.patient_row import PatientRow
@@ -106,8 +107,8 @@ def groups(row: PatientRow) -> list[tuple[str, Facts]]:
                 ("Core by the ADC rule", wording.ml(row.core_ml)),
                 ("Mismatch measured", wording.ml(row.true_mismatch_ml)),
                 ("Mismatch predicted", wording.ml(row.predicted_mismatch_ml)),
-                ("Mismatch ratio measured", wording.rounded(row.true_mismatch_ratio)),
-                ("Mismatch ratio predicted", wording.rounded(row.predicted_mismatch_ratio)),
+                ("Mismatch ratio measured", _ratio(row.true_mismatch_ratio)),
+                ("Mismatch ratio predicted", _ratio(row.predicted_mismatch_ratio)),
                 ("Imaged by diffusion and perfusion", wording.ml(row.coverage_ml)),
                 ("Brain", wording.ml(row.brain_ml)),
             ],
@@ -119,7 +120,7 @@ def groups(row: PatientRow) -> list[tuple[str, Facts]]:
                 ("AUC, stroke's hemisphere", _two(row.auc)),
                 ("Precision", _two(row.precision)),
                 ("Recall", _two(row.recall)),
-                ("95th percentile surface distance", _with_unit(row.hd95_mm, "mm")),
+                ("95th percentile surface distance", _mm(row.hd95_mm)),
                 (f"Surface Dice at {SURFACE_TOLERANCE_MM:g} mm", _two(row.surface_dice)),
             ],
         ),
@@ -157,6 +158,14 @@ def _two(value: float | None) -> str:
 
 def _with_unit(value: float | None, unit: str) -> str:
     return NOT_KNOWN if value is None else f"{value:g} {unit}"
+
+
+def _mm(value: float | None) -> str:
+    return NOT_KNOWN if value is None else f"{wording.rounded(value)} mm"
+
+
+def _ratio(value: float) -> str:
+    return f"≥ {value:g}" if value >= MISMATCH_RATIO_CAP else wording.rounded(value)
 
 
 def _yes(value: bool | None) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 from data_tools import flow
 from data_tools.flow import LeftOut
 from data_tools.runtime import atomic
-from data_tools.runtime.errors import InputError, counted
+from data_tools.runtime.errors import InputError
 from data_tools.splits import fold_roles
 from tf_hypoperfusion.config import RESEARCH_NOTICE
 from tf_hypoperfusion.evaluation import patient_words, thresholds
@@ -230,8 +230,8 @@ def _write_index(evaluation: Evaluation) -> None:
             for row in rows
         ],
         title=f"Evaluation: {evaluation.folder.resolve().name}",
-        lead=f"{counted(len(rows), f'{who} patient')}, the smallest Dice first. Lines are tinted "
-        "where the decision on target mismatch is wrong.",
+        lead=f"{who.capitalize()} patients, the smallest Dice first. Lines are tinted where "
+        "the decision on target mismatch is wrong.",
         simulated=any(row.cohort == "simulated" for row in rows),
         summary=patient_words.summary(rows),
         explained=patient_words.EXPLAINED,

@@ -24,7 +24,6 @@ from tf_hypoperfusion import __version__
 from tf_hypoperfusion.clinical import ClinicalFacts
 from tf_hypoperfusion.config import CORE_BY
 from tf_hypoperfusion.inference import comparison, result_files, result_folder, wording
-from tf_hypoperfusion.inference.deciding_core import WORDS
 from tf_hypoperfusion.inference.page import headline
 from tf_hypoperfusion.inference.page.index import Entry, Shown, Summary, ml, write_index
 from tf_hypoperfusion.inference.result import FILE, Comparison, PatientResult, read_result
@@ -35,13 +34,14 @@ Connect = Callable[[], Backend]
 # What a person types where the side is to be found.
 AUTO_SIDE = "auto"
 INDEX = "index.html"
+CORE_WORDS = {"rule": "ADC rule", "learnt": "network", "given": "mask"}
 EXPLAINED = {
     "Target mismatch": "The decision by DEFUSE 3. Unsure: perfusion imaging would tell.",
     "Holds in": "How many of the answers (networks, or image and mirror image) decide alike.",
     "Hypoperfusion (mL)": "Predicted, on the patient's own grid; with the core.",
     "From (mL)": "Lower end of the interval; without a calibration, the smallest of the answers.",
     "To (mL)": "Upper end of the interval; without a calibration, the largest of the answers.",
-    "Core by": "The network, the ADC rule, or a mask that was given.",
+    "Core by": "The network, the rule of ADC and DWI, or a mask that was given.",
     "Mismatch (mL)": "Hypoperfusion minus core.",
     "Ratio": "Hypoperfusion divided by core.",
     "Measured (mL)": "Hypoperfusion by perfusion imaging.",
@@ -328,7 +328,7 @@ def _entry(participant: str, result: PatientResult) -> Entry:
             "From (mL)": ml(low),
             "To (mL)": ml(high),
             "Core (mL)": _shown(core, result.core_ml),
-            "Core by": None if result.core_by is None else WORDS[result.core_by],
+            "Core by": None if result.core_by is None else CORE_WORDS[result.core_by],
             "Mismatch (mL)": _shown(mismatch, result.mismatch_ml),
             "Ratio": _shown(ratio, result.mismatch_ratio),
             "Side": result.side_words,

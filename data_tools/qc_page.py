@@ -88,8 +88,6 @@ COLUMNS: Columns = (
         "Of the brain, in 10⁻⁶ mm²/s. A wrong unit shows here.",
     ),
     Column("strategy", "Fit", None, "Which of the ways to fit to the template held."),
-    Column("tmax_from", "Tmax made by", None, "How this program made Tmax of the raw series."),
-    Column("derived", "Derived", None, "What was computed instead of measured."),
     Column("seconds", "Seconds", 1, "That the patient took."),
 )
 PICTURE, THUMBNAIL = "qc.png", "qc_thumbnail.webp"  # of a patient
@@ -249,12 +247,20 @@ def _done(out: Path, quality: Quality, decision: Decision | None) -> Row:
     said = [f"said by --{name}: {value}" for name, value in quality.overrides.items()]
     if decision and not decision.is_of(quality.fingerprint):
         said.insert(0, f"{decision.decision}ed: {qc_decisions.EARLIER}")
+    made = [
+        f"{what}: {value}"
+        for what, value in (
+            ("Tmax made by this program", quality.tmax_from),
+            ("computed instead of measured", quality.derived),
+        )
+        if value
+    ]
     thumbnail = f"{quality.participant_id}/{THUMBNAIL}"
     return Row(
         participant_id=quality.participant_id,
         verdict=quality.registration.verdict,
         cells={column.key: figures[column.key] for column in COLUMNS},
-        messages=(*quality.warnings, *said, *quality.registration.notes),
+        messages=(*quality.warnings, *said, *quality.registration.notes, *made),
         picture=f"{quality.participant_id}/{PICTURE}",
         thumbnail=thumbnail if (out / thumbnail).is_file() else None,
         images=qc_decisions.mark(quality.fingerprint),

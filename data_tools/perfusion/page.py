@@ -23,7 +23,6 @@ COLUMNS: qc_page.Columns = (
     Column("healthy_tmax_s", "Healthy Tmax (s)", 1, "Of the healthier half."),
     Column("early_percent", "Early (%)", 1, "Share of the brain with a Tmax below −0.5 s."),
     Column("brain_ml", "Brain (mL)", ML),
-    Column("made_by", "Tmax by", None, "Method, TR and arterial curve."),
     Column("aif_voxels", "AIF voxels", 0, "That the arterial curve is the mean of."),
     Column("arrival_s", "Arrives (s)", 1, "When the bolus arrives."),
     Column("drop_percent", "Drop (%)", 0, "Signal that is lost at the bolus's peak."),
@@ -75,7 +74,6 @@ def _row(quality: PerfusionQuality) -> qc_page.Row:
     figures = quality.to_json() | {
         "early_percent": 100 * quality.early_share,
         "drop_percent": 100 * quality.drop_share,
-        "made_by": quality.convention.in_words(),
         "aif_voxels": len(quality.aif_voxels),
     }
     figures |= {f"tmax_{at}": volume for at, volume in quality.tmax_volumes_ml.items()}
@@ -83,6 +81,6 @@ def _row(quality: PerfusionQuality) -> qc_page.Row:
         participant_id=quality.participant_id,
         verdict=quality.verdict,
         cells={column.key: figures[column.key] for column in COLUMNS},
-        messages=(*quality.warnings, *quality.notes),
+        messages=(*quality.warnings, *quality.notes, f"Tmax by {quality.convention.in_words()}"),
         picture="/".join((*quality.participant_id.split("_"), PICTURE)),
     )

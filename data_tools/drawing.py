@@ -193,3 +193,14 @@ def png(*images: Image.Image) -> bytes:
     buffer = io.BytesIO()
     whole.save(buffer, "PNG", compress_level=PNG_LEVEL)
     return buffer.getvalue()
+
+
+def webp(image: Image.Image) -> bytes:
+    """A picture as WebP: a fifth of the size, and close to what it was.
+
+    Args:
+        image: RGB.
+    """
+    buffer = io.BytesIO()
+    image.save(buffer, "WEBP", quality=82, method=2)
+    return buffer.getvalue()

@@ -17,14 +17,15 @@ from data_tools.runtime.errors import InputError
 # The paper's population: strokes of the internal carotid and the middle cerebral artery.
 TERRITORIES = ("ICA", "M1", "M2", "M3", "M4", "none")
 OTHER_TERRITORIES = ("ACA", "A1", "A2", "PCA", "P1", "P2", "P3", "BA", "VA", "SCA", "AICA", "PICA")
-EXCLUDED, TERRITORY, PREPROCESS, TRUTH, FOLD, EVALUATE = (
-    "excluded", "territory", "preprocess", "truth", "fold", "evaluate"
+EXCLUDED, TERRITORY, PREPROCESS, QUALITY, TRUTH, FOLD, EVALUATE = (
+    "excluded", "territory", "preprocess", "quality", "truth", "fold", "evaluate"
 )  # fmt: skip
 # In the order in which they are taken, in words.
 STEPS = {
     EXCLUDED: "excluded by hand",
     TERRITORY: "stroke of another territory than the ICA's and MCA's",
     PREPROCESS: "images that could not be used",
+    QUALITY: "rejected in qc.html",
     TRUTH: "neither Tmax nor an edited mask",
     FOLD: "in folds that are not evaluated yet",
     EVALUATE: "not evaluated",

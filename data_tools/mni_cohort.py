@@ -298,7 +298,9 @@ def _write_patient(folder: Path, mni: MniPatient, quality: Quality, core: CoreFi
             save_volume(folder / cohorts.mni_file("", participant, name).name, data, GRID_AFFINE)
     mni_patient.write_transform(folder, participant, mni.transform)
     picture = qc_picture.draw(mni, quality, core=core.mni, delayed=core.delayed)
-    atomic.write_bytes(folder / "qc.png", picture)
+    atomic.write_bytes(folder / qc_page.PICTURE, picture)
+    small = qc_picture.thumbnail(mni, core=core.mni, delayed=core.delayed)
+    atomic.write_bytes(folder / qc_page.THUMBNAIL, small)
     files = {path.name: atomic.sha256(path) for path in sorted(folder.iterdir())}
     quality = dataclasses.replace(quality, files=files)
     atomic.write_json(folder / "qc.json", quality.to_json())

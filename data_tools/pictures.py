@@ -29,6 +29,8 @@ MIN_AREA_SHARE = 0.05  # of the largest slice's, for a slice to be shown
 TITLE_CHARACTERS = 140  # of the title's letters on a picture of this width
 
 COLUMNS = 8
+# Of a thumbnail: that much of the lesion lies below each slice.
+THUMBNAIL_SHARES = (0.25, 0.5, 0.75)
 # All lengths are pixels.
 WIDTH, MARGIN, TEXT_MARGIN, GAP = 1152, 6, 11, 4
 PANEL_WIDTH, PANEL_HEIGHT = 139, 167
@@ -37,6 +39,7 @@ LINE_HEIGHT = 20
 ABOVE_PANELS, LEGEND_HEIGHT, SCALE_HEIGHT = 13, 32, 50
 TITLE_SIZE, TEXT_SIZE, LETTER_SIZE = 13.75, 11.25, 10.0
 LETTER_HEIGHT = 13
+THUMBNAIL_CELL, THUMBNAIL_LETTER = (180, 150), 15.0
 SCALE_LEFT, SCALE_WIDTH, SCALE_BAR = 35, 690, 12
 SWATCH_WIDTH, SWATCH_HEIGHT = 22, 8
 
@@ -223,6 +226,42 @@ def axial_slices(
         _write_letters(Pen(picture), letters, (0, 1, picture.width), letter_px)
         drawn.append(picture)
     return drawn
+
+
+def thumbnail(
+    image: NDArray[np.float32],
+    overlays: Sequence[Overlay],
+    spacing_mm: Sequence[float],
+    *,
+    window: tuple[float, float] | None,
+    brain: NDArray[np.bool_],
+    found: NDArray[np.bool_],
+) -> Image.Image:
+    """Three axial slices beside each other, for a table of patients.
+
+    Args:
+        image: RAS+ [x, y, z].
+        overlays: drawn in order.
+        spacing_mm: voxel size.
+        window: grey values of black and white; None takes 0 and the brain's 99.5th percentile.
+        brain: the slices are cut to it.
+        found: slices lie at the quarters of this; of the brain, where it is empty.
+    """
+    if window is None:
+        window = 0.0, float(np.percentile(image[brain], 99.5)) if brain.any() else 1.0
+    area = (found if found.any() else brain).sum(axis=(0, 1))
+    below = np.cumsum(area) / max(area.sum(), 1)
+    levels = [int(np.argmax(below >= share)) for share in THUMBNAIL_SHARES]
+    drawn = axial_slices(
+        image, levels, spacing_mm, window=window, brain=brain, size=THUMBNAIL_CELL,
+        letter_px=THUMBNAIL_LETTER, overlays=overlays,
+    )  # fmt: skip
+    height, width = THUMBNAIL_CELL
+    whole = Image.new("RGB", (width * len(drawn) + GAP * (len(drawn) - 1), height))
+    for place, each in enumerate(drawn):
+        left = place * (width + GAP) + (width - each.width) // 2
+        whole.paste(each, (left, (height - each.height) // 2))
+    return whole
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -29,20 +29,7 @@ def draw(
     Returns:
         PNG bytes.
     """
-    tissue, template_brain = template_on_grid()
-    edges = [
-        pictures.Overlay(template_brain, "template's brain and fluid", pictures.YELLOW),
-        pictures.Overlay(template_brain & (tissue < 0.5), "", pictures.YELLOW),
-    ]
-    masks = [
-        pictures.Overlay(mni.brain, "patient's brain", pictures.SKY_BLUE),
-    ]
-    if core is not None:
-        words = "ADC core" if is_given(mni.adc_um2_per_s) else "given core"
-        masks.append(pictures.Overlay(core, words, pictures.CORE, filled=True))
-    if delayed is not None:
-        late = f"Tmax {mni.tmax_threshold_s:g} s and more"
-        masks.append(pictures.Overlay(delayed, late, pictures.MEASURED))
+    edges, masks = _overlays(mni, core, delayed)
     fit = quality.registration
     title = (
         f"{quality.participant_id}: DWI in MNI space, {fit.verdict}, brain Dice "
@@ -60,3 +47,43 @@ def draw(
         footer=f"{pictures.CONVENTION} Research use only.", first_mm=GRID_ORIGIN_MM,
     )  # fmt: skip
     return drawing.png(dwi, adc)
+
+
+def thumbnail(
+    mni: MniPatient, *, core: NDArray[np.bool_] | None, delayed: NDArray[np.bool_] | None
+) -> bytes:
+    """WebP: three slices of the DWI with the same outlines, for the table of patients.
+
+    Args:
+        mni: the patient on the MNI grid.
+        core: bool, on the grid; None where nobody knows it.
+        delayed: bool, on the grid; None without a Tmax image.
+    """
+    edges, masks = _overlays(mni, core, delayed)
+    return drawing.webp(
+        pictures.thumbnail(
+            mni.dwi, [*edges, *masks], (VOXEL_MM,) * 3, window=None, brain=mni.brain,
+            found=mni.brain,
+        )
+    )  # fmt: skip
+
+
+def _overlays(
+    mni: MniPatient, core: NDArray[np.bool_] | None, delayed: NDArray[np.bool_] | None
+) -> tuple[list[pictures.Overlay], list[pictures.Overlay]]:
+    """Edges of the template; outlines of the patient's brain, core and delayed region."""
+    tissue, template_brain = template_on_grid()
+    edges = [
+        pictures.Overlay(template_brain, "template's brain and fluid", pictures.YELLOW),
+        pictures.Overlay(template_brain & (tissue < 0.5), "", pictures.YELLOW),
+    ]
+    masks = [
+        pictures.Overlay(mni.brain, "patient's brain", pictures.SKY_BLUE),
+    ]
+    if core is not None:
+        words = "ADC core" if is_given(mni.adc_um2_per_s) else "given core"
+        masks.append(pictures.Overlay(core, words, pictures.CORE, filled=True))
+    if delayed is not None:
+        late = f"Tmax {mni.tmax_threshold_s:g} s and more"
+        masks.append(pictures.Overlay(delayed, late, pictures.MEASURED))
+    return edges, masks

@@ -23,6 +23,7 @@ from data_tools import (
     groups,
     intensity,
     mni_patient,
+    qc_decisions,
     records,
     slabs,
     splits,
@@ -102,6 +103,7 @@ def build(
     )
     said = flow.by_table(rows.values(), other_territories=other_territories)
     flow.require_somebody(list(rows), said)
+    said = _rejected(cohort, rows, said) | said
     source = _Source(
         cohort=cohort,
         rows=rows,
@@ -147,7 +149,7 @@ class _Source:
         cohort: folder of the MNI cohort.
         rows: :func:`data_tools.cohort.clinical_record` of each patient, by name.
         settings: how they are cut and divided.
-        said: whom the table leaves out, by name.
+        said: whom the table or a person's decision in qc.html leaves out, by name.
         fingerprint: checksum of all of it.
         table: file that says who is in which subset, or None.
         told: what it says.
@@ -187,12 +189,30 @@ def _rows(cohort: str) -> dict[str, cohorts.Row]:
     return {row["participant_id"]: cohorts.clinical_record(row) for _, row in table.iterrows()}
 
 
+def _rejected(
+    cohort: str, rows: dict[str, cohorts.Row], said: dict[str, LeftOut]
+) -> dict[str, LeftOut]:
+    """Whom a person rejected in qc.html.
+
+    Raises:
+        InputError: the decisions cannot be used, or leave nobody.
+    """
+    before = {each.participant_id for each in cohorts.left_out_before(cohort)}
+    rejected = qc_decisions.rejected(cohort, {*rows, *before})
+    if all(name in rejected or name in said for name in rows):
+        raise InputError(
+            f"{Path(cohort) / qc_decisions.FILE} rejects every patient that is left; expected at "
+            "least one to keep"
+        )
+    return {name: each for name, each in rejected.items() if name in rows}
+
+
 def _fingerprint(cohort: str, rows: dict[str, cohorts.Row], settings: BuildSettings) -> str:
     """Checksum of everything the records are made of.
 
     Args:
         cohort: folder of the MNI cohort.
-        rows: of the patients whom the table does not leave out.
+        rows: of the patients whom neither the table nor a person leaves out.
         settings: how they are cut and divided.
     """
     digest = hashlib.sha256(json.dumps([records.SCHEMA_VERSION, _made_with(settings)]).encode())

@@ -17,6 +17,7 @@ from data_tools.runtime.errors import InputError
 from data_tools.volumes import save_volume
 from tf_hypoperfusion import clinical
 from tf_hypoperfusion.config import PROBABILITY_THRESHOLD, RESEARCH_NOTICE
+from tf_hypoperfusion.evaluation import patient_words
 from tf_hypoperfusion.evaluation.patient_metrics import (
     STEPS,
     ThresholdCounts,
@@ -25,6 +26,7 @@ from tf_hypoperfusion.evaluation.patient_metrics import (
     threshold_counts,
 )
 from tf_hypoperfusion.evaluation.patient_row import PatientFacts, PatientRow
+from tf_hypoperfusion.inference import wording
 from tf_hypoperfusion.inference.page.index import write_evaluated
 
 MAPS = (
@@ -209,9 +211,8 @@ def result_file(folder: Path, part: str, name: str) -> Path:
 def is_drawn(folder: Path, name: str) -> bool:
     """Whether all that is drawn of a patient is there."""
     maps = [map_file(folder, name, what) for what in MAPS]
-    return all(
-        path.is_file() for path in (picture_file(folder, name), page_file(folder, name), *maps)
-    )
+    drawn = picture_file(folder, name), thumbnail_file(folder, name), page_file(folder, name)
+    return all(path.is_file() for path in (*drawn, *maps))
 
 
 def map_file(folder: Path, name: str, what: str) -> Path:
@@ -222,6 +223,11 @@ def map_file(folder: Path, name: str, what: str) -> Path:
 def picture_file(folder: Path, name: str) -> Path:
     """Where a patient's picture is."""
     return folder / "evaluation/pictures" / f"{name}.png"
+
+
+def thumbnail_file(folder: Path, name: str) -> Path:
+    """Where a patient's picture for the index is."""
+    return folder / "evaluation/thumbnails" / f"{name}.webp"
 
 
 def page_file(folder: Path, name: str) -> Path:
@@ -275,20 +281,41 @@ def _draw(predicted: PredictedPatient, row: PatientRow) -> None:
     for what, data in zip(MAPS, arrays, strict=True):
         save_volume(map_file(folder, name, what), data, GRID_AFFINE, "research use only")
     atomic.write_bytes(picture_file(folder, name), _picture(predicted, row))
-    write_evaluated(page_file(folder, name), row.to_json())
+    atomic.write_bytes(thumbnail_file(folder, name), _thumbnail(predicted))
+    write_evaluated(
+        page_file(folder, name), row.to_json(), patient_words.groups(row), patient_words.wrong(row)
+    )
+
+
+def _overlays(predicted: PredictedPatient) -> list[pictures.Overlay]:
+    """Truth and prediction inside coverage."""
+    ours = (predicted.probability >= PROBABILITY_THRESHOLD) & predicted.coverage
+    return [
+        pictures.Overlay(predicted.truth & predicted.coverage, "measured", pictures.MEASURED),
+        pictures.Overlay(ours, "predicted", pictures.HYPOPERFUSION),
+    ]
+
+
+def _thumbnail(predicted: PredictedPatient) -> bytes:
+    overlays = _overlays(predicted)
+    found = np.logical_or.reduce([each.mask for each in overlays])
+    return drawing.webp(
+        pictures.thumbnail(
+            predicted.dwi, overlays, (VOXEL_MM,) * 3, window=None, brain=predicted.tissue,
+            found=found,
+        )
+    )  # fmt: skip
 
 
 def _picture(predicted: PredictedPatient, row: PatientRow) -> bytes:
     """DWI with truth and prediction inside coverage."""
-    truth = pictures.Overlay(predicted.truth & predicted.coverage, "truth", pictures.MEASURED)
-    ours = (predicted.probability >= PROBABILITY_THRESHOLD) & predicted.coverage
     dice = "n/a" if row.dice is None else f"{row.dice:.2f}"
     mosaic = pictures.axial_mosaic(
         predicted.dwi,
-        [truth, pictures.Overlay(ours, "prediction", pictures.HYPOPERFUSION)],
+        _overlays(predicted),
         (VOXEL_MM,) * 3,
-        title=f"{row.participant_id}: Dice {dice}, truth {row.truth_ml:.0f} mL, predicted "
-        f"{row.predicted_ml:.0f} mL; side {row.side}",
+        title=f"{row.participant_id}: Dice {dice}, measured {wording.ml(row.truth_ml)}, predicted "
+        f"{wording.ml(row.predicted_ml)}; side {row.side}",
         footer=f"{RESEARCH_NOTICE} {pictures.CONVENTION}",
         panels=16,
         brain=predicted.tissue,

@@ -13,14 +13,14 @@ from data_tools.runtime import atomic
 from data_tools.runtime.errors import InputError
 from data_tools.splits import fold_roles
 from tf_hypoperfusion.config import RESEARCH_NOTICE
-from tf_hypoperfusion.evaluation import thresholds
+from tf_hypoperfusion.evaluation import patient_words, thresholds
 from tf_hypoperfusion.evaluation.measured_patient import MeasuredPatient, Seconds
 from tf_hypoperfusion.evaluation.patient_metrics import ThresholdCounts
 from tf_hypoperfusion.evaluation.patient_row import PatientRow
 from tf_hypoperfusion.evaluation.plan import VALIDATION, Part, Plan, Settings
 from tf_hypoperfusion.inference import familiarity, model_files
 from tf_hypoperfusion.inference.model_files import ModelInfo
-from tf_hypoperfusion.inference.page.index import Entry, write_index
+from tf_hypoperfusion.inference.page.index import write_index
 
 # (part, patient) -> what was measured, or why nothing was.
 Outcomes = dict[tuple[str, str], MeasuredPatient | InputError]
@@ -218,32 +218,22 @@ def _median(seconds: Iterable[float]) -> float:
 def _write_index(evaluation: Evaluation) -> None:
     """``index.html``: every patient with a picture, the smallest Dice first."""
     rows = sorted(evaluation.rows, key=lambda row: -1.0 if row.dice is None else row.dice)
-    entries = [
-        Entry(
-            values={
-                "patient": row.participant_id,
-                "fold": str(row.fold),
-                "Dice": row.dice,
-                "AUC": row.auc,
-                "truth, mL": row.truth_ml,
-                "predicted, mL": row.predicted_ml,
-                "core, mL": row.core_ml,
-                "target mismatch": row.true_target_mismatch,
-                "predicted": row.predicted_target_mismatch,
-                "side": row.side,
-                "NIHSS": row.nihss,
-            },
-            link=f"evaluation/pages/{row.participant_id}.html",
-            picture=f"evaluation/pictures/{row.participant_id}.png",
-            alt=f"DWI of {row.participant_id} with truth and prediction",
-        )
-        for row in rows
-    ]
     who = VALIDATION if evaluation.settings.validation else "test"
     write_index(
         evaluation.folder / "index.html",
-        entries,
-        title=f"Evaluation: {evaluation.folder.name}",
-        lead=f"{len(rows)} {who} patients, the smallest Dice first.",
+        [
+            patient_words.entry(
+                row,
+                link=f"evaluation/pages/{row.participant_id}.html",
+                picture=f"evaluation/thumbnails/{row.participant_id}.webp",
+            )
+            for row in rows
+        ],
+        title=f"Evaluation: {evaluation.folder.resolve().name}",
+        lead=f"{who.capitalize()} patients, the smallest Dice first. Lines are tinted where "
+        "the decision on target mismatch is wrong.",
         simulated=any(row.cohort == "simulated" for row in rows),
+        summary=patient_words.summary(rows),
+        explained=patient_words.EXPLAINED,
+        colours=patient_words.COLOURS,
     )

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from data_tools import cohort as cohorts
-from data_tools import flow, mni_patient
+from data_tools import flow, mni_patient, qc_decisions
 from data_tools.flow import LeftOut
 from data_tools.manifest import Manifest
 from data_tools.runtime import atomic
@@ -232,8 +232,9 @@ def _records_plan(settings: Settings) -> Plan:
     if settings.cohort:
         # Whose stroke is of another territory was asked when the records were built.
         rows, by_cohort = clinical_rows(settings.cohort, other_territories=True)
-        # Excluded since the records were built.
-        left_out |= {name: each for name, each in by_cohort.items() if each.step == flow.EXCLUDED}
+        # Excluded or rejected since the records were built.
+        since = flow.EXCLUDED, flow.QUALITY
+        left_out |= {name: each for name, each in by_cohort.items() if each.step in since}
     reported = VALIDATION if settings.validation else "test"
     parts = [
         Part(
@@ -274,11 +275,11 @@ def clinical_rows(
         other_territories: do not leave out strokes outside the paper's population.
 
     Returns:
-        Clinical rows of those with a truth, by name, and the others, with those whom the steps
-        before left out.
+        Clinical rows of those with a truth, by name, and the others, with those whom a person
+        rejected in qc.html or the steps before left out.
 
     Raises:
-        InputError: no cohort, or one without volumes in MNI space.
+        InputError: no cohort, one without volumes in MNI space, or decisions that cannot be used.
     """
     table = cohorts.read_participants(cohort)
     rows = {row["participant_id"]: cohorts.clinical_record(row) for _, row in table.iterrows()}
@@ -289,6 +290,11 @@ def clinical_rows(
         )
     before = {each.participant_id: each for each in cohorts.left_out_before(cohort)}
     left_out = {name: each for name, each in before.items() if name not in rows}
+    left_out |= {
+        name: each
+        for name, each in qc_decisions.rejected(cohort, {*rows, *before}).items()
+        if name in rows
+    }
     left_out |= flow.by_table(rows.values(), other_territories=other_territories)
     for name in rows:
         if name not in left_out and (found := _cannot_be_compared(cohort, name)):

@@ -4,8 +4,9 @@ import dataclasses
 import functools
 import hashlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from data_tools import cohort as cohorts
@@ -14,6 +15,7 @@ from data_tools.cohort import RawFiles
 from data_tools.grid import SIDES, TMAX_HYPOPERFUSION_S, UNKNOWN_SIDE
 from data_tools.overrides import NONE, Overrides
 from data_tools.perfusion import calibration
+from data_tools.pictures import CORE, HYPOPERFUSION
 from data_tools.runtime import atomic, executors
 from data_tools.runtime.command import EXIT_OK, EXIT_SOME_FAILED, PatientRequest, next_steps
 from data_tools.runtime.errors import InputError
@@ -21,8 +23,9 @@ from data_tools.runtime.patient_failure import all_alike, attempt
 from tf_hypoperfusion import __version__
 from tf_hypoperfusion.clinical import ClinicalFacts
 from tf_hypoperfusion.config import CORE_BY
-from tf_hypoperfusion.inference import comparison, result_files, result_folder
-from tf_hypoperfusion.inference.page.index import Entry, write_index
+from tf_hypoperfusion.inference import comparison, result_files, result_folder, wording
+from tf_hypoperfusion.inference.page import headline
+from tf_hypoperfusion.inference.page.index import Entry, Shown, Summary, ml, write_index
 from tf_hypoperfusion.inference.result import FILE, Comparison, PatientResult, read_result
 from tf_hypoperfusion.inference.result_files import DEFAULT, OutputOptions
 from tf_hypoperfusion.inference.result_folder import Backend, PatientFiles
@@ -32,6 +35,23 @@ Connect = Callable[[], Backend]
 AUTO_SIDE = "auto"
 AGAIN_WITH_TMAX = "the same command with --tmax=FILE, to compare with perfusion imaging"
 AGAIN_COMPARED = "the same command with --compare, to compare with perfusion imaging"
+INDEX = "index.html"
+CORE_WORDS = {"rule": "ADC rule", "learnt": "network", "given": "mask"}
+EXPLAINED = {
+    "Target mismatch": "The decision by DEFUSE 3. Unsure: perfusion imaging would tell.",
+    "Holds in": "How many of the answers (networks, or image and mirror image) decide alike.",
+    "Hypoperfusion (mL)": "Predicted, on the patient's own grid; with the core.",
+    "From (mL)": "Lower end of the interval; without a calibration, the smallest of the answers.",
+    "To (mL)": "Upper end of the interval; without a calibration, the largest of the answers.",
+    "Core by": "The network, the rule of ADC and DWI, or a mask that was given.",
+    "Mismatch (mL)": "Hypoperfusion minus core.",
+    "Ratio": "Hypoperfusion divided by core.",
+    "Measured (mL)": "Hypoperfusion by perfusion imaging.",
+    "Predicted there (mL)": "Predicted hypoperfusion in the part of the brain that perfusion "
+    "imaging shows.",
+    "Dice": "Overlap of the two, from 0 to 1.",
+    "Mismatch measured": "Target mismatch (DEFUSE 3) by the measured volume.",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -188,6 +208,7 @@ def predict_cohort(
     if Path(out).resolve() == Path(cohort).resolve():
         raise InputError(f"--out is the raw cohort itself, {out}; choose another folder")
     atomic.check_writable(out)
+    options = dataclasses.replace(options, index=f"../{INDEX}")
     predict = functools.partial(
         _predict, out=out, connect=connect, settings=settings, options=options
     )
@@ -207,17 +228,21 @@ def predict_cohort(
         for words in dict.fromkeys(result.shortcut for result in results.values() if result.fast)
     )
     write_index(
-        Path(out) / "index.html",
+        Path(out) / INDEX,
         sorted(
             [_failed_entry(who, message) for who, message in failed.items()]
             + [_entry(who, result) for who, result in results.items()],
             key=lambda entry: (entry.link is not None, -len(entry.warnings)),
         ),
         title=f"Predictions: {name}",
-        lead=f"{len(done)} of {groups.counted_patients(dict(tasks))}; those that failed or have "
-        f"warnings come first.{shortcuts}",
+        lead=f"{len(done)} of {groups.counted_patients(dict(tasks))}. Lines are tinted where a "
+        "patient failed or has warnings that are not everybody's; these come first."
+        f"{shortcuts}",
         simulated="simulated" in name.lower()
         or any(result.simulated for result in results.values()),
+        summary=_summary(list(results.values()), failed=len(failed)),
+        explained=EXPLAINED,
+        colours=((CORE, "core"), (HYPOPERFUSION, "predicted hypoperfusion")),
     )
     return done, failed
 
@@ -297,41 +322,70 @@ def _fingerprint(
 def _entry(participant: str, result: PatientResult) -> Entry:
     doubt = result.uncertainty
     low, high = result.answer.interval_ml or (doubt.range_ml if doubt else (None, None))
+    core, hypoperfusion, mismatch, ratio = (tile.value for tile in headline.of(result).tiles)
     return Entry(
         values={
-            "patient": participant,
-            "target mismatch": result.answer.target_mismatch,
-            "holds in": "n/a"
+            "Patient": participant,
+            "Target mismatch": result.answer.target_mismatch,
+            "Holds in": None
             if doubt is None or doubt.decision_holds_in is None
             else f"{doubt.decision_holds_in} of {doubt.opinions}",
-            "hypoperfusion, mL": result.hypoperfusion_ml,
-            "from, mL": low,
-            "to, mL": high,
-            "core, mL": result.core_ml,
-            "core by": result.core_by,
-            "mismatch, mL": result.mismatch_ml,
-            "ratio": result.mismatch_ratio,
-            "side": result.side_words,
+            "Hypoperfusion (mL)": Shown(hypoperfusion, result.hypoperfusion_ml),
+            "From (mL)": ml(low),
+            "To (mL)": ml(high),
+            "Core (mL)": _shown(core, result.core_ml),
+            "Core by": None if result.core_by is None else CORE_WORDS[result.core_by],
+            "Mismatch (mL)": _shown(mismatch, result.mismatch_ml),
+            "Ratio": _shown(ratio, result.mismatch_ratio),
+            "Side": result.side_words,
             "NIHSS": result.given.nihss,
             **_compared(result.comparison),
         },
         link=f"{participant}/{result_files.PAGE}",
-        picture=f"{participant}/{result_files.OVERVIEW}",
-        alt=f"{participant} with core, where it is known, and predicted hypoperfusion",
+        picture=f"{participant}/{result_files.THUMBNAIL}",
+        alt=f"Three slices of {participant} with core, where it is known, and hypoperfusion",
         warnings=result.warnings,
     )
+
+
+def _shown(text: str, value: float | None) -> Shown | None:
+    return None if value is None else Shown(text, value)
 
 
 def _compared(compared: Comparison | None) -> dict[str, Any]:
     if compared is None:
         return {}
     return {
-        "measured, mL": compared.truth_ml,
-        "predicted there, mL": compared.predicted_ml,
+        "Measured (mL)": ml(compared.truth_ml),
+        "Predicted there (mL)": ml(compared.predicted_ml),
         "Dice": compared.dice,
-        "target mismatch, measured": compared.target_mismatch,
+        "Mismatch measured": compared.target_mismatch,
     }
 
 
+def _summary(results: Sequence[PatientResult], *, failed: int) -> list[Summary]:
+    """The large figures above the table."""
+    answers = [result.answer.target_mismatch for result in results]
+    counts = ((word, answers.count(word)) for word in ("no", "unsure"))
+    figures = [
+        Summary("Predicted", f"{len(results)} of {len(results) + failed}", f"{failed} failed"),
+        Summary(
+            "Target mismatch",
+            f"yes in {answers.count('yes')}",
+            ", ".join(f"{word} in {count}" for word, count in counts),
+        ),
+    ]
+    if results:
+        volumes_ml = sorted(result.hypoperfusion_ml for result in results)
+        figures.append(
+            Summary(
+                "Median hypoperfusion",
+                wording.ml(median(volumes_ml)),
+                f"from {wording.ml(volumes_ml[0])} to {wording.ml(volumes_ml[-1])}",
+            )
+        )
+    return figures
+
+
 def _failed_entry(participant: str, message: str) -> Entry:
-    return Entry(values={"patient": f"{participant} (failed)"}, warnings=message.splitlines())
+    return Entry(values={"Patient": f"{participant} (failed)"}, warnings=message.splitlines())

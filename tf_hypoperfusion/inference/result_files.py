@@ -17,6 +17,7 @@ MAPS = (
     "truth_mask",
 )  # fmt: skip
 OVERVIEW, PAGE, PDF = "overview.png", "report.html", "report.pdf"
+THUMBNAIL = "thumbnail.webp"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -29,6 +30,8 @@ class OutputOptions:
         pdf: print the page too.
         core_by: whose core decides, as :class:`deciding_core.CoreWish` has it.
         compare: hold patients of a cohort against their Tmax map or edited mask.
+        index: path of the page of all patients, from the patient's folder; None without one.
+            A patient with one has a picture for it.
     """
 
     second_opinion: bool = True
@@ -36,6 +39,7 @@ class OutputOptions:
     pdf: bool = False
     core_by: str | None = None
     compare: bool = False
+    index: str | None = None
 
 
 DEFAULT = OutputOptions()
@@ -58,7 +62,7 @@ def draw(
         InputError: the page could not be printed, or the DICOM slices lie on another grid.
     """
     clock = clock or Clock()
-    html = page.render(done, result)
+    html = page.render(done, result, index=options.index)
     files = {PAGE: html.encode(errors="backslashreplace")}
     if options.pdf:
         files[PDF] = pdf.printed(html)
@@ -69,6 +73,8 @@ def draw(
         }
     clock.lap("report")
     files[OVERVIEW] = pictures.overview(done, result)
+    if options.index is not None:
+        files[THUMBNAIL] = pictures.thumbnail(done)
     affine = done.native.dwi.affine
     maps = (
         done.probability,
@@ -112,7 +118,7 @@ def clear(out: str | Path) -> None:
     Args:
         out: the patient's folder; what others put there stays.
     """
-    names = [FILE, PAGE, PDF, OVERVIEW, *(f"{name}.nii.gz" for name in MAPS)]
+    names = [FILE, PAGE, PDF, OVERVIEW, THUMBNAIL, *(f"{name}.nii.gz" for name in MAPS)]
     names += [f"{dicom_objects.FOLDER}/{name}" for name in dicom_objects.FILES]
     for name in names:
         (Path(out) / name).unlink(missing_ok=True)

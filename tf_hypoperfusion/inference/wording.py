@@ -2,20 +2,10 @@
 
 import re
 
+from data_tools.rounding import rounded, with_sign
+
 SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
-DETAILED_BELOW = 10.0
 MOST_DIGITS = 3
-
-
-def rounded(value: float) -> str:
-    """One decimal below 10, none above.
-
-    >>> [rounded(value) for value in (0, 0.97, 9.94, 9.96, 84.4, -1.44, -20.6)]
-    ['0', '1.0', '9.9', '10', '84', '−1.4', '−21']
-    """
-    if not value:
-        return "0"
-    return _signed(value, 1 if abs(round(value, 1)) < DETAILED_BELOW else 0)
 
 
 def ml(value: float) -> str:
@@ -39,7 +29,7 @@ def beside_bound(value: float, required: str) -> str:
     """
     sign, bound = required.split()
     met = _compared(value, sign, float(bound))
-    texts = [rounded(value), *(_signed(value, digits) for digits in range(1, MOST_DIGITS + 1))]
+    texts = [rounded(value), *(with_sign(value, digits) for digits in range(1, MOST_DIGITS + 1))]
     for text in texts:
         if _compared(float(text.replace("−", "-")), sign, float(bound)) == met:
             return text
@@ -48,10 +38,6 @@ def beside_bound(value: float, required: str) -> str:
 
 def _compared(value: float, sign: str, bound: float) -> bool:
     return value >= bound if sign == ">=" else value <= bound
-
-
-def _signed(value: float, digits: int) -> str:
-    return f"{value:.{digits}f}".replace("-", "−")
 
 
 def typeset(text: str) -> str:

@@ -25,9 +25,26 @@ from tf_hypoperfusion.training.settings import FoldConfig
 # The first validation patients with a lesion: every epoch and every run shows the same ones.
 OVERLAY_PATIENTS = 3
 PROFILE_STEPS = (10, 20)
-TERMS = ("composite", "cross_entropy", "dice_loss", "volume_error")
-OTHERS = ("dice", "volume_error_ml")
-TRAIN_ONLY = ("learning_rate", "input_wait_share")
+# Columns of history.csv -> what they are, their unit, and what is good.
+TERMS = {
+    "composite": "What training minimises: the weighted sum of the other terms. No unit; lower is "
+    "better.",
+    "cross_entropy": "Mean cross entropy of the voxels inside coverage, in nats; lower is better.",
+    "dice_loss": "1 minus the soft Dice of a slab, 0 to 1; lower is better.",
+    "volume_error": "Error of a slab's volume: the difference divided by the sum of predicted and "
+    "true volume, 0 to 1; lower is better.",
+}
+OTHERS = {
+    "dice": f"Dice of all covered voxels at a probability of {PROBABILITY_THRESHOLD:g}, 0 to 1; "
+    "higher is better.",
+    "volume_error_ml": "Mean absolute error of a slab's volume at a probability of "
+    f"{PROBABILITY_THRESHOLD:g}, in mL; lower is better.",
+}
+SPEED = "Slabs computed per second."
+TRAIN_ONLY = {
+    "learning_rate": "Learning rate at the end of the epoch. No unit.",
+    "input_wait_share": "Share of the time that the network waited for data, 0 to 1.",
+}
 
 
 class Monitor:
@@ -87,14 +104,15 @@ class Monitor:
             kinds.append((self.validation, "val_"))
         for writer, prefix in kinds:
             with writer.as_default(step=int(row["epoch"])):
-                for name in TERMS:
-                    tf.summary.scalar(f"loss/{name}", row[prefix + name])
-                for name in OTHERS:
-                    tf.summary.scalar(name, row[prefix + name])
-                tf.summary.scalar("training/examples_per_s", row[f"{prefix}examples_per_s"])
+                for name, words in TERMS.items():
+                    tf.summary.scalar(f"loss/{name}", row[prefix + name], description=words)
+                for name, words in OTHERS.items():
+                    tf.summary.scalar(name, row[prefix + name], description=words)
+                speed = row[f"{prefix}examples_per_s"]
+                tf.summary.scalar("training/examples_per_s", speed, description=SPEED)
         with self.train.as_default(step=int(row["epoch"])):
-            for name in TRAIN_ONLY:
-                tf.summary.scalar(f"training/{name}", row[name])
+            for name, words in TRAIN_ONLY.items():
+                tf.summary.scalar(f"training/{name}", row[name], description=words)
         self.flush()
 
     def pictures(self, epoch: int, images: dict[str, bytes]) -> None:

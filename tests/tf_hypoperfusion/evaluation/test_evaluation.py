@@ -16,6 +16,7 @@ import pytest
 from helpers import PROJECT
 from helpers.commands import call
 from helpers.fake_step import FakeStep, without_slabs
+from PIL import Image
 
 from data_tools import flow, records
 from data_tools.cohort import clinical_record, mni_file, read_participants, write_participants
@@ -129,15 +130,26 @@ def test_the_index_shows_every_patient_the_worst_first(evaluated):
     run = evaluated[0].folder
     page = (run / "index.html").read_text()
     dice = {row["participant_id"]: float(row["dice"] or -1) for row in rows_of(run)}
-    found = re.findall(r'src="evaluation/pictures/(sub-[0-9]+)\.png"', page)
+    found = re.findall(r'src="evaluation/thumbnails/(sub-[0-9]+)\.webp"', page)
     assert sorted(found) == sorted(dice)
     assert [dice[name] for name in found] == sorted(dice.values())
-    assert all((run / f"evaluation/pictures/{name}.png").is_file() for name in found)
+    for name in found:
+        with Image.open(run / f"evaluation/thumbnails/{name}.webp") as picture:
+            assert picture.size == (458, 180)
     assert "SIMULATED" in page
     for name in found:
         assert f'href="evaluation/pages/{name}.html"' in page
         own = (run / f"evaluation/pages/{name}.html").read_text()
         assert f'src="../pictures/{name}.png"' in own and "This patient is SIMULATED" in own
+        assert 'href="../../index.html"' in own and "participant_id" not in own
+    wrong = {
+        row["participant_id"]
+        for row in rows_of(run)
+        if row["true_target_mismatch"] != row["predicted_target_mismatch"]
+    }
+    lines = re.findall(r"<tr( class=.tinted.)?>\n<td[^\n]*thumbnails/(sub-[0-9]+)", page)
+    assert {name for tint, name in lines if tint} == wrong and len(lines) == len(dice)
+    assert f"{len(dice) - len(wrong)} of {len(dice)}</dd>" in page
 
 
 def test_the_maps_are_what_the_figures_say(evaluated):

@@ -17,7 +17,7 @@ def test_paired_differences_by_hand(cohort, write):
     better["dice"] = (better["dice"] + 0.1).where(better["dice"].notna())
     other = write(better.iloc[:10], "other")
     made = rows_of(comparison.compare(cohort, other, seed=1))
-    assert made["Dice"][0].startswith("-0.100") and made["Dice"][2] == "0 of 9"
+    assert made["Dice"][0].startswith("−0.100") and made["Dice"][2] == "0 of 9"
     assert made["Dice"][4] == "9"
     assert made["Target mismatch right (share)"][1].startswith("0.000")
     assert made["Concordance of volumes"][1].startswith("0.000")

@@ -7,12 +7,14 @@ import numpy as np
 import pandas as pd
 import pytest
 from helpers.evaluated_cohorts import volume_pair
+from matplotlib.colors import to_hex
 from scipy import ndimage
 
 from data_tools import cohort as cohorts
 from data_tools import mni_patient
 from data_tools.cohort import mni_file
 from data_tools.grid import GRID_AFFINE
+from data_tools.pictures import CORE, HYPOPERFUSION, MEASURED
 from data_tools.volumes import save_volume
 from tf_hypoperfusion.evaluation.report import examples, figures
 
@@ -77,6 +79,29 @@ def test_patients_are_called_what_table_3_calls_them(with_counts):
     table["occlusion"] = "M1"
     (axes,) = figures.core_and_dice(with_counts).axes
     assert len(axes.get_legend().get_texts()) == 1
+
+
+def test_fewer_than_five_patients_are_points_and_no_violin(cohort):
+    (axes,) = figures.dice_by_subgroup(cohort).axes
+    groups = [label.get_text() for label in axes.get_xticklabels()]
+    shown = [int(label.split("n = ")[1].rstrip(")")) for label in groups]
+    assert min(shown) < 5 <= max(shown)
+    violins = [each for each in axes.collections if len(each.get_paths()[0].vertices) > 20]
+    assert len(violins) == sum(n >= 5 for n in shown)
+    dots = [len(line.get_xdata()) for line in axes.lines if line.get_marker() == "o"]
+    assert sorted(dots) == sorted([1 if n >= 5 else n for n in shown])
+
+
+def test_every_figure_has_a_caption_and_one_colour_is_the_truths(with_counts):
+    assert all(len(kind.caption) > 40 for kind in figures.FIGURES.values())
+    assert "dot need not lie on the line" in figures.FIGURES["roc"].caption
+    reserved = {colour.lower() for colour in (MEASURED, HYPOPERFUSION, CORE)}
+    for name in ("core_and_dice", "volumes", "roc", "operating", "dice_by_subgroup"):
+        for axes in figures.FIGURES[name].draw(with_counts).axes:
+            used = {to_hex(line.get_color()) for line in axes.lines}
+            for each in axes.collections:
+                used |= {to_hex(colour) for colour in each.get_facecolor()}
+            assert not used & reserved, name
 
 
 def test_age_and_sex_stand_beside_the_pictures(with_counts):

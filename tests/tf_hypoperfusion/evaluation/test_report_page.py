@@ -94,8 +94,8 @@ def test_one_flag_changes_every_quartile_and_rank_and_all_say_so(cohort, write, 
 def test_without_counts_and_maps_the_report_says_so(cohort, tmp_path):
     index = page.write_report(tmp_path / "report", cohort)
     text = index.read_text()
-    assert "Not drawn: no thresholds.npz beside patients.csv" in text
-    assert "Not drawn: no maps beside patients.csv" in text
+    assert "ROC, precision and recall of voxels: no thresholds.npz beside patients.csv" in text
+    assert "Best, median and worst patient: no maps beside patients.csv" in text
     assert not (tmp_path / "report/figures/roc.png").exists()
 
 

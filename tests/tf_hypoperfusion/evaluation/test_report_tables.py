@@ -10,6 +10,7 @@ from helpers.evaluated_cohorts import as_written, papers_primary_cohort, rows_of
 
 from benchmarks import paper_tables
 from tf_hypoperfusion.evaluation.report import characteristics, decisions, segmentation
+from tf_hypoperfusion.evaluation.report.in_brief import in_brief
 from tf_hypoperfusion.evaluation.report.patients import TERRITORIES, subgroups
 
 pytestmark = pytest.mark.quick
@@ -45,8 +46,9 @@ def test_table_1_counts_and_medians(cohort):
     assert made["Age (y)*"] == ["70 ± 0; 2 unknown"]
     assert made["  ICA or M1 segment"] == ["6 (50)"] and made["  Unknown"] == ["1"]
     core = cohort.table["core_ml"]
-    low, middle, high = np.percentile(core, [25, 50, 75], method="averaged_inverted_cdf")
-    assert made["Core volume (mL)†"] == [f"{middle:.0f} ({low:.0f} to {high:.0f})"]
+    quartiles = np.percentile(core, [25, 50, 75], method="averaged_inverted_cdf")
+    assert quartiles.tolist() == [0.3, 7.5, 25]
+    assert made["Core volume (mL)†"] == ["7.5 (0.3 to 25)"]
     assert made["Mismatched cases"] == ["10 (83)"]  # all but one without lesion, one of core 75
 
 
@@ -141,13 +143,61 @@ def test_table_3_leaves_patients_without_lesion_out_of_overlap_only(cohort):
     assert len(dice) == 11
     assert by_name["All patients (n = 12; 11 lesions)"][1].startswith(f"{dice.median():.2f}")
     difference = cohort.table["predicted_ml"] - cohort.table["truth_ml"]
-    assert by_name["All patients (n = 12; 11 lesions)"][2].startswith(f"{difference.median():.0f}")
+    assert difference.median() == -2.5
+    assert by_name["All patients (n = 12; 11 lesions)"][2].startswith("−2.5 (")
     assert "Large vessel occlusion (n = 6)" in by_name and "1.5 T (n = 6)" in by_name
     assert "No large vessel occlusion (n = 5; 4 lesions)" in by_name  # one is unknown
     assert "P: 1.5 T / 3 T" in by_name
     assert (
         rows_of(further)["All patients (n = 12; 11 lesions)"] == ["n/a (n=0)"] * 4
     )  # columns not there
+
+
+def test_fewer_than_five_patients_have_no_p_value_anywhere(cohort, write):
+    few = write(as_written(cohort.table.copy()[:4]))
+    made = decisions.target_mismatch(few, "stata")
+    assert {row[-1] for row in made.rows if row[1] == "Model"} == {"n < 5"}
+    assert all(number.p is None for number in made.numbers)
+    assert "Groups of fewer than 5 patients are not tested (n < 5)." in made.all_notes
+    several = decisions.target_mismatch(cohort, "stata")
+    assert several.rows[0][-1] != "n < 5" and any(number.p for number in several.numbers)
+    # One large group does not stand in for the small one beside it.
+    table = segmentation.segmentation(few)[0]
+    assert table.test_ranks("both", "Dice", np.arange(50.0), np.arange(4.0)) == "n < 5"
+    assert table.test_ranks("both", "Dice", np.arange(50.0), np.arange(5.0)) != "n < 5"
+
+
+def test_groups_without_a_patient_are_dropped(cohort, write):
+    everybody = write(as_written(cohort.table.copy()).assign(occlusion="M1"))
+    assert "No large vessel occlusion" not in subgroups(everybody)
+    for table in (
+        decisions.target_mismatch(everybody, "stata"), *segmentation.segmentation(everybody)
+    ):  # fmt: skip
+        text = " ".join(cell for row in table.rows for cell in row)
+        assert "Large vessel occlusion" in text and "No large vessel" not in text
+    small = dataclasses.replace(cohort, table=cohort.table.assign(core_ml=0.5))
+    assert list(rows_of(segmentation.good_dice(small, "exact"))) == [">= 0 mL", "> 0 mL"]
+
+
+def test_the_result_in_brief_is_that_of_the_tables(cohort):
+    said = in_brief(cohort, "stata")
+    rows = decisions.target_mismatch(cohort, "stata").rows[0]
+    right = cohort.table["true_target_mismatch"] == cohort.table["predicted_target_mismatch"]
+    assert f"right in {right.sum()} of 12 ({round(100 * right.mean())}%; 95% interval" in said
+    sensitivity, specificity = (cell.split(" ")[0] for cell in rows[2:4])
+    assert f"found it in {sensitivity.replace('/', ' of the ')} patients" in said
+    assert f"excluded it in {specificity.replace('/', ' of the ')} patients without" in said
+    dice = cohort.table["dice"].median()
+    assert f"In the 11 patients with a measured lesion, the median Dice was {dice:.2f} (IQR" in said
+    assert "was −2.5 mL (IQR −15 to 5.0 mL)." in said and said.startswith("12 patients were")
+    simulated = dataclasses.replace(cohort, table=cohort.table.assign(cohort="simulated"))
+    assert in_brief(simulated, "stata").startswith("12 SIMULATED patients were evaluated.")
+
+
+def test_the_result_in_brief_of_one_patient_without_a_lesion(cohort):
+    one = cohort.where((cohort.table["truth_ml"] == 0).to_numpy())
+    said = in_brief(one, "stata")
+    assert said.startswith("1 patient was evaluated.") and "No patient had a measured" in said
 
 
 def test_shares_of_good_dice_by_core(cohort):
@@ -183,14 +233,14 @@ def test_field_strengths_are_those_that_scanners_are_sold_with(cohort, write):
     assert [name for name in by_name if " T (" in name] == [
         "1.5 T (n = 4)", "3 T (n = 6; 5 lesions)", "7 T (n = 2)"
     ]  # fmt: skip
-    assert "P: 1.5 T / 3 T" in by_name
+    assert "P: 1.5 T / 3 T" not in by_name  # four are too few
     assert rows_of(characteristics.characteristics([several]))["  3 T"] == ["6"]
 
 
 def test_patients_without_a_lesion_have_a_line_of_their_own(cohort):
     by_name = rows_of(segmentation.segmentation(cohort)[0])
     assert by_name["No hypoperfusion lesion (n = 1; 0 lesions)"] == [
-        "n/a (n=0)", "n/a (n=0)", "5 (5 to 5)", "5 (5 to 5)"
+        "n/a (n=0)", "n/a (n=0)", "5.0 (5.0 to 5.0)", "5.0 (5.0 to 5.0)"
     ]  # fmt: skip
 
 

@@ -96,7 +96,8 @@ def test_whatever_one_patient_raises_the_others_are_predicted(
     assert not older.exists()
     page = (tmp_path / "out/index.html").read_text()
     assert all(f"{name} (failed)" in page for name in failed)
-    assert 'href="sub-4/report.html"' in page
+    assert 'href="sub-4/report.html"' in page and 'src="sub-4/thumbnail.webp"' in page
+    assert "1 of 6</dd>" in page and "5 failed" in page
     assert "Computed with --fast: windows every 8 slices, bfloat16." in page
 
 

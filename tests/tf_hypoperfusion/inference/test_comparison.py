@@ -231,7 +231,7 @@ def test_a_cohort_is_compared_where_it_is_asked_for(raw_cohort, tmp_path):
     assert not done["sub-0001"].kept
     assert done["sub-0001"].result.comparison.dice > 0
     assert done["sub-0002"].result.comparison is None
-    assert "measured, mL" in (out / "index.html").read_text()
+    assert "Measured (mL)" in (out / "index.html").read_text()
     image = nib.load(tmax_of(cohort))
     changed = nib.Nifti1Image(np.minimum(image.get_fdata(), 5).astype(np.float32), image.affine)
     nib.save(changed, tmax_of(cohort))

@@ -52,6 +52,10 @@ def test_curves_are_those_of_the_history(fold, writer, prefix):
     if writer == "train":
         for name in ("learning_rate", "examples_per_s", "input_wait_share"):
             assert [e.step for e in events.Tensors(f"training/{name}")] == [1, 2]
+            names[f"training/{name}"] = name
+    for tag in names:
+        assert len(events.SummaryMetadata(tag).summary_description) > 15, tag
+    assert "in mL" in events.SummaryMetadata("volume_error_ml").summary_description
 
 
 @pytest.mark.core

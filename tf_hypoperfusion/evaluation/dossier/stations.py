@@ -19,7 +19,7 @@ STATIONS = (
     ("Listed in the cohort's table", ()),
     ("Eligible by the table", (flow.EXCLUDED, flow.TERRITORY)),
     ("In MNI space", (flow.PREPROCESS,)),
-    ("In the records", (flow.TRUTH,)),
+    ("In the records", (flow.QUALITY, flow.TRUTH)),
     ("Test patients of the folds", (flow.FOLD,)),
     ("Evaluated", (flow.EVALUATE,)),
 )

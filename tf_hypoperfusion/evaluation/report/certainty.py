@@ -13,7 +13,7 @@ from tf_hypoperfusion.evaluation import calibrating, statistics
 from tf_hypoperfusion.evaluation.patient_metrics import STEPS, ThresholdCounts
 from tf_hypoperfusion.evaluation.report import figures
 from tf_hypoperfusion.evaluation.report.patients import Patients, subgroups
-from tf_hypoperfusion.evaluation.report.table import Table, share, who_counts
+from tf_hypoperfusion.evaluation.report.table import ML, Table, share, who_counts
 from tf_hypoperfusion.evaluation.statistics import Estimate
 from tf_hypoperfusion.inference import calibration, familiarity
 from tf_hypoperfusion.inference.calibration import Calibration
@@ -177,7 +177,7 @@ def _before_and_after(patients: Patients, found: Answers, by: Calibration) -> Ta
                 f"{cut:g}",
                 "n/a" if error is None else f"{error:.3f}",
                 table.spread(dice, 2),
-                table.spread(volume_ml - truth_ml, 0),
+                table.spread(volume_ml - truth_ml, ML),
                 f"{bias:.1f}",
                 f"{right.sum()}/{len(right)}",
             ]
@@ -208,7 +208,7 @@ def _coverage(patients: Patients, found: Answers, by: Calibration, *, interval: 
                 share(inside),
                 str(below[rows].sum()),
                 str(above[rows].sum()),
-                table.spread(widths, 0),
+                table.spread(widths, ML),
             ]
         )
     table.notes = [
@@ -227,11 +227,12 @@ def _groups(patients: Patients) -> dict[str, NDArray[np.bool_]]:
     }
     truth_ml = patients.table["truth_ml"].to_numpy(float)
     low, high = LARGE_ML
-    return groups | {
+    groups |= {
         f"True volume < {low:g} mL": truth_ml < low,
         f"True volume {low:g} to {high:g} mL": (truth_ml >= low) & (truth_ml < high),
         f"True volume >= {high:g} mL": truth_ml >= high,
     }
+    return {name: rows for name, rows in groups.items() if rows.any()}
 
 
 def _selective(patients: Patients, found: Answers, by: Calibration, *, interval: str) -> Table:
@@ -277,7 +278,7 @@ def selective_curve(patients: Patients, by: Calibration) -> Figure | str:
     axes.plot(decided / len(order), np.cumsum(right[order]) / decided, color=figures.BLUE, lw=2)
     if found.agree.any():
         axes.plot(
-            found.agree.mean(), right[found.agree].mean(), "o", color=figures.RED,
+            found.agree.mean(), right[found.agree].mean(), "o", color=figures.RED, ms=figures.DOT,
             label="both ends of the interval agree",
         )  # fmt: skip
         axes.legend(frameon=False, fontsize=8)

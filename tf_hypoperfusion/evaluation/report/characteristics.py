@@ -9,7 +9,7 @@ from data_tools import criteria, flow, groups
 from data_tools.grid import UNKNOWN_SIDE
 from tf_hypoperfusion.evaluation import statistics
 from tf_hypoperfusion.evaluation.report.patients import TERRITORIES, Patients, by_field
-from tf_hypoperfusion.evaluation.report.table import Table, percent
+from tf_hypoperfusion.evaluation.report.table import ML, Digits, Table, percent
 from tf_hypoperfusion.evaluation.statistics import Estimate
 
 Cohorts = Sequence[Patients]
@@ -97,15 +97,15 @@ def _age(table: Table, cohorts: Cohorts) -> None:
     cells = [cell(cohort) for cohort in cohorts]
     ages = [cohort.values("age") for cohort in cohorts]
     p = statistics.welch_t(*ages) if len(ages) == 2 else None
-    _add_tested(table, ["Age (y)*", *cells], p, sum(map(len, cohorts)))
+    _add_tested(table, ["Age (y)*", *cells], p, [of_cohort.size for of_cohort in ages])
 
 
-def _median(table: Table, cohorts: Cohorts, *, name: str, column: str) -> None:
+def _median(table: Table, cohorts: Cohorts, *, name: str, column: str, digits: Digits = 0) -> None:
     values = [cohort.values(column) for cohort in cohorts]
     for cohort, of_cohort in zip(cohorts, values, strict=True):
         table.median(cohort.title, column, of_cohort)
     cells = [
-        table.spread(of_cohort, 0) + _unknown(cohort, column)
+        table.spread(of_cohort, digits) + _unknown(cohort, column)
         for cohort, of_cohort in zip(cohorts, values, strict=True)
     ]
     _add_ranked(table, [name, *cells], values)
@@ -125,7 +125,7 @@ def _rankin(table: Table, cohorts: Cohorts) -> None:
         cells.append(f"{k}/{n} ({percent(k / n)})" if n else "n/a (n=0)")
     p = statistics.contingency([[k for k, _ in counts], [n - k for k, n in counts]])
     row = [f"  0 to {INDEPENDENT}, of those known", *cells]
-    _add_tested(table, row, p, sum(n for _, n in counts))
+    _add_tested(table, row, p, [n for _, n in counts])
 
 
 def _rankin_notes(cohorts: Cohorts) -> list[str]:
@@ -144,7 +144,7 @@ def _mismatched(table: Table, cohorts: Cohorts) -> None:
     counts = _counts(cohorts, "true_target_mismatch", [(1,), (0,)])
     cells = _with_percent(counts[0], cohorts)
     p = statistics.contingency(counts)
-    _add_tested(table, ["Mismatched cases", *cells], p, sum(map(len, cohorts)))
+    _add_tested(table, ["Mismatched cases", *cells], p, [len(cohort) for cohort in cohorts])
 
 
 def _categories(
@@ -152,7 +152,8 @@ def _categories(
 ) -> None:
     counts = _counts(cohorts, column, groups.values())
     head = [name, *("" for _ in cohorts)]
-    _add_tested(table, head, statistics.contingency(counts), sum(map(sum, counts)))
+    sizes = [sum(of_cohort) for of_cohort in zip(*counts, strict=True)]
+    _add_tested(table, head, statistics.contingency(counts), sizes)
     for label, row in zip(groups, counts, strict=True):
         for cohort, k in zip(cohorts, row, strict=True):
             estimate = Estimate(value=k / len(cohort), n=len(cohort), k=k)
@@ -190,8 +191,8 @@ ROWS: tuple[Callable[[Table, Cohorts], None], ...] = (
         groups={"Left": ("left",), "Right": ("right",), "Bilateral": ("bilateral",)},
     ),
     partial(_median, name="NIHSS score†", column="nihss"),
-    partial(_median, name="Core volume (mL)†", column="core_ml"),
-    partial(_median, name="Hypoperfusion volume (mL)†", column="truth_ml"),
+    partial(_median, name="Core volume (mL)†", column="core_ml", digits=ML),
+    partial(_median, name="Hypoperfusion volume (mL)†", column="truth_ml", digits=ML),
     _mismatch_ratio,
     _mismatched,
     _field_strengths,
@@ -204,10 +205,10 @@ def _add(table: Table, row: list[str]) -> None:
     table.rows.append(row + [""] * (len(table.columns) - len(row)))
 
 
-def _add_tested(table: Table, row: list[str], p: float | None, n: int) -> None:
-    """A row whose cohorts are compared where there are two."""
+def _add_tested(table: Table, row: list[str], p: float | None, sizes: Sequence[int]) -> None:
+    """A row whose cohorts, of these sizes, are compared where there are two."""
     tested = len(row) < len(table.columns)
-    table.rows.append([*row, table.test("cohorts", row[0], p, n)] if tested else row)
+    table.rows.append([*row, table.test("cohorts", row[0], p, sizes)] if tested else row)
 
 
 def _add_ranked(table: Table, row: list[str], values: Sequence[ArrayLike]) -> None:

@@ -8,7 +8,13 @@ from data_tools.runtime.errors import InputError
 from tf_hypoperfusion.evaluation import statistics
 from tf_hypoperfusion.evaluation.report.patients import Patients
 from tf_hypoperfusion.evaluation.report.segmentation import MEASURES, values_of
-from tf_hypoperfusion.evaluation.report.table import Table, who_counts, with_interval
+from tf_hypoperfusion.evaluation.report.table import (
+    ML,
+    Digits,
+    Table,
+    who_counts,
+    with_interval,
+)
 
 
 def compare(first: Patients, second: Patients, seed: int) -> Table:
@@ -37,7 +43,7 @@ def compare(first: Patients, second: Patients, seed: int) -> Table:
     _add_differences(table, "Dice", both["dice"] - both["dice_other"], seed=seed)
     _add_differences(table, "AUC", both["auc"] - both["auc_other"], seed=seed)
     absolute = "Absolute volume difference (mL)"
-    _add_differences(table, absolute, ours - theirs, seed=seed, digits=1, better=-1)
+    _add_differences(table, absolute, ours - theirs, seed=seed, digits=ML, better=-1)
     _add_decisions(table, both, names, seed)
     table.rows.append(_concordance(table, both, seed))
     table.notes = [
@@ -75,7 +81,7 @@ def _add_differences(
     differences: pd.Series,
     *,
     seed: int,
-    digits: int = 3,
+    digits: Digits = 3,
     better: int = 1,
 ) -> None:
     """The row of a measure, of which more (``better`` 1) or less (-1) is better."""

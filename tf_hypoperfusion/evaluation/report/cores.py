@@ -3,7 +3,7 @@
 from data_tools import criteria
 from tf_hypoperfusion.evaluation import statistics
 from tf_hypoperfusion.evaluation.report.patients import CORE, Patients
-from tf_hypoperfusion.evaluation.report.table import Table, share, who_counts, with_interval
+from tf_hypoperfusion.evaluation.report.table import ML, Table, share, who_counts, with_interval
 
 
 def cores(patients: Patients, interval: str) -> Table | None:
@@ -43,9 +43,9 @@ def cores(patients: Patients, interval: str) -> Table | None:
             [
                 name,
                 table.spread(patients.values(dice), 2),
-                table.spread(difference_ml, 1),
+                table.spread(difference_ml, ML),
                 with_interval(concordance),
-                table.spread(without_ml, 1),
+                table.spread(without_ml, ML),
                 share(right),
             ]
         )

@@ -8,7 +8,14 @@ from tf_hypoperfusion.config import PROBABILITY_THRESHOLD
 from tf_hypoperfusion.evaluation import statistics, thresholds
 from tf_hypoperfusion.evaluation.patient_metrics import STEPS, ThresholdCounts
 from tf_hypoperfusion.evaluation.report.patients import Patients, subgroups
-from tf_hypoperfusion.evaluation.report.table import FIGURES, Table, share, who_counts
+from tf_hypoperfusion.evaluation.report.table import (
+    FIGURES,
+    ML,
+    Digits,
+    Table,
+    share,
+    who_counts,
+)
 from tf_hypoperfusion.evaluation.statistics import classify
 
 OPERATING_POINTS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
@@ -147,7 +154,7 @@ def _add_operating_point(
         [
             f"{threshold:g}{paper}",
             table.spread(dice, 2),
-            table.spread(difference, 0),
+            table.spread(difference, ML),
             *map(share, shown.values()),
         ]
     )
@@ -165,6 +172,7 @@ def chosen_threshold(patients: Patients, interval: str) -> list[Table]:
         program=patients.program,
     )
     picked = ", ".join(f"{value:g}" for value in sorted(set(rows["chosen_threshold"])))
+    digits: tuple[Digits, ...] = (2, ML, ML)
     for label, dice, volume in (
         (f"{PROBABILITY_THRESHOLD:g} (paper)", "dice", "predicted_ml"),
         (f"chosen: {picked}", "chosen_dice", "chosen_predicted_ml"),
@@ -172,7 +180,7 @@ def chosen_threshold(patients: Patients, interval: str) -> list[Table]:
         difference = rows[volume] - rows["truth_ml"]
         cells = [rows[dice].dropna(), difference, difference.abs()]
         table.rows.append(
-            [label, *(table.spread(v, d) for v, d in zip(cells, (2, 0, 0), strict=True))]
+            [label, *(table.spread(v, d) for v, d in zip(cells, digits, strict=True))]
         )
         for name, values in zip(table.columns[1:], cells, strict=True):
             table.median(label, name, values)

@@ -22,6 +22,7 @@ from data_tools.runtime.errors import InputError
 from data_tools.volumes import load_volume, require_grid
 from tf_hypoperfusion.config import PROBABILITY_THRESHOLD
 from tf_hypoperfusion.evaluation.report.patients import LVO, Patients
+from tf_hypoperfusion.inference import wording
 
 MAPS = (
     "desc-normalised_dwi", "desc-truth_mask", "desc-hypoperfusion_probseg", "desc-coverage_mask",
@@ -113,11 +114,11 @@ def edited(patients: Patients) -> Figure | str:
         found = _segmentations(cohort, name, table.loc[name, "side"])
         outlines = [(mask, *SEGMENTATIONS[word]) for word, mask in found.masks.items()]
         _draw_planes(line[:3], found.dwi, outlines)
-        said = [f"{word} {volume_ml:.0f} mL" for word, volume_ml in found.volumes_ml.items()]
+        said = [f"{word} {wording.ml(volume_ml)}" for word, volume_ml in found.volumes_ml.items()]
         if found.changed_ml is None:
             said.append("no Tmax: not computed")
         else:
-            said.append(f"used and computed differ\nin {found.changed_ml:.0f} mL")
+            said.append(f"used and computed differ\nin {wording.ml(found.changed_ml)}")
         text = "\n".join([name, table.loc[name, "truth_from"], "", *said])
         line[3].text(0.02, 0.5, text, color="white", fontsize=10, va="center")
     figure.suptitle(
@@ -231,8 +232,8 @@ def _words(word: str, name: str, row: pd.Series) -> str:
     return (
         f"{word} Dice {row['dice']:.2f}\n\n{name}\n{age}, {sex}\n{side}, {occlusion}\n"
         f"NIHSS {nihss}\n\n"
-        f"true {row['truth_ml']:.0f} mL\npredicted {row['predicted_ml']:.0f} mL\n"
-        f"core {row['core_ml']:.0f} mL"
+        f"true {wording.ml(row['truth_ml'])}\npredicted {wording.ml(row['predicted_ml'])}\n"
+        f"core {wording.ml(row['core_ml'])}"
     )
 
 

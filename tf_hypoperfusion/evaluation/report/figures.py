@@ -5,6 +5,7 @@ Each function returns a matplotlib figure, or in words why there is none.
 
 import dataclasses
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -13,21 +14,26 @@ from numpy.typing import NDArray
 
 from data_tools import criteria, flow
 from data_tools.criteria import DEFUSE3
-from data_tools.pictures import BLUISH_GREEN, ORANGE, VERMILION
+from data_tools.pictures import SKY_BLUE, VERMILION
 from data_tools.quartiles import METHODS, quartiles
+from data_tools.rounding import with_sign
 from tf_hypoperfusion.config import GOOD_DICE, PROBABILITY_THRESHOLD
 from tf_hypoperfusion.evaluation import statistics, thresholds
 from tf_hypoperfusion.evaluation.patient_metrics import PAPER_STEP, STEPS, ThresholdCounts
 from tf_hypoperfusion.evaluation.report import examples, patient_flow
 from tf_hypoperfusion.evaluation.report.patients import LVO, Patients, subgroups
+from tf_hypoperfusion.evaluation.report.table import LEAST_TESTED
 from tf_hypoperfusion.evaluation.statistics import classify
+from tf_hypoperfusion.inference import wording
 
-# Okabe and Ito: told apart by colour-blind readers too.
+# Okabe and Ito: told apart by colour-blind readers too. Orange, bluish green and reddish purple are
+# the truth, the prediction and the core, in pictures only.
 BLUE, RED, GREY = "#0072B2", VERMILION, "#666666"
 NO_COUNTS = "no thresholds.npz beside patients.csv; evaluate again"
 # Ten equal bins of predicted probability, as scikit-learn's calibration_curve.
 CALIBRATION_BINS = 10
 CALIBRATED_FROM = 0.1
+POINT_AREA, DOT = 46, 9  # in points: of a patient, squared; of a mark on a curve
 
 
 def new(columns: int = 1, width: float = 5.2, height: float = 4.6):
@@ -49,13 +55,13 @@ def core_and_dice(patients: Patients) -> Figure | str:
     lvo, known = (rows["occlusion"].isin(words) for words in (LVO, flow.TERRITORIES))
     for members, colour, marker, label in (
         (rows[lvo], BLUE, "o", "Large vessel occlusion"),
-        (rows[known & ~lvo], ORANGE, "^", "No large vessel occlusion"),
+        (rows[known & ~lvo], RED, "^", "No large vessel occlusion"),
         (rows[~known], GREY, "s", "Unknown, or another territory"),
     ):
         if members.empty:
             continue
         axes.scatter(
-            members["core_ml"], members["dice"], s=18, c=colour, marker=marker, alpha=0.7,
+            members["core_ml"], members["dice"], s=POINT_AREA, c=colour, marker=marker, alpha=0.7,
             label=f"{label} (n={len(members)})", linewidths=0,
         )  # fmt: skip
     axes.axhline(GOOD_DICE, color=GREY, lw=1, ls="--")
@@ -69,14 +75,14 @@ def volumes(patients: Patients) -> Figure | str:
     true, predicted = (patients.table[name].to_numpy() for name in ("truth_ml", "predicted_ml"))
     figure, (left, right) = new(2)
     rho = statistics.concordance(true, predicted)
-    left.scatter(true, predicted, s=16, c=BLUE, alpha=0.6, linewidths=0)
+    left.scatter(true, predicted, s=POINT_AREA, c=BLUE, alpha=0.6, linewidths=0)
     top = 1.05 * max(true.max(), predicted.max(), 1)
     left.plot([0, top], [0, top], color=GREY, lw=1, ls="--", label="identity")
     text = f"n = {len(true)}"
     if rho.value is not None:
-        text += f", concordance {rho.value:.2f}"
-        if rho.low is not None:
-            text += f" (95% CI {rho.low:.2f}, {rho.high:.2f})"
+        text += f", concordance {with_sign(rho.value, 2)}"
+        if rho.low is not None and rho.high is not None:
+            text += f" (95% CI {with_sign(rho.low, 2)}, {with_sign(rho.high, 2)})"
     left.set(
         xlabel="True volume (mL)", ylabel="Predicted volume (mL)", xlim=(0, top), ylim=(0, top),
         title=text,
@@ -84,18 +90,18 @@ def volumes(patients: Patients) -> Figure | str:
     left.title.set_fontsize(9)
     left.legend(frameon=False, fontsize=8)
     mean, difference = (true + predicted) / 2, predicted - true
-    right.scatter(mean, difference, s=16, c=BLUE, alpha=0.6, linewidths=0)
+    right.scatter(mean, difference, s=POINT_AREA, c=BLUE, alpha=0.6, linewidths=0)
     bias = difference.mean()
-    right.axhline(bias, color=RED, lw=1.2, label=f"mean {bias:.0f} mL")
+    right.axhline(bias, color=RED, lw=1.2, label=f"mean {wording.ml(bias)}")
     if len(true) > 1:
         sd = difference.std(ddof=1)
         for sign in (-1.96, 1.96):
             right.axhline(
                 bias + sign * sd, color=RED, lw=1, ls="--",
-                label=f"mean {'+' if sign > 0 else '-'} 1.96 SD: {bias + sign * sd:.0f} mL",
+                label=f"mean {'+' if sign > 0 else '−'} 1.96 SD: {wording.ml(bias + sign * sd)}",
             )  # fmt: skip
-    right.set(xlabel="Mean of both (mL)", ylabel="Predicted - true (mL)", title="Bland-Altman")
-    right.legend(frameon=False, fontsize=8)
+    right.set(xlabel="Mean of both (mL)", ylabel="Predicted − true (mL)", title="Bland-Altman")
+    right.legend(edgecolor="none", framealpha=0.85, fontsize=8)
     return figure
 
 
@@ -113,17 +119,17 @@ def roc_and_precision_recall(patients: Patients) -> Figure | str:
     sensitivity = [np.interp(grid, roc[0][::-1], roc[1][::-1]) for roc, _ in known]
     precision = [np.interp(grid, pr[1][::-1], pr[0][::-1]) for _, pr in known]
     method = METHODS[patients.program]
-    for axes, lines, colour in ((left, sensitivity, BLUE), (right, precision, BLUISH_GREEN)):
+    for axes, lines in ((left, sensitivity), (right, precision)):
         low, middle, high = np.percentile(lines, [25, 50, 75], axis=0, method=method)
-        axes.fill_between(grid, low, high, color=colour, alpha=0.2, label="IQR over patients")
-        axes.plot(grid, middle, color=colour, lw=2, label=f"median over {len(lines)} patients")
+        axes.fill_between(grid, low, high, color=BLUE, alpha=0.2, label="IQR over patients")
+        axes.plot(grid, middle, color=BLUE, lw=2, label=f"median over {len(lines)} patients")
     paper = f"median at {PROBABILITY_THRESHOLD:g} (paper)"
     at_paper = [(roc[0][PAPER_STEP], roc[1][PAPER_STEP]) for roc, _ in known]
-    left.plot(*np.median(at_paper, axis=0), "o", color=RED, label=paper)
+    left.plot(*np.median(at_paper, axis=0), "o", color=RED, ms=DOT, label=paper)
     left.plot([0, 1], [0, 1], color=GREY, lw=1, ls="--")
-    left.set(xlabel="1 - specificity", ylabel="Sensitivity", title="ROC")
+    left.set(xlabel="1 − specificity", ylabel="Sensitivity", title="ROC")
     at_paper = [(pr[1][PAPER_STEP], pr[0][PAPER_STEP]) for _, pr in known]
-    right.plot(*np.median(at_paper, axis=0), "o", color=RED, label=paper)
+    right.plot(*np.median(at_paper, axis=0), "o", color=RED, ms=DOT, label=paper)
     right.set(xlabel="Recall", ylabel="Precision", title="Precision and recall", ylim=(0, 1.02))
     for axes in (left, right):
         axes.legend(frameon=False, fontsize=8, loc="lower right" if axes is left else "best")
@@ -196,13 +202,14 @@ def dice_by_subgroup(patients: Patients) -> Figure | str:
     figure, (axes,) = new(width=8.5)
     places = np.arange(len(shown))
     for place, ((low, middle, high), values) in zip(places, shown.values(), strict=True):
-        if values.size > 2 and np.ptp(values) > 0:
+        if values.size < LEAST_TESTED:
+            axes.plot(np.full(values.size, place), values, "o", color=BLUE, ms=DOT)
+            continue
+        if np.ptp(values) > 0:
             body = axes.violinplot(values, [place], widths=0.8, showextrema=False)["bodies"][0]
             body.set(facecolor=BLUE, alpha=0.3)
-        else:
-            axes.plot(np.full(values.size, place), values, "o", color=BLUE)
         axes.vlines(place, low, high, color=BLUE, lw=4)
-        axes.plot(place, middle, "o", color="white", markeredgecolor=BLUE)
+        axes.plot(place, middle, "o", color="white", markeredgecolor=BLUE, ms=DOT)
     labels = [f"{name}\n(n = {values.size})" for name, (_, values) in shown.items()]
     axes.set_xticks(places, [label.replace("Baseline ", "") for label in labels], fontsize=8)
     axes.axhline(GOOD_DICE, color=GREY, lw=1, ls="--")
@@ -246,24 +253,97 @@ def operating_curves(patients: Patients) -> Figure | str:
 def _decision_curves(axes, x, decisions: NDArray[np.bool_], truth: NDArray[np.bool_]) -> None:
     counted = [classify(decisions[:, j], truth).figures() for j in range(decisions.shape[1])]
     for measure, colour, style in (
-        ("sensitivity", BLUE, "-"), ("specificity", ORANGE, "--"), ("accuracy", BLUISH_GREEN, "-."),
+        ("sensitivity", BLUE, "-"), ("specificity", SKY_BLUE, "--"), ("accuracy", GREY, "-."),
     ):  # fmt: skip
         values = [each[measure].value for each in counted]
         if values[0] is not None:  # no patient with, or none without, target mismatch
             axes.plot(x, values, color=colour, ls=style, lw=2, label=measure)
 
 
-FIGURES: dict[str, tuple[str, Callable[[Patients], Figure | str]]] = {
-    "flow": ("Flow of patients", patient_flow.chart),
-    "edited": ("Segmentations as computed and as edited (Figure S1)", examples.edited),
-    "core_and_dice": ("Baseline core volume and Dice", core_and_dice),
-    "volumes": ("Predicted against true volume", volumes),
-    "dice_by_subgroup": ("Dice by subgroup", dice_by_subgroup),
-    "roc": ("ROC, precision and recall of voxels", roc_and_precision_recall),
-    "reliability": ("Reliability of the probability", reliability),
-    "operating": ("Operating curves", operating_curves),
-    "example_of_lvo": ("A patient with and one without large vessel occlusion", examples.by_lvo),
-    "examples": ("Best, median and worst patient", examples.of_all),
-    "examples_without_core": ("Patients with a core of 0 mL", examples.without_core),
-    "examples_without_lvo": ("Patients without large vessel occlusion", examples.without_lvo),
+class Kind(NamedTuple):
+    """A figure of the report: its title, what draws it, and what its reader should know."""
+
+    title: str
+    draw: Callable[[Patients], Figure | str]
+    caption: str
+
+
+_EXAMPLE = (
+    "Outlined in orange: measured. Outlined in green: predicted. The slices are those that show "
+    "most of both."
+)
+_AT = f"{PROBABILITY_THRESHOLD:g}"
+FIGURES: dict[str, Kind] = {
+    "flow": Kind(
+        "Flow of patients",
+        patient_flow.chart,
+        "Who came in, who was left out at which step and why, and who was evaluated.",
+    ),
+    "edited": Kind(
+        "Segmentations as computed and as edited (Figure S1)",
+        examples.edited,
+        "The patients whose truth was edited most, least, and in between.",
+    ),
+    "core_and_dice": Kind(
+        "Baseline core volume and Dice",
+        core_and_dice,
+        f"Each mark is a patient with a measured lesion. The dashed line is a Dice of "
+        f"{GOOD_DICE:g}, above which the paper calls the overlap good. The published "
+        "model was weaker where the core was small.",
+    ),
+    "volumes": Kind(
+        "Predicted against true volume",
+        volumes,
+        "Each point is a patient. Left: on the dashed line both volumes are equal; the concordance "
+        "is Lin's. Right (Bland-Altman): points above 0 are predicted too large; 95% of patients "
+        "are expected between the dashed lines if the differences are normally distributed.",
+    ),
+    "dice_by_subgroup": Kind(
+        "Dice by subgroup",
+        dice_by_subgroup,
+        "Bars run from the lower to the upper quartile, and the white dot is the median. Groups "
+        f"of fewer than {LEAST_TESTED} patients are shown as single points, one for each patient. "
+        f"The dashed line is a Dice of {GOOD_DICE:g}.",
+    ),
+    "roc": Kind(
+        "ROC, precision and recall of voxels",
+        roc_and_precision_recall,
+        "Voxels of the stroke hemisphere. Each patient has a curve; the line is the median of "
+        "these curves at every place of the horizontal axis, and the band holds the middle half. "
+        f"The dot is where the patients stand at the threshold of {_AT}: the median of their "
+        "horizontal places and the median of their vertical places. Patients reach this threshold "
+        "at different places of their curves, so the dot need not lie on the line.",
+    ),
+    "reliability": Kind(
+        "Reliability of the probability",
+        reliability,
+        "Left: of all voxels with about this probability, the share that is in the lesion; on the "
+        "dashed line the probability is right. Below the line it is too high. Right: how many "
+        "voxels each point stands for, on a logarithmic scale. The expected "
+        "calibration error weighs each point's distance from the line by these.",
+    ),
+    "operating": Kind(
+        "Operating curves",
+        operating_curves,
+        "What would become of the decisions if one number were another. Left: the threshold of the "
+        "probability. Right: the mismatch that is required, while the ratio and the largest core "
+        "stay as they are. The dashed lines are what the paper and DEFUSE 3 use. These are the "
+        "test patients, so a number chosen here would flatter itself.",
+    ),
+    "example_of_lvo": Kind(
+        "A patient with and one without large vessel occlusion",
+        examples.by_lvo,
+        f"The patient of median Dice of each group. {_EXAMPLE}",
+    ),
+    "examples": Kind("Best, median and worst patient", examples.of_all, f"By Dice. {_EXAMPLE}"),
+    "examples_without_core": Kind(
+        "Patients with a core of 0 mL",
+        examples.without_core,
+        f"Best, median and worst by Dice. {_EXAMPLE}",
+    ),
+    "examples_without_lvo": Kind(
+        "Patients without large vessel occlusion",
+        examples.without_lvo,
+        f"Best, median and worst by Dice. {_EXAMPLE}",
+    ),
 }

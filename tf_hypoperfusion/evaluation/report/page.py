@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import html
 import io
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -29,9 +30,11 @@ from tf_hypoperfusion.evaluation.report import (
     patient_flow,
     segmentation,
 )
+from tf_hypoperfusion.evaluation.report.in_brief import in_brief
 from tf_hypoperfusion.evaluation.report.patients import Patients
 from tf_hypoperfusion.evaluation.report.table import Number, Table
 from tf_hypoperfusion.evaluation.statistics import Estimate
+from tf_hypoperfusion.inference import wording
 from tf_hypoperfusion.inference.calibration import Calibration
 
 SIMULATED_NOTICE = (
@@ -47,12 +50,14 @@ class Drawing:
     Attributes:
         name: of its files.
         title: above it.
+        caption: below it.
         png: the picture in base64; None without one.
         reason: why there is no picture.
     """
 
     name: str
     title: str
+    caption: str = ""
     png: str | None = None
     reason: str | None = None
 
@@ -64,6 +69,16 @@ class Section:
     title: str
     tables: Sequence[Table]
     figures: Sequence[Drawing] = ()
+
+    @property
+    def drawn(self) -> list[Drawing]:
+        """The figures that have a picture."""
+        return [figure for figure in self.figures if figure.reason is None]
+
+    @property
+    def not_drawn(self) -> list[Drawing]:
+        """The others, which say why."""
+        return [figure for figure in self.figures if figure.reason is not None]
 
 
 def write_report(
@@ -128,7 +143,8 @@ def write_report(
             for prefix, cohort in cohorts.items():
                 lines = certainty.per_patient(cohort, calibration)
                 atomic.write_csv(out / "tables" / f"{prefix}answers.csv", lines)
-        _write_pages(out, sections, list(cohorts.values()))
+        brief = [in_brief(cohort, interval) for cohort in cohorts.values()]
+        _write_pages(out, sections, list(cohorts.values()), brief)
         asked: dict[str, str | int | None] = {
             "interval": interval,
             "statistics": program,
@@ -168,12 +184,16 @@ def _draw_all(
     wanted = dict(figures.FIGURES)
     if calibration:
         curve = functools.partial(certainty.selective_curve, by=calibration)
-        wanted["selective"] = ("Decided and right", curve)
+        caption = (
+            "The surest patients come first. The dot is the share that predict decides with yes or "
+            "no where only the interval counts; the others are handed over to perfusion imaging."
+        )
+        wanted["selective"] = figures.Kind("Decided and right", curve, caption)
     todo = [(prefix, name) for prefix in cohorts for name in wanted]
     for prefix, name in tqdm(todo, desc="figures", unit="figure", dynamic_ncols=True):
-        title, draw = wanted[name]
-        drawing = _draw(draw(cohorts[prefix]), folder / (prefix + name), title)
-        drawings[prefix].append(drawing)
+        kind = wanted[name]
+        drawing = _draw(kind.draw(cohorts[prefix]), folder / (prefix + name), kind.title)
+        drawings[prefix].append(dataclasses.replace(drawing, caption=kind.caption))
     return drawings
 
 
@@ -214,10 +234,16 @@ def _write_numbers(out: Path, tables: Sequence[Table], cohorts: Mapping[str, Pat
     atomic.write_csv(out / "statistics.csv", numbers)
 
 
-def _write_pages(out: Path, sections: Sequence[Section], cohorts: Sequence[Patients]) -> None:
+def _write_pages(
+    out: Path, sections: Sequence[Section], cohorts: Sequence[Patients], brief: Sequence[str]
+) -> None:
     simulated = any(cohort.simulated for cohort in cohorts)
     content = {
-        "title": f"Hypoperfusion: {cohorts[0].title}",
+        "title": f"Prediction of hypoperfusion: {' and '.join(c.title for c in cohorts)}",
+        "brief": [
+            (cohort.title if len(cohorts) > 1 else "", said, _index(cohort, out))
+            for cohort, said in zip(cohorts, brief, strict=True)
+        ],
         "notices": [RESEARCH_NOTICE, *([SIMULATED_NOTICE] if simulated else [])],
         "warnings": [(c.title, warning) for c in cohorts for warning in c.warnings],
         "left_out": [line for cohort in cohorts for line in _left_out(cohort)],
@@ -228,6 +254,17 @@ def _write_pages(out: Path, sections: Sequence[Section], cohorts: Sequence[Patie
     }
     for template, name in (("report.md", "report.md"), ("report.html", "index.html")):
         atomic.write_text(out / name, environment().get_template(template).render(**content))
+
+
+def _index(cohort: Patients, out: Path) -> str | None:
+    """Path of the page of all patients, from the report; None if there is none."""
+    page = cohort.path.with_name("index.html")
+    if not page.is_file() or page.parent.resolve() == out.resolve():
+        return None
+    try:
+        return Path(os.path.relpath(page.resolve(), out.resolve())).as_posix()
+    except ValueError:  # on another drive of Windows
+        return None
 
 
 def _left_out(cohort: Patients) -> list[tuple[str, str, str]]:
@@ -262,5 +299,5 @@ def environment(package: str = "tf_hypoperfusion.evaluation.report") -> jinja2.E
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    made.filters["cell"] = cell
+    made.filters |= {"cell": cell, "typeset": wording.typeset}
     return made

@@ -173,20 +173,21 @@ def by_field(patients: Patients) -> dict[float, Patients]:
 
 
 def subgroups(patients: Patients) -> dict[str, Patients]:
-    """The paper's subgroups (Tables 2 and 3).
+    """The paper's subgroups (Tables 2 and 3) that hold any patient, and all patients.
 
     Patients of an unknown occlusion, or of another territory, are in neither of the last two.
     """
     core = patients.table["core_ml"].to_numpy() > 0
     known = patients.table["occlusion"].isin(flow.TERRITORIES).to_numpy()
     lvo = patients.table["occlusion"].isin(LVO).to_numpy()
-    return {
-        "All patients": patients,
-        "Baseline core >0 mL": patients.where(core),
-        "Baseline core equal to 0 mL": patients.where(~core),
-        "Large vessel occlusion": patients.where(known & lvo),
-        "No large vessel occlusion": patients.where(known & ~lvo),
+    inside = {
+        "Baseline core >0 mL": core,
+        "Baseline core equal to 0 mL": ~core,
+        "Large vessel occlusion": known & lvo,
+        "No large vessel occlusion": known & ~lvo,
     }
+    groups = {name: patients.where(rows) for name, rows in inside.items() if rows.any()}
+    return {"All patients": patients} | groups
 
 
 def load(path: str | Path, title: str | None = None) -> Patients:

@@ -13,6 +13,9 @@ from tf_hypoperfusion.config import (
 from tf_hypoperfusion.evaluation import statistics
 from tf_hypoperfusion.evaluation.report.patients import Patients, by_field, subgroups
 from tf_hypoperfusion.evaluation.report.table import (
+    ML,
+    TOO_FEW,
+    Digits,
     Table,
     share,
     who_counts,
@@ -21,13 +24,13 @@ from tf_hypoperfusion.evaluation.report.table import (
 from tf_hypoperfusion.evaluation.statistics import Estimate
 
 # Measure: (label, digits).
-MEASURES = {
+MEASURES: dict[str, tuple[str, Digits]] = {
     "auc": ("AUC", 2),
     "dice": ("Dice", 2),
-    "difference": ("Volume difference (mL)", 0),
-    "absolute": ("Absolute volume difference (mL)", 0),
+    "difference": ("Volume difference (mL)", ML),
+    "absolute": ("Absolute volume difference (mL)", ML),
 }
-FURTHER = {
+FURTHER: dict[str, tuple[str, Digits]] = {
     "precision": ("Precision", 2),
     "recall": ("Recall", 2),
     "hd95_mm": ("HD95 (mm)", 0),
@@ -72,7 +75,8 @@ def segmentation(patients: Patients) -> list[Table]:
         for group, members in groups.items():
             _add_medians(table, group, members, measures)
         for pair in pairs:
-            _add_tests(table, pair, groups, measures)
+            if set(pair) <= set(groups):
+                _add_tests(table, pair, groups, measures)
         table.notes = _notes(patients)
         made.append(table)
     empty = int(((patients.table["truth_ml"] > 0) & patients.table["hd95_mm"].isna()).sum())
@@ -85,7 +89,7 @@ def segmentation(patients: Patients) -> list[Table]:
 
 
 def _add_medians(
-    table: Table, group: str, members: Patients, measures: Mapping[str, tuple[str, int]]
+    table: Table, group: str, members: Patients, measures: Mapping[str, tuple[str, Digits]]
 ) -> None:
     lesion = int((members.table["truth_ml"] > 0).sum())
     count = f"n = {len(members)}" + ("" if lesion == len(members) else f"; {lesion} lesions")
@@ -101,14 +105,15 @@ def _add_tests(
     table: Table,
     pair: tuple[str, str],
     groups: Mapping[str, Patients],
-    measures: Mapping[str, tuple[str, int]],
+    measures: Mapping[str, tuple[str, Digits]],
 ) -> None:
     names = " / ".join(pair)
     cells = [f"P: {names}"]
     for measure, (label, _) in measures.items():
         a, b = (values_of(groups[group], measure) for group in pair)
         cells.append(table.test_ranks(names, label, a, b))
-    table.rows.append(cells)
+    if set(cells[1:]) != {TOO_FEW}:
+        table.rows.append(cells)
 
 
 def _notes(patients: Patients) -> list[str]:
@@ -146,6 +151,8 @@ def good_dice(patients: Patients, interval: str, *, external: bool = False) -> T
     reference = statistics.proportion(int(with_core.sum()), with_core.size).value
     for level, inside in levels.items():
         hits = good[inside]
+        if not hits.size and level != ">= 0 mL":
+            continue
         estimate = statistics.proportion(int(hits.sum()), hits.size, interval)
         table.number(f"core {level}", f"share of {column}", estimate)
         row = [level, share(estimate), ""]
@@ -176,13 +183,16 @@ def agreement(patients: Patients, seed: int) -> Table:
         if rho.value is None
         else statistics.bootstrap(volumes, concordance, seed),
     }
-    for measure, (label, _) in (MEASURES | {"surface_dice": FURTHER["surface_dice"]}).items():
+    medians = MEASURES | {"surface_dice": FURTHER["surface_dice"]}
+    for measure, (label, _) in medians.items():
         values = values_of(patients, measure)
         lines[f"Median {label}"] = statistics.median_estimate(values, seed)
+    digits = {f"Median {label}": digits for label, digits in medians.values()}
     for label, estimate in lines.items():
         table.number("All patients", label, estimate)
         word = verdict(estimate.value) if label.startswith("Concordance") else ""
-        table.rows.append([label, with_interval(estimate), str(estimate.n), word])
+        cell = with_interval(estimate, digits.get(label, 2))
+        table.rows.append([label, cell, str(estimate.n), word])
     table.notes = [
         f"Bootstrap over patients: {statistics.bootstrap_method(rho.n)}, seed {seed}. "
         "Lin's concordance correlation coefficient; above 0.70 is excellent, 0.50 to 0.70 moderate,"

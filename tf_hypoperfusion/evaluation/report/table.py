@@ -1,17 +1,19 @@
 """A table of the report: its text, its numbers, and how a number is written.
 
-Every cell says how many patients it counts; what cannot be computed is "n/a (n=0)" or similar.
+Every cell says how many patients it counts; what cannot be computed is "n/a (n=0)" or similar. A
+group of fewer than five patients gets no P value.
 """
 
 import dataclasses
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from data_tools.quartiles import Program, quartiles
+from data_tools.rounding import rounded, with_sign
 from tf_hypoperfusion.config import SIGNIFICANT_P
 from tf_hypoperfusion.evaluation import statistics
 from tf_hypoperfusion.evaluation.statistics import Estimate
@@ -22,6 +24,13 @@ if TYPE_CHECKING:  # with pandas, which those who only write numbers do not need
 # Behind a P value that the paper would call significant.
 MARK = "\u00a7"
 MARK_EXPLAINED = f"{MARK} P <= {SIGNIFICANT_P}, which the paper takes as significant."
+# So few patients get no P value, and no violin.
+LEAST_TESTED = 5
+TOO_FEW = f"n < {LEAST_TESTED}"
+TOO_FEW_EXPLAINED = f"Groups of fewer than {LEAST_TESTED} patients are not tested ({TOO_FEW})."
+# Decimals of a volume: by the one rounding.
+ML: Literal["mL"] = "mL"
+Digits = int | Literal["mL"]
 # Of a decision against the truth, in the order of Table 2.
 FIGURES = ("sensitivity", "specificity", "ppv", "npv", "accuracy")
 
@@ -63,6 +72,7 @@ class Table:
         numbers: for ``statistics.csv``.
         program: whose quartiles and Mann-Whitney U test it has.
         tested: whether it has P values.
+        too_few: whether a group was too small for one.
     """
 
     name: str
@@ -74,6 +84,7 @@ class Table:
     numbers: list[Number] = dataclasses.field(default_factory=list)
     program: Program = "stata"
     tested: bool = False
+    too_few: bool = False
 
     def number(self, group: str, measure: str, estimate: Estimate) -> None:
         """Keep an estimate."""
@@ -92,26 +103,42 @@ class Table:
             )
         )
 
-    def spread(self, values: ArrayLike, digits: int) -> str:
+    def spread(self, values: ArrayLike, digits: Digits) -> str:
         """Median (lower to upper quartile) of the known values, by the table's definition."""
         return quartiles_in_words(quartiles(values, self.program), digits)
 
     def test(
-        self, group: str, measure: str, p: float | None, n: int, *, definition: str | None = None
-    ) -> str:
-        """Keep a P value, and give it as text."""
-        nothing = Estimate(value=None, n=n)
+        self, group: str, measure: str, p: float | None, n: int | Sequence[int], *,
+        definition: str | None = None,
+    ) -> str:  # fmt: skip
+        """Keep a P value, and give it as text.
+
+        Args:
+            group: patients that it is of.
+            measure: what was tested.
+            p: of the test; none is kept where a group is too small.
+            n: patients, or those of each group that was compared.
+            definition: whose test it is.
+        """
+        sizes = [n] if isinstance(n, int) else list(n)
+        enough = min(sizes) >= LEAST_TESTED
+        p = p if enough else None
+        nothing = Estimate(value=None, n=sum(sizes))
         self.numbers.append(
             Number(group=group, measure=measure, p=p, estimate=nothing, definition=definition)
         )
         self.tested = True
+        self.too_few = self.too_few or not enough
+        if not enough:
+            return TOO_FEW
         return p_value(p) + (MARK if p is not None and p <= SIGNIFICANT_P else "")
 
     def test_ranks(self, group: str, measure: str, first: ArrayLike, second: ArrayLike) -> str:
         """Keep the P of the Mann-Whitney U test of two groups, and give it as text."""
         p = statistics.mann_whitney(first, second, self.program)
         definition = statistics.RANKS_BY[self.program]
-        return self.test(group, measure, p, _known(first) + _known(second), definition=definition)
+        sizes = _known(first), _known(second)
+        return self.test(group, measure, p, sizes, definition=definition)
 
     @property
     def all_notes(self) -> list[str]:
@@ -125,7 +152,9 @@ class Table:
             )
             if by[self.program] in used
         ]
-        explained = [MARK_EXPLAINED] if self.tested else []
+        marked = any(MARK in cell for row in self.rows for cell in row)
+        explained = [MARK_EXPLAINED] if marked else []
+        explained += [TOO_FEW_EXPLAINED] if self.too_few else []
         return [*self.notes, *([" ".join(said)] if said else []), *explained]
 
 
@@ -180,30 +209,31 @@ def _known(values: ArrayLike) -> int:
     return int(np.isfinite(np.asarray(values, float)).sum())
 
 
-def quartiles_in_words(found: Sequence[float] | None, digits: int, n: int | None = None) -> str:
+def quartiles_in_words(found: Sequence[float] | None, digits: Digits, n: int | None = None) -> str:
     """Lower quartile, median and upper quartile of ``n`` values, or of a number not told; None for
     no value.
 
     >>> quartiles_in_words((-1.5, -0.3, 2.0), 0), quartiles_in_words((1, 2, 3), 1)
-    ('0 (-2 to 2)', '2.0 (1.0 to 3.0)')
+    ('0 (−2 to 2)', '2.0 (1.0 to 3.0)')
+    >>> quartiles_in_words((-66.3, 4.25, 197), ML)
+    '4.2 (−66 to 197)'
     """
     if found is None:
         return "n/a (n=0)"
-    low, middle, high = (f"{_no_minus_zero(v, digits):.{digits}f}" for v in found)
+    low, middle, high = (_figure(value, digits) for value in found)
     if n is None:
         return f"{middle} ({low} to {high})"
     return f"{middle} (IQR {low} to {high}, n={n})"
 
 
-def with_interval(estimate: Estimate, digits: int = 2) -> str:
+def with_interval(estimate: Estimate, digits: Digits = 2) -> str:
     """Value (low to high)."""
     if estimate.value is None:
         return f"n/a (n={estimate.n})"
-    value = f"{_no_minus_zero(estimate.value, digits):.{digits}f}"
+    value = _figure(estimate.value, digits)
     if estimate.low is None or estimate.high is None:
         return f"{value} (no interval, n={estimate.n})"
-    low, high = (_no_minus_zero(v, digits) for v in (estimate.low, estimate.high))
-    return f"{value} ({low:.{digits}f} to {high:.{digits}f})"
+    return f"{value} ({_figure(estimate.low, digits)} to {_figure(estimate.high, digits)})"
 
 
 def who_counts(patients: "Patients") -> str:
@@ -215,5 +245,8 @@ def who_counts(patients: "Patients") -> str:
     )
 
 
-def _no_minus_zero(value: float, digits: int) -> float:
-    return round(value, digits) + 0.0
+def _figure(value: float, digits: Digits) -> str:
+    """A figure, and no minus before a zero."""
+    if digits == ML:
+        return rounded(value)
+    return with_sign(round(value, digits) + 0.0, digits)

@@ -28,12 +28,13 @@ CRITERIA = (
 )
 
 
-def render(done: Prediction, result: PatientResult) -> str:
+def render(done: Prediction, result: PatientResult, *, index: str | None = None) -> str:
     """The page as HTML; everything it needs is inside, and all text is escaped.
 
     Args:
         done: the measured patient.
         result: built from it.
+        index: path of the page of all patients, to be linked.
     """
     first, shown = headline.of(result), slices.lesion(done)
     return (
@@ -41,6 +42,7 @@ def render(done: Prediction, result: PatientResult) -> str:
         .get_template("result.html")
         .render(
             result=result,
+            index=index,
             notice=config.RESEARCH_NOTICE,
             published=config,
             adc_core_um2_per_s=ADC_CORE_UM2_PER_S,
@@ -111,7 +113,7 @@ def _drawn(row: slices.Row, places_mm: Sequence[float]) -> dict[str, Any]:
     """A row of slices for the page: each with what it shows in words."""
     cells = [
         {
-            "src": _data_uri(pictures.webp(picture)),
+            "src": _data_uri(drawing.webp(picture)),
             "alt": f"{row.heading}. Axial slice at z {signed(mm)} mm"
             + (f", {below} in it" if below.endswith("mL") else "")
             + f". {row.words}",

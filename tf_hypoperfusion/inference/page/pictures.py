@@ -1,10 +1,10 @@
 """Pictures of a whole patient: the page's as WebP, those of other viewers in one piece."""
 
-import io
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from data_tools import drawing, pictures
@@ -56,6 +56,31 @@ def capture(done: Prediction, lines: Sequence[str]) -> Image.Image:
     return slices.sheet(done, lines, f"{RESEARCH_NOTICE} {pictures.CONVENTION}")
 
 
+def thumbnail(done: Prediction) -> bytes:
+    """WebP: three slices through what was found, for a table of patients.
+
+    Args:
+        done: the measured patient.
+    """
+    native = done.native
+    image, spacing_mm = pictures.to_ras(native.shown.data, native.shown.affine)
+
+    def ras(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        return pictures.to_ras(mask, native.shown.affine)[0]
+
+    found, overlays = ras(done.hypoperfusion), []
+    if done.core.native is not None:
+        core = ras(done.core.native)
+        overlays, found = [Overlay(core, "", CORE, filled=True)], found | core
+    overlays.append(Overlay(ras(done.hypoperfusion), "", HYPOPERFUSION))
+    return drawing.webp(
+        pictures.thumbnail(
+            image, overlays, spacing_mm, brain=ras(native.brain), found=found,
+            window=ADC_WINDOW_UM2_PER_S if native.missing == "DWI" else None,
+        )
+    )  # fmt: skip
+
+
 def draw(done: Prediction) -> dict[str, Picture]:
     """The pictures of the whole brain: ``where``, on the patient's own images, and ``glass``.
 
@@ -89,25 +114,14 @@ def draw(done: Prediction) -> dict[str, Picture]:
     )  # fmt: skip
     return {
         "where": Picture(
-            webp(where),
+            drawing.webp(where),
             f"{name} in axial, coronal and sagittal slices. {core_words} "
             f"Outlined in green: predicted hypoperfusion, {hypoperfusion_ml}.",
         ),
         "glass": Picture(
-            webp(glass_brain.draw(done.probability_mni, done.core.mni, done.threshold)),
+            drawing.webp(glass_brain.draw(done.probability_mni, done.core.mni, done.threshold)),
             f"Glass brain: the largest probability of {done.threshold:g} and more along each line "
             "of sight, from the left, the front, the right and above. The patient's left is on "
             "the right.",
         ),
     }
-
-
-def webp(image: Image.Image) -> bytes:
-    """A picture as WebP.
-
-    Args:
-        image: RGB.
-    """
-    buffer = io.BytesIO()
-    image.save(buffer, "WEBP", quality=82, method=2)
-    return buffer.getvalue()

@@ -9,7 +9,7 @@ Reads participants.tsv and the volumes that data_tools.preprocess (or data_tools
 edited desc-hypoperfusion_mask takes the place of Tmax, a desc-truth_mask that of both), normalises,
 cuts slabs of 128 x 128 x 16 and writes them with a manifest. The folder appears when all of it is
 written, not before; the same input gives the same bytes. Patients without truth (no Tmax, no mask)
-are left out and named.
+are left out and named, as are those whom you rejected in qc.html (qc_decisions.csv beside it).
 
 Visits of a patient (sub-01_ses-1, sub-01_ses-2) and rows with the same word in the column group
 stay in one subset. Every two patients are compared, and the same head under two names is refused:

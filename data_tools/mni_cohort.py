@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from data_tools import cohort as cohorts
-from data_tools import file_names, flow, mni_patient, qc_page, qc_picture
+from data_tools import file_names, flow, mni_patient, qc_decisions, qc_page, qc_picture
 from data_tools import patient as patients
 from data_tools.core_examination import Core, CoreFindings, core_from, examine_core
 from data_tools.flow import LeftOut
@@ -78,10 +78,11 @@ def preprocess(
         The patients that succeeded, and who was left out, in the order of the table.
 
     Raises:
-        InputError: if the table is faulty or leaves out everybody, or ``out`` is the raw cohort
-            itself.
+        InputError: if the table is faulty or leaves out everybody, the decisions in ``out``
+            cannot be read, or ``out`` is the raw cohort itself.
     """
     _check_out(cohort, out)
+    qc_decisions.read(out)  # a faulty file is refused before the work
     table = cohorts.read_participants(cohort)
     rows = [cohorts.clinical_record(row) for _, row in table.iterrows()]
     left_out = flow.by_table(rows, other_territories=other_territories)

@@ -8,7 +8,8 @@ everybody who is not in the result, with the step and the reason; they are count
 
 Per patient: sub-*_space-MNI152NLin2009aSym_{dwi,adc,tmax}.nii.gz and masks (intensities stay
 physical; ADC in 1e-6 mm2/s), the transform for the way back, qc.json and qc.png; and qc.html of the
-cohort, the worst first. Look at the pictures. Patients done before with the same files are kept.
+cohort, the worst first. Look at the pictures, tick accept or reject, and save qc_decisions.csv
+beside the page: build_records reads it. Patients done before with the same files are kept.
 Where there is a raw perfusion series (sub-*/perf/sub-*_dsc) and no Tmax map, Tmax is made of it and
 goes to OUT/derivatives/perfusion; python -m data_tools.perfusion has its options and explains it.
 One bad patient does not stop the others: it is listed at the end, exit 1. If its images are those

@@ -322,7 +322,7 @@ def _fingerprint(
 def _entry(participant: str, result: PatientResult) -> Entry:
     doubt = result.uncertainty
     low, high = result.answer.interval_ml or (doubt.range_ml if doubt else (None, None))
-    core, hypoperfusion, mismatch, ratio = (tile.value for tile in headline.of(result).tiles)
+    core, hypoperfusion, mismatch, ratio = (tile.value for tile in headline.tiles(result))
     return Entry(
         values={
             "Patient": participant,

@@ -16,7 +16,12 @@ from tf_hypoperfusion.inference.result_files import PAGE
 pytestmark = pytest.mark.quick
 
 RESULT = SimpleNamespace(
-    uncertainty=None, answer=SimpleNamespace(target_mismatch="yes", interval_ml=None),
+    uncertainty=None,
+    answer=SimpleNamespace(target_mismatch="yes", interval_ml=None, coverage=None),
+    defuse3=SimpleNamespace(
+        core_ml=SimpleNamespace(required="<= 70"), difference_ml=SimpleNamespace(required=">= 15"),
+        ratio=SimpleNamespace(required=">= 1.8"),
+    ),
     hypoperfusion_ml=90.0, core_ml=10.0, core_by="rule",
     mismatch_ml=80.0, mismatch_ratio=9.0, warnings=(), simulated=False,
     fast=True, shortcut="computed with --fast: windows every 8 slices, bfloat16",

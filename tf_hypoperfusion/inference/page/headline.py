@@ -74,9 +74,18 @@ def of(result: PatientResult) -> Headline:
         simulated=SIMULATED if result.simulated else "",
         verdict=VERDICTS[result.answer.target_mismatch],
         reasons=tuple(_sentence(text) for text in result.answer.reasons),
-        tiles=(_core(result), _hypoperfusion(result), _mismatch(result), _ratio(result)),
+        tiles=tiles(result),
         warnings=tuple(_sentence(text) for text in result.warnings if text not in said),
     )
+
+
+def tiles(result: PatientResult) -> tuple[Tile, Tile, Tile, Tile]:
+    """The four figures: core, hypoperfusion, mismatch and ratio.
+
+    Args:
+        result: of a patient.
+    """
+    return _core(result), _hypoperfusion(result), _mismatch(result), _ratio(result)
 
 
 def ratio_words(result: PatientResult) -> str:

@@ -26,7 +26,9 @@ function tell() {
   const count = word => lines.filter(line => (line.dataset.decision || "") === word).length;
   document.getElementById("counts").textContent =
     `${count("accept")} accepted, ${count("reject")} rejected, ${count("")} undecided.`;
-  document.getElementById("state").textContent = asFile() === saved
+  const state = document.getElementById("state");
+  state.classList.toggle("unsaved", asFile() !== saved);
+  state.textContent = asFile() === saved
     ? (lines.some(line => line.dataset.decision) ? "Saved." : "Tick accept or reject beside each patient.")
     : `NOT YET SAVED to ${FILE}.`;
 }

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import io
 import json
+import re
 import shutil
 import subprocess
 
@@ -307,7 +308,8 @@ def test_whom_the_table_leaves_out_is_named_and_needs_no_images(quick, column, w
     assert list(read_participants(out)["participant_id"]) == [GOOD]
     assert not (out / BAD).exists()
     page = (out / "qc.html").read_text()
-    assert "0 failed, 0 poor, 1 good, 1 left out by participants.tsv" in page
+    assert counts(page) == {"Patients": 2, "Failed": 0, "Poor": 0, "Good": 1}
+    assert "1 left out by participants.tsv" in page
     assert page.index(f">{GOOD}<") < page.index(f">{BAD}<") and reason in page
     if column == "occlusion":
         done, lost = mni_cohort.preprocess(str(cohort), str(out), other_territories=True)
@@ -498,12 +500,20 @@ def test_labels_within_the_side_are_written_down(quick):
     assert json.loads((out / "labels.json").read_text()) == {"within_stroke_side": True}
 
 
+def counts(page):
+    """The large figures of qc.html."""
+    found = re.findall(r'<dt>(\w+)</dt><dd class="figure">(\d+)</dd>', page)
+    return {name: int(figure) for name, figure in found}
+
+
 def test_the_page_of_the_cohort_names_everybody_worst_first(done):
     _, out, _ = done
     page = (out / "qc.html").read_text()
     assert page.index(f">{BAD}<") < page.index(f">{GOOD}<")
-    assert "1 failed, 0 poor, 1 good" in page and "SIMULATED" in page
-    assert f'src="{GOOD}/qc.png"' in page and f'src="{BAD}/qc.png"' not in page
+    assert counts(page) == {"Patients": 2, "Failed": 1, "Poor": 0, "Good": 1}
+    assert "SIMULATED" in page and f'href="{GOOD}/qc.png"' in page
+    assert f'src="{GOOD}/qc_thumbnail.webp"' in page and f'src="{BAD}/' not in page
+    assert (out / GOOD / "qc_thumbnail.webp").is_file()
     assert "http" not in page  # opens offline
 
 

@@ -196,7 +196,9 @@ def test_a_bad_series_is_named_and_stops_nobody(raw, done, tmp_path, capsys):
     assert f"failed: {SECOND}: perfusion series" in told and "Is the series truncated?" in told
     assert tmax_of(out).is_file() and not tmax_of(out, SECOND).exists()  # nothing stale
     page = (out / "derivatives/perfusion/qc.html").read_text()
-    assert "1 failed" in page and page.index(f">{SECOND}<") < page.index(f">{FIRST}<")
+    assert '<dt>Failed</dt><dd class="figure">1<' in page and page.index(
+        f">{SECOND}<"
+    ) < page.index(f">{FIRST}<")
 
 
 def test_a_wrong_flag_costs_no_maps(raw, done, tmp_path, capsys):
@@ -354,7 +356,7 @@ def test_a_sites_threshold_is_counted_beside_the_others(raw, done, tmp_path, cap
     assert quality.site_volume_ml == quality.tmax_volumes_ml["8"]
     assert quality.equivalence == "calibrated, hypoperfusion from 8 s on"
     page = (folder / "qc.html").read_text()
-    assert "Tmax by the site&#39;s threshold, mL" in page and "Tmax &gt;= 8 s." in page
+    assert "Site&#39;s Tmax (mL)" in page and "Tmax &gt;= 8 s." in page
     assert "not RAPID-equivalent" not in page
     content["convention"]["deconvolution"] = "osvd"
     (folder / "calibration.json").write_text(json.dumps(content))
@@ -362,7 +364,7 @@ def test_a_sites_threshold_is_counted_beside_the_others(raw, done, tmp_path, cap
     told = capsys.readouterr().out
     assert "The calibration was not used. " in told and "made with oSVD, threshold 0.1" in told
     assert "{" not in told and "not RAPID-equivalent until calibrated" in told
-    assert "site&#39;s threshold" not in (folder / "qc.html").read_text()
+    assert "Site&#39;s Tmax" not in (folder / "qc.html").read_text()
 
 
 def test_maps_of_an_earlier_version_are_made_again(raw, done, tmp_path, monkeypatch, capsys):

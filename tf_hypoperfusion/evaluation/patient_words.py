@@ -64,7 +64,7 @@ def entry(row: PatientRow, *, link: str, picture: str) -> Entry:
         link=link,
         picture=picture,
         alt=f"Three slices of {row.participant_id} with measured and predicted hypoperfusion",
-        warnings=[said] if (said := wrong(row)) else [],
+        wrong=wrong(row),
     )
 
 

@@ -345,7 +345,17 @@ def _entry(participant: str, result: PatientResult) -> Entry:
         picture=f"{participant}/{result_files.THUMBNAIL}",
         alt=f"Three slices of {participant} with core, where it is known, and hypoperfusion",
         warnings=result.warnings,
+        wrong=_wrong(result),
     )
+
+
+def _wrong(result: PatientResult) -> str:
+    """That the decision is not that by the measured volume; empty where it is, or is unsure."""
+    measured = None if result.comparison is None else result.comparison.target_mismatch
+    said = {"yes": True, "no": False}.get(result.answer.target_mismatch)
+    if measured is None or said is None or said == measured:
+        return ""
+    return f"Target mismatch is {'' if measured else 'not '}measured: the answer is wrong."
 
 
 def _shown(text: str, value: float | None) -> Shown | None:

@@ -262,7 +262,7 @@ def test_settings_are_compared_on_validation_patients(evaluated, records_dir):
     read = [load(folder / "patients.csv") for folder in (run, run / "validation")]
     assert "not results" in str(read[1].warnings) and "not results" not in str(read[0].warnings)
     assert len(read[0]) == len(tested)  # the table of the test patients stands as it was
-    assert "validation patients" in (run / "validation/index.html").read_text()
+    assert "Validation patients" in (run / "validation/index.html").read_text()
 
 
 def test_a_models_card_takes_the_figures_of_its_own_networks(evaluated, evaluated_run):

@@ -40,7 +40,8 @@ class Entry:
         link: to the patient's page, relative to the index; None without a result.
         picture: likewise.
         alt: what the picture shows.
-        warnings: for people; the line of a patient with any is tinted.
+        warnings: for people.
+        wrong: how the answer differs from what was measured; empty where it does not.
     """
 
     values: dict[str, Any]
@@ -48,6 +49,7 @@ class Entry:
     picture: str | None = None
     alt: str = ""
     warnings: Sequence[str] = ()
+    wrong: str = ""
 
 
 def ml(value: float | None) -> Shown | None:
@@ -68,8 +70,9 @@ def write_index(
 ) -> None:
     """Write the page.
 
-    A warning that every patient with a result has stands above the table, and tints no line. A
-    column in which nobody has a value is left out.
+    The line of a patient with a wrong answer or with warnings is tinted. A warning that every
+    patient with a result has stands above the table instead, and tints no line. A column in which
+    nobody has a value is left out.
 
     Args:
         path: of ``index.html``.
@@ -88,7 +91,7 @@ def write_index(
     shared = _of_all(entries)
     rows = []
     for entry in entries:
-        own = [words for words in entry.warnings if words not in shared]
+        own = [words for words in (entry.wrong, *entry.warnings) if words and words not in shared]
         rows.append(
             {
                 "link": entry.link,

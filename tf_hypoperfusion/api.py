@@ -193,8 +193,6 @@ class Result:
         from data_tools import native_truth, patient
         from tf_hypoperfusion.inference import comparison
 
-        if tmax is None and truth is None:
-            raise InputError("neither tmax nor truth is given; expected one at least")
         done = self._answered.done
         with _as_files({"tmax": tmax, "truth": truth}) as paths:
             native = patient.with_truth(done.native, paths["tmax"], paths["truth"])
@@ -203,7 +201,8 @@ class Result:
                 done, native=native, truth=native_truth.of_patient(native, done.core.native)
             )
             compared = comparison.of(beside, tmax=paths["tmax"], mask=paths["truth"])
-        assert compared is not None  # one of them was given
+        if compared is None:
+            raise InputError("neither tmax nor truth is given; expected one at least")
         return compared
 
     def __repr__(self) -> str:

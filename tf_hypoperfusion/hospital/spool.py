@@ -303,7 +303,7 @@ class Spool:
             side=study["side"],
             nihss=study["nihss"],
             age=study["age"],
-            series=study["series"] or None,
+            series=study["series"],
             dropped=bool(study["dropped"]),
             images=self.folder / RECEIVED / name,
             results=self._results(name, run["number"]),
@@ -418,7 +418,7 @@ class Spool:
         (row,) = self.database.read(
             "SELECT side, nihss, age, series FROM studies WHERE id=?", self.find(study)
         )
-        return Given(**{**row, "series": row["series"] or None})
+        return Given(**row)
 
     def received(self, study: str) -> Path:
         """The folder of a study's images.

@@ -393,9 +393,8 @@ def _error(error: ServingError) -> Response:
     return JSONResponse({"error": message}, status_code=status, headers=headers)
 
 
-async def _as_json(request: Request, error: Exception) -> Response:
-    """What the framework refuses, in the words of the others."""
-    assert isinstance(error, HTTPException)
+async def _as_json(request: Request, error: Any) -> Response:
+    """What the framework refuses by an HTTPException, in the words of the others."""
     message = f"{error.detail}: {request.method} {request.url.path}"
     return JSONResponse({"error": message}, error.status_code, headers=error.headers)
 
